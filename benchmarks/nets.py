@@ -1,0 +1,71 @@
+"""The networks that the benchmarks compare, and the official PyTorch package behind one function."""
+
+from __future__ import annotations
+
+import sys
+import types
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Net:
+    """A published classifier: arguments of our WaveMixClassifier, and the batch size of its training step."""
+
+    title: str
+    config: dict[str, Any]
+    training_batch: int
+
+
+NETS = {
+    "lite_32_7": Net("Lite 32/7, 32x32", {"width": 32, "depth": 7, "stem": "strided", "stride": 1, "image_shape": (32, 32, 3), "num_classes": 10}, 32),
+    "lite_64_6": Net("Lite 64/6, 32x32", {"width": 64, "depth": 6, "stem": "strided", "stride": 1, "image_shape": (32, 32, 3), "num_classes": 10}, 32),
+    "lite_144_7": Net("Lite 144/7, 32x32", {"width": 144, "depth": 7, "stem": "strided", "stride": 1, "image_shape": (32, 32, 3), "num_classes": 10}, 32),
+    "192_16_l3": Net(
+        "192/16 level 3, patchify 4, 64x64",
+        {"width": 192, "depth": 16, "levels": 3, "stem": "patchify", "patch_size": 4, "image_shape": (64, 64, 3), "num_classes": 200},
+        8,
+    ),
+}
+
+
+def official_classifier(config: dict[str, Any]) -> Any:
+    """The official package's network (a torch.nn.Module) for the arguments of our WaveMixClassifier."""
+    if "numpy.lib.function_base" not in sys.modules:  # gone in NumPy 2; the package imports it and uses nothing of it
+        stand_in = types.ModuleType("numpy.lib.function_base")
+        stand_in.hamming = np.hamming  # type: ignore[attr-defined]
+        sys.modules["numpy.lib.function_base"] = stand_in
+    from wavemix.classification import WaveMix
+
+    return WaveMix(
+        num_classes=config["num_classes"],
+        depth=config["depth"],
+        mult=config.get("expansion", 2),
+        ff_channel=config.get("ff_dim") or config["width"],
+        final_dim=config["width"],
+        dropout=config.get("dropout", 0.5),
+        level=config.get("levels", 1),
+        initial_conv={"strided": "strided", "patchify": "pachify"}[config["stem"]],
+        patch_size=config.get("patch_size", 4),
+        stride=config.get("stride", 1),
+    )
+
+
+def keep_official_dwt_in_float32() -> None:
+    """Takes the official package's wavelet transform out of autocast: it keeps float32 filters and fails on bfloat16 input as shipped."""
+    import torch
+    import wavemix
+
+    class Float32DWT(torch.nn.Module):
+        def __init__(self, transform: torch.nn.Module) -> None:
+            super().__init__()
+            self.transform = transform
+
+        def forward(self, x: torch.Tensor) -> Any:
+            with torch.autocast("cpu", enabled=False):
+                return self.transform(x.float())
+
+    for name in ("xf1", "xf2", "xf3", "xf4"):
+        setattr(wavemix, name, Float32DWT(getattr(wavemix, name)))

@@ -1,0 +1,146 @@
+"""Loading official checkpoints: from files, damaged and mismatched ones, and a live comparison with the official package where it is installed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_golden import golden_model, golden_state
+
+import wavemix_tf as wm
+
+CASE = "strided2"
+
+
+def weights_of(model):
+    return [np.asarray(variable) for variable in model.variables]
+
+
+def test_importing_does_not_import_torch():
+    code = "import sys, wavemix_tf.torch_weights; sys.exit('torch' in sys.modules)"
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_returns_the_model_and_accepts_prefixed_and_wrapped_state_dicts():
+    plain, wrapped = golden_model(CASE), golden_model(CASE)
+    assert wm.load_torch_weights(plain, golden_state(CASE)) is plain
+    wm.load_torch_weights(wrapped, {"epoch": 3, "state_dict": {f"module.{key}": array for key, array in golden_state(CASE).items()}})
+    for one, other in zip(weights_of(plain), weights_of(wrapped), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layers.1.feedforward2.3.weight": None}, "missing keys: layers.1.feedforward2.3.weight"),
+        ({"layers.9.reduction.bias": np.zeros(2)}, "unexpected keys: layers.9.reduction.bias"),
+        ({"pool.2.bias": np.zeros(7)}, r"wrong shapes: pool.2.bias \(7,\) for head/bias \(5,\)"),
+        ({"layers.0.feedforward1.0.weight": np.zeros((16, 3, 1, 1))}, r"wrong shapes: layers.0.feedforward1.0.weight \(16, 3, 1, 1\)"),
+        ({"conv.0.weight": np.zeros(3)}, r"wrong shapes: conv.0.weight \(3,\)"),
+    ],
+)
+def test_a_mismatch_is_named_and_changes_nothing(change, words):
+    model = golden_model(CASE)
+    before = weights_of(model)
+    state = {key: array for key, array in (golden_state(CASE) | change).items() if array is not None}
+    with pytest.raises(ValueError, match=words):
+        wm.load_torch_weights(model, state)
+    for one, other in zip(before, weights_of(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_level_count_names_the_keys():
+    with pytest.raises(ValueError, match="layers.0.feedforward.0.weight.*layers.0.feedforward1.0.weight"):
+        wm.load_torch_weights(golden_model("strided1"), golden_state(CASE))
+
+
+def test_only_a_classifier_is_accepted():
+    with pytest.raises(ValueError, match="model=int"):
+        wm.load_torch_weights(3, {})
+
+
+def test_no_official_counterpart_for_pixel_shuffle():
+    model = wm.WaveMixClassifier(num_classes=2, image_shape=(8, 8, 3), width=8, depth=1, upsample="pixel_shuffle")
+    with pytest.raises(ValueError, match="upsample='pixel_shuffle'"):
+        wm.load_torch_weights(model, {})
+
+
+class TestFiles:
+    """Reading needs PyTorch."""
+
+    @pytest.fixture(autouse=True)
+    def torch(self):
+        return pytest.importorskip("torch")
+
+    def test_a_saved_state_dict_loads(self, torch, tmp_path):
+        path = tmp_path / "official.pth"
+        torch.save({key: torch.from_numpy(array) for key, array in golden_state(CASE).items()}, path)
+        from_file = wm.load_torch_weights(golden_model(CASE), path)
+        from_arrays = wm.load_torch_weights(golden_model(CASE), golden_state(CASE))
+        for one, other in zip(weights_of(from_file), weights_of(from_arrays), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_missing_file(self, tmp_path):
+        with pytest.raises(ValueError, match="nowhere.pth"):
+            wm.load_torch_weights(golden_model(CASE), tmp_path / "nowhere.pth")
+
+    def test_a_pickled_module_is_refused(self, torch, tmp_path):
+        path = tmp_path / "module.pth"
+        torch.save(torch.nn.Linear(2, 2), path)
+        with pytest.raises(ValueError, match="must be a state dict.*module.pth"):
+            wm.load_torch_weights(golden_model(CASE), path)
+
+    @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+    def test_a_damaged_file_is_refused(self, content, tmp_path):
+        path = tmp_path / "damaged.pth"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="damaged.pth"):
+            wm.load_torch_weights(golden_model(CASE), path)
+
+    def test_a_tensor_instead_of_a_state_dict(self, torch, tmp_path):
+        path = tmp_path / "tensor.pth"
+        torch.save(torch.zeros(2), path)
+        with pytest.raises(ValueError, match="must hold a state dict"):
+            wm.load_torch_weights(golden_model(CASE), path)
+
+    def test_bfloat16_tensors_load(self, torch):
+        state = {key: torch.from_numpy(array).bfloat16() for key, array in golden_state(CASE).items()}
+        model = wm.load_torch_weights(golden_model(CASE), state)
+        assert all(np.isfinite(array).all() for array in weights_of(model))
+
+
+# In a process of its own: PyTorch's and TensorFlow's threads and allocators stay apart, and the package's import needs a stand-in module.
+LIVE = """
+import sys
+sys.path.insert(0, {fixtures!r})
+import numpy as np, torch
+import make_golden
+import wavemix_tf as wm
+
+for seed, (name, config) in enumerate(make_golden.cases().items(), start=100):
+    config = config | {{"depth": 3}}
+    official = make_golden.official_classifier(config).eval()
+    make_golden.randomize(official, seed)
+    model = wm.load_torch_weights(wm.WaveMixClassifier(**config), official.state_dict())
+    image = make_golden.random_images(2, config["image_shape"], seed)
+    with torch.no_grad():
+        expected = official(torch.from_numpy(image.transpose(0, 3, 1, 2).copy())).numpy()
+    difference = np.abs(np.asarray(model(image, training=False)) - expected).max()
+    print(name, difference)
+    assert difference <= 1e-4, (name, difference)
+"""
+
+
+def test_live_comparison_with_the_official_package():
+    pytest.importorskip("torch")
+    from importlib.util import find_spec
+
+    if find_spec("wavemix") is None or find_spec("einops") is None:
+        pytest.skip("the official wavemix package is not installed")
+    code = LIVE.format(fixtures=str(Path(__file__).parent / "fixtures"))
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
