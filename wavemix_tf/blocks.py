@@ -1,0 +1,279 @@
+"""WaveMixBlock: one residual block for every number of wavelet levels and every published variant of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from .wavelets import DWT2D, LowPass2D, check_option, check_positive, fold_dwt
+
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+def quick_gelu(x: Any) -> Any:
+    """``x * sigmoid(1.702 x)``, the sigmoid approximation of GELU (Hendrycks & Gimpel, arXiv 1606.08415, section 2).
+
+    It needs only a logistic and a multiplication, which every runtime has; GELU itself has no TF Lite Micro kernel.
+    """
+    return x * ops.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "gelu": keras.activations.gelu,  # exact, by the error function, as the official network
+    "relu6": keras.activations.relu6,
+    "hard_swish": keras.activations.hard_swish,
+    "quick_gelu": quick_gelu,
+}
+UPSAMPLERS = ("deconv", "bilinear", "nearest", "pixel_shuffle")
+
+# PyTorch's defaults where they differ from Keras's: the official weights were trained with this epsilon, and Keras's
+# momentum of 0.99 leaves the moving statistics of a run of a few hundred steps far behind the weights.
+BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
+
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+class PixelShuffle(layers.Layer):
+    """Depth to space: (B, H, W, r*r*C) -> (B, r*H, r*W, C), channel ``(i*r + j)*C + c`` to pixel (i, j) of its cell.
+
+    Sub-pixel convolution's rearrangement (Shi et al., arXiv 1609.05158, eq. 4) in TensorFlow's channel order.
+
+    Args:
+        factor: r, the upsampling factor.
+
+    Raises:
+        ValueError: factor < 1, or channels that are not a multiple of factor squared.
+    """
+
+    def __init__(self, factor: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.factor = check_positive("factor", factor)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 4 or input_shape[-1] is None or input_shape[-1] % self.factor**2:
+            raise ValueError(
+                f"PixelShuffle takes (B, H, W, C) with C a multiple of factor**2 = {self.factor**2}. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
+
+    def call(self, x: Any) -> Any:
+        return ops.depth_to_space(x, self.factor, data_format="channels_last")
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        batch, height, width, channels = input_shape
+        r = self.factor
+        return (batch, height and r * height, width and r * width, channels // r**2)  # type: ignore[operator]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+class WaveMixBlock(layers.Layer):
+    """WaveMix block: tokens mixed by a multi-level 2D Haar transform, residual included.
+
+    WaveMix (Jeevan, Viswanathan, Anandu & Sethi, arXiv 2205.14375, section 3.2); with ``levels=1`` it is the
+    WaveMix-Lite block. Width C, expansion m, feed-forward width F::
+
+        x -- 1x1 conv C -> C/4 -- DWT --> bands_1 (C, half size)            bands_k, k = 1 .. levels
+                                   `LL -- DWT --> bands_2 (C, quarter) ...
+        up_k = upsample(1x1 conv -> F(dropout(activation(1x1 conv -> m*C([bands_k | up_{k+1}])))), batch norm
+        y = x + up_1            up_1 has C channels, deeper levels C/2; the deepest level has no up_{k+1}
+
+    The transform and the 1x1 convolution behind it are both linear, so ``call`` contracts their weights and runs one
+    2x2 convolution of stride 2 in their place. ``inline`` is the same computation written with the sublayers, for
+    graph passes (quantization, export) that need to see them.
+
+    Args:
+        width: C, channels of input and output; a multiple of 4.
+        levels: Levels of the transform, >= 1. The published networks use 1 to 4.
+        expansion: m, hidden channels of each feed-forward as a multiple of ``width``.
+        ff_dim: F, channels between the feed-forward and the upsampling; None: ``width``.
+        dropout: Rate in [0, 1) after each activation.
+        activation: "gelu" (exact), "relu6", "hard_swish" or "quick_gelu".
+        upsample: "deconv" (transposed 4x4 convolution of stride 2, as published), "bilinear" or "nearest" (no weights;
+            the published small networks use bilinear), or "pixel_shuffle" (1x1 convolution to 4x the channels, then
+            depth to space). Where the upsampled width is not ``ff_dim``, "bilinear" and "nearest" let the
+            feed-forward end in that width.
+
+    Input shape:
+        (B, H, W, C) floating point. A side not divisible by ``2**levels`` is padded with zeros at the bottom and right
+        at the entry and cropped at the exit. H and W may be unknown.
+
+    Output shape:
+        As the input.
+
+    Raises:
+        ValueError: an option out of its range, or input whose channels are not ``width``.
+
+    Example:
+
+    >>> y = wm.WaveMixBlock(64, levels=3)(x)          # (B, 32, 32, 64) -> (B, 32, 32, 64)
+    """
+
+    def __init__(
+        self,
+        width: int,
+        levels: int = 1,
+        expansion: int = 2,
+        ff_dim: int | None = None,
+        dropout: float = 0.0,
+        activation: str = "gelu",
+        upsample: str = "deconv",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if check_positive("width", width) % 4:
+            raise ValueError(f"width must be a multiple of 4 (the transform makes four bands). Received: width={width}")
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be a rate in [0, 1). Received: dropout={dropout!r}")
+        self.width = width
+        self.levels = check_positive("levels", levels)
+        self.expansion = check_positive("expansion", expansion)
+        self.ff_dim = None if ff_dim is None else check_positive("ff_dim", ff_dim)
+        self.dropout = dropout
+        self.activation = check_option("activation", activation, tuple(ACTIVATIONS))
+        self.upsample = check_option("upsample", upsample, UPSAMPLERS)
+
+        def named(layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
+            return layer(*args, **options, name=f"{self.name}_{role}", dtype=self.dtype_policy)
+
+        self.reduce = named(layers.Conv2D, "reduce", width // 4, 1)
+        self.dwts, self.low_passes, self.joins, self.feed_forwards = [], [], [], []
+        for level in range(1, levels + 1):
+            self.dwts.append(named(DWT2D, f"dwt{level}"))
+            if level < levels:
+                self.low_passes.append(named(LowPass2D, f"low_pass{level}"))
+                self.joins.append(named(layers.Concatenate, f"concat{level}"))
+            out_dim = width if level == 1 else width // 2
+            ff_out = (ff_dim or width) if upsample in ("deconv", "pixel_shuffle") else out_dim
+            if upsample == "deconv":
+                up = [named(layers.Conv2DTranspose, f"upsample{level}", out_dim, 4, strides=2, padding="same")]
+            elif upsample == "pixel_shuffle":
+                up = [
+                    named(layers.Conv2D, f"upsample{level}", 4 * out_dim, 1),
+                    named(PixelShuffle, f"shuffle{level}", 2),
+                ]
+            else:
+                up = [named(layers.UpSampling2D, f"upsample{level}", 2, interpolation=upsample)]
+            self.feed_forwards.append(
+                [
+                    named(layers.Conv2D, f"expand{level}", expansion * width, 1),
+                    named(layers.Activation, f"activation{level}", ACTIVATIONS[activation]),
+                    named(layers.Dropout, f"dropout{level}", dropout),
+                    named(layers.Conv2D, f"project{level}", ff_out, 1),
+                    *up,
+                    named(layers.BatchNormalization, f"norm{level}", **BATCH_NORM),
+                ]
+            )
+        self.residual = named(layers.Add, "residual")
+        self.pad: Any = None
+        self.crop: Any = None
+        self.built_size: tuple[int | None, ...] = (None, None)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 4 or input_shape[-1] != self.width:
+            raise ValueError(f"{self.name} takes (B, H, W, {self.width}). Received: input_shape={tuple(input_shape)}")
+        batch, height, width, channels = input_shape
+        self.built_size = (height, width)
+        if height is not None and width is not None:
+            extra = ((0, -height % 2**self.levels), (0, -width % 2**self.levels))
+            if extra != ((0, 0), (0, 0)):
+                self.pad = layers.ZeroPadding2D(extra, name=f"{self.name}_pad", dtype=self.dtype_policy)
+                self.crop = layers.Cropping2D(extra, name=f"{self.name}_crop", dtype=self.dtype_policy)
+                height, width = height + extra[0][1], width + extra[1][1]
+
+        self.reduce.build((batch, height, width, channels))
+        half = (batch, height and height // 2, width and width // 2)
+        for level in range(1, self.levels + 1):
+            source = (batch, half[1] and 2 * half[1], half[2] and 2 * half[2], channels // 4)
+            self.dwts[level - 1].build(source)
+            joined = channels
+            if level < self.levels:
+                self.low_passes[level - 1].build(source)
+                joined += channels // 2
+            shape: Any = (*half, joined)
+            for layer in self.feed_forwards[level - 1]:
+                layer.build(shape)
+                shape = layer.compute_output_shape(shape)
+            half = (batch, half[1] and half[1] // 2, half[2] and half[2] // 2)
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        if None in self.built_size or tuple(x.shape[1:3]) != tuple(self.built_size):
+            y = self._mix(self._pad_dynamic(x), self._expand_folded, training)
+            y = y[:, : ops.shape(x)[1], : ops.shape(x)[2], :]
+            return x + y
+        return self._mix_static(x, self._expand_folded, training)
+
+    def inline(self, x: Any, training: bool | None = None) -> Any:
+        """``call`` as a graph of the sublayers: the transform and its 1x1 convolution are separate nodes.
+
+        Args:
+            x: (B, H, W, C) tensor or KerasTensor with known H and W.
+            training: As in ``call``.
+
+        Returns:
+            The same values as ``call`` (to rounding), same shape and dtype.
+        """
+        return self._mix_static(x, self._expand_by_layers, training)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "levels": self.levels,
+            "expansion": self.expansion,
+            "ff_dim": self.ff_dim,
+            "dropout": self.dropout,
+            "activation": self.activation,
+            "upsample": self.upsample,
+        }
+
+    def _mix_static(self, x: Any, expand: Callable[..., Any], training: bool | None) -> Any:
+        y = self._mix(x if self.pad is None else self.pad(x), expand, training)
+        return self.residual([x, y if self.crop is None else self.crop(y)])
+
+    def _mix(self, x: Any, expand: Callable[..., Any], training: bool | None) -> Any:
+        approximations = [self.reduce(x)]  # LL of each level, (B, H / 2**k, W / 2**k, C/4)
+        for low_pass in self.low_passes:
+            approximations.append(self._low_pass(low_pass, approximations[-1], expand))
+        up = None
+        for level in range(self.levels, 0, -1):
+            _, *rest = self.feed_forwards[level - 1]
+            up = expand(level, approximations[level - 1], up)  # (B, H / 2**k, W / 2**k, m*C)
+            for layer in rest:
+                takes_training = isinstance(layer, (layers.Dropout, layers.BatchNormalization))
+                up = layer(up, training=training) if takes_training else layer(up)
+        return up
+
+    def _low_pass(self, low_pass: LowPass2D, x: Any, expand: Callable[..., Any]) -> Any:
+        if expand == self._expand_by_layers:
+            return low_pass(x)
+        # Haar's LL is twice the 2x2 mean; pooling has a far cheaper gradient than a depthwise convolution on CPUs.
+        return 2.0 * ops.average_pool(x, 2, strides=2, data_format="channels_last")
+
+    def _expand_by_layers(self, level: int, x: Any, up: Any) -> Any:
+        bands = self.dwts[level - 1](x)
+        if up is not None:
+            bands = self.joins[level - 1]([bands, up])
+        return self.feed_forwards[level - 1][0](bands)
+
+    def _expand_folded(self, level: int, x: Any, up: Any) -> Any:
+        conv = self.feed_forwards[level - 1][0]
+        kernel = ops.convert_to_tensor(conv.kernel, dtype=self.compute_dtype)
+        bias = ops.convert_to_tensor(conv.bias, dtype=self.compute_dtype)
+        y = ops.conv(x, fold_dwt(kernel[:, :, : self.width]), strides=2, data_format="channels_last")
+        if up is not None:
+            y = y + ops.conv(up, kernel[:, :, self.width :], data_format="channels_last")
+        return y + bias
+
+    def _pad_dynamic(self, x: Any) -> Any:
+        """Pad to the next multiple of 2**levels where the sides are only known at run time."""
+        multiple = 2**self.levels
+        padded = ops.pad(x, [[0, 0], [0, multiple - 1], [0, multiple - 1], [0, 0]])
+        height, width = ((ops.shape(x)[axis] + multiple - 1) // multiple * multiple for axis in (1, 2))
+        return padded[:, :height, :width, :]
