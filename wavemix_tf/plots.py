@@ -1,0 +1,301 @@
+"""Figures of the report page: inline SVG whose colours follow the page's theme, and small PNG images.
+
+Every function takes plain lists and numbers, as they stand in ``report.json``, and returns markup. Colours are written as
+the placeholders of :data:`THEME` and become CSS variables, so that one figure serves the light and the dark page.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Placeholder colour -> CSS variable of the page.
+THEME = {
+    "#1c2431": "var(--ink)",
+    "#6a7485": "var(--muted)",
+    "#dcdad4": "var(--line)",
+    "#2c6cb0": "var(--float)",
+    "#d4602a": "var(--int8)",
+    "#1f8a70": "var(--accent)",
+    "#fffffe": "var(--card)",
+}
+INK, MUTED, LINE, FLOAT, INT8, ACCENT, CARD = THEME
+
+STYLE = {
+    "svg.fonttype": "none",  # text stays text: sharp, selectable, in the page's font
+    "svg.hashsalt": "wavemix-tf",  # same data, same bytes
+    "font.size": 10,
+    "font.sans-serif": ["DejaVu Sans"],
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "text.color": INK,
+    "lines.linewidth": 1.9,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.frameon": False,
+    "legend.labelcolor": MUTED,
+    "legend.fontsize": 9,
+}
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure of ``width`` x ``height`` inches in the house style; no pyplot, so no global state and no display."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an inline <svg> which scales with its column and follows the theme."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    view_box = re.search(r'viewBox="[^"]*"', svg)
+    assert view_box is not None  # noqa: S101 - matplotlib always writes one
+    label = _escape(description)
+    svg = re.sub(
+        r"<svg[^>]*>",
+        lambda _: (
+            f'<svg {view_box.group()} role="img" aria-label="{label}" xmlns="http://www.w3.org/2000/svg" '
+            'xmlns:xlink="http://www.w3.org/1999/xlink">'
+        ),
+        svg,
+        count=1,
+    )
+    # Two figures of one page must not share an id: clip paths and markers are looked up by it.
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
+    for placeholder, variable in THEME.items():
+        svg = svg.replace(placeholder, variable)
+    return svg.replace("'DejaVu Sans'", "var(--font)")
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+
+
+def training_curves(stages: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Accuracy and loss over the epochs of every stage, one after the other on the same axis.
+
+    Args:
+        stages: stage ("float", "qat") -> column of the history -> one value an epoch. Columns ``accuracy``, ``loss`` and
+            their ``val_`` twins are drawn where they exist.
+    """
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    colours = {"float": FLOAT, "qat": INT8}
+    titles = {"float": "float", "qat": "quantization-aware"}
+    with _figure(5.2, 4.6) as figure:
+        axes: Sequence[Axes] = figure.subplots(2, 1, sharex=True, height_ratios=[1.25, 1])
+        start = 0
+        for stage, history in stages.items():
+            length = max((len(values) for values in history.values()), default=0)
+            epochs = np.arange(start + 1, start + length + 1)
+            for axis, metric in zip(axes, ("accuracy", "loss"), strict=True):
+                for column, dash, alpha in ((metric, (0, (2, 1.6)), 0.55), (f"val_{metric}", "-", 1.0)):
+                    values = history.get(column)
+                    if values is not None and len(values):
+                        axis.plot(
+                            epochs[: len(values)],
+                            values,
+                            color=colours.get(stage, ACCENT),
+                            linestyle=dash,
+                            alpha=alpha,
+                            linewidth=1.9 if alpha == 1 else 1.4,
+                            marker="o" if length == 1 else None,
+                            markersize=4,
+                        )
+            if length:
+                if start:
+                    for axis in axes:
+                        axis.axvline(start + 0.5, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+                axes[0].annotate(
+                    titles.get(stage, stage),
+                    (start + 0.5 + length / 2, 1.0),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(0, 4),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                    color=colours.get(stage, ACCENT),
+                    fontsize=9,
+                    fontweight="bold",
+                )
+            start += length
+        _focus_accuracy(axes[0], stages)
+        axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes[0].set_ylabel("top-1 accuracy")
+        axes[1].set_ylabel("loss")
+        axes[1].set_xlabel("epoch")
+        axes[1].set_ylim(bottom=0)
+        axes[1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes[1].plot([], [], color=MUTED, label="validation")
+        axes[1].plot([], [], color=MUTED, linestyle=(0, (2, 1.6)), alpha=0.6, linewidth=1.4, label="training")
+        axes[1].legend(loc="upper right", ncols=2, handlelength=2.2)
+        figure.align_ylabels()
+        return _svg(figure, "curves", "Accuracy and loss on the training and validation images, by epoch")
+
+
+def _focus_accuracy(axis: Axes, stages: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Cut off the steep first epochs below, so that the last points of accuracy can be told apart."""
+    values = [v for history in stages.values() for v in history.get("val_accuracy", []) if math.isfinite(v)]
+    if len(values) >= 8:
+        lowest = float(np.quantile(values, 0.12))
+        best = max(values)
+        axis.set_ylim(max(0.0, lowest - 0.25 * (best - lowest) - 0.01), min(1.004, best + 0.2 * (best - lowest) + 0.004))
+    elif values:
+        axis.set_ylim(max(0.0, min(values) - 0.1), 1.01)
+
+
+def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> str:
+    """Counts of (true class, predicted class); rows are normalised for the colour, the numbers are counts.
+
+    The diagonal and the mistakes have a colour scale each: on a good model a shared one would hide every mistake.
+    """
+    counts = np.asarray(matrix, dtype=np.int64)
+    classes = len(counts)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    worst = np.max(share - np.diag(np.diag(share)), initial=0.0)
+    diagonal = np.eye(classes, dtype=bool)
+    # RGBA with the share as opacity: the same picture is right on a light and on a dark page.
+    rgba = np.zeros((classes, classes, 4))
+    rgba[diagonal, :3] = _rgb(FLOAT)
+    rgba[~diagonal, :3] = _rgb(INT8)
+    rgba[diagonal, 3] = 0.08 + 0.82 * share[diagonal]
+    rgba[~diagonal, 3] = np.where(share > 0, 0.12 + 0.78 * share / max(worst, 1e-9), 0.0)[~diagonal]
+    longest = max((len(str(name)) for name in class_names), default=1)
+    with _figure(5.2, 5.0) as figure:
+        axis = figure.subplots()
+        axis.imshow(rgba, interpolation="nearest")
+        axis.grid(False)
+        axis.set_xlabel("predicted")
+        axis.set_ylabel("true")
+        for side in ("left", "bottom"):
+            axis.spines[side].set_visible(False)
+        if classes <= 26:
+            axis.set_xticks(range(classes), class_names, rotation=0 if longest <= 2 else 45, ha="center" if longest <= 2 else "right")
+            axis.set_yticks(range(classes), class_names)
+            axis.tick_params(labelsize=9 if classes <= 12 else 7)
+            axis.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+            axis.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+            axis.grid(which="minor", color=CARD, linewidth=2)
+            axis.tick_params(which="minor", length=0)
+            for row, column in zip(*np.nonzero(counts), strict=True):
+                axis.text(
+                    column,
+                    row,
+                    f"{counts[row, column]}",
+                    ha="center",
+                    va="center",
+                    fontsize=9.5 if classes <= 12 else 6.5,
+                    color="#ffffff" if rgba[row, column, 3] > 0.5 else INK,
+                )
+        else:
+            axis.tick_params(labelsize=8)
+        return _svg(figure, "confusion", "Confusion matrix: rows are true classes, columns predicted ones")
+
+
+def logit_scatter(float_logits: Sequence[float], int8_logits: Sequence[float], step: float | None) -> str:
+    """Logits of the exported int8 file over those of the float model, and how far they lie apart.
+
+    Args:
+        float_logits: logits of the float Keras model, any order.
+        int8_logits: logits of the file for the same images and classes.
+        step: size of one output quantization step, in logits; None draws the error in logits.
+    """
+    x, y = np.asarray(float_logits, dtype=np.float64), np.asarray(int8_logits, dtype=np.float64)
+    error = (y - x) / (step or 1.0)
+    with _figure(5.2, 5.4) as figure:
+        above, below = figure.subplots(2, 1, height_ratios=[2.4, 1])
+        low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+        margin = 0.04 * (high - low or 1.0)
+        limits = (low - margin, high + margin)
+        above.plot(limits, limits, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        above.scatter(x, y, s=9, color=INT8, alpha=0.4, linewidths=0)
+        above.set(xlim=limits, ylim=limits, xlabel="logit of the float model", ylabel="logit of the int8 file")
+        if step:
+            above.annotate(
+                f"one output step = {step:.3g}", (0.03, 0.95), xycoords="axes fraction", va="top", color=MUTED, fontsize=9
+            )
+        widest = max(float(np.abs(error).max()), 0.5)
+        below.hist(error, bins=41, range=(-widest, widest), color=INT8, alpha=0.85, edgecolor=CARD, linewidth=0.5)
+        below.axvline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        below.set_xlabel("difference, in output steps" if step else "difference, in logits")
+        below.set_ylabel("logits")
+        below.grid(axis="x", visible=False)
+        text = f"mean |difference| {np.abs(error).mean():.2f} · max {np.abs(error).max():.1f}"
+        below.annotate(text, (1.0, 1.0), xycoords="axes fraction", xytext=(0, 3), textcoords="offset points", ha="right",
+                       color=MUTED, fontsize=9)  # fmt: skip
+        figure.align_ylabels()
+        return _svg(figure, "scatter", "Logits of the int8 file over the logits of the float model")
+
+
+def band_image(values: Sequence[Sequence[float]], *, signed: bool, limit: float) -> str:
+    """One wavelet band as a data URL: grey for the average, two hues around transparent zero for the details.
+
+    Args:
+        values: (H, W) coefficients.
+        signed: False for LL, whose values are not around zero.
+        limit: coefficient at which the colour saturates; one for all detail bands, so that they can be compared.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    rgba = np.zeros((*array.shape, 4), dtype=np.uint8)
+    if signed:
+        strength = np.clip(np.abs(array) / max(limit, 1e-9), 0, 1) ** 0.75
+        rgba[..., :3] = np.where(array[..., None] >= 0, _rgb(INT8) * 255, _rgb(FLOAT) * 255)
+        rgba[..., 3] = np.round(255 * strength)
+    else:
+        rgba[..., :3] = np.round(255 * np.clip(array[..., None] / max(limit, 1e-9), 0, 1))
+        rgba[..., 3] = 255
+    return png_url(rgba)
+
+
+def png_url(pixels: Any) -> str:
+    """uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as a ``data:image/png`` URL."""
+    from PIL import Image
+
+    array = np.asarray(pixels, dtype=np.uint8)
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])

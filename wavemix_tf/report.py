@@ -1,0 +1,455 @@
+"""The result table and the report page of a run, drawn from ``report.json`` and the history files alone.
+
+Nothing is measured here: ``wavemix_tf.cli`` gathers the numbers and writes ``report.json``; :func:`render_html` turns it into
+one self-contained page (no script, no request to anywhere) and :func:`results_table` into the table on the terminal.
+Every section is left out when its part of ``report.json`` is missing, so the page of a run that stopped half-way still opens.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FORMAT = 1  # of report.json; raised when a field changes its meaning
+BANDS = {
+    "LL": "average",
+    "LH": "horizontal edges",
+    "HL": "vertical edges",
+    "HH": "diagonals",
+}
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write under a temporary name, then rename: a reader never meets half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path:
+    """Write ``report.json`` and ``report.html`` into the run folder ``out``; returns the page's path."""
+    out = Path(out)
+    write_text(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    page = out / "report.html"
+    write_text(page, render_html(report, read_history(out)))
+    return page
+
+
+def read_history(out: str | os.PathLike[str]) -> dict[str, dict[str, list[float]]]:
+    """``history.csv`` and ``qat_history.csv`` of a run folder as stage -> column -> one float an epoch; absent files are skipped."""
+    stages = {}
+    for stage, name in (("float", "history.csv"), ("qat", "qat_history.csv")):
+        path = Path(out) / name
+        if not path.is_file():
+            continue
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        stages[stage] = {column: [_number(row[column]) for row in rows] for column in (rows[0] if rows else {})}
+    return stages
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text) if text else math.nan
+    except ValueError:
+        return math.nan
+
+
+# --- numbers as people read them --------------------------------------------------------------------------------------
+
+
+def percent(value: float | None) -> str:
+    """0.98611 -> "98.61 %"."""
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def kibibytes(value: float | None) -> str:
+    """Bytes -> "119.4 KiB"; flash and RAM of microcontrollers are counted in KiB."""
+    if value is None:
+        return "–"
+    return f"{value / 1024:.1f} KiB" if value < 1024**2 else f"{value / 1024**2:.2f} MiB"
+
+
+def milliseconds(value: float | None) -> str:
+    """Milliseconds with three significant digits."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def _latency(row: Mapping[str, Any], quantile: str) -> float | None:
+    value = (row.get("latency_ms") or {}).get(quantile)
+    return None if value is None else float(value)
+
+
+# --- the terminal's table ---------------------------------------------------------------------------------------------
+
+
+def results_table(report: Mapping[str, Any]) -> Table:
+    """One row a model or file: accuracy in its own runtime, size, latency and arena."""
+    from rich.table import Table
+
+    table = Table(title=f"{report.get('name', 'run')}: measured on the test images", title_style="bold", title_justify="left")
+    table.add_column("model or file", style="bold")
+    table.add_column("runtime")
+    for header in ("top-1", "size", "p50 ms", "p90 ms", "arena"):
+        table.add_column(header, justify="right")
+    for row in report.get("results", []):
+        table.add_row(
+            str(row["name"]),
+            str(row["runtime"]),
+            percent(row.get("accuracy")),
+            kibibytes(row.get("size_bytes")),
+            milliseconds(_latency(row, "p50")),
+            milliseconds(_latency(row, "p90")),
+            kibibytes(row.get("arena_bytes")),
+            style={"float32": "blue", "int8": "yellow"}.get(str(row.get("dtype")), ""),
+        )
+    return table
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Sequence[float]]] | None = None) -> str:
+    """The report page.
+
+    Args:
+        report: what ``report.json`` holds.
+        history: stage -> column -> values, as :func:`read_history` returns it.
+
+    Returns:
+        One HTML document without any outside reference.
+    """
+    name = escape(str(report.get("name", "run")))
+    body = "\n".join(
+        part
+        for part in (
+            _header(report),
+            _results(report),
+            '<div class="grid">',
+            _curves(history or {}),
+            _confusion(report),
+            _scatter(report),
+            _wavelet(report),
+            "</div>",
+            _mistakes(report),
+            _exports(report),
+            _provenance(report),
+        )
+        if part
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{name} · wavemix-tf</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _header(report: Mapping[str, Any]) -> str:
+    dataset, model = report.get("dataset") or {}, report.get("model") or {}
+    facts = []
+    if dataset:
+        shape = " × ".join(str(side) for side in dataset.get("image_shape", []))
+        facts.append(f"{len(dataset.get('class_names', []))} classes, images {shape}")
+        sizes = dataset.get("sizes") or {}
+        if sizes:
+            facts.append(" / ".join(f"{count:,} {split}" for split, count in sizes.items()))
+    if model.get("parameters"):
+        facts.append(f"{model['parameters']:,} parameters")
+    if model.get("macs"):
+        facts.append(f"{model['macs'] / 1e6:.2f} million multiply-adds an image")
+    command = f"<pre class='command'><code>$ {escape(str(report['command']))}</code></pre>" if report.get("command") else ""
+    return (
+        f"<header><p class='kicker'>wavemix-tf · run report</p><h1>{escape(str(report.get('name', 'run')))}</h1>"
+        f"<p class='facts'>{' · '.join(escape(fact) for fact in facts)}</p>{command}{_tiles(report)}</header>"
+    )
+
+
+def _tiles(report: Mapping[str, Any]) -> str:
+    """The five numbers one looks for first."""
+    rows = report.get("results", [])
+    files = [row for row in rows if row.get("file")]
+    first = next((row for row in rows if not row.get("file")), None)
+    int8 = next((row for row in files if row.get("arena_bytes")), None) or next(
+        (row for row in files if row.get("dtype") == "int8"), None
+    )
+    tiles = []
+    if first:
+        tiles.append(("float top-1", percent(first.get("accuracy")), first["runtime"], "float"))
+    if int8:
+        tiles.append(("int8 top-1", percent(int8.get("accuracy")), int8["runtime"], "int8"))
+        tiles.append(("int8 file", kibibytes(int8.get("size_bytes")), int8["name"], "int8"))
+        if int8.get("arena_bytes"):
+            tiles.append(("arena", kibibytes(int8["arena_bytes"]), "RAM for all tensors", "int8"))
+    timed = [row for row in files if _latency(row, "p50") is not None]
+    if timed:
+        fastest = min(timed, key=lambda row: _latency(row, "p50") or math.inf)
+        tiles.append(("latency p50", f"{milliseconds(_latency(fastest, 'p50'))} ms", fastest["name"], "accent"))
+    cells = "".join(
+        f"<div class='tile {kind}'><span>{escape(label)}</span><strong>{escape(value)}</strong><small>{escape(str(note))}</small></div>"
+        for label, value, note, kind in tiles
+    )
+    return f"<div class='tiles'>{cells}</div>" if cells else ""
+
+
+def _results(report: Mapping[str, Any]) -> str:
+    rows = report.get("results", [])
+    if not rows:
+        return ""
+    accuracies = [row["accuracy"] for row in rows if row.get("accuracy") is not None]
+    # The bar starts at the accuracy of guessing, else 97 % and 99 % would look the same.
+    floor = max(0.0, min(accuracies) - 3 * (max(accuracies) - min(accuracies)) - 0.02) if accuracies else 0.0
+    body = ""
+    for row in rows:
+        accuracy = row.get("accuracy")
+        share = 0.0 if accuracy is None else 100 * (accuracy - floor) / max(1 - floor, 1e-9)
+        kind = "int8" if str(row.get("dtype", "")).startswith("int") else "float"
+        p50, p90 = _latency(row, "p50"), _latency(row, "p90")
+        latency = "–" if p50 is None else f"{milliseconds(p50)} / {milliseconds(p90)}"
+        body += (
+            f"<tr><th scope='row'><i class='dot {kind}'></i>{escape(str(row['name']))}</th><td data-label='runtime'>{escape(str(row['runtime']))}</td>"
+            f"<td class='n' data-label='top-1'>{percent(accuracy)}<i class='bar {kind}' style='--share:{share:.1f}%'></i></td>"
+            f"<td class='n' data-label='size'>{kibibytes(row.get('size_bytes'))}</td><td class='n' data-label='p50 / p90 ms'>{latency}</td>"
+            f"<td class='n' data-label='arena'>{kibibytes(row.get('arena_bytes'))}</td></tr>"
+        )
+    machine = report.get("machine") or {}
+    where = f"Latency of one image on {escape(str(machine['cpu']))}, one thread." if machine.get("cpu") else ""
+    test = (report.get("dataset") or {}).get("sizes", {}).get("test")
+    images = f"Top-1 on {test:,} test images, which no earlier step has read." if test else ""
+    return (
+        "<section class='card'><h2>Results</h2>"
+        f"<p class='note'>{images} Every file runs in the runtime that it is made for. {where}</p>"
+        "<div class='scroll'><table><thead><tr><th>model or file</th><th>runtime</th><th class='n'>top-1</th>"
+        f"<th class='n'>size</th><th class='n'>p50 / p90 ms</th><th class='n'>arena</th></tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def _figure_card(title: str, note: str, figure: str) -> str:
+    return f"<section class='card'><h2>{title}</h2><p class='note'>{note}</p><figure>{figure}</figure></section>"
+
+
+def _curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    from . import plots
+
+    if not any(history.values()):
+        return ""
+    note = "The float network first, then the same weights fine-tuned on their int8 grid. The epoch with the best validation accuracy is kept."
+    return _figure_card("Training", note, plots.training_curves(history))
+
+
+def _confusion(report: Mapping[str, Any]) -> str:
+    from . import plots
+
+    confusion = report.get("confusion")
+    if not confusion:
+        return ""
+    matrix, names = confusion["matrix"], report["dataset"]["class_names"]
+    wrong = sum(count for row, counts in enumerate(matrix) for column, count in enumerate(counts) if row != column)
+    total = sum(map(sum, matrix))
+    note = f"Of {escape(str(confusion['of']))}: {wrong:,} of {total:,} test images are given a wrong class."
+    return _figure_card("Where it errs", note, plots.confusion_matrix(matrix, names))
+
+
+def _scatter(report: Mapping[str, Any]) -> str:
+    from . import plots
+
+    scatter = report.get("scatter")
+    if not scatter:
+        return ""
+    note = (
+        f"Logits of {escape(str(scatter['of']))} over those of {escape(str(scatter['reference']))} for {scatter['images']:,} "
+        "test images. On the dashed line they are equal."
+    )
+    return _figure_card("Float against int8", note, plots.logit_scatter(scatter["float"], scatter["int8"], scatter.get("step")))
+
+
+def _wavelet(report: Mapping[str, Any]) -> str:
+    from . import plots
+
+    wavelet = report.get("wavelet")
+    if not wavelet:
+        return ""
+    details = [abs(v) for band in ("LH", "HL", "HH") for row in wavelet["bands"][band] for v in row]
+    peak = max((abs(v) for row in wavelet["bands"]["LL"] for v in row), default=1.0)
+    cells = "".join(
+        "<div><img alt='{0} band' src='{1}'><span><b>{0}</b> {2}</span></div>".format(
+            band,
+            plots.band_image(
+                wavelet["bands"][band], signed=band != "LL", limit=peak if band == "LL" else max(details, default=1.0)
+            ),
+            meaning,
+        )
+        for band, meaning in BANDS.items()
+    )
+    figure = (
+        f"<div class='wavelet'><div class='source'><img alt='test image' src='{escape(wavelet['image_png'])}'>"
+        f"<span>test image, <b>{escape(str(wavelet['label']))}</b></span></div><div class='bands'>{cells}</div></div>"
+    )
+    note = (
+        "One Haar transform of a test image, as <code>DWT2D</code> computes it: four bands of half the side. Every block mixes "
+        "tokens this way, with fixed filters. <i class='dot int8'></i>positive <i class='dot float'></i>negative"
+    )
+    return _figure_card("What the wavelet sees", note, figure)
+
+
+def _mistakes(report: Mapping[str, Any]) -> str:
+    mistakes = report.get("mistakes") or []
+    if not mistakes:
+        return ""
+    cells = "".join(
+        f"<figure><img alt='' src='{escape(m['image_png'])}'><figcaption>{escape(str(m['label']))} "
+        f"<span>→ {escape(str(m['prediction']))}</span></figcaption></figure>"
+        for m in mistakes
+    )
+    return (
+        f"<section class='card'><h2>Its mistakes</h2><p class='note'>{len(mistakes)} test images with their true class, and what "
+        f"{escape(str(report['confusion']['of']))} took them for; the surest errors first.</p><div class='thumbs'>{cells}</div></section>"
+    )
+
+
+def _exports(report: Mapping[str, Any]) -> str:
+    exports = report.get("exports") or []
+    if not exports:
+        return ""
+    return (
+        "<h2 class='loose'>The files</h2><p class='note loose'>A file is written only after it has passed every check below.</p>"
+        f"<div class='grid'>{''.join(_export(export) for export in exports)}</div>"
+    )
+
+
+def _export(export: Mapping[str, Any]) -> str:
+    kind = "int8" if str(export["dtype"]).startswith("int") else "float"
+    rows = [("for", export.get("description")), ("size", kibibytes(export.get("size_bytes")))]
+    if export.get("arena_bytes"):
+        rows.append(("arena", kibibytes(export["arena_bytes"])))
+    rows += [("input", _tensor(export.get("input"))), ("output", _tensor(export.get("output")))]
+    rows += [(key, value) for key, value in (export.get("card") or {}).items()]
+    facts = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in rows if v)
+    checks = "".join(
+        f"<li class='{'pass' if check['passed'] else 'fail'}'><b>{escape(str(check['name']))}</b> {escape(str(check['measured']))}"
+        + (f" <small>{escape(str(check['bound']))}</small>" if check.get("bound") else "")
+        + "</li>"
+        for check in export.get("checks", [])
+    )
+    ops = "".join(f"<li>{escape(op)} <b>{count}</b></li>" for op, count in (export.get("ops") or {}).items())
+    return (
+        f"<section class='card file'><h3><i class='dot {kind}'></i>{escape(str(export['name']))}"
+        f"<span class='badge {kind}'>{escape(str(export['dtype']))}</span></h3>"
+        f"<p class='path'><code>{escape(str(export['file']))}</code></p><dl>{facts}</dl>"
+        f"<h4>Checks</h4><ul class='checks'>{checks}</ul><h4>Operators</h4><ul class='ops'>{ops}</ul></section>"
+    )
+
+
+def _tensor(tensor: Mapping[str, Any] | None) -> str:
+    if not tensor:
+        return ""
+    text = f"{tensor['dtype']} {' × '.join(str(side) for side in tensor['shape'])}"
+    if tensor.get("scale"):
+        text += f", scale {tensor['scale']:.6g}, zero point {tensor['zero_point']}"
+    return text
+
+
+def _provenance(report: Mapping[str, Any]) -> str:
+    recipe, versions, machine = report.get("recipe") or {}, report.get("versions") or {}, report.get("machine") or {}
+    seconds = report.get("seconds") or {}
+    blocks = [
+        ("Recipe", ((key, json.dumps(value) if isinstance(value, (list, dict)) else value) for key, value in recipe.items())),
+        ("Time", ((step, f"{value:.1f} s") for step, value in seconds.items())),
+        ("Software", versions.items()),
+        ("Machine", machine.items()),
+    ]
+    parts = "".join(f"<details{' open' if i else ''}><summary>{title}</summary>{_pairs(pairs)}</details>" for i, (title, pairs) in enumerate(blocks))
+    created = f"<p class='note'>Written {escape(str(report['created']))}</p>" if report.get("created") else ""
+    return f"<section class='card'><h2>How this run was made</h2><div class='provenance'>{parts}</div>{created}</section>"
+
+
+def _pairs(pairs: Iterable[tuple[Any, Any]]) -> str:
+    return "<dl>" + "".join(f"<dt>{escape(str(k))}</dt><dd>{escape('–' if v is None else str(v))}</dd>" for k, v in pairs) + "</dl>"
+
+
+CSS = """
+:root{--page:#f6f5f1;--card:#fff;--ink:#1c2431;--muted:#626c7c;--line:#e3e1da;--float:#2c6cb0;--int8:#d4602a;--accent:#1f8a70;
+--good:#1f8a70;--bad:#c0392b;--font:Inter,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
+--mono:ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace}
+@media(prefers-color-scheme:dark){:root{--page:#10131a;--card:#181c25;--ink:#e9ecf2;--muted:#9aa4b4;--line:#2b313d;--float:#6aa9e6;
+--int8:#f08c58;--accent:#4cc2a3;--good:#4cc2a3;--bad:#ef7b6d}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 var(--font);-webkit-text-size-adjust:100%}
+main{max-width:1120px;margin:0 auto;padding:32px 20px 64px}
+header{margin:8px 0 28px}
+h1{font-size:clamp(2rem,6vw,3.1rem);line-height:1.1;letter-spacing:-.025em;margin:.1em 0 .25em}
+h2{font-size:1.2rem;letter-spacing:-.01em;margin:0 0 4px}
+h3{font-size:1.05rem;margin:0;display:flex;align-items:center;gap:8px}
+h4{font-size:.72rem;letter-spacing:.08em;text-transform:uppercase;color:var(--muted);margin:18px 0 6px}
+.kicker{font-size:.78rem;letter-spacing:.09em;text-transform:uppercase;color:var(--accent);font-weight:600;margin:0}
+.facts,.note{color:var(--muted);margin:0}
+.note{font-size:.9rem;margin-bottom:16px}
+.loose{margin-left:2px}
+h2.loose{margin-top:36px}
+code,pre{font-family:var(--mono);font-size:.88em}
+.command{margin:16px 0 0;padding:10px 14px;background:var(--card);border:1px solid var(--line);border-radius:10px;overflow-x:auto}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:20px}
+.tile{background:var(--card);border:1px solid var(--line);border-top:3px solid var(--accent);border-radius:12px;padding:12px 16px}
+.tile.float{border-top-color:var(--float)}.tile.int8{border-top-color:var(--int8)}
+.tile span,.tile small{display:block;color:var(--muted);font-size:.8rem}
+.tile strong{font-size:1.55rem;letter-spacing:-.02em;font-variant-numeric:tabular-nums;white-space:nowrap}
+.card{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:22px 24px;margin-bottom:18px;min-width:0}
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:18px;margin-bottom:18px}
+.grid .card{margin:0}
+figure{margin:0}
+figure svg{display:block;width:100%;height:auto}
+.scroll{overflow-x:auto;margin:0 -24px;padding:0 24px}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.95rem}
+th,td{padding:10px 12px;text-align:left;white-space:nowrap;border-top:1px solid var(--line)}
+thead th{border-top:0;color:var(--muted);font-weight:500;font-size:.82rem;padding-top:0}
+th:first-child,td:first-child{padding-left:0}th:last-child,td:last-child{padding-right:0}
+tbody th{font-weight:600}
+.n{text-align:right}
+.bar{display:block;height:3px;border-radius:2px;margin-top:4px;background:var(--float);width:var(--share);margin-left:auto}
+.bar.int8{background:var(--int8)}
+.dot{display:inline-block;width:.62em;height:.62em;border-radius:50%;background:var(--float);margin-right:.5em;flex:none}
+.dot.int8{background:var(--int8)}
+h3 .dot{margin-right:0}.note .dot{margin:0 .3em 0 .5em}
+.badge{margin-left:auto;font-size:.76rem;font-weight:600;padding:2px 9px;border-radius:99px;border:1px solid currentColor;color:var(--float)}
+.badge.int8{color:var(--int8)}
+.path{margin:2px 0 12px;color:var(--muted);overflow-wrap:anywhere}
+dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:3px 16px;margin:0;font-size:.9rem}
+dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
+.checks{list-style:none;margin:0;padding:0;font-size:.9rem}
+.checks li{padding:2px 0 2px 1.6em;position:relative}
+.checks li::before{position:absolute;left:0;content:"✓";color:var(--good);font-weight:700}
+.checks li.fail::before{content:"✗";color:var(--bad)}
+.checks b{font-weight:600}.checks small{color:var(--muted);font-size:.92em}
+.ops{list-style:none;display:flex;flex-wrap:wrap;gap:6px;margin:0;padding:0;font:.76rem var(--mono)}
+.ops li{border:1px solid var(--line);border-radius:6px;padding:2px 7px;color:var(--muted)}.ops b{color:var(--ink)}
+.wavelet{display:grid;gap:20px;justify-items:center}
+.wavelet img,.thumbs img{image-rendering:pixelated;display:block;width:100%;height:auto}
+.wavelet span{display:block;font-size:.84rem;color:var(--muted);margin-top:5px;text-align:center}.wavelet b{color:var(--ink)}
+.wavelet img{border:1px solid var(--line);border-radius:6px}
+.source{width:min(52%,210px)}
+.bands{display:grid;grid-template-columns:1fr 1fr;gap:12px 14px;width:min(100%,340px)}
+.thumbs{display:grid;grid-template-columns:repeat(auto-fill,minmax(76px,1fr));gap:14px}
+.thumbs img{border-radius:6px;border:1px solid var(--line)}
+.thumbs figcaption{font-size:.86rem;text-align:center;margin-top:3px;overflow-wrap:anywhere}.thumbs span{color:var(--int8)}
+.provenance{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:14px 32px;margin:10px 0 16px}
+summary{cursor:pointer;font-weight:600;margin-bottom:6px}
+@media(max-width:560px){main{padding:20px 14px 40px}.card{padding:18px 16px}.scroll{margin:0 -16px;padding:0 16px}.tiles{grid-template-columns:1fr 1fr;gap:10px}
+.tile strong{font-size:1.3rem}.tile:last-child:nth-child(odd){grid-column:1/-1}
+table,tbody{display:block}thead{display:none}tbody tr{display:grid;grid-template-columns:1fr 1fr 1fr;gap:2px 12px;padding:12px 0;border-top:1px solid var(--line)}
+tbody tr:first-child{border-top:0;padding-top:0}tbody th{grid-column:1/-1}th,td{border:0;padding:0;white-space:normal}.n{text-align:left}.bar{margin-left:0}
+td[data-label]::before{content:attr(data-label);display:block;color:var(--muted);font-size:.74rem}}
+@media print{body{background:#fff}.card,.tile{break-inside:avoid}}
+"""
