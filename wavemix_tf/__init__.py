@@ -7,13 +7,18 @@ first use, so that importing the layers stays light.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import sys
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
-from .blocks import WaveMixBlock
-from .models import WaveMixClassifier
-from .torch_weights import load_torch_weights
-from .variants import VARIANTS, build_model
-from .wavelets import DWT2D, IDWT2D
+# The layers load at once, so that `keras.saving.load_model` knows them after `import wavemix_tf`. Only the command does
+# without at first: it answers --help, `list` and mistakes before it spends the ten seconds that Keras takes to load.
+if TYPE_CHECKING or PurePath(sys.argv[0] if sys.argv else "").stem != "wavemix-tf":
+    from .blocks import WaveMixBlock
+    from .models import WaveMixClassifier
+    from .torch_weights import load_torch_weights
+    from .variants import VARIANTS, build_model
+    from .wavelets import DWT2D, IDWT2D
 
 __version__ = "0.1.0"
 
