@@ -177,7 +177,9 @@ def _focus_accuracy(axis: Axes, stages: Mapping[str, Mapping[str, Sequence[float
     if len(values) >= 8:
         lowest = float(np.quantile(values, 0.12))
         best = max(values)
-        axis.set_ylim(max(0.0, lowest - 0.25 * (best - lowest) - 0.01), min(1.004, best + 0.2 * (best - lowest) + 0.004))
+        axis.set_ylim(
+            max(0.0, lowest - 0.25 * (best - lowest) - 0.01), min(1.004, best + 0.2 * (best - lowest) + 0.004)
+        )
     elif values:
         axis.set_ylim(max(0.0, min(values) - 0.1), 1.01)
 
@@ -208,7 +210,12 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
         for side in ("left", "bottom"):
             axis.spines[side].set_visible(False)
         if classes <= 26:
-            axis.set_xticks(range(classes), class_names, rotation=0 if longest <= 2 else 45, ha="center" if longest <= 2 else "right")
+            axis.set_xticks(
+                range(classes),
+                class_names,
+                rotation=0 if longest <= 2 else 45,
+                ha="center" if longest <= 2 else "right",
+            )
             axis.set_yticks(range(classes), class_names)
             axis.tick_params(labelsize=9 if classes <= 12 else 7)
             axis.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
@@ -250,7 +257,12 @@ def logit_scatter(float_logits: Sequence[float], int8_logits: Sequence[float], s
         above.set(xlim=limits, ylim=limits, xlabel="logit of the float model", ylabel="logit of the int8 file")
         if step:
             above.annotate(
-                f"one output step = {step:.3g}", (0.03, 0.95), xycoords="axes fraction", va="top", color=MUTED, fontsize=9
+                f"one output step = {step:.3g}",
+                (0.03, 0.95),
+                xycoords="axes fraction",
+                va="top",
+                color=MUTED,
+                fontsize=9,
             )
         widest = max(float(np.abs(error).max()), 0.5)
         below.hist(error, bins=41, range=(-widest, widest), color=INT8, alpha=0.85, edgecolor=CARD, linewidth=0.5)

@@ -100,7 +100,9 @@ def results_table(report: Mapping[str, Any]) -> Table:
     """One row a model or file: accuracy in its own runtime, size, latency and arena."""
     from rich.table import Table
 
-    table = Table(title=f"{report.get('name', 'run')}: measured on the test images", title_style="bold", title_justify="left")
+    table = Table(
+        title=f"{report.get('name', 'run')}: measured on the test images", title_style="bold", title_justify="left"
+    )
     table.add_column("model or file", style="bold")
     table.add_column("runtime")
     for header in ("top-1", "size", "p50 ms", "p90 ms", "arena"):
@@ -171,7 +173,9 @@ def _header(report: Mapping[str, Any]) -> str:
         facts.append(f"{model['parameters']:,} parameters")
     if model.get("macs"):
         facts.append(f"{model['macs'] / 1e6:.2f} million multiply-adds an image")
-    command = f"<pre class='command'><code>$ {escape(str(report['command']))}</code></pre>" if report.get("command") else ""
+    command = (
+        f"<pre class='command'><code>$ {escape(str(report['command']))}</code></pre>" if report.get("command") else ""
+    )
     return (
         f"<header><p class='kicker'>wavemix-tf · run report</p><h1>{escape(str(report.get('name', 'run')))}</h1>"
         f"<p class='facts'>{' · '.join(escape(fact) for fact in facts)}</p>{command}{_tiles(report)}</header>"
@@ -273,7 +277,9 @@ def _scatter(report: Mapping[str, Any]) -> str:
         f"Logits of {escape(str(scatter['of']))} over those of {escape(str(scatter['reference']))} for {scatter['images']:,} "
         "test images. On the dashed line they are equal."
     )
-    return _figure_card("Float against int8", note, plots.logit_scatter(scatter["float"], scatter["int8"], scatter.get("step")))
+    return _figure_card(
+        "Float against int8", note, plots.logit_scatter(scatter["float"], scatter["int8"], scatter.get("step"))
+    )
 
 
 def _wavelet(report: Mapping[str, Any]) -> str:
@@ -366,18 +372,30 @@ def _provenance(report: Mapping[str, Any]) -> str:
     recipe, versions, machine = report.get("recipe") or {}, report.get("versions") or {}, report.get("machine") or {}
     seconds = report.get("seconds") or {}
     blocks = [
-        ("Recipe", ((key, json.dumps(value) if isinstance(value, (list, dict)) else value) for key, value in recipe.items())),
+        (
+            "Recipe",
+            ((key, json.dumps(value) if isinstance(value, (list, dict)) else value) for key, value in recipe.items()),
+        ),
         ("Time", ((step, f"{value:.1f} s") for step, value in seconds.items())),
         ("Software", versions.items()),
         ("Machine", machine.items()),
     ]
-    parts = "".join(f"<details{' open' if i else ''}><summary>{title}</summary>{_pairs(pairs)}</details>" for i, (title, pairs) in enumerate(blocks))
+    parts = "".join(
+        f"<details{' open' if i else ''}><summary>{title}</summary>{_pairs(pairs)}</details>"
+        for i, (title, pairs) in enumerate(blocks)
+    )
     created = f"<p class='note'>Written {escape(str(report['created']))}</p>" if report.get("created") else ""
-    return f"<section class='card'><h2>How this run was made</h2><div class='provenance'>{parts}</div>{created}</section>"
+    return (
+        f"<section class='card'><h2>How this run was made</h2><div class='provenance'>{parts}</div>{created}</section>"
+    )
 
 
 def _pairs(pairs: Iterable[tuple[Any, Any]]) -> str:
-    return "<dl>" + "".join(f"<dt>{escape(str(k))}</dt><dd>{escape('–' if v is None else str(v))}</dd>" for k, v in pairs) + "</dl>"
+    return (
+        "<dl>"
+        + "".join(f"<dt>{escape(str(k))}</dt><dd>{escape('–' if v is None else str(v))}</dd>" for k, v in pairs)
+        + "</dl>"
+    )
 
 
 CSS = """
