@@ -20,12 +20,32 @@ class Net:
 
 
 NETS = {
-    "lite_32_7": Net("Lite 32/7, 32x32", {"width": 32, "depth": 7, "stem": "strided", "stride": 1, "image_shape": (32, 32, 3), "num_classes": 10}, 32),
-    "lite_64_6": Net("Lite 64/6, 32x32", {"width": 64, "depth": 6, "stem": "strided", "stride": 1, "image_shape": (32, 32, 3), "num_classes": 10}, 32),
-    "lite_144_7": Net("Lite 144/7, 32x32", {"width": 144, "depth": 7, "stem": "strided", "stride": 1, "image_shape": (32, 32, 3), "num_classes": 10}, 32),
+    "lite_32_7": Net(
+        "Lite 32/7, 32x32",
+        {"width": 32, "depth": 7, "stem": "strided", "stride": 1, "image_shape": (32, 32, 3), "num_classes": 10},
+        32,
+    ),
+    "lite_64_6": Net(
+        "Lite 64/6, 32x32",
+        {"width": 64, "depth": 6, "stem": "strided", "stride": 1, "image_shape": (32, 32, 3), "num_classes": 10},
+        32,
+    ),
+    "lite_144_7": Net(
+        "Lite 144/7, 32x32",
+        {"width": 144, "depth": 7, "stem": "strided", "stride": 1, "image_shape": (32, 32, 3), "num_classes": 10},
+        32,
+    ),
     "192_16_l3": Net(
         "192/16 level 3, patchify 4, 64x64",
-        {"width": 192, "depth": 16, "levels": 3, "stem": "patchify", "patch_size": 4, "image_shape": (64, 64, 3), "num_classes": 200},
+        {
+            "width": 192,
+            "depth": 16,
+            "levels": 3,
+            "stem": "patchify",
+            "patch_size": 4,
+            "image_shape": (64, 64, 3),
+            "num_classes": 200,
+        },
         8,
     ),
 }
@@ -54,7 +74,7 @@ def official_classifier(config: dict[str, Any]) -> Any:
 
 
 def keep_official_dwt_in_float32() -> None:
-    """Takes the official package's wavelet transform out of autocast: it keeps float32 filters and fails on bfloat16 input as shipped."""
+    """Takes the official package's wavelet transform out of autocast, as its float32 filters fail on bfloat16 input."""
     import torch
     import wavemix
 

@@ -1,4 +1,7 @@
-"""Golden parity: with the official package's weights our classifier computes the official logits (fixtures/make_golden.py; no PyTorch needed)."""
+"""Golden parity: with the official package's weights our classifier computes the official logits.
+
+The fixture comes from fixtures/make_golden.py; no PyTorch is needed here.
+"""
 
 import json
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Official PyTorch checkpoints -> our weights.
 
-The official package (`wavemix` 0.2.x on PyPI) and the scripts around it save plain state dicts under these names, with `N` the block counted from 0:
+The official package (`wavemix` 0.2.x on PyPI) and the scripts around it save plain state dicts under these names, with
+`N` the block counted from 0:
 
     conv.{0,1}                   strided stem: two 3x3 convolutions
     conv.{0,1,2}, conv.4         patchify stem: 3x3, 3x3, patch convolution, BatchNorm (conv.3 is the GELU)
@@ -10,8 +11,9 @@ The official package (`wavemix` 0.2.x on PyPI) and the scripts around it save pl
         .0 .3 .4 .5              1x1, 1x1, transposed convolution (or nothing: upsampling has no weights), BatchNorm
     pool.2  (or head.2)          the classifier's linear layer
 
-Layouts differ in three ways and are converted here: convolutions are stored (out, in, h, w), transposed convolutions (in, out, h, w), and the wavelet bands reach a
-feed-forward as all LL channels followed by [LH, HL, HH] interleaved channel by channel, where ours are band-major [LL | LH | HL | HH].
+Layouts differ in three ways and are converted here: convolutions are stored (out, in, h, w), transposed convolutions
+(in, out, h, w), and the wavelet bands reach a feed-forward as all LL channels followed by [LH, HL, HH] interleaved
+channel by channel, where ours are band-major [LL | LH | HL | HH].
 """
 
 from __future__ import annotations
@@ -42,19 +44,20 @@ _PARALLEL_PREFIX = "module."
 def load_torch_weights(model: ModelT, source: str | os.PathLike[str] | Mapping[str, Any]) -> ModelT:
     """Loads an official WaveMix checkpoint into `model`, in place.
 
-    Nothing is changed unless every tensor fits: keys and shapes are checked first. A checkpoint trained on mean/std-normalised images needs a model built with
-    the same `normalize`, which has no weights and so is not part of the file.
+    Nothing is changed unless every tensor fits: keys and shapes are checked first. A checkpoint trained on
+    mean/std-normalised images needs a model built with the same `normalize`, which has no weights and so is not part
+    of the file.
 
     Args:
         model: a `WaveMixClassifier` built with the checkpoint's arguments (`levels`, `stem`, `width`, `ff_dim`, ...).
-        source: path of a `.pth` file holding a state dict (needs PyTorch; read with `weights_only=True`, so a file that would run code is refused), or a
-            mapping from official key to array or tensor.
+        source: path of a `.pth` file holding a state dict (needs PyTorch; read with `weights_only=True`, so a file that
+            would run code is refused), or a mapping from official key to array or tensor.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: unknown kind of model or file, or keys that are missing, unexpected or of another shape (all of them named).
+        ValueError: unknown kind of model or file, or keys that are missing, unexpected or of another shape (all named).
         ImportError: a path was given and PyTorch is not installed.
 
     Example:
@@ -90,7 +93,8 @@ def load_torch_weights(model: ModelT, source: str | os.PathLike[str] | Mapping[s
             if names
         ]
         raise ValueError(
-            "A checkpoint must hold exactly the tensors of the model (same width, depth, levels, stem, ff_dim, expansion, upsample, num_classes). "
+            "A checkpoint must hold exactly the tensors of the model "
+            "(same width, depth, levels, stem, ff_dim, expansion, upsample, num_classes). "
             f"Received: {'; '.join(complaints)}"
         )
     for name, value in values.items():
@@ -111,11 +115,14 @@ def _read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
-            "A checkpoint must be a state dict saved with torch.save(model.state_dict(), path); whole pickled modules and damaged files are refused. "
-            f"Received: source={os.fspath(path)!r} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            "A checkpoint must be a state dict saved with torch.save(model.state_dict(), path); "
+            "whole pickled modules and damaged files are refused. "
+            f"Received: source={os.fspath(path)!r} ({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from error
     if not isinstance(loaded, Mapping):
-        raise ValueError(f"A checkpoint must hold a state dict. Received: {type(loaded).__name__} in source={os.fspath(path)!r}")
+        raise ValueError(
+            f"A checkpoint must hold a state dict. Received: {type(loaded).__name__} in source={os.fspath(path)!r}"
+        )
     return loaded
 
 
@@ -141,7 +148,9 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
 def _plan(model: WaveMixClassifier, linear: str) -> dict[str, Entry]:
     """Our `layer/variable` -> (official key, conversion), for every variable that the official model has too."""
     if model.upsample == "pixel_shuffle":
-        raise ValueError("The official package has no pixel-shuffle upsampler in this block. Received: upsample='pixel_shuffle'")
+        raise ValueError(
+            "The official package has no pixel-shuffle upsampler in this block. Received: upsample='pixel_shuffle'"
+        )
     plan: dict[str, Entry] = {}
     stem_convs = 2 if model.stem == "strided" else 3
     for index in range(stem_convs):
@@ -166,7 +175,8 @@ def _plan(model: WaveMixClassifier, linear: str) -> dict[str, Entry]:
 
 
 def _conv(ours: str, official: str, then: Convert = np.asarray) -> dict[str, Entry]:
-    # (out, in, h, w) -> (h, w, in, out), and a transposed convolution's (in, out, h, w) -> (h, w, out, in): one and the same permutation of axes
+    # (out, in, h, w) -> (h, w, in, out), and a transposed convolution's (in, out, h, w) -> (h, w, out, in): the same
+    # permutation of axes.
     return {
         f"{ours}/kernel": (f"{official}.weight", lambda kernel: then(np.transpose(kernel, (2, 3, 1, 0)))),
         f"{ours}/bias": (f"{official}.bias", np.asarray),
@@ -178,7 +188,10 @@ def _batch_norm(ours: str, official: str) -> dict[str, Entry]:
 
 
 def _band_major(kernel: Array, band_width: int) -> Array:
-    """Reorders the input channels of a (1, 1, in, out) kernel from [LL | LH0 HL0 HH0 LH1 ...] to [LL | LH | HL | HH]; channels of a deeper level follow unchanged."""
+    """Reorders the input channels of a (1, 1, in, out) kernel from [LL | LH0 HL0 HH0 LH1 ...] to [LL | LH | HL | HH].
+
+    Channels of a deeper level follow unchanged.
+    """
     low, details, deeper = np.split(kernel, [band_width, 4 * band_width], axis=2)
     details = details.reshape(*kernel.shape[:2], band_width, 3, kernel.shape[3]).swapaxes(2, 3).reshape(details.shape)
     return np.concatenate([low, details, deeper], axis=2)
