@@ -2,8 +2,8 @@
 
     python docs/draw_block.py
 
-The bands are what ``pywt.dwt2`` computes, and what ``wavemix_tf.DWT2D`` computes exactly. The photograph is the dahlia that
-comes with scikit-learn (flickr.com/photos/vultilion, CC BY 2.0), cropped and made smaller.
+The bands are what ``pywt.dwt2`` computes, and what ``wavemix_tf.DWT2D`` computes exactly. The photograph is the dahlia
+that comes with scikit-learn (flickr.com/photos/vultilion, CC BY 2.0), cropped and made smaller.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pywt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 

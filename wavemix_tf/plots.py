@@ -1,7 +1,7 @@
 """Figures of the report page: inline SVG whose colours follow the page's theme, and small PNG images.
 
-Every function takes plain lists and numbers, as they stand in ``report.json``, and returns markup. Colours are written as
-the placeholders of :data:`THEME` and become CSS variables, so that one figure serves the light and the dark page.
+Every function takes plain lists and numbers, as they stand in ``report.json``, and returns markup. Colours are written
+as the placeholders of :data:`THEME` and become CSS variables, so that one figure serves the light and the dark page.
 """
 
 from __future__ import annotations
@@ -84,13 +84,12 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    view_box = re.search(r'viewBox="[^"]*"', svg)
-    assert view_box is not None  # noqa: S101 - matplotlib always writes one
+    width, height = (72 * side for side in figure.get_size_inches())  # SVG points
     label = _escape(description)
     svg = re.sub(
         r"<svg[^>]*>",
         lambda _: (
-            f'<svg {view_box.group()} role="img" aria-label="{label}" xmlns="http://www.w3.org/2000/svg" '
+            f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" xmlns="http://www.w3.org/2000/svg" '
             'xmlns:xlink="http://www.w3.org/1999/xlink">'
         ),
         svg,
@@ -113,8 +112,8 @@ def training_curves(stages: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """Accuracy and loss over the epochs of every stage, one after the other on the same axis.
 
     Args:
-        stages: stage ("float", "qat") -> column of the history -> one value an epoch. Columns ``accuracy``, ``loss`` and
-            their ``val_`` twins are drawn where they exist.
+        stages: stage ("float", "qat") -> column of the history -> one value an epoch. Columns ``accuracy``, ``loss``
+            and their ``val_`` twins are drawn where they exist.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -271,8 +270,16 @@ def logit_scatter(float_logits: Sequence[float], int8_logits: Sequence[float], s
         below.set_ylabel("logits")
         below.grid(axis="x", visible=False)
         text = f"mean |difference| {np.abs(error).mean():.2f} · max {np.abs(error).max():.1f}"
-        below.annotate(text, (1.0, 1.0), xycoords="axes fraction", xytext=(0, 3), textcoords="offset points", ha="right",
-                       color=MUTED, fontsize=9)  # fmt: skip
+        below.annotate(
+            text,
+            (1.0, 1.0),
+            xycoords="axes fraction",
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            color=MUTED,
+            fontsize=9,
+        )
         figure.align_ylabels()
         return _svg(figure, "scatter", "Logits of the int8 file over the logits of the float model")
 

@@ -1,8 +1,8 @@
 """The result table and the report page of a run, drawn from ``report.json`` and the history files alone.
 
-Nothing is measured here: ``wavemix_tf.cli`` gathers the numbers and writes ``report.json``; :func:`render_html` turns it into
-one self-contained page (no script, no request to anywhere) and :func:`results_table` into the table on the terminal.
-Every section is left out when its part of ``report.json`` is missing, so the page of a run that stopped half-way still opens.
+Nothing is measured here: ``wavemix_tf.cli`` gathers the numbers and writes ``report.json``; :func:`render_html` turns it
+into one self-contained page (no script, no request to anywhere) and :func:`results_table` into the terminal's table.
+A section is left out when its part of ``report.json`` is missing: the page of a run that stopped half-way still opens.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path
 
 
 def read_history(out: str | os.PathLike[str]) -> dict[str, dict[str, list[float]]]:
-    """``history.csv`` and ``qat_history.csv`` of a run folder as stage -> column -> one float an epoch; absent files are skipped."""
+    """The histories in a run folder as stage ("float", "qat") -> column -> one float an epoch; absent files are skipped."""
     stages = {}
     for stage, name in (("float", "history.csv"), ("qat", "qat_history.csv")):
         path = Path(out) / name
@@ -156,7 +156,8 @@ def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Se
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{name} · wavemix-tf</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{name} · wavemix-tf</title>\n<style>{CSS}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -203,7 +204,8 @@ def _tiles(report: Mapping[str, Any]) -> str:
         fastest = min(timed, key=lambda row: _latency(row, "p50") or math.inf)
         tiles.append(("latency p50", f"{milliseconds(_latency(fastest, 'p50'))} ms", fastest["name"], "accent"))
     cells = "".join(
-        f"<div class='tile {kind}'><span>{escape(label)}</span><strong>{escape(value)}</strong><small>{escape(str(note))}</small></div>"
+        f"<div class='tile {kind}'><span>{escape(label)}</span><strong>{escape(value)}</strong>"
+        f"<small>{escape(str(note))}</small></div>"
         for label, value, note, kind in tiles
     )
     return f"<div class='tiles'>{cells}</div>" if cells else ""
@@ -224,10 +226,13 @@ def _results(report: Mapping[str, Any]) -> str:
         p50, p90 = _latency(row, "p50"), _latency(row, "p90")
         latency = "–" if p50 is None else f"{milliseconds(p50)} / {milliseconds(p90)}"
         body += (
-            f"<tr><th scope='row'><i class='dot {kind}'></i>{escape(str(row['name']))}</th><td data-label='runtime'>{escape(str(row['runtime']))}</td>"
-            f"<td class='n' data-label='top-1'>{percent(accuracy)}<i class='bar {kind}' style='--share:{share:.1f}%'></i></td>"
-            f"<td class='n' data-label='size'>{kibibytes(row.get('size_bytes'))}</td><td class='n' data-label='p50 / p90 ms'>{latency}</td>"
-            f"<td class='n' data-label='arena'>{kibibytes(row.get('arena_bytes'))}</td></tr>"
+            f"<tr><th scope='row'><i class='dot {kind}'></i>{escape(str(row['name']))}</th>"
+            + _cell("runtime", escape(str(row["runtime"])))
+            + _cell("top-1", f"{percent(accuracy)}<i class='bar {kind}' style='--share:{share:.1f}%'></i>", "n")
+            + _cell("size", kibibytes(row.get("size_bytes")), "n")
+            + _cell("p50 / p90 ms", latency, "n")
+            + _cell("arena", kibibytes(row.get("arena_bytes")), "n")
+            + "</tr>"
         )
     machine = report.get("machine") or {}
     where = f"Latency of one image on {escape(str(machine['cpu']))}, one thread." if machine.get("cpu") else ""
@@ -237,8 +242,15 @@ def _results(report: Mapping[str, Any]) -> str:
         "<section class='card'><h2>Results</h2>"
         f"<p class='note'>{images} Every file runs in the runtime that it is made for. {where}</p>"
         "<div class='scroll'><table><thead><tr><th>model or file</th><th>runtime</th><th class='n'>top-1</th>"
-        f"<th class='n'>size</th><th class='n'>p50 / p90 ms</th><th class='n'>arena</th></tr></thead><tbody>{body}</tbody></table></div></section>"
+        "<th class='n'>size</th><th class='n'>p50 / p90 ms</th><th class='n'>arena</th></tr></thead>"
+        f"<tbody>{body}</tbody></table></div></section>"
     )
+
+
+def _cell(label: str, content: str, kind: str = "") -> str:
+    """A table cell that knows its header, which a phone shows in place of the header row."""
+    empty = " empty" if content == "–" else ""
+    return f"<td class='{kind}{empty}' data-label='{label}'>{content}</td>"
 
 
 def _figure_card(title: str, note: str, figure: str) -> str:
@@ -250,7 +262,10 @@ def _curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
 
     if not any(history.values()):
         return ""
-    note = "The float network first, then the same weights fine-tuned on their int8 grid. The epoch with the best validation accuracy is kept."
+    note = (
+        "The float network first, then the same weights fine-tuned on their int8 grid. "
+        "The epoch with the best validation accuracy is kept."
+    )
     return _figure_card("Training", note, plots.training_curves(history))
 
 
@@ -274,8 +289,8 @@ def _scatter(report: Mapping[str, Any]) -> str:
     if not scatter:
         return ""
     note = (
-        f"Logits of {escape(str(scatter['of']))} over those of {escape(str(scatter['reference']))} for {scatter['images']:,} "
-        "test images. On the dashed line they are equal."
+        f"Logits of {escape(str(scatter['of']))} over those of {escape(str(scatter['reference']))} "
+        f"for {scatter['images']:,} test images. On the dashed line they are equal."
     )
     return _figure_card(
         "Float against int8", note, plots.logit_scatter(scatter["float"], scatter["int8"], scatter.get("step"))
@@ -305,8 +320,8 @@ def _wavelet(report: Mapping[str, Any]) -> str:
         f"<span>test image, <b>{escape(str(wavelet['label']))}</b></span></div><div class='bands'>{cells}</div></div>"
     )
     note = (
-        "One Haar transform of a test image, as <code>DWT2D</code> computes it: four bands of half the side. Every block mixes "
-        "tokens this way, with fixed filters. <i class='dot int8'></i>positive <i class='dot float'></i>negative"
+        "One Haar transform of a test image, as <code>DWT2D</code> computes it: four bands of half the side. Every block "
+        "mixes its tokens this way, with fixed filters. <i class='dot int8'></i>positive <i class='dot float'></i>negative"
     )
     return _figure_card("What the wavelet sees", note, figure)
 
@@ -321,8 +336,9 @@ def _mistakes(report: Mapping[str, Any]) -> str:
         for m in mistakes
     )
     return (
-        f"<section class='card'><h2>Its mistakes</h2><p class='note'>{len(mistakes)} test images with their true class, and what "
-        f"{escape(str(report['confusion']['of']))} took them for; the surest errors first.</p><div class='thumbs'>{cells}</div></section>"
+        f"<section class='card'><h2>Its mistakes</h2><p class='note'>{len(mistakes)} test images with their true class, "
+        f"and what {escape(str(report['confusion']['of']))} took them for; the surest errors first.</p>"
+        f"<div class='thumbs'>{cells}</div></section>"
     )
 
 
@@ -331,7 +347,8 @@ def _exports(report: Mapping[str, Any]) -> str:
     if not exports:
         return ""
     return (
-        "<h2 class='loose'>The files</h2><p class='note loose'>A file is written only after it has passed every check below.</p>"
+        "<h2 class='loose'>The files</h2>"
+        "<p class='note loose'>A file is written only after it has passed every check below.</p>"
         f"<div class='grid'>{''.join(_export(export) for export in exports)}</div>"
     )
 
@@ -345,7 +362,8 @@ def _export(export: Mapping[str, Any]) -> str:
     rows += [(key, value) for key, value in (export.get("card") or {}).items()]
     facts = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in rows if v)
     checks = "".join(
-        f"<li class='{'pass' if check['passed'] else 'fail'}'><b>{escape(str(check['name']))}</b> {escape(str(check['measured']))}"
+        f"<li class='{'pass' if check['passed'] else 'fail'}'><b>{escape(str(check['name']))}</b> "
+        + escape(str(check["measured"]))
         + (f" <small>{escape(str(check['bound']))}</small>" if check.get("bound") else "")
         + "</li>"
         for check in export.get("checks", [])
@@ -399,10 +417,12 @@ def _pairs(pairs: Iterable[tuple[Any, Any]]) -> str:
 
 
 CSS = """
-:root{--page:#f6f5f1;--card:#fff;--ink:#1c2431;--muted:#626c7c;--line:#e3e1da;--float:#2c6cb0;--int8:#d4602a;--accent:#1f8a70;
+:root{--page:#f6f5f1;--card:#fff;--ink:#1c2431;--muted:#626c7c;--line:#e3e1da;--float:#2c6cb0;--int8:#d4602a;
+--accent:#1f8a70;
 --good:#1f8a70;--bad:#c0392b;--font:Inter,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
 --mono:ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace}
-@media(prefers-color-scheme:dark){:root{--page:#10131a;--card:#181c25;--ink:#e9ecf2;--muted:#9aa4b4;--line:#2b313d;--float:#6aa9e6;
+@media(prefers-color-scheme:dark){:root{--page:#10131a;--card:#181c25;--ink:#e9ecf2;--muted:#9aa4b4;--line:#2b313d;
+--float:#6aa9e6;
 --int8:#f08c58;--accent:#4cc2a3;--good:#4cc2a3;--bad:#ef7b6d}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 var(--font);-webkit-text-size-adjust:100%}
@@ -418,13 +438,16 @@ h4{font-size:.72rem;letter-spacing:.08em;text-transform:uppercase;color:var(--mu
 .loose{margin-left:2px}
 h2.loose{margin-top:36px}
 code,pre{font-family:var(--mono);font-size:.88em}
-.command{margin:16px 0 0;padding:10px 14px;background:var(--card);border:1px solid var(--line);border-radius:10px;overflow-x:auto}
+.command{margin:16px 0 0;padding:10px 14px;background:var(--card);border:1px solid var(--line);border-radius:10px;
+overflow-x:auto}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:20px}
-.tile{background:var(--card);border:1px solid var(--line);border-top:3px solid var(--accent);border-radius:12px;padding:12px 16px}
+.tile{background:var(--card);border:1px solid var(--line);border-top:3px solid var(--accent);border-radius:12px;
+padding:12px 16px}
 .tile.float{border-top-color:var(--float)}.tile.int8{border-top-color:var(--int8)}
 .tile span,.tile small{display:block;color:var(--muted);font-size:.8rem}
 .tile strong{font-size:1.55rem;letter-spacing:-.02em;font-variant-numeric:tabular-nums;white-space:nowrap}
-.card{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:22px 24px;margin-bottom:18px;min-width:0}
+.card{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:22px 24px;margin-bottom:18px;
+min-width:0}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:18px;margin-bottom:18px}
 .grid .card{margin:0}
 figure{margin:0}
@@ -436,12 +459,15 @@ thead th{border-top:0;color:var(--muted);font-weight:500;font-size:.82rem;paddin
 th:first-child,td:first-child{padding-left:0}th:last-child,td:last-child{padding-right:0}
 tbody th{font-weight:600}
 .n{text-align:right}
-.bar{display:block;height:3px;border-radius:2px;margin-top:4px;background:var(--float);width:var(--share);margin-left:auto}
+.bar{display:block;height:3px;border-radius:2px;margin-top:4px;background:var(--float);width:var(--share);
+margin-left:auto}
 .bar.int8{background:var(--int8)}
-.dot{display:inline-block;width:.62em;height:.62em;border-radius:50%;background:var(--float);margin-right:.5em;flex:none}
+.dot{display:inline-block;width:.62em;height:.62em;border-radius:50%;background:var(--float);margin-right:.5em;
+flex:none}
 .dot.int8{background:var(--int8)}
 h3 .dot{margin-right:0}.note .dot{margin:0 .3em 0 .5em}
-.badge{margin-left:auto;font-size:.76rem;font-weight:600;padding:2px 9px;border-radius:99px;border:1px solid currentColor;color:var(--float)}
+.badge{margin-left:auto;font-size:.76rem;font-weight:600;padding:2px 9px;border-radius:99px;
+border:1px solid currentColor;color:var(--float)}
 .badge.int8{color:var(--int8)}
 .path{margin:2px 0 12px;color:var(--muted);overflow-wrap:anywhere}
 dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:3px 16px;margin:0;font-size:.9rem}
@@ -455,19 +481,25 @@ dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:ta
 .ops li{border:1px solid var(--line);border-radius:6px;padding:2px 7px;color:var(--muted)}.ops b{color:var(--ink)}
 .wavelet{display:grid;gap:20px;justify-items:center}
 .wavelet img,.thumbs img{image-rendering:pixelated;display:block;width:100%;height:auto}
-.wavelet span{display:block;font-size:.84rem;color:var(--muted);margin-top:5px;text-align:center}.wavelet b{color:var(--ink)}
+.wavelet span{display:block;font-size:.84rem;color:var(--muted);margin-top:5px;text-align:center}
+.wavelet b{color:var(--ink)}
 .wavelet img{border:1px solid var(--line);border-radius:6px}
 .source{width:min(52%,210px)}
 .bands{display:grid;grid-template-columns:1fr 1fr;gap:12px 14px;width:min(100%,340px)}
 .thumbs{display:grid;grid-template-columns:repeat(auto-fill,minmax(76px,1fr));gap:14px}
 .thumbs img{border-radius:6px;border:1px solid var(--line)}
-.thumbs figcaption{font-size:.86rem;text-align:center;margin-top:3px;overflow-wrap:anywhere}.thumbs span{color:var(--int8)}
-.provenance{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:14px 32px;margin:10px 0 16px}
+.thumbs figcaption{font-size:.86rem;text-align:center;margin-top:3px;overflow-wrap:anywhere}
+.thumbs span{color:var(--int8)}
+.provenance{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:14px 32px;
+margin:10px 0 16px}
 summary{cursor:pointer;font-weight:600;margin-bottom:6px}
-@media(max-width:560px){main{padding:20px 14px 40px}.card{padding:18px 16px}.scroll{margin:0 -16px;padding:0 16px}.tiles{grid-template-columns:1fr 1fr;gap:10px}
+@media(max-width:560px){main{padding:20px 14px 40px}.card{padding:18px 16px}.scroll{margin:0 -16px;padding:0 16px}
+.tiles{grid-template-columns:1fr 1fr;gap:10px}
 .tile strong{font-size:1.3rem}.tile:last-child:nth-child(odd){grid-column:1/-1}
-table,tbody{display:block}thead{display:none}tbody tr{display:grid;grid-template-columns:1fr 1fr 1fr;gap:2px 12px;padding:12px 0;border-top:1px solid var(--line)}
-tbody tr:first-child{border-top:0;padding-top:0}tbody th{grid-column:1/-1}th,td{border:0;padding:0;white-space:normal}.n{text-align:left}.bar{margin-left:0}
-td[data-label]::before{content:attr(data-label);display:block;color:var(--muted);font-size:.74rem}}
+table,tbody{display:block}thead{display:none}tbody tr{display:grid;grid-template-columns:1fr 1fr 1fr;gap:2px 12px;
+padding:12px 0;border-top:1px solid var(--line)}
+tbody tr:first-child{border-top:0;padding-top:0}tbody th{grid-column:1/-1}th,td{border:0;padding:0;
+white-space:normal}.n{text-align:left}.bar{margin-left:0}
+td.empty{display:none}td[data-label]::before{content:attr(data-label);display:block;color:var(--muted);font-size:.74rem}}
 @media print{body{background:#fff}.card,.tile{break-inside:avoid}}
 """
