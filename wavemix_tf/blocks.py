@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from .normalization import FusedBatchNormalization
 from .wavelets import DWT2D, LowPass2D, check_option, check_positive, fold_dwt
 
 
@@ -164,7 +165,7 @@ class WaveMixBlock(layers.Layer):
                     named(layers.Dropout, f"dropout{level}", dropout),
                     named(layers.Conv2D, f"project{level}", ff_out, 1),
                     *up,
-                    named(layers.BatchNormalization, f"norm{level}", **BATCH_NORM),
+                    named(FusedBatchNormalization, f"norm{level}", **BATCH_NORM),
                 ]
             )
         self.residual = named(layers.Add, "residual")

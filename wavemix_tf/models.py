@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 from .blocks import ACTIVATIONS, BATCH_NORM, UPSAMPLERS, WaveMixBlock
+from .normalization import FusedBatchNormalization
 from .wavelets import check_option, check_positive
 
 STEMS = ("strided", "patchify")
@@ -93,7 +94,7 @@ class WaveMixClassifier(keras.Model):
             x = _conv3x3(x, width // 2, 1, "stem_conv2", policy)
             x = layers.Conv2D(width, patch_size, strides=patch_size, name="stem_conv3", dtype=policy)(x)
             x = layers.Activation(ACTIVATIONS[activation], name="stem_activation", dtype=policy)(x)
-            x = layers.BatchNormalization(**BATCH_NORM, name="stem_norm", dtype=policy)(x)
+            x = FusedBatchNormalization(**BATCH_NORM, name="stem_norm", dtype=policy)(x)
         for index in range(1, depth + 1):
             x = WaveMixBlock(
                 width,
