@@ -32,7 +32,7 @@ THEME = {
 }
 INK, MUTED, LINE, FLOAT, INT8, ACCENT, CARD = THEME
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: sharp, selectable, in the page's font
     "svg.hashsalt": "wavemix-tf",  # same data, same bytes
     "font.size": 10,
@@ -89,8 +89,8 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(
         r"<svg[^>]*>",
         lambda _: (
-            f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" xmlns="http://www.w3.org/2000/svg" '
-            'xmlns:xlink="http://www.w3.org/1999/xlink">'
+            f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" '
+            'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
         ),
         svg,
         count=1,

@@ -1,7 +1,7 @@
 """The result table and the report page of a run, drawn from ``report.json`` and the history files alone.
 
-Nothing is measured here: ``wavemix_tf.cli`` gathers the numbers and writes ``report.json``; :func:`render_html` turns it
-into one self-contained page (no script, no request to anywhere) and :func:`results_table` into the terminal's table.
+Nothing is measured here: ``wavemix_tf.cli`` gathers the numbers and writes ``report.json``; :func:`render_html` makes
+one self-contained page of it (no script, no request to anywhere) and :func:`results_table` the terminal's table.
 A section is left out when its part of ``report.json`` is missing: the page of a run that stopped half-way still opens.
 """
 
@@ -47,7 +47,7 @@ def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path
 
 
 def read_history(out: str | os.PathLike[str]) -> dict[str, dict[str, list[float]]]:
-    """The histories in a run folder as stage ("float", "qat") -> column -> one float an epoch; absent files are skipped."""
+    """Histories in a run folder: stage ("float", "qat") -> column -> one float an epoch; absent ones are skipped."""
     stages = {}
     for stage, name in (("float", "history.csv"), ("qat", "qat_history.csv")):
         path = Path(out) / name
@@ -320,8 +320,9 @@ def _wavelet(report: Mapping[str, Any]) -> str:
         f"<span>test image, <b>{escape(str(wavelet['label']))}</b></span></div><div class='bands'>{cells}</div></div>"
     )
     note = (
-        "One Haar transform of a test image, as <code>DWT2D</code> computes it: four bands of half the side. Every block "
-        "mixes its tokens this way, with fixed filters. <i class='dot int8'></i>positive <i class='dot float'></i>negative"
+        "One Haar transform of a test image, as <code>DWT2D</code> computes it: four bands of half the side. Every "
+        "block mixes its tokens this way, with fixed filters. "
+        "<i class='dot int8'></i>positive <i class='dot float'></i>negative"
     )
     return _figure_card("What the wavelet sees", note, figure)
 
@@ -336,8 +337,8 @@ def _mistakes(report: Mapping[str, Any]) -> str:
         for m in mistakes
     )
     return (
-        f"<section class='card'><h2>Its mistakes</h2><p class='note'>{len(mistakes)} test images with their true class, "
-        f"and what {escape(str(report['confusion']['of']))} took them for; the surest errors first.</p>"
+        f"<section class='card'><h2>Its mistakes</h2><p class='note'>{len(mistakes)} test images with their true "
+        f"class, and what {escape(str(report['confusion']['of']))} took them for; the surest errors first.</p>"
         f"<div class='thumbs'>{cells}</div></section>"
     )
 
