@@ -1,3 +1,5 @@
 if __name__ != "wavemix_tf.tflite":
     # The same file under two names would register every Keras class twice, and the last one would win in silence.
-    raise ImportError("This folder is installed as wavemix_tf.tflite: `pip install -e .`, then `import wavemix_tf.tflite`.")
+    raise ImportError(
+        "This folder is installed as wavemix_tf.tflite: run `pip install -e .`, then `import wavemix_tf.tflite`."
+    )

@@ -1,0 +1,25 @@
+"""Quiet, small and reproducible: TensorFlow's logs off, few threads, every random generator seeded before each test."""
+
+import os
+import sys
+
+# Read by TensorFlow, OpenMP and BLAS when they load, so before any test module imports them.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time():
+    """Seeds Python, NumPy and Keras; a test that never imported Keras does not import it now."""
+
+    if "keras" in sys.modules:
+        import keras
+
+        keras.utils.set_random_seed(0)
+        keras.config.set_dtype_policy("float32")
+        keras.config.set_floatx("float32")

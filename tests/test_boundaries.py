@@ -1,0 +1,161 @@
+"""Who may import whom, what the package exports, and what a bare import of a mapped folder says."""
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wavemix_tf as wm
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"core": ROOT / "wavemix_tf", "training": ROOT / "training", "tflite": ROOT / "tflite"}
+TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tf_keras", "keras_tuner", "ai_edge_litert", "tflite_micro", "tfmot"}
+# The fused kernel of batch normalisation, reached inside a function and only when Keras already runs on TensorFlow.
+MAY_USE_TENSORFLOW = {"normalization.py"}
+# cli.py is the one file that joins the packages.
+JOINER = ROOT / "wavemix_tf" / "cli.py"
+
+requires_checkout = pytest.mark.skipif(not FOLDERS["training"].is_dir(), reason="runs in a checkout")
+
+
+def files(part):
+    return sorted(path for path in FOLDERS[part].rglob("*.py") if path != JOINER and "__pycache__" not in path.parts)
+
+
+def package_of(path):
+    """wavemix_tf.training for training/recipes.py."""
+    folder = next(folder for folder in FOLDERS.values() if path.is_relative_to(folder))
+    head = ["wavemix_tf"] + ([] if folder.name == "wavemix_tf" else [folder.name])
+    return head + list(path.parent.relative_to(folder).parts)
+
+
+def imports(path):
+    """Absolute dotted names of everything that the file imports, at its top or inside a function.
+
+    Imports under `if TYPE_CHECKING:` are left out: they never run.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    skipped = {
+        node
+        for test in ast.walk(tree)
+        if isinstance(test, ast.If) and getattr(test.test, "id", None) == "TYPE_CHECKING"
+        for statement in test.body
+        for node in ast.walk(statement)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package_of(path)
+            base = base[: len(base) - node.level + 1] if node.level else []
+            module = ".".join(base + ([node.module] if node.module else []))
+            found.add(module)
+            found.update(f"{module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def within(names, package):
+    return sorted(name for name in names if name == package or name.startswith(package + "."))
+
+
+@requires_checkout
+@pytest.mark.parametrize("path", files("core"), ids=lambda path: path.name)
+def test_core_imports_neither_tensorflow_nor_the_packages_above(path):
+    names = imports(path)
+    assert sorted(name for name in names if name.split(".")[0] in TENSORFLOW) == []
+    assert (
+        within(names, "wavemix_tf.training") + within(names, "wavemix_tf.tflite") + within(names, "wavemix_tf.cli")
+        == []
+    )
+
+
+@requires_checkout
+@pytest.mark.parametrize(("part", "other"), [("training", "tflite"), ("tflite", "training")])
+def test_training_and_tflite_never_import_each_other(part, other):
+    for path in files(part):
+        names = imports(path)
+        assert within(names, f"wavemix_tf.{other}") + within(names, other) == [], path
+        assert within(names, "wavemix_tf.cli") + within(names, "wavemix_tf.report") == [], path
+
+
+@requires_checkout
+@pytest.mark.parametrize("part", ["training", "tflite"])
+def test_mapped_packages_import_relatively_inside_themselves(part):
+    """Absolutely they could only be named by the installed name, which mypy and a reader of the folder do not see."""
+    for path in files(part):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        absolute = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+        assert within(absolute, f"wavemix_tf.{part}") + within(absolute, part) == [], path
+
+
+@requires_checkout
+def test_nothing_reads_pickles():
+    """torch_weights may call torch.load with weights_only=True, which refuses code."""
+    for path in (file for part in FOLDERS for file in files(part)):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            assert not ast.unparse(call.func).startswith(("pickle.", "cloudpickle.", "joblib.", "dill.")), path
+            if ast.unparse(call.func) in ("torch.load", "np.load", "numpy.load"):
+                options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+                assert options.get("weights_only", "True") == "True", path
+                assert options.get("allow_pickle", "False") == "False", path
+                assert ast.unparse(call.func) != "torch.load" or "weights_only" in options, path
+
+
+@pytest.mark.parametrize("module", ["wavemix_tf", "wavemix_tf.training", "wavemix_tf.tflite"])
+def test_all_lists_the_public_names(module):
+    package = importlib.import_module(module)
+    assert len(package.__all__) == len(set(package.__all__))
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    assert set(package.__all__) <= set(dir(package))
+
+
+@pytest.mark.parametrize("module", ["wavemix_tf", "wavemix_tf.training", "wavemix_tf.tflite"])
+def test_no_module_bears_the_name_of_a_public_function(module):
+    """Importing the submodule would put it in the place of the function."""
+    package = importlib.import_module(module)
+    modules = {path.stem for folder in package.__path__ for path in Path(folder).iterdir()}
+    functions = {name for name in package.__all__ if not isinstance(getattr(package, name), type(sys))}
+    assert modules & functions == set()
+
+
+@pytest.mark.parametrize("name", ["training", "tflite"])
+def test_bare_import_from_the_checkout_says_what_to_do(name):
+    result = run(f"import {name}")
+    assert result.returncode != 0
+    assert f"import wavemix_tf.{name}" in result.stderr
+    assert "ImportError" in result.stderr
+
+
+def test_import_stays_light():
+    result = run(
+        f"import sys, wavemix_tf; print([m for m in {sorted(TENSORFLOW)} if m in sys.modules]);"
+        "print([m for m in ('training', 'tflite', 'cli', 'report', 'plots') if f'wavemix_tf.{m}' in sys.modules])",
+        KERAS_BACKEND="numpy",
+    )
+    assert result.stdout.split("\n")[:2] == ["[]", "[]"], result.stderr
+
+
+def test_unknown_attribute_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        wm.no_such_thing  # noqa: B018
+    assert {"training", "tflite"} <= set(dir(wm))
+
+
+def run(program, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
