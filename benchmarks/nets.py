@@ -51,13 +51,20 @@ NETS = {
 }
 
 
-def official_classifier(config: dict[str, Any]) -> Any:
-    """The official package's network (a torch.nn.Module) for the arguments of our WaveMixClassifier."""
+def import_official() -> Any:
+    """The official package's `wavemix.classification` module."""
     if "numpy.lib.function_base" not in sys.modules:  # gone in NumPy 2; the package imports it and uses nothing of it
         stand_in = types.ModuleType("numpy.lib.function_base")
         stand_in.hamming = np.hamming  # type: ignore[attr-defined]
         sys.modules["numpy.lib.function_base"] = stand_in
-    from wavemix.classification import WaveMix
+    import wavemix.classification
+
+    return wavemix.classification
+
+
+def official_classifier(config: dict[str, Any]) -> Any:
+    """The official package's network (a torch.nn.Module) for the arguments of our WaveMixClassifier."""
+    WaveMix = import_official().WaveMix
 
     return WaveMix(
         num_classes=config["num_classes"],

@@ -1,0 +1,219 @@
+"""Contenders timed side by side: each in a process of its own, in turn, over several rounds.
+
+A contender is a `worker` (one of the scripts `*_worker.py` here) started with its arguments. It sets itself up, reports
+that it is ready and then answers one JSON line for each JSON line it is sent. While one is timed the others sleep on
+their standard input, so that threads, allocators and memory never mix, and a machine that slows down for a while slows
+every contender of that round alike: ratios are taken within a round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, TextIO
+
+FOLDER = Path(__file__).parent
+
+
+# --- in the worker -----------------------------------------------------------------------------------------------
+
+
+def resident_mib() -> float:
+    """This process's resident memory now."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmRSS in /proc/self/status")
+
+
+class PeakMemory:
+    """Peak resident memory of this process from the moment of construction."""
+
+    def __init__(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark to the present size
+            self.baseline_mib = resident_mib()
+        except OSError:  # not Linux, or not allowed: the mark of the whole process is all there is
+            self.baseline_mib = 0.0
+
+    def peak_mib(self) -> float:
+        try:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+        except OSError:
+            pass
+        maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return maximum / 2**20 if sys.platform == "darwin" else maximum / 1024
+
+    def report(self) -> dict[str, float]:
+        peak = self.peak_mib()
+        return {"peak_mib": peak, "baseline_mib": self.baseline_mib, "over_baseline_mib": peak - self.baseline_mib}
+
+
+def times_ms(step: Callable[[], Any], seconds: float, at_least: int = 3) -> list[float]:
+    """Wall-clock time of each call of `step`, repeated for `seconds`."""
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(found) < at_least or time.perf_counter() < end:
+        start = time.perf_counter()
+        step()
+        found.append((time.perf_counter() - start) * 1e3)
+    return found
+
+
+def serve(set_up: Callable[[dict[str, Any]], Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
+    """Main function of a worker: `set_up(arguments)` returns the function that answers requests."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints goes to the log, not between the answers
+    try:
+        answer = set_up(json.loads(sys.argv[1]))
+        answers.write(json.dumps({"ready": True}) + "\n")
+        for line in sys.stdin:
+            answers.write(json.dumps(answer(json.loads(line))) + "\n")
+    except Exception as error:
+        message = str(error).strip().splitlines()
+        answers.write(json.dumps({"failed": f"{type(error).__name__}: {message[0] if message else ''}"}) + "\n")
+        raise
+
+
+# --- in the parent -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Contender:
+    """One way of doing the job. `turns_ms` gathers the times of each of its turns, one list a round."""
+
+    name: str
+    ours: bool
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    failed: str | None = None
+    turns_ms: list[list[float]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def rounds_ms(self) -> list[float]:
+        return [median(turn) for turn in self.turns_ms]
+
+    @property
+    def median_ms(self) -> float:
+        return median(self.rounds_ms)
+
+    def start(self, log: TextIO) -> None:
+        environment = os.environ | self.environment
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environment)
+
+    def receive(self, timeout_s: float) -> dict[str, Any]:
+        process = self.process
+        assert process is not None and process.stdout is not None
+        timer = threading.Timer(timeout_s, process.kill)
+        timer.start()
+        line = process.stdout.readline()
+        expired = not timer.is_alive()
+        timer.cancel()
+        if not line:
+            reason = f"no answer within {timeout_s:.0f} s" if expired else f"exit code {process.wait()}"
+            return {"failed": f"the worker ended: {reason}"}
+        return json.loads(line)
+
+    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        assert self.process is not None and self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self.receive(timeout_s)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def compete(
+    contenders: list[Contender],
+    rounds: int,
+    seconds: float,
+    log_path: Path,
+    say: Callable[[str], None],
+    timeout_s: float = 240.0,
+) -> None:
+    """Runs all contenders in turn for `rounds` rounds of `seconds` each and fills in their results."""
+    with log_path.open("a") as log:
+        try:
+            for contender in contenders:  # one after another: set-up allocates and compiles
+                start = time.perf_counter()
+                contender.start(log)
+                contender.failed = contender.receive(timeout_s).get("failed")
+                state = contender.failed or f"ready after {time.perf_counter() - start:.0f} s"
+                say(f"  {contender.name}: {state}")
+            for number in range(rounds):
+                # Another order in every round: nobody always follows the same neighbour.
+                order = contenders[number % len(contenders) :] + contenders[: number % len(contenders)]
+                for contender in order:
+                    if contender.failed:
+                        continue
+                    answer = contender.ask({"seconds": seconds}, timeout_s)
+                    contender.failed = answer.get("failed")
+                    if not contender.failed:
+                        contender.turns_ms.append(answer.pop("times_ms"))
+                        contender.details |= answer
+                summary = ", ".join(f"{c.name} {c.rounds_ms[-1]:.2f}" for c in contenders if not c.failed)
+                say(f"  round {number + 1}/{rounds}, ms: {summary}")
+        finally:
+            for contender in contenders:
+                contender.stop()
+
+
+def ratio(slow: Contender, fast: Contender) -> dict[str, float]:
+    """How many times faster `fast` is than `slow`: the ratio of each round, as median, minimum and maximum."""
+    ratios = [a / b for a, b in zip(slow.rounds_ms, fast.rounds_ms, strict=True)]
+    return {"median": median(ratios), "min": min(ratios), "max": max(ratios)}
+
+
+def fastest(contenders: list[Contender], ours: bool) -> Contender | None:
+    running = [c for c in contenders if c.ours == ours and not c.failed and c.turns_ms]
+    return min(running, key=lambda c: c.median_ms, default=None)
+
+
+# --- the machine -------------------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on; the load says whether something else was running."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    temporary = path.with_name(path.name + ".part")
+    if isinstance(content, str):
+        temporary.write_text(content)
+    else:
+        temporary.write_bytes(content)
+    temporary.replace(path)
