@@ -23,3 +23,11 @@ def _same_numbers_every_time():
         keras.utils.set_random_seed(0)
         keras.config.set_dtype_policy("float32")
         keras.config.set_floatx("float32")
+
+
+@pytest.fixture
+def rng():
+    """A NumPy generator with a fixed seed."""
+    import numpy as np
+
+    return np.random.default_rng(0)

@@ -1,0 +1,115 @@
+"""WaveMixBlock: its two routes agree, any size works, every weight learns."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import wavemix_tf as wm
+from wavemix_tf.blocks import ACTIVATIONS, UPSAMPLERS, PixelShuffle, quick_gelu
+from wavemix_tf.normalization import FusedBatchNormalization
+
+
+def randomise(layer, rng):
+    """Weights and batch statistics away from their initial values, so that no error can hide in a zero or a one."""
+    for variable in layer.variables:
+        if "variance" in variable.path:
+            variable.assign(rng.uniform(0.5, 2.0, size=variable.shape))
+        elif "filters" not in variable.path and "seed" not in variable.path:
+            variable.assign(rng.normal(scale=0.3, size=variable.shape))
+
+
+@pytest.mark.parametrize("upsample", UPSAMPLERS)
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_contracted_route_equals_the_sublayers(levels, upsample, rng):
+    block = wm.WaveMixBlock(8, levels=levels, ff_dim=12, upsample=upsample)
+    x = rng.normal(size=(2, 17, 20, 8)).astype("float32")  # neither side divisible by 2**levels
+    block.build(x.shape)
+    randomise(block, rng)
+    direct = block(x)
+    assert np.std(direct - x) > 0.1
+    inputs = keras.Input((17, 20, 8))
+    graph = keras.Model(inputs, block.inline(inputs))
+    np.testing.assert_allclose(graph.predict_on_batch(x), direct, atol=2e-5, rtol=0)
+    kinds = [type(layer).__name__ for layer in graph.layers]
+    assert kinds.count("DWT2D") == levels and kinds.count("LowPass2D") == levels - 1
+
+
+def test_unknown_sides_equal_known_ones(rng):
+    known, unknown = wm.WaveMixBlock(8, levels=2, name="known"), wm.WaveMixBlock(8, levels=2, name="unknown")
+    inputs = keras.Input((None, None, 8))
+    model = keras.Model(inputs, unknown(inputs))
+    for size in [(16, 12), (15, 13)]:
+        x = rng.normal(size=(1, *size, 8)).astype("float32")
+        known.built or known.build(x.shape)
+        randomise(known, rng)
+        unknown.set_weights(known.get_weights())
+        np.testing.assert_allclose(model.predict_on_batch(x), known(x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("upsample", UPSAMPLERS)
+def test_gradients_reach_every_trainable_weight(activation, upsample, rng):
+    import tensorflow as tf
+
+    block = wm.WaveMixBlock(8, levels=2, activation=activation, upsample=upsample)
+    x = tf.constant(rng.normal(size=(4, 8, 8, 8)).astype("float32"))
+    block(x)
+    # A random target keeps the loss from being blind to a direction, as the sum of normalised outputs would be.
+    target = rng.normal(size=x.shape).astype("float32")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(block(x, training=True) - target))
+    variables = block.trainable_variables
+    for variable, gradient in zip(variables, tape.gradient(loss, [v.value for v in variables]), strict=True):
+        assert gradient is not None, variable.path
+        # A bias in front of a batch norm with nothing in between has exactly no effect.
+        if not (upsample in ("deconv", "pixel_shuffle") and "upsample" in variable.path and "bias" in variable.path):
+            assert np.any(gradient.numpy()), variable.path
+
+
+def test_fused_batch_norm_equals_keras(rng):
+    import tensorflow as tf
+
+    x = rng.normal(1.0, 3.0, size=(4, 7, 5, 6)).astype("float32")
+    weights = rng.normal(size=x.shape).astype("float32")
+    results = []
+    for kind in (FusedBatchNormalization, keras.layers.BatchNormalization):
+        layer, source = kind(momentum=0.9, epsilon=1e-5), tf.Variable(x)
+        layer.build(x.shape)
+        with tf.GradientTape() as tape:
+            outputs = layer(source, training=True)
+            loss = tf.reduce_sum(outputs * weights)
+        sources = [source, *(v.value for v in layer.trainable_variables)]
+        results.append([outputs, *tape.gradient(loss, sources), *layer.get_weights(), layer(x, training=False)])
+    for fused, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(fused, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_pixel_shuffle_channel_order():
+    x = np.arange(8, dtype="float32").reshape(1, 1, 1, 8)
+    np.testing.assert_array_equal(PixelShuffle(2)(x)[0], [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])
+
+
+def test_quick_gelu_is_close_to_gelu():
+    x = np.linspace(-6, 6, 500).astype("float32")
+    assert np.abs(ops.convert_to_numpy(quick_gelu(x)) - ops.convert_to_numpy(keras.activations.gelu(x))).max() < 0.021
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 10}, "width must be a multiple of 4.*Received: width=10"),
+        ({"width": 8, "levels": 0}, "levels must be an integer of at least 1"),
+        ({"width": 8, "dropout": 1.0}, r"dropout must be a rate in \[0, 1\)"),
+        ({"width": 8, "activation": "swish"}, "activation must be one of 'gelu', 'relu6', 'hard_swish', 'quick_gelu'"),
+        ({"width": 8, "upsample": "pachify"}, "upsample must be one of 'deconv', 'bilinear', 'nearest', 'pixel_shuffle'"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        wm.WaveMixBlock(**options)
+
+
+def test_wrong_channels_are_named():
+    with pytest.raises(ValueError, match=r"takes \(B, H, W, 8\). Received: input_shape=\(1, 4, 4, 6\)"):
+        wm.WaveMixBlock(8)(np.zeros((1, 4, 4, 6)))
