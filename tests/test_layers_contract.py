@@ -1,0 +1,216 @@
+"""One contract for every serialisable layer of the package; a layer without an entry in CASES fails."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import wavemix_tf as wm
+
+# Layer -> arguments and input shapes (with the batch) that together reach its branches.
+CASES = {
+    "DWT2D": [
+        ({}, (2, 6, 8, 3)),
+        ({"wavelet": "db2", "mode": "periodization"}, (2, 8, 8, 2)),
+        ({"levels": 2}, (1, 7, 9, 2)),
+    ],
+    "LowPass2D": [({}, (2, 6, 8, 3)), ({"wavelet": "sym4"}, (1, 9, 7, 2))],
+    "IDWT2D": [({}, (2, 3, 4, 12)), ({"wavelet": "db2", "output_size": (5, 6)}, (1, 4, 4, 8))],
+    "PixelShuffle": [({}, (2, 3, 4, 8)), ({"factor": 3}, (1, 2, 2, 9))],
+    "FusedBatchNormalization": [({}, (4, 3, 4, 5)), ({"epsilon": 1e-5, "momentum": 0.9, "scale": False}, (4, 5))],
+    "WaveMixBlock": [
+        ({"width": 8}, (2, 6, 8, 8)),
+        ({"width": 8, "levels": 3, "ff_dim": 12, "expansion": 3}, (2, 9, 10, 8)),  # padded and cropped
+        ({"width": 8, "levels": 2, "upsample": "pixel_shuffle", "activation": "hard_swish"}, (2, 8, 8, 8)),
+        ({"width": 8, "upsample": "bilinear", "activation": "quick_gelu", "dropout": 0.2}, (2, 4, 4, 8)),
+        ({"width": 8, "upsample": "nearest", "activation": "relu6"}, (2, 4, 4, 8)),
+    ],
+    "WaveMixClassifier": [
+        ({"num_classes": 3, "image_shape": (8, 8, 3), "width": 8, "depth": 1, "dropout": 0.0}, (2, 8, 8, 3)),
+        (
+            {
+                "num_classes": 3,
+                "image_shape": (12, 8, 1),
+                "width": 8,
+                "depth": 2,
+                "levels": 2,
+                "stem": "patchify",
+                "patch_size": 2,
+                "normalize": ((0.5,), (0.25,)),
+            },
+            (2, 12, 8, 1),
+        ),
+    ],
+    "FakeQuant": [({}, (2, 3, 4, 5)), ({"fixed": True}, (2, 5))],
+    "QuantConv2D": [({"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"}, (2, 6, 6, 4))],
+    "QuantDepthwiseConv2D": [({"kernel_size": 2, "strides": 2}, (2, 6, 6, 4))],
+    "QuantConv2DTranspose": [({"filters": 6, "kernel_size": 4, "strides": 2, "padding": "same"}, (2, 4, 4, 3))],
+    "QuantDense": [({"units": 5}, (2, 7))],
+}
+# Relative error a reduced precision may cause over a whole layer: its rounding step times a few operations in a row.
+TOLERANCE = {"float32": 0.0, "mixed_bfloat16": 0.1, "float16": 0.02}
+
+
+def serialisable_layers():
+    """Every keras Layer registered under this package's name, after all of its modules were imported."""
+    for package in (wm, wm.training, wm.tflite):
+        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            if not module.name.endswith((".cli", ".__main__")):
+                importlib.import_module(module.name)
+    return {
+        name.removeprefix("wavemix_tf>"): value
+        for name, value in keras.saving.get_custom_objects().items()
+        if name.startswith("wavemix_tf>") and isinstance(value, type) and issubclass(value, keras.layers.Layer)
+    }
+
+
+LAYERS = serialisable_layers()
+ENTRIES = [
+    pytest.param(LAYERS[name], arguments, shape, id="-".join([name, *(f"{k}={v}" for k, v in arguments.items())]))
+    for name, cases in CASES.items()
+    if name in LAYERS
+    for arguments, shape in cases
+]
+
+
+def test_every_layer_has_an_entry():
+    assert set(LAYERS) == set(CASES)
+
+
+@pytest.mark.parametrize(("cls", "arguments", "shape"), ENTRIES)
+def test_layer_contract(cls, arguments, shape, tmp_path):
+    check_layer(cls, arguments, shape, tmp_path)
+
+
+def check_layer(cls, arguments, shape, folder):
+    """Config, build, dtype policies, gradients and .keras file of one layer with one set of arguments.
+
+    Args:
+        cls: the registered class.
+        arguments: its constructor arguments.
+        shape: of the input, batch included.
+        folder: where a file may be written.
+    """
+    x = np.random.default_rng(0).uniform(0.05, 0.95, shape).astype("float32")
+    layer = cls(**arguments, name="layer")
+    check_config(cls, layer, arguments)
+    expected = check_build(cls, layer, arguments, x)
+    check_policies(cls, layer, arguments, x, expected)
+    check_gradients(layer, x)
+    check_file(layer, x, folder)
+
+
+def outputs(layer, x, **options):
+    return [ops.convert_to_numpy(ops.cast(y, "float32")) for y in keras.tree.flatten(layer(x, **options))]
+
+
+def check_config(cls, layer, arguments):
+    config = layer.get_config()
+    json.dumps(keras.saving.serialize_keras_object(layer))
+    assert keras.saving.get_registered_name(cls) == f"wavemix_tf>{cls.__name__}"
+    if cls.__init__.__module__.startswith("wavemix_tf"):  # else Keras's own constructor, and its own conventions
+        for name in inspect.signature(cls.__init__).parameters:
+            if name not in ("self", "kwargs"):
+                assert name in config, f"{cls.__name__}.get_config lacks {name!r}"
+                if name in arguments:
+                    assert tuple_if_list(getattr(layer, name)) == tuple_if_list(arguments[name]), name
+    twin = cls.from_config(config)
+    assert twin.get_config() == config
+    assert type(twin) is cls
+
+
+def tuple_if_list(value):
+    return tuple(tuple_if_list(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def check_build(cls, layer, arguments, x):
+    """Builds from a shape alone; the announced shape is the computed one; a second instance counts the same weights."""
+    if not layer.built:
+        layer.build(x.shape)
+    randomise(layer)
+    computed = outputs(layer, x)
+    shapes = layer.compute_output_shape(x.shape)
+    announced = [shapes] if isinstance(shapes[0], int) else shapes
+    assert [tuple(shape) for shape in announced] == [y.shape for y in computed]
+    called = cls(**arguments)
+    called(x)
+    assert [(w.path.split("/")[-1], tuple(w.shape), w.trainable) for w in called.weights] == [
+        (w.path.split("/")[-1], tuple(w.shape), w.trainable) for w in layer.weights
+    ]
+    for y in computed:
+        assert np.isfinite(y).all()
+    for once, again in zip(computed, outputs(layer, x), strict=True):
+        np.testing.assert_array_equal(once, again)  # inference is a pure function
+    symbolic = keras.tree.flatten(layer(keras.Input(x.shape[1:])))
+    assert [tuple(y.shape) for y in symbolic] == [(None, *y.shape[1:]) for y in computed]
+    return computed
+
+
+def check_policies(cls, layer, arguments, x, expected):
+    for policy, tolerance in TOLERANCE.items():
+        twin = cls(**arguments, dtype=policy)
+        if not twin.built:
+            twin.build(x.shape)
+        twin.set_weights(layer.get_weights())
+        compute = keras.DTypePolicy(policy).compute_dtype
+        found = keras.tree.flatten(twin(ops.convert_to_tensor(x)))
+        for y, reference in zip(found, expected, strict=True):
+            # A whole model may end in float32 logits; a layer answers in its policy's compute dtype.
+            allowed = {compute, "float32"} if issubclass(cls, keras.Model) else {compute}
+            assert keras.backend.standardize_dtype(y.dtype) in allowed, policy
+            difference = np.abs(ops.convert_to_numpy(ops.cast(y, "float32")) - reference).max()
+            assert difference <= tolerance * max(np.abs(reference).max(), 1.0), f"{policy}: {difference}"
+        for weight in twin.trainable_weights:
+            assert keras.backend.standardize_dtype(weight.dtype) == keras.DTypePolicy(policy).variable_dtype
+
+
+def check_gradients(layer, x):
+    """Finite, and not zero everywhere, for the input and every trainable weight."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(1)
+    image = tf.Variable(x)
+    with tf.GradientTape() as tape:
+        takes_training = "training" in inspect.signature(layer.call).parameters
+        found = keras.tree.flatten(layer(image, training=True) if takes_training else layer(image))
+        loss = sum(tf.reduce_sum(y * random.normal(size=y.shape).astype("float32")) for y in found)
+    sources = {"input": image} | {weight.path: weight.value for weight in layer.trainable_weights}
+    before_batch_norm = {path for path in sources if path.endswith("bias")} if has_batch_norm(layer) else set()
+    for path, gradient in zip(sources, tape.gradient(loss, list(sources.values())), strict=True):
+        assert gradient is not None, f"no gradient reaches {path}"
+        value = tf.convert_to_tensor(gradient).numpy()
+        assert np.isfinite(value).all(), path
+        # A bias right before a batch normalisation has no effect in training: its gradient is rightly zero.
+        assert np.abs(value).max() > 0 or path in before_batch_norm, f"the gradient of {path} is zero"
+
+
+def has_batch_norm(layer):
+    return any(isinstance(part, keras.layers.BatchNormalization) for part in layer._flatten_layers())
+
+
+def check_file(layer, x, folder):
+    inputs = keras.Input(x.shape[1:])
+    model = keras.Model(inputs, layer(inputs))
+    model.save(folder / "layer.keras")
+    loaded = keras.saving.load_model(folder / "layer.keras")
+    assert [type(part) for part in loaded.layers] == [type(part) for part in model.layers]
+    assert [w.trainable for w in loaded.weights] == [w.trainable for w in model.weights]
+    for found, expected in zip(outputs(loaded, x), outputs(model, x), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def randomise(layer):
+    """Spread-out weights and batch statistics; fixed filters and ranges keep their values."""
+    random = np.random.default_rng(2)
+    for weight in layer.weights:
+        name = weight.path.split("/")[-1]
+        if name == "moving_variance":
+            weight.assign(random.uniform(0.5, 2.0, weight.shape))
+        elif weight.trainable or name == "moving_mean":
+            scale = max(int(np.prod(weight.shape[:-1])), 1) ** -0.5
+            weight.assign(random.normal(size=weight.shape) * scale)
