@@ -275,7 +275,8 @@ def _confusion(report: Mapping[str, Any]) -> str:
     confusion = report.get("confusion")
     if not confusion:
         return ""
-    matrix, names = confusion["matrix"], report["dataset"]["class_names"]
+    matrix = confusion["matrix"]
+    names = (report.get("dataset") or {}).get("class_names") or [str(index) for index in range(len(matrix))]
     wrong = sum(count for row, counts in enumerate(matrix) for column, count in enumerate(counts) if row != column)
     total = sum(map(sum, matrix))
     note = f"Of {escape(str(confusion['of']))}: {wrong:,} of {total:,} test images are given a wrong class."
@@ -338,7 +339,7 @@ def _mistakes(report: Mapping[str, Any]) -> str:
     )
     return (
         f"<section class='card'><h2>Its mistakes</h2><p class='note'>{len(mistakes)} test images with their true "
-        f"class, and what {escape(str(report['confusion']['of']))} took them for; the surest errors first.</p>"
+        f"class, and what {escape(str((report.get('confusion') or {}).get('of', 'the model')))} took them for; the surest errors first.</p>"
         f"<div class='thumbs'>{cells}</div></section>"
     )
 

@@ -1,0 +1,204 @@
+"""The report page and the result table, from a hand-written report.json."""
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from wavemix_tf import plots, report
+
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects ids and outside references."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.references = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href"):
+                self.references.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+
+@pytest.fixture
+def history():
+    epochs = list(range(1, 13))
+    curve = [1 - 0.7 / e for e in epochs]
+    float_stage = {
+        "epoch": epochs,
+        "accuracy": curve,
+        "val_accuracy": curve,
+        "loss": [1 / e for e in epochs],
+        "val_loss": curve,
+    }
+    return {"float": float_stage, "qat": {"epoch": [1], "accuracy": [0.97], "val_accuracy": [0.98]}}
+
+
+@pytest.fixture
+def run():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=60)
+    image = plots.png_url(random.integers(0, 256, (8, 8, 3)))
+    return {
+        "format": report.FORMAT,
+        "name": "cats & <dogs>",
+        "command": "wavemix-tf run --data 'cats & <dogs>'",
+        "dataset": {"class_names": ["cat", "<dog>"], "image_shape": [8, 8, 3], "sizes": {"train": 90, "test": 20}},
+        "model": {"parameters": 1234},
+        "machine": {"cpu": "a CPU"},
+        "results": [
+            {"name": "float model", "runtime": "Keras", "dtype": "float32", "accuracy": 0.95},
+            {
+                "name": "mcu-int8",
+                "runtime": "TFLite Micro",
+                "dtype": "int8",
+                "accuracy": 0.9,
+                "size_bytes": 40_000,
+                "latency_ms": {"p50": 1.234, "p90": 2.5},
+                "arena_bytes": 65_536,
+                "file": "exports/mcu-int8.tflite",
+            },
+        ],
+        "confusion": {"of": "mcu-int8", "matrix": [[9, 1], [1, 9]]},
+        "scatter": {
+            "of": "mcu-int8",
+            "reference": "the float model",
+            "images": 30,
+            "step": 0.1,
+            "float": logits.tolist(),
+            "int8": (np.round(logits / 0.1) * 0.1).tolist(),
+        },
+        "wavelet": {
+            "label": "cat",
+            "image_png": image,
+            "bands": {b: random.normal(size=(4, 4)).tolist() for b in report.BANDS},
+        },
+        "mistakes": [{"image_png": image, "label": "<dog>", "prediction": "cat"}],
+        "exports": [
+            {
+                "name": "mcu-int8",
+                "file": "exports/mcu-int8.tflite",
+                "target": "mcu",
+                "dtype": "int8",
+                "size_bytes": 40_000,
+                "arena_bytes": 65_536,
+                "ops": {"CONV_2D": 3},
+                "input": {"dtype": "int8", "shape": [1, 8, 8, 3], "scale": 1 / 255, "zero_point": -128},
+                "output": {"dtype": "int8", "shape": [1, 2], "scale": 0.1, "zero_point": 3},
+                "checks": [{"name": "operators", "measured": "3, all allowed", "bound": "", "passed": True}],
+                "card": {"labels": "cat, <dog>"},
+            }
+        ],
+        "recipe": {"name": "cats", "model_args": {"width": 8}, "epochs": 3},
+        "seconds": {"fit": 1.0},
+        "versions": {"keras": "3"},
+    }
+
+
+def test_page_is_whole_and_needs_nothing_else(run, history):
+    text = report.render_html(run, history)
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    for reference in page.references:
+        assert reference.startswith(("data:image/png;base64,", "#")), reference
+    assert "<script" not in text
+    assert not re.search(r"url\((?!#)", text)
+    targets = set(re.findall(r"url\(#([^)]+)\)", text)) | {r[1:] for r in page.references if r.startswith("#")}
+    assert targets <= set(page.ids)
+    assert "<dog>" not in text
+    for heading in ("Results", "Training", "Where it errs", "Float against int8", "What the wavelet sees", "The files"):
+        assert f">{heading}</h2>" in text
+    for number in ("95.00 %", "90.00 %", "39.1 KiB", "64.0 KiB", "1.23 / 2.50", "1,234 parameters"):
+        assert number in text
+
+
+def test_figures_follow_the_theme(run, history):
+    text = report.render_html(run, history)
+    figures = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
+    assert "var(--ink)" in figures
+    assert "var(--int8)" in figures
+    for placeholder in plots.THEME:
+        assert placeholder not in figures
+
+
+def test_same_report_same_page(run, history):
+    assert report.render_html(run, history) == report.render_html(run, history)
+
+
+def test_every_part_may_be_missing(run, history):
+    for part in run:
+        without = {
+            key: value for key, value in run.items() if key not in (part, "dataset" if part == "results" else "")
+        }
+        if part == "dataset":
+            without.pop("confusion")
+        if part == "confusion":
+            without.pop("mistakes")
+        Page(report.render_html(without, history))
+    Page(report.render_html({}, {}))
+
+
+def test_many_classes_and_one_epoch(run):
+    run["dataset"]["class_names"] = [f"class {i}" for i in range(60)]
+    run["confusion"]["matrix"] = np.eye(60, dtype=int).tolist()
+    text = report.render_html(run, {"float": {"epoch": [1], "val_accuracy": [0.5], "loss": [float("nan")]}})
+    Page(text)
+    assert len(text) < 400_000
+
+
+def test_write_report_leaves_json_and_page_and_no_temporary_file(run, tmp_path):
+    (tmp_path / "history.csv").write_text("epoch,accuracy,val_accuracy,loss,note\n1,0.5,0.6,1.5,\n2,0.7,0.8,0.9,x\n")
+    page = report.write_report(tmp_path, run)
+    assert page.read_text().startswith("<!doctype html>")
+    assert json.loads((tmp_path / "report.json").read_text()) == run
+    assert {path.name for path in tmp_path.iterdir()} == {"history.csv", "report.html", "report.json"}
+    assert report.read_history(tmp_path)["float"]["val_accuracy"] == [0.6, 0.8]
+    run["results"][0]["accuracy"] = float("nan")
+    with pytest.raises(ValueError, match="JSON"):
+        report.write_report(tmp_path, run)
+
+
+def test_results_table(run):
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(report.results_table(run))
+    text = console.export_text()
+    assert re.search(r"float model\s*│\s*Keras\s*│\s*95\.00 %\s*│\s*–", text)
+    assert re.search(
+        r"mcu-int8\s*│\s*TFLite Micro\s*│\s*90\.00 %\s*│\s*39\.1 KiB\s*│\s*1\.23\s*│\s*2\.50\s*│\s*64\.0 KiB", text
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (report.percent(0.98611), "98.61 %"),
+        (report.percent(None), "–"),
+        (report.kibibytes(1024), "1.0 KiB"),
+        (report.kibibytes(3 * 1024**2), "3.00 MiB"),
+        (report.milliseconds(0.1234), "0.123"),
+        (report.milliseconds(123.4), "123"),
+    ],
+)
+def test_numbers(text, expected):
+    assert text == expected
