@@ -332,6 +332,7 @@ def _mistakes(report: Mapping[str, Any]) -> str:
     mistakes = report.get("mistakes") or []
     if not mistakes:
         return ""
+    source = escape(str((report.get("confusion") or {}).get("of", "the model")))
     cells = "".join(
         f"<figure><img alt='' src='{escape(m['image_png'])}'><figcaption>{escape(str(m['label']))} "
         f"<span>→ {escape(str(m['prediction']))}</span></figcaption></figure>"
@@ -339,7 +340,7 @@ def _mistakes(report: Mapping[str, Any]) -> str:
     )
     return (
         f"<section class='card'><h2>Its mistakes</h2><p class='note'>{len(mistakes)} test images with their true "
-        f"class, and what {escape(str((report.get('confusion') or {}).get('of', 'the model')))} took them for; the surest errors first.</p>"
+        f"class, and what {source} took them for; the surest errors first.</p>"
         f"<div class='thumbs'>{cells}</div></section>"
     )
 
