@@ -1,0 +1,169 @@
+"""The result of ``export``: a file that passed, with what a person and a firmware need to use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ExportError
+from .flatbuffer import TensorInfo, read_file
+from .microcontroller import c_array
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified ``.tflite`` file.
+
+    Args:
+        content: The file.
+        target: Key of ``TARGETS``.
+        dtype: "float32", "float16" or "int8".
+        io_dtype: dtype of input and output.
+        ops: Ops in execution order.
+        class_names: Name of each output.
+        model_name: Name of the Keras model it came from.
+        upsample_form: How transposed convolutions were written; None if there are none.
+        substituted: Layers whose activation the target lacks and that were replaced.
+        arena_bytes: Tensor arena under TensorFlow Lite Micro; None for other targets.
+        verification: Figures of the check that ``export`` made.
+    """
+
+    content: bytes = field(repr=False)
+    target: str
+    dtype: str
+    io_dtype: str
+    ops: tuple[str, ...] = field(repr=False)
+    class_names: tuple[str, ...] = field(repr=False)
+    model_name: str
+    upsample_form: str | None
+    substituted: tuple[str, ...]
+    arena_bytes: int | None
+    verification: dict[str, Any] = field(repr=False)
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The model card: everything but the content, JSON-able."""
+        info = read_file(self.content)
+        return {
+            "model": self.model_name,
+            "target": self.target,
+            "dtype": self.dtype,
+            "io_dtype": self.io_dtype,
+            "input": _tensor_card(info.inputs[0]),
+            "input_meaning": {
+                "float32": "pixel / 255",
+                "int8": "pixel - 128",
+                "uint8": "pixel",
+            }[self.io_dtype],
+            "output": _tensor_card(info.outputs[0]),
+            "class_names": list(self.class_names),
+            "size_bytes": self.size_bytes,
+            "arena_bytes": self.arena_bytes,
+            "ops": {name: self.ops.count(name) for name in sorted(set(self.ops))},
+            "op_sequence": list(self.ops),
+            "upsample_form": self.upsample_form,
+            "substituted_activations": list(self.substituted),
+            "verification": self.verification,
+        }
+
+    def files(self, path: str | os.PathLike[str]) -> dict[Path, bytes]:
+        """Path -> content of everything ``save(path)`` writes."""
+        base = Path(path)
+        if base.suffix != ".tflite":
+            raise ValueError(f"path must end in .tflite. Received: path={str(path)!r}")
+        files = {
+            base: self.content,
+            base.with_suffix(".labels.txt"): "".join(f"{name}\n" for name in self.class_names).encode(),
+            base.with_suffix(".json"): (json.dumps(self.to_dict(), indent=2) + "\n").encode(),
+        }
+        if self.arena_bytes is not None:
+            # The C array's own header is included by the stem the files get, so both share it.
+            name = re.sub(r"\W", "_", base.stem)
+            name = f"model_{name}" if name[0].isdigit() else name
+            header, source = c_array(self.content, name, self.ops, self.arena_bytes)
+            files[base.with_name(f"{name}.h")] = header.encode()
+            files[base.with_name(f"{name}.cc")] = source.encode()
+        return files
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write the file, and beside it its labels, its model card and, for a microcontroller, the C array.
+
+        Every file is written under a temporary name and then renamed; the ``.tflite`` comes last, so that where it
+        exists the others do.
+
+        Args:
+            path: Ends in ``.tflite``.
+            overwrite: Replace files that exist.
+
+        Returns:
+            ``path``.
+
+        Raises:
+            FileExistsError: one of the files exists and ``overwrite`` is False; nothing is written.
+        """
+        files = self.files(path)
+        existing = [str(file) for file in files if file.exists()]
+        if existing and not overwrite:
+            raise FileExistsError(f"Pass overwrite=True to replace {', '.join(existing)}. Received: overwrite=False")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        for file, content in reversed(files.items()):
+            _write_atomically(file, content)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Artifact:
+        """Read what ``save`` wrote: the file and its model card."""
+        base = Path(path)
+        card_path = base.with_suffix(".json")
+        try:
+            card = json.loads(card_path.read_text())
+            content = base.read_bytes()
+            artifact = cls(
+                content=content,
+                target=card["target"],
+                dtype=card["dtype"],
+                io_dtype=card["io_dtype"],
+                ops=tuple(card["op_sequence"]),
+                class_names=tuple(card["class_names"]),
+                model_name=card["model"],
+                upsample_form=card["upsample_form"],
+                substituted=tuple(card["substituted_activations"]),
+                arena_bytes=card["arena_bytes"],
+                verification=card["verification"],
+            )
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ExportError(f"{card_path} is not a model card written by save(): {error!r}") from error
+        if len(content) != card["size_bytes"] or tuple(op.name for op in read_file(content).ops) != artifact.ops:
+            raise ExportError(f"{base} is not the file that its model card {card_path.name} describes.")
+        return artifact
+
+
+def _tensor_card(tensor: TensorInfo) -> dict[str, Any]:
+    return {
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": tensor.scale,
+        "zero_point": tensor.zero_point,
+    }
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,262 @@
+"""``export``: Keras model -> a ``.tflite`` file that was audited and run before anyone gets it."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from wavemix_tf.wavelets import check_option
+
+from .artifact import Artifact
+from .errors import ExportError, FidelityError
+from .flatbuffer import FileInfo, audit, read_file
+from .graph import Graph
+from .lowering import deploy, is_quantized
+from .microcontroller import measure_arena
+from .quantizer import check_images, quantize
+from .targets import DTYPES, IO_DTYPES, Target, get_target
+from .verifier import VerifyReport, compare, generated_images, predict, run_file, warn_if_degenerate
+
+# Largest mean error, in output steps, of a file against the Keras model it computes. Measured on randomised and trained
+# WaveMix networks: int8 below 0.8 (tests/test_tflite_export.py), float16 below 0.2, float32 below 0.001.
+MAX_ERROR_STEPS = {"float32": 0.01, "float16": 0.5, "int8": 1.0}
+MIN_AGREEMENT = 0.98  # against the model the file computes, on images whose lead exceeds two steps
+MIN_AGREEMENT_CHANGED = 0.9  # against the given model, where the file computes another: rounded, or an activation replaced
+VERIFY_IMAGES = 256
+VERIFY_LIMIT_S = 10.0  # for each runtime; reference kernels are slow
+
+
+def export(
+    model: Any,
+    target: str = "mcu",
+    dtype: str | None = None,
+    io_dtype: str | None = None,
+    calibration: Any = None,
+    *,
+    images: Any = None,
+    class_names: Any = None,
+    max_error_steps: float | None = None,
+    upsample_form: str | None = None,
+) -> Artifact:
+    """Write a Keras model as a file for a target, check it and run it.
+
+    The graph is folded and written as the target likes it, converted, audited op by op against ``TARGETS[target]``, and
+    run in the runtimes that exist here. Only a file that passed is returned.
+
+    Args:
+        model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since).
+        target: Key of ``TARGETS``.
+        dtype: "float32", "float16" or "int8"; None: int8 for a quantized model, else what the target prefers.
+        io_dtype: "float32", "int8" or "uint8" for input and output; None: what the target prefers. An int8 input is
+            ``pixel - 128``, a uint8 input the pixel itself, a float32 input pixel / 255.
+        calibration: Images, as for ``quantize``; needed to export a float model as int8 (post-training quantisation).
+            Without ``images`` the last quarter of them is held out for verification.
+        images: Held-out images to verify on, as for ``quantize``. None: from ``calibration``, else generated ones.
+        class_names: Names of the outputs, for the labels file; None: their numbers.
+        max_error_steps: Largest mean error allowed, in output steps; None: ``MAX_ERROR_STEPS[dtype]``.
+        upsample_form: How transposed convolutions are written ("transposed_conv", "subpixel_crop", "subpixel_3x3");
+            None: what suits the target; where it lists several, that with the smallest arena.
+
+    Returns:
+        An ``Artifact``.
+
+    Raises:
+        ValueError: unknown target, dtype or io_dtype, or one the target does not take; bad images.
+        UnsupportedLayerError: the model is not functional, or a layer cannot be exported.
+        UnsupportedOpError: the target does not run an op of the converted file.
+        FidelityError: the file's outputs are too far from the model's.
+        RuntimeFailureError: a runtime refused the file.
+
+    Example:
+
+    >>> wm.tflite.export(qat, target="mcu", images=held_out).save("model.tflite")
+    """
+    row = get_target(target)
+    dtype, io_dtype = _check_dtypes(model, target, row, dtype, io_dtype)
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            "export runs on the TensorFlow backend: save the model and export it in a process with "
+            f"KERAS_BACKEND=tensorflow. Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
+    given = Graph.from_model(model, dtype="float32").to_model(model.name)  # mixed precision compares in float32
+    if len(given.inputs) != 1 or len(given.outputs) != 1:
+        raise ExportError(
+            f"export takes one input and one output. Received: {len(given.inputs)} inputs, {len(given.outputs)} outputs"
+        )
+    calibration, held_out, source = _images(given, calibration, images)
+    computed, ptq = model, False
+    if dtype == "int8" and not is_quantized(model):
+        if calibration is None:
+            raise ValueError(
+                "A float model exports as int8 with calibration images (or quantize it first). Received: calibration=None"
+            )
+        computed, ptq = quantize(model, calibration, target=target), True
+
+    content, info, form, arena_bytes, deployed = _smallest(computed, row, target, dtype, io_dtype, held_out, upsample_form)
+    substituted = _substituted(model, row)
+    expected = predict(given, held_out)
+    ran = {runtime: run_file(content, held_out, runtime, VERIFY_LIMIT_S) for runtime in row.runtimes}
+    report = compare(info, expected, ran)
+    warn_if_degenerate(report, model.name)
+    if ptq:
+        fidelity = compare(info, predict(computed, held_out), ran)
+    elif substituted:
+        fidelity = compare(info, predict(deployed, held_out), ran)
+    else:
+        fidelity = report
+    bound = MAX_ERROR_STEPS[dtype] if max_error_steps is None else max_error_steps
+    _judge(fidelity, report, bound, changed=ptq or bool(substituted))
+    names = [str(index) for index in range(info.outputs[0].shape[-1])] if class_names is None else list(class_names)
+    if len(names) != info.outputs[0].shape[-1]:
+        raise ValueError(
+            f"class_names must name each of the {info.outputs[0].shape[-1]} outputs. Received: {len(names)} names"
+        )
+    return Artifact(
+        content=content,
+        target=target,
+        dtype=dtype,
+        io_dtype=io_dtype,
+        ops=tuple(op.name for op in info.ops),
+        class_names=tuple(map(str, names)),
+        model_name=model.name,
+        upsample_form=form,
+        substituted=tuple(substituted),
+        arena_bytes=arena_bytes,
+        verification={
+            "images": source,
+            "max_error_steps_allowed": bound,
+            "fidelity": fidelity.to_dict(),
+            "against_given_model": report.to_dict(),
+        },
+    )
+
+
+def _check_dtypes(model: Any, target: str, row: Target, dtype: str | None, io_dtype: str | None) -> tuple[str, str]:
+    quantized = is_quantized(model)
+    if dtype is None:
+        dtype = "int8" if quantized else row.dtypes[0]
+    check_option("dtype", dtype, DTYPES)
+    if dtype not in row.dtypes:
+        raise ValueError(f"Target {target!r} takes dtype {' or '.join(row.dtypes)}. Received: dtype={dtype!r}")
+    if quantized and dtype != "int8":
+        raise ValueError(
+            f"A quantized model exports as int8; export the float model it came from instead. Received: dtype={dtype!r}"
+        )
+    io_dtype = row.io_dtypes[dtype] if io_dtype is None else check_option("io_dtype", io_dtype, IO_DTYPES)
+    if dtype != "int8" and io_dtype != "float32":
+        raise ValueError(f"A {dtype} file has float32 input and output. Received: io_dtype={io_dtype!r}")
+    return dtype, io_dtype
+
+
+def _images(model: Any, calibration: Any, images: Any) -> tuple[np.ndarray | None, np.ndarray, str]:
+    """(calibration, images to verify on, where those came from)."""
+    shape = model.inputs[0].shape
+    if calibration is not None:
+        calibration = check_images(calibration, shape)
+    if images is not None:
+        return calibration, check_images(images, shape, name="images")[:VERIFY_IMAGES], "given"
+    if calibration is not None and len(calibration) >= 4:
+        kept = -(-len(calibration) * 3 // 4)
+        return calibration[:kept], calibration[kept:][:VERIFY_IMAGES], "held out of calibration"
+    return calibration, generated_images(tuple(shape[1:])), "generated"
+
+
+def _smallest(
+    model: Any, row: Target, target: str, dtype: str, io_dtype: str, images: np.ndarray, form: str | None
+) -> tuple[bytes, FileInfo, str | None, int | None, Any]:
+    """Convert in every form the target lists; keep the one with the smallest arena. Each file is audited."""
+    from .flatbuffer import to_input
+
+    transposed = any(node.kind.endswith("Conv2DTranspose") for node in Graph.from_model(model).nodes())
+    forms = (form,) if form is not None else row.upsample_forms if transposed else row.upsample_forms[:1]
+    best: tuple[bytes, FileInfo, str | None, int | None, Any] | None = None
+    for candidate in forms:
+        deployed = deploy(model, row.substitutes, candidate)
+        content = convert(deployed, dtype, io_dtype)
+        info = read_file(content)
+        audit(info, target, row, dtype)
+        arena = None
+        if "tflite-micro" in row.runtimes:
+            _, arena = measure_arena(content, to_input(info.inputs[0], images[:1]))
+        if best is None or (arena is not None and best[3] is not None and arena < best[3]):
+            best = (content, info, candidate if transposed else None, arena, deployed)
+    if best is None:
+        raise ExportError(f"No way to write the model for target {target!r}.")
+    return best
+
+
+def _substituted(model: Any, row: Target) -> list[str]:
+    from .folding import activation_name, split_activations
+
+    graph = Graph.from_model(model)
+    split_activations(graph)
+    return [node.name for node in graph.nodes() if activation_name(node) in row.substitutes]
+
+
+def _judge(fidelity: VerifyReport, report: VerifyReport, bound: float, changed: bool) -> None:
+    for runtime in fidelity.runtimes:
+        if not runtime.mean_error_steps <= bound:
+            raise FidelityError(
+                f"The file differs from the Keras model by {runtime.mean_error_steps:.3f} output steps on average "
+                f"(largest {runtime.max_error_steps:.1f}) under {runtime.runtime}; allowed are {bound:g}."
+            )
+        if runtime.agreement is not None and not fidelity.degenerate and runtime.agreement < MIN_AGREEMENT:
+            raise FidelityError(
+                f"The file and the Keras model agree on {runtime.agreement:.1%} of {runtime.counted} images whose lead "
+                f"exceeds two steps, under {runtime.runtime}; required are {MIN_AGREEMENT:.0%}."
+            )
+    if not changed or report.degenerate or report.agreement is None:
+        return
+    if report.agreement < MIN_AGREEMENT_CHANGED:
+        raise FidelityError(
+            "The file computes the quantized model well, but that one agrees with the given model on only "
+            f"{report.agreement:.1%} of the images whose lead exceeds two steps; required are "
+            f"{MIN_AGREEMENT_CHANGED:.0%}. Calibrate with more images, or quantize and fine-tune the model first."
+        )
+    if report.agreement < MIN_AGREEMENT:
+        warnings.warn(
+            f"Quantisation changed the first class of {1 - report.agreement:.1%} of the images whose lead exceeds two "
+            "steps; fine-tuning the quantized model usually repairs it.",
+            stacklevel=3,
+        )
+
+
+def convert(deployed: Any, dtype: str, io_dtype: str) -> bytes:
+    """Run TensorFlow's converter on a graph from ``deploy``; batch 1, built-in ops only.
+
+    Args:
+        deployed: From ``deploy``, with fake-quant nodes if ``dtype`` is "int8".
+        dtype: "float32", "float16" or "int8".
+        io_dtype: dtype of input and output.
+
+    Raises:
+        ExportError: the converter refused; its first line is quoted.
+    """
+    import tensorflow as tf
+
+    shape = (1, *deployed.inputs[0].shape[1:])  # a dynamic batch drags SHAPE and PACK ops into the file
+    archive = keras.export.ExportArchive()
+    archive.track(deployed)
+    signature = [tf.TensorSpec(shape, tf.float32, name=deployed.inputs[0].name)]
+    archive.add_endpoint("serve", functools.partial(deployed.__call__, training=False), input_signature=signature)
+    with tempfile.TemporaryDirectory() as folder:
+        # The archive freezes the variables; converting the model's concrete function would leave them out.
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if dtype != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if dtype == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if dtype == "int8":
+            converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io_dtype)
+        try:
+            return converter.convert()
+        except Exception as error:
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ExportError(f"TensorFlow's converter refused the model: {first}") from error

@@ -1,0 +1,270 @@
+"""A Keras functional model as a graph that passes can rewrite, and back.
+
+Keras's own graph records calls and cannot be edited. ``Graph`` is a copy of it: nodes that hold a layer and refer to
+values, in which a pass replaces values and adds nodes; unreachable nodes vanish by themselves, because the graph is
+whatever its outputs reach. Layers are cloned with their weights on the way in, so no pass ever touches the model it
+came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from .errors import UnsupportedLayerError
+
+
+# Classes that compute what another does, by another route.
+SAME_FUNCTION = {"FusedBatchNormalization": "BatchNormalization"}
+
+
+@dataclass(eq=False)
+class Value:
+    """One output of one node. ``shape`` has the batch axis first."""
+
+    node: Node
+    index: int
+    shape: tuple[int | None, ...]
+
+
+@dataclass(eq=False)
+class Node:
+    """One call of a layer; ``layer`` is None for an input of the model.
+
+    ``args`` and ``kwargs`` are what the layer is called with, ``Value`` in place of tensors. ``grid`` holds, for a
+    layer whose weights lie on an int8 grid, the step of each output channel.
+    """
+
+    layer: Any
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    outputs: list[Value] = field(default_factory=list)
+    grid: np.ndarray | None = None
+
+    @property
+    def kind(self) -> str:
+        """Class name of the layer, "Input" for an input."""
+        if self.layer is None:
+            return "Input"
+        name = type(self.layer).__name__
+        return SAME_FUNCTION.get(name, name)
+
+    @property
+    def name(self) -> str:
+        return "input" if self.layer is None else self.layer.name
+
+    @property
+    def inputs(self) -> list[Value]:
+        flat = keras.tree.flatten((self.args, self.kwargs))
+        return [leaf for leaf in flat if isinstance(leaf, Value)]
+
+    @property
+    def output(self) -> Value:
+        return self.outputs[0]
+
+
+class Graph:
+    """Editable copy of a functional model. ``Graph.from_model`` makes one, ``to_model`` ends the work."""
+
+    def __init__(self, inputs: list[Value], outputs: list[Value], input_specs: list[tuple[str, str]]) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self._input_specs = input_specs  # (name, dtype) of each input
+
+    @classmethod
+    def from_model(cls, model: Any, dtype: str | None = None) -> Graph:
+        """Copy a functional model: nested models and composite layers become their parts.
+
+        A composite is a layer with a method ``inline(x)`` that computes the same by calling its sublayers.
+
+        Args:
+            model: Functional ``keras.Model`` (or ``Sequential``) with known image sides.
+            dtype: dtype policy of the copied layers; None keeps each layer's own.
+
+        Raises:
+            UnsupportedLayerError: the model is not functional, or its image sides are unknown.
+        """
+        _check_functional(model)
+        copier = _Copier(dtype)
+        inputs = []
+        for tensor in model.inputs:
+            if None in tensor.shape[1:]:
+                raise UnsupportedLayerError(
+                    "The model's input sides must be known: build it with a fixed image_shape. "
+                    f"Received: model.input_shape={tuple(tensor.shape)}"
+                )
+            node = Node(None)
+            node.outputs = [Value(node, 0, tuple(tensor.shape))]
+            inputs.append(node.output)
+        values = copier.trace(model.outputs, dict(zip(map(id, model.inputs), inputs, strict=True)))
+        specs = [(tensor._keras_history.operation.name, tensor.dtype) for tensor in model.inputs]
+        return cls(inputs, values, specs)
+
+    def nodes(self) -> list[Node]:
+        """Every node that the outputs need, producers before consumers."""
+        order: list[Node] = []
+        done: set[Node] = set()
+        stack: list[tuple[Node, bool]] = [(value.node, False) for value in reversed(self.outputs)]
+        while stack:  # not recursive: a deep network is deeper than Python's stack
+            node, expanded = stack.pop()
+            if expanded:
+                order.append(node)
+            elif node not in done:
+                done.add(node)
+                stack.append((node, True))
+                stack.extend((value.node, False) for value in reversed(node.inputs) if value.node not in done)
+        return order
+
+    def consumers(self) -> dict[Value, list[Node]]:
+        """Value -> the nodes that read it, one entry a use. An output of the model is not listed: see ``outputs``."""
+        table: dict[Value, list[Node]] = {}
+        for node in self.nodes():
+            for value in node.inputs:
+                table.setdefault(value, []).append(node)
+        return table
+
+    def add(self, layer: Any, *values: Value, grid: np.ndarray | None = None) -> Value:
+        """Append a call of ``layer`` on ``values`` (several are passed as one list, as merging layers take them)."""
+        shapes = [value.shape for value in values]
+        shape = layer.compute_output_shape(shapes[0] if len(shapes) == 1 else shapes)
+        node = Node(layer, args=(values[0] if len(values) == 1 else list(values),), grid=grid)
+        node.outputs = [Value(node, 0, tuple(shape))]
+        return node.output
+
+    def replace(self, old: Value, new: Value, keep: Iterable[Node] = ()) -> None:
+        """Let every reader of ``old``, except the nodes in ``keep``, and the model's outputs read ``new``."""
+        kept = set(keep)
+
+        def swap(leaf: Any) -> Any:
+            return new if leaf is old else leaf
+
+        for node in self.nodes():
+            if node not in kept and old in node.inputs:
+                node.args, node.kwargs = keras.tree.map_structure(swap, (node.args, node.kwargs))
+        self.outputs = [swap(value) for value in self.outputs]
+
+    def sole_consumer(self, value: Value, consumers: dict[Value, list[Node]]) -> Node | None:
+        """The one node that reads ``value``; None if several do or the model returns it."""
+        readers = consumers.get(value, [])
+        return readers[0] if len(readers) == 1 and value not in self.outputs else None
+
+    def to_model(self, name: str, outputs: Sequence[Value] | None = None, skip: Iterable[Node] = ()) -> Any:
+        """Build the functional model.
+
+        Args:
+            name: Name of the model.
+            outputs: Values to return instead of the model's outputs.
+            skip: Nodes to pass through: their output is their input.
+        """
+        skipped = set(skip)
+        tensors: dict[Value, Any] = {}
+        wanted, self.outputs = self.outputs, list(outputs) if outputs is not None else self.outputs
+        try:
+            order = self.nodes()
+        finally:
+            targets, self.outputs = self.outputs, wanted
+        for value, (input_name, dtype) in zip(self.inputs, self._input_specs, strict=True):
+            tensors[value] = keras.Input(batch_shape=value.shape, dtype=dtype, name=input_name)
+
+        def tensor_of(leaf: Any) -> Any:
+            return tensors[leaf] if isinstance(leaf, Value) else leaf
+
+        for node in order:
+            if node.layer is None:
+                continue
+            if node in skipped:
+                tensors[node.output] = tensors[node.inputs[0]]
+                continue
+            args, kwargs = keras.tree.map_structure(tensor_of, (node.args, node.kwargs))
+            results = keras.tree.flatten(node.layer(*args, **kwargs))
+            tensors.update(zip(node.outputs, results, strict=True))
+        return keras.Model(
+            [tensors[value] for value in self.inputs],
+            tensors[targets[0]] if len(targets) == 1 else [tensors[value] for value in targets],
+            name=name,
+        )
+
+
+class _Copier:
+    """Walks Keras's graph; one clone for each layer, however often the model calls it."""
+
+    def __init__(self, dtype: str | None) -> None:
+        self.dtype = dtype
+        self.clones: dict[int, Any] = {}
+
+    def trace(self, outputs: Sequence[Any], known: dict[int, Value]) -> list[Value]:
+        """Copy what leads to ``outputs`` (KerasTensors); ``known`` maps id(tensor) to the value it is."""
+        # `_keras_history` is where Keras keeps the edges; its public API has the layers alone.
+        stack = [(tensor, False) for tensor in reversed(outputs)]
+        while stack:
+            tensor, expanded = stack.pop()
+            if id(tensor) in known:
+                continue
+            operation, node_index, _ = tensor._keras_history
+            call = operation._inbound_nodes[node_index]
+            if not expanded:
+                stack.append((tensor, True))
+                stack.extend((t, False) for t in reversed(call.arguments.keras_tensors) if id(t) not in known)
+                continue
+            for result, value in zip(call.outputs, self._copy_call(operation, call, known), strict=True):
+                known[id(result)] = value
+        return [known[id(tensor)] for tensor in outputs]
+
+    def _copy_call(self, operation: Any, call: Any, known: dict[int, Value]) -> list[Value]:
+        sources = [known[id(tensor)] for tensor in call.arguments.keras_tensors]
+        if isinstance(operation, keras.Model):
+            _check_functional(operation)
+            return self.trace(operation.outputs, dict(zip(map(id, operation.inputs), sources, strict=True)))
+        if hasattr(operation, "inline"):
+            stand_ins = [keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in call.arguments.keras_tensors]
+            results = keras.tree.flatten(operation.inline(*stand_ins))
+            return self.trace(results, dict(zip(map(id, stand_ins), sources, strict=True)))
+        table = dict(zip(map(id, call.arguments.keras_tensors), sources, strict=True))
+
+        def value_of(leaf: Any) -> Any:
+            return table.get(id(leaf), leaf)
+
+        args, kwargs = keras.tree.map_structure(value_of, (call.arguments.args, call.arguments.kwargs))
+        node = Node(self._clone(operation), args, {k: v for k, v in kwargs.items() if v is not None})
+        node.outputs = [Value(node, index, tuple(tensor.shape)) for index, tensor in enumerate(call.outputs)]
+        return node.outputs
+
+    def _clone(self, operation: Any) -> Any:
+        if not isinstance(operation, keras.Layer):
+            return operation  # an operation such as `x + y` has no weights
+        if id(operation) not in self.clones:
+            self.clones[id(operation)] = clone_layer(operation, self.dtype)
+        return self.clones[id(operation)]
+
+
+def clone_layer(layer: Any, dtype: str | None = None) -> Any:
+    """A new layer with the configuration and weights of ``layer``, in another dtype policy if one is given."""
+    config = layer.get_config()
+    if dtype is not None:
+        config["dtype"] = dtype
+    clone = type(layer).from_config(config)
+    if layer.built:
+        clone.build_from_config(layer.get_build_config())
+    if layer.weights:
+        clone.set_weights(layer.get_weights())
+    return clone
+
+
+def _check_functional(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise UnsupportedLayerError(f"model must be a keras.Model. Received: model of type {type(model).__name__}")
+    owner = next(cls for cls in type(model).__mro__ if "call" in vars(cls))
+    try:
+        traced = bool(model.inputs) and bool(model.outputs)
+    except (AttributeError, ValueError):
+        traced = False
+    if not traced or not owner.__module__.startswith("keras."):
+        raise UnsupportedLayerError(
+            "The model must be functional (keras.Model(inputs, outputs), Sequential or a subclass built so): the graph "
+            "of a model that defines its own call() is not visible. "
+            f"Received: model={model.name!r} of type {type(model).__name__}"
+        )

@@ -1,0 +1,228 @@
+"""From a trained model (float or quantized) to the very graph that the converter gets, as one target likes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from wavemix_tf.blocks import PixelShuffle, quick_gelu
+
+from . import folding
+from .errors import UnsupportedLayerError
+from .fake_quant import QUANT_LAYERS, FakeQuant, round_weights, weight_steps
+from .graph import Graph, Node
+
+# How a transposed convolution of stride s is written. All three are the same function:
+UPSAMPLE_FORMS = (
+    "transposed_conv",  # TRANSPOSE_CONV as it is
+    "subpixel_crop",  # pad, convolution of kernel/s taps to s*s*C channels, depth to space, crop: the same weight count
+    "subpixel_3x3",  # 3x3 convolution to 4C, depth to space: 4x4 kernels of stride 2 only, 2.25 times the weights
+)
+# What stands in for an activation that a target has no op for.
+ACTIVATION_SUBSTITUTES = {"gelu": quick_gelu}
+
+
+class Resize2D(layers.Layer):
+    """Upsampling by a whole factor through the backend's image resize: one RESIZE op, where repeating becomes TILE."""
+
+    def __init__(self, size: tuple[int, int], interpolation: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size, self.interpolation = tuple(size), interpolation
+
+    def call(self, x: Any) -> Any:
+        sides = tuple(side * factor for side, factor in zip(x.shape[1:3], self.size, strict=True))
+        return ops.image.resize(x, sides, interpolation=self.interpolation, data_format="channels_last")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, height, width, channels = input_shape
+        return (batch, height * self.size[0], width * self.size[1], channels)
+
+
+class GridConv2D(layers.Conv2D):
+    """Conv2D that tells the converter its kernel's steps, where the largest weight does not reach 127 of them."""
+
+    def set_grid(self, steps: np.ndarray) -> None:
+        self.steps = np.asarray(steps, np.float32)
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        reach = self.steps * 127
+        kernel = keras.quantizers.fake_quant_with_min_max_vars(
+            kernel, -reach, reach, num_bits=8, narrow_range=True, axis=-1
+        )
+        return super().convolution_op(inputs, kernel)
+
+
+class FixedQuant(layers.Layer):
+    """FakeQuant with its range as constants, which the converter turns into the tensor's scale and zero point."""
+
+    def __init__(self, minimum: float, maximum: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.minimum, self.maximum = minimum, maximum
+
+    def call(self, x: Any) -> Any:
+        return keras.quantizers.fake_quant_with_min_max_vars(x, self.minimum, self.maximum, num_bits=8)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+
+def is_quantized(model: Any) -> bool:
+    """Whether ``quantize`` made this model."""
+    return any(isinstance(layer, FakeQuant) for layer in getattr(model, "layers", []))
+
+
+def deploy(model: Any, substitutes: dict[str, str], upsample_form: str) -> Any:
+    """The float32 inference twin of ``model`` in the target's form: same function, nothing left to fold.
+
+    For a quantized model the weights are baked onto their int8 grids and the activation ranges stay as fake-quant
+    nodes, from which the converter derives exactly the grids that were trained.
+
+    Args:
+        model: Functional model, float or made by ``quantize``.
+        substitutes: Activations the target has no op for -> what stands in for them.
+        upsample_form: One of ``UPSAMPLE_FORMS``.
+
+    Raises:
+        UnsupportedLayerError: a layer that has no exact form here.
+    """
+    graph = Graph.from_model(model, dtype="float32")
+    bake(graph)
+    folding.drop_inference_noops(graph)
+    folding.split_activations(graph)
+    substitute_activations(graph, substitutes)
+    folding.fold_wavelets(graph)
+    folding.fold_batchnorm(graph)
+    folding.decompose_quick_gelu(graph)
+    folding.lower_affine(graph)
+    folding.lower_wavelets(graph)
+    lower_upsampling(graph, upsample_form)
+    _fix_ranges(graph)
+    return graph.to_model(f"{model.name}_deployed")
+
+
+def bake(graph: Graph) -> None:
+    """Quantized layers -> plain ones whose kernels lie on the int8 grid; ``node.grid`` keeps each channel's step."""
+    plain = {cls.__name__: (cls.__mro__[1], cls.kernel_axes) for cls in QUANT_LAYERS.values()}
+    for node in graph.nodes():
+        if node.kind not in plain:
+            continue
+        base, axes = plain[node.kind]
+        kernel, bias = folding.kernel_of(node.layer), folding.bias_of(node.layer)
+        rounded = np.asarray(ops.convert_to_numpy(round_weights(kernel, axes)), np.float32)
+        node.grid = np.asarray(ops.convert_to_numpy(weight_steps(kernel, axes)), np.float32).ravel()
+        layer = base.from_config(node.layer.get_config())
+        node.layer = folding.with_weights(layer, rounded, bias)
+
+
+def substitute_activations(graph: Graph, substitutes: dict[str, str]) -> list[str]:
+    """Replace each activation named in ``substitutes``; returns the names of the layers that changed."""
+    changed = []
+    for node in graph.nodes():
+        name = folding.activation_name(node)
+        if name not in substitutes:
+            continue
+        if folding.activation_name(node) == "gelu" and substitutes[name] == "quick_gelu":
+            node.layer = layers.Activation(quick_gelu, name=node.name, dtype=node.layer.dtype_policy)
+            changed.append(node.name)
+    return changed
+
+
+def lower_upsampling(graph: Graph, form: str) -> None:
+    """Write every transposed convolution in ``form`` and every UpSampling2D as one resize."""
+    if form not in UPSAMPLE_FORMS:
+        raise ValueError(f"upsample form must be one of {', '.join(UPSAMPLE_FORMS)}. Received: form={form!r}")
+    for node in graph.nodes():
+        if node.kind == "UpSampling2D":
+            layer = node.layer
+            if layer.interpolation not in ("nearest", "bilinear"):
+                raise UnsupportedLayerError(
+                    "UpSampling2D exports with interpolation 'nearest' or 'bilinear'. "
+                    f"Received: layer={node.name!r} with interpolation={layer.interpolation!r}"
+                )
+            resize = Resize2D(layer.size, layer.interpolation, name=node.name, dtype="float32")
+            graph.replace(node.output, graph.add(resize, node.inputs[0]))
+        elif node.kind == "Conv2DTranspose" and form != "transposed_conv" and _has_subpixel_form(node.layer):
+            _write_subpixel(graph, node, form)
+
+
+def _has_subpixel_form(layer: Any) -> bool:
+    stride = layer.strides[0]
+    return (
+        layer.strides == (stride, stride)
+        and layer.padding == "same"
+        and layer.output_padding is None
+        and layer.dilation_rate == (1, 1)
+        and stride > 1
+        and min(layer.kernel_size) >= stride
+    )
+
+
+def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
+    """Output pixel s*j + p of a transposed convolution is sum_m x[j - m] w[p + s*m]: an ordinary convolution a phase.
+
+    All s*s phases together are one convolution to s*s*C channels over the input padded by taps - 1, whose depth to
+    space covers the uncropped output; "same" then drops (kernel - s) / 2 pixels at the start. Each phase keeps its
+    output channel's step, so a quantized kernel holds the same integers as before.
+    """
+    layer, value = node.layer, node.inputs[0]
+    kernel, bias = folding.kernel_of(layer), folding.bias_of(layer)  # (k, k, out, in)
+    stride, out, inner = layer.strides[0], kernel.shape[2], kernel.shape[3]
+    size = [-(-k // stride) for k in layer.kernel_size]  # taps of each phase
+    padded = np.zeros((size[0] * stride, size[1] * stride, out, inner), np.float32)
+    padded[: kernel.shape[0], : kernel.shape[1]] = kernel
+    # (m, p, n, q, out, in) -> taps reversed, because the convolution runs from the oldest pixel on
+    phases = padded.reshape(size[0], stride, size[1], stride, out, inner)[::-1, :, ::-1]
+    weights = phases.transpose(0, 2, 5, 1, 3, 4).reshape(size[0], size[1], inner, stride * stride * out)
+    start = [(k - stride) // 2 for k in layer.kernel_size]
+    compact = form == "subpixel_3x3" and layer.kernel_size == (4, 4) and stride == 2
+    if compact:
+        weights = _centred_3x3(kernel)
+    biases = np.tile(np.zeros(out, np.float32) if bias is None else bias, stride * stride)
+    grid = None if node.grid is None else np.tile(node.grid, stride * stride)
+    conv = folding.conv2d(
+        weights, biases, node.name, GridConv2D if grid is not None else layers.Conv2D, padding="same" if compact else "valid"
+    )
+    if grid is not None:
+        conv.set_grid(grid)
+    if not compact and max(size) > 1:
+        pad = layers.ZeroPadding2D([(t - 1, t - 1) for t in size], name=f"{node.name}_pad", dtype="float32")
+        value = graph.add(pad, value)
+    value = graph.add(conv, value, grid=grid)
+    value = graph.add(PixelShuffle(stride, name=f"{node.name}_shuffle", dtype="float32"), value)
+    if not compact:
+        sides = zip(start, value.shape[1:3], node.output.shape[1:3], strict=True)
+        crop = [(first, have - want - first) for first, have, want in sides]  # type: ignore[operator]
+        if any(map(any, crop)):
+            value = graph.add(layers.Cropping2D(crop, name=f"{node.name}_crop", dtype="float32"), value)
+    graph.replace(node.output, value)
+
+
+def _centred_3x3(kernel: np.ndarray) -> np.ndarray:
+    """(4, 4, out, in) of a stride-2 transposed convolution -> (3, 3, in, 4 * out), zeros where a phase has no tap.
+
+    Cropped by one, output pixel 2j + p reads x[j - 1 + p] and x[j + p]: taps w[3 - p - ...], see ``_write_subpixel``.
+    """
+    out, inner = kernel.shape[2:]
+    weights = np.zeros((3, 3, inner, 2, 2, out), np.float32)
+    for p in range(2):
+        for q in range(2):
+            for a in range(3):
+                for b in range(3):
+                    row, column = p + 1 + 2 * (1 - a), q + 1 + 2 * (1 - b)  # y[2j + p] takes x[j + a - 1] w[row]
+                    if 0 <= row < 4 and 0 <= column < 4:
+                        weights[a, b, :, p, q] = kernel[row, column].T
+    return weights.reshape(3, 3, inner, 4 * out)
+
+
+def _fix_ranges(graph: Graph) -> None:
+    names: set[str] = set()
+    for node in graph.nodes():
+        if node.kind == "FakeQuant":
+            name = node.name
+            while name in names:  # one quantizer may stand in several places
+                name += "_again"
+            names.add(name)
+            node.layer = FixedQuant(*node.layer.get_range(), name=name, dtype="float32")

@@ -1,0 +1,299 @@
+"""``quantize``: a float Keras model becomes one that trains and predicts with the int8 arithmetic of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from wavemix_tf.checks import check_option
+
+from . import folding
+from .errors import UnsupportedLayerError
+from .fake_quant import QUANT_LAYERS, FakeQuant, round_weights
+from .folding import LINEAR, activation_name
+from .graph import Graph, Node, Value
+from .lowering import is_quantized, substitute_activations
+from .targets import get_target
+
+ENGINES = ("native",)
+OBSERVERS = ("minmax", "percentile", "mse")
+PERCENTILE = 99.99
+SAMPLES_PER_IMAGE = 512  # values of each tensor that the percentile and MSE observers see of every calibration image
+
+# What each layer's output needs, by the TensorFlow Lite int8 specification.
+MOVES_VALUES = (*folding.INFERENCE_NOOPS, "Reshape", "Flatten", "PixelShuffle", "ZeroPadding2D", "Cropping2D", "MaxPooling2D")
+AVERAGES_IN_PLACE = ("AveragePooling2D",)  # rounds again, on its input's grid
+OWN_RANGE = (
+    *LINEAR,
+    "DWT2D",
+    "LowPass2D",
+    "BatchNormalization",
+    "Normalization",
+    "Rescaling",
+    "Add",
+    "Multiply",
+    "Concatenate",
+    "GlobalAveragePooling2D",
+)
+OWN_RANGE_ACTIVATIONS = ("gelu", "hard_silu", "relu", "relu6")
+FIXED_RANGES = {"sigmoid": (0.0, 255 / 256), "softmax": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
+CLAMPS = ("relu", "relu6")  # fused into the op before them
+FUSES_CLAMPS = ("Conv2D", "DepthwiseConv2D", "Dense", "Add", "Multiply")
+
+
+def quantize(
+    model: Any,
+    calibration: Any,
+    engine: str = "native",
+    *,
+    observer: str = "minmax",
+    target: str | None = None,
+    input_range: tuple[float, float] = (0.0, 1.0),
+) -> Any:
+    """Turn a float model into one that computes as its int8 file will, and can be fine-tuned.
+
+    Composite layers are opened, each Haar transform is contracted with the 1x1 convolution behind it (what is rounded
+    is the 2x2 kernel that ships), weights are rounded per output channel, and every tensor that the file stores is
+    rounded to 256 levels in a range measured on ``calibration``. BatchNormalization stays and trains on; ``export``
+    folds it. The given model is not touched. Without fine-tuning the result is a post-training quantisation.
+
+    Args:
+        model: Functional Keras model whose input is an image in ``input_range``.
+        calibration: float array (N, H, W, C), or an iterable of such arrays or of single images, in ``input_range``:
+            real images of the training distribution; a few hundred are enough.
+        engine: "native".
+        observer: How a range is found: "minmax", "percentile" (the central 99.98 % of sampled values) or "mse" (least
+            squared rounding and clipping error on sampled values).
+        target: A target's name: activations it lacks are replaced before calibration, so that fine-tuning makes good
+            for it (``gelu`` by ``quick_gelu`` for "mcu"). None: nothing is replaced.
+        input_range: Smallest and largest value of the input. (0, 1): an int8 input is ``pixel - 128``.
+
+    Returns:
+        An uncompiled ``keras.Model`` with the same inputs and outputs; trains with ``fit``, saves to ``.keras``.
+
+    Raises:
+        ValueError: unknown engine, observer or target; calibration images of the wrong shape, dtype or range.
+        UnsupportedLayerError: the model is not functional, or holds a layer without an int8 rule.
+
+    Example:
+
+    >>> qat = wm.tflite.quantize(model, images)
+    >>> qat.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)); qat.fit(...)
+    >>> wm.tflite.export(qat, target="mcu").save("model.tflite")
+    """
+    check_option("engine", engine, ENGINES)
+    check_option("observer", observer, OBSERVERS)
+    if is_quantized(model):
+        raise ValueError(f"model must be a float model; this one is quantized already. Received: model={model.name!r}")
+    graph = Graph.from_model(model)
+    images = check_images(calibration, graph.inputs[0].shape, input_range)
+    folding.split_activations(graph)
+    if target is not None:
+        substitute_activations(graph, get_target(target).substitutes)
+    folding.fold_wavelets(graph)
+    folding.decompose_quick_gelu(graph)
+    _round_fixed_filters(graph)
+    insert_fake_quant(graph, input_range)
+    _calibrate(graph, images, observer)
+    return graph.to_model(f"{model.name}_quantized")
+
+
+def calibrate(model: Any, calibration: Any, observer: str = "minmax") -> None:
+    """Measure the activation ranges of a quantized model again, in place (after training with another learning rate).
+
+    Args:
+        model: Made by ``quantize``.
+        calibration: As for ``quantize``.
+        observer: As for ``quantize``.
+    """
+    check_option("observer", observer, OBSERVERS)
+    graph = Graph.from_model(model)
+    ranges = _calibrate(graph, check_images(calibration, graph.inputs[0].shape), observer)
+    for layer in model.layers:
+        if layer.name in ranges:
+            layer.set_range(*ranges[layer.name])
+
+
+def check_images(
+    images: Any, shape: tuple[int | None, ...], value_range: tuple[float, float] = (0.0, 1.0), name: str = "calibration"
+) -> np.ndarray:
+    """Return ``images`` as one float32 array (N, H, W, C), or say what is wrong with them.
+
+    Args:
+        images: An array (N, H, W, C), or an iterable of such arrays or of single images.
+        shape: The model's input shape, batch axis first.
+        value_range: Smallest and largest value allowed.
+        name: The argument's name, for the message.
+    """
+    wanted = tuple(shape[1:])
+    if not hasattr(images, "ndim"):
+        parts = [np.asarray(part) for part in images] if isinstance(images, Iterable) else []
+        parts = [part[None] if part.ndim == len(wanted) else part for part in parts]
+        if not parts or any(part.shape[1:] != wanted for part in parts):
+            shapes = sorted({part.shape for part in parts}) or type(images).__name__
+            raise ValueError(f"{name} must hold images of shape {wanted}. Received: {name} of shapes {shapes}")
+        images = np.concatenate(parts)
+    array = np.asarray(images)
+    if array.ndim != len(wanted) + 1 or array.shape[1:] != wanted or not len(array):
+        raise ValueError(f"{name} must be an array (N, {', '.join(map(str, wanted))}). Received: shape={array.shape}")
+    low, high = value_range
+    if array.dtype.kind != "f":
+        raise ValueError(f"{name} must be floating point in [{low}, {high}] (pixel / 255). Received: dtype={array.dtype}")
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all() or array.min() < low - 1e-6 or array.max() > high + 1e-6:
+        raise ValueError(
+            f"{name} must be finite and in [{low}, {high}] (pixel / 255). "
+            f"Received: minimum={array.min()}, maximum={array.max()}"
+        )
+    return array
+
+
+def insert_fake_quant(graph: Graph, input_range: tuple[float, float]) -> None:
+    """Round weights, and round every tensor that an int8 file stores, once, where the file rounds it."""
+    deferred = _deferred_values(graph)
+    quantizers: dict[Value, FakeQuant] = {}  # value -> the quantizer whose grid it lies on
+    twins: dict[int, Any] = {}  # a layer called twice becomes one quantized layer called twice
+    for node in graph.nodes():
+        if node.kind in QUANT_LAYERS:
+            if id(node.layer) not in twins:
+                twins[id(node.layer)] = _quantized_twin(node.layer)
+            node.layer = twins[id(node.layer)]
+        value = node.output
+        if value in deferred:
+            continue
+        known = quantizers.get(node.inputs[0]) if node.inputs else None
+        if known is not None and (node.kind in MOVES_VALUES or _is_nearest(node)):
+            quantizers[value] = known
+            continue
+        if known is not None and (node.kind in AVERAGES_IN_PLACE or node.kind == "UpSampling2D"):
+            quantizer = known  # the op keeps its input's scale: the same ranges, applied again
+        else:
+            quantizer = _make_quantizer(node, input_range)
+        rounded = graph.add(quantizer, value)
+        graph.replace(value, rounded, keep=[rounded.node])
+        quantizers[rounded] = quantizer
+
+
+def _is_nearest(node: Node) -> bool:
+    return node.kind == "UpSampling2D" and node.layer.interpolation == "nearest"
+
+
+def _make_quantizer(node: Node, input_range: tuple[float, float]) -> FakeQuant:
+    name = activation_name(node)
+    fixed = input_range if node.layer is None else FIXED_RANGES.get(name or "")
+    supported = node.layer is None or node.kind in (*OWN_RANGE, *MOVES_VALUES, *AVERAGES_IN_PLACE, "UpSampling2D")
+    if node.kind.removeprefix("Quant") not in OWN_RANGE and not supported and name not in OWN_RANGE_ACTIVATIONS and fixed is None:
+        what = f"Activation({name})" if name else node.kind
+        raise UnsupportedLayerError(
+            f"Layer {node.name!r} of type {what} has no int8 rule: express it by {', '.join(OWN_RANGE)} and the "
+            f"activations {', '.join((*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES, 'quick_gelu', 'silu'))}, "
+            f"or export the model as float32. Received: layer={node.name!r}"
+        )
+    policy = None if node.layer is None else node.layer.dtype_policy
+    quantizer = FakeQuant(fixed=fixed is not None, name=f"{node.name}_quant", dtype=policy)
+    quantizer.build(None)
+    if fixed is not None:
+        quantizer.set_range(*fixed)
+    return quantizer
+
+
+def _deferred_values(graph: Graph) -> set[Value]:
+    """Values that the file never stores at their own scale: folded, fused or concatenated away."""
+    consumers = graph.consumers()
+    deferred: set[Value] = set()
+    for node in graph.nodes():
+        if node.kind in ("BatchNormalization", "Rescaling", "Normalization"):
+            found = folding.affine_source(graph, node, consumers)
+            if found is not None:
+                source, between = found
+                deferred |= {source.output, *(n.output for n in between)}
+        elif activation_name(node) in CLAMPS:
+            before = node.inputs[0]
+            producer = before.node
+            if producer.kind == "BatchNormalization":
+                found = folding.affine_source(graph, producer, consumers)
+                producer = found[0] if found is not None and not found[1] else producer
+            if producer.kind in FUSES_CLAMPS and graph.sole_consumer(before, consumers) is not None:
+                deferred.add(before)
+        elif node.kind == "Concatenate":
+            for value in node.inputs:
+                fixed = activation_name(value.node) in FIXED_RANGES or value.node.layer is None
+                if graph.sole_consumer(value, consumers) is not None and not fixed:
+                    deferred.add(value)
+    return deferred
+
+
+def _quantized_twin(layer: Any) -> Any:
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise UnsupportedLayerError(f"Layers must be channels_last. Received: layer={layer.name!r}")
+    twin = QUANT_LAYERS[type(layer).__name__].from_config(layer.get_config())
+    twin.build_from_config(layer.get_build_config())
+    twin.set_weights(layer.get_weights())
+    return twin
+
+
+def _round_fixed_filters(graph: Graph) -> None:
+    """Put the taps of wavelets that stay in the graph onto the grid the file will store them on."""
+    for node in graph.nodes():
+        if node.kind in ("DWT2D", "LowPass2D"):
+            filters = np.asarray(ops.convert_to_numpy(node.layer.filters), np.float32)
+            node.layer.filters.assign(round_weights(filters, (1, 2)))
+
+
+class _Observe(layers.Layer):
+    """(B, ...) -> (B, 2 + samples): each image's minimum, maximum and some of its values."""
+
+    def call(self, x: Any) -> Any:
+        flat = ops.reshape(ops.cast(x, "float32"), (-1, int(np.prod(x.shape[1:]))))
+        step = -(-flat.shape[1] // SAMPLES_PER_IMAGE)
+        extremes = [ops.min(flat, axis=1, keepdims=True), ops.max(flat, axis=1, keepdims=True)]
+        return ops.concatenate([*extremes, flat[:, ::step]], axis=1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        size = int(np.prod(input_shape[1:]))
+        step = -(-size // SAMPLES_PER_IMAGE)
+        return (input_shape[0], 2 + -(-size // step))
+
+
+def _calibrate(graph: Graph, images: np.ndarray, observer: str) -> dict[str, tuple[float, float]]:
+    """Set the range of every quantizer that is not fixed; returns name -> (minimum, maximum)."""
+    quantizers = [node for node in graph.nodes() if node.kind == "FakeQuant"]
+    first = {id(node.layer): node for node in reversed(quantizers) if not node.layer.fixed}
+    observed = list(first.values())
+    taps = [graph.add(_Observe(name=f"observe_{index}"), node.inputs[0]) for index, node in enumerate(observed)]
+    probe = graph.to_model("calibration", outputs=taps, skip=quantizers)
+    statistics = keras.tree.flatten(probe.predict(images, batch_size=16, verbose=0))
+    ranges = {}
+    for node, table in zip(observed, statistics, strict=True):
+        node.layer.set_range(*_range(np.asarray(table, np.float32), observer))
+        ranges[node.name] = node.layer.get_range()
+    return ranges
+
+
+def _range(table: np.ndarray, observer: str) -> tuple[float, float]:
+    low, high = float(table[:, 0].min()), float(table[:, 1].max())
+    values = table[:, 2:].ravel()
+    if observer == "percentile":
+        low_q, high_q = np.percentile(values, [100 - PERCENTILE, PERCENTILE])
+        low, high = max(low, float(low_q)), min(high, float(high_q))
+    elif observer == "mse":
+        low, high = _least_squares(values, min(low, 0.0), max(high, 0.0))
+    return low, high
+
+
+def _least_squares(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """The range with the smallest squared error of rounding and clipping among shrunken [low, high]."""
+    values = values[:: max(1, len(values) // 20_000)]
+    best, best_range = np.inf, (low, high)
+    for low_factor in np.linspace(0.3, 1.0, 15) if low < 0 else [1.0]:
+        for high_factor in np.linspace(0.3, 1.0, 15) if high > 0 else [1.0]:
+            ends = (low * low_factor, high * high_factor)
+            step = max(ends[1] - ends[0], 1e-9) / 255
+            error = np.square(np.clip(np.round(values / step) * step, *ends) - values).sum()
+            if error < best:
+                best, best_range = error, ends
+    return best_range

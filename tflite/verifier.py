@@ -1,0 +1,254 @@
+"""Run a file in the runtimes that exist here and compare it with the Keras model it came from."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from wavemix_tf.wavelets import check_option
+
+from .errors import RuntimeFailureError
+from .flatbuffer import FileInfo, for_reference_kernels, from_output, read_file, to_input
+from .microcontroller import run_micro
+from .quantizer import check_images
+from .targets import get_target
+
+RUNTIMES = ("litert-xnnpack", "litert-reference", "tflite-micro")
+MARGIN_STEPS = 2.0  # a smaller lead of the first class over the second may be rounded away
+
+
+@dataclass(frozen=True)
+class RuntimeReport:
+    """One runtime against the Keras model.
+
+    Args:
+        runtime: "litert-xnnpack", "litert-reference" or "tflite-micro".
+        images: Images it ran.
+        mean_error_steps: Mean absolute difference of the outputs, in steps.
+        max_error_steps: Largest one.
+        agreement: Share of images with the same first class, among those whose lead in the Keras model exceeds two
+            steps; None where there is none.
+        counted: Number of those images.
+        accuracy: Share of images classified as labelled; None without labels.
+        predictions: First class of every image it ran.
+    """
+
+    runtime: str
+    images: int
+    mean_error_steps: float
+    max_error_steps: float
+    agreement: float | None
+    counted: int
+    accuracy: float | None
+    predictions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """A file against the Keras model, runtime by runtime.
+
+    Args:
+        step: One output step: the int8 output's scale; of a float file, 1/255 of the range of the model's outputs.
+        runtimes: One report a runtime.
+        model_accuracy: The Keras model's accuracy on the same images; None without labels.
+        degenerate: The model's outputs hardly depend on the image (untrained, collapsed): agreement means nothing.
+        outputs: (model's outputs, first runtime's outputs) for plots, float32 (N, classes); not part of ``to_dict``.
+    """
+
+    step: float
+    runtimes: tuple[RuntimeReport, ...]
+    model_accuracy: float | None
+    degenerate: bool
+    outputs: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def mean_error_steps(self) -> float:
+        """Of the worst runtime."""
+        return max(runtime.mean_error_steps for runtime in self.runtimes)
+
+    @property
+    def max_error_steps(self) -> float:
+        """Of the worst runtime."""
+        return max(runtime.max_error_steps for runtime in self.runtimes)
+
+    @property
+    def agreement(self) -> float | None:
+        """Of the worst runtime; None where no image's lead is large enough to count."""
+        return min((r.agreement for r in self.runtimes if r.agreement is not None), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values; without the single predictions and outputs."""
+        rows = [{k: v for k, v in asdict(row).items() if k != "predictions"} for row in self.runtimes]
+        return {
+            "step": self.step,
+            "mean_error_steps": self.mean_error_steps,
+            "max_error_steps": self.max_error_steps,
+            "agreement": self.agreement,
+            "model_accuracy": self.model_accuracy,
+            "degenerate": self.degenerate,
+            "runtimes": rows,
+        }
+
+
+def verify(
+    artifact: Any,
+    model: Any,
+    images: Any,
+    labels: Any = None,
+    *,
+    runtimes: Sequence[str] | None = None,
+    limit_s: float | None = 60.0,
+) -> VerifyReport:
+    """Compare a file with a Keras model in every runtime of the file's target.
+
+    Args:
+        artifact: From ``export`` or ``Artifact.load``.
+        model: The Keras model to compare with: the quantized one for an int8 file, or the float one.
+        images: float array (N, H, W, C) in [0, 1], or an iterable of arrays.
+        labels: Integer class of each image (N,); None: no accuracy.
+        runtimes: Some of "litert-xnnpack", "litert-reference", "tflite-micro"; None: those of the target.
+        limit_s: Stop a runtime after so many seconds and report the images it got to; None: run them all.
+
+    Returns:
+        A ``VerifyReport``; nothing is judged here, ``export`` applies the bounds.
+
+    Raises:
+        ValueError: images or labels of the wrong shape or range, unknown runtime.
+        RuntimeFailureError: a runtime cannot run the file.
+    """
+    chosen = tuple(runtimes) if runtimes is not None else get_target(artifact.target).runtimes
+    for runtime in chosen:
+        check_option("runtime", runtime, RUNTIMES)
+    info = read_file(artifact.content)
+    array = check_images(images, info.inputs[0].shape, name="images")
+    truth = None if labels is None else np.asarray(labels).reshape(-1)
+    if truth is not None and len(truth) != len(array):
+        raise ValueError(f"labels must name a class for each image. Received: {len(truth)} labels, {len(array)} images")
+    expected = predict(model, array)
+    ran = {runtime: run_file(artifact.content, array, runtime, limit_s) for runtime in chosen}
+    return compare(info, expected, ran, truth)
+
+
+def predict(model: Any, images: np.ndarray) -> np.ndarray:
+    """The Keras model's outputs, float32 (N, classes), at inference."""
+    return np.asarray(model.predict(images, batch_size=32, verbose=0), np.float32)
+
+
+def compare(
+    info: FileInfo, expected: np.ndarray, ran: dict[str, np.ndarray], labels: np.ndarray | None = None
+) -> VerifyReport:
+    """Report on outputs that were computed already: ``expected`` (N, classes); each runtime's first M <= N rows."""
+    step = info.outputs[0].scale or max(float(np.ptp(expected)) / 255, 1e-12)
+    first_two = np.sort(expected, axis=-1)[:, -2:] if expected.shape[-1] > 1 else np.zeros((len(expected), 2))
+    certain = (first_two[:, 1] - first_two[:, 0]) > MARGIN_STEPS * step
+    best = expected.argmax(-1)
+    reports = []
+    for runtime, outputs in ran.items():
+        count = len(outputs)
+        error = np.abs(outputs - expected[:count]) / step
+        same, counted = outputs.argmax(-1) == best[:count], certain[:count]
+        reports.append(
+            RuntimeReport(
+                runtime=runtime,
+                images=count,
+                mean_error_steps=float(error.mean()),
+                max_error_steps=float(error.max()),
+                agreement=float(same[counted].mean()) if counted.any() else None,
+                counted=int(counted.sum()),
+                accuracy=None if labels is None else float((outputs.argmax(-1) == labels[:count]).mean()),
+                predictions=tuple(int(c) for c in outputs.argmax(-1)),
+            )
+        )
+    # Over the images, some output must move by more than the rounding and some lead must exceed it.
+    moves = float(np.ptp(expected, axis=0).max()) > MARGIN_STEPS * step
+    return VerifyReport(
+        step=float(step),
+        runtimes=tuple(reports),
+        model_accuracy=None if labels is None else float((best == labels).mean()),
+        degenerate=not moves or not certain.any(),
+        outputs=(expected, next(iter(ran.values()))),
+    )
+
+
+def run_file(content: bytes, images: np.ndarray, runtime: str, limit_s: float | None = None) -> np.ndarray:
+    """Outputs of a file in one runtime, one image at a time.
+
+    Args:
+        content: The ``.tflite`` file.
+        images: float array (N, H, W, C) in the model's input range.
+        runtime: "litert-xnnpack", "litert-reference" or "tflite-micro".
+        limit_s: Stop after so many seconds (at least one image runs).
+
+    Returns:
+        float32 (M, ...), M <= N.
+    """
+    info = read_file(content)
+    inputs = to_input(info.inputs[0], images)
+    if runtime == "tflite-micro":
+        return from_output(info.outputs[0], run_micro(content, inputs, limit_s=limit_s)[0])
+    interpreter = make_interpreter(content, reference=runtime == "litert-reference")
+    source = interpreter.get_input_details()[0]["index"]
+    sink = interpreter.get_output_details()[0]["index"]
+    outputs, start = [], time.perf_counter()
+    for image in inputs:
+        interpreter.set_tensor(source, image[None])
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(sink)[0])
+        if limit_s is not None and time.perf_counter() - start > limit_s:
+            break
+    return from_output(info.outputs[0], np.stack(outputs))
+
+
+def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) -> Any:
+    """A LiteRT interpreter with its tensors allocated: XNNPACK, or the reference kernels."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    kind = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
+    try:
+        interpreter = Interpreter(
+            model_content=for_reference_kernels(content) if reference else content,
+            experimental_op_resolver_type=kind,
+            num_threads=threads,
+        )
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        kernels = "reference kernels" if reference else "XNNPACK"
+        raise RuntimeFailureError(f"LiteRT ({kernels}) refused the file: {str(error).splitlines()[0]}") from error
+    return interpreter
+
+
+def warn_if_degenerate(report: VerifyReport, name: str) -> None:
+    """Tell the user that agreement could not be judged."""
+    if report.degenerate:
+        warnings.warn(
+            f"The outputs of model {name!r} hardly depend on the image (no lead exceeds {MARGIN_STEPS:g} steps, or no "
+            "output moves by as much): it looks untrained or degenerate, and top-1 agreement was not judged.",
+            stacklevel=3,
+        )
+
+
+def generated_images(shape: tuple[int, ...], count: int = 64, seed: int = 0) -> np.ndarray:
+    """Images to verify on when the caller has none: coarse patches, smooth slopes and noise at varied brightness.
+
+    Args:
+        shape: (H, W, C).
+
+    Returns:
+        float32 (count, H, W, C) in [0, 1].
+    """
+    rng = np.random.default_rng(seed)
+    height, width, channels = shape
+    images = np.empty((count, *shape), np.float32)
+    for index in range(count):
+        cells = rng.integers(1, 5)
+        coarse = rng.uniform(0, 1, (cells, cells, channels))
+        rows, columns = np.arange(height) * cells // height, np.arange(width) * cells // width
+        slope = np.linspace(-1, 1, width)[None, :, None] * rng.normal(0, 0.3, (1, 1, channels))
+        noise = rng.normal(0, rng.uniform(0, 0.2), shape)
+        images[index] = np.clip(coarse[rows][:, columns] * rng.uniform(0.2, 1.2) + slope + noise, 0, 1)
+    return images
