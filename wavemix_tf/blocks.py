@@ -8,8 +8,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from .checks import check_option, check_positive
 from .normalization import FusedBatchNormalization
-from .wavelets import DWT2D, LowPass2D, check_option, check_positive, fold_dwt
+from .wavelets import DWT2D, LowPass2D, fold_dwt
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -109,7 +110,6 @@ class WaveMixBlock(layers.Layer):
         ValueError: an option out of its range, or input whose channels are not ``width``.
 
     Example:
-
     >>> y = wm.WaveMixBlock(64, levels=3)(x)          # (B, 32, 32, 64) -> (B, 32, 32, 64)
     """
 

@@ -9,8 +9,8 @@ import keras
 from keras import layers
 
 from .blocks import ACTIVATIONS, BATCH_NORM, UPSAMPLERS, WaveMixBlock
+from .checks import check_option, check_positive
 from .normalization import FusedBatchNormalization
-from .wavelets import check_option, check_positive
 
 STEMS = ("strided", "patchify")
 
@@ -50,7 +50,6 @@ class WaveMixClassifier(keras.Model):
         ValueError: an option out of its range.
 
     Example:
-
     >>> model = wm.WaveMixClassifier(num_classes=10, image_shape=(32, 32, 3), width=64, depth=6, dropout=0.1)
     """
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-
-from .models import WaveMixClassifier
+if TYPE_CHECKING:
+    import keras
 
 # name -> constructor arguments. The dataset each row was published with gives image_shape and num_classes.
 # Sources: README and training scripts of the official repository; WaveMix-Lite and WaveMix, arXiv 2205.14375, tables 1-6.
@@ -61,9 +60,10 @@ def build_model(
         TypeError: an override the class does not have.
 
     Example:
-
     >>> model = wm.build_model("wavemix_lite_144_7", num_classes=10, image_shape=(32, 32, 3))
     """
+    from .models import WaveMixClassifier  # here, so that listing the table does not load Keras
+
     if name not in VARIANTS:
         raise ValueError(f"name must be one of {', '.join(VARIANTS)}. Received: name={name!r}")
     arguments = {**VARIANTS[name], **overrides}

@@ -13,21 +13,9 @@ import numpy as np
 import pywt
 from keras import ops
 
+from .checks import check_option, check_positive
+
 MODES = ("zero", "periodization")
-
-
-def check_option(name: str, value: Any, valid: tuple[Any, ...]) -> Any:
-    """Return ``value`` if it is one of ``valid``; otherwise raise a ValueError that lists them."""
-    if value not in valid:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, valid))}. Received: {name}={value!r}")
-    return value
-
-
-def check_positive(name: str, value: Any) -> int:
-    """Return ``value`` if it is an integer >= 1; otherwise raise a ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1. Received: {name}={value!r}")
-    return int(value)
 
 
 def orthogonal_wavelet(name: str) -> pywt.Wavelet:
@@ -169,7 +157,6 @@ class DWT2D(_FixedFilters):
         ValueError: unknown or non-orthogonal wavelet, unknown mode, ``levels`` < 1, input that is not 4D.
 
     Example:
-
     >>> bands = wm.DWT2D("haar")(images)              # (B, 32, 32, 3) -> (B, 16, 16, 12)
     >>> fine, coarse = wm.DWT2D("db2", levels=2)(images)
     """

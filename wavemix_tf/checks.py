@@ -1,0 +1,24 @@
+"""Checks of arguments, with the one form of message that the package uses.
+
+Imports no Keras, so that a table of options can be read, and a mistake told, before Keras is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def check_option(name: str, value: Any, valid: tuple[Any, ...]) -> Any:
+    """Return ``value`` if it is one of ``valid``; otherwise raise a ValueError that lists them."""
+    if value not in valid:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, valid))}. Received: {name}={value!r}")
+    return value
+
+
+def check_positive(name: str, value: Any) -> int:
+    """Return ``value`` if it is an integer >= 1; otherwise raise a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1. Received: {name}={value!r}")
+    return int(value)
