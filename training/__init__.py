@@ -1,5 +1,14 @@
+"""Data, recipes and `fit`: from named image data to a trained Keras model in a run folder that can be resumed."""
+
 if __name__ != "wavemix_tf.training":
     # The same file under two names would register every Keras class twice, and the last one would win in silence.
     raise ImportError(
         "This folder is installed as wavemix_tf.training: run `pip install -e .`, then `import wavemix_tf.training`."
     )
+
+from .datasets import DataBundle, load_data
+from .recipe import Recipe
+from .recipes import RECIPES
+from .trainer import FitResult, fit
+
+__all__ = ["RECIPES", "DataBundle", "FitResult", "Recipe", "fit", "load_data"]

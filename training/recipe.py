@@ -1,0 +1,239 @@
+"""`Recipe`: everything that decides a training run, in one frozen dataclass that is saved beside the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+OPTIMIZERS = ("adamw", "sgd", "adamw_then_sgd")
+POLICIES = ("trivial_augment", "rand_augment")
+BAD_IMAGE = ("error", "skip")
+
+
+def _place(default: Any) -> Any:
+    """A field that says where things are, not what is computed: two recipes that differ in it alone are equal."""
+    return dataclasses.field(default=default, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Data, network, schedule and augmentation of one run; with the same seed and machine it gives the same numbers.
+
+    Args:
+        name: Name of the recipe; also the report's title.
+        dataset: "digits" (embedded), "folder" (one sub-folder a class, see ``data_dir``) or a TFDS name such as
+            "cifar10" or "emnist/balanced".
+        image_shape: (height, width, channels) the network gets, in pixels; images are resized to it, grey becomes RGB
+            or RGB grey as ``channels`` asks.
+        num_classes: None: as many as the data has; otherwise it must equal them.
+        train_split: TFDS split that training, validation and calibration images come from.
+        test_split: TFDS split that is read once, after training.
+        validation_fraction: Share of the training images held out, class by class, to choose the best epoch.
+        calibration_images: Training images set aside to calibrate quantisation; never trained on.
+        in_memory: Decode once into memory, or stream from disk; None: decode where it takes less than 2 GiB.
+        shuffle_buffer: Examples in the shuffle buffer of a streamed dataset.
+        on_bad_image: "error", or "skip" with a count, for a folder's unreadable files.
+        data_dir: Folder of the prepared TFDS data (None: TFDS's own default), or the image folder.
+        download: Let TFDS download what is missing; False: fail at once.
+
+        model: A name that ``build_model`` knows, or None for ``WaveMixClassifier``.
+        model_args: Arguments of the network, laid over the named variant's.
+        dtype_policy: Keras dtype policy, for example "mixed_bfloat16".
+        jit_compile: Compile the training step with XLA. On CPUs it is slower for one-level networks.
+
+        seed: Of the initial weights, the order of the images, augmentation and dropout.
+        batch_size: Images a step; the last, incomplete batch of an epoch is left out.
+        epochs: Epochs of training; "adamw_then_sgd": at most so many for each of the two.
+        optimizer: "adamw", "sgd" or "adamw_then_sgd": AdamW until ``patience`` epochs bring no gain, the best weights
+            back, SGD likewise (the official WaveMix schedule; there at a constant rate, ``cosine=False``).
+        learning_rate: Peak rate.
+        sgd_learning_rate: Rate of the second phase of "adamw_then_sgd".
+        cosine: Decay the rate to 0 along half a cosine; False: constant.
+        warmup_epochs: Epochs of linear rise from 0, within ``epochs``.
+        momentum: Of SGD.
+        weight_decay: Decoupled; biases and batch norm are spared.
+        clip_norm: Largest global norm of the gradient; None: not clipped.
+        patience: End a phase after so many epochs without gain on validation; None: never.
+        ema: Momentum of the moving average of the weights, for example 0.999; 0: none. With it the average is what is
+            validated, chosen and saved, with batch norm statistics taken anew for it.
+        label_smoothing: Share of the label spread over all classes, in [0, 1).
+
+        flip: Mirror left and right at random.
+        shift: Largest shift in pixels, each direction; the border is filled with 0 (pad and crop).
+        rotation: Largest rotation in degrees.
+        zoom: Largest zoom, in and out, as a share of the side.
+        crop_area: Smallest share of the area that a random resized crop keeps; None: no such crop.
+        policy: "trivial_augment" (arXiv 2103.10158), "rand_augment" (arXiv 1909.13719) or None.
+        rand_augment_ops: Operations an image in RandAugment.
+        rand_augment_strength: Strength of RandAugment in [0, 1].
+        mixup: Alpha of MixUp (arXiv 1710.09412); 0: none.
+        cutmix: Alpha of CutMix (arXiv 1905.04899); 0: none. With both, each batch takes one of them.
+        erase: Largest share of the area of a random erased rectangle; 0: none.
+
+        qat_epochs: Epochs of quantisation-aware fine-tuning.
+        qat_learning_rate: Its peak rate; AdamW along a cosine, no warm-up.
+        qat_weight_decay: Its weight decay.
+
+        description: What the recipe is for, its command, cost and measured result. Not part of its identity.
+
+    Raises:
+        ValueError: a field out of its range.
+
+    Example:
+
+    >>> recipe = dataclasses.replace(RECIPES["cifar10"], epochs=3, seed=1)
+    """
+
+    name: str
+    dataset: str
+    image_shape: tuple[int, int, int]
+    num_classes: int | None = None
+    train_split: str = "train"
+    test_split: str = "test"
+    validation_fraction: float = 0.1
+    calibration_images: int = 256
+    in_memory: bool | None = None
+    shuffle_buffer: int = 8192
+    on_bad_image: str = "error"
+    data_dir: str | None = _place(None)
+    download: bool = _place(False)
+
+    model: str | None = None
+    model_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dtype_policy: str = "float32"
+    jit_compile: bool = False
+
+    seed: int = 0
+    batch_size: int = 128
+    epochs: int = 30
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    sgd_learning_rate: float = 1e-3
+    cosine: bool = True
+    warmup_epochs: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 0.01
+    clip_norm: float | None = None
+    patience: int | None = None
+    ema: float = 0.0
+    label_smoothing: float = 0.0
+
+    flip: bool = False
+    shift: int = 0
+    rotation: float = 0.0
+    zoom: float = 0.0
+    crop_area: float | None = None
+    policy: str | None = None
+    rand_augment_ops: int = 2
+    rand_augment_strength: float = 0.5
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    erase: float = 0.0
+
+    qat_epochs: int = 3
+    qat_learning_rate: float = 1e-4
+    qat_weight_decay: float = 0.0
+
+    description: str = _place("")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
+        _check(self)
+
+    def to_json(self) -> str:
+        """This recipe as a JSON object of its fields."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | os.PathLike[str]) -> Recipe:
+        """The recipe of a JSON text, or of the file at a path.
+
+        A field that the text lacks has its default, so that a recipe saved by an earlier version still loads.
+        """
+        source = "text"
+        if isinstance(text, os.PathLike):
+            source, text = os.fspath(text), Path(text).read_text(encoding="utf-8")
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"A recipe is a JSON object of Recipe's fields: {error}. Received: {source}") from None
+        if not isinstance(fields, dict):
+            raise ValueError(f"A recipe is a JSON object of Recipe's fields. Received: {source}={fields!r}")
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(fields) - set(known))
+        if unknown:
+            raise ValueError(f"A recipe's fields are {', '.join(known)}. Received: {', '.join(unknown)} in {source}")
+        missing = [name for name in ("name", "dataset", "image_shape") if name not in fields]
+        if missing:
+            raise ValueError(f"A recipe needs name, dataset and image_shape. Received: {source} without {missing}")
+        return cls(**fields)
+
+
+_TYPES = typing.get_type_hints(Recipe)
+
+
+def _typed(name: str, value: Any) -> Any:
+    """`value` as its field declares it (JSON knows no tuples, and an int is a fine float), or ValueError."""
+    expected = _TYPES[name]
+    if name == "image_shape":
+        if isinstance(value, (list, tuple)) and len(value) == 3 and all(type(side) is int for side in value):
+            return tuple(value)
+        raise ValueError(f"image_shape must be (height, width, channels) in pixels. Received: image_shape={value!r}")
+    if name == "model_args":
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+        raise ValueError(f"model_args must map argument names to values. Received: model_args={value!r}")
+    kinds = typing.get_args(expected) or (expected,)
+    if float in kinds and type(value) is int:
+        return float(value)
+    if type(value) not in kinds:
+        names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise ValueError(f"{name} must be {names}. Received: {name}={value!r}")
+    return value
+
+
+def _check(recipe: Recipe) -> None:
+    def rule(holds: bool, text: str, *names: str) -> None:
+        if not holds:
+            received = ", ".join(f"{name}={getattr(recipe, name)!r}" for name in names)
+            raise ValueError(f"{text}. Received: {received}")
+
+    def option(name: str, options: tuple[str, ...], none: bool = False) -> None:
+        value = getattr(recipe, name)
+        choice = ", ".join(repr(item) for item in options) + (" or None" if none else "")
+        rule(value in options or (none and value is None), f"{name} must be one of {choice}", name)
+
+    option("optimizer", OPTIMIZERS)
+    option("policy", POLICIES, none=True)
+    option("on_bad_image", BAD_IMAGE)
+    rule(
+        min(recipe.image_shape) > 0 and recipe.image_shape[2] in (1, 3), "image_shape must be (height, width, 1 or 3)",
+        "image_shape",
+    )  # fmt: skip
+    for name in ("batch_size", "shuffle_buffer", "epochs", "learning_rate", "sgd_learning_rate", "qat_learning_rate"):
+        rule(getattr(recipe, name) > 0, f"{name} must be positive", name)
+    for name in (
+        *("seed", "warmup_epochs", "momentum", "weight_decay", "qat_weight_decay", "shift", "rotation", "zoom"),
+        *("mixup", "cutmix", "erase", "calibration_images", "qat_epochs", "rand_augment_ops"),
+    ):
+        rule(getattr(recipe, name) >= 0, f"{name} must be 0 or more", name)
+    for name in ("num_classes", "patience", "clip_norm"):
+        value = getattr(recipe, name)
+        rule(value is None or value > (1 if name == "num_classes" else 0), f"{name} is too small", name)
+    for name in ("ema", "label_smoothing", "zoom", "erase"):
+        rule(0 <= getattr(recipe, name) < 1, f"{name} must be in [0, 1)", name)
+    rule(0 <= recipe.rand_augment_strength <= 1, "rand_augment_strength must be in [0, 1]", "rand_augment_strength")
+    rule(0 < recipe.validation_fraction < 1, "validation_fraction must be between 0 and 1", "validation_fraction")
+    rule(recipe.crop_area is None or 0 < recipe.crop_area <= 1, "crop_area must be in (0, 1]", "crop_area")
+    rule(recipe.warmup_epochs < recipe.epochs, "warmup_epochs must be less than epochs", "warmup_epochs", "epochs")
+    rule(recipe.shift < min(recipe.image_shape[:2]), "shift must be less than a side", "shift", "image_shape")
+    rule(
+        recipe.optimizer != "adamw_then_sgd" or recipe.patience is not None,
+        "optimizer='adamw_then_sgd' needs patience, the epochs without gain that end a phase", "patience",
+    )  # fmt: skip

@@ -1,0 +1,470 @@
+"""`fit`: trains a recipe in a run folder, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import wavemix_tf
+
+from . import checkpoint
+from .datasets import DataBundle, load_data
+from .optimizers import Phase, accuracy, build_optimizer, cross_entropy, phases
+from .pipeline import training_batches
+from .recipe import Recipe
+from .statistics import recalibrate_batch_norm
+
+STAGES = ("float", "qat")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFiles:
+    """Names of the files of one stage in a run folder."""
+
+    folder: Path
+    stage: str
+
+    def _named(self, name: str) -> Path:
+        return self.folder / (name if self.stage == "float" else f"qat_{name}")
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "recipe.json"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / ("model.keras" if self.stage == "float" else "qat.keras")
+
+    @property
+    def history(self) -> Path:
+        return self._named("history.csv")
+
+    @property
+    def result(self) -> Path:
+        """Written last: where it is, the stage is finished."""
+        return self._named("training.json")
+
+    @property
+    def checkpoint(self) -> Path:
+        return self._named("checkpoint.npz")
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard" / self.stage
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns.
+
+    Attributes:
+        model: The network with the weights of the best epoch, compiled with cross-entropy and accuracy on integer
+            labels.
+        history: column -> one value an epoch: "epoch" (from 1), "loss", "accuracy", "val_loss", "val_accuracy",
+            "learning_rate", "seconds".
+        best_epoch: Epoch (from 1) with the best validation accuracy; the lower loss decides between equals.
+        validation_accuracy, validation_loss: Of that epoch.
+        seconds: Time in the epochs, interrupted runs together.
+        resumed_epochs: Epochs that an earlier call had finished.
+        out: Run folder, or None.
+    """
+
+    model: Any
+    recipe: Recipe
+    stage: str
+    history: dict[str, list[float]]
+    best_epoch: int
+    validation_accuracy: float
+    validation_loss: float
+    seconds: float
+    resumed_epochs: int
+    out: Path | None
+    _load_test: Callable[[], Any] = dataclasses.field(repr=False, compare=False)
+
+    def evaluate(self, data: Any = None, batch_size: int = 256) -> dict[str, float]:
+        """Loss and accuracy.
+
+        Args:
+            data: tf.data or ``keras.utils.PyDataset`` of (images, integer labels), or a pair of arrays; None: the test
+                set.
+            batch_size: For arrays.
+        """
+        data = self._load_test() if data is None else data
+        inputs = {"x": data[0], "y": data[1], "batch_size": batch_size} if isinstance(data, tuple) else {"x": data}
+        logs = self.model.evaluate(**inputs, verbose=0, return_dict=True)
+        return {name: float(value) for name, value in logs.items()}
+
+    @functools.cached_property
+    def test_accuracy(self) -> float:
+        """Accuracy on the test set; read once, then kept in the run folder."""
+        files = RunFiles(self.out, self.stage) if self.out is not None else None
+        stored = json.loads(files.result.read_text(encoding="utf-8")) if files and files.result.is_file() else {}
+        if stored.get("test_accuracy") is None:
+            stored["test_accuracy"] = self.evaluate()["accuracy"]
+            if files and files.result.is_file():
+                checkpoint.write_text(files.result, json.dumps(stored, indent=1) + "\n")
+        return stored["test_accuracy"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values; the test set is not read for it."""
+        names = ("stage", "best_epoch", "validation_accuracy", "validation_loss", "seconds", "resumed_epochs")
+        return {"recipe": self.recipe.name, **{name: getattr(self, name) for name in names}}
+
+
+def fit(
+    recipe: Recipe,
+    model: Any = None,
+    data: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    stage: str = "float",
+    *,
+    callbacks: Sequence[Any] = (),
+    verbose: str | int = "auto",
+    overwrite: bool = False,
+) -> FitResult:
+    """Train a network by a recipe; called again with the same arguments it resumes, or has nothing to do.
+
+    After every epoch the run folder holds a whole checkpoint (weights, optimizer, moving average, states of the random
+    generators, history). A process killed at any moment goes on from its last finished epoch to the numbers that the
+    uninterrupted run would have reached.
+
+    Args:
+        recipe: What to do.
+        model: A Keras model that takes (B, H, W, C) in [0, 1] and returns logits (B, classes); None: built from the
+            recipe. It is trained in place.
+        data: A ``DataBundle``; None: ``load_data(recipe)``.
+        out: Run folder; None: nothing is written, and nothing can be resumed.
+        stage: "float", or "qat" for fine-tuning a model that ``wavemix_tf.tflite.quantize`` made, by the recipe's
+            ``qat_*`` fields and with hard labels.
+        callbacks: Keras callbacks; "val_loss" and "val_accuracy" are in their epoch logs.
+        verbose: As in ``keras.Model.fit``; "auto": a progress bar on a terminal, otherwise one line an epoch.
+        overwrite: Begin anew where the folder holds this stage, or a run of another recipe.
+
+    Returns:
+        A ``FitResult``.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe, or the model does not suit the data.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"stage must be one of {', '.join(map(repr, STAGES))}. Received: stage={stage!r}")
+    if stage == "qat" and model is None:
+        raise ValueError("stage='qat' needs the model that tflite.quantize returned. Received: model=None")
+    if verbose == "auto":
+        verbose = 1 if sys.stdout.isatty() else 2
+    files = RunFiles(Path(out), stage) if out is not None else None
+    if files is not None:
+        _claim(files, recipe, overwrite)
+        if files.result.is_file() and files.model.is_file():
+            return _finished(recipe, model, data, files)
+
+    data = load_data(recipe) if data is None else data
+    if model is None:
+        keras.utils.set_random_seed(recipe.seed)
+        model = build(recipe, len(data.class_names))
+    return _Run(recipe, model, data, files, stage, callbacks, verbose).train()
+
+
+def build(recipe: Recipe, num_classes: int) -> Any:
+    """The network of a recipe, freshly initialised."""
+    options = {"num_classes": num_classes, "image_shape": recipe.image_shape, **recipe.model_args}
+    if recipe.dtype_policy != "float32":
+        options["dtype"] = recipe.dtype_policy
+    if recipe.model is None:
+        return wavemix_tf.WaveMixClassifier(**options)
+    return wavemix_tf.build_model(recipe.model, **options)
+
+
+class _Run:
+    """One stage: its phases, its state and what is written after every epoch."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Any,
+        data: DataBundle,
+        files: RunFiles | None,
+        stage: str,
+        callbacks: Iterable[Any],
+        verbose: Any,
+    ) -> None:
+        if stage == "qat":
+            recipe_now = dataclasses.replace(recipe, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
+        else:
+            recipe_now = recipe
+        self.recipe, self.effective = recipe, recipe_now
+        self.model, self.data, self.files, self.stage = model, data, files, stage
+        self.callbacks, self.verbose = list(callbacks), verbose
+        self.phases = phases(recipe, stage)
+        self.steps = len(data.train_source) // recipe.batch_size
+        if self.steps < 1:
+            raise ValueError(
+                "batch_size must not exceed the number of training images. Received: "
+                f"batch_size={recipe.batch_size}, training images: {len(data.train_source)}"
+            )
+        _check_fits(model, data)
+        self.variables = checkpoint.state_variables(model)
+        self.state = checkpoint.TrainingState(fingerprint=self._fingerprint())
+        self.best: list[Any] = []
+        self.resumed = 0
+
+    def _fingerprint(self) -> dict[str, Any]:
+        return {
+            "train": len(self.data.train_source),
+            "validation": len(self.data.validation_source),
+            "classes": list(self.data.class_names),
+        }
+
+    def train(self) -> FitResult:
+        optimizer_arrays = self._restore()
+        while self.state.phase < len(self.phases):
+            phase = self.phases[self.state.phase]
+            optimizer = build_optimizer(phase, self.recipe, self.steps)
+            optimizer.build(self.model.trainable_variables)
+            if optimizer_arrays:
+                checkpoint.assign(optimizer.variables, optimizer_arrays, self.files and self.files.checkpoint)
+                optimizer_arrays = []
+            self._train_phase(phase, optimizer)
+            # The next phase starts from the best weights, which are also what the last one leaves.
+            if self.best:
+                checkpoint.assign(self.variables, self.best, "the best epoch")
+            self.state.phase += 1
+            self.state.phase_epoch = self.state.waited = 0
+            self.state.phase_best = None
+        return self._finish()
+
+    def _train_phase(self, phase: Phase, optimizer: Any) -> None:
+        state = self.state
+        if state.phase_epoch >= phase.epochs or _out_of_patience(phase, state):
+            return
+        self.model.compile(
+            optimizer=optimizer,
+            loss=cross_entropy,
+            metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
+            # On JAX there is no other compiled form.
+            jit_compile=self.recipe.jit_compile or keras.backend.backend() == "jax",
+        )
+        first, last = state.epoch, state.epoch - state.phase_epoch + phase.epochs
+        batches = training_batches(self.data.train_source, self.effective, first, last, len(self.data.class_names))
+        extra = []
+        if self.files is not None:
+            extra.append(keras.callbacks.TensorBoard(str(self.files.tensorboard), write_graph=False))
+        self.model.fit(
+            batches,
+            initial_epoch=first,
+            epochs=last,
+            steps_per_epoch=self.steps,
+            callbacks=[_EpochEnd(self, phase, optimizer), *extra, *self.callbacks],
+            verbose=self.verbose,
+            shuffle=False,
+        )
+
+    def end_epoch(self, phase: Phase, optimizer: Any, logs: dict[str, float], seconds: float) -> bool:
+        """Validate, keep the best, write the checkpoint; True when the phase is to end."""
+        state = self.state
+        raw = checkpoint.values(self.variables) if phase.ema else None
+        if phase.ema:
+            averages = optimizer._model_variables_moving_average
+            for variable, average in zip(self.model.trainable_variables, averages, strict=True):
+                variable.assign(average)
+            recalibrate_batch_norm(self.model, self.data.train_source, self.recipe.batch_size)
+        results = self.model.evaluate(self.data.validation, verbose=0, return_dict=True)
+        validation = {f"val_{name}": float(value) for name, value in results.items()}
+        score = (validation["val_accuracy"], -validation["val_loss"])
+        if state.best is None or score > state.best:
+            state.best, state.best_epoch = score, state.epoch + 1
+            self.best = checkpoint.values(self.variables)
+        state.waited += 1
+        if state.phase_best is None or score > state.phase_best:
+            state.phase_best, state.waited = score, 0
+        if raw is not None:
+            checkpoint.assign(self.variables, raw, "this epoch")
+
+        logs.update(validation)
+        state.epoch += 1
+        state.phase_epoch += 1
+        row = {"epoch": state.epoch, **logs, "learning_rate": _rate(optimizer), "seconds": round(seconds, 3)}
+        state.history.append({name: float(value) for name, value in row.items()})
+        if self.files is not None:
+            arrays = {"model": self.variables, "optimizer": optimizer.variables}
+            groups = {name: checkpoint.values(variables) for name, variables in arrays.items()}
+            checkpoint.save(self.files.checkpoint, state, {**groups, "best": self.best})
+            _write_history(self.files.history, state.history)
+        return _out_of_patience(phase, state)
+
+    def _restore(self) -> list[Any]:
+        """Take up the checkpoint, if there is one; returns the optimizer's arrays."""
+        if self.files is None or not self.files.checkpoint.is_file():
+            return []
+        self.state, groups = checkpoint.load(self.files.checkpoint)
+        if self.state.fingerprint != self._fingerprint():
+            raise ValueError(
+                "To resume, the data must be as before. Received: "
+                f"{self._fingerprint()}, {self.files.checkpoint} was written with {self.state.fingerprint}"
+            )
+        checkpoint.assign(self.variables, groups["model"], self.files.checkpoint)
+        self.best = groups.get("best", [])
+        self.resumed = self.state.epoch
+        return groups["optimizer"]
+
+    def _finish(self) -> FitResult:
+        state = self.state
+        _compile_for_use(self.model)
+        if self.files is not None:
+            save_model(self.model, self.files.model)
+            if state.history:
+                _write_history(self.files.history, state.history)
+        summary = {
+            "stage": self.stage,
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch or 0,
+            "validation_accuracy": state.best[0] if state.best else None,
+            "validation_loss": -state.best[1] if state.best else None,
+            "seconds": round(sum(row["seconds"] for row in state.history), 3),
+            "test_accuracy": None,
+        }
+        if self.files is not None:
+            checkpoint.write_text(self.files.result, json.dumps(summary, indent=1) + "\n")
+            self.files.checkpoint.unlink(missing_ok=True)
+        return _result(self.recipe, self.model, summary, _columns(state.history), self.files, self.resumed, self.data)
+
+
+class _EpochEnd(keras.callbacks.Callback):
+    """Hands the end of every epoch to the run; first in the list, so that later callbacks see the validation."""
+
+    def __init__(self, run: _Run, phase: Phase, optimizer: Any) -> None:
+        super().__init__()
+        self._run, self._phase, self._optimizer = run, phase, optimizer
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        seconds = time.perf_counter() - self._started
+        if self._run.end_epoch(self._phase, self._optimizer, logs, seconds):
+            self.model.stop_training = True
+
+
+def _claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
+    """Make the folder this recipe's, or say why not."""
+    if overwrite:
+        for stage in STAGES if files.stage == "float" else ("qat",):
+            old = RunFiles(files.folder, stage)
+            for path in (old.result, old.checkpoint, old.history, old.model):
+                path.unlink(missing_ok=True)
+    if files.recipe.is_file() and not overwrite:
+        saved = Recipe.from_json(files.recipe)
+        if saved != recipe:
+            different = [
+                f"{field.name}={getattr(recipe, field.name)!r} (there {getattr(saved, field.name)!r})"
+                for field in dataclasses.fields(Recipe)
+                if field.compare and getattr(recipe, field.name) != getattr(saved, field.name)
+            ]
+            raise ValueError(
+                f"{files.folder} holds a run of another recipe: take another folder, or overwrite=True. Received: "
+                + ", ".join(different)
+            )
+        return
+    files.folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(files.recipe, recipe.to_json())
+
+
+def _finished(recipe: Recipe, model: Any, data: Any, files: RunFiles) -> FitResult:
+    """The result of a stage that an earlier call finished."""
+    if model is None:
+        model = keras.saving.load_model(files.model)
+    else:
+        model.load_weights(files.model)
+        _compile_for_use(model)
+    summary = json.loads(files.result.read_text(encoding="utf-8"))
+    with files.history.open(newline="", encoding="utf-8") as file:
+        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return _result(recipe, model, summary, _columns(history), files, int(summary["epochs"]), data)
+
+
+def _result(
+    recipe: Recipe,
+    model: Any,
+    summary: dict[str, Any],
+    history: dict[str, list[float]],
+    files: RunFiles | None,
+    resumed: int,
+    data: Any,
+) -> FitResult:
+    return FitResult(
+        model=model,
+        recipe=recipe,
+        stage=summary["stage"],
+        history=history,
+        best_epoch=summary["best_epoch"],
+        validation_accuracy=summary["validation_accuracy"],
+        validation_loss=summary["validation_loss"],
+        seconds=summary["seconds"],
+        resumed_epochs=resumed,
+        out=files.folder if files else None,
+        _load_test=lambda: (load_data(recipe) if data is None else data).test,
+    )
+
+
+def _compile_for_use(model: Any) -> None:
+    """Compile with Keras's own loss and metric, so that a saved file needs nothing of this package's training."""
+    model.compile(
+        optimizer="adamw",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=keras.backend.backend() == "jax",
+    )
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Save as .keras under a temporary name, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.keras")
+    try:
+        model.save(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_fits(model: Any, data: DataBundle) -> None:
+    received = f"model input {model.input_shape}, output {model.output_shape}; images {data.image_shape}"
+    shape = tuple(model.input_shape[1:])
+    if len(shape) != 3 or any(a is not None and a != b for a, b in zip(shape, data.image_shape, strict=True)):
+        raise ValueError(f"The model must take the data's images. Received: {received}")
+    if model.output_shape[-1] != len(data.class_names):
+        raise ValueError(f"The model must return {len(data.class_names)} logits, one a class. Received: {received}")
+
+
+def _out_of_patience(phase: Phase, state: checkpoint.TrainingState) -> bool:
+    return phase.patience is not None and state.waited >= phase.patience
+
+
+def _rate(optimizer: Any) -> float:
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def _columns(history: list[dict[str, float]]) -> dict[str, list[float]]:
+    return {name: [row[name] for row in history] for name in (history[0] if history else {})}
+
+
+def _write_history(path: Path, history: list[dict[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "epoch": int(row["epoch"])} for row in history)
+    checkpoint.write_text(path, text.getvalue())
