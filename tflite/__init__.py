@@ -1,16 +1,24 @@
-"""Quantization-aware training, export, audit and benchmark of TensorFlow Lite files: installed as ``wavemix_tf.tflite``."""
+"""Quantization-aware training, export, audit and benchmark of TensorFlow Lite files."""
 
-if __name__ == "tflite":
+if __name__ != "wavemix_tf.tflite":
     # The same files under two names would register every Keras class twice, the last one winning silently.
-    raise ImportError("This folder is installed as wavemix_tf.tflite: `pip install -e .`, then `import wavemix_tf.tflite`.")
+    raise ImportError(
+        "This folder is installed as wavemix_tf.tflite: run `pip install -e .`, then `import wavemix_tf.tflite`."
+    )
 
-from .artifact import Artifact
+from typing import TYPE_CHECKING
+
+from wavemix_tf.startup import is_command
+
 from .errors import ExportError, FidelityError, RuntimeFailureError, UnsupportedLayerError, UnsupportedOpError
-from .exporter import export
-from .latency import BenchmarkReport, benchmark
-from .quantizer import calibrate, quantize
 from .targets import TARGETS, Target
-from .verifier import RuntimeReport, VerifyReport, verify
+
+if TYPE_CHECKING or not is_command():
+    from .artifact import Artifact
+    from .exporter import export
+    from .latency import BenchmarkReport, benchmark
+    from .quantizer import calibrate, quantize
+    from .verifier import RuntimeReport, VerifyReport, verify
 
 __all__ = [
     "TARGETS",

@@ -6,9 +6,15 @@ if __name__ != "wavemix_tf.training":
         "This folder is installed as wavemix_tf.training: run `pip install -e .`, then `import wavemix_tf.training`."
     )
 
+from typing import TYPE_CHECKING
+
+from wavemix_tf.startup import is_command
+
 from .datasets import DataBundle, load_data
 from .recipe import Recipe
 from .recipes import RECIPES
-from .trainer import FitResult, fit
+
+if TYPE_CHECKING or not is_command():
+    from .trainer import FitResult, fit
 
 __all__ = ["RECIPES", "DataBundle", "FitResult", "Recipe", "fit", "load_data"]

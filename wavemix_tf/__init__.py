@@ -7,13 +7,11 @@ first use, so that importing the layers stays light.
 from __future__ import annotations
 
 import importlib
-import sys
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-# The layers load at once, so that `keras.saving.load_model` knows them after `import wavemix_tf`. Only the command does
-# without at first: it answers --help, `list` and mistakes before it spends the ten seconds that Keras takes to load.
-if TYPE_CHECKING or PurePath(sys.argv[0] if sys.argv else "").stem != "wavemix-tf":
+from .startup import is_command
+
+if TYPE_CHECKING or not is_command():
     from .blocks import WaveMixBlock
     from .models import WaveMixClassifier
     from .torch_weights import load_torch_weights
@@ -38,6 +36,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in ("training", "tflite"):
         return importlib.import_module(f"{__name__}.{name}")
+    if name in __all__:  # left out above
+        for home in ("wavelets", "blocks", "models", "variants", "torch_weights"):
+            module = importlib.import_module(f"{__name__}.{home}")
+            if name in vars(module):
+                return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
