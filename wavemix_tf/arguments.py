@@ -1,0 +1,148 @@
+"""From the words of a command line to a checked recipe; reads no data and loads no Keras."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .training.recipe import Recipe
+from .training.recipes import RECIPES
+
+# What `run` exports: target, dtype.
+EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", "float16"), ("mcu", "int8"))
+
+
+def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] | None) -> Recipe:
+    """The recipe that RECIPE or --data names, with --set applied."""
+    if (name is None) == (data is None):
+        raise ValueError(
+            f"Name one of the recipes {', '.join(RECIPES)}, a JSON file, or images with --data FOLDER. "
+            f"Received: {'both a recipe and --data' if name else 'none of them'}"
+        )
+    if data is not None:
+        return apply_settings(folder_recipe(data), settings)
+    if name in RECIPES:
+        return apply_settings(RECIPES[name], settings)
+    path = Path(str(name))
+    if path.suffix == ".json":
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no recipe file {path}")
+        return apply_settings(Recipe.from_json(path), settings)
+    raise ValueError(f"RECIPE must be one of {', '.join(RECIPES)} or the path of a .json file. Received: {name}")
+
+
+def folder_recipe(folder: Path) -> Recipe:
+    """Defaults for own images: a quarter-size WaveMix that a CPU trains in minutes; --set changes any of it."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--data must be a folder with one sub-folder of images a class. Received: {folder}")
+    count = sum(len(files) for _, _, files in os.walk(folder))
+    return Recipe(
+        name=folder.resolve().name,
+        dataset="folder",
+        data_dir=str(folder.resolve()),
+        image_shape=(64, 64, 3),
+        model_args={"width": 64, "depth": 5, "stride": 2, "dropout": 0.1},
+        calibration_images=max(8, min(256, count // 10)),
+        batch_size=max(4, min(64, count // 20)),
+        epochs=40,
+        learning_rate=3e-3,
+        warmup_epochs=2,
+        label_smoothing=0.1,
+        ema=0.99,
+        flip=True,
+        shift=6,
+        policy="trivial_augment",
+        qat_epochs=6,
+    )
+
+
+def apply_settings(recipe: Recipe, settings: Sequence[str] | None) -> Recipe:
+    """``recipe`` with every KEY=VALUE of --set, read as its field's type; ``model_args.KEY=VALUE`` sets one of them."""
+    changes: dict[str, Any] = {}
+    for setting in settings or ():
+        key, equals, text = setting.partition("=")
+        field, dot, inner = key.strip().partition(".")
+        known = [f.name for f in dataclasses.fields(Recipe)]
+        if not equals or field not in known or (dot and field != "model_args"):
+            raise ValueError(f"--set takes KEY=VALUE with KEY one of {', '.join(known)}. Received: {setting}")
+        if dot:
+            arguments = changes.setdefault("model_args", dict(recipe.model_args))
+            arguments[inner] = _json_or_text(text)
+        else:
+            changes[field] = read_value(field, text.strip())
+    epochs = changes.get("epochs", recipe.epochs)
+    if "warmup_epochs" not in changes and recipe.warmup_epochs >= epochs > 0:
+        changes["warmup_epochs"] = epochs / 4  # a short try should not have to know about the warm-up
+    return dataclasses.replace(recipe, **changes)
+
+
+def read_value(field: str, text: str) -> Any:
+    """``text`` as the type that Recipe declares for ``field``."""
+    hint = typing.get_type_hints(Recipe)[field]
+    kinds = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
+    if type(None) in kinds and text.lower() in ("none", "null"):
+        return None
+    try:
+        if field == "image_shape":
+            return tuple(int(side) for side in text.replace("x", ",").strip("()").split(","))
+        if field == "model_args":
+            return dict(json.loads(text))
+        if bool in kinds:
+            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[text.lower()]
+        for kind in (int, float):
+            if kind in kinds:
+                return kind(text)
+    except (KeyError, ValueError, TypeError):
+        expected = {"image_shape": "HxWxC", "model_args": "a JSON object"}.get(
+            field, " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+        )
+        raise ValueError(f"--set {field} takes {expected}. Received: {text!r}") from None
+    return text
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def saved_recipe(out: Path, settings: Sequence[str] | None = None) -> Recipe:
+    """The recipe of a run folder."""
+    if not (out / "recipe.json").is_file():
+        raise FileNotFoundError(f"{out} is no run folder (it has no recipe.json): `wavemix-tf run` or `fit` makes one.")
+    return apply_settings(Recipe.from_json(out / "recipe.json"), settings)
+
+
+def check_folder(out: Path, recipe: Recipe, overwrite: bool) -> None:
+    """Refuse a folder of another recipe now, rather than after the data was read."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder. Received: {out}")
+    if overwrite or not (out / "recipe.json").is_file():
+        return
+    saved = saved_recipe(out)
+    if saved != recipe:
+        names = [f.name for f in dataclasses.fields(Recipe) if f.compare]
+        changed = [n for n in names if getattr(saved, n) != getattr(recipe, n)]
+        there = ", ".join(f"{n}={getattr(recipe, n)!r} (there {getattr(saved, n)!r})" for n in changed)
+        raise ValueError(f"{out} holds a run of another recipe: take another --out, or --overwrite. Received: {there}")
+
+
+def check_export(target: str | None, dtype: str | None) -> list[tuple[str, str | None]]:
+    """(target, dtype) pairs that --target and --dtype select."""
+    from .tflite.targets import get_target
+
+    if target is None:
+        chosen: list[tuple[str, str | None]] = [pair for pair in EXPORTS if dtype in (None, pair[1])]
+        if not chosen:
+            raise ValueError(f"--dtype must be float32, float16 or int8. Received: {dtype}")
+        return chosen
+    allowed = get_target(target).dtypes
+    if dtype is not None and dtype not in allowed:
+        raise ValueError(f"Target {target} takes --dtype {' or '.join(allowed)}. Received: {dtype}")
+    return [(target, dtype or allowed[0])]

@@ -1,0 +1,368 @@
+"""The command ``wavemix-tf``: one verb a function, each on one run folder.
+
+A verb checks its arguments, which takes no Keras, then calls the steps of ``pipeline`` and shows what they return.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from . import report as reports
+from .arguments import EXPORTS, check_export, check_folder, choose_recipe, saved_recipe
+from .pipeline import (
+    RUNTIME_NAMES,
+    fine_tune,
+    finished_report,
+    forget,
+    load_images,
+    load_model,
+    measure,
+    saved_exports,
+    show_results,
+    some_images,
+    write_exports,
+)
+from .terminal import console, one_line, quiet, step
+from .training.recipes import RECIPES
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="wavemix-tf",
+    help="Image data in, a trained WaveMix out, verified TensorFlow Lite files for phones and microcontrollers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+RecipeName = Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Name of a recipe, or path of a JSON file.")]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", metavar="FOLDER", help="Own images: one sub-folder a class. Replaces RECIPE.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder  [default: runs/RECIPE]")]
+RunFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Begin anew where the folder holds a run already.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log of TensorFlow.")]
+TargetOption = Annotated[str | None, typer.Option("--target", help="android-cpu, android-gpu or mcu  [default: all]")]
+DtypeOption = Annotated[
+    str | None, typer.Option("--dtype", help="float32, float16 or int8  [default: what the target prefers]")
+]
+TestImages = Annotated[int, typer.Option("--test-images", min=1, help="Largest number of test images to run.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C."""
+    command = typer.main.get_command(app)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        with quiet(debug):
+            code = command.main(args=given, prog_name="wavemix-tf", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted(given)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # wrong arguments, found by Typer
+            return _fail(f"{error.format_message()} See: wavemix-tf --help", 2)
+        if debug:
+            raise
+        return _fail(one_line(error))
+    return _interrupted(given) if code == INTERRUPTED else int(code or 0)
+
+
+def _fail(message: str, code: int = 1) -> int:
+    print(f"wavemix-tf: {message}", file=sys.stderr)
+    return code
+
+
+def _interrupted(given: Sequence[str]) -> int:
+    again = [word for word in given if word != "--overwrite"]
+    print("\nStopped; what was finished is kept. To go on:", file=sys.stderr)
+    print(f"  {shlex.join(['wavemix-tf', *again])}", file=sys.stderr)
+    return INTERRUPTED
+
+
+@app.command()
+def run(
+    recipe: RecipeName = None,
+    data: DataFolder = None,
+    out: OutOption = None,
+    settings: Settings = None,
+    test_images: TestImages = 10_000,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Everything: train, quantize, fine-tune, export, verify, measure, report. Again: resumes, or nothing to do."""
+    chosen = choose_recipe(recipe, data, settings)
+    out = out or Path("runs") / chosen.name
+    check_folder(out, chosen, overwrite)
+    done = finished_report(out, chosen)
+    if done and not overwrite:
+        show_results(done, out)
+        console.print("Nothing to do: this run is finished. --overwrite begins it anew.")
+        return
+    from .training.trainer import fit
+
+    if overwrite:
+        forget(out, exports=True)
+    seconds: dict[str, float] = {}
+    with step(f"Read {chosen.dataset}", seconds):
+        images = load_images(chosen, out)
+    with step("Train", seconds):
+        trained = fit(chosen, data=images, out=out, overwrite=overwrite)
+    tuned = fine_tune(chosen, trained.model, images, out, False, seconds)
+    models = {"float32": trained.model, "int8": tuned.model}
+    with step("Export", seconds):
+        artifacts = write_exports(out, EXPORTS, models, images)
+    with step("Run the test images through every file", seconds):
+        found = measure(chosen, images, models, artifacts, test_images)
+    seconds |= {"Train": round(trained.seconds, 1), "Fine-tune with int8 arithmetic": round(tuned.seconds, 1)}
+    report = {**found, "seconds": seconds, "command": shlex.join(["wavemix-tf", *sys.argv[1:]])}
+    reports.write_report(out, report)
+    show_results(report, out)
+
+
+@app.command()
+def fit(
+    recipe: RecipeName = None,
+    data: DataFolder = None,
+    out: OutOption = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Train the float network of a recipe. Again: resumes after the last finished epoch, or nothing to do."""
+    chosen = choose_recipe(recipe, data, settings)
+    out = out or Path("runs") / chosen.name
+    check_folder(out, chosen, overwrite)
+    if (out / "training.json").is_file() and (out / "model.keras").is_file() and not overwrite:
+        console.print(f"Nothing to do: {out / 'model.keras'} is trained. --overwrite begins anew.")
+        return
+    from .training.trainer import fit as train
+
+    forget(out, exports=True)
+    seconds: dict[str, float] = {}
+    with step(f"Read {chosen.dataset}", seconds):
+        images = load_images(chosen, out)
+    with step("Train", seconds):
+        result = train(chosen, data=images, out=out, overwrite=overwrite)
+    console.print(
+        f"{out / 'model.keras'}: top-1 {reports.percent(result.validation_accuracy)} on the validation images "
+        f"(epoch {result.best_epoch}), {reports.percent(result.test_accuracy)} on the test images."
+    )
+
+
+@app.command()
+def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = False, debug: Debug = False) -> None:
+    """Make the trained network quantization-aware and fine-tune it: model.keras -> qat.keras."""
+    recipe = saved_recipe(out, settings)
+    check_folder(out, recipe, overwrite)
+    if (out / "qat_training.json").is_file() and (out / "qat.keras").is_file() and not overwrite:
+        console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite begins anew.")
+        return
+    model = load_model(out / "model.keras")
+    forget(out, exports=True)
+    seconds: dict[str, float] = {}
+    with step(f"Read {recipe.dataset}", seconds):
+        images = load_images(recipe, out)
+    result = fine_tune(recipe, model, images, out, overwrite, seconds)
+    console.print(
+        f"{out / 'qat.keras'}: top-1 {reports.percent(result.validation_accuracy)} on the validation images, "
+        f"{reports.percent(result.test_accuracy)} on the test images."
+    )
+
+
+@app.command()
+def export(
+    out: RunFolder,
+    target: TargetOption = None,
+    dtype: DtypeOption = None,
+    io_dtype: Annotated[str | None, typer.Option(help="float32, int8 or uint8, of input and output")] = None,
+    settings: Settings = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write .tflite files that passed audit and verification: exports/<target>-<dtype>.tflite, with labels and card."""
+    recipe = saved_recipe(out, settings)
+    chosen = check_export(target, dtype)
+    kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen}
+    models = {}
+    if "float32" in kinds:
+        models["float32"] = load_model(out / "model.keras")
+    if "int8" in kinds:
+        models["int8"] = load_model(out / "qat.keras")
+    seconds: dict[str, float] = {}
+    with step("Export", seconds):
+        write_exports(out, chosen, models, load_images(recipe, out), io_dtype=io_dtype, overwrite=overwrite)
+    forget(out, exports=False)
+
+
+@app.command()
+def verify(
+    out: RunFolder,
+    target: TargetOption = None,
+    dtype: DtypeOption = None,
+    settings: Settings = None,
+    test_images: TestImages = 10_000,
+    debug: Debug = False,
+) -> None:
+    """Compare files with the Keras model, on test images and in every runtime; fails where a bound is exceeded."""
+    from .tflite.verifier import verify as compare
+
+    recipe = saved_recipe(out, settings)
+    artifacts = saved_exports(out, check_export(target, dtype))
+    models = {"float32": load_model(out / "model.keras")}
+    if any(artifact.dtype == "int8" for _, artifact in artifacts):
+        models["int8"] = load_model(out / "qat.keras")
+    data = load_images(recipe, out)
+    images, labels = some_images(data.test, data.test_arrays, test_images)
+    table = Table("file", "runtime", "images", "mean error", "largest", "agreement", "top-1", "")
+    failed = False
+    for name, artifact in artifacts:
+        result = compare(artifact, models["int8" if artifact.dtype == "int8" else "float32"], images, labels)
+        bound = artifact.verification["max_error_steps_allowed"]
+        for row in result.runtimes:
+            passed = row.mean_error_steps <= bound
+            failed |= not passed
+            table.add_row(
+                name,
+                RUNTIME_NAMES[row.runtime],
+                f"{row.images:,}",
+                f"{row.mean_error_steps:.3f} steps",
+                f"{row.max_error_steps:.1f}",
+                reports.percent(row.agreement),
+                reports.percent(row.accuracy),
+                "[green]✓[/]" if passed else f"[red]✗ above {bound:g}[/]",
+            )
+    console.print(table)
+    if failed:
+        raise ValueError("A file differs from the Keras model by more than its bound.")
+
+
+@app.command()
+def benchmark(
+    out: RunFolder,
+    target: TargetOption = None,
+    dtype: DtypeOption = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Inferences to time.")] = 100,
+    debug: Debug = False,
+) -> None:
+    """Size, latency at batch 1 on this machine, and the arena under TFLite Micro."""
+    from .tflite.latency import benchmark as time_file
+
+    artifacts = saved_exports(out, check_export(target, dtype))
+    table = Table("file", "size", "p50 ms", "p90 ms", "arena")
+    for name, artifact in artifacts:
+        result = time_file(artifact, threads=threads, runs=runs)
+        p50, p90 = (reports.milliseconds(result.latency_ms[q]) for q in ("p50", "p90"))
+        table.add_row(name, reports.kibibytes(result.size_bytes), p50, p90, reports.kibibytes(result.arena_bytes))
+    console.print(table)
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    out: RunFolder,
+    file: Annotated[Path | None, typer.Option(help="A .tflite file of the run  [default: model.keras]")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes to show.")] = 3,
+    settings: Settings = None,
+    debug: Debug = False,
+) -> None:
+    """Classify image files with the Keras model or an exported file."""
+    recipe = saved_recipe(out, settings)
+    for path in [*images, *([file] if file else [])]:
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {path}")
+    import numpy as np
+    from PIL import Image
+
+    from .training.datasets import fit_image
+
+    mode = "L" if recipe.image_shape[2] == 1 else "RGB"
+    pixels = []
+    for path in images:
+        with Image.open(path) as picture:
+            array = np.asarray(picture.convert(mode)).reshape(picture.height, picture.width, -1)
+        pixels.append(np.asarray(fit_image(array, recipe.image_shape), np.float32) / 255)
+    batch = np.stack(pixels)
+    if file is None:
+        logits = np.asarray(load_model(out / "model.keras").predict(batch, verbose=0))
+        names = (out / "labels.txt").read_text(encoding="utf-8").splitlines()
+    else:
+        from .tflite.artifact import Artifact
+        from .tflite.targets import get_target
+        from .tflite.verifier import run_file
+
+        artifact = Artifact.load(file)
+        logits = run_file(artifact.content, batch, get_target(artifact.target).runtimes[0])
+        names = list(artifact.class_names)
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    for path, share in zip(images, shares, strict=True):
+        best = ", ".join(f"{names[index]} {share[index]:.1%}" for index in np.argsort(-share)[:top])
+        print(f"{path}: {best}")
+
+
+@app.command("list")
+def list_names() -> None:
+    """The recipes, published networks and targets that can be named."""
+    from .tflite.targets import TARGETS
+    from .variants import VARIANTS
+
+    table = Table("recipe", "data", "image", "network", "epochs", "for")
+    for recipe in RECIPES.values():
+        network = recipe.model or "WaveMixClassifier"
+        side = "×".join(map(str, recipe.image_shape))
+        table.add_row(recipe.name, recipe.dataset, side, network, str(recipe.epochs), recipe.description.split("\n")[0])
+    console.print(table)
+    table = Table("published network", "arguments")
+    for name, arguments in VARIANTS.items():
+        table.add_row(name, ", ".join(f"{key}={value}" for key, value in arguments.items()))
+    console.print(table)
+    table = Table("target", "dtypes", "device")
+    for name, row in TARGETS.items():
+        table.add_row(name, ", ".join(row.dtypes), row.device)
+    console.print(table)
+
+
+@app.command("import-torch")
+def import_torch(
+    checkpoint: Annotated[Path, typer.Argument(help="State dict of the official PyTorch package.")],
+    recipe: Annotated[str, typer.Argument(help="Recipe that names the network and the data for later steps.")],
+    out: RunFolder,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Read official weights into a run folder (model.keras), ready for quantize and export."""
+    chosen = choose_recipe(recipe, None, settings)
+    check_folder(out, chosen, overwrite)
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"There is no checkpoint {checkpoint}")
+    if chosen.num_classes is None:
+        raise ValueError("The recipe must say how many classes the checkpoint has: --set num_classes=N")
+    if (out / "model.keras").exists() and not overwrite:
+        raise FileExistsError(f"{out / 'model.keras'} exists: --overwrite replaces it.")
+    from .torch_weights import load_torch_weights
+    from .training.trainer import build, save_model
+
+    model = build(chosen, chosen.num_classes)
+    load_torch_weights(model, checkpoint)
+    forget(out, exports=True)
+    reports.write_text(out / "recipe.json", chosen.to_json())
+    save_model(model, out / "model.keras")
+    console.print(f"{out / 'model.keras'}: {model.count_params():,} parameters read from {checkpoint}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""What the report says about predictions, from arrays alone: JSON-able and small whatever the size of the test set."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .plots import png_url
+
+LARGEST_SIDE = 96  # pixels of an image in report.json
+SCATTER_POINTS = 1500
+MISTAKES = 12
+PACKAGES = ("wavemix-tf", "keras", "tensorflow", "ai-edge-litert", "tflite-micro", "numpy")
+
+
+def confusion_matrix(labels: Any, predictions: Any, classes: int) -> list[list[int]]:
+    """Counts of (true class, predicted class), (classes, classes)."""
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (np.asarray(labels), np.asarray(predictions)), 1)
+    return counts.tolist()
+
+
+def mistakes(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str]) -> list[Any]:
+    """The wrongly classified images with the largest lead of the wrong class over the true one.
+
+    Args:
+        images: float (N, H, W, C) in [0, 1].
+        labels: (N,) integers.
+        logits: (N, classes).
+        class_names: Name of each class.
+    """
+    rows = np.arange(len(labels))
+    predictions = logits.argmax(-1)
+    lead = logits[rows, predictions] - logits[rows, labels]
+    wrong = rows[predictions != labels]
+    return [
+        {
+            "image_png": thumbnail(images[row]),
+            "label": class_names[labels[row]],
+            "prediction": class_names[predictions[row]],
+        }
+        for row in wrong[np.argsort(-lead[wrong], kind="stable")][:MISTAKES]
+    ]
+
+
+def scatter(reference: np.ndarray, found: np.ndarray) -> tuple[list[float], list[float]]:
+    """At most ``SCATTER_POINTS`` pairs out of two arrays of logits, the same ones every time."""
+    x, y = reference.ravel(), found.ravel()
+    if len(x) > SCATTER_POINTS:
+        chosen = np.sort(np.random.default_rng(0).choice(len(x), SCATTER_POINTS, replace=False))
+        x, y = x[chosen], y[chosen]
+    return _rounded(x), _rounded(y)
+
+
+def wavelet(image: np.ndarray, label: str) -> dict[str, Any]:
+    """One image and the four bands of its luminance, as ``DWT2D`` computes them.
+
+    Args:
+        image: float (H, W, C) in [0, 1].
+        label: Its class.
+    """
+    import keras
+
+    from .wavelets import DWT2D
+
+    grey = image.mean(axis=-1, keepdims=True, dtype=np.float32)
+    stride = -(-max(grey.shape[:2]) // LARGEST_SIDE)
+    bands = keras.ops.convert_to_numpy(DWT2D()(grey[None, ::stride, ::stride]))[0]  # (H/2, W/2, 4)
+    return {
+        "label": label,
+        "image_png": thumbnail(image),
+        "bands": {name: [_rounded(row) for row in bands[..., i]] for i, name in enumerate(("LL", "LH", "HL", "HH"))},
+    }
+
+
+def thumbnail(image: np.ndarray) -> str:
+    """A float image in [0, 1] as a small PNG data URL; large ones lose rows and columns evenly."""
+    stride = -(-max(image.shape[:2]) // LARGEST_SIDE)
+    return png_url(np.round(255 * np.clip(image[::stride, ::stride], 0, 1)))
+
+
+def _rounded(values: Any) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of every package that the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, str]:
+    """The processor that latencies were measured on."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": f"{name} ({cores} cores)", "system": f"{platform.system()} {platform.machine()}"}

@@ -1,0 +1,295 @@
+"""The steps of a run, which the command's verbs share: each reads and writes one run folder.
+
+With ``cli.py`` the only place where ``training`` and ``tflite`` meet. Keras and TensorFlow are imported inside the
+functions: the command has checked its arguments by then.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import report as reports
+from .terminal import console, step
+from .training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .tflite.artifact import Artifact
+    from .training.datasets import DataBundle
+
+RUNTIME_NAMES = {
+    "litert-xnnpack": "LiteRT XNNPACK",
+    "litert-reference": "LiteRT reference",
+    "tflite-micro": "TFLite Micro",
+}
+MODEL_NAMES = {"float32": "float model", "int8": "quantization-aware model"}
+
+
+def load_images(recipe: Recipe, out: Path) -> DataBundle:
+    """The data of a recipe; its class names are left in the run folder."""
+    from .training.datasets import load_data
+
+    data = load_data(recipe)
+    reports.write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
+    sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
+    console.print(f"  {sizes} images of {len(data.class_names)} classes")
+    return data
+
+
+def split_sizes(data: DataBundle) -> dict[str, int]:
+    """Images in each of the four sets."""
+    sources = {"train": data.train_source, "validation": data.validation_source, "test": data.test_source}
+    return {**{name: len(source) for name, source in sources.items()}, "calibration": len(data.calibration)}
+
+
+def some_images(dataset: Any, arrays: Any, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most ``limit`` images and labels, in an order in which any first part is a fair sample."""
+    import numpy as np
+
+    if arrays is not None:
+        images, labels = arrays
+        order = np.random.default_rng(0).permutation(len(labels))[:limit]
+        return images[order], labels[order]
+    images, labels = zip(*dataset.unbatch().take(limit).as_numpy_iterator(), strict=True)
+    return np.stack(images), np.asarray(labels)
+
+
+def load_model(path: Path) -> Any:
+    """A .keras file of a run folder, with the layers of the package known."""
+    import keras
+
+    from . import models  # noqa: F401
+    from .tflite import fake_quant  # noqa: F401
+
+    if not path.is_file():
+        made_by = "quantize" if path.name == "qat.keras" else "fit"
+        raise FileNotFoundError(f"{path} is missing: `wavemix-tf {made_by} --out {path.parent}` makes it.")
+    return keras.saving.load_model(path)
+
+
+def fine_tune(
+    recipe: Recipe, model: Any, data: DataBundle, out: Path, overwrite: bool, seconds: dict[str, float]
+) -> Any:
+    """Quantize and fine-tune; the result serves every int8 target, so activations are those of the most limited."""
+    from .tflite.quantizer import quantize
+    from .training.trainer import fit
+
+    with step("Quantize", seconds):
+        qat = quantize(model, data.calibration, target="mcu")
+    with step("Fine-tune with int8 arithmetic", seconds):
+        return fit(recipe, model=qat, data=data, out=out, stage="qat", overwrite=overwrite)
+
+
+def write_exports(
+    out: Path, chosen: Sequence[tuple[str, str | None]], models: dict[str, Any], data: DataBundle, **options: Any
+) -> list[tuple[str, Artifact]]:
+    """Export, check and save the chosen files; those that the run folder holds already are read."""
+    from .tflite.artifact import Artifact
+    from .tflite.exporter import VERIFY_IMAGES, export
+
+    overwrite = options.pop("overwrite", False)
+    images, _ = some_images(data.validation, data.validation_arrays, VERIFY_IMAGES)
+    artifacts = []
+    for target, dtype in chosen:
+        name = f"{target}-{dtype}"
+        path = out / "exports" / f"{name}.tflite"
+        if path.is_file() and not overwrite:
+            artifacts.append((name, Artifact.load(path)))
+            continue
+        with console.status(f"  {name}: convert, audit, run"):
+            artifact = export(
+                models["int8" if dtype == "int8" else "float32"],
+                target=target,
+                dtype=dtype,
+                images=images,
+                class_names=data.class_names,
+                **options,
+            )
+            artifact.save(path, overwrite=True)
+        console.print(f"  {name}: {reports.kibibytes(artifact.size_bytes)}, passed every check")
+        artifacts.append((name, artifact))
+    return artifacts
+
+
+def saved_exports(out: Path, chosen: Sequence[tuple[str, str | None]]) -> list[tuple[str, Artifact]]:
+    """The chosen files of a run folder, as far as they are there; all of them if none was named."""
+    from .tflite.artifact import Artifact
+
+    found = {path.stem: path for path in sorted((out / "exports").glob("*.tflite"))}
+    names = [f"{target}-{dtype}" for target, dtype in chosen]
+    if not any(name in found for name in names):
+        raise FileNotFoundError(
+            f"{out}/exports has none of {', '.join(names)}: `wavemix-tf export --out {out}` makes them."
+        )
+    return [(name, Artifact.load(found[name])) for name in names if name in found]
+
+
+def forget(out: Path, *, exports: bool) -> None:
+    """Remove what was made from weights that are about to change: the report and, with ``exports``, the files."""
+    stale = [out / "report.json", out / "report.html"]
+    if exports and (out / "exports").is_dir():
+        stale += [path for path in (out / "exports").iterdir() if path.is_file()]
+    for path in stale:
+        path.unlink(missing_ok=True)
+
+
+def measure(
+    recipe: Recipe, data: DataBundle, models: dict[str, Any], artifacts: Sequence[tuple[str, Artifact]], limit: int
+) -> dict[str, Any]:
+    """Run the test images through every model and file, time the files, and gather what the report shows.
+
+    Args:
+        recipe: Of the run.
+        data: Its data; the test set is read here for the first time.
+        models: "float32" and "int8" -> trained Keras model.
+        artifacts: (name, exported file).
+        limit: Largest number of test images.
+
+    Returns:
+        The content of ``report.json``, except for times and the command.
+    """
+    from . import findings
+    from .tflite.latency import benchmark
+    from .tflite.targets import get_target
+    from .tflite.verifier import predict, verify
+
+    images, labels = some_images(data.test, data.test_arrays, limit)
+    logits = {dtype: predict(model, images) for dtype, model in models.items()}
+    results: list[dict[str, Any]] = [
+        {
+            "name": MODEL_NAMES[dtype],
+            "runtime": "Keras",
+            "dtype": dtype,
+            "accuracy": float((z.argmax(-1) == labels).mean()),
+        }
+        for dtype, z in logits.items()
+    ]
+    exports, shown = [], None
+    for name, artifact in artifacts:
+        kind = "int8" if artifact.dtype == "int8" else "float32"
+        with console.status(f"  {name}"):
+            own = get_target(artifact.target).runtimes[:1]
+            compared = verify(artifact, models[kind], images, labels, runtimes=own)
+            timed = benchmark(artifact)
+        row = compared.runtimes[0]
+        part = "" if row.images == len(images) else f", {row.images:,} of the images"
+        results.append(
+            {
+                "name": name,
+                "runtime": RUNTIME_NAMES[row.runtime] + part,
+                "dtype": artifact.dtype,
+                "accuracy": row.accuracy,
+                "size_bytes": artifact.size_bytes,
+                "latency_ms": timed.latency_ms,
+                "arena_bytes": timed.arena_bytes,
+                "file": f"exports/{name}.tflite",
+            }
+        )
+        exports.append(_export_card(name, artifact, compared.to_dict()))
+        if kind == "int8" and (shown is None or timed.arena_bytes):  # rather the microcontroller's
+            shown = (name, compared)
+
+    report: dict[str, Any] = {
+        "format": reports.FORMAT,
+        "name": recipe.name,
+        "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "recipe": json.loads(recipe.to_json()),
+        "dataset": {
+            "class_names": list(data.class_names),
+            "image_shape": list(data.image_shape),
+            "sizes": split_sizes(data),
+            "tested": len(images),
+        },
+        "model": {"parameters": int(models["float32"].count_params())},
+        "machine": findings.machine(),
+        "versions": findings.versions(),
+        "results": results,
+        "wavelet": findings.wavelet(images[0], data.class_names[labels[0]]),
+        "exports": exports,
+    }
+    if shown is not None:
+        name, compared = shown
+        found = compared.outputs[1]
+        count = len(found)
+        float_points, int8_points = findings.scatter(logits["float32"][:count], found)
+        report["scatter"] = {
+            "of": name,
+            "reference": "the float model",
+            "images": count,
+            "step": compared.step,
+            "float": float_points,
+            "int8": int8_points,
+        }
+        matrix = findings.confusion_matrix(labels[:count], found.argmax(-1), len(data.class_names))
+        report["confusion"] = {"of": name, "matrix": matrix}
+        report["mistakes"] = findings.mistakes(images[:count], labels[:count], found, data.class_names)
+    return report
+
+
+def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of one file: its model card, and what was checked before it was written and since."""
+    from .tflite.exporter import MIN_AGREEMENT
+    from .tflite.targets import get_target
+
+    card = artifact.to_dict()
+    bound = artifact.verification["max_error_steps_allowed"]
+    checks = [
+        {
+            "name": "operators",
+            "measured": f"{len(artifact.ops)} of {len(card['ops'])} kinds, each on the target's list",
+            "bound": "none computes in float" if artifact.dtype == "int8" else "",
+            "passed": True,
+        }
+    ]
+    rows = [(row, "validation images") for row in artifact.verification["fidelity"]["runtimes"]]
+    rows += [(row, "test images") for row in tested["runtimes"]]
+    for row, which in rows:
+        agreement = row["agreement"]
+        same = (
+            "" if agreement is None else f", same class for {round(agreement * row['counted']):,} of {row['counted']:,}"
+        )
+        checks.append(
+            {
+                "name": f"{RUNTIME_NAMES[row['runtime']]}, {row['images']:,} {which}",
+                "measured": f"error {row['mean_error_steps']:.2g} steps (largest {row['max_error_steps']:.2g}){same}",
+                "bound": f"bounds: {bound:g} steps, {MIN_AGREEMENT:.0%}",
+                "passed": row["mean_error_steps"] <= bound and (agreement is None or agreement >= MIN_AGREEMENT),
+            }
+        )
+    extra = {
+        "an input is": card["input_meaning"],
+        "upsampling": (card["upsample_form"] or "").replace("_", " "),
+        "replaced": f"{len(card['substituted_activations'])} activations" if card["substituted_activations"] else "",
+        "sha256": hashlib.sha256(artifact.content).hexdigest(),
+    }
+    return {
+        "name": name,
+        "file": f"exports/{name}.tflite",
+        "description": get_target(artifact.target).device,
+        **{key: card[key] for key in ("target", "dtype", "size_bytes", "arena_bytes", "ops", "input", "output")},
+        "checks": checks,
+        "card": {key: value for key, value in extra.items() if value},
+    }
+
+
+def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """The report of a finished run of this recipe, if ``out`` holds one."""
+    try:
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        same = Recipe.from_json(out / "recipe.json") == recipe and report["format"] == reports.FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return report if same and (out / "report.html").is_file() else None
+
+
+def show_results(report: dict[str, Any], out: Path) -> None:
+    """The result table, and where the page is."""
+    console.print()
+    console.print(reports.results_table(report))
+    console.print(f"[bold]{out / 'report.html'}[/]")

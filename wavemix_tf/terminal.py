@@ -1,0 +1,65 @@
+"""The command's process: one-line errors, quiet native libraries, announced steps."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+console = Console()
+
+
+def one_line(error: Exception) -> str:
+    paragraph = str(error).strip().split("\n\n")[0]
+    text = " ".join(paragraph.split())[:1000]
+    if isinstance(error, (ValueError, OSError, ImportError)) and text:
+        return text
+    return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+@contextmanager
+def quiet(debug: bool) -> Iterator[None]:
+    """Keep TensorFlow's, absl's and XNNPACK's logs from the terminal; warnings of this package become notes."""
+    if debug:
+        yield
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stream, kept = sys.stderr, os.dup(2)
+    try:
+        # Native libraries write to the file descriptor; Python keeps a way to the terminal.
+        if _descriptor(stream) == 2:
+            sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("default", category=UserWarning, module=r"wavemix_tf\b")
+            warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        sys.stderr = stream
+
+
+def _descriptor(stream: Any) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+@contextmanager
+def step(title: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Announce a step and keep its time."""
+    console.print(f"[bold cyan]▸[/] [bold]{title}[/]")
+    started = time.perf_counter()
+    yield
+    seconds[title] = round(time.perf_counter() - started, 2)
