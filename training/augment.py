@@ -30,7 +30,7 @@ class BatchSeed(keras.random.SeedGenerator):
 
 
 def _hashed(seed: int, epoch: Any, batch: Any) -> Any:
-    """draw -> int32 (2,) tensor of TensorFlow, a function of (seed, epoch, batch, draw)."""
+    """Draw -> int32 (2,) tensor of TensorFlow, a function of (seed, epoch, batch, draw)."""
     import tensorflow as tf
 
     fold_in = tf.random.experimental.stateless_fold_in

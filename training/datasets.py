@@ -137,7 +137,6 @@ def load_data(recipe: Recipe) -> DataBundle:
         FileNotFoundError: the data is not on this machine and ``recipe.download`` is False.
 
     Example:
-
     >>> data = wm.training.load_data(wm.training.RECIPES["digits"])
     """
     builder = _prepared_builder(recipe)

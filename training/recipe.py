@@ -85,7 +85,6 @@ class Recipe:
         ValueError: a field out of its range.
 
     Example:
-
     >>> recipe = dataclasses.replace(RECIPES["cifar10"], epochs=3, seed=1)
     """
 

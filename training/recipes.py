@@ -109,7 +109,7 @@ def cifar10() -> Recipe:
 
 
 def _named(*functions: Callable[[], Recipe]) -> Mapping[str, Recipe]:
-    """name -> Recipe, each carrying its function's docstring as its description."""
+    """Name -> Recipe, each carrying its function's docstring as its description."""
     recipes = (dataclasses.replace(function(), description=inspect.getdoc(function) or "") for function in functions)
     return MappingProxyType({recipe.name: recipe for recipe in recipes})
 

@@ -23,7 +23,7 @@ from .datasets import DataBundle, load_data
 from .optimizers import Phase, accuracy, build_optimizer, cross_entropy, phases
 from .pipeline import training_batches
 from .recipe import Recipe
-from .statistics import recalibrate_batch_norm
+from .statistics import BATCHES, BatchNormRecalibration
 
 STAGES = ("float", "qat")
 
@@ -217,6 +217,7 @@ class _Run:
         self.variables = checkpoint.state_variables(model)
         self.state = checkpoint.TrainingState(fingerprint=self._fingerprint())
         self.best: list[Any] = []
+        self.recalibrate = BatchNormRecalibration(model)
         self.resumed = 0
 
     def _fingerprint(self) -> dict[str, Any]:
@@ -278,7 +279,7 @@ class _Run:
             averages = optimizer._model_variables_moving_average
             for variable, average in zip(self.model.trainable_variables, averages, strict=True):
                 variable.assign(average)
-            recalibrate_batch_norm(self.model, self.data.train_source, self.recipe.batch_size)
+            self.recalibrate(self.data.train_source.batches(self.recipe.batch_size).take(BATCHES))
         results = self.model.evaluate(self.data.validation, verbose=0, return_dict=True)
         validation = {f"val_{name}": float(value) for name, value in results.items()}
         score = (validation["val_accuracy"], -validation["val_loss"])
