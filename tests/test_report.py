@@ -83,10 +83,10 @@ def run():
         "confusion": {"of": "mcu-int8", "matrix": [[9, 1], [1, 9]]},
         "scatter": {
             "of": "mcu-int8",
-            "reference": "the float model",
             "images": 30,
             "step": 0.1,
             "float": logits.tolist(),
+            "qat": (logits + 0.01).tolist(),
             "int8": (np.round(logits / 0.1) * 0.1).tolist(),
         },
         "wavelet": {
@@ -190,6 +190,8 @@ def test_results_table(run):
         (report.kibibytes(1024), "1.0 KiB"),
         (report.kibibytes(3 * 1024**2), "3.00 MiB"),
         (report.milliseconds(0.1234), "0.123"),
+        (report.milliseconds(0.2), "0.200"),
+        (report.milliseconds(0.00912), "0.0091"),
         (report.milliseconds(123.4), "123"),
     ],
 )

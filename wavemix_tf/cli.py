@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from . import report as reports
 from .arguments import EXPORTS, check_export, check_folder, choose_recipe, saved_recipe
@@ -29,7 +28,7 @@ from .pipeline import (
     some_images,
     write_exports,
 )
-from .terminal import console, one_line, quiet, step
+from .terminal import console, grid, one_line, quiet, step
 from .training.recipes import RECIPES
 
 INTERRUPTED = 130
@@ -225,7 +224,7 @@ def verify(
         models["int8"] = load_model(out / "qat.keras")
     data = load_images(recipe, out)
     images, labels = some_images(data.test, data.test_arrays, test_images)
-    table = Table("file", "runtime", "images", "mean error", "largest", "agreement", "top-1", "")
+    table = grid("file", "runtime", "images", "mean error", "largest", "agreement", "top-1", "")
     failed = False
     for name, artifact in artifacts:
         result = compare(artifact, models["int8" if artifact.dtype == "int8" else "float32"], images, labels)
@@ -261,7 +260,7 @@ def benchmark(
     from .tflite.latency import benchmark as time_file
 
     artifacts = saved_exports(out, check_export(target, dtype))
-    table = Table("file", "size", "p50 ms", "p90 ms", "arena")
+    table = grid("file", "size", "p50 ms", "p90 ms", "arena")
     for name, artifact in artifacts:
         result = time_file(artifact, threads=threads, runs=runs)
         p50, p90 = (reports.milliseconds(result.latency_ms[q]) for q in ("p50", "p90"))
@@ -319,17 +318,16 @@ def list_names() -> None:
     from .tflite.targets import TARGETS
     from .variants import VARIANTS
 
-    table = Table("recipe", "data", "image", "network", "epochs", "for")
+    table = grid("recipe", "data", "image", "epochs", "what")
     for recipe in RECIPES.values():
-        network = recipe.model or "WaveMixClassifier"
         side = "×".join(map(str, recipe.image_shape))
-        table.add_row(recipe.name, recipe.dataset, side, network, str(recipe.epochs), recipe.description.split("\n")[0])
+        table.add_row(recipe.name, recipe.dataset, side, str(recipe.epochs), recipe.description.split("\n")[0])
     console.print(table)
-    table = Table("published network", "arguments")
+    table = grid("published network", "arguments")
     for name, arguments in VARIANTS.items():
         table.add_row(name, ", ".join(f"{key}={value}" for key, value in arguments.items()))
     console.print(table)
-    table = Table("target", "dtypes", "device")
+    table = grid("target", "dtypes", "device")
     for name, row in TARGETS.items():
         table.add_row(name, ", ".join(row.dtypes), row.device)
     console.print(table)

@@ -14,7 +14,7 @@ import numpy as np
 from .plots import png_url
 
 LARGEST_SIDE = 96  # pixels of an image in report.json
-SCATTER_POINTS = 1500
+POINTS = 1500  # of a scatter plot
 MISTAKES = 12
 PACKAGES = ("wavemix-tf", "keras", "tensorflow", "ai-edge-litert", "tflite-micro", "numpy")
 
@@ -49,13 +49,13 @@ def mistakes(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_n
     ]
 
 
-def scatter(reference: np.ndarray, found: np.ndarray) -> tuple[list[float], list[float]]:
-    """At most ``SCATTER_POINTS`` pairs out of two arrays of logits, the same ones every time."""
-    x, y = reference.ravel(), found.ravel()
-    if len(x) > SCATTER_POINTS:
-        chosen = np.sort(np.random.default_rng(0).choice(len(x), SCATTER_POINTS, replace=False))
-        x, y = x[chosen], y[chosen]
-    return _rounded(x), _rounded(y)
+def sample(*arrays: np.ndarray) -> list[list[float]]:
+    """The same ``POINTS`` positions out of arrays of one shape, the same ones every time; all if there are fewer."""
+    size = arrays[0].size
+    chosen: Any = slice(None)
+    if size > POINTS:
+        chosen = np.sort(np.random.default_rng(0).choice(size, POINTS, replace=False))
+    return [_rounded(array.ravel()[chosen]) for array in arrays]
 
 
 def wavelet(image: np.ndarray, label: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from .training.datasets import DataBundle
 
 RUNTIME_NAMES = {
-    "litert-xnnpack": "LiteRT XNNPACK",
+    "litert-xnnpack": "LiteRT",
     "litert-reference": "LiteRT reference",
     "tflite-micro": "TFLite Micro",
 }
-MODEL_NAMES = {"float32": "float model", "int8": "quantization-aware model"}
+MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 
 def load_images(recipe: Recipe, out: Path) -> DataBundle:
@@ -102,7 +103,7 @@ def write_exports(
         if path.is_file() and not overwrite:
             artifacts.append((name, Artifact.load(path)))
             continue
-        with console.status(f"  {name}: convert, audit, run"):
+        with console.status(f"  {name}: convert, audit, run"), _naming(name):
             artifact = export(
                 models["int8" if dtype == "int8" else "float32"],
                 target=target,
@@ -115,6 +116,15 @@ def write_exports(
         console.print(f"  {name}: {reports.kibibytes(artifact.size_bytes)}, passed every check")
         artifacts.append((name, artifact))
     return artifacts
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say which file could not be exported."""
+    try:
+        yield
+    except ValueError as error:
+        raise type(error)(f"{name} was not written. {error}") from error
 
 
 def saved_exports(out: Path, chosen: Sequence[tuple[str, str | None]]) -> list[tuple[str, Artifact]]:
@@ -206,7 +216,7 @@ def measure(
             "sizes": split_sizes(data),
             "tested": len(images),
         },
-        "model": {"parameters": int(models["float32"].count_params())},
+        "model": {"name": network_name(models["float32"]), "parameters": int(models["float32"].count_params())},
         "machine": findings.machine(),
         "versions": findings.versions(),
         "results": results,
@@ -217,19 +227,24 @@ def measure(
         name, compared = shown
         found = compared.outputs[1]
         count = len(found)
-        float_points, int8_points = findings.scatter(logits["float32"][:count], found)
+        sampled = findings.sample(found, logits["int8"][:count], logits["float32"][:count])
         report["scatter"] = {
             "of": name,
-            "reference": "the float model",
             "images": count,
             "step": compared.step,
-            "float": float_points,
-            "int8": int8_points,
+            **dict(zip(("int8", "qat", "float"), sampled, strict=True)),
         }
         matrix = findings.confusion_matrix(labels[:count], found.argmax(-1), len(data.class_names))
         report["confusion"] = {"of": name, "matrix": matrix}
         report["mistakes"] = findings.mistakes(images[:count], labels[:count], found, data.class_names)
     return report
+
+
+def network_name(model: Any) -> str:
+    """Width and depth, as the papers write them: WaveMix 16/4."""
+    if hasattr(model, "width") and hasattr(model, "depth"):
+        return f"WaveMix {model.width}/{model.depth}"
+    return str(model.name)
 
 
 def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[str, Any]:
@@ -251,13 +266,14 @@ def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[
     rows += [(row, "test images") for row in tested["runtimes"]]
     for row, which in rows:
         agreement = row["agreement"]
+        error = f"{row['mean_error_steps']:.2f}" if row["mean_error_steps"] >= 0.005 else "below 0.005"
         same = (
             "" if agreement is None else f", same class for {round(agreement * row['counted']):,} of {row['counted']:,}"
         )
         checks.append(
             {
                 "name": f"{RUNTIME_NAMES[row['runtime']]}, {row['images']:,} {which}",
-                "measured": f"error {row['mean_error_steps']:.2g} steps (largest {row['max_error_steps']:.2g}){same}",
+                "measured": f"mean error {error} steps (largest {row['max_error_steps']:.2g}){same}",
                 "bound": f"bounds: {bound:g} steps, {MIN_AGREEMENT:.0%}",
                 "passed": row["mean_error_steps"] <= bound and (agreement is None or agreement >= MIN_AGREEMENT),
             }

@@ -236,42 +236,43 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
         return _svg(figure, "confusion", "Confusion matrix: rows are true classes, columns predicted ones")
 
 
-def logit_scatter(float_logits: Sequence[float], int8_logits: Sequence[float], step: float | None) -> str:
-    """Logits of the exported int8 file over those of the float model, and how far they lie apart.
+def logit_scatter(
+    file_logits: Sequence[float], qat_logits: Sequence[float], float_logits: Sequence[float], step: float | None
+) -> str:
+    """Logits of the int8 file over those of the two Keras models, and how far it lies from the one it computes.
 
     Args:
-        float_logits: logits of the float Keras model, any order.
-        int8_logits: logits of the file for the same images and classes.
-        step: size of one output quantization step, in logits; None draws the error in logits.
+        file_logits: logits of the file, in any order.
+        qat_logits: those of the quantization-aware model, which the file should compute; same images and classes.
+        float_logits: those of the float model before fine-tuning.
+        step: size of one output quantization step, in logits; None draws the difference in logits.
     """
-    x, y = np.asarray(float_logits, dtype=np.float64), np.asarray(int8_logits, dtype=np.float64)
-    error = (y - x) / (step or 1.0)
+    found, same, before = (np.asarray(z, dtype=np.float64) for z in (file_logits, qat_logits, float_logits))
+    error = (found - same) / (step or 1.0)
     with _figure(5.2, 5.4) as figure:
         above, below = figure.subplots(2, 1, height_ratios=[2.4, 1])
-        low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+        together = np.concatenate([found, same, before])
+        low, high = float(together.min()), float(together.max())
         margin = 0.04 * (high - low or 1.0)
         limits = (low - margin, high + margin)
         above.plot(limits, limits, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        above.scatter(x, y, s=9, color=INT8, alpha=0.4, linewidths=0)
-        above.set(xlim=limits, ylim=limits, xlabel="logit of the float model", ylabel="logit of the int8 file")
+        above.scatter(before, found, s=7, color=FLOAT, alpha=0.25, linewidths=0, label="over the float model")
+        above.scatter(same, found, s=7, color=INT8, alpha=0.5, linewidths=0, label="over the QAT model")
+        above.set(xlim=limits, ylim=limits, xlabel="logit of the Keras model", ylabel="logit of the int8 file")
+        legend = above.legend(loc="upper left", handletextpad=0.1, borderpad=0.1, markerscale=1.8)
+        for handle in legend.legend_handles:
+            handle.set_alpha(0.9)
         if step:
-            above.annotate(
-                f"one output step = {step:.3g}",
-                (0.03, 0.95),
-                xycoords="axes fraction",
-                va="top",
-                color=MUTED,
-                fontsize=9,
-            )
+            note = f"one output step = {step:.3g}"
+            above.annotate(note, (0.97, 0.05), xycoords="axes fraction", ha="right", color=MUTED, fontsize=9)
         widest = max(float(np.abs(error).max()), 0.5)
         below.hist(error, bins=41, range=(-widest, widest), color=INT8, alpha=0.85, edgecolor=CARD, linewidth=0.5)
         below.axvline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        below.set_xlabel("difference, in output steps" if step else "difference, in logits")
+        below.set_xlabel(f"file − QAT model, in {'output steps' if step else 'logits'}")
         below.set_ylabel("logits")
         below.grid(axis="x", visible=False)
-        text = f"mean |difference| {np.abs(error).mean():.2f} · max {np.abs(error).max():.1f}"
         below.annotate(
-            text,
+            f"mean |difference| {np.abs(error).mean():.2f} · max {np.abs(error).max():.1f}",
             (1.0, 1.0),
             xycoords="axes fraction",
             xytext=(0, 3),
@@ -281,7 +282,7 @@ def logit_scatter(float_logits: Sequence[float], int8_logits: Sequence[float], s
             fontsize=9,
         )
         figure.align_ylabels()
-        return _svg(figure, "scatter", "Logits of the int8 file over the logits of the float model")
+        return _svg(figure, "scatter", "Logits of the int8 file over the logits of the Keras models")
 
 
 def band_image(values: Sequence[Sequence[float]], *, signed: bool, limit: float) -> str:

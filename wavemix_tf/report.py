@@ -82,10 +82,8 @@ def kibibytes(value: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """Milliseconds with three significant digits."""
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+    """Milliseconds with three significant digits, two below a tenth."""
+    return "–" if value is None else f"{value:#.{3 if value >= 0.1 else 2}g}".rstrip(".")
 
 
 def _latency(row: Mapping[str, Any], quantile: str) -> float | None:
@@ -98,15 +96,22 @@ def _latency(row: Mapping[str, Any], quantile: str) -> float | None:
 
 def results_table(report: Mapping[str, Any]) -> Table:
     """One row a model or file: accuracy in its own runtime, size, latency and arena."""
+    from rich import box
     from rich.table import Table
 
+    title = f"{report.get('name', 'run')}: measured on the test images"
     table = Table(
-        title=f"{report.get('name', 'run')}: measured on the test images", title_style="bold", title_justify="left"
+        title=title,
+        title_style="bold",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
     )
-    table.add_column("model or file", style="bold")
+    table.add_column("model or file", style="bold", no_wrap=True)
     table.add_column("runtime")
     for header in ("top-1", "size", "p50 ms", "p90 ms", "arena"):
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", no_wrap=True)
     for row in report.get("results", []):
         table.add_row(
             str(row["name"]),
@@ -116,8 +121,9 @@ def results_table(report: Mapping[str, Any]) -> Table:
             milliseconds(_latency(row, "p50")),
             milliseconds(_latency(row, "p90")),
             kibibytes(row.get("arena_bytes")),
-            style={"float32": "blue", "int8": "yellow"}.get(str(row.get("dtype")), ""),
+            style="yellow" if str(row.get("dtype")).startswith("int") else "blue",
         )
+    table.caption, table.caption_justify = "p50 and p90: one image on one thread of this machine, by LiteRT", "left"
     return table
 
 
@@ -170,6 +176,8 @@ def _header(report: Mapping[str, Any]) -> str:
         sizes = dataset.get("sizes") or {}
         if sizes:
             facts.append(" / ".join(f"{count:,} {split}" for split, count in sizes.items()))
+    if model.get("name"):
+        facts.append(str(model["name"]))
     if model.get("parameters"):
         facts.append(f"{model['parameters']:,} parameters")
     if model.get("macs"):
@@ -202,7 +210,9 @@ def _tiles(report: Mapping[str, Any]) -> str:
     timed = [row for row in files if _latency(row, "p50") is not None]
     if timed:
         fastest = min(timed, key=lambda row: _latency(row, "p50") or math.inf)
-        tiles.append(("latency p50", f"{milliseconds(_latency(fastest, 'p50'))} ms", fastest["name"], "accent"))
+        p50 = _latency(fastest, "p50") or 0.0
+        shown = f"{milliseconds(p50)} ms" if p50 >= 0.1 else f"{1000 * p50:.3g} µs"
+        tiles.append(("latency p50", shown, fastest["name"], "accent"))
     cells = "".join(
         f"<div class='tile {kind}'><span>{escape(label)}</span><strong>{escape(value)}</strong>"
         f"<small>{escape(str(note))}</small></div>"
@@ -235,9 +245,16 @@ def _results(report: Mapping[str, Any]) -> str:
             + "</tr>"
         )
     machine = report.get("machine") or {}
-    where = f"Latency of one image on {escape(str(machine['cpu']))}, one thread." if machine.get("cpu") else ""
-    test = (report.get("dataset") or {}).get("sizes", {}).get("test")
-    images = f"Top-1 on {test:,} test images, which no earlier step has read." if test else ""
+    where = (
+        f"Latency of one image under LiteRT, on one thread of {escape(str(machine['cpu']))}."
+        if machine.get("cpu")
+        else ""
+    )
+    dataset = report.get("dataset") or {}
+    test = dataset.get("sizes", {}).get("test")
+    tested = dataset.get("tested", test)
+    part = f"{tested:,}" if tested == test else f"{tested:,} of the {test:,}"
+    images = f"Top-1 on {part} test images, which no earlier step has read." if test else ""
     return (
         "<section class='card'><h2>Results</h2>"
         f"<p class='note'>{images} Every file runs in the runtime that it is made for. {where}</p>"
@@ -290,11 +307,13 @@ def _scatter(report: Mapping[str, Any]) -> str:
     if not scatter:
         return ""
     note = (
-        f"Logits of {escape(str(scatter['of']))} over those of {escape(str(scatter['reference']))} "
-        f"for {scatter['images']:,} test images. On the dashed line they are equal."
+        f"Logits of {escape(str(scatter['of']))} for {scatter['images']:,} test images. What the file should compute "
+        "is the QAT model; how far fine-tuning has moved that from the float model is drawn behind it."
     )
     return _figure_card(
-        "Float against int8", note, plots.logit_scatter(scatter["float"], scatter["int8"], scatter.get("step"))
+        "Float against int8",
+        note,
+        plots.logit_scatter(scatter["int8"], scatter["qat"], scatter["float"], scatter.get("step")),
     )
 
 
@@ -482,13 +501,12 @@ dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:ta
 .checks b{font-weight:600}.checks small{color:var(--muted);font-size:.92em}
 .ops{list-style:none;display:flex;flex-wrap:wrap;gap:6px;margin:0;padding:0;font:.76rem var(--mono)}
 .ops li{border:1px solid var(--line);border-radius:6px;padding:2px 7px;color:var(--muted)}.ops b{color:var(--ink)}
-.wavelet{display:grid;gap:20px;justify-items:center}
+.wavelet{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1.7fr);gap:24px;align-items:center}
 .wavelet img,.thumbs img{image-rendering:pixelated;display:block;width:100%;height:auto}
 .wavelet span{display:block;font-size:.84rem;color:var(--muted);margin-top:5px;text-align:center}
 .wavelet b{color:var(--ink)}
 .wavelet img{border:1px solid var(--line);border-radius:6px}
-.source{width:min(52%,210px)}
-.bands{display:grid;grid-template-columns:1fr 1fr;gap:12px 14px;width:min(100%,340px)}
+.bands{display:grid;grid-template-columns:1fr 1fr;gap:14px}
 .thumbs{display:grid;grid-template-columns:repeat(auto-fill,minmax(76px,1fr));gap:14px}
 .thumbs img{border-radius:6px;border:1px solid var(--line)}
 .thumbs figcaption{font-size:.86rem;text-align:center;margin-top:3px;overflow-wrap:anywhere}

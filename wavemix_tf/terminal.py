@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 console = Console()
 
@@ -30,6 +33,8 @@ def quiet(debug: bool) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).addFilter(_errors_only)  # a filter stays when the library sets its own level
     stream, kept = sys.stderr, os.dup(2)
     try:
         # Native libraries write to the file descriptor; Python keeps a way to the terminal.
@@ -49,11 +54,23 @@ def quiet(debug: bool) -> Iterator[None]:
         sys.stderr = stream
 
 
+def _errors_only(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
 def _descriptor(stream: Any) -> int | None:
     try:
         return stream.fileno()
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def grid(*columns: str) -> Table:
+    """A table whose first column is never cut."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, no_wrap=index == 0, style="bold" if index == 0 else "")
+    return table
 
 
 @contextmanager
