@@ -51,6 +51,29 @@ NETS = {
 }
 
 
+def forward_macs(config: dict[str, Any]) -> int:
+    """Multiply-accumulates of one image's forward pass: convolutions and head; the wavelet transform is not counted."""
+    height, width, channels = config["image_shape"]
+    dim, levels = config["width"], config.get("levels", 1)
+    hidden, out = config.get("expansion", 2) * dim, config.get("ff_dim") or dim
+    pixels = height * width
+    if config["stem"] == "strided":
+        first = pixels // config["stride"] ** 2
+        pixels = first // config["stride"] ** 2
+        macs = 9 * (first * channels * dim // 2 + pixels * dim // 2 * dim)
+    else:
+        macs = 9 * pixels * (channels * dim // 4 + dim // 4 * dim // 2)
+        pixels //= config["patch_size"] ** 2
+        macs += pixels * config["patch_size"] ** 2 * dim // 2 * dim
+    block = pixels * dim * dim // 4
+    for level in range(1, levels + 1):
+        area = pixels // 4**level
+        joined = dim + (dim // 2 if level < levels else 0)
+        upsampled = dim if level == 1 else dim // 2
+        block += area * (joined * hidden + hidden * out + 16 * out * upsampled)
+    return macs + config["depth"] * block + dim * config["num_classes"]
+
+
 def import_official() -> Any:
     """The official package's `wavemix.classification` module."""
     if "numpy.lib.function_base" not in sys.modules:  # gone in NumPy 2; the package imports it and uses nothing of it

@@ -61,6 +61,11 @@ class PeakMemory:
         return {"peak_mib": peak, "baseline_mib": self.baseline_mib, "over_baseline_mib": peak - self.baseline_mib}
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process so far, all threads, user and system."""
+    return sum(os.times()[:2])
+
+
 def times_ms(step: Callable[[], Any], seconds: float, at_least: int = 3) -> list[float]:
     """Wall-clock time of each call of `step`, repeated for `seconds`."""
     found: list[float] = []
@@ -100,6 +105,7 @@ class Contender:
     environment: dict[str, str] = field(default_factory=dict)
     failed: str | None = None
     turns_ms: list[list[float]] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)  # CPU time a step, all threads, one value a round
     details: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
 
@@ -118,7 +124,8 @@ class Contender:
 
     def receive(self, timeout_s: float) -> dict[str, Any]:
         process = self.process
-        assert process is not None and process.stdout is not None
+        if process is None or process.stdout is None:
+            return {"failed": "the worker was not started"}
         timer = threading.Timer(timeout_s, process.kill)
         timer.start()
         line = process.stdout.readline()
@@ -130,9 +137,12 @@ class Contender:
         return json.loads(line)
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        assert self.process is not None and self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
+        if self.process is not None and self.process.stdin is not None:
+            try:
+                self.process.stdin.write(json.dumps(request) + "\n")
+                self.process.stdin.flush()
+            except BrokenPipeError:  # it died meanwhile: `receive` says how
+                pass
         return self.receive(timeout_s)
 
     def stop(self) -> None:
@@ -169,6 +179,7 @@ def compete(
                     contender.failed = answer.get("failed")
                     if not contender.failed:
                         contender.turns_ms.append(answer.pop("times_ms"))
+                        contender.cpu_ms.append(answer.pop("cpu_ms"))
                         contender.details |= answer
                 summary = ", ".join(f"{c.name} {c.rounds_ms[-1]:.2f}" for c in contenders if not c.failed)
                 say(f"  round {number + 1}/{rounds}, ms: {summary}")
@@ -208,6 +219,20 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def measure_peak(python: str, threads: int, log_path: Path) -> dict[str, float]:
+    """dtype -> GMAC/s of a large matrix multiplication; empty where it could not be measured."""
+    command = [python, str(FOLDER / "peak_worker.py"), json.dumps({"threads": threads})]
+    contender = Contender("matrix multiplication", False, command)
+    with log_path.open("a") as log:
+        try:
+            contender.start(log)
+            if contender.receive(120).get("failed"):
+                return {}
+            return contender.ask({}, 120)["gmacs_per_s"]
+        finally:
+            contender.stop()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -1,0 +1,47 @@
+"""Markdown tables and the picture of the benchmarks."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from side_by_side import write_atomically
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """Rows shorter than the header are filled up."""
+    filled = [row + [""] * (len(header) - len(row)) for row in rows]
+    lines = [header, ["---"] * len(header), *filled]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def spread(ratio: dict[str, float]) -> str:
+    return f"{ratio['min']:.2f}-{ratio['max']:.2f}"
+
+
+def bars(panels: list[tuple[str, list[tuple[str, float, float]]]], names: tuple[str, str], path: Path) -> None:
+    """One panel for each (label, [(group, peer's value, our value)]): horizontal pairs of bars, less is better."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(5.6 * len(panels), 3.6), squeeze=False)
+    for axis, (label, groups) in zip(axes[0], panels, strict=True):
+        for number, (_, peer, mine) in enumerate(groups):
+            for offset, value, colour in ((-0.19, peer, "#9aa5b1"), (0.19, mine, "#1f8a70")):
+                axis.barh(number + offset, value, height=0.36, color=colour)
+                axis.text(value, number + offset, f" {value:.3g}", va="center", fontsize=8)
+        axis.set_yticks(range(len(groups)), [group for group, _, _ in groups], fontsize=8)
+        axis.invert_yaxis()
+        axis.set_xscale("log")
+        axis.set_xmargin(0.12)
+        axis.set_xlabel(f"{label} (less is better)", fontsize=9)
+        axis.spines[["top", "right"]].set_visible(False)
+    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in ("#9aa5b1", "#1f8a70")]
+    figure.legend(handles, names, loc="upper center", ncols=2, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0, 1, 0.93))
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    pyplot.close(figure)
+    write_atomically(path, content.getvalue())
