@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from wavemix_tf.startup import is_command
 
-from .datasets import DataBundle, load_data
 from .recipe import Recipe
 from .recipes import RECIPES
 
 if TYPE_CHECKING or not is_command():
-    from .trainer import FitResult, fit
+    from .datasets import DataBundle, load_data
+    from .results import FitResult
+    from .trainer import fit
 
 __all__ = ["RECIPES", "DataBundle", "FitResult", "Recipe", "fit", "load_data"]

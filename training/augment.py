@@ -1,65 +1,241 @@
 """Augmentation by Keras's own layers, with seeds that are a pure function of (seed, epoch, batch).
 
-Keras's layers count their draws in a variable; in a parallel tf.data pipeline that order is not repeatable and after
+Keras's layers count their draws in a variable; in a parallel tf.data pipeline that order is not repeatable, and after
 a restart it is lost. Here every batch gets its own stateless seed instead, so that a resumed run sees the same images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from .recipe import Recipe
+
+UNIT = {"value_range": (0.0, 1.0)}
+BLACK = {"fill_mode": "constant", "fill_value": 0.0}
 
 
 class BatchSeed(keras.random.SeedGenerator):
     """Seed generator without state: its draws are hashed from (seed, epoch, batch) and a count of its own.
 
-    Passed to Keras's random functions in place of a ``SeedGenerator`` that would count in a variable.
+    Passed to Keras's random functions in place of a ``SeedGenerator`` that counts in a variable.
+
+    Args:
+        seed: The recipe's.
+        epoch: From 0; an int, or an int64 scalar tensor in a tf.data pipeline.
+        batch: Number of the batch in its epoch, likewise.
+        framework: "tensorflow" (also in a tf.data pipeline that feeds another backend), "jax" or "torch".
     """
 
-    def __init__(self, seed: int, epoch: Any, batch: Any) -> None:
+    def __init__(self, seed: int, epoch: Any, batch: Any, framework: str = "tensorflow") -> None:
         # The parent's constructor would make the variable.
+        self._key = (seed, epoch, batch)
+        self._framework = framework
         self._draws = 0
-        self._base = _hashed(seed, epoch, batch)
 
     def next(self, ordered: bool = True) -> Any:
+        """The seed of the next draw, (2,) integers of the framework."""
         self._draws += 1
-        return self._base(self._draws)
+        seed, epoch, batch = self._key
+        if self._framework == "tensorflow":
+            import tensorflow as tf
 
+            key = tf.constant([seed & 0x7FFFFFFF, 0x5EED], tf.int32)
+            for part in (tf.cast(epoch, tf.int64), tf.cast(batch, tf.int64), self._draws):
+                key = tf.random.experimental.stateless_fold_in(key, part)
+            return key
+        words = np.random.SeedSequence([seed, int(epoch), int(batch), self._draws]).generate_state(2) & 0x7FFFFFFF
+        return keras.ops.convert_to_tensor(words, dtype="uint32" if self._framework == "jax" else "int32")
 
-def _hashed(seed: int, epoch: Any, batch: Any) -> Any:
-    """Draw -> int32 (2,) tensor of TensorFlow, a function of (seed, epoch, batch, draw)."""
-    import tensorflow as tf
+    def uniform(self, shape: tuple[Any, ...], low: float = 0.0, high: float = 1.0) -> Any:
+        """Draw float32 from [low, high)."""
+        if self._framework == "tensorflow":
+            import tensorflow as tf
 
-    fold_in = tf.random.experimental.stateless_fold_in
-    base = fold_in(fold_in(tf.constant([seed & 0x7FFFFFFF, 0x5EED], tf.int32), epoch), batch)
-    return lambda draw: fold_in(base, draw)
+            return tf.random.stateless_uniform(shape, self.next(), low, high)
+        return keras.random.uniform(shape, low, high, seed=self)
 
 
 class Augmenter:
-    """The augmentation of a recipe: (images float32 [0, 1], labels float32 one-hot, seed) -> the same, augmented."""
+    """The augmentation of a recipe.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        recipe: Fields ``flip`` to ``erase``.
+        crop: Whether random resized crops are made here, on images of the network's size; a source that streams makes
+            them from the whole image.
+        framework: Of the tensors, see ``BatchSeed``.
+
+    Call with images float32 (B, H, W, C) in [0, 1], labels float32 (B, K) that sum to 1, and a ``BatchSeed``; returns
+    the same, augmented.
+    """
+
+    def __init__(self, recipe: Recipe, crop: bool = True, framework: str = "tensorflow") -> None:
         height, width, _ = recipe.image_shape
         layers = keras.layers
-        fill = {"fill_mode": "constant", "fill_value": 0.0}
-        self.image_layers: list[Any] = []
+        self._framework = framework
+        self._crop_area = recipe.crop_area if crop else None
+        self._images: list[Any] = []
         if recipe.rotation:
-            self.image_layers.append(layers.RandomRotation(recipe.rotation / 360.0, **fill))
+            self._images.append(layers.RandomRotation(recipe.rotation / 360.0, **BLACK))
+        if recipe.zoom:
+            self._images.append(layers.RandomZoom(recipe.zoom, **BLACK))
         if recipe.shift:
             # "nearest" moves by whole pixels: pad and crop, without blurring.
-            shift = recipe.shift
-            self.image_layers.append(
-                layers.RandomTranslation(shift / height, shift / width, interpolation="nearest", **fill)
-            )
+            shift = (recipe.shift / height, recipe.shift / width)
+            self._images.append(layers.RandomTranslation(*shift, interpolation="nearest", **BLACK))
         if recipe.flip:
-            self.image_layers.append(layers.RandomFlip("horizontal"))
+            self._images.append(layers.RandomFlip("horizontal"))
+        self._policy = Policy(recipe, framework) if recipe.policy else None
+        # CutMix draws alpha from its factor's range; a range of one value is the paper's fixed alpha.
+        self._mixers: list[Any] = [layers.MixUp(recipe.mixup)] if recipe.mixup else []
+        if recipe.cutmix:
+            self._mixers.append(layers.CutMix((recipe.cutmix, recipe.cutmix)))
+        self._erase = None
+        if recipe.erase:
+            self._erase = layers.RandomErasing(1.0, scale=(0.0, recipe.erase), fill_value=0.0, **UNIT)
 
     def __call__(self, images: Any, labels: Any, seed: BatchSeed) -> tuple[Any, Any]:
-        for layer in self.image_layers:
-            layer.backend.set_backend("tensorflow")
-            transformation = layer.get_random_transformation(images, training=True, seed=seed)
-            images = layer.transform_images(images, transformation, training=True)
+        if self._crop_area is not None:
+            images = _crop(images, self._crop_area, seed, self._framework)
+        for layer in self._images:
+            images = transform(layer, images, seed, self._framework)
+        if self._policy is not None:
+            images = self._policy(images, seed)
+        if self._mixers:
+            mixed = [self._mix(layer, images, labels, seed) for layer in self._mixers]
+            images, labels = mixed[0]
+            if len(mixed) == 2:
+                first = keras.ops if self._framework != "tensorflow" else _tensorflow()
+                choose = seed.uniform(()) < 0.5
+                images, labels = (first.where(choose, a, b) for a, b in zip(*mixed, strict=True))
+        if self._erase is not None:
+            images = transform(self._erase, images, seed, self._framework)
         return images, labels
+
+    def _mix(self, layer: Any, images: Any, labels: Any, seed: BatchSeed) -> tuple[Any, Any]:
+        _choose_backend(layer, self._framework)
+        drawn = layer.get_random_transformation(images, training=True, seed=seed)
+        return layer.transform_images(images, drawn), layer.transform_labels(labels, drawn)
+
+
+def transform(layer: Any, images: Any, seed: BatchSeed, framework: str) -> Any:
+    """Apply a Keras augmentation layer with drawn values from `seed` instead of the layer's own generator."""
+    _choose_backend(layer, framework)
+    drawn = layer.get_random_transformation(images, training=True, seed=seed)
+    return layer.transform_images(images, drawn, training=True)
+
+
+def _choose_backend(layer: Any, framework: str) -> None:
+    # In a tf.data pipeline that feeds JAX or PyTorch, Keras's layers compute with TensorFlow, as they do when called.
+    if framework != keras.backend.backend():
+        layer.backend.set_backend(framework)
+
+
+def _tensorflow() -> Any:
+    import tensorflow as tf
+
+    return tf
+
+
+class Policy:
+    """TrivialAugment (arXiv 2103.10158) or RandAugment (arXiv 1909.13719) of Keras's layers, drawn for each image.
+
+    ``keras.layers.RandAugment`` draws the operations once for a whole batch and computes all eleven to keep two; here
+    each image draws its own and every operation is computed only for the images that drew it. Magnitudes are those of
+    the papers' wide spaces: TrivialAugment draws them evenly up to the full range, RandAugment up to
+    ``rand_augment_strength`` of it.
+    """
+
+    def __init__(self, recipe: Recipe, framework: str) -> None:
+        trivial = recipe.policy == "trivial_augment"
+        self.draws = 1 if trivial else recipe.rand_augment_ops
+        self._framework = framework
+        strength = 1.0 if trivial else max(recipe.rand_augment_strength, 1e-3)
+        height, width, _ = recipe.image_shape
+        layers = keras.layers
+        move = (strength * min(32.0, height / 2) / height, strength * min(32.0, width / 2) / width)
+        self.operations: list[Any] = [
+            None,  # the image as it is
+            layers.RandomShear(x_factor=0.99 * strength, **BLACK),
+            layers.RandomShear(y_factor=0.99 * strength, **BLACK),
+            layers.RandomTranslation(move[0], 0.0, interpolation="nearest", **BLACK),
+            layers.RandomTranslation(0.0, move[1], interpolation="nearest", **BLACK),
+            layers.RandomRotation(135.0 / 360.0 * strength, **BLACK),
+            layers.RandomBrightness(0.99 * strength, **UNIT),
+            layers.RandomColorDegeneration(0.99 * strength, **UNIT),
+            layers.RandomContrast(0.99 * strength, **UNIT),
+            layers.RandomSharpness(0.99 * strength, **UNIT),
+            layers.RandomPosterization((max(2, round(8 - 6 * strength)), 8), **UNIT),
+            layers.Solarization(threshold_factor=(1.0 - strength, 1.0), **UNIT),
+            layers.AutoContrast(**UNIT),
+            layers.Equalization(**UNIT),
+        ]
+        if recipe.image_shape[2] == 1:  # these two need colours
+            self.operations = [op for op in self.operations if not isinstance(op, layers.RandomColorDegeneration)]
+
+    def __call__(self, images: Any, seed: BatchSeed) -> Any:
+        for _ in range(self.draws):
+            images = self._once(images, seed)
+        return images
+
+    def _once(self, images: Any, seed: BatchSeed) -> Any:
+        apply = _scatter_tensorflow if self._framework == "tensorflow" else _scatter_eagerly
+        choice = seed.uniform((images.shape[0] or _tensorflow().shape(images)[0],), 0.0, float(len(self.operations)))
+        for index, operation in enumerate(self.operations):
+            if operation is not None:
+                images = apply(images, choice, index, self._one(operation, seed))
+        return images
+
+    def _one(self, operation: Any, seed: BatchSeed) -> Callable[[Any], Any]:
+        def compute(images: Any) -> Any:
+            return transform(operation, images, seed, self._framework)
+
+        if not isinstance(operation, keras.layers.Equalization):
+            return compute
+
+        # Keras's Equalization takes one histogram over all it is given.
+        def compute_each(images: Any) -> Any:
+            if self._framework == "tensorflow":
+                return _tensorflow().map_fn(lambda image: compute(image[None])[0], images)
+            return keras.ops.stack([compute(image[None])[0] for image in images])
+
+        return compute_each
+
+
+def _scatter_tensorflow(images: Any, choice: Any, index: int, compute: Callable[[Any], Any]) -> Any:
+    tf = _tensorflow()
+    rows = tf.where(tf.cast(choice, tf.int32) == index)
+
+    def scattered() -> Any:
+        chosen = tf.ensure_shape(tf.gather_nd(images, rows), [None, *images.shape[1:]])
+        return tf.tensor_scatter_nd_update(images, rows, compute(chosen))
+
+    return tf.cond(tf.size(rows) > 0, scattered, lambda: images)
+
+
+def _scatter_eagerly(images: Any, choice: Any, index: int, compute: Callable[[Any], Any]) -> Any:
+    rows = np.flatnonzero(keras.ops.convert_to_numpy(choice).astype(int) == index)
+    if not rows.size:
+        return images
+    return keras.ops.scatter_update(images, rows[:, None], compute(keras.ops.take(images, rows, axis=0)))
+
+
+def _crop(images: Any, smallest_area: float, seed: BatchSeed, framework: str) -> Any:
+    """Random resized crop: a box of `smallest_area` to 1 of the area and aspect 3:4 to 4:3, scaled to the full size."""
+    tensorflow = framework == "tensorflow"
+    ops: Any = _tensorflow() if tensorflow else keras.ops
+    count = images.shape[0] or ops.shape(images)[0]
+    _, height, width, _ = images.shape
+    area = seed.uniform((count,), smallest_area, 1.0)
+    stretch = ops.exp(seed.uniform((count,), -0.2877, 0.2877) / 2)  # half the logarithm of 4/3
+    tall, wide = ops.minimum(ops.sqrt(area) * stretch, 1.0), ops.minimum(ops.sqrt(area) / stretch, 1.0)
+    top, left = seed.uniform((count,)) * (1.0 - tall), seed.uniform((count,)) * (1.0 - wide)
+    if tensorflow:
+        boxes = ops.stack([top, left, top + tall, left + wide], axis=1)
+        return ops.image.crop_and_resize(images, boxes, ops.range(count), (height, width))
+    zero = ops.zeros_like(top)
+    matrix = ops.stack([wide, zero, left * (width - 1), zero, tall, top * (height - 1), zero, zero], axis=1)
+    return keras.ops.image.affine_transform(images, matrix, fill_mode="nearest")

@@ -66,7 +66,9 @@ class TrainingState:
 def save(path: Path, state: TrainingState, groups: dict[str, list[np.ndarray]]) -> None:
     """Write state and arrays ("model", "optimizer", "best" -> list of arrays)."""
     header = json.dumps({"format": FORMAT, **dataclasses.asdict(state)})
-    arrays = {f"{group}/{index:05d}": array for group, items in groups.items() for index, array in enumerate(items)}
+    arrays: dict[str, Any] = {
+        f"{group}/{index:05d}": array for group, items in groups.items() for index, array in enumerate(items)
+    }
     write_atomically(path, lambda file: np.savez(file, header=np.array(header), **arrays))
 
 

@@ -3,75 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
+from .folders import scan_folder
 from .recipe import Recipe
+from .sources import ArraySource, DatasetSource, FileSource, NumpySource, RecordSource, float_array
 
-IN_MEMORY_BYTES = 2 << 30  # decoded training images up to this size are kept in memory when Recipe.in_memory is None
+IN_MEMORY_BYTES = 1 << 30  # decoded training images up to this size are kept in memory when Recipe.in_memory is None
 EVALUATION_BATCH = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class ArraySource:
-    """Images decoded into memory.
-
-    Args:
-        images: uint8 (N, H, W, C), or float32 in [0, 1].
-        labels: int64 (N,).
-    """
-
-    images: Any
-    labels: Any
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(self, batch_size: int) -> Any:
-        """tf.data of (images float32 [0, 1], labels int64), in order."""
-        import tensorflow as tf
-
-        dataset = tf.data.Dataset.range(0, len(self), batch_size)
-        images, labels = self._tensors()
-
-        def read(start: Any) -> Any:
-            stop = tf.minimum(start + batch_size, len(self))
-            return as_float(images[start:stop]), labels[start:stop]
-
-        dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-        return dataset.apply(tf.data.experimental.assert_cardinality(-(-len(self) // batch_size)))
-
-    def shuffled(self, batch_size: int, seed: int, epoch: Any) -> Any:
-        """tf.data of one epoch: full batches of (images, labels) in an order that (seed, epoch) alone decides."""
-        import tensorflow as tf
-
-        images, labels = self._tensors()
-        order = tf.numpy_function(lambda e: epoch_order(len(self), seed, int(e)), [epoch], tf.int64)
-        dataset = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, [len(self)]))
-        return dataset.batch(batch_size, drop_remainder=True).map(
-            lambda rows: (as_float(tf.gather(images, rows)), tf.gather(labels, rows)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-
-    def _tensors(self) -> tuple[Any, Any]:
-        import tensorflow as tf
-
-        with tf.device("CPU"):
-            return tf.convert_to_tensor(self.images), tf.convert_to_tensor(self.labels, tf.int64)
-
-
-def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of the training images in an epoch; int64 (count,)."""
-    return np.random.default_rng([seed, epoch]).permutation(count).astype(np.int64)
-
-
-def as_float(images: Any) -> Any:
-    """float32 in [0, 1] of a uint8 or floating-point image tensor."""
-    import tensorflow as tf
-
-    return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else tf.cast(images, tf.float32)
+TEST_SEED = 0  # a test set carved out of the data is the same for every recipe's seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +23,12 @@ class DataBundle:
     """The four sets of one data set; no image is in two of them.
 
     Attributes:
-        train, validation, test: tf.data datasets of batches (images float32 (B, H, W, C) in [0, 1], labels int64
-            (B,)), in a fixed order and unaugmented; ``fit`` shuffles and augments from ``train_source``.
-        calibration: float32 (N, H, W, C) in [0, 1].
         class_names: Name of each label.
-        test_arrays, validation_arrays: (images float32, labels int64), or None where the set is streamed.
+        image_shape: (height, width, channels) of every image.
+        calibration: float32 (N, H, W, C) in [0, 1], for quantisation.
+        notes: What was done to the data: images skipped, converted, resized.
+        train_source, validation_source, test_source: See ``wavemix_tf.training.sources``; ``fit`` shuffles and
+            augments from the first. The test source is None for arrays that came without a test set.
     """
 
     class_names: tuple[str, ...]
@@ -92,39 +37,52 @@ class DataBundle:
     validation_source: Any
     test_source: Any
     calibration: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @property
     def train(self) -> Any:
+        """tf.data of batches (images float32 (B, H, W, C) in [0, 1], labels int64 (B,)): in order, unaugmented."""
         return self.train_source.batches(EVALUATION_BATCH)
 
     @property
     def validation(self) -> Any:
+        """As ``train``; chooses the best epoch."""
         return self.validation_source.batches(EVALUATION_BATCH)
 
     @property
     def test(self) -> Any:
+        """As ``train``; to be read once, after training."""
+        if self.test_source is None:
+            raise ValueError("The data must have a test set to be tested. Received: arrays without one")
         return self.test_source.batches(EVALUATION_BATCH)
 
     @property
     def validation_arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The validation set as (images float32, labels int64), or None where it is streamed."""
         return _float_arrays(self.validation_source)
 
     @property
     def test_arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The test set as (images float32, labels int64), or None where it is streamed."""
         return _float_arrays(self.test_source)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a resumed run must find again."""
+        sizes = {"train": self.train_source.size, "validation": self.validation_source.size}
+        return {**sizes, "classes": list(self.class_names)}
 
 
 def _float_arrays(source: Any) -> tuple[np.ndarray, np.ndarray] | None:
     if not isinstance(source, ArraySource):
         return None
-    images = np.asarray(source.images)
-    if images.dtype == np.uint8:
-        images = images.astype(np.float32) / np.float32(255.0)
-    return images, np.asarray(source.labels)
+    return float_array(source.images), np.asarray(source.labels)
 
 
 def load_data(recipe: Recipe) -> DataBundle:
     """The data of a recipe: decoded, resized, and split with the recipe's seed.
+
+    Validation and calibration images, and test images where the data has no test split, are taken out of the training
+    images class by class. A TFDS set that is streamed gives its first records instead (TFDS shuffled them).
 
     Args:
         recipe: Fields ``dataset`` to ``download`` say what to read and how.
@@ -133,67 +91,155 @@ def load_data(recipe: Recipe) -> DataBundle:
         A ``DataBundle``.
 
     Raises:
-        ValueError: unknown data set, wrong number of classes, too few images for the splits.
+        ValueError: unknown data set, wrong number of classes, too few images, an unreadable image.
         FileNotFoundError: the data is not on this machine and ``recipe.download`` is False.
 
     Example:
     >>> data = wm.training.load_data(wm.training.RECIPES["digits"])
     """
+    if recipe.dataset == "folder":
+        folder = scan_folder(recipe)
+        check_classes(recipe, folder.class_names)
+        splits: list[Any] = [folder.train, folder.validation, folder.test]
+        notes = list(folder.notes)
+        if _in_memory(recipe, sum(source.size for source in splits if source is not None)):
+            splits = [_decoded(source, recipe, notes) for source in splits]
+        return _split(recipe, splits[0], splits[1], splits[2], folder.class_names, notes)
+
     builder = _prepared_builder(recipe)
-    _, label_key = _supervised_keys(builder)
-    class_names = tuple(builder.info.features[label_key].names)
+    keys = _feature_names(builder, recipe)
+    class_names = tuple(builder.info.features[keys[1]].names)
     check_classes(recipe, class_names)
-    images, labels = _read(builder, recipe.train_split, recipe)
-    test = ArraySource(*_read(builder, recipe.test_split, recipe))
-    return split_arrays(recipe, images, labels, test, class_names)
+
+    def split(name: str) -> RecordSource:
+        source = RecordSource(builder, name, keys, recipe.image_shape, recipe.crop_to_aspect_ratio)
+        try:
+            source.size  # noqa: B018
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{str(error).splitlines()[0]} Received: split {name!r} of {recipe.dataset}") from None
+        return source
+
+    train, test = split(recipe.train_split), split(recipe.test_split)
+    if _in_memory(recipe, train.size + test.size):
+        return _split(recipe, ArraySource(*train.arrays()), None, ArraySource(*test.arrays()), class_names, [])
+    return _split_records(recipe, split, train.size, test, class_names)
 
 
-def split_arrays(
-    recipe: Recipe, images: np.ndarray, labels: np.ndarray, test: Any, class_names: tuple[str, ...]
+def _in_memory(recipe: Recipe, images: int) -> bool:
+    if recipe.in_memory is not None:
+        return recipe.in_memory
+    return images * int(np.prod(recipe.image_shape)) <= IN_MEMORY_BYTES
+
+
+def _decoded(source: FileSource | None, recipe: Recipe, notes: list[str]) -> ArraySource | None:
+    if source is None:
+        return None
+    images, labels, failures = source.arrays(stop=recipe.on_bad_image == "error")
+    if failures:
+        notes.append(f"{len(failures)} unreadable images left out, the first: {failures[0]}")
+    return ArraySource(images, labels)
+
+
+def _split(
+    recipe: Recipe, train: Any, validation: Any, test: Any, class_names: tuple[str, ...], notes: Sequence[str]
 ) -> DataBundle:
-    """Carve validation and calibration images out of the training images, class by class."""
-    train, validation, calibration = split_indices(
-        labels, recipe.validation_fraction, recipe.calibration_images, recipe.seed
-    )
+    """Carve out of the training images what the data does not bring."""
+    if test is None:
+        (chosen,), rest = carve(train.labels, [_share(train.size, recipe.test_fraction)], TEST_SEED)
+        train, test = train.take(rest), train.take(chosen)
+    counts = [
+        0 if validation is not None else _share(train.size, recipe.validation_fraction),
+        recipe.calibration_images,
+    ]
+    (chosen, calibration), rest = carve(train.labels, counts, recipe.seed)
+    if validation is None:
+        validation = train.take(chosen)
+    images = train.take(calibration)
+    if isinstance(images, FileSource):
+        images = ArraySource(*images.arrays()[:2])
     return DataBundle(
         class_names=class_names,
         image_shape=recipe.image_shape,
-        train_source=ArraySource(images[train], labels[train]),
-        validation_source=ArraySource(images[validation], labels[validation]),
+        train_source=train.take(rest),
+        validation_source=validation,
         test_source=test,
-        calibration=images[calibration].astype(np.float32) / np.float32(255.0),
+        calibration=float_array(images.images),
+        notes=tuple(notes),
     )
 
 
-def split_indices(
-    labels: np.ndarray, validation_fraction: float, calibration_images: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Disjoint sorted (train, validation, calibration) row numbers, each with the classes in the data's proportion."""
-    count = len(labels)
-    validation_images = max(round(count * validation_fraction), 1)
-    if validation_images + calibration_images >= count:
+def _split_records(
+    recipe: Recipe, split: Any, size: int, test: RecordSource, class_names: tuple[str, ...]
+) -> DataBundle:
+    name = recipe.train_split
+    if "[" in name or "+" in name:
         raise ValueError(
-            "validation and calibration images must leave images to train on. Received: "
-            f"validation_fraction={validation_fraction}, calibration_images={calibration_images} of {count} images"
+            "train_split must be a plain split where the data is streamed; in_memory=True reads any. Received: "
+            f"train_split={name!r}"
         )
+    first = _share(size, recipe.validation_fraction)
+    second = first + recipe.calibration_images
+    _check_left(size, [first, recipe.calibration_images])
+    calibration = np.zeros((0, *recipe.image_shape), np.uint8)
+    if recipe.calibration_images:
+        calibration, _ = split(f"{name}[{first}:{second}]").arrays()
+    return DataBundle(
+        class_names=class_names,
+        image_shape=recipe.image_shape,
+        train_source=split(f"{name}[{second}:]"),
+        validation_source=split(f"{name}[:{first}]"),
+        test_source=test,
+        calibration=float_array(calibration),
+    )
+
+
+def _share(count: int, fraction: float) -> int:
+    return max(round(count * fraction), 1)
+
+
+def _check_left(size: int, counts: Sequence[int]) -> None:
+    if sum(counts) >= size:
+        raise ValueError(
+            "Test, validation and calibration images must leave images to train on (test_fraction, "
+            f"validation_fraction, calibration_images). Received: {' + '.join(map(str, counts))} of {size} images"
+        )
+
+
+def carve(labels: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Disjoint row numbers with the classes in the data's proportion.
+
+    Args:
+        labels: Integers (N,).
+        counts: Rows in each sample.
+        seed: The same seed gives the same rows.
+
+    Returns:
+        The samples, each sorted, and the rest, sorted.
+    """
+    _check_left(len(labels), counts)
+    labels = np.asarray(labels)
     # Rank every image within its shuffled class, as a share of that class: the smallest shares, over all classes,
     # are a sample in proportion whatever the class sizes.
     generator = np.random.default_rng([seed, 0x5911])
-    order = generator.permutation(count)
+    order = generator.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
-    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    rank = np.arange(count) - np.repeat(starts, counts)
-    share = (rank + generator.random(len(counts)).repeat(counts)) / counts.repeat(counts)
+    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    rank = np.arange(len(labels)) - np.repeat(starts, sizes)
+    share = (rank + generator.random(len(sizes)).repeat(sizes)) / sizes.repeat(sizes)
     chosen = order[np.argsort(share, kind="stable")]
-    validation, calibration, train = np.split(chosen, [validation_images, validation_images + calibration_images])
-    return np.sort(train), np.sort(validation), np.sort(calibration)
+    *samples, rest = (np.sort(part) for part in np.split(chosen, np.cumsum(counts)))
+    return samples, rest
 
 
 def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
+    """ValueError unless the data has as many classes as the recipe says, and at least two."""
+    received = f"{recipe.dataset} has {len(class_names)}: {', '.join(class_names[:12])}"
+    if len(class_names) < 2:
+        raise ValueError(f"A classifier needs at least two classes. Received: {received}")
     if recipe.num_classes is not None and recipe.num_classes != len(class_names):
         raise ValueError(
             "num_classes must be the number of classes in the data. Received: "
-            f"num_classes={recipe.num_classes}, {recipe.dataset} has {len(class_names)}: {', '.join(class_names[:12])}"
+            f"num_classes={recipe.num_classes}, {received}"
         )
 
 
@@ -204,41 +250,97 @@ def _prepared_builder(recipe: Recipe) -> Any:
         from .digits import prepared_builder
 
         return prepared_builder(recipe.data_dir)
-    builder = tfds.builder(recipe.dataset, data_dir=recipe.data_dir)
+    try:
+        builder = tfds.builder(recipe.dataset, data_dir=recipe.data_dir)
+    except (ValueError, AssertionError, FileNotFoundError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            "dataset must be 'digits', 'folder' or a name that TFDS knows (tensorflow.org/datasets/catalog). Received: "
+            f"dataset={recipe.dataset!r} ({reason})"
+        ) from None
     if not builder.is_prepared():
         if not recipe.download:
+            # TFDS itself would retry for minutes on a machine without network.
             raise FileNotFoundError(
                 f"{recipe.dataset} is not prepared on this machine: set download=True to fetch it, or data_dir to the "
-                f"TFDS folder that holds it. Received: data_dir={recipe.data_dir!r}, looked in {builder.data_path}"
+                f"TFDS folder that holds it. Received: data_dir={recipe.data_dir!r}; looked for {builder.data_path}"
             )
         builder.download_and_prepare()
     return builder
 
 
-def _supervised_keys(builder: Any) -> tuple[str, str]:
-    image, label = builder.info.supervised_keys
-    return image, label
+def _feature_names(builder: Any, recipe: Recipe) -> tuple[str, str]:
+    """Names of the image feature and of the class label feature."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    names = list(features) if isinstance(features, tfds.features.FeaturesDict) else []
+    supervised = [name for name in builder.info.supervised_keys or () if isinstance(name, str)]
+    found = []
+    for kind in (tfds.features.Image, tfds.features.ClassLabel):
+        fitting = [name for name in [*supervised, *names] if isinstance(features[name], kind)]
+        if not fitting:
+            raise ValueError(
+                "dataset must have an image and a class label. Received: "
+                f"{recipe.dataset} with {', '.join(f'{name}: {type(features[name]).__name__}' for name in names)}"
+            )
+        found.append(fitting[0])
+    return found[0], found[1]
 
 
-def _read(builder: Any, split: str, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """All images of a split, uint8 (N, H, W, C), and labels, int64 (N,), in the order on disk."""
-    import tensorflow as tf
+def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBundle:
+    """What the user gave ``fit`` as a ``DataBundle``: arrays, a ``PyDataset`` or a ``tf.data.Dataset``."""
+    if isinstance(data, DataBundle):
+        if validation_data is not None:
+            raise ValueError("validation_data goes with arrays and datasets. Received: a DataBundle has its own")
+        return data
+    if isinstance(data, (tuple, list)):
+        source, classes = _array_source(recipe, data, "data")
+        names = tuple(str(label) for label in range(classes))
+        if validation_data is None:
+            nothing = source.take(np.arange(0))  # no test set
+            return dataclasses.replace(_split(recipe, source, None, nothing, names, []), test_source=None)
+        validation, _ = _array_source(recipe, validation_data, "validation_data", classes)
+        (calibration,), rest = carve(source.labels, [recipe.calibration_images], recipe.seed)
+        images = float_array(source.images[calibration])
+        return DataBundle(names, recipe.image_shape, source.take(rest), validation, None, images)
+    if validation_data is None or recipe.num_classes is None:
+        raise ValueError(
+            "A dataset needs validation_data, and num_classes in the recipe. Received: "
+            f"validation_data={validation_data}, num_classes={recipe.num_classes}"
+        )
+    names = tuple(str(label) for label in range(recipe.num_classes))
+    held_out: Any = DatasetSource(validation_data)
+    if isinstance(validation_data, (tuple, list)):
+        held_out, _ = _array_source(recipe, validation_data, "validation_data", recipe.num_classes)
+    no_images = np.zeros((0, *recipe.image_shape), np.float32)
+    return DataBundle(names, recipe.image_shape, DatasetSource(data), held_out, None, no_images)
 
-    dataset = builder.as_dataset(split=split, as_supervised=True, shuffle_files=False)
-    dataset = dataset.map(lambda image, label: (fit_image(image, recipe.image_shape), label), tf.data.AUTOTUNE)
-    batches: Iterator[Any] = dataset.batch(1024).prefetch(2).as_numpy_iterator()
-    images, labels = zip(*batches, strict=True)
-    return np.concatenate(images), np.concatenate(labels).astype(np.int64)
 
-
-def fit_image(image: Any, image_shape: tuple[int, int, int]) -> Any:
-    """uint8 (h, w, c) -> uint8 `image_shape`: resized with antialiasing, grey to RGB or RGB to grey as needed."""
-    import tensorflow as tf
-
-    height, width, channels = image_shape
-    if image.shape[-1] != channels:
-        image = tf.image.grayscale_to_rgb(image) if channels == 3 else tf.image.rgb_to_grayscale(image)
-    if tuple(image.shape[:2]) != (height, width):
-        image = tf.image.resize(image, (height, width), antialias=True)
-        image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
-    return tf.ensure_shape(image, image_shape)
+def _array_source(recipe: Recipe, pair: Any, name: str, classes: int | None = None) -> tuple[ArraySource, int]:
+    if len(pair) != 2:
+        raise ValueError(f"{name} must be (images, labels). Received: {len(pair)} items")
+    images, labels = (np.asarray(part) for part in pair)
+    received = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
+    if images.shape[1:] != recipe.image_shape or len(images) == 0 or len(images) != len(labels):
+        raise ValueError(f"{name} must be images (N, *image_shape={recipe.image_shape}) and N labels. {received}")
+    if images.dtype != np.uint8 and not (
+        np.issubdtype(images.dtype, np.floating)
+        and np.isfinite(images).all()
+        and 0 <= images.min() <= images.max() <= 1
+    ):
+        raise ValueError(
+            f"Images must be uint8, or floating point in [0, 1] and finite. Received: {name} with {received}"
+        )
+    labels = labels.reshape(len(labels), -1)
+    if labels.shape[1] != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"Labels must be integers, one an image. Received: {name} with {received}")
+    labels = labels[:, 0].astype(np.int64)
+    classes = classes or recipe.num_classes or int(labels.max()) + 1
+    if labels.min() < 0 or labels.max() >= classes or classes < 2:
+        raise ValueError(
+            f"Labels must be in [0, {classes}), with 2 classes or more. Received: {name} with labels from "
+            f"{labels.min()} to {labels.max()}"
+        )
+    kind = ArraySource if keras.backend.backend() == "tensorflow" else NumpySource
+    return kind(images, labels), classes

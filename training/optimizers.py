@@ -16,7 +16,7 @@ class Phase:
     """A stretch of training under one optimizer.
 
     Args:
-        optimizer: "adamw" or "sgd".
+        optimizer: "adamw", "lion" or "sgd".
         epochs: At most so many.
         learning_rate: Peak.
         weight_decay: Decoupled.
@@ -68,6 +68,8 @@ def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int) -> Any:
     optimizer: Any
     if phase.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(momentum=recipe.momentum, **options)
+    elif phase.optimizer == "lion":
+        optimizer = keras.optimizers.Lion(**options)
     else:
         # AdamW insists on a number.
         optimizer = keras.optimizers.AdamW(**{**options, "weight_decay": phase.weight_decay})

@@ -1,33 +1,99 @@
-"""From a source of images to the batches of every epoch, each a pure function of (recipe, epoch)."""
+"""From a source of images to the augmented batches of every epoch, each a pure function of (recipe, epoch)."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
+
+import keras
+import numpy as np
 
 from .augment import Augmenter, BatchSeed
 from .recipe import Recipe
+from .sources import ArraySource, DatasetSource, NumpySource, epoch_order
 
 
 def training_batches(source: Any, recipe: Recipe, first_epoch: int, epochs: int, num_classes: int) -> Any:
-    """tf.data of all batches from `first_epoch` up to `epochs`, augmented; labels float32 (B, num_classes), smoothed.
+    """All batches from `first_epoch` up to `epochs`: images augmented, labels float32 (B, num_classes), smoothed.
 
     The image order and the augmentation of an epoch depend on (seed, epoch) alone: a run that starts again in the
     middle sees what the uninterrupted run would have seen.
+
+    Returns:
+        A tf.data dataset of all the epochs' batches in a row; or, for sources without tf.data, `EpochBatches`.
     """
+    if isinstance(source, NumpySource) or (isinstance(source, DatasetSource) and source.is_py_dataset):
+        return EpochBatches(source, recipe, num_classes)
     import tensorflow as tf
 
-    augmenter = Augmenter(recipe)
-    smoothing = recipe.label_smoothing
+    augmenter = Augmenter(recipe, crop=isinstance(source, (ArraySource, DatasetSource)))
 
     def epoch_batches(epoch: Any) -> Any:
-        batches = source.shuffled(recipe.batch_size, recipe.seed, epoch)
-        return batches.enumerate().map(
-            lambda index, batch: prepare(epoch, index, *batch), num_parallel_calls=tf.data.AUTOTUNE
+        return (
+            source.epoch(recipe, epoch)
+            .enumerate()
+            .map(lambda index, batch: prepare(epoch, index, *batch), num_parallel_calls=tf.data.AUTOTUNE)
         )
 
     def prepare(epoch: Any, index: Any, images: Any, labels: Any) -> Any:
-        targets = tf.one_hot(labels, num_classes)
+        targets = tf.one_hot(tf.reshape(labels, [-1]), num_classes)
+        images = tf.ensure_shape(tf.cast(images, tf.float32), [None, *recipe.image_shape])
         images, targets = augmenter(images, targets, BatchSeed(recipe.seed, epoch, index))
-        return images, targets * (1.0 - smoothing) + smoothing / num_classes
+        return images, smoothed(targets, recipe, num_classes)
 
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
+
+
+def smoothed(targets: Any, recipe: Recipe, num_classes: int) -> Any:
+    """Spread `label_smoothing` of each label over all classes (Szegedy et al., arXiv 1512.00567)."""
+    return targets * (1.0 - recipe.label_smoothing) + recipe.label_smoothing / num_classes
+
+
+def first_batches(dataset: Any, count: int) -> Iterable[Any]:
+    """The first `count` batches of a tf.data dataset or a ``PyDataset``, or all if there are fewer."""
+    if isinstance(dataset, keras.utils.PyDataset):
+        return (dataset[index] for index in range(min(count, len(dataset))))
+    return itertools.islice(dataset, count)
+
+
+class EpochBatches(keras.utils.PyDataset):
+    """The batches of one epoch for backends without tf.data; `start_epoch` says which."""
+
+    def __init__(self, source: Any, recipe: Recipe, num_classes: int) -> None:
+        wrapped = source.dataset if isinstance(source, DatasetSource) else None
+        # Batches may be asked for by several threads, as the user's data set says; never by several processes, which
+        # would not learn of a new epoch.
+        super().__init__(workers=wrapped.workers if wrapped else 1)
+        self._source, self._recipe, self._num_classes = source, recipe, num_classes
+        self._framework = keras.backend.backend()
+        self._augmenter = Augmenter(recipe, framework=self._framework)
+        self._epoch, self._order = 0, np.empty(0, np.int64)
+
+    def start_epoch(self, epoch: int) -> None:
+        """From now on the batches are those of `epoch` (from 0)."""
+        self._epoch = epoch
+        if isinstance(self._source, NumpySource):
+            self._order = epoch_order(self._source.size, self._recipe.seed, epoch)
+
+    def on_epoch_end(self) -> None:
+        if isinstance(self._source, DatasetSource):
+            self._source.dataset.on_epoch_end()
+
+    def __len__(self) -> int:
+        return self._source.steps(self._recipe.batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        recipe = self._recipe
+        if isinstance(self._source, NumpySource):
+            rows = self._order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
+            images, labels = self._source.read(rows)
+        else:
+            images, labels = self._source.dataset[index]
+        targets = np.eye(self._num_classes, dtype=np.float32)[np.asarray(labels).astype(np.int64).reshape(-1)]
+        seed = BatchSeed(recipe.seed, self._epoch, index, self._framework)
+        images, targets = self._augmenter(
+            keras.ops.convert_to_tensor(images, "float32"), keras.ops.convert_to_tensor(targets), seed
+        )
+        images, targets = keras.ops.convert_to_numpy(images), keras.ops.convert_to_numpy(targets)
+        return images, smoothed(targets, recipe, self._num_classes)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-OPTIMIZERS = ("adamw", "sgd", "adamw_then_sgd")
+OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
 POLICIES = ("trivial_augment", "rand_augment")
 BAD_IMAGE = ("error", "skip")
 
@@ -32,10 +32,14 @@ class Recipe:
             or RGB grey as ``channels`` asks.
         num_classes: None: as many as the data has; otherwise it must equal them.
         train_split: TFDS split that training, validation and calibration images come from.
-        test_split: TFDS split that is read once, after training.
+        test_split: TFDS split that is read once, after training. (A folder's are its sub-folders train, val or
+            validation, and test, where it has them.)
         validation_fraction: Share of the training images held out, class by class, to choose the best epoch.
+        test_fraction: The same for the test set of data that has no test split; the test images do not depend on
+            ``seed``.
         calibration_images: Training images set aside to calibrate quantisation; never trained on.
-        in_memory: Decode once into memory, or stream from disk; None: decode where it takes less than 2 GiB.
+        crop_to_aspect_ratio: Resize with the proportions kept and crop the centre; False: stretch.
+        in_memory: Decode once into memory, or stream from disk; None: decode where it takes less than 1 GiB.
         shuffle_buffer: Examples in the shuffle buffer of a streamed dataset.
         on_bad_image: "error", or "skip" with a count, for a folder's unreadable files.
         data_dir: Folder of the prepared TFDS data (None: TFDS's own default), or the image folder.
@@ -49,8 +53,8 @@ class Recipe:
         seed: Of the initial weights, the order of the images, augmentation and dropout.
         batch_size: Images a step; the last, incomplete batch of an epoch is left out.
         epochs: Epochs of training; "adamw_then_sgd": at most so many for each of the two.
-        optimizer: "adamw", "sgd" or "adamw_then_sgd": AdamW until ``patience`` epochs bring no gain, the best weights
-            back, SGD likewise (the official WaveMix schedule; there at a constant rate, ``cosine=False``).
+        optimizer: "adamw", "lion", "sgd" or "adamw_then_sgd": AdamW until ``patience`` epochs bring no gain, the best
+            weights back, SGD likewise (the official WaveMix schedule; there at a constant rate, ``cosine=False``).
         learning_rate: Peak rate.
         sgd_learning_rate: Rate of the second phase of "adamw_then_sgd".
         cosine: Decay the rate to 0 along half a cosine; False: constant.
@@ -95,7 +99,9 @@ class Recipe:
     train_split: str = "train"
     test_split: str = "test"
     validation_fraction: float = 0.1
+    test_fraction: float = 0.1
     calibration_images: int = 256
+    crop_to_aspect_ratio: bool = False
     in_memory: bool | None = None
     shuffle_buffer: int = 8192
     on_bad_image: str = "error"
@@ -228,7 +234,9 @@ def _check(recipe: Recipe) -> None:
     for name in ("ema", "label_smoothing", "zoom", "erase"):
         rule(0 <= getattr(recipe, name) < 1, f"{name} must be in [0, 1)", name)
     rule(0 <= recipe.rand_augment_strength <= 1, "rand_augment_strength must be in [0, 1]", "rand_augment_strength")
-    rule(0 < recipe.validation_fraction < 1, "validation_fraction must be between 0 and 1", "validation_fraction")
+    for name in ("validation_fraction", "test_fraction"):
+        rule(0 < getattr(recipe, name) < 1, f"{name} must be between 0 and 1", name)
+    rule(recipe.cutmix <= 1, "cutmix must be in [0, 1]", "cutmix")
     rule(recipe.crop_area is None or 0 < recipe.crop_area <= 1, "crop_area must be in (0, 1]", "crop_area")
     rule(recipe.warmup_epochs < recipe.epochs, "warmup_epochs must be less than epochs", "warmup_epochs", "epochs")
     rule(recipe.shift < min(recipe.image_shape[:2]), "shift must be less than a side", "shift", "image_shape")

@@ -35,7 +35,7 @@ class BatchNormRecalibration:
             return
         kept = [keras.ops.convert_to_numpy(variable) for variable in self._others]
         momentum = [norm.momentum for norm in self._norms]
-        sums = [0.0] * len(self._statistics)
+        sums = [np.zeros(v.shape) for v in self._statistics]
         count = 0
         try:
             for norm in self._norms:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import io
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,107 +18,14 @@ import keras
 import wavemix_tf
 
 from . import checkpoint
-from .datasets import DataBundle, load_data
+from .datasets import DataBundle, as_bundle, load_data
 from .optimizers import Phase, accuracy, build_optimizer, cross_entropy, phases
-from .pipeline import training_batches
+from .pipeline import EpochBatches, first_batches, training_batches
 from .recipe import Recipe
+from .results import FitResult, RunFiles
 from .statistics import BATCHES, BatchNormRecalibration
 
 STAGES = ("float", "qat")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunFiles:
-    """Names of the files of one stage in a run folder."""
-
-    folder: Path
-    stage: str
-
-    def _named(self, name: str) -> Path:
-        return self.folder / (name if self.stage == "float" else f"qat_{name}")
-
-    @property
-    def recipe(self) -> Path:
-        return self.folder / "recipe.json"
-
-    @property
-    def model(self) -> Path:
-        return self.folder / ("model.keras" if self.stage == "float" else "qat.keras")
-
-    @property
-    def history(self) -> Path:
-        return self._named("history.csv")
-
-    @property
-    def result(self) -> Path:
-        """Written last: where it is, the stage is finished."""
-        return self._named("training.json")
-
-    @property
-    def checkpoint(self) -> Path:
-        return self._named("checkpoint.npz")
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.folder / "tensorboard" / self.stage
-
-
-@dataclasses.dataclass(frozen=True)
-class FitResult:
-    """What `fit` returns.
-
-    Attributes:
-        model: The network with the weights of the best epoch, compiled with cross-entropy and accuracy on integer
-            labels.
-        history: column -> one value an epoch: "epoch" (from 1), "loss", "accuracy", "val_loss", "val_accuracy",
-            "learning_rate", "seconds".
-        best_epoch: Epoch (from 1) with the best validation accuracy; the lower loss decides between equals.
-        validation_accuracy, validation_loss: Of that epoch.
-        seconds: Time in the epochs, interrupted runs together.
-        resumed_epochs: Epochs that an earlier call had finished.
-        out: Run folder, or None.
-    """
-
-    model: Any
-    recipe: Recipe
-    stage: str
-    history: dict[str, list[float]]
-    best_epoch: int
-    validation_accuracy: float
-    validation_loss: float
-    seconds: float
-    resumed_epochs: int
-    out: Path | None
-    _load_test: Callable[[], Any] = dataclasses.field(repr=False, compare=False)
-
-    def evaluate(self, data: Any = None, batch_size: int = 256) -> dict[str, float]:
-        """Loss and accuracy.
-
-        Args:
-            data: tf.data or ``keras.utils.PyDataset`` of (images, integer labels), or a pair of arrays; None: the test
-                set.
-            batch_size: For arrays.
-        """
-        data = self._load_test() if data is None else data
-        inputs = {"x": data[0], "y": data[1], "batch_size": batch_size} if isinstance(data, tuple) else {"x": data}
-        logs = self.model.evaluate(**inputs, verbose=0, return_dict=True)
-        return {name: float(value) for name, value in logs.items()}
-
-    @functools.cached_property
-    def test_accuracy(self) -> float:
-        """Accuracy on the test set; read once, then kept in the run folder."""
-        files = RunFiles(self.out, self.stage) if self.out is not None else None
-        stored = json.loads(files.result.read_text(encoding="utf-8")) if files and files.result.is_file() else {}
-        if stored.get("test_accuracy") is None:
-            stored["test_accuracy"] = self.evaluate()["accuracy"]
-            if files and files.result.is_file():
-                checkpoint.write_text(files.result, json.dumps(stored, indent=1) + "\n")
-        return stored["test_accuracy"]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able values; the test set is not read for it."""
-        names = ("stage", "best_epoch", "validation_accuracy", "validation_loss", "seconds", "resumed_epochs")
-        return {"recipe": self.recipe.name, **{name: getattr(self, name) for name in names}}
 
 
 def fit(
@@ -129,6 +35,7 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     stage: str = "float",
     *,
+    validation_data: Any = None,
     callbacks: Sequence[Any] = (),
     verbose: str | int = "auto",
     overwrite: bool = False,
@@ -143,10 +50,14 @@ def fit(
         recipe: What to do.
         model: A Keras model that takes (B, H, W, C) in [0, 1] and returns logits (B, classes); None: built from the
             recipe. It is trained in place.
-        data: A ``DataBundle``; None: ``load_data(recipe)``.
+        data: A ``DataBundle``; arrays (images, integer labels), uint8 or floating point in [0, 1], of which validation
+            and calibration images are set aside as in ``load_data``; or a ``keras.utils.PyDataset`` or batched
+            ``tf.data.Dataset`` of them, which keeps its own order. None: ``load_data(recipe)``. Arrays and PyDatasets
+            need no TensorFlow on the JAX and PyTorch backends.
         out: Run folder; None: nothing is written, and nothing can be resumed.
         stage: "float", or "qat" for fine-tuning a model that ``wavemix_tf.tflite.quantize`` made, by the recipe's
             ``qat_*`` fields and with hard labels.
+        validation_data: With arrays or a dataset: the images that choose the best epoch.
         callbacks: Keras callbacks; "val_loss" and "val_accuracy" are in their epoch logs.
         verbose: As in ``keras.Model.fit``; "auto": a progress bar on a terminal, otherwise one line an epoch.
         overwrite: Begin anew where the folder holds this stage, or a run of another recipe.
@@ -169,7 +80,7 @@ def fit(
         if files.result.is_file() and files.model.is_file():
             return _finished(recipe, model, data, files)
 
-    data = load_data(recipe) if data is None else data
+    data = load_data(recipe) if data is None else as_bundle(recipe, data, validation_data)
     if model is None:
         keras.utils.set_random_seed(recipe.seed)
         model = build(recipe, len(data.class_names))
@@ -200,32 +111,23 @@ class _Run:
         verbose: Any,
     ) -> None:
         if stage == "qat":
-            recipe_now = dataclasses.replace(recipe, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
-        else:
-            recipe_now = recipe
-        self.recipe, self.effective = recipe, recipe_now
+            recipe = dataclasses.replace(recipe, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
+        self.recipe = recipe
         self.model, self.data, self.files, self.stage = model, data, files, stage
         self.callbacks, self.verbose = list(callbacks), verbose
         self.phases = phases(recipe, stage)
-        self.steps = len(data.train_source) // recipe.batch_size
+        self.steps = data.train_source.steps(recipe.batch_size)
         if self.steps < 1:
             raise ValueError(
                 "batch_size must not exceed the number of training images. Received: "
-                f"batch_size={recipe.batch_size}, training images: {len(data.train_source)}"
+                f"batch_size={recipe.batch_size}, training images: {data.train_source.size}"
             )
         _check_fits(model, data)
         self.variables = checkpoint.state_variables(model)
-        self.state = checkpoint.TrainingState(fingerprint=self._fingerprint())
+        self.state = checkpoint.TrainingState(fingerprint=self.data.fingerprint())
         self.best: list[Any] = []
         self.recalibrate = BatchNormRecalibration(model)
         self.resumed = 0
-
-    def _fingerprint(self) -> dict[str, Any]:
-        return {
-            "train": len(self.data.train_source),
-            "validation": len(self.data.validation_source),
-            "classes": list(self.data.class_names),
-        }
 
     def train(self) -> FitResult:
         optimizer_arrays = self._restore()
@@ -257,7 +159,7 @@ class _Run:
             jit_compile=self.recipe.jit_compile or keras.backend.backend() == "jax",
         )
         first, last = state.epoch, state.epoch - state.phase_epoch + phase.epochs
-        batches = training_batches(self.data.train_source, self.effective, first, last, len(self.data.class_names))
+        batches = training_batches(self.data.train_source, self.recipe, first, last, len(self.data.class_names))
         extra = []
         if self.files is not None:
             extra.append(keras.callbacks.TensorBoard(str(self.files.tensorboard), write_graph=False))
@@ -265,8 +167,8 @@ class _Run:
             batches,
             initial_epoch=first,
             epochs=last,
-            steps_per_epoch=self.steps,
-            callbacks=[_EpochEnd(self, phase, optimizer), *extra, *self.callbacks],
+            steps_per_epoch=None if isinstance(batches, EpochBatches) else self.steps,
+            callbacks=[_Epochs(self, phase, optimizer, batches), *extra, *self.callbacks],
             verbose=self.verbose,
             shuffle=False,
         )
@@ -279,7 +181,8 @@ class _Run:
             averages = optimizer._model_variables_moving_average
             for variable, average in zip(self.model.trainable_variables, averages, strict=True):
                 variable.assign(average)
-            self.recalibrate(self.data.train_source.batches(self.recipe.batch_size).take(BATCHES))
+            batches = self.data.train_source.batches(self.recipe.batch_size)
+            self.recalibrate(first_batches(batches, BATCHES))
         results = self.model.evaluate(self.data.validation, verbose=0, return_dict=True)
         validation = {f"val_{name}": float(value) for name, value in results.items()}
         score = (validation["val_accuracy"], -validation["val_loss"])
@@ -309,10 +212,10 @@ class _Run:
         if self.files is None or not self.files.checkpoint.is_file():
             return []
         self.state, groups = checkpoint.load(self.files.checkpoint)
-        if self.state.fingerprint != self._fingerprint():
+        if self.state.fingerprint != self.data.fingerprint():
             raise ValueError(
                 "To resume, the data must be as before. Received: "
-                f"{self._fingerprint()}, {self.files.checkpoint} was written with {self.state.fingerprint}"
+                f"{self.data.fingerprint()}, {self.files.checkpoint} was written with {self.state.fingerprint}"
             )
         checkpoint.assign(self.variables, groups["model"], self.files.checkpoint)
         self.best = groups.get("best", [])
@@ -341,15 +244,17 @@ class _Run:
         return _result(self.recipe, self.model, summary, _columns(state.history), self.files, self.resumed, self.data)
 
 
-class _EpochEnd(keras.callbacks.Callback):
-    """Hands the end of every epoch to the run; first in the list, so that later callbacks see the validation."""
+class _Epochs(keras.callbacks.Callback):
+    """Begins and ends every epoch for the run; first in the list, so that later callbacks see the validation."""
 
-    def __init__(self, run: _Run, phase: Phase, optimizer: Any) -> None:
+    def __init__(self, run: _Run, phase: Phase, optimizer: Any, batches: Any) -> None:
         super().__init__()
-        self._run, self._phase, self._optimizer = run, phase, optimizer
+        self._run, self._phase, self._optimizer, self._batches = run, phase, optimizer, batches
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if isinstance(self._batches, EpochBatches):
+            self._batches.start_epoch(epoch)
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -415,7 +320,7 @@ def _result(
         seconds=summary["seconds"],
         resumed_epochs=resumed,
         out=files.folder if files else None,
-        _load_test=lambda: (load_data(recipe) if data is None else data).test,
+        _load_test=lambda: (load_data(recipe) if data is None else as_bundle(recipe, data)).test,
     )
 
 
@@ -443,6 +348,8 @@ def save_model(model: Any, path: Path) -> None:
 
 
 def _check_fits(model: Any, data: DataBundle) -> None:
+    if getattr(model, "input_shape", None) is None:
+        raise ValueError(f"The model must be built, with one input and one output. Received: {model.name}")
     received = f"model input {model.input_shape}, output {model.output_shape}; images {data.image_shape}"
     shape = tuple(model.input_shape[1:])
     if len(shape) != 3 or any(a is not None and a != b for a, b in zip(shape, data.image_shape, strict=True)):

@@ -1,0 +1,116 @@
+"""One image: read from a file or encoded bytes, and brought to the size and channels the network takes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
+    """Read an image file.
+
+    Args:
+        path: JPEG, PNG, BMP, GIF (first frame), WebP, TIFF, PPM or PGM. The orientation a camera noted is applied.
+        channels: 3 for RGB, 1 for grey; other colour spaces are converted, transparency is dropped onto white.
+
+    Returns:
+        uint8 (height, width, channels).
+
+    Raises:
+        ValueError: the file is empty, truncated or no image.
+        FileNotFoundError: there is no such file.
+    """
+    from PIL import Image, ImageOps
+
+    path = os.fspath(path)
+    if os.path.getsize(path) == 0:
+        raise ValueError(f"An image file must not be empty. Received: {path} (0 bytes)")
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel, which Pillow would clip at 255
+                pixels = np.asarray(image, np.float64)
+                top = 65535.0 if pixels.max() > 255 else 255.0
+                image = Image.fromarray(np.clip(pixels * (255.0 / top), 0, 255).astype(np.uint8))
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("RGB" if channels == 3 else "L")
+            return np.asarray(image).reshape(image.height, image.width, channels)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow says SyntaxError of a broken PNG.
+        raise ValueError(f"An image file must be whole and of a known format ({error}). Received: {path}") from None
+
+
+def peek(path: str | os.PathLike[str]) -> tuple[int, int, str]:
+    """(height, width, Pillow mode) from an image file's header; ValueError where there is none to read."""
+    from PIL import Image
+
+    path = os.fspath(path)
+    if os.path.getsize(path) == 0:
+        raise ValueError(f"An image file must not be empty. Received: {path} (0 bytes)")
+    try:
+        with Image.open(path) as file:
+            return file.height, file.width, file.mode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"An image file must be of a known format ({error}). Received: {path}") from None
+
+
+def fit_image(image: Any, image_shape: tuple[int, int, int], crop_to_aspect_ratio: bool = False) -> Any:
+    """uint8 (h, w, c) tensor -> uint8 `image_shape`: resized with antialiasing, grey to RGB or RGB to grey.
+
+    Args:
+        image: Of any size, 1 or 3 channels.
+        image_shape: (height, width, channels).
+        crop_to_aspect_ratio: Keep the proportions and crop the centre, instead of stretching.
+    """
+    import tensorflow as tf
+
+    height, width, channels = image_shape
+    if image.shape[-1] != channels:
+        image = tf.image.grayscale_to_rgb(image) if channels == 3 else tf.image.rgb_to_grayscale(image)
+    if tuple(image.shape[:2]) != (height, width):
+        if crop_to_aspect_ratio:
+            size = tf.cast(tf.shape(image)[:2], tf.float32)
+            scale = tf.reduce_min(size / tf.constant([height, width], tf.float32))
+            kept = tf.cast(tf.round(scale * tf.constant([height, width], tf.float32)), tf.int32)
+            start = (tf.shape(image)[:2] - kept) // 2
+            image = image[start[0] : start[0] + kept[0], start[1] : start[1] + kept[1]]
+        image = _resized(image, height, width)
+    return tf.ensure_shape(image, image_shape)
+
+
+def random_resized_crop(image: Any, image_shape: tuple[int, int, int], smallest_area: float, seed: Any) -> Any:
+    """uint8 (h, w, c) tensor -> uint8 `image_shape`: a box of `smallest_area` to 1 of the area, aspect 3:4 to 4:3.
+
+    Args:
+        image: The whole image, before any resizing.
+        image_shape: (height, width, channels).
+        smallest_area: Share of the image's area.
+        seed: int32 (2,) tensor; the same seed gives the same crop.
+    """
+    import tensorflow as tf
+
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.shape(image),
+        tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(smallest_area, 1.0),
+        max_attempts=10,
+    )
+    size = tf.concat([size[:2], [-1]], 0)
+    cropped = tf.ensure_shape(tf.slice(image, begin, size), [None, None, image.shape[-1]])
+    return fit_image(cropped, image_shape)
+
+
+def _resized(image: Any, height: int, width: int) -> Any:
+    import tensorflow as tf
+
+    image = tf.image.resize(image, (height, width), antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)

@@ -1,0 +1,107 @@
+"""The files of a run folder, and what `fit` returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import checkpoint
+from .recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFiles:
+    """Names of the files of one stage in a run folder."""
+
+    folder: Path
+    stage: str
+
+    def _named(self, name: str) -> Path:
+        return self.folder / (name if self.stage == "float" else f"qat_{name}")
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "recipe.json"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / ("model.keras" if self.stage == "float" else "qat.keras")
+
+    @property
+    def history(self) -> Path:
+        return self._named("history.csv")
+
+    @property
+    def result(self) -> Path:
+        """Written last: where it is, the stage is finished."""
+        return self._named("training.json")
+
+    @property
+    def checkpoint(self) -> Path:
+        return self._named("checkpoint.npz")
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard" / self.stage
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns.
+
+    Attributes:
+        model: The network with the weights of the best epoch, compiled with cross-entropy and accuracy on integer
+            labels.
+        history: column -> one value an epoch: "epoch" (from 1), "loss", "accuracy", "val_loss", "val_accuracy",
+            "learning_rate", "seconds".
+        best_epoch: Epoch (from 1) with the best validation accuracy; the lower loss decides between equals.
+        validation_accuracy, validation_loss: Of that epoch.
+        seconds: Time in the epochs, interrupted runs together.
+        resumed_epochs: Epochs that an earlier call had finished.
+        out: Run folder, or None.
+    """
+
+    model: Any
+    recipe: Recipe
+    stage: str
+    history: dict[str, list[float]]
+    best_epoch: int
+    validation_accuracy: float
+    validation_loss: float
+    seconds: float
+    resumed_epochs: int
+    out: Path | None
+    _load_test: Callable[[], Any] = dataclasses.field(repr=False, compare=False)
+
+    def evaluate(self, data: Any = None, batch_size: int = 256) -> dict[str, float]:
+        """Loss and accuracy.
+
+        Args:
+            data: tf.data or ``keras.utils.PyDataset`` of (images, integer labels), or a pair of arrays; None: the test
+                set.
+            batch_size: For arrays.
+        """
+        data = self._load_test() if data is None else data
+        inputs = {"x": data[0], "y": data[1], "batch_size": batch_size} if isinstance(data, tuple) else {"x": data}
+        logs = self.model.evaluate(**inputs, verbose=0, return_dict=True)
+        return {name: float(value) for name, value in logs.items()}
+
+    @functools.cached_property
+    def test_accuracy(self) -> float:
+        """Accuracy on the test set; read once, then kept in the run folder."""
+        files = RunFiles(self.out, self.stage) if self.out is not None else None
+        stored = json.loads(files.result.read_text(encoding="utf-8")) if files and files.result.is_file() else {}
+        if stored.get("test_accuracy") is None:
+            stored["test_accuracy"] = self.evaluate()["accuracy"]
+            if files and files.result.is_file():
+                checkpoint.write_text(files.result, json.dumps(stored, indent=1) + "\n")
+        return stored["test_accuracy"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values; the test set is not read for it."""
+        names = ("stage", "best_epoch", "validation_accuracy", "validation_loss", "seconds", "resumed_epochs")
+        return {"recipe": self.recipe.name, **{name: getattr(self, name) for name in names}}

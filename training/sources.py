@@ -1,0 +1,351 @@
+"""Where batches come from: arrays in memory, image files, TFDS records, or a data set that the user made.
+
+Every source has a ``size`` (images), ``steps(batch_size)`` full batches an epoch, ``batches(batch_size)`` in order for
+evaluation, and ``epoch(recipe, epoch)``: the shuffled full batches of one epoch, which (recipe, epoch) alone decide.
+Batches are (images float32 (B, H, W, C) in [0, 1], labels int64 (B,)).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from .images import fit_image, random_resized_crop, read_image
+from .recipe import Recipe
+
+
+def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the training images in an epoch; int64 (size,)."""
+    return np.random.default_rng([seed, epoch]).permutation(size).astype(np.int64)
+
+
+def as_float(images: Any) -> Any:
+    """float32 in [0, 1] of a uint8 or floating-point image tensor."""
+    import tensorflow as tf
+
+    return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else tf.cast(images, tf.float32)
+
+
+def float_array(images: Any) -> np.ndarray:
+    """float32 in [0, 1] of a uint8 or floating-point image array."""
+    images = np.asarray(images)
+    return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images.astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySource:
+    """Images in memory, read through tf.data.
+
+    Args:
+        images: uint8 (N, H, W, C), or floating point in [0, 1].
+        labels: Integers (N,).
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> ArraySource:
+        """Some rows as a source of their own."""
+        return dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows])
+
+    def steps(self, batch_size: int) -> int:
+        return self.size // batch_size
+
+    def batches(self, batch_size: int) -> Any:
+        import tensorflow as tf
+
+        images, labels = self._tensors
+
+        def read(start: Any) -> Any:
+            stop = tf.minimum(start + batch_size, self.size)
+            return as_float(images[start:stop]), labels[start:stop]
+
+        starts = tf.data.Dataset.range(0, self.size, batch_size)
+        return starts.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def epoch(self, recipe: Recipe, epoch: Any) -> Any:
+        import tensorflow as tf
+
+        images, labels = self._tensors
+        rows = _order(self.size, recipe.seed, epoch).batch(recipe.batch_size, drop_remainder=True)
+        return rows.map(
+            lambda row: (as_float(tf.gather(images, row)), tf.gather(labels, row)), num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    @functools.cached_property
+    def _tensors(self) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        # Also where a pipeline's function is being traced: its graph would own the tensors.
+        with tf.init_scope(), tf.device("CPU"):
+            return tf.convert_to_tensor(self.images), tf.convert_to_tensor(self.labels, tf.int64)
+
+
+def _order(size: int, seed: int, epoch: Any) -> Any:
+    """tf.data of the row numbers of an epoch, in its order."""
+    import tensorflow as tf
+
+    order = tf.numpy_function(lambda number: epoch_order(size, seed, int(number)), [epoch], tf.int64)
+    return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, [size]))
+
+
+class NumpySource(ArraySource):
+    """Images in memory for the JAX and PyTorch backends: no TensorFlow; batches are a ``keras.utils.PyDataset``."""
+
+    def batches(self, batch_size: int) -> keras.utils.PyDataset:
+        return _Rows(self, batch_size)
+
+    def read(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of some rows."""
+        return float_array(self.images[rows]), np.asarray(self.labels[rows])
+
+
+class _Rows(keras.utils.PyDataset):
+    """All images in order."""
+
+    def __init__(self, source: NumpySource, batch_size: int) -> None:
+        super().__init__()
+        self._source, self._batch_size = source, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(self._source.size / self._batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._source.read(slice(index * self._batch_size, (index + 1) * self._batch_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSource:
+    """Image files, decoded anew whenever they are read.
+
+    Args:
+        paths: One a file.
+        labels: Integers (N,).
+        image_shape: (height, width, channels) that each is brought to.
+        crop_to_aspect_ratio: See ``fit_image``.
+    """
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    image_shape: tuple[int, int, int]
+    crop_to_aspect_ratio: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.paths)
+
+    def take(self, rows: np.ndarray) -> FileSource:
+        """Some files as a source of their own."""
+        return dataclasses.replace(self, paths=tuple(self.paths[row] for row in rows), labels=self.labels[rows])
+
+    def steps(self, batch_size: int) -> int:
+        return self.size // batch_size
+
+    def batches(self, batch_size: int) -> Any:
+        import tensorflow as tf
+
+        files = tf.data.Dataset.from_tensor_slices((np.array(self.paths), self.labels))
+        whole = files.map(lambda path, label: (self._fit(self._decode(path)), label), tf.data.AUTOTUNE)
+        return whole.batch(batch_size).map(_floats, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def epoch(self, recipe: Recipe, epoch: Any) -> Any:
+        import tensorflow as tf
+
+        paths, labels = tf.constant(self.paths), tf.convert_to_tensor(self.labels, tf.int64)
+
+        def read(index: Any, row: Any) -> Any:
+            image = self._decode(paths[row])
+            if recipe.crop_area is None:
+                image = self._fit(image)
+            else:
+                seed = _element_seed(recipe.seed, epoch, index)
+                image = random_resized_crop(image, self.image_shape, recipe.crop_area, seed)
+            return image, labels[row]
+
+        rows = _order(self.size, recipe.seed, epoch).enumerate()
+        batches = rows.map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
+        return batches.map(_floats, tf.data.AUTOTUNE)
+
+    def arrays(self, stop: bool = True) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Decode all files.
+
+        Args:
+            stop: Raise at the first unreadable file; otherwise leave such files out.
+
+        Returns:
+            uint8 (N, H, W, C), int64 (N,), and what was wrong with each file left out.
+        """
+        import tensorflow as tf
+
+        failures: dict[int, str] = {}
+        channels = self.image_shape[2]
+
+        def decode(row: Any) -> np.ndarray:
+            try:
+                return read_image(self.paths[row], channels)
+            except ValueError as error:
+                failures[int(row)] = str(error)
+                return np.zeros((1, 1, channels), np.uint8)
+
+        def load(row: Any) -> Any:
+            return self._fit(tf.ensure_shape(tf.numpy_function(decode, [row], tf.uint8), [None, None, channels]))
+
+        images = np.empty((self.size, *self.image_shape), np.uint8)
+        position = 0
+        for batch in tf.data.Dataset.range(self.size).map(load, tf.data.AUTOTUNE).batch(256).as_numpy_iterator():
+            images[position : position + len(batch)] = batch
+            position += len(batch)
+            if failures and stop:
+                raise ValueError(failures[min(failures)])
+        kept = np.setdiff1d(np.arange(self.size), list(failures))
+        if len(kept) < self.size:
+            images = images[kept]
+        return images, self.labels[kept], [failures[row] for row in sorted(failures)]
+
+    def _fit(self, image: Any) -> Any:
+        return fit_image(image, self.image_shape, self.crop_to_aspect_ratio)
+
+    def _decode(self, path: Any) -> Any:
+        import tensorflow as tf
+
+        channels = self.image_shape[2]
+        image = tf.numpy_function(lambda name: read_image(name.decode(), channels), [path], tf.uint8)
+        return tf.ensure_shape(image, [None, None, channels])
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSource:
+    """A TFDS split, read from disk in every epoch.
+
+    An epoch's order is a shuffle through a buffer of ``Recipe.shuffle_buffer`` encoded images: TFDS shuffled the
+    records themselves when it wrote them.
+
+    Args:
+        builder: A prepared TFDS builder.
+        split: For example "train[5000:]".
+        keys: Names of the image and label features.
+        image_shape: (height, width, channels) that each image is brought to.
+        crop_to_aspect_ratio: See ``fit_image``.
+    """
+
+    builder: Any
+    split: str
+    keys: tuple[str, str]
+    image_shape: tuple[int, int, int]
+    crop_to_aspect_ratio: bool = False
+
+    @property
+    def size(self) -> int:
+        return int(self.builder.info.splits[self.split].num_examples)
+
+    def steps(self, batch_size: int) -> int:
+        return self.size // batch_size
+
+    def batches(self, batch_size: int) -> Any:
+        import tensorflow as tf
+
+        whole = self._records().map(lambda encoded, label: (self._fit(self._decode(encoded)), label), tf.data.AUTOTUNE)
+        return whole.batch(batch_size).map(_floats, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def epoch(self, recipe: Recipe, epoch: Any) -> Any:
+        import tensorflow as tf
+
+        records = self._records()
+
+        def read(index: Any, record: Any) -> Any:
+            image = self._decode(record[0])
+            if recipe.crop_area is None:
+                return self._fit(image), record[1]
+            seed = _element_seed(recipe.seed, epoch, index)
+            return random_resized_crop(image, self.image_shape, recipe.crop_area, seed), record[1]
+
+        shuffled = records.shuffle(
+            recipe.shuffle_buffer, seed=recipe.seed * 1_000_003 + epoch, reshuffle_each_iteration=False
+        )
+        batches = shuffled.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
+        return batches.map(_floats, tf.data.AUTOTUNE)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The whole split: uint8 (N, H, W, C) and int64 (N,), in the order on disk."""
+        import tensorflow as tf
+
+        whole = self._records().map(lambda encoded, label: (self._fit(self._decode(encoded)), label), tf.data.AUTOTUNE)
+        images = np.empty((self.size, *self.image_shape), np.uint8)
+        labels = np.empty(self.size, np.int64)
+        position = 0
+        batches: Iterator[Any] = whole.batch(1024).prefetch(2).as_numpy_iterator()
+        for image, label in batches:
+            images[position : position + len(label)], labels[position : position + len(label)] = image, label
+            position += len(label)
+        return images, labels
+
+    def _records(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        image, label = self.keys
+        dataset = self.builder.as_dataset(
+            split=self.split, shuffle_files=False, decoders={image: tfds.decode.SkipDecoding()}
+        )
+        return dataset.map(lambda example: (example[image], example[label]))
+
+    def _decode(self, encoded: Any) -> Any:
+        return self.builder.info.features[self.keys[0]].decode_example(encoded)
+
+    def _fit(self, image: Any) -> Any:
+        return fit_image(image, self.image_shape, self.crop_to_aspect_ratio)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSource:
+    """A ``keras.utils.PyDataset`` or a batched ``tf.data.Dataset`` of (images, integer labels) made by the user.
+
+    Its order is its own: a resumed run repeats it only where the data set gives the same batches in every epoch.
+    """
+
+    dataset: Any
+
+    @property
+    def is_py_dataset(self) -> bool:
+        return isinstance(self.dataset, keras.utils.PyDataset)
+
+    @property
+    def size(self) -> int:
+        """Batches: how many images they hold is not known before they are read."""
+        return self.steps(0)
+
+    def steps(self, batch_size: int) -> int:
+        count = self.dataset.num_batches if self.is_py_dataset else int(self.dataset.cardinality())
+        if count is None or count < 0:
+            raise ValueError("The training data must have a known number of batches. Received: an endless data set")
+        return count
+
+    def batches(self, batch_size: int) -> Any:
+        return self.dataset
+
+    def epoch(self, recipe: Recipe, epoch: Any) -> Any:
+        return self.dataset
+
+
+def _floats(images: Any, labels: Any) -> tuple[Any, Any]:
+    import tensorflow as tf
+
+    return as_float(images), tf.cast(labels, tf.int64)
+
+
+def _element_seed(seed: int, epoch: Any, index: Any) -> Any:
+    import tensorflow as tf
+
+    key = tf.constant([seed & 0x7FFFFFFF, 0xC609], tf.int32)
+    for part in (epoch, index):
+        key = tf.random.experimental.stateless_fold_in(key, tf.cast(part, tf.int32))
+    return key
