@@ -283,17 +283,12 @@ def predict(
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}")
     import numpy as np
-    from PIL import Image
 
-    from .training.datasets import fit_image
+    from .training.images import fit_image, read_image
 
-    mode = "L" if recipe.image_shape[2] == 1 else "RGB"
-    pixels = []
-    for path in images:
-        with Image.open(path) as picture:
-            array = np.asarray(picture.convert(mode)).reshape(picture.height, picture.width, -1)
-        pixels.append(np.asarray(fit_image(array, recipe.image_shape), np.float32) / 255)
-    batch = np.stack(pixels)
+    pixels = [read_image(path, recipe.image_shape[2]) for path in images]
+    fitted = [fit_image(image, recipe.image_shape, recipe.crop_to_aspect_ratio) for image in pixels]
+    batch = np.stack(fitted).astype(np.float32) / 255
     if file is None:
         logits = np.asarray(load_model(out / "model.keras").predict(batch, verbose=0))
         names = (out / "labels.txt").read_text(encoding="utf-8").splitlines()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import report as reports
-from .terminal import console, step
+from .terminal import console, note, step
 from .training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -40,13 +40,15 @@ def load_images(recipe: Recipe, out: Path) -> DataBundle:
     reports.write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
     console.print(f"  {sizes} images of {len(data.class_names)} classes")
+    for text in data.notes:
+        note(text)
     return data
 
 
 def split_sizes(data: DataBundle) -> dict[str, int]:
     """Images in each of the four sets."""
     sources = {"train": data.train_source, "validation": data.validation_source, "test": data.test_source}
-    return {**{name: len(source) for name, source in sources.items()}, "calibration": len(data.calibration)}
+    return {**{name: source.size for name, source in sources.items()}, "calibration": len(data.calibration)}
 
 
 def some_images(dataset: Any, arrays: Any, limit: int) -> tuple[np.ndarray, np.ndarray]:

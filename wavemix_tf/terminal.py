@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 console = Console()
+_told: set[str] = set()
 
 
 def one_line(error: Exception) -> str:
@@ -46,12 +47,19 @@ def quiet(debug: bool) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.filterwarnings("default", category=UserWarning, module=r"wavemix_tf\b")
-            warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_: note(str(message))
             yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         sys.stderr = stream
+
+
+def note(text: str) -> None:
+    """Tell something that does not stop the run, once."""
+    if text not in _told:
+        _told.add(text)
+        print(f"note: {text}", file=sys.stderr)
 
 
 def _errors_only(record: logging.LogRecord) -> bool:

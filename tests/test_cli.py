@@ -1,0 +1,380 @@
+"""The command, from its words to a finished run folder: end to end once, then each verb on that folder."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wavemix_tf import arguments, cli, pipeline
+from wavemix_tf.training import RECIPES, Recipe
+
+# A network that a CPU trains in seconds, and that still tells the three patterns apart.
+TINY = [
+    *("--set", "image_shape=12x12x3"),
+    *("--set", 'model_args={"width": 8, "depth": 1, "dropout": 0.0}'),
+    *("--set", "policy=none"),
+    *("--set", "label_smoothing=0"),
+    *("--set", "shift=0"),
+    *("--set", "ema=0.9"),
+    *("--set", "epochs=6"),
+    *("--set", "learning_rate=0.01"),
+    *("--set", "qat_epochs=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """40 images a class of three patterns: rows, columns, checks, in random colours."""
+    root = tmp_path_factory.mktemp("data") / "patterns"
+    random = np.random.default_rng(0)
+    rows, columns = np.indices((12, 12)) // 2
+    for name, pattern in (("rows", rows % 2), ("columns", columns % 2), ("checks", (rows + columns) % 2)):
+        (root / name).mkdir(parents=True)
+        for index in range(40):
+            colours = random.integers(0, 90, 3), random.integers(150, 255, 3)
+            pixels = np.where(pattern[..., None] == 1, *colours) + random.integers(-15, 15, (12, 12, 3))
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / name / f"{index}.png")
+    return root
+
+
+def call(capsys, *words):
+    """(exit code, stdout, stderr) of the command, run in this process."""
+    code = cli.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory):
+    """A run that was interrupted between training and export, then called again: folder, words, both outputs."""
+    out = tmp_path_factory.mktemp("runs") / "patterns"
+    words = ["run", "--data", str(folder), "--out", str(out), *TINY]
+    with pytest.MonkeyPatch.context() as patch, Captured() as first:
+        patch.setattr(cli, "write_exports", interrupt)
+        first.code = cli.main(words)
+    interrupted_files = {path.name for path in out.iterdir()}
+    with Captured() as second:
+        second.code = cli.main(words)
+    return {"out": out, "words": words, "first": first, "second": second, "after_first": interrupted_files}
+
+
+class Captured:
+    """What a module-scoped fixture prints, where capsys is not to be had."""
+
+    def __enter__(self):
+        import io
+
+        self._kept = sys.stdout, sys.stderr
+        self._out, self._err = sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+        return self
+
+    def __exit__(self, *_):
+        sys.stdout, sys.stderr = self._kept
+        self.out, self.err = self._out.getvalue(), self._err.getvalue()
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+# --- end to end -------------------------------------------------------------------------------------------------------
+
+
+def test_interrupted_run_says_how_to_go_on(finished):
+    first = finished["first"]
+    assert first.code == 130
+    assert f"wavemix-tf run --data {finished['words'][2]}" in first.err
+    assert {"model.keras", "qat.keras", "recipe.json", "history.csv"} <= finished["after_first"]
+    assert "report.json" not in finished["after_first"]
+
+
+def test_run_again_finishes_without_training_again(finished):
+    second = finished["second"]
+    assert second.code == 0, second.err
+    assert "Epoch" in finished["first"].out
+    assert "Epoch" not in second.out
+    for name in ("android-cpu-float32", "android-cpu-int8", "android-gpu-float16", "mcu-int8"):
+        assert (finished["out"] / "exports" / f"{name}.tflite").stat().st_size > 1000
+        assert name in second.out
+    assert "Traceback" not in second.err
+    assert "WARNING" not in second.err
+
+
+def test_report_of_the_run(finished):
+    report = json.loads((finished["out"] / "report.json").read_text())
+    rows = {row["name"]: row for row in report["results"]}
+    assert list(rows) == [
+        "float model",
+        "QAT model",
+        "android-cpu-float32",
+        "android-cpu-int8",
+        "android-gpu-float16",
+        "mcu-int8",
+    ]
+    assert all(0.6 < row["accuracy"] <= 1 for row in rows.values())
+    assert rows["mcu-int8"]["runtime"].startswith("TFLite Micro")
+    assert rows["mcu-int8"]["arena_bytes"] % 16 == 0
+    assert all(row["latency_ms"]["p50"] <= row["latency_ms"]["p90"] for row in rows.values() if "file" in row)
+    tested = report["dataset"]["sizes"]["test"]
+    assert np.sum(report["confusion"]["matrix"]) == tested
+    assert np.trace(report["confusion"]["matrix"]) == round(tested * rows["mcu-int8"]["accuracy"])
+    assert len(report["mistakes"]) == min(12, tested - np.trace(report["confusion"]["matrix"]))
+    assert np.shape(report["wavelet"]["bands"]["HH"]) == (6, 6)
+    assert len(report["scatter"]["int8"]) == len(report["scatter"]["float"]) == tested * 3
+    assert all(check["passed"] for export in report["exports"] for check in export["checks"])
+    assert report["command"].startswith("wavemix-tf ")
+    page = (finished["out"] / "report.html").read_text()
+    assert "mcu-int8" in page
+    assert "patterns" in page
+
+
+def test_finished_run_has_nothing_to_do(finished, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "load_images", interrupt)
+    before = {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()}
+    code, out, _ = call(capsys, *finished["words"])
+    assert code == 0
+    assert "Nothing to do" in out
+    assert "mcu-int8" in out
+    assert {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()} == before
+
+
+def test_another_recipe_into_the_folder_is_refused(finished, capsys):
+    code, _, err = call(capsys, *finished["words"], "--set", "seed=7")
+    assert code == 1
+    assert one_line(err)
+    assert "--overwrite" in err
+    assert "seed=7 (there 0)" in err
+
+
+def test_verify(finished, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    code, out, err = call(capsys, "verify", "--out", finished["out"], "--target", "mcu")
+    assert code == 0, err
+    for runtime in ("TFLite Micro", "LiteRT reference"):
+        assert runtime in out
+    assert "android" not in out
+
+
+def test_benchmark(finished, capsys):
+    code, out, err = call(capsys, "benchmark", "--out", finished["out"], "--runs", 5)
+    assert code == 0, err
+    assert len(re.findall(r"KiB", out)) >= 5
+
+
+@pytest.mark.parametrize("file", [None, "mcu-int8", "android-cpu-float32"])
+def test_predict(finished, folder, capsys, file):
+    images = [folder / "rows" / "1.png", folder / "checks" / "2.png"]
+    options = ["--file", finished["out"] / "exports" / f"{file}.tflite"] if file else []
+    code, out, err = call(capsys, "predict", *images, "--out", finished["out"], *options)
+    assert code == 0, err
+    first, second = out.strip().splitlines()
+    assert re.fullmatch(rf"{images[0]}: \w+ [\d.]+%, \w+ [\d.]+%, \w+ [\d.]+%", first)
+    assert first.split()[1] == "rows"
+    assert second.split()[1] == "checks"
+
+
+def test_export_one_file_with_another_input(finished, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    code, _, err = call(
+        capsys, "export", "--out", out, "--target", "mcu", "--dtype", "int8", "--io-dtype", "uint8", "--overwrite"
+    )
+    assert code == 0, err
+    card = json.loads((out / "exports" / "mcu-int8.json").read_text())
+    assert card["input"]["dtype"] == card["output"]["dtype"] == "uint8"
+    assert not (out / "report.json").exists()  # it told of the file that was replaced
+    assert card["class_names"] == ["checks", "columns", "rows"]
+
+
+def test_fit_and_quantize_have_nothing_to_do(finished, capsys):
+    out = finished["out"]
+    code, shown, _ = call(capsys, "fit", *finished["words"][1:])
+    assert (code, "Nothing to do" in shown) == (0, True)
+    code, shown, _ = call(capsys, "quantize", "--out", out)
+    assert (code, "Nothing to do" in shown) == (0, True)
+    assert (out / "report.json").exists()
+
+
+def test_import_torch(tmp_path, capsys):
+    torch = pytest.importorskip("torch", reason="pip install wavemix-tf[torch]")
+    golden = np.load(Path(__file__).parent / "fixtures" / "golden.npz")
+    config = json.loads(str(golden["strided1/config"]))
+    prefix = "strided1/state/"
+    state = {key.removeprefix(prefix): torch.tensor(golden[key]) for key in golden.files if key.startswith(prefix)}
+    torch.save(state, tmp_path / "official.pth")
+    recipe = Recipe(
+        name="golden",
+        dataset="digits",
+        image_shape=tuple(config.pop("image_shape")),
+        num_classes=config.pop("num_classes"),
+        model_args=config,
+    )
+    (tmp_path / "golden.json").write_text(recipe.to_json())
+    out = tmp_path / "run"
+    words = ["import-torch", tmp_path / "official.pth", tmp_path / "golden.json", "--out", out]
+    code, _, err = call(capsys, *words)
+    assert code == 0, err
+    model = pipeline.load_model(out / "model.keras")
+    image = golden["strided1/image"]
+    np.testing.assert_allclose(model.predict(image, verbose=0), golden["strided1/logits"], atol=1e-4)
+    assert arguments.saved_recipe(out) == recipe
+    code, _, err = call(capsys, *words)
+    assert (code, "--overwrite" in err) == (1, True)
+
+
+@pytest.mark.parametrize("present", [False, True])
+def test_import_of_a_bad_checkpoint(present, tmp_path, capsys):
+    torch = pytest.importorskip("torch", reason="pip install wavemix-tf[torch]")
+    if present:
+        torch.save({"wrong": torch.zeros(1)}, tmp_path / "bad.pth")
+    code, _, err = call(capsys, "import-torch", tmp_path / "bad.pth", "cifar10", "--out", tmp_path / "run")
+    assert code == 1
+    assert one_line(err)
+    assert ("wrong" if present else "bad.pth") in err
+    assert not (tmp_path / "run").exists()
+
+
+# --- wrong words ------------------------------------------------------------------------------------------------------
+
+
+def one_line(text):
+    return len(text.strip().splitlines()) == 1 and text.startswith("wavemix-tf: ") and "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run"], "digits"),
+        (["run", "nope"], "Received: nope"),
+        (["run", "nope.json"], "nope.json"),
+        (["run", "digits", "--data", "."], "both"),
+        (["run", "--data", "no/such/folder"], "no/such/folder"),
+        (["run", "digits", "--set", "epochz=3"], "qat_epochs"),
+        (["run", "digits", "--set", "epochs"], "KEY=VALUE"),
+        (["run", "digits", "--set", "epochs=many"], "--set epochs takes int"),
+        (["run", "digits", "--set", "epochs=-1"], "epochs must be positive"),
+        (["run", "digits", "--set", "flip=perhaps"], "flip takes bool"),
+        (["run", "digits", "--set", "image_shape=big"], "HxWxC"),
+        (["fit", "digits", "--set", "seed.x=1"], "model_args"),
+        (["quantize", "--out", "no/run"], "no/run"),
+        (["export", "--out", "no/run"], "no/run"),
+        (["predict", "x.png", "--out", "no/run"], "no/run"),
+    ],
+)
+def test_wrong_argument_is_one_line(capsys, words, expected):
+    code, out, err = call(capsys, *words)
+    assert code == 1
+    assert one_line(err), err
+    assert expected in err
+    assert out == ""
+
+
+@pytest.mark.parametrize("words", [["run", "--nope"], ["nope"], ["export"], ["run", "digits", "--test-images", "0"]])
+def test_wrong_usage_is_exit_code_2(capsys, words):
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    assert one_line(err), err
+    assert "--help" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["export", "--target", "toaster"], "'android-cpu', 'android-gpu', 'mcu'"),
+        (["export", "--target", "mcu", "--dtype", "float32"], "int8"),
+        (["verify", "--dtype", "int4"], "float16"),
+        (["predict", "no.png"], "no.png"),
+    ],
+)
+def test_wrong_argument_for_a_run(finished, capsys, words, expected):
+    code, _, err = call(capsys, *words, "--out", finished["out"])
+    assert code == 1
+    assert one_line(err), err
+    assert expected in err
+
+
+def test_corrupt_image_is_named(finished, tmp_path, capsys):
+    (tmp_path / "empty.png").touch()
+    code, _, err = call(capsys, "predict", tmp_path / "empty.png", "--out", finished["out"])
+    assert code == 1
+    assert one_line(err)
+    assert "empty.png" in err
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(ValueError, match="nope"):
+        cli.main(["run", "nope", "--debug"])
+
+
+def test_unexpected_error_names_its_type(capsys, monkeypatch):
+    def broken(*_):
+        raise KeyError("spam")
+
+    monkeypatch.setattr(cli, "choose_recipe", broken)
+    code, _, err = call(capsys, "run", "digits")
+    assert code == 1
+    assert "KeyError: 'spam'" in err
+    assert "--debug" in err
+
+
+# --- words to recipes -------------------------------------------------------------------------------------------------
+
+
+def test_settings_are_typed_by_the_recipe():
+    recipe = arguments.apply_settings(
+        RECIPES["digits"],
+        [
+            *("epochs=50", "learning_rate=1e-4", "patience=none", "flip=true", "data_dir=here", "image_shape=16x20x1"),
+            *("model_args.width=24", "model_args.activation=relu6", "crop_area=0.5"),
+        ],
+    )
+    assert (recipe.epochs, recipe.learning_rate, recipe.patience, recipe.flip) == (50, 1e-4, None, True)
+    assert (recipe.data_dir, recipe.image_shape, recipe.crop_area) == ("here", (16, 20, 1), 0.5)
+    assert recipe.model_args == {**RECIPES["digits"].model_args, "width": 24, "activation": "relu6"}
+
+
+def test_short_try_needs_no_warm_up():
+    assert arguments.apply_settings(RECIPES["digits"], ["epochs=1"]).warmup_epochs < 1
+
+
+def test_recipe_from_json(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(RECIPES["mnist"].to_json())
+    assert arguments.choose_recipe(str(path), None, ["seed=3"]) == Recipe.from_json(path).__class__(
+        **{**vars(RECIPES["mnist"]), "seed": 3}
+    )
+
+
+def test_some_images_are_a_fair_sample_of_sorted_labels():
+    labels = np.repeat(np.arange(4), 100)
+    images = np.zeros((400, 1, 1, 1), np.float32)
+    _, some = pipeline.some_images(None, (images, labels), 100)
+    assert np.bincount(some, minlength=4).min() > 10
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--help"], 0), (["list"], 0), (["run", "nope"], 1), (["run", "digits", "--set", "x=1"], 1)]
+)
+def test_answers_without_keras(words, code, tmp_path):
+    """As the installed script: its name decides."""
+    script = tmp_path / "wavemix-tf"
+    script.write_text(
+        "import sys\nfrom wavemix_tf.cli import main\ncode = main()\n"
+        "heavy = {'keras', 'tensorflow', 'tensorflow_datasets', 'matplotlib'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))\nsys.exit(code)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, script, *words], capture_output=True, text=True, timeout=60, cwd=tmp_path, env=os.environ
+    )
+    assert result.returncode == code, result.stderr
+    assert "HEAVY []" in result.stdout
