@@ -237,7 +237,7 @@ def test_import_of_a_bad_checkpoint(present, tmp_path, capsys):
     code, _, err = call(capsys, "import-torch", tmp_path / "bad.pth", "cifar10", "--out", tmp_path / "run")
     assert code == 1
     assert one_line(err)
-    assert ("wrong" if present else "bad.pth") in err
+    assert ("exactly the tensors" if present else "bad.pth") in err
     assert not (tmp_path / "run").exists()
 
 

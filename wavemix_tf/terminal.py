@@ -16,12 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 console = Console()
+LONGEST_MESSAGE = 1000  # characters; some errors list every tensor of a network
 _told: set[str] = set()
 
 
 def one_line(error: Exception) -> str:
     paragraph = str(error).strip().split("\n\n")[0]
-    text = " ".join(paragraph.split())[:1000]
+    text = " ".join(paragraph.split())
+    if len(text) > LONGEST_MESSAGE:
+        text = text[:LONGEST_MESSAGE] + " ... (--debug shows all)"
     if isinstance(error, (ValueError, OSError, ImportError)) and text:
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"
