@@ -51,6 +51,11 @@ NETS = {
 }
 
 
+# The 1x1 convolution that measures the ceiling of a LiteRT interpreter: (1, side, side, channels) -> the same.
+PEAK_SIDE, PEAK_CHANNELS = 32, 512
+PEAK_MACS = PEAK_SIDE**2 * PEAK_CHANNELS**2
+
+
 def forward_macs(config: dict[str, Any]) -> int:
     """Multiply-accumulates of one image's forward pass: convolutions and head; the wavelet transform is not counted."""
     height, width, channels = config["image_shape"]

@@ -164,6 +164,9 @@ def compete(
     with log_path.open("a") as log:
         try:
             for contender in contenders:  # one after another: set-up allocates and compiles
+                if contender.failed:  # its file could not be made
+                    say(f"  {contender.name}: {contender.failed}")
+                    continue
                 start = time.perf_counter()
                 contender.start(log)
                 contender.failed = contender.receive(timeout_s).get("failed")

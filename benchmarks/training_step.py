@@ -130,7 +130,8 @@ def tables(results: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"Training step on {host['cpu']}, {results['threads']} threads, {results['rounds']} rounds; "
-            f"load before the start {host['load_average']}; matrix multiplication peak, GMAC/s: {peaks or 'not measured'}.",
+            f"load before the start {host['load_average']}; "
+            f"matrix multiplication peak, GMAC/s: {peaks or 'not measured'}.",
             f"Marks: at least {SPEED_MARK} times as fast, at most {MEMORY_MARK} times the memory.",
             "",
             first,

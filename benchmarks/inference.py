@@ -1,0 +1,199 @@
+"""Latency of one image (batch 1, one thread): the strongest ways to run the official network, against our files.
+
+    python benchmarks/inference.py --out runs/benchmarks --peer-python PATH
+
+Peers, all made from the official PyTorch package: PyTorch eager (NCHW and channels_last, float32 and bfloat16), ONNX
+Runtime float32, litert-torch float32, and litert-torch followed by ai-edge-quantizer in int8. Ours: `android-cpu`
+exports in float32 and int8. Every .tflite file, theirs and ours, runs in the same LiteRT. Missing peers are named;
+benchmarks/README.md has the line that installs them.
+
+Files are kept in OUT/models and used again; remove the folder to make them anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nets import NETS, PEAK_MACS, Net, forward_macs
+from report import bars, markdown_table, spread
+from side_by_side import FOLDER, Contender, compete, fastest, machine, ratio, write_atomically
+
+MARKS = {"float32": 1.2, "int8": 1.6}
+PEER_KINDS = ("onnx", "litert_float32", "litert_int8")
+OUR_KINDS = ("ours_float32", "ours_int8")
+TITLES = {
+    "onnx": "official, ONNX Runtime float32",
+    "litert_float32": "official, litert-torch float32",
+    "litert_int8": "official, litert-torch, ai-edge-quantizer int8",
+    "ours_float32": "ours float32",
+    "ours_int8": "ours int8",
+}
+MODEL_TIMEOUT_S = 900
+
+
+def make_models(folder: Path, python: str, kinds: tuple[str, ...], nets: list[str], log: Path) -> dict[str, Any]:
+    """kind -> net -> {"file": ...} or {"failed": ...}."""
+    found: dict[str, Any] = {kind: {net: {"failed": "not made"} for net in nets} for kind in kinds}
+    command = [python, str(FOLDER / "inference_models.py"), str(folder), ",".join(kinds), *nets]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    with log.open("a") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+        for line in process.stdout or ():
+            if line.startswith('{"net": '):  # the converters print, too
+                report = json.loads(line)
+                found[report["kind"]][report["net"]] = report
+                print(f"  {report['kind']} {report['net']}: {report.get('failed') or 'made'}", flush=True)
+        process.wait(MODEL_TIMEOUT_S)
+    return found
+
+
+def contenders(net: str, models: dict[str, Any], threads: int, peer_python: str) -> list[Contender]:
+    worker = str(FOLDER / "inference_worker.py")
+    # OpenMP's idle threads would spin beside the next contender.
+    environment = {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    found = []
+
+    def add(name: str, python: str, arguments: dict[str, Any], failed: str | None = None) -> None:
+        command = [python, worker, json.dumps({"threads": threads} | arguments)]
+        found.append(Contender(name, name.startswith("ours"), command, environment, failed=failed))
+
+    for channels_last in (False, True):
+        for bfloat16 in (False, True):
+            name = f"official, PyTorch {'channels_last' if channels_last else 'NCHW'}"
+            name += " bfloat16" if bfloat16 else " float32"
+            arguments = {"runtime": "official", "net": net, "channels_last": channels_last, "bfloat16": bfloat16}
+            add(name, peer_python, arguments)
+    for kind in (*PEER_KINDS, *OUR_KINDS):
+        report = models[kind][net]
+        python, runtime = (peer_python, "onnx") if kind == "onnx" else (sys.executable, "tflite")
+        add(TITLES[kind], python, {"runtime": runtime, "file": report.get("file", "")}, report.get("failed"))
+    return found
+
+
+def summarize(net: Net, found: list[Contender], peaks: dict[str, float]) -> dict[str, Any]:
+    gmacs = forward_macs(net.config) / 1e9
+    summary: dict[str, Any] = {"title": net.title, "contenders": {}, "comparisons": {}}
+    for contender in found:
+        row: dict[str, Any] = {"ours": contender.ours, "failed": contender.failed}
+        if not contender.failed:
+            row |= {"ms": contender.median_ms, "rounds_ms": contender.rounds_ms, "cpu_ms": contender.cpu_ms}
+            row["gmacs_per_s"] = gmacs / contender.median_ms * 1e3
+            peak = peaks.get("int8" if "int8" in contender.name else "float32")
+            row["share_of_peak"] = row["gmacs_per_s"] / peak if peak else None
+        summary["contenders"][contender.name] = row
+    for dtype, kind in (("float32", "ours_float32"), ("int8", "ours_int8")):
+        mine = next((c for c in found if c.name == TITLES[kind] and not c.failed), None)
+        # int8 is compared with everything, float32 with whatever is not int8.
+        peer = fastest([c for c in found if dtype == "int8" or "int8" not in c.name], ours=False)
+        if mine and peer:
+            summary["comparisons"][dtype] = {"peer": peer.name, "ours": mine.name, "speed_ratio": ratio(peer, mine)}
+    return summary
+
+
+def tables(results: dict[str, Any]) -> str:
+    """Markdown: the comparison, then every contender."""
+    rows = []
+    for net in results["nets"].values():
+        for dtype, versus in net["comparisons"].items():
+            speed = versus["speed_ratio"]
+            reached = "reached" if speed["median"] >= MARKS[dtype] else "missed"
+            peer, mine = (net["contenders"][versus[side]] for side in ("peer", "ours"))
+            rows.append(
+                [
+                    net["title"],
+                    dtype,
+                    f"{peer['ms']:.2f} ({versus['peer'].removeprefix('official, ')})",
+                    f"{mine['ms']:.2f}",
+                    f"**{speed['median']:.2f}** ({spread(speed)}), mark {MARKS[dtype]}: {reached}",
+                ]
+            )
+    first = markdown_table(["network", "ours in", "strongest peer, ms", "ours, ms", "times as fast"], rows)
+    rows = []
+    for net in results["nets"].values():
+        for name, row in net["contenders"].items():
+            if row["failed"]:
+                rows.append([net["title"], name, f"missing: {row['failed']}"])
+                continue
+            share = row["share_of_peak"]
+            times = f"{row['ms']:.2f} ({min(row['rounds_ms']):.2f}-{max(row['rounds_ms']):.2f})"
+            speed = f"{row['gmacs_per_s']:.0f}" + (f" ({share:.0%})" if share else "")
+            rows.append([net["title"], name, times, speed])
+    second = markdown_table(["network", "contender", "ms (rounds)", "GMAC/s (of peak)"], rows)
+    host = results["machine"]
+    peaks = ", ".join(f"{dtype} {value:.0f}" for dtype, value in results["peak_gmacs_per_s"].items())
+    return "\n".join(
+        [
+            f"One image, {results['threads']} thread, on {host['cpu']}; {results['rounds']} rounds; load before the "
+            f"start {host['load_average']}; peak of a large 1x1 convolution under LiteRT, GMAC/s: {peaks}.",
+            "",
+            first,
+            "",
+            "Every contender:",
+            "",
+            second,
+            "",
+        ]
+    )
+
+
+def measure_peaks(folder: Path, threads: int, log: Path) -> dict[str, float]:
+    """dtype -> GMAC/s of the interpreter's matrix multiplication."""
+    models = make_models(folder, sys.executable, ("peak",), ["float32", "int8"], log)["peak"]
+    worker = str(FOLDER / "inference_worker.py")
+    found = []
+    for dtype, report in models.items():
+        arguments = {"runtime": "tflite", "threads": threads, "file": report.get("file", "")}
+        command = [sys.executable, worker, json.dumps(arguments)]
+        found.append(Contender(dtype, False, command, failed=report.get("failed")))
+    compete(found, 3, 0.5, log, lambda line: print(line, flush=True))
+    return {c.name: PEAK_MACS / 1e6 / min(min(turn) for turn in c.turns_ms) for c in found if not c.failed}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for inference.{json,md,png}")
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of each contender's turn in a round")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has the peers")
+    options = parser.parse_args()
+
+    models_folder = options.out / "models"
+    models_folder.mkdir(parents=True, exist_ok=True)
+    log = options.out / "inference.log"
+    log.unlink(missing_ok=True)
+    print("Peak", flush=True)
+    results: dict[str, Any] = {"machine": machine(), "threads": options.threads, "rounds": options.rounds, "nets": {}}
+    results["peak_gmacs_per_s"] = peaks = measure_peaks(models_folder, options.threads, log)
+    print("Models", flush=True)
+    models = make_models(models_folder, sys.executable, OUR_KINDS, options.nets, log)
+    models |= make_models(models_folder, options.peer_python, PEER_KINDS, options.nets, log)
+    for net in options.nets:
+        print(NETS[net].title, flush=True)
+        found = contenders(net, models, options.threads, options.peer_python)
+        compete(found, options.rounds, options.seconds, log, lambda line: print(line, flush=True))
+        results["nets"][net] = summarize(NETS[net], found, peaks)
+        write_atomically(options.out / "inference.json", json.dumps(results, indent=1))
+        write_atomically(options.out / "inference.md", tables(results))
+    panels = []
+    for dtype in MARKS:
+        groups = []
+        for net in results["nets"].values():
+            if dtype in net["comparisons"]:
+                versus = net["comparisons"][dtype]
+                groups.append((net["title"], *(net["contenders"][versus[side]]["ms"] for side in ("peer", "ours"))))
+        panels.append((f"ours in {dtype}: ms an image", groups))
+    bars(panels, ("strongest peer", "ours"), options.out / "inference.png")
+    print("\n" + tables(results))
+    return 0 if all(len(net["comparisons"]) == len(MARKS) for net in results["nets"].values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Makes the files that inference.py times: the official networks for other runtimes, and ours.
+
+    python benchmarks/inference_models.py FOLDER KIND[,KIND...] NET...
+
+KIND is `onnx` (ONNX Runtime, float32), `litert_float32` (litert-torch) and `litert_int8` (that file quantised by
+ai-edge-quantizer: int8 weights and activations), all three of the official network; `ours_float32` and `ours_int8`; or
+`peak`, which takes no network: one large 1x1 convolution in float32 and int8, the ceiling for the others. A file that
+is there already is kept. One JSON line is printed for each: the file, or why there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nets import NETS, PEAK_CHANNELS, PEAK_SIDE, import_official, official_classifier
+from side_by_side import write_atomically
+
+CALIBRATION_IMAGES = 16
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well."""
+    temporary = path.with_name(f"part-{path.name}")  # the suffix stays: exporters look at it
+    temporary.unlink(missing_ok=True)
+    yield temporary
+    temporary.replace(path)
+
+
+def official_for_export(net: str) -> tuple[Any, Any]:
+    """(module in inference mode, example input). Exporters do not follow its autograd function: only its forward."""
+    import torch
+
+    import_official()
+    import wavemix
+
+    class NoContext:
+        def save_for_backward(self, *tensors: Any) -> None:
+            pass
+
+    forward = wavemix.AFB2D.forward
+    wavemix.AFB2D.apply = staticmethod(lambda *inputs: forward(NoContext(), *inputs))
+    torch.manual_seed(0)
+    height, width, channels = NETS[net].config["image_shape"]
+    return official_classifier(NETS[net].config).eval(), torch.rand(1, channels, height, width)
+
+
+def onnx(net: str, path: Path) -> None:
+    import onnxruntime  # noqa: F401  (says early that it is missing)
+    import torch
+
+    model, example = official_for_export(net)
+    with torch.no_grad(), replacing(path) as temporary:
+        torch.onnx.export(model, (example,), temporary, input_names=["image"], dynamo=False)
+
+
+def litert_float32(net: str, path: Path) -> None:
+    import litert_torch
+    import torch
+
+    model, example = official_for_export(net)
+    channels_last = litert_torch.to_channel_last_io(model, args=[0])
+    with torch.no_grad():
+        converted = litert_torch.convert(channels_last.eval(), (example.permute(0, 2, 3, 1).contiguous(),))
+    with replacing(path) as temporary:
+        converted.export(str(temporary))
+
+
+def litert_int8(net: str, path: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_quantizer import quantizer, recipe
+
+    source = path.with_name(f"{net}-litert-float32.tflite")
+    if not source.is_file():
+        raise RuntimeError("needs the float32 file, which was not made")
+    runner = Interpreter(str(source)).get_signature_runner()
+    (name,) = runner.get_input_details()
+    shape = runner.get_input_details()[name]["shape"]
+    random = np.random.default_rng(0)
+    images = [{name: random.random(shape, dtype="float32")} for _ in range(CALIBRATION_IMAGES)]
+    quantize = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+    ranges = quantize.calibrate({"serving_default": images})
+    with replacing(path) as temporary:
+        quantize.quantize(ranges).export_model(str(temporary))
+
+
+def ours(net: str, path: Path, dtype: str) -> None:
+    import keras
+
+    import wavemix_tf as wm
+
+    keras.utils.set_random_seed(0)
+    model = wm.WaveMixClassifier(**NETS[net].config)
+    images = np.random.default_rng(0).random((64, *NETS[net].config["image_shape"]), dtype="float32")
+    for _ in range(20):  # statistics of its own for every batch normalisation, as a trained network has
+        model(images[:8], training=True)
+    artifact = wm.tflite.export(model, target="android-cpu", dtype=dtype, calibration=images)
+    write_atomically(path, artifact.content)
+
+
+def peak(dtype: str, path: Path) -> None:
+    """One large 1x1 convolution: the runtime's matrix multiplication with nothing around it."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    shape = (1, PEAK_SIDE, PEAK_SIDE, PEAK_CHANNELS)
+    kernel = tf.constant(random.standard_normal((1, 1, PEAK_CHANNELS, PEAK_CHANNELS)), "float32")
+    convolve = tf.function(lambda x: tf.nn.conv2d(x, kernel, 1, "VALID"), input_signature=[tf.TensorSpec(shape)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([convolve.get_concrete_function()])
+    if dtype == "int8":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([random.random(shape, dtype="float32")] for _ in range(2))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    write_atomically(path, converter.convert())
+
+
+MAKERS: dict[str, tuple[str, Callable[[str, Path], None]]] = {
+    "onnx": ("{net}.onnx", onnx),
+    "litert_float32": ("{net}-litert-float32.tflite", litert_float32),
+    "litert_int8": ("{net}-litert-int8.tflite", litert_int8),
+    "ours_float32": ("{net}-ours-float32.tflite", lambda net, path: ours(net, path, "float32")),
+    "ours_int8": ("{net}-ours-int8.tflite", lambda net, path: ours(net, path, "int8")),
+    "peak": ("peak-{net}.tflite", peak),  # here `net` is the dtype
+}
+
+
+def main() -> None:
+    folder, kinds = Path(sys.argv[1]), sys.argv[2].split(",")
+    for net in sys.argv[3:]:
+        for kind in kinds:
+            name, make = MAKERS[kind]
+            path = folder / name.format(net=net)
+            report: dict[str, Any] = {"net": net, "kind": kind, "file": str(path)}
+            if not path.is_file():
+                try:
+                    make(net, path)
+                except Exception as error:  # one that fails must not take the others with it
+                    message = str(error).strip().splitlines()
+                    report["failed"] = f"{type(error).__name__}: {message[0] if message else ''}"
+            print(json.dumps(report), flush=True)
+
+
+if __name__ == "__main__":
+    main()
