@@ -10,23 +10,26 @@ from typing import Any
 import keras
 import numpy as np
 
-from wavemix_tf.wavelets import check_option
+from wavemix_tf.checks import check_option
 
 from .artifact import Artifact
 from .errors import ExportError, FidelityError
 from .flatbuffer import FileInfo, audit, read_file
 from .graph import Graph
+from .images import check_images, generated_images, predict
 from .lowering import deploy, is_quantized
 from .microcontroller import measure_arena
-from .quantizer import check_images, quantize
+from .quantizer import quantize
 from .targets import DTYPES, IO_DTYPES, Target, get_target
-from .verifier import VerifyReport, compare, generated_images, predict, run_file, warn_if_degenerate
+from .verifier import VerifyReport, compare, run_file, warn_if_degenerate
 
-# Largest mean error, in output steps, of a file against the Keras model it computes. Measured on randomised and trained
-# WaveMix networks: int8 below 0.8 (tests/test_tflite_export.py), float16 below 0.2, float32 below 0.001.
-MAX_ERROR_STEPS = {"float32": 0.01, "float16": 0.5, "int8": 1.0}
+# Largest mean error, in output steps, of a file against the Keras model it computes. A wrong fold or grid costs tens of
+# steps; what remains of a right one is the runtimes' own rounding, which depth amplifies (tests/test_tflite_export.py
+# holds small networks to less).
+MAX_ERROR_STEPS = {"float32": 0.01, "float16": 0.5, "int8": 2.0}
 MIN_AGREEMENT = 0.98  # against the model the file computes, on images whose lead exceeds two steps
-MIN_AGREEMENT_CHANGED = 0.9  # against the given model, where the file computes another: rounded, or an activation replaced
+# Against the given model, where the file computes another: after post-training rounding, or an activation's stand-in.
+MIN_AGREEMENT_CHANGED = 0.9
 VERIFY_IMAGES = 256
 VERIFY_LIMIT_S = 10.0  # for each runtime; reference kernels are slow
 
@@ -73,7 +76,6 @@ def export(
         RuntimeFailureError: a runtime refused the file.
 
     Example:
-
     >>> wm.tflite.export(qat, target="mcu", images=held_out).save("model.tflite")
     """
     row = get_target(target)
@@ -83,7 +85,7 @@ def export(
             "export runs on the TensorFlow backend: save the model and export it in a process with "
             f"KERAS_BACKEND=tensorflow. Received: KERAS_BACKEND={keras.backend.backend()}"
         )
-    given = Graph.from_model(model, dtype="float32").to_model(model.name)  # mixed precision compares in float32
+    given = _in_float32(model)
     if len(given.inputs) != 1 or len(given.outputs) != 1:
         raise ExportError(
             f"export takes one input and one output. Received: {len(given.inputs)} inputs, {len(given.outputs)} outputs"
@@ -93,11 +95,14 @@ def export(
     if dtype == "int8" and not is_quantized(model):
         if calibration is None:
             raise ValueError(
-                "A float model exports as int8 with calibration images (or quantize it first). Received: calibration=None"
+                "A float model exports as int8 with calibration images (or quantize it first). "
+                "Received: calibration=None"
             )
         computed, ptq = quantize(model, calibration, target=target), True
 
-    content, info, form, arena_bytes, deployed = _smallest(computed, row, target, dtype, io_dtype, held_out, upsample_form)
+    content, info, form, arena_bytes, deployed = _smallest(
+        computed, row, target, dtype, io_dtype, held_out, upsample_form
+    )
     substituted = _substituted(model, row)
     expected = predict(given, held_out)
     ran = {runtime: run_file(content, held_out, runtime, VERIFY_LIMIT_S) for runtime in row.runtimes}
@@ -153,6 +158,14 @@ def _check_dtypes(model: Any, target: str, row: Target, dtype: str | None, io_dt
     return dtype, io_dtype
 
 
+def _in_float32(model: Any) -> Any:
+    """The model itself, or a float32 copy if it computes in another dtype: the file is made from float32 weights."""
+    Graph.check(model)
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+    return Graph.from_model(model, dtype="float32").to_model(model.name)
+
+
 def _images(model: Any, calibration: Any, images: Any) -> tuple[np.ndarray | None, np.ndarray, str]:
     """(calibration, images to verify on, where those came from)."""
     shape = model.inputs[0].shape
@@ -205,7 +218,10 @@ def _judge(fidelity: VerifyReport, report: VerifyReport, bound: float, changed: 
                 f"The file differs from the Keras model by {runtime.mean_error_steps:.3f} output steps on average "
                 f"(largest {runtime.max_error_steps:.1f}) under {runtime.runtime}; allowed are {bound:g}."
             )
-        if runtime.agreement is not None and not fidelity.degenerate and runtime.agreement < MIN_AGREEMENT:
+        if runtime.agreement is None or fidelity.degenerate:
+            continue
+        changed_images = round((1 - runtime.agreement) * runtime.counted)
+        if changed_images > max(1.0, (1 - MIN_AGREEMENT) * runtime.counted):  # one image is no share
             raise FidelityError(
                 f"The file and the Keras model agree on {runtime.agreement:.1%} of {runtime.counted} images whose lead "
                 f"exceeds two steps, under {runtime.runtime}; required are {MIN_AGREEMENT:.0%}."

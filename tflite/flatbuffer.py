@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,15 @@ def read_file(content: bytes) -> FileInfo:
     """
     if len(content) < 8 or bytes(content[4:8]) != FILE_IDENTIFIER:
         raise ExportError(f"content must be a TensorFlow Lite file (identifier TFL3). Received: {len(content)} bytes")
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    try:
+        return _read(schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0)))
+    except (struct.error, IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, ExportError):
+            raise
+        raise ExportError(f"The TensorFlow Lite file is damaged: {error}. Received: {len(content)} bytes") from error
+
+
+def _read(model: Any) -> FileInfo:
     if len(model.subgraphs) != 1:
         raise ExportError(f"A file must hold one graph. Received: {len(model.subgraphs)} graphs")
     graph = model.subgraphs[0]
@@ -155,7 +164,7 @@ def audit(info: FileInfo, target_name: str, target: Target, dtype: str) -> None:
 
 
 def to_input(info: TensorInfo, images: np.ndarray) -> np.ndarray:
-    """float images -> what the file's input takes."""
+    """Float images -> what the file's input takes."""
     if info.dtype == "float32":
         return images.astype(np.float32)
     limits = np.iinfo(info.dtype)

@@ -1,7 +1,7 @@
 """Graph rewrites that leave the function unchanged: every pass here is exact up to float rounding.
 
-Each takes a ``Graph`` and edits it. Trainable passes (usable before fine-tuning): ``split_activations``,
-``fold_wavelets``, ``decompose_quick_gelu``. Inference only: ``drop_inference_noops``, ``fold_batchnorm``, ``lower_affine``,
+Each takes a ``Graph`` and edits it. Usable before fine-tuning: ``split_activations``, ``fold_wavelets``,
+``decompose_quick_gelu``. For inference alone: ``drop_inference_noops``, ``fold_batchnorm``, ``lower_affine``,
 ``lower_wavelets``.
 """
 
@@ -77,7 +77,7 @@ def bias_of(layer: Any) -> np.ndarray | None:
 
 
 def per_output(kind: str, kernel: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """``factors`` (one an output channel) shaped so that ``kernel * result`` scales the outputs of a layer of ``kind``."""
+    """Reshape ``factors`` (one an output channel) so that ``kernel * result`` scales a layer's outputs."""
     if kind.endswith("Conv2DTranspose"):
         return factors.reshape(1, 1, -1, 1)
     if kind.endswith("DepthwiseConv2D"):
@@ -169,10 +169,9 @@ def _is_pointwise(layer: Any) -> bool:
 def _split_conv(graph: Graph, node: Node, parts: list[Value]) -> Value:
     kernel, bias = kernel_of(node.layer), bias_of(node.layer)
     plain: list[tuple[Value, np.ndarray]] = []
-    terms, start = [], 0
-    for part in parts:
-        rows = kernel[:, :, start : start + part.shape[-1]]  # type: ignore[operator]
-        start += part.shape[-1]  # type: ignore[operator]
+    terms: list[Value] = []
+    widths = [int(part.shape[-1] or 0) for part in parts]
+    for part, rows in zip(parts, np.split(kernel, np.cumsum(widths)[:-1], axis=2), strict=True):
         if not is_plain_haar(part.node):
             plain.append((part, rows))
             continue
@@ -236,27 +235,27 @@ def lower_wavelets(graph: Graph) -> None:
 def affine_of(node: Node) -> tuple[np.ndarray, np.ndarray] | None:
     """(scale, shift) per channel if ``node`` computes ``scale * x + shift`` at inference; otherwise None."""
     layer = node.layer
-    channels = node.inputs[0].shape[-1] if node.inputs else None
+    channels = int(node.inputs[0].shape[-1] or 0) if node.inputs else 0
     if node.kind == "BatchNormalization" and layer.axis in (-1, len(node.output.shape) - 1):
-        mean, variance = (np.asarray(keras.ops.convert_to_numpy(v), np.float64) for v in _moments(layer))
+        mean, variance = _float64(layer.moving_mean), _float64(layer.moving_variance)
         scale = 1.0 / np.sqrt(variance + layer.epsilon)
         if layer.scale:
-            scale = scale * np.asarray(keras.ops.convert_to_numpy(layer.gamma), np.float64)
+            scale = scale * _float64(layer.gamma)
         shift = -mean * scale
         if layer.center:
-            shift = shift + np.asarray(keras.ops.convert_to_numpy(layer.beta), np.float64)
+            shift = shift + _float64(layer.beta)
         return scale, shift
     if node.kind == "Normalization" and not layer.invert:
-        mean, variance = (np.asarray(keras.ops.convert_to_numpy(v), np.float64).ravel() for v in (layer.mean, layer.variance))
+        mean, variance = (_float64(v).ravel() for v in (layer.mean, layer.variance))
         scale = 1.0 / np.maximum(np.sqrt(variance), keras.backend.epsilon())  # as the layer computes it
         return np.broadcast_to(scale, (channels,)), np.broadcast_to(-mean * scale, (channels,))
     if node.kind == "Rescaling":
-        return tuple(np.broadcast_to(np.asarray(v, np.float64), (channels,)) for v in (layer.scale, layer.offset))  # type: ignore[return-value]
+        return np.broadcast_to(_float64(layer.scale), (channels,)), np.broadcast_to(_float64(layer.offset), (channels,))
     return None
 
 
-def _moments(layer: Any) -> tuple[Any, Any]:
-    return layer.moving_mean, layer.moving_variance
+def _float64(values: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(values), np.float64)
 
 
 def affine_source(graph: Graph, node: Node, consumers: dict[Value, list[Node]]) -> tuple[Node, list[Node]] | None:
@@ -325,7 +324,7 @@ def lower_affine(graph: Graph) -> None:
 
 
 def decompose_quick_gelu(graph: Graph) -> None:
-    """x * sigmoid(1.702 x) -> y * sigmoid(y) with y = 1.702 x, the factor moved into the weights around it.
+    """Write x * sigmoid(1.702 x) as y * sigmoid(y) with y = 1.702 x, the factor moved into the weights around it.
 
     Where a neighbour cannot take the factor, a multiplication by it stays. Quantized graphs keep their grids: ranges
     and weights scale together.

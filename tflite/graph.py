@@ -17,7 +17,6 @@ import numpy as np
 
 from .errors import UnsupportedLayerError
 
-
 # Classes that compute what another does, by another route.
 SAME_FUNCTION = {"FusedBatchNormalization": "BatchNormalization"}
 
@@ -88,21 +87,27 @@ class Graph:
         Raises:
             UnsupportedLayerError: the model is not functional, or its image sides are unknown.
         """
-        _check_functional(model)
+        cls.check(model)
         copier = _Copier(dtype)
         inputs = []
         for tensor in model.inputs:
-            if None in tensor.shape[1:]:
-                raise UnsupportedLayerError(
-                    "The model's input sides must be known: build it with a fixed image_shape. "
-                    f"Received: model.input_shape={tuple(tensor.shape)}"
-                )
             node = Node(None)
             node.outputs = [Value(node, 0, tuple(tensor.shape))]
             inputs.append(node.output)
         values = copier.trace(model.outputs, dict(zip(map(id, model.inputs), inputs, strict=True)))
         specs = [(tensor._keras_history.operation.name, tensor.dtype) for tensor in model.inputs]
         return cls(inputs, values, specs)
+
+    @staticmethod
+    def check(model: Any) -> None:
+        """Raise an UnsupportedLayerError unless ``model`` is functional with known image sides."""
+        _check_functional(model)
+        for tensor in model.inputs:
+            if None in tensor.shape[1:]:
+                raise UnsupportedLayerError(
+                    "The model's input sides must be known: build it with a fixed image_shape. "
+                    f"Received: input_shape={tuple(tensor.shape)}"
+                )
 
     def nodes(self) -> list[Node]:
         """Every node that the outputs need, producers before consumers."""

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from .flatbuffer import read_file, to_input
+from .images import generated_images
 from .microcontroller import measure_arena
 from .targets import get_target
-from .verifier import generated_images, make_interpreter
+from .verifier import make_interpreter
 
 
 @dataclass(frozen=True)

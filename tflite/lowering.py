@@ -182,9 +182,8 @@ def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
         weights = _centred_3x3(kernel)
     biases = np.tile(np.zeros(out, np.float32) if bias is None else bias, stride * stride)
     grid = None if node.grid is None else np.tile(node.grid, stride * stride)
-    conv = folding.conv2d(
-        weights, biases, node.name, GridConv2D if grid is not None else layers.Conv2D, padding="same" if compact else "valid"
-    )
+    cls = layers.Conv2D if grid is None else GridConv2D
+    conv = folding.conv2d(weights, biases, node.name, cls, padding="same" if compact else "valid")
     if grid is not None:
         conv.set_grid(grid)
     if not compact and max(size) > 1:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers, ops
 
@@ -16,6 +14,7 @@ from .errors import UnsupportedLayerError
 from .fake_quant import QUANT_LAYERS, FakeQuant, round_weights
 from .folding import LINEAR, activation_name
 from .graph import Graph, Node, Value
+from .images import check_images, predict
 from .lowering import is_quantized, substitute_activations
 from .targets import get_target
 
@@ -25,7 +24,15 @@ PERCENTILE = 99.99
 SAMPLES_PER_IMAGE = 512  # values of each tensor that the percentile and MSE observers see of every calibration image
 
 # What each layer's output needs, by the TensorFlow Lite int8 specification.
-MOVES_VALUES = (*folding.INFERENCE_NOOPS, "Reshape", "Flatten", "PixelShuffle", "ZeroPadding2D", "Cropping2D", "MaxPooling2D")
+MOVES_VALUES = (
+    *folding.INFERENCE_NOOPS,
+    "Reshape",
+    "Flatten",
+    "PixelShuffle",
+    "ZeroPadding2D",
+    "Cropping2D",
+    "MaxPooling2D",
+)
 AVERAGES_IN_PLACE = ("AveragePooling2D",)  # rounds again, on its input's grid
 OWN_RANGE = (
     *LINEAR,
@@ -80,7 +87,6 @@ def quantize(
         UnsupportedLayerError: the model is not functional, or holds a layer without an int8 rule.
 
     Example:
-
     >>> qat = wm.tflite.quantize(model, images)
     >>> qat.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)); qat.fit(...)
     >>> wm.tflite.export(qat, target="mcu").save("model.tflite")
@@ -96,6 +102,7 @@ def quantize(
         substitute_activations(graph, get_target(target).substitutes)
     folding.fold_wavelets(graph)
     folding.decompose_quick_gelu(graph)
+    _norm_before_bilinear(graph, images)
     _round_fixed_filters(graph)
     insert_fake_quant(graph, input_range)
     _calibrate(graph, images, observer)
@@ -116,40 +123,6 @@ def calibrate(model: Any, calibration: Any, observer: str = "minmax") -> None:
     for layer in model.layers:
         if layer.name in ranges:
             layer.set_range(*ranges[layer.name])
-
-
-def check_images(
-    images: Any, shape: tuple[int | None, ...], value_range: tuple[float, float] = (0.0, 1.0), name: str = "calibration"
-) -> np.ndarray:
-    """Return ``images`` as one float32 array (N, H, W, C), or say what is wrong with them.
-
-    Args:
-        images: An array (N, H, W, C), or an iterable of such arrays or of single images.
-        shape: The model's input shape, batch axis first.
-        value_range: Smallest and largest value allowed.
-        name: The argument's name, for the message.
-    """
-    wanted = tuple(shape[1:])
-    if not hasattr(images, "ndim"):
-        parts = [np.asarray(part) for part in images] if isinstance(images, Iterable) else []
-        parts = [part[None] if part.ndim == len(wanted) else part for part in parts]
-        if not parts or any(part.shape[1:] != wanted for part in parts):
-            shapes = sorted({part.shape for part in parts}) or type(images).__name__
-            raise ValueError(f"{name} must hold images of shape {wanted}. Received: {name} of shapes {shapes}")
-        images = np.concatenate(parts)
-    array = np.asarray(images)
-    if array.ndim != len(wanted) + 1 or array.shape[1:] != wanted or not len(array):
-        raise ValueError(f"{name} must be an array (N, {', '.join(map(str, wanted))}). Received: shape={array.shape}")
-    low, high = value_range
-    if array.dtype.kind != "f":
-        raise ValueError(f"{name} must be floating point in [{low}, {high}] (pixel / 255). Received: dtype={array.dtype}")
-    array = array.astype(np.float32)
-    if not np.isfinite(array).all() or array.min() < low - 1e-6 or array.max() > high + 1e-6:
-        raise ValueError(
-            f"{name} must be finite and in [{low}, {high}] (pixel / 255). "
-            f"Received: minimum={array.min()}, maximum={array.max()}"
-        )
-    return array
 
 
 def insert_fake_quant(graph: Graph, input_range: tuple[float, float]) -> None:
@@ -185,8 +158,8 @@ def _is_nearest(node: Node) -> bool:
 def _make_quantizer(node: Node, input_range: tuple[float, float]) -> FakeQuant:
     name = activation_name(node)
     fixed = input_range if node.layer is None else FIXED_RANGES.get(name or "")
-    supported = node.layer is None or node.kind in (*OWN_RANGE, *MOVES_VALUES, *AVERAGES_IN_PLACE, "UpSampling2D")
-    if node.kind.removeprefix("Quant") not in OWN_RANGE and not supported and name not in OWN_RANGE_ACTIVATIONS and fixed is None:
+    ranged = (*OWN_RANGE, *MOVES_VALUES, *AVERAGES_IN_PLACE, "UpSampling2D")
+    if fixed is None and name not in OWN_RANGE_ACTIVATIONS and node.kind.removeprefix("Quant") not in ranged:
         what = f"Activation({name})" if name else node.kind
         raise UnsupportedLayerError(
             f"Layer {node.name!r} of type {what} has no int8 rule: express it by {', '.join(OWN_RANGE)} and the "
@@ -236,6 +209,53 @@ def _quantized_twin(layer: Any) -> Any:
     return twin
 
 
+class _Moments(layers.Layer):
+    """(B, H, W, C) -> (B, 2C): each image's mean and mean square of every channel."""
+
+    def call(self, x: Any) -> Any:
+        wide = ops.cast(x, "float32")
+        return ops.concatenate([ops.mean(wide, axis=(1, 2)), ops.mean(ops.square(wide), axis=(1, 2))], axis=-1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], 2 * input_shape[-1])
+
+
+def _norm_before_bilinear(graph: Graph, images: np.ndarray) -> None:
+    """Move a batch norm that stands behind bilinear upsampling in front of it, where the file will have it folded.
+
+    The file rounds what it upsamples, so the quantizer must stand there too. Interpolation keeps a channel's mean but
+    not its variance; the ratio, measured on ``images``, goes into the moving variance and gamma, so that the network
+    computes the same as before at inference and, up to that ratio's spread, in training.
+    """
+    consumers = graph.consumers()
+    moves = []
+    for node in graph.nodes():
+        found = folding.affine_source(graph, node, consumers) if node.kind == "BatchNormalization" else None
+        if found is None or [n.kind for n in found[1]] != ["UpSampling2D"] or _is_nearest(found[1][0]):
+            continue
+        if node.layer.scale:  # gamma takes the ratio
+            moves.append((node, found[1][0]))
+    if not moves:
+        return
+    ends = [value for node, up in moves for value in (up.inputs[0], node.inputs[0])]
+    taps = [graph.add(_Moments(name=f"moments_{index}"), value) for index, value in enumerate(ends)]
+    tables = predict(graph.to_model("moments", outputs=taps), images)
+    variances = []
+    for table in tables:
+        mean, square = np.split(np.asarray(table, np.float64).mean(0), 2)
+        variances.append(np.maximum(square - mean**2, 1e-12))
+    for (node, up), before, after in zip(moves, variances[::2], variances[1::2], strict=True):
+        layer = node.layer
+        old = np.asarray(ops.convert_to_numpy(layer.moving_variance), np.float64)
+        new = old * np.clip(before / after, 1.0, 16.0)
+        layer.moving_variance.assign(new)
+        layer.gamma.assign(ops.convert_to_numpy(layer.gamma) * np.sqrt((new + layer.epsilon) / (old + layer.epsilon)))
+        source = up.inputs[0]
+        graph.replace(node.output, up.output)
+        node.args, up.args = (source,), (node.output,)
+        node.outputs[0].shape = source.shape
+
+
 def _round_fixed_filters(graph: Graph) -> None:
     """Put the taps of wavelets that stay in the graph onto the grid the file will store them on."""
     for node in graph.nodes():
@@ -266,7 +286,7 @@ def _calibrate(graph: Graph, images: np.ndarray, observer: str) -> dict[str, tup
     observed = list(first.values())
     taps = [graph.add(_Observe(name=f"observe_{index}"), node.inputs[0]) for index, node in enumerate(observed)]
     probe = graph.to_model("calibration", outputs=taps, skip=quantizers)
-    statistics = keras.tree.flatten(probe.predict(images, batch_size=16, verbose=0))
+    statistics = predict(probe, images)
     ranges = {}
     for node, table in zip(observed, statistics, strict=True):
         node.layer.set_range(*_range(np.asarray(table, np.float32), observer))

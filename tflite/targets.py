@@ -70,8 +70,8 @@ TARGETS: dict[str, Target] = {
             "TANH": "",
             "TRANSPOSE_CONV": "",
         },
-        source="ops with both a float32 and an int8 kernel in LiteRT (kernels/register.cc), every one run by the tests; "
-        "XNNPACK takes all but some int8 activations (delegates/xnnpack/README.md)",
+        source="ops with a float32 and an int8 kernel in LiteRT (tensorflow/lite/core/kernels/register.cc); XNNPACK "
+        "takes all but some int8 activations (tensorflow/lite/delegates/xnnpack/README.md)",
         runtimes=("litert-xnnpack", "litert-reference"),
         upsample_forms=("subpixel_crop",),  # TRANSPOSE_CONV was 50-79 % of int8 latency on a CPU
     ),
@@ -107,8 +107,8 @@ TARGETS: dict[str, Target] = {
             "TANH": "",
             "TRANSPOSE_CONV": "",
         },
-        source="CheckGpuDelegateCompatibility in tensorflow/lite/tools/versioning/gpu_compatibility.cc, read as a table "
-        "because the analyzer that calls it answers yes to everything in TensorFlow 2.21; no GPU was run",
+        source="CheckGpuDelegateCompatibility in tensorflow/lite/tools/versioning/gpu_compatibility.cc, written out "
+        "here because the analyzer that calls it accepts everything in TensorFlow 2.21; no GPU was run",
         runtimes=("litert-xnnpack", "litert-reference"),
         upsample_forms=("transposed_conv",),
     ),

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from wavemix_tf.wavelets import check_option
+from wavemix_tf.checks import check_option
 
 from .errors import RuntimeFailureError
 from .flatbuffer import FileInfo, for_reference_kernels, from_output, read_file, to_input
+from .images import check_images, predict
 from .microcontroller import run_micro
-from .quantizer import check_images
 from .targets import get_target
 
 RUNTIMES = ("litert-xnnpack", "litert-reference", "tflite-micro")
@@ -134,11 +134,6 @@ def verify(
     return compare(info, expected, ran, truth)
 
 
-def predict(model: Any, images: np.ndarray) -> np.ndarray:
-    """The Keras model's outputs, float32 (N, classes), at inference."""
-    return np.asarray(model.predict(images, batch_size=32, verbose=0), np.float32)
-
-
 def compare(
     info: FileInfo, expected: np.ndarray, ran: dict[str, np.ndarray], labels: np.ndarray | None = None
 ) -> VerifyReport:
@@ -230,25 +225,3 @@ def warn_if_degenerate(report: VerifyReport, name: str) -> None:
             "output moves by as much): it looks untrained or degenerate, and top-1 agreement was not judged.",
             stacklevel=3,
         )
-
-
-def generated_images(shape: tuple[int, ...], count: int = 64, seed: int = 0) -> np.ndarray:
-    """Images to verify on when the caller has none: coarse patches, smooth slopes and noise at varied brightness.
-
-    Args:
-        shape: (H, W, C).
-
-    Returns:
-        float32 (count, H, W, C) in [0, 1].
-    """
-    rng = np.random.default_rng(seed)
-    height, width, channels = shape
-    images = np.empty((count, *shape), np.float32)
-    for index in range(count):
-        cells = rng.integers(1, 5)
-        coarse = rng.uniform(0, 1, (cells, cells, channels))
-        rows, columns = np.arange(height) * cells // height, np.arange(width) * cells // width
-        slope = np.linspace(-1, 1, width)[None, :, None] * rng.normal(0, 0.3, (1, 1, channels))
-        noise = rng.normal(0, rng.uniform(0, 0.2), shape)
-        images[index] = np.clip(coarse[rows][:, columns] * rng.uniform(0.2, 1.2) + slope + noise, 0, 1)
-    return images
