@@ -164,7 +164,7 @@ class Policy:
             layers.RandomTranslation(move[0], 0.0, interpolation="nearest", **BLACK),
             layers.RandomTranslation(0.0, move[1], interpolation="nearest", **BLACK),
             layers.RandomRotation(135.0 / 360.0 * strength, **BLACK),
-            layers.RandomBrightness(0.99 * strength, **UNIT),
+            layers.RandomBrightness(0.5 * strength, **UNIT),
             layers.RandomColorDegeneration(0.99 * strength, **UNIT),
             layers.RandomContrast(0.99 * strength, **UNIT),
             layers.RandomSharpness(0.99 * strength, **UNIT),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,6 +138,7 @@ def _decoded(source: FileSource | None, recipe: Recipe, notes: list[str]) -> Arr
     images, labels, failures = source.arrays(stop=recipe.on_bad_image == "error")
     if failures:
         notes.append(f"{len(failures)} unreadable images left out, the first: {failures[0]}")
+        warnings.warn(notes[-1], UserWarning, stacklevel=2)
     return ArraySource(images, labels)
 
 
@@ -323,15 +325,17 @@ def _array_source(recipe: Recipe, pair: Any, name: str, classes: int | None = No
     images, labels = (np.asarray(part) for part in pair)
     received = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
     if images.shape[1:] != recipe.image_shape or len(images) == 0 or len(images) != len(labels):
-        raise ValueError(f"{name} must be images (N, *image_shape={recipe.image_shape}) and N labels. {received}")
-    if images.dtype != np.uint8 and not (
-        np.issubdtype(images.dtype, np.floating)
-        and np.isfinite(images).all()
-        and 0 <= images.min() <= images.max() <= 1
-    ):
         raise ValueError(
-            f"Images must be uint8, or floating point in [0, 1] and finite. Received: {name} with {received}"
+            f"{name} must be images (N, *image_shape={recipe.image_shape}) and N labels. Received: {received}"
         )
+    if images.dtype != np.uint8:
+        if not np.issubdtype(images.dtype, np.floating) or not np.isfinite(images).all():
+            raise ValueError(f"Images must be uint8, or floating point and finite. Received: {name} with {received}")
+        if images.min() < 0 or images.max() > 1:
+            raise ValueError(
+                "Floating-point images must be in [0, 1] (pixel / 255). Received: "
+                f"{name} from {images.min():.4g} to {images.max():.4g}"
+            )
     labels = labels.reshape(len(labels), -1)
     if labels.shape[1] != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"Labels must be integers, one an image. Received: {name} with {received}")

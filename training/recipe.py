@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import typing
 from collections.abc import Mapping
@@ -195,7 +196,9 @@ def _typed(name: str, value: Any) -> Any:
             return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
         raise ValueError(f"model_args must map argument names to values. Received: model_args={value!r}")
     kinds = typing.get_args(expected) or (expected,)
-    if float in kinds and type(value) is int:
+    if float in kinds and type(value) in (int, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite. Received: {name}={value!r}")
         return float(value)
     if type(value) not in kinds:
         names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)

@@ -269,9 +269,7 @@ class RecordSource:
             seed = _element_seed(recipe.seed, epoch, index)
             return random_resized_crop(image, self.image_shape, recipe.crop_area, seed), record[1]
 
-        shuffled = records.shuffle(
-            recipe.shuffle_buffer, seed=recipe.seed * 1_000_003 + epoch, reshuffle_each_iteration=False
-        )
+        shuffled = _shuffled(records, recipe.shuffle_buffer, recipe.seed, epoch)
         batches = shuffled.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
         return batches.map(_floats, tf.data.AUTOTUNE)
 
@@ -334,6 +332,23 @@ class DatasetSource:
 
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         return self.dataset
+
+
+def _shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:
+    """``dataset.shuffle`` whose order depends on (seed, epoch) alone: that method mixes in TensorFlow's global seed."""
+    import tensorflow as tf
+
+    spec = dataset.element_spec
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(dataset),
+        buffer_size=tf.constant(buffer_size, tf.int64),
+        seed=tf.constant(seed, tf.int64),
+        seed2=tf.cast(epoch, tf.int64) + 1,
+        output_types=[part.dtype for part in spec],
+        output_shapes=[part.shape for part in spec],
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(variant, spec)
 
 
 def _floats(images: Any, labels: Any) -> tuple[Any, Any]:

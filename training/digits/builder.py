@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import tempfile
@@ -72,11 +74,9 @@ def prepared_builder(data_dir: str | os.PathLike[str] | None = None) -> tfds.cor
         final.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="incomplete_", dir=final.parent) as folder:
             temporary = Builder(data_dir=folder)
-            tfds.disable_progress_bar()
-            try:
+            silence = io.StringIO()
+            with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
                 temporary.download_and_prepare()
-            finally:
-                tfds.enable_progress_bar()
             try:
                 os.rename(temporary.data_path, final)
             except OSError:
