@@ -26,6 +26,7 @@ from .pipeline import (
     saved_exports,
     show_results,
     some_images,
+    tell_resumption,
     write_exports,
 )
 from .terminal import console, grid, one_line, quiet, step
@@ -117,6 +118,7 @@ def run(
     with step(f"Read {chosen.dataset}", seconds):
         images = load_images(chosen, out)
     with step("Train", seconds):
+        tell_resumption(out, overwrite)
         trained = fit(chosen, data=images, out=out, overwrite=overwrite)
     tuned = fine_tune(chosen, trained.model, images, out, False, seconds)
     models = {"float32": trained.model, "int8": tuned.model}
@@ -153,6 +155,7 @@ def fit(
     with step(f"Read {chosen.dataset}", seconds):
         images = load_images(chosen, out)
     with step("Train", seconds):
+        tell_resumption(out, overwrite)
         result = train(chosen, data=images, out=out, overwrite=overwrite)
     console.print(
         f"{out / 'model.keras'}: top-1 {reports.percent(result.validation_accuracy)} on the validation images "

@@ -89,6 +89,12 @@ def fine_tune(
         return fit(recipe, model=qat, data=data, out=out, stage="qat", overwrite=overwrite)
 
 
+def tell_resumption(out: Path, overwrite: bool) -> None:
+    """Say that an interrupted training goes on."""
+    if (out / "checkpoint.npz").is_file() and not overwrite:
+        console.print("  going on after the last finished epoch")
+
+
 def write_exports(
     out: Path, chosen: Sequence[tuple[str, str | None]], models: dict[str, Any], data: DataBundle, **options: Any
 ) -> list[tuple[str, Artifact]]:
