@@ -254,7 +254,7 @@ def one_line(text):
         (["run"], "digits"),
         (["run", "nope"], "Received: nope"),
         (["run", "nope.json"], "nope.json"),
-        (["run", "digits", "--data", "."], "both"),
+        (["run", "galaxy10"], "--data FOLDER"),
         (["run", "--data", "no/such/folder"], "no/such/folder"),
         (["run", "digits", "--set", "epochz=3"], "qat_epochs"),
         (["run", "digits", "--set", "epochs"], "KEY=VALUE"),
@@ -342,6 +342,12 @@ def test_settings_are_typed_by_the_recipe():
 
 def test_short_try_needs_no_warm_up():
     assert arguments.apply_settings(RECIPES["digits"], ["epochs=1"]).warmup_epochs < 1
+
+
+def test_a_recipe_on_own_images(folder):
+    recipe = arguments.choose_recipe("cifar10", folder, ["seed=1"])
+    assert (recipe.dataset, recipe.data_dir, recipe.num_classes, recipe.seed) == ("folder", str(folder), None, 1)
+    assert recipe.model == RECIPES["cifar10"].model
 
 
 def test_recipe_from_json(tmp_path):

@@ -18,28 +18,44 @@ EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", 
 
 
 def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] | None) -> Recipe:
-    """The recipe that RECIPE or --data names, with --set applied."""
-    if (name is None) == (data is None):
+    """The recipe that RECIPE and --data name, with --set applied.
+
+    Args:
+        name: Of a recipe, or path of its JSON file; None: the defaults for own images.
+        data: Folder of own images; with ``name``, that recipe on these images.
+        settings: KEY=VALUE texts.
+    """
+    if data is not None and not data.is_dir():
+        raise FileNotFoundError(f"--data must be a folder with one sub-folder of images a class. Received: {data}")
+    if name is None and data is None:
         raise ValueError(
-            f"Name one of the recipes {', '.join(RECIPES)}, a JSON file, or images with --data FOLDER. "
-            f"Received: {'both a recipe and --data' if name else 'none of them'}"
+            f"Name one of the recipes {', '.join(RECIPES)}, a JSON file, or own images with --data FOLDER."
         )
-    if data is not None:
-        return apply_settings(folder_recipe(data), settings)
-    if name in RECIPES:
-        return apply_settings(RECIPES[name], settings)
-    path = Path(str(name))
-    if path.suffix == ".json":
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no recipe file {path}")
-        return apply_settings(Recipe.from_json(path), settings)
-    raise ValueError(f"RECIPE must be one of {', '.join(RECIPES)} or the path of a .json file. Received: {name}")
+    if name is None:
+        recipe = folder_recipe(Path(str(data)))
+    elif name in RECIPES:
+        recipe = RECIPES[name]
+    elif name.endswith(".json"):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"There is no recipe file {name}")
+        recipe = Recipe.from_json(Path(name))
+    else:
+        raise ValueError(f"RECIPE must be one of {', '.join(RECIPES)} or the path of a .json file. Received: {name}")
+    if name is not None and data is not None:
+        # The recipe's own folder data keeps its number of classes as a check; other images have their own.
+        classes = recipe.num_classes if recipe.dataset == "folder" else None
+        recipe = dataclasses.replace(recipe, dataset="folder", data_dir=str(data.resolve()), num_classes=classes)
+    recipe = apply_settings(recipe, settings)
+    if recipe.dataset == "folder" and (recipe.data_dir is None or not Path(recipe.data_dir).is_dir()):
+        received = f"data_dir={recipe.data_dir!r}"
+        raise FileNotFoundError(
+            f"{recipe.name} reads a folder of images: say where with --data FOLDER. Received: {received}"
+        )
+    return recipe
 
 
 def folder_recipe(folder: Path) -> Recipe:
-    """Defaults for own images: a quarter-size WaveMix that a CPU trains in minutes; --set changes any of it."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"--data must be a folder with one sub-folder of images a class. Received: {folder}")
+    """Defaults for own images: a small WaveMix that a CPU trains in minutes; --set changes any of it."""
     count = sum(len(files) for _, _, files in os.walk(folder))
     return Recipe(
         name=folder.resolve().name,

@@ -44,7 +44,7 @@ app = typer.Typer(
 )
 RecipeName = Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Name of a recipe, or path of a JSON file.")]
 DataFolder = Annotated[
-    Path | None, typer.Option("--data", metavar="FOLDER", help="Own images: one sub-folder a class. Replaces RECIPE.")
+    Path | None, typer.Option("--data", metavar="FOLDER", help="Own images: one sub-folder a class.")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder  [default: runs/RECIPE]")]
 RunFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder.")]
