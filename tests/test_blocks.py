@@ -32,7 +32,8 @@ def test_contracted_route_equals_the_sublayers(levels, upsample, rng):
     graph = keras.Model(inputs, block.inline(inputs))
     np.testing.assert_allclose(graph.predict_on_batch(x), direct, atol=2e-5, rtol=0)
     kinds = [type(layer).__name__ for layer in graph.layers]
-    assert kinds.count("DWT2D") == levels and kinds.count("LowPass2D") == levels - 1
+    assert kinds.count("DWT2D") == levels
+    assert kinds.count("LowPass2D") == levels - 1
 
 
 def test_unknown_sides_equal_known_ones(rng):
@@ -41,7 +42,8 @@ def test_unknown_sides_equal_known_ones(rng):
     model = keras.Model(inputs, unknown(inputs))
     for size in [(16, 12), (15, 13)]:
         x = rng.normal(size=(1, *size, 8)).astype("float32")
-        known.built or known.build(x.shape)
+        if not known.built:
+            known.build(x.shape)
         randomise(known, rng)
         unknown.set_weights(known.get_weights())
         np.testing.assert_allclose(model.predict_on_batch(x), known(x), atol=1e-5, rtol=0)
@@ -102,7 +104,7 @@ def test_quick_gelu_is_close_to_gelu():
         ({"width": 8, "levels": 0}, "levels must be an integer of at least 1"),
         ({"width": 8, "dropout": 1.0}, r"dropout must be a rate in \[0, 1\)"),
         ({"width": 8, "activation": "swish"}, "activation must be one of 'gelu', 'relu6', 'hard_swish', 'quick_gelu'"),
-        ({"width": 8, "upsample": "pachify"}, "upsample must be one of 'deconv', 'bilinear', 'nearest', 'pixel_shuffle'"),
+        ({"width": 8, "upsample": "pachify"}, "upsample must be one of 'deconv', 'bilinear', .*'pachify'"),
     ],
 )
 def test_options_are_checked(options, message):

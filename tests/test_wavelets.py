@@ -112,7 +112,7 @@ def test_fold_dwt_is_exact(rng):
     [
         (lambda: wm.DWT2D("har"), r"wavelet must name an orthogonal wavelet: .*haar.*Received: wavelet='har'"),
         (lambda: wm.DWT2D("bior2.2"), r"orthogonal.*Received: wavelet='bior2.2'"),
-        (lambda: wm.DWT2D(mode="symmetric"), r"mode must be one of 'zero', 'periodization'. Received: mode='symmetric'"),
+        (lambda: wm.DWT2D(mode="symmetric"), r"mode must be one of 'zero', 'periodization'.*'symmetric'"),
         (lambda: wm.DWT2D(levels=0), r"levels must be an integer of at least 1. Received: levels=0"),
         (lambda: wm.DWT2D()(np.zeros((2, 8, 8))), r"takes images \(B, H, W, C\)"),
         (lambda: wm.IDWT2D()(np.zeros((1, 4, 4, 6))), r"four bands of C channels"),

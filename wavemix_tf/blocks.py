@@ -138,6 +138,8 @@ class WaveMixBlock(layers.Layer):
         self.upsample = check_option("upsample", upsample, UPSAMPLERS)
 
         def named(layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
+            if layer in (layers.Conv2D, layers.Conv2DTranspose, layers.UpSampling2D):
+                options["data_format"] = "channels_last"  # whatever the user's keras.json says
             return layer(*args, **options, name=f"{self.name}_{role}", dtype=self.dtype_policy)
 
         self.reduce = named(layers.Conv2D, "reduce", width // 4, 1)
@@ -181,8 +183,9 @@ class WaveMixBlock(layers.Layer):
         if height is not None and width is not None:
             extra = ((0, -height % 2**self.levels), (0, -width % 2**self.levels))
             if extra != ((0, 0), (0, 0)):
-                self.pad = layers.ZeroPadding2D(extra, name=f"{self.name}_pad", dtype=self.dtype_policy)
-                self.crop = layers.Cropping2D(extra, name=f"{self.name}_crop", dtype=self.dtype_policy)
+                last = {"data_format": "channels_last", "dtype": self.dtype_policy}
+                self.pad = layers.ZeroPadding2D(extra, name=f"{self.name}_pad", **last)
+                self.crop = layers.Cropping2D(extra, name=f"{self.name}_crop", **last)
                 height, width = height + extra[0][1], width + extra[1][1]
 
         self.reduce.build((batch, height, width, channels))

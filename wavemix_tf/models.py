@@ -39,6 +39,8 @@ class WaveMixClassifier(keras.Model):
         patch_size: Side in pixels of a patch of the patchify stem.
         normalize: None, or (mean, std), each one value per channel in the input's [0, 1] units: the network then
             standardises its input itself.
+        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy
+            the head computes in float32.
 
     Input shape:
         (B, H, W, channels) floating point in [0, 1] (pixel / 255), RGB.
@@ -69,6 +71,7 @@ class WaveMixClassifier(keras.Model):
         stride: int = 1,
         patch_size: int = 4,
         normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+        dtype: Any = None,
         **kwargs: Any,
     ) -> None:
         check_positive("num_classes", num_classes)
@@ -79,7 +82,8 @@ class WaveMixClassifier(keras.Model):
         check_option("activation", activation, tuple(ACTIVATIONS))
         check_option("upsample", upsample, UPSAMPLERS)
         _check_image_shape(image_shape, (stride**2 if stem == "strided" else patch_size))
-        policy = kwargs.get("dtype")
+        # Settled here, so that a saved file does not depend on the global policy of whoever loads it.
+        policy = keras.dtype_policies.get(dtype if dtype is not None else keras.config.dtype_policy())
 
         inputs = keras.Input(tuple(image_shape), name="image")
         x = inputs
@@ -91,7 +95,9 @@ class WaveMixClassifier(keras.Model):
         else:
             x = _conv3x3(x, width // 4, 1, "stem_conv1", policy)
             x = _conv3x3(x, width // 2, 1, "stem_conv2", policy)
-            x = layers.Conv2D(width, patch_size, strides=patch_size, name="stem_conv3", dtype=policy)(x)
+            x = layers.Conv2D(
+                width, patch_size, strides=patch_size, data_format="channels_last", name="stem_conv3", dtype=policy
+            )(x)
             x = layers.Activation(ACTIVATIONS[activation], name="stem_activation", dtype=policy)(x)
             x = FusedBatchNormalization(**BATCH_NORM, name="stem_norm", dtype=policy)(x)
         for index in range(1, depth + 1):
@@ -106,9 +112,10 @@ class WaveMixClassifier(keras.Model):
                 name=f"block{index}",
                 dtype=policy,
             )(x)
-        x = layers.GlobalAveragePooling2D(name="pool", dtype=policy)(x)
-        # Logits stay float32 under a mixed policy: a softmax over float16 logits loses small probabilities.
-        logits = layers.Dense(num_classes, name="head", dtype=policy if policy is not None else "float32")(x)
+        x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
+        # A softmax over half-precision logits loses small probabilities.
+        mixed = policy.compute_dtype != policy.variable_dtype
+        logits = layers.Dense(num_classes, name="head", dtype="float32" if mixed else policy)(x)
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
 
         self.num_classes = num_classes
@@ -125,6 +132,7 @@ class WaveMixClassifier(keras.Model):
         self.stride = stride
         self.patch_size = patch_size
         self.normalize = normalize
+        self.layer_policy = policy
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -144,6 +152,7 @@ class WaveMixClassifier(keras.Model):
             "stride": self.stride,
             "patch_size": self.patch_size,
             "normalize": self.normalize and tuple(tuple(part) for part in self.normalize),
+            "dtype": keras.dtype_policies.serialize(self.layer_policy),
         }
 
     @classmethod
@@ -171,6 +180,9 @@ def _normalization(normalize: tuple[Sequence[float], Sequence[float]], channels:
 def _conv3x3(x: Any, filters: int, stride: int, name: str, policy: Any) -> Any:
     """3x3 convolution with one pixel of zeros on every side; Keras's "same" pads otherwise where it strides."""
     if stride > 1:
-        x = layers.ZeroPadding2D(1, name=f"{name}_pad", dtype=policy)(x)
+        x = layers.ZeroPadding2D(1, data_format="channels_last", name=f"{name}_pad", dtype=policy)(x)
     padding = "same" if stride == 1 else "valid"
-    return layers.Conv2D(filters, 3, strides=stride, padding=padding, name=name, dtype=policy)(x)
+    conv = layers.Conv2D(
+        filters, 3, strides=stride, padding=padding, data_format="channels_last", name=name, dtype=policy
+    )
+    return conv(x)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import keras
 
 # name -> constructor arguments. The dataset each row was published with gives image_shape and num_classes.
-# Sources: README and training scripts of the official repository; WaveMix-Lite and WaveMix, arXiv 2205.14375, tables 1-6.
+# Sources: README and training scripts of the official repository; WaveMix, arXiv 2205.14375, tables 1-6.
 VARIANTS: dict[str, dict[str, Any]] = {
     # WaveMix-Lite: one level. "_up" upsamples bilinearly in place of the transposed convolution.
     "wavemix_lite_8_10_up": dict(width=8, depth=10, upsample="bilinear", image_shape=(28, 28, 1)),  # MNIST, 3,566
