@@ -119,11 +119,11 @@ def conv2d(kernel: np.ndarray, bias: np.ndarray | None, name: str, cls: Any = la
 
 def split_activations(graph: Graph) -> None:
     """Give every activation fused into a weighted layer (``activation=``) a node of its own."""
-    for node in graph.nodes():
-        if node.kind not in LINEAR or node.layer.activation is keras.activations.linear:
+    fused = [(node, node.layer.activation) for node in graph.nodes() if node.kind in LINEAR]
+    for node, function in fused:
+        if function is keras.activations.linear:
             continue
-        function = node.layer.activation
-        node.layer = with_weights(node.layer, kernel_of(node.layer), bias_of(node.layer), activation=None)
+        node.layer.activation = keras.activations.linear  # in place: calls that share the layer go on sharing it
         act = layers.Activation(function, name=f"{node.name}_activation", dtype=node.layer.dtype_policy)
         graph.replace(node.output, new := graph.add(act, node.output), keep=[new.node])
 

@@ -178,20 +178,20 @@ class Graph:
         def tensor_of(leaf: Any) -> Any:
             return tensors[leaf] if isinstance(leaf, Value) else leaf
 
+        named: dict[str, Any] = {}
         for node in order:
             if node.layer is None:
                 continue
+            while named.setdefault(node.name, node.layer) is not node.layer:  # a pass made several layers of one
+                node.layer.name += "_again"
             if node in skipped:
                 tensors[node.output] = tensors[node.inputs[0]]
                 continue
             args, kwargs = keras.tree.map_structure(tensor_of, (node.args, node.kwargs))
             results = keras.tree.flatten(node.layer(*args, **kwargs))
             tensors.update(zip(node.outputs, results, strict=True))
-        return keras.Model(
-            [tensors[value] for value in self.inputs],
-            tensors[targets[0]] if len(targets) == 1 else [tensors[value] for value in targets],
-            name=name,
-        )
+        ends = [[tensors[value] for value in values] for values in (self.inputs, targets)]
+        return keras.Model(*(end[0] if len(end) == 1 else end for end in ends), name=name)
 
 
 class _Copier:

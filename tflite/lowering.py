@@ -156,7 +156,6 @@ def _has_subpixel_form(layer: Any) -> bool:
         and layer.output_padding is None
         and layer.dilation_rate == (1, 1)
         and stride > 1
-        and min(layer.kernel_size) >= stride
     )
 
 
@@ -176,7 +175,7 @@ def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
     # (m, p, n, q, out, in) -> taps reversed, because the convolution runs from the oldest pixel on
     phases = padded.reshape(size[0], stride, size[1], stride, out, inner)[::-1, :, ::-1]
     weights = phases.transpose(0, 2, 5, 1, 3, 4).reshape(size[0], size[1], inner, stride * stride * out)
-    start = [(k - stride) // 2 for k in layer.kernel_size]
+    start = [max(k - stride, 0) // 2 for k in layer.kernel_size]
     compact = form == "subpixel_3x3" and layer.kernel_size == (4, 4) and stride == 2
     if compact:
         weights = _centred_3x3(kernel)
@@ -217,11 +216,6 @@ def _centred_3x3(kernel: np.ndarray) -> np.ndarray:
 
 
 def _fix_ranges(graph: Graph) -> None:
-    names: set[str] = set()
     for node in graph.nodes():
         if node.kind == "FakeQuant":
-            name = node.name
-            while name in names:  # one quantizer may stand in several places
-                name += "_again"
-            names.add(name)
-            node.layer = FixedQuant(*node.layer.get_range(), name=name, dtype="float32")
+            node.layer = FixedQuant(*node.layer.get_range(), name=node.name, dtype="float32")

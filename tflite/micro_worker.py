@@ -1,29 +1,46 @@
 """Runs a file under TensorFlow Lite Micro's real kernels, in a process of its own.
 
-An arena that is too small ends that process (segmentation fault), which is why the caller starts this script instead of
-calling the interpreter. Imports nothing of this package.
+An arena that is too small may end the process (segmentation fault), which is why the caller starts this script instead
+of calling the interpreter. Imports nothing of this package.
 
-Usage: micro_worker.py MODEL.tflite INPUTS.npy OUTPUTS.npy ARENA_BYTES LIMIT_SECONDS
+Usage: micro_worker.py MODEL.tflite INPUTS.npy OUTPUTS.npy FIRST_ARENA_BYTES LARGEST_ARENA_BYTES LIMIT_SECONDS
+
+Tries arenas from the first size on, 128 bytes more each time, printing each size before it tries it; runs the inputs in
+the first that suffices and writes the outputs.
 """
 
 import sys
 import time
 
-if __name__ == "__main__":
-    sys.path.pop(0)  # this folder: its modules' names must not shadow anyone's
+STEP_BYTES = 128  # a smaller step would cost seconds and save nobody memory
 
+
+def main(model_path: str, inputs_path: str, outputs_path: str, first: str, largest: str, limit_s: str) -> None:
     import numpy as np
     from tflite_micro.python.tflite_micro import runtime
 
-    model_path, inputs_path, outputs_path, arena_bytes, limit_s = sys.argv[1:]
     with open(model_path, "rb") as file:
-        interpreter = runtime.Interpreter.from_bytes(file.read(), arena_size=int(arena_bytes))
-    outputs, start = [], time.perf_counter()
-    for image in np.load(inputs_path):
-        interpreter.set_input(image[None], 0)
-        interpreter.invoke()
-        outputs.append(np.array(interpreter.get_output(0)[0]))
-        if time.perf_counter() - start > float(limit_s):
-            break
-    interpreter.print_allocations()  # to stderr; the caller reads the total
-    np.save(outputs_path, np.stack(outputs))
+        content = file.read()
+    inputs = np.load(inputs_path)
+    for arena_bytes in range(int(first), int(largest) + 1, STEP_BYTES):
+        print(arena_bytes, flush=True)
+        try:
+            interpreter = runtime.Interpreter.from_bytes(content, arena_size=arena_bytes)
+        except RuntimeError:
+            continue  # the interpreter has told stderr why
+        outputs, start = [], time.perf_counter()
+        for image in inputs:
+            interpreter.set_input(image[None], 0)
+            interpreter.invoke()
+            outputs.append(np.array(interpreter.get_output(0)[0]))
+            if time.perf_counter() - start > float(limit_s):
+                break
+        interpreter.print_allocations()  # to stderr; the caller reads the total
+        np.save(outputs_path, np.stack(outputs))
+        return
+    sys.exit(3)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this folder: its modules' names must not shadow anyone's
+    main(*sys.argv[1:])

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from .errors import RuntimeFailureError
+from .micro_worker import STEP_BYTES
 
 ALIGNMENT_BYTES = 16  # of the arena and of the C array: what TF Lite Micro asks for
 PROBE_ARENA_BYTES = 256 << 20
+PLANNING_BYTES = 64 << 10  # beyond twice the reported use nothing is gained by trying
 TIMEOUT_S = 600.0
 # Ops whose method in MicroMutableOpResolver is not the op's name in camel case.
 RESOLVER_NAMES = {
@@ -41,47 +43,65 @@ def run_micro(
     Raises:
         RuntimeFailureError: the interpreter refused the file (the message holds its words) or ended abnormally.
     """
+    size = arena_bytes or PROBE_ARENA_BYTES
+    outputs, used, _, words = _work(content, inputs, size, size, limit_s)
+    if outputs is None:
+        raise RuntimeFailureError(
+            f"TensorFlow Lite Micro could not run the file: {words}. Received: arena_bytes={arena_bytes}"
+        )
+    return outputs, used
+
+
+def measure_arena(content: bytes, inputs: np.ndarray, limit_s: float | None = None) -> tuple[np.ndarray, int]:
+    """The smallest arena, to 128 bytes, in which the file runs, and what it computes there.
+
+    What the interpreter reports to have used is not enough: planning the arena takes temporary memory in it. Measured
+    on this machine's 64-bit build, whose pointers make it slightly larger than on a 32-bit device.
+
+    Args:
+        content: The ``.tflite`` file.
+        inputs: Array (N, ...) of the file's input dtype.
+        limit_s: As for ``run_micro``.
+
+    Returns:
+        (outputs (M, ...), arena bytes).
+    """
+    _, used = run_micro(content, inputs[:1])
+    first = -(-used // STEP_BYTES) * STEP_BYTES
+    largest = 2 * first + PLANNING_BYTES
+    while first <= largest:
+        outputs, _, tried, words = _work(content, inputs, first, largest, limit_s)
+        if outputs is not None:
+            return outputs, tried
+        first = tried + STEP_BYTES  # that size ended the process
+    raise RuntimeFailureError(
+        f"TensorFlow Lite Micro ran the file only in an unbounded arena: {words}. Received: used={used} bytes"
+    )
+
+
+def _work(
+    content: bytes, inputs: np.ndarray, first: int, largest: int, limit_s: float | None
+) -> tuple[np.ndarray | None, int, int, str]:
+    """(outputs or None, bytes used, last arena tried, the interpreter's words) of one worker process."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, name) for name in ("model.tflite", "inputs.npy", "outputs.npy")]
         paths[0].write_bytes(content)
         np.save(paths[1], inputs)
-        command = [sys.executable, str(Path(__file__).with_name("micro_worker.py")), *map(str, paths)]
+        arguments = [*map(str, paths), str(first), str(largest), str(limit_s or TIMEOUT_S)]
         done = subprocess.run(
-            [*command, str(arena_bytes or PROBE_ARENA_BYTES), str(limit_s or TIMEOUT_S)],
+            [sys.executable, str(Path(__file__).with_name("micro_worker.py")), *arguments],
             capture_output=True,
             text=True,
             timeout=2 * TIMEOUT_S + 60,
             check=False,
         )
-        if done.returncode or not paths[2].exists():
-            words = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(" ")]
-            cause = "; ".join(words[:2]) if words else f"exit code {done.returncode}"
-            raise RuntimeFailureError(
-                f"TensorFlow Lite Micro could not run the file: {cause}. Received: arena_bytes={arena_bytes}"
-            )
+        tried = int(done.stdout.split()[-1]) if done.stdout.split() else largest
+        lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("Traceback")]
+        words = "; ".join(lines[-2:]) if lines else f"exit code {done.returncode}"
         used = re.search(r"Arena allocation total (\d+) bytes", done.stderr)
-        if used is None:
-            raise RuntimeFailureError("TensorFlow Lite Micro did not report its arena use.")
-        return np.load(paths[2]), int(used.group(1))
-
-
-def measure_arena(content: bytes, inputs: np.ndarray) -> tuple[np.ndarray, int]:
-    """The smallest arena found in which the file runs, and what it computes there.
-
-    Measured on this machine's 64-bit build, whose pointers make it slightly larger than on a 32-bit device.
-
-    Returns:
-        (outputs, arena bytes, a multiple of 16).
-    """
-    _, used = run_micro(content, inputs[:1])
-    size = -(-used // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-    for slack in (0, 16, 64, 256, 1024):
-        try:
-            outputs, _ = run_micro(content, inputs, size + slack)
-            return outputs, size + slack
-        except RuntimeFailureError:
-            continue
-    raise RuntimeFailureError(f"TensorFlow Lite Micro ran the file only in an unbounded arena. Received: used={used}")
+        if done.returncode or used is None:
+            return None, 0, tried, words
+        return np.load(paths[2]), int(used.group(1)), tried, words
 
 
 def resolver_name(op: str) -> str:

@@ -1,0 +1,53 @@
+"""Small networks that say something: weights and batch norm statistics spread out, images that differ."""
+
+import keras
+import numpy as np
+
+import wavemix_tf as wm
+
+
+def randomise(model, seed=0):
+    """Fresh networks return nearly a constant, and fidelity tests on a constant test nothing."""
+    rng = np.random.default_rng(seed)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            c = layer.moving_mean.shape
+            gamma, beta = rng.uniform(0.3, 1.0, c), rng.normal(0, 0.3, c)
+            layer.set_weights([gamma, beta, rng.normal(0, 0.3, c), rng.uniform(0.5, 2.0, c)])
+        elif hasattr(layer, "kernel") and not hasattr(layer, "inline"):
+            shape = layer.kernel.shape
+            fan_in = np.prod(shape) / shape[-1]
+            if isinstance(layer, keras.layers.Conv2DTranspose):
+                fan_in = 4 * shape[-1]
+            elif isinstance(layer, keras.layers.DepthwiseConv2D):
+                fan_in = shape[0] * shape[1]
+            layer.kernel.assign(rng.normal(0, 1.4 / np.sqrt(fan_in), shape))
+            if layer.use_bias:
+                layer.bias.assign(rng.normal(0, 0.2, layer.bias.shape))
+    return model
+
+
+def network(image_shape=(16, 16, 3), width=8, depth=2, dropout=0.1, seed=0, **options):
+    model = wm.WaveMixClassifier(5, image_shape, width=width, depth=depth, dropout=dropout, name="small", **options)
+    return randomise(model, seed)
+
+
+# Every level, stem, upsampler, activation and a side that needs padding, in four networks.
+NETWORKS = {
+    "deconv": dict(activation="gelu", upsample="deconv"),
+    "bilinear": dict(
+        activation="quick_gelu",
+        upsample="bilinear",
+        levels=2,
+        stem="patchify",
+        patch_size=2,
+        normalize=((0.5, 0.4, 0.3), (0.2, 0.3, 0.25)),
+    ),
+    "nearest": dict(activation="relu6", upsample="nearest", levels=3, image_shape=(17, 19, 3), depth=1),
+    "pixel_shuffle": dict(activation="hard_swish", upsample="pixel_shuffle", levels=4, image_shape=(16, 16, 1), depth=1),
+}
+
+
+def spread(outputs):
+    """How much the outputs differ from image to image."""
+    return float(np.asarray(outputs).std(axis=0).mean())
