@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,9 @@ from typing import Any
 from .errors import ExportError
 from .flatbuffer import TensorInfo, read_file
 from .microcontroller import c_array
+
+# File names one might well choose that C++ keeps for itself.
+CPP_KEYWORDS = {"bool", "char", "class", "const", "default", "double", "export", "float", "int", "long", "new", "short"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ class Artifact:
     def size_bytes(self) -> int:
         return len(self.content)
 
+    @property
+    def sha256(self) -> str:
+        """Digest of the file, by which ``load`` knows that the card beside it is its own."""
+        return hashlib.sha256(self.content).hexdigest()
+
     def to_dict(self) -> dict[str, Any]:
         """The model card: everything but the content, JSON-able."""
         info = read_file(self.content)
@@ -66,6 +75,7 @@ class Artifact:
             "output": _tensor_card(info.outputs[0]),
             "class_names": list(self.class_names),
             "size_bytes": self.size_bytes,
+            "sha256": self.sha256,
             "arena_bytes": self.arena_bytes,
             "ops": {name: self.ops.count(name) for name in sorted(set(self.ops))},
             "op_sequence": list(self.ops),
@@ -87,7 +97,7 @@ class Artifact:
         if self.arena_bytes is not None:
             # The C array's own header is included by the stem the files get, so both share it.
             name = re.sub(r"\W", "_", base.stem)
-            name = f"model_{name}" if name[0].isdigit() else name
+            name = f"model_{name}" if name[0].isdigit() or name in CPP_KEYWORDS else name
             header, source = c_array(self.content, name, self.ops, self.arena_bytes)
             files[base.with_name(f"{name}.h")] = header.encode()
             files[base.with_name(f"{name}.cc")] = source.encode()
@@ -114,6 +124,10 @@ class Artifact:
         if existing and not overwrite:
             raise FileExistsError(f"Pass overwrite=True to replace {', '.join(existing)}. Received: overwrite=False")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        stem = re.sub(r"\W", "_", Path(path).stem)
+        for old in (Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc")):
+            if old not in files and overwrite:  # the C array of a file that is being replaced
+                old.unlink(missing_ok=True)
         for file, content in reversed(files.items()):
             _write_atomically(file, content)
         return Path(path)
@@ -139,9 +153,12 @@ class Artifact:
                 arena_bytes=card["arena_bytes"],
                 verification=card["verification"],
             )
+            digest = card["sha256"]
+        except FileNotFoundError as error:
+            raise ExportError(f"save() writes a file and its model card. Received: {error.filename} missing") from error
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ExportError(f"{card_path} is not a model card written by save(): {error!r}") from error
-        if len(content) != card["size_bytes"] or tuple(op.name for op in read_file(content).ops) != artifact.ops:
+        if artifact.sha256 != digest:
             raise ExportError(f"{base} is not the file that its model card {card_path.name} describes.")
         return artifact
 

@@ -21,6 +21,7 @@ from .targets import get_target
 ENGINES = ("native",)
 OBSERVERS = ("minmax", "percentile", "mse")
 PERCENTILE = 99.99
+INPUT_RANGE = (0.0, 1.0)  # an int8 input is exactly pixel - 128
 SAMPLES_PER_IMAGE = 512  # values of each tensor that the percentile and MSE observers see of every calibration image
 
 # What each layer's output needs, by the TensorFlow Lite int8 specification.
@@ -59,7 +60,6 @@ def quantize(
     *,
     observer: str = "minmax",
     target: str | None = None,
-    input_range: tuple[float, float] = (0.0, 1.0),
 ) -> Any:
     """Turn a float model into one that computes as its int8 file will, and can be fine-tuned.
 
@@ -69,15 +69,14 @@ def quantize(
     folds it. The given model is not touched. Without fine-tuning the result is a post-training quantisation.
 
     Args:
-        model: Functional Keras model whose input is an image in ``input_range``.
-        calibration: float array (N, H, W, C), or an iterable of such arrays or of single images, in ``input_range``:
+        model: Functional Keras model whose input is an image in [0, 1] (pixel / 255).
+        calibration: float array (N, H, W, C), or an iterable of such arrays or of single images, in [0, 1]:
             real images of the training distribution; a few hundred are enough.
         engine: "native".
         observer: How a range is found: "minmax", "percentile" (the central 99.98 % of sampled values) or "mse" (least
             squared rounding and clipping error on sampled values).
         target: A target's name: activations it lacks are replaced before calibration, so that fine-tuning makes good
             for it (``gelu`` by ``quick_gelu`` for "mcu"). None: nothing is replaced.
-        input_range: Smallest and largest value of the input. (0, 1): an int8 input is ``pixel - 128``.
 
     Returns:
         An uncompiled ``keras.Model`` with the same inputs and outputs; trains with ``fit``, saves to ``.keras``.
@@ -96,7 +95,7 @@ def quantize(
     if is_quantized(model):
         raise ValueError(f"model must be a float model; this one is quantized already. Received: model={model.name!r}")
     graph = Graph.from_model(model)
-    images = check_images(calibration, graph.inputs[0].shape, input_range)
+    images = check_images(calibration, graph.inputs[0].shape)
     folding.split_activations(graph)
     if target is not None:
         substitute_activations(graph, get_target(target).substitutes)
@@ -104,7 +103,7 @@ def quantize(
     folding.decompose_quick_gelu(graph)
     _norm_before_bilinear(graph, images)
     _round_fixed_filters(graph)
-    insert_fake_quant(graph, input_range)
+    insert_fake_quant(graph)
     _calibrate(graph, images, observer)
     return graph.to_model(f"{model.name}_quantized")
 
@@ -125,7 +124,7 @@ def calibrate(model: Any, calibration: Any, observer: str = "minmax") -> None:
             layer.set_range(*ranges[layer.name])
 
 
-def insert_fake_quant(graph: Graph, input_range: tuple[float, float]) -> None:
+def insert_fake_quant(graph: Graph) -> None:
     """Round weights, and round every tensor that an int8 file stores, once, where the file rounds it."""
     deferred = _deferred_values(graph)
     quantizers: dict[Value, FakeQuant] = {}  # value -> the quantizer whose grid it lies on
@@ -145,7 +144,7 @@ def insert_fake_quant(graph: Graph, input_range: tuple[float, float]) -> None:
         if known is not None and (node.kind in AVERAGES_IN_PLACE or node.kind == "UpSampling2D"):
             quantizer = known  # the op keeps its input's scale: the same ranges, applied again
         else:
-            quantizer = _make_quantizer(node, input_range)
+            quantizer = _make_quantizer(node)
         rounded = graph.add(quantizer, value)
         graph.replace(value, rounded, keep=[rounded.node])
         quantizers[rounded] = quantizer
@@ -155,9 +154,9 @@ def _is_nearest(node: Node) -> bool:
     return node.kind == "UpSampling2D" and node.layer.interpolation == "nearest"
 
 
-def _make_quantizer(node: Node, input_range: tuple[float, float]) -> FakeQuant:
+def _make_quantizer(node: Node) -> FakeQuant:
     name = activation_name(node)
-    fixed = input_range if node.layer is None else FIXED_RANGES.get(name or "")
+    fixed = INPUT_RANGE if node.layer is None else FIXED_RANGES.get(name or "")
     ranged = (*OWN_RANGE, *MOVES_VALUES, *AVERAGES_IN_PLACE, "UpSampling2D")
     if fixed is None and name not in OWN_RANGE_ACTIVATIONS and node.kind.removeprefix("Quant") not in ranged:
         what = f"Activation({name})" if name else node.kind
@@ -264,19 +263,21 @@ def _round_fixed_filters(graph: Graph) -> None:
             node.layer.filters.assign(round_weights(filters, (1, 2)))
 
 
-class _Observe(layers.Layer):
-    """(B, ...) -> (B, 2 + samples): each image's minimum, maximum and some of its values."""
+class Observe(layers.Layer):
+    """(B, ...) -> (B, 2 + samples): each image's minimum, maximum and some of its values.
+
+    The values are taken at random places, the same for every image: at regular ones, a stride that shares a factor
+    with the number of channels would see a few channels and never the others.
+    """
 
     def call(self, x: Any) -> Any:
         flat = ops.reshape(ops.cast(x, "float32"), (-1, int(np.prod(x.shape[1:]))))
-        step = -(-flat.shape[1] // SAMPLES_PER_IMAGE)
+        places = np.random.default_rng(0).permutation(flat.shape[1])[:SAMPLES_PER_IMAGE].astype("int32")
         extremes = [ops.min(flat, axis=1, keepdims=True), ops.max(flat, axis=1, keepdims=True)]
-        return ops.concatenate([*extremes, flat[:, ::step]], axis=1)
+        return ops.concatenate([*extremes, ops.take(flat, places, axis=1)], axis=1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        size = int(np.prod(input_shape[1:]))
-        step = -(-size // SAMPLES_PER_IMAGE)
-        return (input_shape[0], 2 + -(-size // step))
+        return (input_shape[0], 2 + min(int(np.prod(input_shape[1:])), SAMPLES_PER_IMAGE))
 
 
 def _calibrate(graph: Graph, images: np.ndarray, observer: str) -> dict[str, tuple[float, float]]:
@@ -284,7 +285,7 @@ def _calibrate(graph: Graph, images: np.ndarray, observer: str) -> dict[str, tup
     quantizers = [node for node in graph.nodes() if node.kind == "FakeQuant"]
     first = {id(node.layer): node for node in reversed(quantizers) if not node.layer.fixed}
     observed = list(first.values())
-    taps = [graph.add(_Observe(name=f"observe_{index}"), node.inputs[0]) for index, node in enumerate(observed)]
+    taps = [graph.add(Observe(name=f"observe_{index}"), node.inputs[0]) for index, node in enumerate(observed)]
     probe = graph.to_model("calibration", outputs=taps, skip=quantizers)
     statistics = predict(probe, images)
     ranges = {}
