@@ -157,9 +157,13 @@ def fold_wavelets(graph: Graph) -> None:
         parts = [node.inputs[0]]
         if source.kind == "Concatenate" and source.layer.axis in (-1, 3):
             parts = source.inputs
-        if not any(is_plain_haar(part.node) for part in parts):
+        if not any(_is_foldable(part.node) for part in parts):
             continue
         graph.replace(node.output, _split_conv(graph, node, parts))
+
+
+def _is_foldable(node: Node) -> bool:
+    return node.kind == "DWT2D" and is_plain_haar(node)
 
 
 def _is_pointwise(layer: Any) -> bool:
@@ -172,7 +176,7 @@ def _split_conv(graph: Graph, node: Node, parts: list[Value]) -> Value:
     terms: list[Value] = []
     widths = [int(part.shape[-1] or 0) for part in parts]
     for part, rows in zip(parts, np.split(kernel, np.cumsum(widths)[:-1], axis=2), strict=True):
-        if not is_plain_haar(part.node):
+        if not _is_foldable(part.node):
             plain.append((part, rows))
             continue
         name = node.name if not terms else f"{node.name}_{len(terms)}"
