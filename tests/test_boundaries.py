@@ -16,14 +16,16 @@ FOLDERS = {"core": ROOT / "wavemix_tf", "training": ROOT / "training", "tflite":
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tf_keras", "keras_tuner", "ai_edge_litert", "tflite_micro", "tfmot"}
 # The fused kernel of batch normalisation, reached inside a function and only when Keras already runs on TensorFlow.
 MAY_USE_TENSORFLOW = {"normalization.py"}
-# cli.py is the one file that joins the packages.
-JOINER = ROOT / "wavemix_tf" / "cli.py"
+# The command joins the packages: its verbs, its arguments and its steps.
+JOINERS = {ROOT / "wavemix_tf" / name for name in ("cli.py", "arguments.py", "pipeline.py")}
 
 requires_checkout = pytest.mark.skipif(not FOLDERS["training"].is_dir(), reason="runs in a checkout")
 
 
 def files(part):
-    return sorted(path for path in FOLDERS[part].rglob("*.py") if path != JOINER and "__pycache__" not in path.parts)
+    return sorted(
+        path for path in FOLDERS[part].rglob("*.py") if path not in JOINERS and "__pycache__" not in path.parts
+    )
 
 
 def package_of(path):

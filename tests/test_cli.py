@@ -1,7 +1,6 @@
 """The command, from its words to a finished run folder: end to end once, then each verb on that folder."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -57,7 +56,7 @@ def finished(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "patterns"
     words = ["run", "--data", str(folder), "--out", str(out), *TINY]
     with pytest.MonkeyPatch.context() as patch, Captured() as first:
-        patch.setattr(cli, "write_exports", interrupt)
+        patch.setattr(pipeline, "write_exports", interrupt)
         first.code = cli.main(words)
     interrupted_files = {path.name for path in out.iterdir()}
     with Captured() as second:
@@ -136,7 +135,7 @@ def test_report_of_the_run(finished):
 
 
 def test_finished_run_has_nothing_to_do(finished, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "load_images", interrupt)
+    monkeypatch.setattr(pipeline, "load_images", interrupt)
     before = {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()}
     code, out, _ = call(capsys, *finished["words"])
     assert code == 0
@@ -368,19 +367,43 @@ def test_some_images_are_a_fair_sample_of_sorted_labels():
 # --- the process ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "code"), [(["--help"], 0), (["list"], 0), (["run", "nope"], 1), (["run", "digits", "--set", "x=1"], 1)]
-)
-def test_answers_without_keras(words, code, tmp_path):
-    """As the installed script: its name decides."""
-    script = tmp_path / "wavemix-tf"
-    script.write_text(
+@pytest.fixture
+def script(tmp_path):
+    """The command as it is installed: the script's name decides that it starts without Keras."""
+    path = tmp_path / "wavemix-tf"
+    path.write_text(
         "import sys\nfrom wavemix_tf.cli import main\ncode = main()\n"
         "heavy = {'keras', 'tensorflow', 'tensorflow_datasets', 'matplotlib'} & set(sys.modules)\n"
         "print('HEAVY', sorted(heavy))\nsys.exit(code)\n"
     )
-    result = subprocess.run(
-        [sys.executable, script, *words], capture_output=True, text=True, timeout=60, cwd=tmp_path, env=os.environ
-    )
+
+    def run(*words):
+        command = [sys.executable, str(path), *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--help"], 0), (["list"], 0), (["run", "nope"], 1), (["run", "digits", "--set", "x=1"], 1)]
+)
+def test_answers_without_keras(script, words, code):
+    result = script(*words)
     assert result.returncode == code, result.stderr
     assert "HEAVY []" in result.stdout
+
+
+def test_finished_run_answers_without_keras(script, finished):
+    result = script(*finished["words"])
+    assert result.returncode == 0, result.stderr
+    assert "Nothing to do" in result.stdout
+    assert "HEAVY []" in result.stdout
+
+
+def test_loads_the_models_it_saved(script, finished, folder):
+    """In the command's process nothing has registered the layers before."""
+    out = finished["out"]
+    result = script("predict", folder / "rows" / "1.png", "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "rows" in result.stdout
+    assert result.stderr == ""  # no log of TensorFlow

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import report as reports
 from .training.recipe import Recipe
 from .training.recipes import RECIPES
 
@@ -141,11 +142,8 @@ def check_folder(out: Path, recipe: Recipe, overwrite: bool) -> None:
         raise ValueError(f"--out must be a folder. Received: {out}")
     if overwrite or not (out / "recipe.json").is_file():
         return
-    saved = saved_recipe(out)
-    if saved != recipe:
-        names = [f.name for f in dataclasses.fields(Recipe) if f.compare]
-        changed = [n for n in names if getattr(saved, n) != getattr(recipe, n)]
-        there = ", ".join(f"{n}={getattr(recipe, n)!r} (there {getattr(saved, n)!r})" for n in changed)
+    there = ", ".join(recipe.differences(saved_recipe(out)))
+    if there:
         raise ValueError(f"{out} holds a run of another recipe: take another --out, or --overwrite. Received: {there}")
 
 
@@ -162,3 +160,13 @@ def check_export(target: str | None, dtype: str | None) -> list[tuple[str, str |
     if dtype is not None and dtype not in allowed:
         raise ValueError(f"Target {target} takes --dtype {' or '.join(allowed)}. Received: {dtype}")
     return [(target, dtype or allowed[0])]
+
+
+def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """The report of a finished run of this recipe, if ``out`` holds one."""
+    try:
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        same = Recipe.from_json(out / "recipe.json") == recipe and report["format"] == reports.FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return report if same and (out / "report.html").is_file() else None

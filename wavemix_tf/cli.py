@@ -9,26 +9,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from . import report as reports
-from .arguments import EXPORTS, check_export, check_folder, choose_recipe, saved_recipe
-from .pipeline import (
-    RUNTIME_NAMES,
-    fine_tune,
-    finished_report,
-    forget,
-    load_images,
-    load_model,
-    measure,
-    saved_exports,
-    show_results,
-    some_images,
-    tell_resumption,
-    write_exports,
-)
+from .arguments import EXPORTS, check_export, check_folder, choose_recipe, finished_report, saved_recipe
 from .terminal import console, grid, one_line, quiet, step
 from .training.recipes import RECIPES
 
@@ -110,22 +96,22 @@ def run(
         show_results(done, out)
         console.print("Nothing to do: this run is finished. --overwrite begins it anew.")
         return
-    from .training.trainer import fit
+    from . import pipeline
 
     if overwrite:
-        forget(out, exports=True)
+        pipeline.forget(out, exports=True)
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
-        images = load_images(chosen, out)
+        images = pipeline.load_images(chosen, out)
     with step("Train", seconds):
-        tell_resumption(out, overwrite)
-        trained = fit(chosen, data=images, out=out, overwrite=overwrite)
-    tuned = fine_tune(chosen, trained.model, images, out, False, seconds)
+        pipeline.tell_resumption(out, overwrite)
+        trained = pipeline.fit(chosen, data=images, out=out, overwrite=overwrite)
+    tuned = pipeline.fine_tune(chosen, trained.model, images, out, False, seconds)
     models = {"float32": trained.model, "int8": tuned.model}
     with step("Export", seconds):
-        artifacts = write_exports(out, EXPORTS, models, images)
+        artifacts = pipeline.write_exports(out, EXPORTS, models, images)
     with step("Run the test images through every file", seconds):
-        found = measure(chosen, images, models, artifacts, test_images)
+        found = pipeline.measure(chosen, images, models, artifacts, test_images)
     seconds |= {"Train": round(trained.seconds, 1), "Fine-tune with int8 arithmetic": round(tuned.seconds, 1)}
     report = {**found, "seconds": seconds, "command": shlex.join(["wavemix-tf", *sys.argv[1:]])}
     reports.write_report(out, report)
@@ -148,15 +134,15 @@ def fit(
     if (out / "training.json").is_file() and (out / "model.keras").is_file() and not overwrite:
         console.print(f"Nothing to do: {out / 'model.keras'} is trained. --overwrite begins anew.")
         return
-    from .training.trainer import fit as train
+    from . import pipeline
 
-    forget(out, exports=True)
+    pipeline.forget(out, exports=True)
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
-        images = load_images(chosen, out)
+        images = pipeline.load_images(chosen, out)
     with step("Train", seconds):
-        tell_resumption(out, overwrite)
-        result = train(chosen, data=images, out=out, overwrite=overwrite)
+        pipeline.tell_resumption(out, overwrite)
+        result = pipeline.fit(chosen, data=images, out=out, overwrite=overwrite)
     console.print(
         f"{out / 'model.keras'}: top-1 {reports.percent(result.validation_accuracy)} on the validation images "
         f"(epoch {result.best_epoch}), {reports.percent(result.test_accuracy)} on the test images."
@@ -171,12 +157,14 @@ def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = F
     if (out / "qat_training.json").is_file() and (out / "qat.keras").is_file() and not overwrite:
         console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite begins anew.")
         return
-    model = load_model(out / "model.keras")
-    forget(out, exports=True)
+    from . import pipeline
+
+    model = pipeline.load_model(out / "model.keras")
+    pipeline.forget(out, exports=True)
     seconds: dict[str, float] = {}
     with step(f"Read {recipe.dataset}", seconds):
-        images = load_images(recipe, out)
-    result = fine_tune(recipe, model, images, out, overwrite, seconds)
+        images = pipeline.load_images(recipe, out)
+    result = pipeline.fine_tune(recipe, model, images, out, overwrite, seconds)
     console.print(
         f"{out / 'qat.keras'}: top-1 {reports.percent(result.validation_accuracy)} on the validation images, "
         f"{reports.percent(result.test_accuracy)} on the test images."
@@ -196,16 +184,20 @@ def export(
     """Write .tflite files that passed audit and verification: exports/<target>-<dtype>.tflite, with labels and card."""
     recipe = saved_recipe(out, settings)
     chosen = check_export(target, dtype)
+    from . import pipeline
+
     kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen}
     models = {}
     if "float32" in kinds:
-        models["float32"] = load_model(out / "model.keras")
+        models["float32"] = pipeline.load_model(out / "model.keras")
     if "int8" in kinds:
-        models["int8"] = load_model(out / "qat.keras")
+        models["int8"] = pipeline.load_model(out / "qat.keras")
     seconds: dict[str, float] = {}
     with step("Export", seconds):
-        write_exports(out, chosen, models, load_images(recipe, out), io_dtype=io_dtype, overwrite=overwrite)
-    forget(out, exports=False)
+        pipeline.write_exports(
+            out, chosen, models, pipeline.load_images(recipe, out), io_dtype=io_dtype, overwrite=overwrite
+        )
+    pipeline.forget(out, exports=False)
 
 
 @app.command()
@@ -218,26 +210,27 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Compare files with the Keras model, on test images and in every runtime; fails where a bound is exceeded."""
-    from .tflite.verifier import verify as compare
-
     recipe = saved_recipe(out, settings)
-    artifacts = saved_exports(out, check_export(target, dtype))
-    models = {"float32": load_model(out / "model.keras")}
+    chosen = check_export(target, dtype)
+    from . import pipeline
+
+    artifacts = pipeline.saved_exports(out, chosen)
+    models = {"float32": pipeline.load_model(out / "model.keras")}
     if any(artifact.dtype == "int8" for _, artifact in artifacts):
-        models["int8"] = load_model(out / "qat.keras")
-    data = load_images(recipe, out)
-    images, labels = some_images(data.test, data.test_arrays, test_images)
+        models["int8"] = pipeline.load_model(out / "qat.keras")
+    data = pipeline.load_images(recipe, out)
+    images, labels = pipeline.some_images(data.test, data.test_arrays, test_images)
     table = grid("file", "runtime", "images", "mean error", "largest", "agreement", "top-1", "")
     failed = False
     for name, artifact in artifacts:
-        result = compare(artifact, models["int8" if artifact.dtype == "int8" else "float32"], images, labels)
+        result = pipeline.verify(artifact, models["int8" if artifact.dtype == "int8" else "float32"], images, labels)
         bound = artifact.verification["max_error_steps_allowed"]
         for row in result.runtimes:
             passed = row.mean_error_steps <= bound
             failed |= not passed
             table.add_row(
                 name,
-                RUNTIME_NAMES[row.runtime],
+                pipeline.RUNTIME_NAMES[row.runtime],
                 f"{row.images:,}",
                 f"{row.mean_error_steps:.3f} steps",
                 f"{row.max_error_steps:.1f}",
@@ -260,12 +253,13 @@ def benchmark(
     debug: Debug = False,
 ) -> None:
     """Size, latency at batch 1 on this machine, and the arena under TFLite Micro."""
-    from .tflite.latency import benchmark as time_file
+    chosen = check_export(target, dtype)
+    from . import pipeline
 
-    artifacts = saved_exports(out, check_export(target, dtype))
+    artifacts = pipeline.saved_exports(out, chosen)
     table = grid("file", "size", "p50 ms", "p90 ms", "arena")
     for name, artifact in artifacts:
-        result = time_file(artifact, threads=threads, runs=runs)
+        result = pipeline.benchmark(artifact, threads=threads, runs=runs)
         p50, p90 = (reports.milliseconds(result.latency_ms[q]) for q in ("p50", "p90"))
         table.add_row(name, reports.kibibytes(result.size_bytes), p50, p90, reports.kibibytes(result.arena_bytes))
     console.print(table)
@@ -287,27 +281,33 @@ def predict(
             raise FileNotFoundError(f"There is no file {path}")
     import numpy as np
 
+    from . import pipeline
     from .training.images import fit_image, read_image
 
     pixels = [read_image(path, recipe.image_shape[2]) for path in images]
     fitted = [fit_image(image, recipe.image_shape, recipe.crop_to_aspect_ratio) for image in pixels]
     batch = np.stack(fitted).astype(np.float32) / 255
     if file is None:
-        logits = np.asarray(load_model(out / "model.keras").predict(batch, verbose=0))
+        logits = np.asarray(pipeline.load_model(out / "model.keras").predict(batch, verbose=0))
         names = (out / "labels.txt").read_text(encoding="utf-8").splitlines()
     else:
-        from .tflite.artifact import Artifact
-        from .tflite.targets import get_target
         from .tflite.verifier import run_file
 
-        artifact = Artifact.load(file)
-        logits = run_file(artifact.content, batch, get_target(artifact.target).runtimes[0])
+        artifact = pipeline.Artifact.load(file)
+        logits = run_file(artifact.content, batch, pipeline.get_target(artifact.target).runtimes[0])
         names = list(artifact.class_names)
     shares = np.exp(logits - logits.max(-1, keepdims=True))
     shares /= shares.sum(-1, keepdims=True)
     for path, share in zip(images, shares, strict=True):
         best = ", ".join(f"{names[index]} {share[index]:.1%}" for index in np.argsort(-share)[:top])
         print(f"{path}: {best}")
+
+
+def show_results(report: dict[str, Any], out: Path) -> None:
+    """The result table, and where the page is."""
+    console.print()
+    console.print(reports.results_table(report))
+    console.print(f"[bold]{out / 'report.html'}[/]")
 
 
 @app.command("list")
@@ -349,12 +349,13 @@ def import_torch(
         raise ValueError("The recipe must say how many classes the checkpoint has: --set num_classes=N")
     if (out / "model.keras").exists() and not overwrite:
         raise FileExistsError(f"{out / 'model.keras'} exists: --overwrite replaces it.")
+    from . import pipeline
     from .torch_weights import load_torch_weights
     from .training.trainer import build, save_model
 
     model = build(chosen, chosen.num_classes)
     load_torch_weights(model, checkpoint)
-    forget(out, exports=True)
+    pipeline.forget(out, exports=True)
     reports.write_text(out / "recipe.json", chosen.to_json())
     save_model(model, out / "model.keras")
     console.print(f"{out / 'model.keras'}: {model.count_params():,} parameters read from {checkpoint}")

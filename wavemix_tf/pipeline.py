@@ -1,7 +1,7 @@
 """The steps of a run, which the command's verbs share: each reads and writes one run folder.
 
-With ``cli.py`` the only place where ``training`` and ``tflite`` meet. Keras and TensorFlow are imported inside the
-functions: the command has checked its arguments by then.
+With ``cli.py`` the only place where ``training`` and ``tflite`` meet. Imports Keras: the command imports this module
+after it has checked its arguments.
 """
 
 from __future__ import annotations
@@ -12,17 +12,25 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
+import numpy as np
+
+from . import findings
 from . import report as reports
+from .models import WaveMixClassifier  # noqa: F401 - registers the layers that a .keras file names
 from .terminal import console, note, step
+from .tflite import fake_quant  # noqa: F401 - likewise
+from .tflite.artifact import Artifact
+from .tflite.exporter import MIN_AGREEMENT, VERIFY_IMAGES, export
+from .tflite.latency import benchmark
+from .tflite.quantizer import quantize
+from .tflite.targets import get_target
+from .tflite.verifier import predict, verify
+from .training.datasets import DataBundle, load_data
 from .training.recipe import Recipe
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from .tflite.artifact import Artifact
-    from .training.datasets import DataBundle
+from .training.trainer import fit
 
 RUNTIME_NAMES = {
     "litert-xnnpack": "LiteRT",
@@ -34,8 +42,6 @@ MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 def load_images(recipe: Recipe, out: Path) -> DataBundle:
     """The data of a recipe; its class names are left in the run folder."""
-    from .training.datasets import load_data
-
     data = load_data(recipe)
     reports.write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
@@ -53,8 +59,6 @@ def split_sizes(data: DataBundle) -> dict[str, int]:
 
 def some_images(dataset: Any, arrays: Any, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """At most ``limit`` images and labels, in an order in which any first part is a fair sample."""
-    import numpy as np
-
     if arrays is not None:
         images, labels = arrays
         order = np.random.default_rng(0).permutation(len(labels))[:limit]
@@ -65,11 +69,6 @@ def some_images(dataset: Any, arrays: Any, limit: int) -> tuple[np.ndarray, np.n
 
 def load_model(path: Path) -> Any:
     """A .keras file of a run folder, with the layers of the package known."""
-    import keras
-
-    from . import models  # noqa: F401
-    from .tflite import fake_quant  # noqa: F401
-
     if not path.is_file():
         made_by = "quantize" if path.name == "qat.keras" else "fit"
         raise FileNotFoundError(f"{path} is missing: `wavemix-tf {made_by} --out {path.parent}` makes it.")
@@ -80,9 +79,6 @@ def fine_tune(
     recipe: Recipe, model: Any, data: DataBundle, out: Path, overwrite: bool, seconds: dict[str, float]
 ) -> Any:
     """Quantize and fine-tune; the result serves every int8 target, so activations are those of the most limited."""
-    from .tflite.quantizer import quantize
-    from .training.trainer import fit
-
     with step("Quantize", seconds):
         qat = quantize(model, data.calibration, target="mcu")
     with step("Fine-tune with int8 arithmetic", seconds):
@@ -99,9 +95,6 @@ def write_exports(
     out: Path, chosen: Sequence[tuple[str, str | None]], models: dict[str, Any], data: DataBundle, **options: Any
 ) -> list[tuple[str, Artifact]]:
     """Export, check and save the chosen files; those that the run folder holds already are read."""
-    from .tflite.artifact import Artifact
-    from .tflite.exporter import VERIFY_IMAGES, export
-
     overwrite = options.pop("overwrite", False)
     images, _ = some_images(data.validation, data.validation_arrays, VERIFY_IMAGES)
     artifacts = []
@@ -137,8 +130,6 @@ def _naming(name: str) -> Iterator[None]:
 
 def saved_exports(out: Path, chosen: Sequence[tuple[str, str | None]]) -> list[tuple[str, Artifact]]:
     """The chosen files of a run folder, as far as they are there; all of them if none was named."""
-    from .tflite.artifact import Artifact
-
     found = {path.stem: path for path in sorted((out / "exports").glob("*.tflite"))}
     names = [f"{target}-{dtype}" for target, dtype in chosen]
     if not any(name in found for name in names):
@@ -172,11 +163,6 @@ def measure(
     Returns:
         The content of ``report.json``, except for times and the command.
     """
-    from . import findings
-    from .tflite.latency import benchmark
-    from .tflite.targets import get_target
-    from .tflite.verifier import predict, verify
-
     images, labels = some_images(data.test, data.test_arrays, limit)
     logits = {dtype: predict(model, images) for dtype, model in models.items()}
     results: list[dict[str, Any]] = [
@@ -257,9 +243,6 @@ def network_name(model: Any) -> str:
 
 def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[str, Any]:
     """What the report says of one file: its model card, and what was checked before it was written and since."""
-    from .tflite.exporter import MIN_AGREEMENT
-    from .tflite.targets import get_target
-
     card = artifact.to_dict()
     bound = artifact.verification["max_error_steps_allowed"]
     checks = [
@@ -300,20 +283,3 @@ def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[
         "checks": checks,
         "card": {key: value for key, value in extra.items() if value},
     }
-
-
-def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
-    """The report of a finished run of this recipe, if ``out`` holds one."""
-    try:
-        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-        same = Recipe.from_json(out / "recipe.json") == recipe and report["format"] == reports.FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return report if same and (out / "report.html").is_file() else None
-
-
-def show_results(report: dict[str, Any], out: Path) -> None:
-    """The result table, and where the page is."""
-    console.print()
-    console.print(reports.results_table(report))
-    console.print(f"[bold]{out / 'report.html'}[/]")

@@ -23,11 +23,9 @@ _told: set[str] = set()
 def one_line(error: Exception) -> str:
     paragraph = str(error).strip().split("\n\n")[0]
     text = " ".join(paragraph.split())
-    if len(text) > LONGEST_MESSAGE:
-        text = text[:LONGEST_MESSAGE] + " ... (--debug shows all)"
-    if isinstance(error, (ValueError, OSError, ImportError)) and text:
-        return text
-    return f"{type(error).__name__}: {text} (--debug shows where)"
+    if not isinstance(error, (ValueError, OSError, ImportError)) or not text:
+        text = f"{type(error).__name__}: {text} (--debug shows where)"
+    return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + " ... (--debug shows all)"
 
 
 @contextmanager
