@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,6 +19,7 @@ from .sources import ArraySource, DatasetSource, FileSource, NumpySource, Record
 
 IN_MEMORY_BYTES = 1 << 30  # decoded training images up to this size are kept in memory when Recipe.in_memory is None
 EVALUATION_BATCH = 256
+NETWORK_PROBE = "https://storage.googleapis.com"  # where TFDS keeps its own files
 TEST_SEED = 0  # a test set carved out of the data is the same for every recipe's seed
 
 
@@ -267,8 +271,24 @@ def _prepared_builder(recipe: Recipe) -> Any:
                 f"{recipe.dataset} is not prepared on this machine: set download=True to fetch it, or data_dir to the "
                 f"TFDS folder that holds it. Received: data_dir={recipe.data_dir!r}; looked for {builder.data_path}"
             )
+        _check_network(builder, recipe)
         builder.download_and_prepare()
     return builder
+
+
+def _check_network(builder: Any, recipe: Recipe) -> None:
+    """Say at once that there is no network; TFDS retries a dead one for minutes before it does."""
+    downloads = Path(builder.data_path).parents[len(Path(builder.name).parts)] / "downloads"
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS or (downloads.is_dir() and any(downloads.iterdir())):
+        return  # what it needs may be there already
+    try:
+        urllib.request.urlopen(NETWORK_PROBE, timeout=5).close()
+    except urllib.error.HTTPError:
+        return  # an answer, whatever it says
+    except OSError as error:
+        raise ConnectionError(
+            f"download=True needs a network. Received: {recipe.dataset}, and {NETWORK_PROBE} is out of reach ({error})"
+        ) from None
 
 
 def _feature_names(builder: Any, recipe: Recipe) -> tuple[str, str]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wavemix_tf.variants import VARIANTS
+
 OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
 POLICIES = ("trivial_augment", "rand_augment")
 BAD_IMAGE = ("error", "skip")
@@ -181,6 +183,20 @@ class Recipe:
         return cls(**fields)
 
 
+    def differences(self, other: Recipe) -> list[str]:
+        """What makes the runs of two recipes different, as "field=mine (there theirs)"; empty if nothing does.
+
+        Places (``data_dir``, ``download``) do not, except the folder of one's own images, which *is* the data.
+        """
+        names = [field.name for field in dataclasses.fields(self) if field.compare]
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        if self.dataset == other.dataset == "folder":
+            names.append("data_dir")
+            for place in (mine, theirs):
+                place["data_dir"] = place["data_dir"] and str(Path(place["data_dir"]).expanduser().resolve())
+        return [f"{name}={mine[name]!r} (there {theirs[name]!r})" for name in names if mine[name] != theirs[name]]
+
+
 _TYPES = typing.get_type_hints(Recipe)
 
 
@@ -193,7 +209,7 @@ def _typed(name: str, value: Any) -> Any:
         raise ValueError(f"image_shape must be (height, width, channels) in pixels. Received: image_shape={value!r}")
     if name == "model_args":
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-            return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+            return {key: _tuples(item) for key, item in value.items()}
         raise ValueError(f"model_args must map argument names to values. Received: model_args={value!r}")
     kinds = typing.get_args(expected) or (expected,)
     if float in kinds and type(value) in (int, float):
@@ -204,6 +220,10 @@ def _typed(name: str, value: Any) -> Any:
         names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
         raise ValueError(f"{name} must be {names}. Received: {name}={value!r}")
     return value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _check(recipe: Recipe) -> None:
@@ -220,6 +240,7 @@ def _check(recipe: Recipe) -> None:
     option("optimizer", OPTIMIZERS)
     option("policy", POLICIES, none=True)
     option("on_bad_image", BAD_IMAGE)
+    option("model", tuple(VARIANTS), none=True)
     rule(
         min(recipe.image_shape) > 0 and recipe.image_shape[2] in (1, 3), "image_shape must be (height, width, 1 or 3)",
         "image_shape",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +75,10 @@ class WaveMixClassifier(keras.Model):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
+        unknown = sorted(set(kwargs) - {"name", "trainable"})
+        if unknown:
+            known = ", ".join(list(inspect.signature(WaveMixClassifier).parameters)[:-1])
+            raise ValueError(f"The arguments are {known}. Received: {', '.join(unknown)}")
         check_positive("num_classes", num_classes)
         check_positive("depth", depth)
         check_positive("stride", stride)

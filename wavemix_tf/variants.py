@@ -56,8 +56,7 @@ def build_model(
         A ``WaveMixClassifier`` that returns logits.
 
     Raises:
-        ValueError: unknown name, or an override out of its range.
-        TypeError: an override the class does not have.
+        ValueError: unknown name, an override out of its range, or one the class does not have.
 
     Example:
     >>> model = wm.build_model("wavemix_lite_144_7", num_classes=10, image_shape=(32, 32, 3))
