@@ -18,7 +18,7 @@ import numpy as np
 from .errors import UnsupportedLayerError
 
 # Classes that compute what another does, by another route.
-SAME_FUNCTION = {"FusedBatchNormalization": "BatchNormalization"}
+SAME_FUNCTION = {"FusedBatchNormalization": "BatchNormalization", "ByteDropout": "Dropout"}
 
 
 @dataclass(eq=False)

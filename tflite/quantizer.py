@@ -105,7 +105,8 @@ def quantize(
     _round_fixed_filters(graph)
     insert_fake_quant(graph)
     _calibrate(graph, images, observer)
-    return graph.to_model(f"{model.name}_quantized")
+    # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
+    return Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
 
 
 def calibrate(model: Any, calibration: Any, observer: str = "minmax") -> None:

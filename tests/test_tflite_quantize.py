@@ -1,0 +1,220 @@
+"""``quantize``: the grids of the int8 specification, training on them, and the graph that ships holding the same integers."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from tflite_support import NETWORKS, network, randomise, spread
+
+import wavemix_tf as wm
+from wavemix_tf.tflite import UnsupportedLayerError, calibrate, quantize
+from wavemix_tf.tflite.fake_quant import FakeQuant, round_weights
+from wavemix_tf.tflite.images import generated_images, predict
+from wavemix_tf.tflite.lowering import UPSAMPLE_FORMS, deploy
+
+SHAPE = (16, 16, 3)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return generated_images(SHAPE, 64, seed=1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network(**NETWORKS["deconv"])
+
+
+@pytest.fixture(scope="module")
+def quantized(model, images):
+    return quantize(model, images)
+
+
+def levels(values, low, high):
+    step = (high - low) / 255
+    return np.asarray(values) / step
+
+
+def test_quantized_model_is_near_the_float_one_and_leaves_it_alone(model, quantized, images):
+    expected = predict(model, images)
+    assert spread(expected) > 0.05
+    assert 0 < np.abs(predict(quantized, images) - expected).mean() < 0.1 * spread(expected)
+    assert not any(isinstance(layer, FakeQuant) for layer in model.layers)
+    assert quantized.input_shape == model.input_shape
+    assert quantized.output_shape == model.output_shape
+
+
+def test_every_activation_has_256_levels_that_hold_zero(quantized, images):
+    quantizers = [layer for layer in quantized.layers if isinstance(layer, FakeQuant)]
+    outputs = keras.Model(quantized.input, [layer.output for layer in quantizers])(images[:8], training=False)
+    for layer, values in zip(quantizers, outputs, strict=True):
+        low, high = layer.get_range()
+        assert low <= 0 <= high
+        whole = levels(values, low, high)
+        np.testing.assert_allclose(whole, np.round(whole), atol=2e-3, err_msg=layer.name)
+        assert np.ptp(np.round(whole)) <= 255
+
+
+def test_input_is_pinned_so_that_int8_is_the_pixel_less_128(quantized):
+    first = next(layer for layer in quantized.layers if isinstance(layer, FakeQuant))
+    assert first.fixed
+    assert first.get_range() == (0.0, 1.0)
+
+
+def test_weights_have_one_step_an_output_channel():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 4, 5)).astype(np.float32) * np.array([1, 10, 0.1, 0, 1])
+    rounded = keras.ops.convert_to_numpy(round_weights(kernel.astype(np.float32), (0, 1, 2)))
+    largest = np.abs(kernel).max((0, 1, 2))
+    steps = np.maximum(largest, 1e-12) / 127
+    np.testing.assert_allclose(rounded / steps, np.round(kernel / steps), atol=1e-3)
+    np.testing.assert_allclose(np.abs(rounded).max((0, 1, 2)), largest, rtol=1e-6)
+
+
+def test_the_transform_is_contracted_before_its_kernel_is_rounded(quantized):
+    names = {layer.name: layer for layer in quantized.layers}
+    assert not any("dwt" in name for name in names)
+    assert names["block1_expand1"].kernel_size == (2, 2)
+    assert names["block1_expand1"].strides == (2, 2)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_graph_that_ships_computes_the_quantized_model(name, images):
+    options = NETWORKS[name]
+    float_model = network(**options)
+    shape = float_model.input_shape[1:]
+    chosen = images if shape == SHAPE else generated_images(shape, 32, seed=1)
+    model = quantize(float_model, chosen)
+    expected = predict(model, chosen[:16])
+    assert spread(expected) > 0.02
+    step = np.ptp(expected) / 255
+    for form in UPSAMPLE_FORMS if name == "deconv" else UPSAMPLE_FORMS[:1]:
+        error = np.abs(predict(deploy(model, {}, form), chosen[:16]) - expected) / step
+        assert error.mean() <= 0.1, form
+
+
+def test_fit_trains_the_quantized_model_and_the_file_reloads(images, tmp_path):
+    labels = (images.mean((1, 2)).argmax(-1)).astype(int)
+    model = quantize(network(depth=1, upsample="bilinear", dropout=0.0), images)
+    before = {w.path: np.asarray(w) for w in model.weights}
+    model.compile(
+        keras.optimizers.AdamW(3e-3, use_ema=True, ema_momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    history = model.fit(images, labels, epochs=8, batch_size=16, verbose=0).history["loss"]
+    assert history[-1] < 0.6 * history[0]
+    for weight in model.trainable_weights:
+        moved = np.abs(np.asarray(weight) - before[weight.path]).max()
+        assert moved > 0 or "bias" in weight.path, weight.path  # a bias before batch norm has no gradient
+    for layer in model.layers:
+        if isinstance(layer, FakeQuant):
+            np.testing.assert_array_equal(np.asarray(layer.minimum), before[layer.minimum.path])
+    model.save(tmp_path / "qat.keras")
+    again = keras.saving.load_model(tmp_path / "qat.keras")
+    np.testing.assert_allclose(predict(again, images), predict(model, images), atol=1e-6)
+
+
+def test_batch_norm_moves_before_bilinear_upsampling_without_changing_the_function(images):
+    float_model = network(upsample="bilinear")
+    model = quantize(float_model, images)
+    norm = next(layer for layer in model.layers if layer.name == "block1_norm1")
+    assert norm.output.shape[1:3] == (8, 8)  # at half size: before the upsampling
+    expected = predict(float_model, images)
+    assert np.abs(predict(model, images) - expected).mean() < 0.1 * spread(expected)
+
+
+def test_target_replaces_activations_before_calibration(model, images):
+    assert any("gelu" in str(layer.get_config().get("activation")) for layer in quantize(model, images).layers)
+    ready = quantize(model, images, target="mcu")
+    assert not any("gelu" in str(layer.get_config().get("activation")) for layer in ready.layers)
+    assert "block1_activation1_sigmoid" in {layer.name for layer in ready.layers}
+
+
+@pytest.mark.parametrize("observer", ["minmax", "percentile", "mse"])
+def test_observers_find_ranges(model, images, observer):
+    ranged = quantize(model, images, observer=observer)
+    expected = predict(model, images)
+    assert np.abs(predict(ranged, images) - expected).mean() < 0.2 * spread(expected)
+
+
+def test_calibrate_measures_the_ranges_again(model, images):
+    again = quantize(model, images)
+    layer = next(q for q in again.layers if q.name == "block2_residual_quant")
+    found = layer.get_range()
+    layer.set_range(-1e-3, 1e-3)
+    calibrate(again, images)
+    assert layer.get_range() == pytest.approx(found)
+
+
+def test_mixed_precision_trains(images):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    float_model = network(depth=1)
+    model = quantize(float_model, images)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = model.fit(images, np.zeros(len(images), int), epochs=2, verbose=0).history["loss"]
+    assert loss[-1] < loss[0]
+    assert model.get_layer("block1_expand1").compute_dtype == "bfloat16"
+
+
+def test_layers_called_twice_stay_one_layer(images):
+    inputs = keras.Input(SHAPE)
+    shared = layers.Conv2D(3, 3, padding="same", activation="relu", name="shared")
+    model = randomise(keras.Model(inputs, layers.GlobalAveragePooling2D()(shared(shared(inputs)))))
+    quantized = quantize(model, images)
+    kernels = [weight for weight in quantized.trainable_weights if "kernel" in weight.path]
+    assert len(kernels) == 1
+    expected = predict(quantized, images)
+    assert np.abs(predict(deploy(quantized, {}, "transposed_conv"), images) - expected).max() < np.ptp(expected) / 255
+
+
+def bad(images):
+    return {
+        "shape": (images[:, :8], r"calibration must be an array \(N, 16, 16, 3\).*shape=\(64, 8, 16, 3\)"),
+        "one image": (images[0], r"calibration must be an array \(N, 16, 16, 3\)"),
+        "bytes": ((images * 255).astype(np.uint8), r"float in \[0.0, 1.0\] \(pixel / 255\). Received: dtype=uint8"),
+        "range": (images * 255, r"in \[0.0, 1.0\] \(pixel / 255\). Received: minimum=.*maximum=2"),
+        "nan": (np.where(images > 0.9, np.nan, images), "finite"),
+        "empty": (images[:0], r"Received: shape=\(0, 16, 16, 3\)"),
+        "mixed": ([images[0], images[:, 1:]], "images of shape"),
+        "nothing": (None, "images of shape.*NoneType"),
+    }
+
+
+@pytest.mark.parametrize("what", ["shape", "one image", "bytes", "range", "nan", "empty", "mixed", "nothing"])
+def test_bad_calibration_is_told_apart(model, images, what):
+    wrong, message = bad(images)[what]
+    with pytest.raises(ValueError, match=message):
+        quantize(model, wrong)
+
+
+def test_calibration_may_come_in_pieces(model, images):
+    whole = quantize(model, images[:32])
+    pieces = quantize(model, iter([images[:16], images[16], *images[17:32]]))
+    np.testing.assert_allclose(predict(pieces, images), predict(whole, images))
+
+
+def test_wrong_options_name_the_right_ones(model, quantized, images):
+    with pytest.raises(ValueError, match="engine must be one of 'native'.*engine='fast'"):
+        quantize(model, images, engine="fast")
+    with pytest.raises(ValueError, match="observer must be one of 'minmax'"):
+        quantize(model, images, observer="max")
+    with pytest.raises(ValueError, match="target must be one of 'android-cpu'.*target='watch'"):
+        quantize(model, images, target="watch")
+    with pytest.raises(ValueError, match="quantized already"):
+        quantize(quantized, images)
+
+
+def test_a_layer_without_a_rule_is_named(images):
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.LayerNormalization(name="odd_one")(inputs)))
+    with pytest.raises(UnsupportedLayerError, match="'odd_one' of type LayerNormalization.*export the model as float32"):
+        quantize(model, images)
+
+
+def test_wavelets_without_a_convolution_behind_them_are_rounded_too(images):
+    inputs = keras.Input(SHAPE)
+    x = layers.Activation("relu")(wm.DWT2D("db2")(inputs))
+    model = randomise(keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling2D()(x))))
+    quantized = quantize(model, images)
+    expected = predict(quantized, images)
+    error = np.abs(predict(deploy(quantized, {}, "transposed_conv"), images) - expected)
+    assert error.mean() <= 0.1 * np.ptp(expected) / 255
