@@ -257,7 +257,7 @@ def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[
     rows += [(row, "test images") for row in tested["runtimes"]]
     for row, which in rows:
         agreement = row["agreement"]
-        error = f"{row['mean_error_steps']:.2f}" if row["mean_error_steps"] >= 0.005 else "below 0.005"
+        error = f"{row['mean_error_steps']:{'.2f' if row['mean_error_steps'] >= 0.1 else '.2g'}}"
         same = (
             "" if agreement is None else f", same class for {round(agreement * row['counted']):,} of {row['counted']:,}"
         )

@@ -266,7 +266,12 @@ def logit_scatter(
             note = f"one output step = {step:.3g}"
             above.annotate(note, (0.97, 0.05), xycoords="axes fraction", ha="right", color=MUTED, fontsize=9)
         widest = max(float(np.abs(error).max()), 0.5)
-        below.hist(error, bins=41, range=(-widest, widest), color=INT8, alpha=0.85, edgecolor=CARD, linewidth=0.5)
+        if step and widest <= 40:  # the quantization-aware model answers on the same grid: whole steps
+            reach = int(np.ceil(widest))
+            edges = np.arange(-reach - 0.5, reach + 1)
+        else:
+            edges = np.linspace(-widest, widest, 42)
+        below.hist(error, bins=edges, color=INT8, alpha=0.85, edgecolor=CARD, linewidth=0.8)
         below.axvline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         below.set_xlabel(f"file − QAT model, in {'output steps' if step else 'logits'}")
         below.set_ylabel("logits")
