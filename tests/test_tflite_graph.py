@@ -166,11 +166,11 @@ def test_models_without_a_visible_graph_are_refused():
         def call(self, x):
             return x
 
-    with pytest.raises(UnsupportedLayerError, match="must be functional.*Own"):
+    with pytest.raises(UnsupportedLayerError, match=r"must be functional.*Own"):
         Graph.from_model(Own())
     with pytest.raises(UnsupportedLayerError, match=r"keras\.Model.*Received: model of type int"):
         Graph.from_model(3)
-    with pytest.raises(UnsupportedLayerError, match="sides must be known"):
+    with pytest.raises(UnsupportedLayerError, match=r"sides must be known"):
         Graph.from_model(wm.WaveMixClassifier(3, (None, None, 3), width=8, depth=1))
-    with pytest.raises(ValueError, match="upsample form must be one of transposed_conv"):
+    with pytest.raises(ValueError, match=r"upsample form must be one of transposed_conv"):
         deploy(network(depth=1), {}, "deconv")

@@ -1,4 +1,4 @@
-"""``quantize``: the grids of the int8 specification, training on them, and the graph that ships holding the same integers."""
+"""``quantize``: the grids of the int8 specification, training on them, the same integers in the graph that ships."""
 
 import keras
 import numpy as np
@@ -193,20 +193,22 @@ def test_calibration_may_come_in_pieces(model, images):
 
 
 def test_wrong_options_name_the_right_ones(model, quantized, images):
-    with pytest.raises(ValueError, match="engine must be one of 'native'.*engine='fast'"):
+    with pytest.raises(ValueError, match=r"engine must be one of 'native'.*engine='fast'"):
         quantize(model, images, engine="fast")
-    with pytest.raises(ValueError, match="observer must be one of 'minmax'"):
+    with pytest.raises(ValueError, match=r"observer must be one of 'minmax'"):
         quantize(model, images, observer="max")
-    with pytest.raises(ValueError, match="target must be one of 'android-cpu'.*target='watch'"):
+    with pytest.raises(ValueError, match=r"target must be one of 'android-cpu'.*target='watch'"):
         quantize(model, images, target="watch")
-    with pytest.raises(ValueError, match="quantized already"):
+    with pytest.raises(ValueError, match=r"quantized already"):
         quantize(quantized, images)
 
 
 def test_a_layer_without_a_rule_is_named(images):
     inputs = keras.Input(SHAPE)
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.LayerNormalization(name="odd_one")(inputs)))
-    with pytest.raises(UnsupportedLayerError, match="'odd_one' of type LayerNormalization.*export the model as float32"):
+    with pytest.raises(
+        UnsupportedLayerError, match=r"'odd_one' of type LayerNormalization.*export the model as float32"
+    ):
         quantize(model, images)
 
 

@@ -44,7 +44,9 @@ NETWORKS = {
         normalize=((0.5, 0.4, 0.3), (0.2, 0.3, 0.25)),
     ),
     "nearest": dict(activation="relu6", upsample="nearest", levels=3, image_shape=(17, 19, 3), depth=1),
-    "pixel_shuffle": dict(activation="hard_swish", upsample="pixel_shuffle", levels=4, image_shape=(16, 16, 1), depth=1),
+    "pixel_shuffle": dict(
+        activation="hard_swish", upsample="pixel_shuffle", levels=4, image_shape=(16, 16, 1), depth=1
+    ),
 }
 
 
