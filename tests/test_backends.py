@@ -61,6 +61,12 @@ for variable in model.variables:
     if "seed" not in variable.path:
         found["trained/" + "/".join(variable.path.split("/")[-2:])] = as_array(variable)
 found["trained-logits"] = model.predict_on_batch(images)
+
+# Dropout draws from each backend's own generator: only that it trains can be compared.
+dropping = wm.WaveMixClassifier(num_classes=4, image_shape=(8, 8, 3), width=8, depth=1, dropout=0.3)
+dropping.compile(optimizer="sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+assert np.isfinite(dropping.train_on_batch(images[:, :8, :8], labels))
+
 model.save(f"{folder}/{keras.backend.backend()}.keras")
 np.savez(f"{folder}/{keras.backend.backend()}.npz", images=images, **found)
 """

@@ -30,11 +30,18 @@ class BatchSeed(keras.random.SeedGenerator):
         framework: "tensorflow" (also in a tf.data pipeline that feeds another backend), "jax" or "torch".
     """
 
-    def __init__(self, seed: int, epoch: Any, batch: Any, framework: str = "tensorflow") -> None:
+    def __init__(
+        self, seed: int, epoch: Any, batch: Any, framework: str = "tensorflow", branches: tuple[int, ...] = ()
+    ) -> None:
         # The parent's constructor would make the variable.
         self._key = (seed, epoch, batch)
         self._framework = framework
+        self._branches = branches
         self._draws = 0
+
+    def branch(self, number: int) -> BatchSeed:
+        """A seed of its own for what may be left out, so that the draws after it stay the same."""
+        return BatchSeed(*self._key, self._framework, (*self._branches, number))
 
     def next(self, ordered: bool = True) -> Any:
         """The seed of the next draw, (2,) integers of the framework."""
@@ -44,10 +51,13 @@ class BatchSeed(keras.random.SeedGenerator):
             import tensorflow as tf
 
             key = tf.constant([seed & 0x7FFFFFFF, 0x5EED], tf.int32)
-            for part in (tf.cast(epoch, tf.int64), tf.cast(batch, tf.int64), self._draws):
+            for part in (tf.cast(epoch, tf.int64), tf.cast(batch, tf.int64), *self._branches, self._draws):
                 key = tf.random.experimental.stateless_fold_in(key, part)
             return key
-        words = np.random.SeedSequence([seed, int(epoch), int(batch), self._draws]).generate_state(2) & 0x7FFFFFFF
+        words = (
+            np.random.SeedSequence([seed, int(epoch), int(batch), *self._branches, self._draws]).generate_state(2)
+            & 0x7FFFFFFF
+        )
         return keras.ops.convert_to_tensor(words, dtype="uint32" if self._framework == "jax" else "int32")
 
     def uniform(self, shape: tuple[Any, ...], low: float = 0.0, high: float = 1.0) -> Any:
@@ -95,7 +105,7 @@ class Augmenter:
             self._mixers.append(layers.CutMix((recipe.cutmix, recipe.cutmix)))
         self._erase = None
         if recipe.erase:
-            self._erase = layers.RandomErasing(1.0, scale=(0.0, recipe.erase), fill_value=0.0, **UNIT)
+            self._erase = layers.RandomErasing((0.5, 0.5), scale=(0.0, recipe.erase), fill_value=0.0, **UNIT)
 
     def __call__(self, images: Any, labels: Any, seed: BatchSeed) -> tuple[Any, Any]:
         if self._crop_area is not None:
@@ -108,9 +118,9 @@ class Augmenter:
             mixed = [self._mix(layer, images, labels, seed) for layer in self._mixers]
             images, labels = mixed[0]
             if len(mixed) == 2:
-                first = keras.ops if self._framework != "tensorflow" else _tensorflow()
+                where = _tensorflow().where if self._framework == "tensorflow" else keras.ops.where
                 choose = seed.uniform(()) < 0.5
-                images, labels = (first.where(choose, a, b) for a, b in zip(*mixed, strict=True))
+                images, labels = (where(choose, a, b) for a, b in zip(*mixed, strict=True))
         if self._erase is not None:
             images = transform(self._erase, images, seed, self._framework)
         return images, labels
@@ -177,8 +187,8 @@ class Policy:
             self.operations = [op for op in self.operations if not isinstance(op, layers.RandomColorDegeneration)]
 
     def __call__(self, images: Any, seed: BatchSeed) -> Any:
-        for _ in range(self.draws):
-            images = self._once(images, seed)
+        for draw in range(self.draws):
+            images = self._once(images, seed.branch(draw))
         return images
 
     def _once(self, images: Any, seed: BatchSeed) -> Any:
@@ -186,7 +196,7 @@ class Policy:
         choice = seed.uniform((images.shape[0] or _tensorflow().shape(images)[0],), 0.0, float(len(self.operations)))
         for index, operation in enumerate(self.operations):
             if operation is not None:
-                images = apply(images, choice, index, self._one(operation, seed))
+                images = apply(images, choice, index, self._one(operation, seed.branch(index)))
         return images
 
     def _one(self, operation: Any, seed: BatchSeed) -> Callable[[Any], Any]:

@@ -24,7 +24,9 @@ def training_batches(source: Any, recipe: Recipe, first_epoch: int, epochs: int,
         A tf.data dataset of all the epochs' batches in a row; or, for sources without tf.data, `EpochBatches`.
     """
     if isinstance(source, NumpySource) or (isinstance(source, DatasetSource) and source.is_py_dataset):
-        return EpochBatches(source, recipe, num_classes)
+        batches = EpochBatches(source, recipe, num_classes)
+        batches.start_epoch(first_epoch)  # Keras looks at a batch before the first epoch begins
+        return batches
     import tensorflow as tf
 
     augmenter = Augmenter(recipe, crop=isinstance(source, (ArraySource, DatasetSource)))
@@ -68,7 +70,8 @@ class EpochBatches(keras.utils.PyDataset):
         self._source, self._recipe, self._num_classes = source, recipe, num_classes
         self._framework = keras.backend.backend()
         self._augmenter = Augmenter(recipe, framework=self._framework)
-        self._epoch, self._order = 0, np.empty(0, np.int64)
+        self._epoch = 0
+        self._order = np.arange(source.size)
 
     def start_epoch(self, epoch: int) -> None:
         """From now on the batches are those of `epoch` (from 0)."""

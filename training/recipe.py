@@ -80,7 +80,7 @@ class Recipe:
         rand_augment_strength: Strength of RandAugment in [0, 1].
         mixup: Alpha of MixUp (arXiv 1710.09412); 0: none.
         cutmix: Alpha of CutMix (arXiv 1905.04899); 0: none. With both, each batch takes one of them.
-        erase: Largest share of the area of a random erased rectangle; 0: none.
+        erase: Largest share of the area of a rectangle erased in half of the images; 0: none.
 
         qat_epochs: Epochs of quantisation-aware fine-tuning.
         qat_learning_rate: Its peak rate; AdamW along a cosine, no warm-up.
@@ -181,7 +181,6 @@ class Recipe:
         if missing:
             raise ValueError(f"A recipe needs name, dataset and image_shape. Received: {source} without {missing}")
         return cls(**fields)
-
 
     def differences(self, other: Recipe) -> list[str]:
         """What makes the runs of two recipes different, as "field=mine (there theirs)"; empty if nothing does.

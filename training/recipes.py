@@ -54,13 +54,14 @@ def mnist() -> Recipe:
         model="wavemix_lite_8_10_up",
         model_args=dict(dropout=0.0),
         calibration_images=512,
-        epochs=40,
+        epochs=10,
         learning_rate=1e-2,
         warmup_epochs=2,
         weight_decay=1e-3,
         ema=0.995,
         shift=2,
         rotation=8,
+        qat_epochs=1,
     )
 
 
@@ -78,13 +79,14 @@ def fashion_mnist() -> Recipe:
         model="wavemix_lite_8_5",
         model_args=dict(dropout=0.0),
         calibration_images=512,
-        epochs=50,
+        epochs=12,
         learning_rate=8e-3,
         warmup_epochs=2,
         weight_decay=1e-3,
         ema=0.995,
         flip=True,
         shift=2,
+        qat_epochs=1,
     )
 
 
@@ -102,13 +104,15 @@ def cifar10() -> Recipe:
         model="wavemix_lite_32_7_up",
         model_args=dict(dropout=0.0),
         calibration_images=512,
-        epochs=40,
-        learning_rate=6e-3,
+        batch_size=64,
+        epochs=30,
+        learning_rate=1e-2,
         warmup_epochs=2,
         weight_decay=5e-3,
-        ema=0.995,
+        ema=0.998,
         flip=True,
         shift=4,
+        qat_epochs=1,
     )
 
 

@@ -151,10 +151,12 @@ class _Run:
         state = self.state
         if state.phase_epoch >= phase.epochs or _out_of_patience(phase, state):
             return
+        metric = keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")
+        metric._direction = "up"  # tells EarlyStopping and ModelCheckpoint, as in Keras's own accuracies
         self.model.compile(
             optimizer=optimizer,
             loss=cross_entropy,
-            metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
+            metrics=[metric],
             # On JAX there is no other compiled form.
             jit_compile=self.recipe.jit_compile or keras.backend.backend() == "jax",
         )
@@ -271,18 +273,15 @@ def _claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
             for path in (old.result, old.checkpoint, old.history, old.model):
                 path.unlink(missing_ok=True)
     if files.recipe.is_file() and not overwrite:
-        saved = Recipe.from_json(files.recipe)
-        if saved != recipe:
-            different = [
-                f"{field.name}={getattr(recipe, field.name)!r} (there {getattr(saved, field.name)!r})"
-                for field in dataclasses.fields(Recipe)
-                if field.compare and getattr(recipe, field.name) != getattr(saved, field.name)
-            ]
+        different = recipe.differences(Recipe.from_json(files.recipe))
+        if different:
             raise ValueError(
                 f"{files.folder} holds a run of another recipe: take another folder, or overwrite=True. Received: "
                 + ", ".join(different)
             )
-        return
+        if files.recipe.read_text(encoding="utf-8") == recipe.to_json():
+            return
+        # The same recipe, but its data has moved or its description has changed.
     files.folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_text(files.recipe, recipe.to_json())
 
@@ -325,9 +324,12 @@ def _result(
 
 
 def _compile_for_use(model: Any) -> None:
-    """Compile with Keras's own loss and metric, so that a saved file needs nothing of this package's training."""
+    """Compile with Keras's own loss and metric, so that a saved file needs nothing of this package's training.
+
+    Plain SGD has no variables of its own: any other optimizer, saved before its first step, warns when it is loaded.
+    """
     model.compile(
-        optimizer="adamw",
+        optimizer="sgd",
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         jit_compile=keras.backend.backend() == "jax",

@@ -1,0 +1,64 @@
+"""`fit` on JAX and PyTorch: arrays and no TensorFlow, interrupted and resumed."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+sys.modules["tensorflow"] = None  # as if it were not installed
+import keras
+import numpy as np
+import wavemix_tf as wm
+from wavemix_tf.training import Recipe, fit
+
+generator = np.random.default_rng(0)
+labels = generator.integers(0, 4, 160)
+images = generator.integers(0, 60, (160, 8, 8, 1)).astype(np.uint8)
+images[np.arange(160), labels] = 255
+recipe = Recipe(
+    name="arrays", dataset="digits", image_shape=(8, 8, 1), num_classes=4, calibration_images=16, batch_size=32,
+    epochs=3, learning_rate=0.02, warmup_epochs=0, ema=0.5, label_smoothing=0.1, flip=True, shift=1, mixup=0.1,
+    policy="trivial_augment", crop_area=0.8, model_args=dict(width=8, depth=1, dropout=0.1),
+)
+
+class Interrupt(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+whole = fit(recipe, data=(images, labels), out=sys.argv[1] + "/whole", verbose=0)
+try:
+    fit(recipe, data=(images, labels), out=sys.argv[1] + "/broken", verbose=0, callbacks=[Interrupt()])
+except KeyboardInterrupt:
+    pass
+result = fit(recipe, data=(images, labels), out=sys.argv[1] + "/broken", verbose=0)
+assert result.resumed_epochs == 2, result.resumed_epochs
+for column in ("loss", "val_loss", "val_accuracy"):
+    np.testing.assert_allclose(result.history[column], whole.history[column], rtol=1e-5)
+for ours, theirs in zip(result.model.get_weights(), whole.model.get_weights(), strict=True):
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+model = keras.saving.load_model(sys.argv[1] + "/broken/model.keras")
+np.testing.assert_allclose(
+    model.predict(images[:4] / 255, verbose=0), result.model.predict(images[:4] / 255, verbose=0), atol=1e-5
+)
+assert whole.evaluate((images.astype("float32") / 255, labels))["accuracy"] > 0.4
+print("as it should be")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_arrays_need_no_tensorflow(backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)],
+        env=os.environ | {"KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.strip().endswith("as it should be"), result.stderr[-3000:]
