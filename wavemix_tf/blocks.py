@@ -9,6 +9,7 @@ import keras
 from keras import layers, ops
 
 from .checks import check_option, check_positive
+from .elementwise import ByteDropout, gelu_dropout
 from .normalization import FusedBatchNormalization
 from .wavelets import DWT2D, LowPass2D, fold_dwt
 
@@ -164,7 +165,7 @@ class WaveMixBlock(layers.Layer):
                 [
                     named(layers.Conv2D, f"expand{level}", expansion * width, 1),
                     named(layers.Activation, f"activation{level}", ACTIVATIONS[activation]),
-                    named(layers.Dropout, f"dropout{level}", dropout),
+                    named(ByteDropout, f"dropout{level}", dropout),
                     named(layers.Conv2D, f"project{level}", ff_out, 1),
                     *up,
                     named(FusedBatchNormalization, f"norm{level}", **BATCH_NORM),
@@ -247,10 +248,16 @@ class WaveMixBlock(layers.Layer):
             approximations.append(self._low_pass(low_pass, approximations[-1], expand))
         up = None
         for level in range(self.levels, 0, -1):
-            _, *rest = self.feed_forwards[level - 1]
+            _, activation, dropout, *rest = self.feed_forwards[level - 1]
             up = expand(level, approximations[level - 1], up)  # (B, H / 2**k, W / 2**k, m*C)
+            if expand == self._expand_folded and self.activation == "gelu":
+                # m*C is a multiple of 4, so that random bytes always fit.
+                keep = dropout.draw(up) if training and self.dropout > 0 else None
+                up = gelu_dropout(up, keep, dropout.scale if keep is not None else 1.0)
+            else:
+                up = dropout(activation(up), training=training)
             for layer in rest:
-                takes_training = isinstance(layer, (layers.Dropout, layers.BatchNormalization))
+                takes_training = isinstance(layer, layers.BatchNormalization)
                 up = layer(up, training=training) if takes_training else layer(up)
         return up
 
