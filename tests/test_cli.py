@@ -128,7 +128,7 @@ def test_report_of_the_run(finished):
     assert np.shape(report["wavelet"]["bands"]["HH"]) == (6, 6)
     assert len(report["scatter"]["int8"]) == len(report["scatter"]["float"]) == tested * 3
     assert all(check["passed"] for export in report["exports"] for check in export["checks"])
-    assert report["command"].startswith("wavemix-tf ")
+    assert report["command"].startswith("wavemix-tf run --data ")
     page = (finished["out"] / "report.html").read_text()
     assert "mcu-int8" in page
     assert "patterns" in page

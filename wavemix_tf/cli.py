@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from . import report as reports
+from . import terminal
 from .arguments import EXPORTS, check_export, check_folder, choose_recipe, finished_report, saved_recipe
 from .terminal import console, grid, one_line, quiet, step
 from .training.recipes import RECIPES
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C."""
     command = typer.main.get_command(app)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    terminal.words[:] = given
     debug = "--debug" in given
     try:
         with quiet(debug):
@@ -113,7 +115,7 @@ def run(
     with step("Run the test images through every file", seconds):
         found = pipeline.measure(chosen, images, models, artifacts, test_images)
     seconds |= {"Train": round(trained.seconds, 1), "Fine-tune with int8 arithmetic": round(tuned.seconds, 1)}
-    report = {**found, "seconds": seconds, "command": shlex.join(["wavemix-tf", *sys.argv[1:]])}
+    report = {**found, "seconds": seconds, "command": shlex.join(["wavemix-tf", *terminal.words])}
     reports.write_report(out, report)
     show_results(report, out)
 

@@ -253,8 +253,10 @@ def _results(report: Mapping[str, Any]) -> str:
     dataset = report.get("dataset") or {}
     test = dataset.get("sizes", {}).get("test")
     tested = dataset.get("tested", test)
-    part = f"{tested:,}" if tested == test else f"{tested:,} of the {test:,}"
-    images = f"Top-1 on {part} test images, which no earlier step has read." if test else ""
+    images = ""
+    if test:
+        part = f"{test:,}" if tested == test else f"{tested:,} of the {test:,}"
+        images = f"Top-1 on {part} test images, which no earlier step has read."
     return (
         "<section class='card'><h2>Results</h2>"
         f"<p class='note'>{images} Every file runs in the runtime that it is made for. {where}</p>"

@@ -18,6 +18,7 @@ from rich.table import Table
 console = Console()
 LONGEST_MESSAGE = 1000  # characters; some errors list every tensor of a network
 _told: set[str] = set()
+words: list[str] = []  # of the command that runs, for the report
 
 
 def one_line(error: Exception) -> str:
