@@ -22,20 +22,31 @@ images[np.arange(160), labels] = 255
 recipe = Recipe(
     name="arrays", dataset="digits", image_shape=(8, 8, 1), num_classes=4, calibration_images=16, batch_size=32,
     epochs=3, learning_rate=0.02, warmup_epochs=0, ema=0.5, label_smoothing=0.1, flip=True, shift=1, mixup=0.1,
-    policy="trivial_augment", crop_area=0.8, model_args=dict(width=8, depth=1, dropout=0.1),
+    policy="trivial_augment", crop_area=0.8,
 )
+
+def network():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(8, 3, strides=2)(inputs)
+    x = keras.layers.Activation("relu")(keras.layers.BatchNormalization(momentum=0.9)(x))
+    x = keras.layers.Dropout(0.2, seed=1)(keras.layers.Flatten()(x))
+    return keras.Model(inputs, keras.layers.Dense(4)(x))
+
+def run(out, **options):
+    return fit(recipe, model=network(), data=(images, labels), out=sys.argv[1] + "/" + out, verbose=0, **options)
 
 class Interrupt(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch == 1:
             raise KeyboardInterrupt
 
-whole = fit(recipe, data=(images, labels), out=sys.argv[1] + "/whole", verbose=0)
+whole = run("whole")
 try:
-    fit(recipe, data=(images, labels), out=sys.argv[1] + "/broken", verbose=0, callbacks=[Interrupt()])
+    run("broken", callbacks=[Interrupt()])
 except KeyboardInterrupt:
     pass
-result = fit(recipe, data=(images, labels), out=sys.argv[1] + "/broken", verbose=0)
+result = run("broken")
 assert result.resumed_epochs == 2, result.resumed_epochs
 for column in ("loss", "val_loss", "val_accuracy"):
     np.testing.assert_allclose(result.history[column], whole.history[column], rtol=1e-5)

@@ -163,7 +163,7 @@ class _Run:
         first, last = state.epoch, state.epoch - state.phase_epoch + phase.epochs
         batches = training_batches(self.data.train_source, self.recipe, first, last, len(self.data.class_names))
         extra = []
-        if self.files is not None:
+        if self.files is not None and _has_tensorflow():  # TensorBoard's files are written by it
             extra.append(keras.callbacks.TensorBoard(str(self.files.tensorboard), write_graph=False))
         self.model.fit(
             batches,
@@ -180,9 +180,9 @@ class _Run:
         state = self.state
         raw = checkpoint.values(self.variables) if phase.ema else None
         if phase.ema:
-            averages = optimizer._model_variables_moving_average
-            for variable, average in zip(self.model.trainable_variables, averages, strict=True):
-                variable.assign(average)
+            # Copies: on JAX an assigned array would be shared, and gone after the evaluation that is given it.
+            averages = checkpoint.values(optimizer._model_variables_moving_average)
+            checkpoint.assign(self.model.trainable_variables, averages, "the moving average")
             batches = self.data.train_source.batches(self.recipe.batch_size)
             self.recalibrate(first_batches(batches, BATCHES))
         results = self.model.evaluate(self.data.validation, verbose=0, return_dict=True)
@@ -263,6 +263,14 @@ class _Epochs(keras.callbacks.Callback):
         seconds = time.perf_counter() - self._started
         if self._run.end_epoch(self._phase, self._optimizer, logs, seconds):
             self.model.stop_training = True
+
+
+def _has_tensorflow() -> bool:
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
