@@ -44,7 +44,8 @@ def mnist() -> Recipe:
     """MNIST with 3,566 parameters (official README: 99 %).
 
     Command: wavemix-tf run mnist
-    Measured: not yet.
+    Measured: 98.68 % float on the test images after all 10 epochs (seed 0), about 90 s an epoch on two cores that other
+    work shared. The 99 % of the official README is not reached in 10 epochs. int8 is not measured yet.
     """
     return Recipe(
         name="mnist",
@@ -69,7 +70,8 @@ def fashion_mnist() -> Recipe:
     """Fashion-MNIST with 7,156 parameters (official README: 90 %).
 
     Command: wavemix-tf run fashion_mnist
-    Measured: not yet.
+    Measured: 87.95 % float on the test images after all 12 epochs (seed 0), about 85 s an epoch on two cores that other
+    work shared. The 90 % of the official README is not reached in 12 epochs. int8 is not measured yet.
     """
     return Recipe(
         name="fashion_mnist",
@@ -94,7 +96,10 @@ def cifar10() -> Recipe:
     """CIFAR-10 with 37,058 parameters (official README: 80 %).
 
     Command: wavemix-tf run cifar10
-    Measured: not yet.
+    Measured: 82.62 % float on the test images, epoch 26 of 30 (seed 0), 160 s an epoch on two cores that other work
+    shared; one epoch of quantization-aware fine-tuning gives 84.22 % on the validation images (float: 83.84 %). int8 is
+    not reached: the export is refused, because over seven bilinear blocks the file drifts from the fine-tuned model by
+    2.8 output steps (2 are allowed) and agrees with it on 96 % of the images (98 % are required).
     """
     return Recipe(
         name="cifar10",
