@@ -179,7 +179,8 @@ class WaveMixBlock(layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4 or input_shape[-1] != self.width:
             raise ValueError(f"{self.name} takes (B, H, W, {self.width}). Received: input_shape={tuple(input_shape)}")
-        batch, height, width, channels = input_shape
+        batch, height, width, _ = input_shape
+        channels = self.width
         self.built_size = (height, width)
         if height is not None and width is not None:
             extra = ((0, -height % 2**self.levels), (0, -width % 2**self.levels))
@@ -190,9 +191,9 @@ class WaveMixBlock(layers.Layer):
                 height, width = height + extra[0][1], width + extra[1][1]
 
         self.reduce.build((batch, height, width, channels))
-        half = (batch, height and height // 2, width and width // 2)
+        half: Any = (batch, height and height // 2, width and width // 2)
         for level in range(1, self.levels + 1):
-            source = (batch, half[1] and 2 * half[1], half[2] and 2 * half[2], channels // 4)
+            source: Any = (batch, half[1] and 2 * half[1], half[2] and 2 * half[2], channels // 4)
             self.dwts[level - 1].build(source)
             joined = channels
             if level < self.levels:
