@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wavemix_tf import arguments, cli, pipeline
+from wavemix_tf import arguments, cli, pipeline, terminal
 from wavemix_tf.training import RECIPES, Recipe
 
 # A network that a CPU trains in seconds, and that still tells the three patterns apart.
@@ -153,7 +153,7 @@ def test_another_recipe_into_the_folder_is_refused(finished, capsys):
 
 
 def test_verify(finished, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setattr(terminal.console, "width", 140)
     code, out, err = call(capsys, "verify", "--out", finished["out"], "--target", "mcu")
     assert code == 0, err
     for runtime in ("TFLite Micro", "LiteRT reference"):
