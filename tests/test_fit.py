@@ -7,6 +7,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from wavemix_tf.training import RECIPES, FitResult, Recipe, fit, load_data
 from wavemix_tf.training.optimizers import accuracy, build_optimizer, cross_entropy, phases
@@ -146,8 +147,16 @@ def test_the_recipe_builds_the_network(data):
     first, second = (fit(recipe, data=data, verbose=0) for _ in range(2))
     np.testing.assert_array_equal(weights(first.model), weights(second.model))
     assert first.model.width == 8
-    named = dataclasses.replace(recipe, model="wavemix_lite_8_5", model_args=dict(depth=1))
-    assert fit(named, data=data, verbose=0).model.depth == 1
+
+
+def test_a_published_network_in_mixed_precision(data):
+    recipe = dataclasses.replace(
+        TINY, epochs=2, model="wavemix_lite_8_5", model_args=dict(depth=1), dtype_policy="mixed_bfloat16", ema=0.9
+    )
+    result = fit(recipe, data=data, verbose=0)
+    assert (result.model.depth, result.model.width) == (1, 8)
+    assert result.model.layers[1].compute_dtype == "bfloat16"
+    assert result.history["loss"][-1] < result.history["loss"][0]
 
 
 def test_official_schedule_runs_both_optimizers_from_the_best_weights(data, tmp_path):
@@ -279,6 +288,23 @@ def test_a_model_that_does_not_suit_the_data(data):
         model = keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.Flatten()(inputs)))
         with pytest.raises(ValueError, match=message):
             run(data, model=model)
+
+
+def test_a_broken_image_met_while_training_is_told_by_name(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(40):
+            pixels = generator.integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
+    (tmp_path / "a" / "7.png").write_bytes((tmp_path / "a" / "7.png").read_bytes()[:-30])  # its header is whole
+    recipe = dataclasses.replace(
+        TINY, dataset="folder", data_dir=str(tmp_path), num_classes=2, in_memory=False, batch_size=8, seed=1
+    )
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+    with pytest.raises(ValueError, match=r"must be whole .*Received: .*a/7\.png; on_bad_image='skip'"):
+        fit(recipe, model=model, verbose=0)
 
 
 # Parts

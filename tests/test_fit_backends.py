@@ -10,9 +10,9 @@ import pytest
 PROGRAM = """
 import sys
 sys.modules["tensorflow"] = None  # as if it were not installed
+import dataclasses
 import keras
 import numpy as np
-import wavemix_tf as wm
 from wavemix_tf.training import Recipe, fit
 
 generator = np.random.default_rng(0)
@@ -22,7 +22,6 @@ images[np.arange(160), labels] = 255
 recipe = Recipe(
     name="arrays", dataset="digits", image_shape=(8, 8, 1), num_classes=4, calibration_images=16, batch_size=32,
     epochs=3, learning_rate=0.02, warmup_epochs=0, ema=0.5, label_smoothing=0.1, flip=True, shift=1, mixup=0.1,
-    policy="trivial_augment", crop_area=0.8,
 )
 
 def network():
@@ -57,6 +56,17 @@ np.testing.assert_allclose(
     model.predict(images[:4] / 255, verbose=0), result.model.predict(images[:4] / 255, verbose=0), atol=1e-5
 )
 assert whole.evaluate((images.astype("float32") / 255, labels))["accuracy"] > 0.4
+
+from wavemix_tf.training.augment import Augmenter, BatchSeed
+policy = "rand_augment" if keras.backend.backend() == "torch" else None  # JAX compiles every operation: a minute
+everything = dataclasses.replace(recipe, policy=policy, crop_area=0.5, rotation=9, zoom=0.2, cutmix=1.0, erase=0.2)
+batch, targets = (keras.ops.convert_to_tensor(part) for part in (images[:16] / np.float32(255), np.eye(4)[labels[:16]]))
+augment = Augmenter(everything, framework=keras.backend.backend())
+once, again = (augment(batch, targets, BatchSeed(0, 1, 2, keras.backend.backend())) for _ in range(2))
+for one, other in zip(once, again, strict=True):
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
+assert 0 <= keras.ops.min(once[0]) <= keras.ops.max(once[0]) <= 1
+np.testing.assert_allclose(keras.ops.convert_to_numpy(once[1]).sum(1), 1, rtol=1e-5)
 print("as it should be")
 """
 

@@ -124,15 +124,15 @@ def assert_resumes(recipe, data, out, interruptions, **options):
     assert_same_run(result, run(recipe, data, **options))
 
 
-def test_interrupted_in_every_epoch(recipe, data, tmp_path):
-    assert_resumes(recipe, data, tmp_path, [0, 1, 2, 3, 4])
+def test_interrupted_again_and_again(recipe, data, tmp_path):
+    assert_resumes(recipe, data, tmp_path, [0, 1, 4])
 
 
 def test_official_schedule_resumes_in_either_phase(recipe, data, tmp_path):
     recipe = dataclasses.replace(
         recipe, optimizer="adamw_then_sgd", epochs=3, patience=3, cosine=False, warmup_epochs=0, ema=0.0
     )
-    assert_resumes(recipe, data, tmp_path, [1, 3, 5])
+    assert_resumes(recipe, data, tmp_path, [1, 4])
 
 
 def test_qat_stage_resumes(recipe, data, tmp_path):

@@ -133,12 +133,14 @@ class FileSource:
         labels: Integers (N,).
         image_shape: (height, width, channels) that each is brought to.
         crop_to_aspect_ratio: See ``fit_image``.
+        failures: What was wrong with the files that could not be read; TensorFlow wraps the error itself in pages.
     """
 
     paths: tuple[str, ...]
     labels: np.ndarray
     image_shape: tuple[int, int, int]
     crop_to_aspect_ratio: bool = False
+    failures: list[str] = dataclasses.field(default_factory=list, compare=False)
 
     @property
     def size(self) -> int:
@@ -219,7 +221,15 @@ class FileSource:
         import tensorflow as tf
 
         channels = self.image_shape[2]
-        image = tf.numpy_function(lambda name: read_image(name.decode(), channels), [path], tf.uint8)
+
+        def read(name: bytes) -> np.ndarray:
+            try:
+                return read_image(name.decode(), channels)
+            except (ValueError, OSError) as error:
+                self.failures.append(str(error))
+                raise
+
+        image = tf.numpy_function(read, [path], tf.uint8)
         return tf.ensure_shape(image, [None, None, channels])
 
 

@@ -165,15 +165,21 @@ class _Run:
         extra = []
         if self.files is not None and _has_tensorflow():  # TensorBoard's files are written by it
             extra.append(keras.callbacks.TensorBoard(str(self.files.tensorboard), write_graph=False))
-        self.model.fit(
-            batches,
-            initial_epoch=first,
-            epochs=last,
-            steps_per_epoch=None if isinstance(batches, EpochBatches) else self.steps,
-            callbacks=[_Epochs(self, phase, optimizer, batches), *extra, *self.callbacks],
-            verbose=self.verbose,
-            shuffle=False,
-        )
+        try:
+            self.model.fit(
+                batches,
+                initial_epoch=first,
+                epochs=last,
+                steps_per_epoch=None if isinstance(batches, EpochBatches) else self.steps,
+                callbacks=[_Epochs(self, phase, optimizer, batches), *extra, *self.callbacks],
+                verbose=self.verbose,
+                shuffle=False,
+            )
+        except Exception:
+            failures = getattr(self.data.train_source, "failures", None)
+            if failures:
+                raise ValueError(f"{failures[0]}; on_bad_image='skip' leaves such files out") from None
+            raise
 
     def end_epoch(self, phase: Phase, optimizer: Any, logs: dict[str, float], seconds: float) -> bool:
         """Validate, keep the best, write the checkpoint; True when the phase is to end."""
@@ -222,6 +228,8 @@ class _Run:
         checkpoint.assign(self.variables, groups["model"], self.files.checkpoint)
         self.best = groups.get("best", [])
         self.resumed = self.state.epoch
+        if self.verbose:
+            print(f"Resuming {self.files.folder} after epoch {self.resumed}.")
         return groups["optimizer"]
 
     def _finish(self) -> FitResult:
