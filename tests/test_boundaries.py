@@ -17,8 +17,8 @@ FOLDERS = {"core": ROOT / "wavemix_tf", "training": ROOT / "training", "tflite":
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tf_keras", "keras_tuner", "ai_edge_litert", "tflite_micro", "tfmot"}
 # The fused kernel of batch normalisation, reached inside a function and only when Keras already runs on TensorFlow.
 MAY_USE_TENSORFLOW = {"normalization.py"}
-# The command joins the packages: its verbs, its arguments and its steps.
-JOINERS = {ROOT / "wavemix_tf" / name for name in ("cli.py", "arguments.py", "pipeline.py")}
+# The command joins the packages: its verbs, and the folder behind them.
+JOINERS = {ROOT / "wavemix_tf" / "cli.py", *(ROOT / "wavemix_tf" / "command").glob("*.py")}
 
 requires_checkout = pytest.mark.skipif(not FOLDERS["training"].is_dir(), reason="runs in a checkout")
 
@@ -76,7 +76,7 @@ def test_core_imports_neither_tensorflow_nor_the_packages_above(path):
     assert heavy <= ({"tensorflow"} if path.name in MAY_USE_TENSORFLOW else set())
     at_import = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Import)]
     assert not any(alias.name.split(".")[0] in TENSORFLOW for node in at_import for alias in node.names)
-    for above in ("training", "tflite", "cli"):
+    for above in ("training", "tflite", "cli", "command"):
         assert within(names, f"wavemix_tf.{above}") == []
 
 
@@ -86,7 +86,7 @@ def test_training_and_tflite_never_import_each_other(part, other):
     for path in files(part):
         names = imports(path)
         assert within(names, f"wavemix_tf.{other}") + within(names, other) == [], path
-        assert within(names, "wavemix_tf.cli") + within(names, "wavemix_tf.report") == [], path
+        assert within(names, "wavemix_tf.cli") + within(names, "wavemix_tf.command") == [], path
 
 
 @requires_checkout
@@ -144,7 +144,7 @@ def test_import_stays_light():
     heavy = sorted(TENSORFLOW if find_spec("jax") else TENSORFLOW - {"tensorflow"})
     result = run(
         f"import sys, wavemix_tf; print([m for m in {heavy} if m in sys.modules]);"
-        "print([m for m in ('training', 'tflite', 'cli', 'report', 'plots') if f'wavemix_tf.{m}' in sys.modules])",
+        "print([m for m in ('training', 'tflite', 'cli', 'command') if f'wavemix_tf.{m}' in sys.modules])",
         KERAS_BACKEND="numpy" if find_spec("jax") else "tensorflow",
     )
     assert result.stdout.split("\n")[:2] == ["[]", "[]"], result.stderr

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wavemix_tf import arguments, cli, pipeline, terminal
+from wavemix_tf import cli
+from wavemix_tf.command import arguments, steps, terminal
 from wavemix_tf.training import RECIPES, Recipe
 
 # A network that a CPU trains in seconds, and that still tells the three patterns apart.
@@ -56,7 +57,7 @@ def finished(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "patterns"
     words = ["run", "--data", str(folder), "--out", str(out), *TINY]
     with pytest.MonkeyPatch.context() as patch, Captured() as first:
-        patch.setattr(pipeline, "write_exports", interrupt)
+        patch.setattr(steps, "write_exports", interrupt)
         first.code = cli.main(words)
     interrupted_files = {path.name for path in out.iterdir()}
     with Captured() as second:
@@ -135,7 +136,7 @@ def test_report_of_the_run(finished):
 
 
 def test_finished_run_has_nothing_to_do(finished, capsys, monkeypatch):
-    monkeypatch.setattr(pipeline, "load_images", interrupt)
+    monkeypatch.setattr(steps, "load_images", interrupt)
     before = {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()}
     code, out, _ = call(capsys, *finished["words"])
     assert code == 0
@@ -220,7 +221,7 @@ def test_import_torch(tmp_path, capsys):
     words = ["import-torch", tmp_path / "official.pth", tmp_path / "golden.json", "--out", out]
     code, _, err = call(capsys, *words)
     assert code == 0, err
-    model = pipeline.load_model(out / "model.keras")
+    model = steps.load_model(out / "model.keras")
     image = golden["strided1/image"]
     np.testing.assert_allclose(model.predict(image, verbose=0), golden["strided1/logits"], atol=1e-4)
     assert arguments.saved_recipe(out) == recipe
@@ -360,7 +361,7 @@ def test_recipe_from_json(tmp_path):
 def test_some_images_are_a_fair_sample_of_sorted_labels():
     labels = np.repeat(np.arange(4), 100)
     images = np.zeros((400, 1, 1, 1), np.float32)
-    _, some = pipeline.some_images(None, (images, labels), 100)
+    _, some = steps.some_images(None, (images, labels), 100)
     assert np.bincount(some, minlength=4).min() > 10
 
 

@@ -1,6 +1,6 @@
 """The command ``wavemix-tf``: one verb a function, each on one run folder.
 
-A verb checks its arguments, which takes no Keras, then calls the steps of ``pipeline`` and shows what they return.
+A verb checks its arguments, which takes no Keras, then calls the steps of ``command.steps`` and shows what they return.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from . import report as reports
-from . import terminal
-from .arguments import EXPORTS, check_export, check_folder, choose_recipe, finished_report, saved_recipe
-from .terminal import console, grid, one_line, quiet, step
+from .command import report as reports
+from .command import terminal
+from .command.arguments import EXPORTS, check_export, check_folder, choose_recipe, finished_report, saved_recipe
+from .command.terminal import console, grid, one_line, quiet, step
 from .training.recipes import RECIPES
 
 INTERRUPTED = 130
@@ -98,22 +98,22 @@ def run(
         show_results(done, out)
         console.print("Nothing to do: this run is finished. --overwrite begins it anew.")
         return
-    from . import pipeline
+    from .command import steps
 
     if overwrite:
-        pipeline.forget(out, exports=True)
+        steps.forget(out, exports=True)
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
-        images = pipeline.load_images(chosen, out)
+        images = steps.load_images(chosen, out)
     with step("Train", seconds):
-        pipeline.tell_resumption(out, overwrite)
-        trained = pipeline.fit(chosen, data=images, out=out, overwrite=overwrite)
-    tuned = pipeline.fine_tune(chosen, trained.model, images, out, False, seconds)
+        steps.tell_resumption(out, overwrite)
+        trained = steps.fit(chosen, data=images, out=out, overwrite=overwrite)
+    tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
     models = {"float32": trained.model, "int8": tuned.model}
     with step("Export", seconds):
-        artifacts = pipeline.write_exports(out, EXPORTS, models, images)
+        artifacts = steps.write_exports(out, EXPORTS, models, images)
     with step("Run the test images through every file", seconds):
-        found = pipeline.measure(chosen, images, models, artifacts, test_images)
+        found = steps.measure(chosen, images, models, artifacts, test_images)
     seconds |= {"Train": round(trained.seconds, 1), "Fine-tune with int8 arithmetic": round(tuned.seconds, 1)}
     report = {**found, "seconds": seconds, "command": shlex.join(["wavemix-tf", *terminal.words])}
     reports.write_report(out, report)
@@ -136,15 +136,15 @@ def fit(
     if (out / "training.json").is_file() and (out / "model.keras").is_file() and not overwrite:
         console.print(f"Nothing to do: {out / 'model.keras'} is trained. --overwrite begins anew.")
         return
-    from . import pipeline
+    from .command import steps
 
-    pipeline.forget(out, exports=True)
+    steps.forget(out, exports=True)
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
-        images = pipeline.load_images(chosen, out)
+        images = steps.load_images(chosen, out)
     with step("Train", seconds):
-        pipeline.tell_resumption(out, overwrite)
-        result = pipeline.fit(chosen, data=images, out=out, overwrite=overwrite)
+        steps.tell_resumption(out, overwrite)
+        result = steps.fit(chosen, data=images, out=out, overwrite=overwrite)
     console.print(
         f"{out / 'model.keras'}: top-1 {reports.percent(result.validation_accuracy)} on the validation images "
         f"(epoch {result.best_epoch}), {reports.percent(result.test_accuracy)} on the test images."
@@ -159,14 +159,14 @@ def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = F
     if (out / "qat_training.json").is_file() and (out / "qat.keras").is_file() and not overwrite:
         console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite begins anew.")
         return
-    from . import pipeline
+    from .command import steps
 
-    model = pipeline.load_model(out / "model.keras")
-    pipeline.forget(out, exports=True)
+    model = steps.load_model(out / "model.keras")
+    steps.forget(out, exports=True)
     seconds: dict[str, float] = {}
     with step(f"Read {recipe.dataset}", seconds):
-        images = pipeline.load_images(recipe, out)
-    result = pipeline.fine_tune(recipe, model, images, out, overwrite, seconds)
+        images = steps.load_images(recipe, out)
+    result = steps.fine_tune(recipe, model, images, out, overwrite, seconds)
     console.print(
         f"{out / 'qat.keras'}: top-1 {reports.percent(result.validation_accuracy)} on the validation images, "
         f"{reports.percent(result.test_accuracy)} on the test images."
@@ -186,20 +186,18 @@ def export(
     """Write .tflite files that passed audit and verification: exports/<target>-<dtype>.tflite, with labels and card."""
     recipe = saved_recipe(out, settings)
     chosen = check_export(target, dtype)
-    from . import pipeline
+    from .command import steps
 
     kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen}
     models = {}
     if "float32" in kinds:
-        models["float32"] = pipeline.load_model(out / "model.keras")
+        models["float32"] = steps.load_model(out / "model.keras")
     if "int8" in kinds:
-        models["int8"] = pipeline.load_model(out / "qat.keras")
+        models["int8"] = steps.load_model(out / "qat.keras")
     seconds: dict[str, float] = {}
     with step("Export", seconds):
-        pipeline.write_exports(
-            out, chosen, models, pipeline.load_images(recipe, out), io_dtype=io_dtype, overwrite=overwrite
-        )
-    pipeline.forget(out, exports=False)
+        steps.write_exports(out, chosen, models, steps.load_images(recipe, out), io_dtype=io_dtype, overwrite=overwrite)
+    steps.forget(out, exports=False)
 
 
 @app.command()
@@ -214,25 +212,25 @@ def verify(
     """Compare files with the Keras model, on test images and in every runtime; fails where a bound is exceeded."""
     recipe = saved_recipe(out, settings)
     chosen = check_export(target, dtype)
-    from . import pipeline
+    from .command import steps
 
-    artifacts = pipeline.saved_exports(out, chosen)
-    models = {"float32": pipeline.load_model(out / "model.keras")}
+    artifacts = steps.saved_exports(out, chosen)
+    models = {"float32": steps.load_model(out / "model.keras")}
     if any(artifact.dtype == "int8" for _, artifact in artifacts):
-        models["int8"] = pipeline.load_model(out / "qat.keras")
-    data = pipeline.load_images(recipe, out)
-    images, labels = pipeline.some_images(data.test, data.test_arrays, test_images)
+        models["int8"] = steps.load_model(out / "qat.keras")
+    data = steps.load_images(recipe, out)
+    images, labels = steps.some_images(data.test, data.test_arrays, test_images)
     table = grid("file", "runtime", "images", "mean error", "largest", "agreement", "top-1", "")
     failed = False
     for name, artifact in artifacts:
-        result = pipeline.verify(artifact, models["int8" if artifact.dtype == "int8" else "float32"], images, labels)
+        result = steps.verify(artifact, models["int8" if artifact.dtype == "int8" else "float32"], images, labels)
         bound = artifact.verification["max_error_steps_allowed"]
         for row in result.runtimes:
             passed = row.mean_error_steps <= bound
             failed |= not passed
             table.add_row(
                 name,
-                pipeline.RUNTIME_NAMES[row.runtime],
+                steps.RUNTIME_NAMES[row.runtime],
                 f"{row.images:,}",
                 f"{row.mean_error_steps:.3f} steps",
                 f"{row.max_error_steps:.1f}",
@@ -256,12 +254,12 @@ def benchmark(
 ) -> None:
     """Size, latency at batch 1 on this machine, and the arena under TFLite Micro."""
     chosen = check_export(target, dtype)
-    from . import pipeline
+    from .command import steps
 
-    artifacts = pipeline.saved_exports(out, chosen)
+    artifacts = steps.saved_exports(out, chosen)
     table = grid("file", "size", "p50 ms", "p90 ms", "arena")
     for name, artifact in artifacts:
-        result = pipeline.benchmark(artifact, threads=threads, runs=runs)
+        result = steps.benchmark(artifact, threads=threads, runs=runs)
         p50, p90 = (reports.milliseconds(result.latency_ms[q]) for q in ("p50", "p90"))
         table.add_row(name, reports.kibibytes(result.size_bytes), p50, p90, reports.kibibytes(result.arena_bytes))
     console.print(table)
@@ -283,20 +281,20 @@ def predict(
             raise FileNotFoundError(f"There is no file {path}")
     import numpy as np
 
-    from . import pipeline
+    from .command import steps
     from .training.images import fit_image, read_image
 
     pixels = [read_image(path, recipe.image_shape[2]) for path in images]
     fitted = [fit_image(image, recipe.image_shape, recipe.crop_to_aspect_ratio) for image in pixels]
     batch = np.stack(fitted).astype(np.float32) / 255
     if file is None:
-        logits = np.asarray(pipeline.load_model(out / "model.keras").predict(batch, verbose=0))
+        logits = np.asarray(steps.load_model(out / "model.keras").predict(batch, verbose=0))
         names = (out / "labels.txt").read_text(encoding="utf-8").splitlines()
     else:
         from .tflite.verifier import run_file
 
-        artifact = pipeline.Artifact.load(file)
-        logits = run_file(artifact.content, batch, pipeline.get_target(artifact.target).runtimes[0])
+        artifact = steps.Artifact.load(file)
+        logits = run_file(artifact.content, batch, steps.get_target(artifact.target).runtimes[0])
         names = list(artifact.class_names)
     shares = np.exp(logits - logits.max(-1, keepdims=True))
     shares /= shares.sum(-1, keepdims=True)
@@ -351,13 +349,13 @@ def import_torch(
         raise ValueError("The recipe must say how many classes the checkpoint has: --set num_classes=N")
     if (out / "model.keras").exists() and not overwrite:
         raise FileExistsError(f"{out / 'model.keras'} exists: --overwrite replaces it.")
-    from . import pipeline
+    from .command import steps
     from .torch_weights import load_torch_weights
     from .training.trainer import build, save_model
 
     model = build(chosen, chosen.num_classes)
     load_torch_weights(model, checkpoint)
-    pipeline.forget(out, exports=True)
+    steps.forget(out, exports=True)
     reports.write_text(out / "recipe.json", chosen.to_json())
     save_model(model, out / "model.keras")
     console.print(f"{out / 'model.keras'}: {model.count_params():,} parameters read from {checkpoint}")

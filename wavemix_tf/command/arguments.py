@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..training.recipe import Recipe
+from ..training.recipes import RECIPES
 from . import report as reports
-from .training.recipe import Recipe
-from .training.recipes import RECIPES
 
 # What `run` exports: target, dtype.
 EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", "float16"), ("mcu", "int8"))
@@ -149,7 +149,7 @@ def check_folder(out: Path, recipe: Recipe, overwrite: bool) -> None:
 
 def check_export(target: str | None, dtype: str | None) -> list[tuple[str, str | None]]:
     """(target, dtype) pairs that --target and --dtype select."""
-    from .tflite.targets import get_target
+    from ..tflite.targets import get_target
 
     if target is None:
         chosen: list[tuple[str, str | None]] = [pair for pair in EXPORTS if dtype in (None, pair[1])]

@@ -17,20 +17,20 @@ from typing import Any
 import keras
 import numpy as np
 
+from ..models import WaveMixClassifier  # noqa: F401 - registers the layers that a .keras file names
+from ..tflite import fake_quant  # noqa: F401 - likewise
+from ..tflite.artifact import Artifact
+from ..tflite.exporter import MIN_AGREEMENT, VERIFY_IMAGES, export
+from ..tflite.latency import benchmark
+from ..tflite.quantizer import quantize
+from ..tflite.targets import get_target
+from ..tflite.verifier import predict, verify
+from ..training.datasets import DataBundle, load_data
+from ..training.recipe import Recipe
+from ..training.trainer import fit
 from . import findings
 from . import report as reports
-from .models import WaveMixClassifier  # noqa: F401 - registers the layers that a .keras file names
 from .terminal import console, note, step
-from .tflite import fake_quant  # noqa: F401 - likewise
-from .tflite.artifact import Artifact
-from .tflite.exporter import MIN_AGREEMENT, VERIFY_IMAGES, export
-from .tflite.latency import benchmark
-from .tflite.quantizer import quantize
-from .tflite.targets import get_target
-from .tflite.verifier import predict, verify
-from .training.datasets import DataBundle, load_data
-from .training.recipe import Recipe
-from .training.trainer import fit
 
 RUNTIME_NAMES = {
     "litert-xnnpack": "LiteRT",

@@ -67,7 +67,7 @@ def wavelet(image: np.ndarray, label: str) -> dict[str, Any]:
     """
     import keras
 
-    from .wavelets import DWT2D
+    from ..wavelets import DWT2D
 
     grey = image.mean(axis=-1, keepdims=True, dtype=np.float32)
     stride = -(-max(grey.shape[:2]) // LARGEST_SIDE)
