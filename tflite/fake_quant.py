@@ -1,9 +1,10 @@
 """Layers that train with int8 arithmetic in mind: weights and activations rounded to the grid the file will use.
 
 The grids are those of the TensorFlow Lite int8 specification: weights symmetric, one step an output channel, integers
--127..127; activations asymmetric, one step a tensor, integers -128..127 with zero exactly representable. Gradients pass
-the rounding straight through (Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342). Written with
-``keras.ops``: the same on the TensorFlow, JAX and torch backends.
+-127..127; activations asymmetric, one step a tensor, integers -128..127 with zero exactly representable; biases int32
+in the accumulator's steps. With all three a network computes what XNNPACK computes from its file, nearly to the bit.
+Gradients pass the rounding straight through (Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342). Written
+with ``keras.ops``: the same on the TensorFlow, JAX and torch backends.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
+
+from wavemix_tf.normalization import FusedBatchNormalization
 
 WEIGHT_LEVELS = 127  # int8 without -128: the specification's narrow range
 ACTIVATION_LEVELS = 255
@@ -30,10 +33,9 @@ def round_weights(kernel: Any, axes: tuple[int, ...]) -> Any:
     return ops.round(kernel / steps) * steps
 
 
-def _straight_through(kernel: Any, axes: tuple[int, ...]) -> Any:
-    wide = ops.cast(kernel, "float32")
-    rounded = wide + ops.stop_gradient(round_weights(wide, axes) - wide)
-    return ops.cast(rounded, keras.backend.standardize_dtype(kernel.dtype))
+def round_to_steps(values: Any, steps: Any) -> Any:
+    """``values`` rounded to whole multiples of ``steps`` (> 0, broadcast), as an int32 bias holds them."""
+    return ops.round(values / steps) * steps
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -67,8 +69,12 @@ class FakeQuant(layers.Layer):
             shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False, name="maximum"
         )
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Any, ties_up: bool = False) -> Any:
         wide = ops.cast(x, "float32")
+        if ties_up:
+            # An average of integers often lies half-way between two; the runtime rounds those up, and float noise
+            # must not decide otherwise.
+            wide = wide + (self.maximum - self.minimum) * (1e-3 / ACTIVATION_LEVELS)
         rounded = keras.quantizers.fake_quant_with_min_max_vars(wide, self.minimum, self.maximum, num_bits=8)
         return ops.cast(rounded, keras.backend.standardize_dtype(x.dtype))
 
@@ -108,37 +114,76 @@ class FakeQuant(layers.Layer):
         return {**super().get_config(), "fixed": self.fixed}
 
 
+class _QuantLinear(layers.Layer):
+    """What the layers below share: int8 weights, and a bias that the file will hold in int32.
+
+    The accumulator of channel c counts in steps of ``input_step * weight_step[c]``, and so does its bias.
+
+    Args:
+        input_step: Step of the grid its input lies on; 0: unknown, the bias is not rounded.
+        emit_steps: Return (outputs, accumulator steps (channels,)): a batch norm behind rounds its shift to them.
+    """
+
+    kernel_axes: tuple[int, ...] = ()
+
+    def __init__(self, *args: Any, input_step: float = 0.0, emit_steps: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.input_step = float(input_step)
+        self.emit_steps = emit_steps
+
+    def _multiply(self, inputs: Any, kernel: Any) -> Any:
+        raise NotImplementedError
+
+    def call(self, inputs: Any) -> Any:
+        kernel = ops.cast(self.kernel, "float32")
+        rounded = kernel + ops.stop_gradient(round_weights(kernel, self.kernel_axes) - kernel)
+        outputs = self._multiply(inputs, ops.cast(rounded, self.compute_dtype))
+        steps = ops.reshape(ops.stop_gradient(weight_steps(kernel, self.kernel_axes)), (-1,)) * self.input_step
+        if self.use_bias:
+            bias = ops.cast(self.bias, "float32")
+            if self.input_step:
+                bias = bias + ops.stop_gradient(round_to_steps(bias, steps) - bias)
+            outputs = outputs + ops.cast(bias, self.compute_dtype)
+        return (outputs, steps) if self.emit_steps else outputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        shape = super().compute_output_shape(input_shape)
+        return (shape, (shape[-1],)) if self.emit_steps else shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "input_step": self.input_step, "emit_steps": self.emit_steps}
+
+
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class QuantConv2D(layers.Conv2D):
-    """``keras.layers.Conv2D`` whose kernel is rounded to int8, one step an output channel."""
+class QuantConv2D(_QuantLinear, layers.Conv2D):
+    """``keras.layers.Conv2D`` with its kernel rounded to int8, one step an output channel, and an int32 bias."""
 
     kernel_axes = (0, 1, 2)
 
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        return super().convolution_op(inputs, _straight_through(kernel, self.kernel_axes))
+    def _multiply(self, inputs: Any, kernel: Any) -> Any:
+        return self.convolution_op(inputs, kernel)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class QuantDepthwiseConv2D(layers.DepthwiseConv2D):
-    """``keras.layers.DepthwiseConv2D`` whose kernel is rounded to int8, one step an output channel."""
+class QuantDepthwiseConv2D(_QuantLinear, layers.DepthwiseConv2D):
+    """``keras.layers.DepthwiseConv2D`` with its kernel rounded to int8, one step an output channel, an int32 bias."""
 
     kernel_axes = (0, 1)
 
-    def call(self, inputs: Any) -> Any:
-        outputs = ops.depthwise_conv(
+    def _multiply(self, inputs: Any, kernel: Any) -> Any:
+        return ops.depthwise_conv(
             inputs,
-            _straight_through(self.kernel, self.kernel_axes),
+            kernel,
             strides=self.strides,
             padding=self.padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return outputs + self.bias if self.use_bias else outputs
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class QuantConv2DTranspose(layers.Conv2DTranspose):
-    """``keras.layers.Conv2DTranspose`` whose kernel is rounded to int8, one step an output channel.
+class QuantConv2DTranspose(_QuantLinear, layers.Conv2DTranspose):
+    """``keras.layers.Conv2DTranspose`` with its kernel rounded to int8, one step an output channel, an int32 bias.
 
     The four phases of a stride-2 kernel share their channel's step, so the file holds the same integers whether it
     keeps the transposed convolution or writes it as a convolution and a depth-to-space.
@@ -146,28 +191,61 @@ class QuantConv2DTranspose(layers.Conv2DTranspose):
 
     kernel_axes = (0, 1, 3)
 
-    def call(self, inputs: Any) -> Any:
-        outputs = ops.conv_transpose(
+    def _multiply(self, inputs: Any, kernel: Any) -> Any:
+        return ops.conv_transpose(
             inputs,
-            _straight_through(self.kernel, self.kernel_axes),
+            kernel,
             strides=list(self.strides),
             padding=self.padding,
             output_padding=self.output_padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return outputs + self.bias if self.use_bias else outputs
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class QuantDense(layers.Dense):
-    """``keras.layers.Dense`` whose kernel is rounded to int8, one step an output."""
+class QuantDense(_QuantLinear, layers.Dense):
+    """``keras.layers.Dense`` with its kernel rounded to int8, one step an output, and an int32 bias."""
 
     kernel_axes = (0,)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = ops.matmul(inputs, _straight_through(self.kernel, self.kernel_axes))
-        return outputs + self.bias if self.use_bias else outputs
+    def _multiply(self, inputs: Any, kernel: Any) -> Any:
+        return ops.matmul(inputs, kernel)
+
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+class QuantBatchNormalization(FusedBatchNormalization):
+    """Batch norm whose shift is rounded at inference as it will be in the file.
+
+    There it is part of a bias: of the weighted layer before it, whose accumulator steps come in as ``steps``, or, where
+    it stands alone, of a depthwise convolution whose one weight a channel is 127 steps. Training with batch statistics
+    has no bias to round.
+
+    Args:
+        input_step: Step of the grid its input lies on, where it stands alone; 0: unknown.
+    """
+
+    def __init__(self, *args: Any, input_step: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.input_step = float(input_step)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None, steps: Any = None) -> Any:
+        outputs = super().call(inputs, training=training, mask=mask)
+        if (training and self.trainable) or (steps is None and not self.input_step):
+            return outputs
+        steps = self.input_step / WEIGHT_LEVELS if steps is None else ops.cast(steps, "float32")
+        scale = 1.0 / ops.sqrt(ops.cast(self.moving_variance, "float32") + self.epsilon)
+        if self.scale:
+            scale = scale * ops.cast(self.gamma, "float32")
+        shift = -ops.cast(self.moving_mean, "float32") * scale
+        if self.center:
+            shift = shift + ops.cast(self.beta, "float32")
+        grid = ops.abs(scale) * steps
+        correction = ops.where(grid > 0, round_to_steps(shift, ops.maximum(grid, 1e-30)) - shift, 0.0)
+        return outputs + ops.cast(ops.stop_gradient(correction), outputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "input_step": self.input_step}
 
 
 QUANT_LAYERS: dict[str, Any] = {
@@ -176,3 +254,5 @@ QUANT_LAYERS: dict[str, Any] = {
     "Conv2DTranspose": QuantConv2DTranspose,
     "Dense": QuantDense,
 }
+# Configuration that the quantized twin of a layer has and the plain layer has not.
+QUANT_OPTIONS = ("input_step", "emit_steps")

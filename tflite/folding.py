@@ -402,6 +402,8 @@ def _scale_node(node: Node, factor: float, scale_bias: bool) -> None:
         bias = bias_of(node.layer)
         if scale_bias and bias is not None:
             bias = bias * np.float32(factor)
-        node.layer = with_weights(node.layer, kernel_of(node.layer) * np.float32(factor), bias)
+        step = getattr(node.layer, "input_step", 0.0)
+        changes = {"input_step": step / factor} if step and not scale_bias else {}
+        node.layer = with_weights(node.layer, kernel_of(node.layer) * np.float32(factor), bias, **changes)
         if node.grid is not None:
             node.grid = node.grid * np.float32(factor)

@@ -18,7 +18,11 @@ import numpy as np
 from .errors import UnsupportedLayerError
 
 # Classes that compute what another does, by another route.
-SAME_FUNCTION = {"FusedBatchNormalization": "BatchNormalization", "ByteDropout": "Dropout"}
+SAME_FUNCTION = {
+    "FusedBatchNormalization": "BatchNormalization",
+    "QuantBatchNormalization": "BatchNormalization",
+    "ByteDropout": "Dropout",
+}
 
 
 @dataclass(eq=False)
@@ -34,8 +38,9 @@ class Value:
 class Node:
     """One call of a layer; ``layer`` is None for an input of the model.
 
-    ``args`` and ``kwargs`` are what the layer is called with, ``Value`` in place of tensors. ``grid`` holds, for a
-    layer whose weights lie on an int8 grid, the step of each output channel.
+    ``args`` and ``kwargs`` are what the layer is called with, ``Value`` in place of tensors. For a layer whose
+    weights lie on an int8 grid ``grid`` holds the step of each output channel, and ``accumulator`` that times the step
+    of its input.
     """
 
     layer: Any
@@ -43,6 +48,7 @@ class Node:
     kwargs: dict[str, Any] = field(default_factory=dict)
     outputs: list[Value] = field(default_factory=list)
     grid: np.ndarray | None = None
+    accumulator: np.ndarray | None = None
 
     @property
     def kind(self) -> str:

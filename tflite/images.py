@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-BATCH = 32
-EAGER_BATCHES = 16  # fewer batches than this run faster than a graph of the model is traced
+BATCH = 16
+EAGER_PIXELS = 256 * 32 * 32  # fewer run sooner than a graph of the model is traced, and fit in memory
 
 
 def check_images(
@@ -48,7 +48,7 @@ def check_images(
 
 def predict(model: Any, images: np.ndarray) -> Any:
     """A Keras model's outputs at inference: float32 (N, ...), or a list of such for several outputs."""
-    if keras.backend.backend() != "tensorflow" or len(images) > BATCH * EAGER_BATCHES:
+    if keras.backend.backend() != "tensorflow" or images[..., 0].size > EAGER_PIXELS:
         outputs = model.predict(images, batch_size=BATCH, verbose=0)
         return keras.tree.map_structure(lambda part: np.asarray(part, np.float32), outputs)
     batches = []

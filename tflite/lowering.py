@@ -12,7 +12,16 @@ from wavemix_tf.blocks import PixelShuffle, quick_gelu
 
 from . import folding
 from .errors import UnsupportedLayerError
-from .fake_quant import QUANT_LAYERS, FakeQuant, round_weights, weight_steps
+from .fake_quant import (
+    QUANT_LAYERS,
+    QUANT_OPTIONS,
+    WEIGHT_LEVELS,
+    FakeQuant,
+    QuantBatchNormalization,
+    round_to_steps,
+    round_weights,
+    weight_steps,
+)
 from .graph import Graph, Node
 
 # How a transposed convolution of stride s is written. All three are the same function:
@@ -104,17 +113,56 @@ def deploy(model: Any, substitutes: dict[str, str], upsample_form: str) -> Any:
 
 
 def bake(graph: Graph) -> None:
-    """Quantized layers -> plain ones whose kernels lie on the int8 grid; ``node.grid`` keeps each channel's step."""
-    plain = {cls.__name__: (cls.__mro__[1], cls.kernel_axes) for cls in QUANT_LAYERS.values()}
+    """Quantized layers -> plain ones whose kernels and biases lie on their grids.
+
+    ``node.grid`` keeps each channel's weight step.
+    """
     for node in graph.nodes():
-        if node.kind not in plain:
-            continue
-        base, axes = plain[node.kind]
-        kernel, bias = folding.kernel_of(node.layer), folding.bias_of(node.layer)
-        rounded = np.asarray(ops.convert_to_numpy(round_weights(kernel, axes)), np.float32)
-        node.grid = np.asarray(ops.convert_to_numpy(weight_steps(kernel, axes)), np.float32).ravel()
-        layer = base.from_config(node.layer.get_config())
-        node.layer = folding.with_weights(layer, rounded, bias)
+        if node.kind.removeprefix("Quant") in QUANT_LAYERS and hasattr(node.layer, "input_step"):
+            _bake_linear(node)
+    for node in graph.nodes():
+        if isinstance(node.layer, QuantBatchNormalization):
+            _bake_norm(node)
+
+
+def _plain_config(layer: Any) -> dict[str, Any]:
+    return {key: value for key, value in layer.get_config().items() if key not in QUANT_OPTIONS}
+
+
+def _bake_linear(node: Node) -> None:
+    layer = node.layer
+    kernel, bias = folding.kernel_of(layer), folding.bias_of(layer)
+    rounded = np.asarray(ops.convert_to_numpy(round_weights(kernel, layer.kernel_axes)), np.float32)
+    node.grid = np.asarray(ops.convert_to_numpy(weight_steps(kernel, layer.kernel_axes)), np.float32).ravel()
+    node.accumulator = node.grid * np.float32(layer.input_step) if layer.input_step else None
+    if bias is not None and node.accumulator is not None:
+        bias = np.asarray(ops.convert_to_numpy(round_to_steps(bias, node.accumulator)), np.float32)
+    plain = getattr(layers, node.kind.removeprefix("Quant"))
+    node.layer = folding.with_weights(plain.from_config(_plain_config(layer)), rounded, bias)
+    node.outputs = node.outputs[:1]
+
+
+def _bake_norm(node: Node) -> None:
+    """Move the rounding of the shift into beta."""
+    layer = node.layer
+    found = folding.affine_of(node)
+    if found is None:
+        raise UnsupportedLayerError(f"Batch norm must act on the last axis. Received: layer={node.name!r}")
+    scale, shift = found
+    steps: Any = layer.input_step / WEIGHT_LEVELS
+    if "steps" in node.kwargs:
+        accumulator = node.kwargs.pop("steps").node.accumulator
+        steps = 0.0 if accumulator is None else accumulator.astype(np.float64)
+    plain = layers.BatchNormalization.from_config({**_plain_config(layer), "center": True})
+    plain.build(node.inputs[0].shape)
+    grid = np.abs(scale) * steps
+    rounded = np.where(grid > 0, np.round(shift / np.maximum(grid, 1e-30)) * grid, shift)
+    plain.beta.assign(rounded - shift + (ops.convert_to_numpy(layer.beta) if layer.center else 0.0))
+    if layer.scale:
+        plain.gamma.assign(layer.gamma)
+    plain.moving_mean.assign(layer.moving_mean)
+    plain.moving_variance.assign(layer.moving_variance)
+    node.layer = plain
 
 
 def substitute_activations(graph: Graph, substitutes: dict[str, str]) -> list[str]:
@@ -219,3 +267,4 @@ def _fix_ranges(graph: Graph) -> None:
     for node in graph.nodes():
         if node.kind == "FakeQuant":
             node.layer = FixedQuant(*node.layer.get_range(), name=node.name, dtype="float32")
+            node.kwargs = {}  # the converter knows no ties

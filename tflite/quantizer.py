@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,14 @@ from wavemix_tf.checks import check_option
 
 from . import folding
 from .errors import UnsupportedLayerError
-from .fake_quant import QUANT_LAYERS, FakeQuant, round_weights
+from .fake_quant import (
+    QUANT_LAYERS,
+    WEIGHT_LEVELS,
+    FakeQuant,
+    QuantBatchNormalization,
+    round_to_steps,
+    round_weights,
+)
 from .folding import LINEAR, activation_name
 from .graph import Graph, Node, Value
 from .images import check_images, predict
@@ -102,9 +110,10 @@ def quantize(
     folding.fold_wavelets(graph)
     folding.decompose_quick_gelu(graph)
     _norm_before_bilinear(graph, images)
-    _round_fixed_filters(graph)
+    _round_constants(graph)
     insert_fake_quant(graph)
     _calibrate(graph, images, observer)
+    _set_input_steps(graph)
     # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
     return Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
 
@@ -120,14 +129,21 @@ def calibrate(model: Any, calibration: Any, observer: str = "minmax") -> None:
     check_option("observer", observer, OBSERVERS)
     graph = Graph.from_model(model)
     ranges = _calibrate(graph, check_images(calibration, graph.inputs[0].shape), observer)
+    _set_input_steps(graph)
+    steps = {node.name: node.layer.input_step for node in graph.nodes() if hasattr(node.layer, "input_step")}
     for layer in model.layers:
         if layer.name in ranges:
             layer.set_range(*ranges[layer.name])
+        elif layer.name in steps:
+            layer.input_step = steps[layer.name]
+    # Functions that Keras compiled hold the old steps as constants.
+    model.train_function = model.test_function = model.predict_function = None
 
 
 def insert_fake_quant(graph: Graph) -> None:
     """Round weights, and round every tensor that an int8 file stores, once, where the file rounds it."""
     deferred = _deferred_values(graph)
+    norm_sources = _norm_sources(graph)
     quantizers: dict[Value, FakeQuant] = {}  # value -> the quantizer whose grid it lies on
     twins: dict[int, Any] = {}  # a layer called twice becomes one quantized layer called twice
     for node in graph.nodes():
@@ -135,6 +151,10 @@ def insert_fake_quant(graph: Graph) -> None:
             if id(node.layer) not in twins:
                 twins[id(node.layer)] = _quantized_twin(node.layer)
             node.layer = twins[id(node.layer)]
+        elif node.kind == "BatchNormalization":
+            node.layer = _quantized_norm(node.layer)
+            if node in norm_sources:
+                node.kwargs["steps"] = _emit_steps(norm_sources[node])
         value = node.output
         if value in deferred:
             continue
@@ -142,11 +162,12 @@ def insert_fake_quant(graph: Graph) -> None:
         if known is not None and (node.kind in MOVES_VALUES or _is_nearest(node)):
             quantizers[value] = known
             continue
-        if known is not None and (node.kind in AVERAGES_IN_PLACE or node.kind == "UpSampling2D"):
-            quantizer = known  # the op keeps its input's scale: the same ranges, applied again
-        else:
-            quantizer = _make_quantizer(node)
+        averages = known is not None and (node.kind in AVERAGES_IN_PLACE or node.kind == "UpSampling2D")
+        # An averaging op keeps its input's scale: the same range, applied again.
+        quantizer = known if known is not None and averages else _make_quantizer(node)
         rounded = graph.add(quantizer, value)
+        if averages:
+            rounded.node.kwargs["ties_up"] = True
         graph.replace(value, rounded, keep=[rounded.node])
         quantizers[rounded] = quantizer
 
@@ -198,6 +219,49 @@ def _deferred_values(graph: Graph) -> set[Value]:
                 if graph.sole_consumer(value, consumers) is not None and not fixed:
                     deferred.add(value)
     return deferred
+
+
+def _norm_sources(graph: Graph) -> dict[Node, Node]:
+    """Batch norm -> the weighted layer that absorbs it, where one channel of that layer is one channel of the norm."""
+    consumers = graph.consumers()
+    calls = Counter(id(node.layer) for node in graph.nodes())
+    sources = {}
+    for node in graph.nodes():
+        found = folding.affine_source(graph, node, consumers) if node.kind == "BatchNormalization" else None
+        if found is None or any(n.kind == "PixelShuffle" for n in found[1]) or calls[id(found[0].layer)] > 1:
+            continue
+        sources[node] = found[0]
+    return sources
+
+
+def _emit_steps(source: Node) -> Value:
+    """Let a weighted layer return its accumulator's steps too."""
+    source.layer.emit_steps = True
+    source.outputs.append(Value(source, 1, (source.output.shape[-1],)))
+    return source.outputs[1]
+
+
+def _quantized_norm(layer: Any) -> Any:
+    norm = QuantBatchNormalization.from_config(layer.get_config())
+    norm.build_from_config(layer.get_build_config())
+    norm.set_weights(layer.get_weights())
+    return norm
+
+
+def _set_input_steps(graph: Graph) -> None:
+    """Tell every layer that rounds a bias the step of the grid its input lies on, as far as all its calls agree."""
+    found: dict[int, set[float]] = {}
+    nodes = [node for node in graph.nodes() if hasattr(node.layer, "input_step") and "steps" not in node.kwargs]
+    for node in nodes:
+        source = node.inputs[0].node
+        while source.kind in MOVES_VALUES or _is_nearest(source):
+            source = source.inputs[0].node
+        low, high = source.layer.get_range() if source.kind == "FakeQuant" else (0.0, 0.0)
+        found.setdefault(id(node.layer), set()).add(float(np.float32(high - low) / np.float32(255)))
+    for node in nodes:
+        steps = found[id(node.layer)]
+        node.layer.input_step = steps.pop() if len(steps) == 1 else 0.0
+        steps.add(node.layer.input_step)
 
 
 def _quantized_twin(layer: Any) -> Any:
@@ -256,9 +320,21 @@ def _norm_before_bilinear(graph: Graph, images: np.ndarray) -> None:
         node.outputs[0].shape = source.shape
 
 
-def _round_fixed_filters(graph: Graph) -> None:
-    """Put the taps of wavelets that stay in the graph onto the grid the file will store them on."""
+def _round_constants(graph: Graph) -> None:
+    """Put what never trains onto the grids of the file: taps of wavelets that stay, the input's normalisation.
+
+    Standardising an image with int8 levels of step 1/255 takes one weight of 127 steps a channel; its bias, and so the
+    mean, counts in multiples of 1 / (255 * 127).
+    """
     for node in graph.nodes():
+        if node.kind == "Normalization" and node.inputs[0].node.layer is None and not node.layer.invert:
+            step = (INPUT_RANGE[1] - INPUT_RANGE[0]) / 255 / WEIGHT_LEVELS
+            config = node.layer.get_config()
+            moments = [np.ravel(ops.convert_to_numpy(part)) for part in (node.layer.mean, node.layer.variance)]
+            mean = np.asarray(ops.convert_to_numpy(round_to_steps(moments[0], step)))
+            config.update(mean=mean.tolist(), variance=moments[1].tolist())
+            node.layer = layers.Normalization.from_config(config)
+            node.layer.build(node.inputs[0].shape)
         if node.kind in ("DWT2D", "LowPass2D"):
             filters = np.asarray(ops.convert_to_numpy(node.layer.filters), np.float32)
             node.layer.filters.assign(round_weights(filters, (1, 2)))
