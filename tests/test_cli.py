@@ -13,7 +13,7 @@ from PIL import Image
 
 from wavemix_tf import cli
 from wavemix_tf.command import arguments, steps, terminal
-from wavemix_tf.training import RECIPES, Recipe
+from wavemix_tf.training import RECIPES, Recipe, fit
 
 # A network that a CPU trains in seconds, and that still tells the three patterns apart.
 TINY = [
@@ -193,6 +193,29 @@ def test_export_one_file_with_another_input(finished, tmp_path, capsys):
     assert card["class_names"] == ["checks", "columns", "rows"]
 
 
+def test_files_that_are_there_are_not_written_again(finished, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()}
+    code, shown, err = call(capsys, "export", "--out", finished["out"])
+    assert (code, "Nothing to do" in shown) == (0, True), err
+    code, _, err = call(capsys, "export", "--out", finished["out"], "--target", "mcu", "--io-dtype", "uint8")
+    assert code == 1
+    assert one_line(err)
+    assert "--io-dtype uint8, it has int8" in err
+    assert {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()} == before
+
+
+def test_export_without_fine_tuning_is_quantized_after_training(finished, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    (out / "qat.keras").unlink()
+    shutil.rmtree(out / "exports")
+    code, shown, err = call(capsys, "export", "--out", out, "--target", "android-cpu", "--dtype", "int8")
+    assert code == 0, err
+    assert "no qat.keras" in shown
+    code, _, err = call(capsys, "verify", "--out", out, "--target", "android-cpu", "--dtype", "int8")
+    assert code == 0, err
+
+
 def test_fit_and_quantize_have_nothing_to_do(finished, capsys):
     out = finished["out"]
     code, shown, _ = call(capsys, "fit", *finished["words"][1:])
@@ -227,6 +250,12 @@ def test_import_torch(tmp_path, capsys):
     assert arguments.saved_recipe(out) == recipe
     code, _, err = call(capsys, *words)
     assert (code, "--overwrite" in err) == (1, True)
+    # The imported weights are the finished float stage: nothing trains over them.
+    code, shown, err = call(capsys, "fit", tmp_path / "golden.json", "--out", out)
+    assert (code, "Nothing to do" in shown) == (0, True), err
+    again = fit(recipe, out=out)
+    np.testing.assert_array_equal(again.model.predict(image, verbose=0), model.predict(image, verbose=0))
+    assert again.history == {}
 
 
 @pytest.mark.parametrize("present", [False, True])
@@ -290,6 +319,11 @@ def test_wrong_usage_is_exit_code_2(capsys, words):
         (["export", "--target", "toaster"], "'android-cpu', 'android-gpu', 'mcu'"),
         (["export", "--target", "mcu", "--dtype", "float32"], "int8"),
         (["verify", "--dtype", "int4"], "float16"),
+        (["export", "--io-dtype", "int4"], "--io-dtype must be"),
+        (["export", "--target", "android-gpu", "--io-dtype", "int8"], "android-gpu-float16 has float32 input"),
+        (["quantize", "--set", "epochs=3"], "only data_dir, download, qat_epochs"),
+        (["quantize", "--set", "qat_epochs=3"], "--overwrite"),
+        (["benchmark", "--set", "seed=3"], "only data_dir, download here"),
         (["predict", "no.png"], "no.png"),
     ],
 )
@@ -356,13 +390,6 @@ def test_recipe_from_json(tmp_path):
     assert arguments.choose_recipe(str(path), None, ["seed=3"]) == Recipe.from_json(path).__class__(
         **{**vars(RECIPES["mnist"]), "seed": 3}
     )
-
-
-def test_some_images_are_a_fair_sample_of_sorted_labels():
-    labels = np.repeat(np.arange(4), 100)
-    images = np.zeros((400, 1, 1, 1), np.float32)
-    _, some = steps.some_images(None, (images, labels), 100)
-    assert np.bincount(some, minlength=4).min() > 10
 
 
 # --- the process ------------------------------------------------------------------------------------------------------

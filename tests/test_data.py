@@ -127,6 +127,20 @@ def test_streamed_records_are_the_same_images(digits, tfds_dir):
     assert not np.array_equal(once[0][0], once[len(once) // 2][0])
 
 
+def test_a_sample_is_fair_in_memory_and_streamed(digits, tfds_dir, tmp_path):
+    """Its first images too, where the data is sorted by class; and the same images whenever it is asked for."""
+    folder = write_folder(tmp_path / "photos", images=40)
+    photos = dataclasses.replace(FOLDER, data_dir=folder, in_memory=False, validation_fraction=0.5)
+    streamed = dataclasses.replace(DIGITS, data_dir=tfds_dir, in_memory=False)
+    for data, classes in ((digits, 6), (load_data(streamed), 6), (load_data(photos), 2)):
+        images, labels = data.sample("validation", 30)
+        assert (images.dtype, images.shape, labels.dtype) == (np.float32, (30, *data.image_shape), np.int64)
+        assert len(set(labels[:15])) >= classes
+        assert {image.tobytes() for image in images} <= hashes(data.validation_source)
+        np.testing.assert_array_equal(data.sample("validation", 30)[0], images)
+    assert len(digits.sample("test", 10_000)[0]) == 360
+
+
 def test_images_are_resized_and_coloured_as_the_recipe_says(tfds_dir):
     recipe = dataclasses.replace(DIGITS, data_dir=tfds_dir, image_shape=(12, 10, 3))
     images, _ = load_data(recipe).validation_arrays
@@ -222,6 +236,12 @@ def test_streamed_and_decoded_folders_are_the_same(tmp_path):
     )
     assert everything(first) == everything(second)
     assert first.notes == ("images of 1 sizes, 20x31 to 20x31 (height x width), resized to 8x8",)
+
+
+def test_held_out_images_without_training_images(tmp_path):
+    write_folder(tmp_path / "photos" / "test")
+    with pytest.raises(ValueError, match=r"with test must have train too\. Received: data_dir="):
+        load_data(dataclasses.replace(FOLDER, data_dir=str(tmp_path / "photos")))
 
 
 def test_folder_with_splits_of_its_own(tmp_path):

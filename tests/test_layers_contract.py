@@ -48,10 +48,14 @@ CASES = {
         ),
     ],
     "FakeQuant": [({}, (2, 3, 4, 5)), ({"fixed": True}, (2, 5))],
-    "QuantConv2D": [({"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"}, (2, 6, 6, 4))],
+    "QuantConv2D": [
+        ({"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"}, (2, 6, 6, 4)),
+        ({"filters": 6, "kernel_size": 1, "input_step": 0.01}, (2, 6, 6, 4)),
+    ],
     "QuantDepthwiseConv2D": [({"kernel_size": 2, "strides": 2}, (2, 6, 6, 4))],
     "QuantConv2DTranspose": [({"filters": 6, "kernel_size": 4, "strides": 2, "padding": "same"}, (2, 4, 4, 3))],
-    "QuantDense": [({"units": 5}, (2, 7))],
+    "QuantDense": [({"units": 5}, (2, 7)), ({"units": 5, "input_step": 0.01}, (2, 7))],
+    "QuantBatchNormalization": [({}, (4, 3, 4, 5)), ({"input_step": 0.01}, (4, 3, 4, 5))],
 }
 # Relative error a reduced precision may cause over a whole layer: its rounding step times a few operations in a row.
 TOLERANCE = {"float32": 0.0, "mixed_bfloat16": 0.1, "float16": 0.02}

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from wavemix_tf.files import replacing
 from wavemix_tf.training import Recipe, checkpoint, fit, load_data
 
 RECIPE = Recipe(
@@ -91,7 +92,7 @@ def test_killed_and_resumed_is_as_never_killed(recipe, data, tmp_path):
     assert process.returncode == -signal.SIGKILL
     assert {entry.name for entry in out.iterdir()} == {"recipe.json", "checkpoint.npz", "history.csv", "tensorboard"}
     # As if it had been killed while it wrote a checkpoint, too.
-    (out / "checkpoint.npz.1234.tmp").write_bytes((out / "checkpoint.npz").read_bytes()[:1000])
+    (out / ".checkpoint.1234.tmp.npz").write_bytes((out / "checkpoint.npz").read_bytes()[:1000])
 
     result = run(recipe, data, out)
     assert result.resumed_epochs == 3
@@ -168,6 +169,11 @@ def test_another_model_or_other_data_cannot_resume(recipe, data, tmp_path):
     other = load_data(dataclasses.replace(recipe, calibration_images=20))
     with pytest.raises(ValueError, match=r"the data must be as before\. Received: .*'train': 1273"):
         run(recipe, other, tmp_path)
+    images = data.train_source.images.copy()
+    images[0, 0, 0] ^= 1  # as many images, but not the same
+    changed = dataclasses.replace(data, train_source=dataclasses.replace(data.train_source, images=images))
+    with pytest.raises(ValueError, match="the data must be as before"):
+        run(recipe, changed, tmp_path)
 
 
 def test_no_half_written_checkpoint_is_left_or_read(tmp_path):
@@ -175,12 +181,13 @@ def test_no_half_written_checkpoint_is_left_or_read(tmp_path):
     state = checkpoint.TrainingState(epoch=2, best=(0.5, -1.0), history=[{"epoch": 1.0}])
     checkpoint.save(path, state, {"model": [np.arange(3.0), np.array([1, 2], np.uint32)]})
 
-    def fail(file):
-        file.write(b"half")
-        raise OSError("disk full")
+    def fill_the_disk():
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        checkpoint.write_atomically(path, fail)
+        fill_the_disk()
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.npz"]
     again, groups = checkpoint.load(path)
     assert again == state

@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from wavemix_tf.files import write_bytes
 
 from .errors import ExportError
 from .flatbuffer import TensorInfo, read_file
@@ -123,13 +124,12 @@ class Artifact:
         existing = [str(file) for file in files if file.exists()]
         if existing and not overwrite:
             raise FileExistsError(f"Pass overwrite=True to replace {', '.join(existing)}. Received: overwrite=False")
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         stem = re.sub(r"\W", "_", Path(path).stem)
         for old in (Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc")):
             if old not in files and overwrite:  # the C array of a file that is being replaced
                 old.unlink(missing_ok=True)
         for file, content in reversed(files.items()):
-            _write_atomically(file, content)
+            write_bytes(file, content)
         return Path(path)
 
     @classmethod
@@ -170,17 +170,3 @@ def _tensor_card(tensor: TensorInfo) -> dict[str, Any]:
         "scale": tensor.scale,
         "zero_point": tensor.zero_point,
     }
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

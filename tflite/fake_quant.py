@@ -126,8 +126,13 @@ class _QuantLinear(layers.Layer):
 
     kernel_axes: tuple[int, ...] = ()
 
-    def __init__(self, *args: Any, input_step: float = 0.0, emit_steps: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, input_step: float = 0.0, emit_steps: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.activation is not keras.activations.linear:
+            raise ValueError(
+                f"{type(self).__name__} computes no activation; put a layer of its own behind it. "
+                f"Received: activation={keras.activations.serialize(self.activation)!r}"
+            )
         self.input_step = float(input_step)
         self.emit_steps = emit_steps
 
@@ -225,8 +230,8 @@ class QuantBatchNormalization(FusedBatchNormalization):
         input_step: Step of the grid its input lies on, where it stands alone; 0: unknown.
     """
 
-    def __init__(self, *args: Any, input_step: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, input_step: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.input_step = float(input_step)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None, steps: Any = None) -> Any:

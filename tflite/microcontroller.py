@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -88,13 +89,21 @@ def _work(
         paths[0].write_bytes(content)
         np.save(paths[1], inputs)
         arguments = [*map(str, paths), str(first), str(largest), str(limit_s or TIMEOUT_S)]
-        done = subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("micro_worker.py")), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=2 * TIMEOUT_S + 60,
-            check=False,
-        )
+        if find_spec("tflite_micro") is None:
+            raise RuntimeFailureError(
+                "A file for a microcontroller is run by TensorFlow Lite Micro before it is written; its interpreter "
+                "has wheels for Linux on x86-64 alone: pip install --pre tflite-micro"
+            )
+        try:
+            done = subprocess.run(
+                [sys.executable, str(Path(__file__).with_name("micro_worker.py")), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=2 * TIMEOUT_S + 60,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeFailureError(f"TensorFlow Lite Micro did not end in {error.timeout:.0f} s.") from None
         tried = int(done.stdout.split()[-1]) if done.stdout.split() else largest
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("Traceback")]
         words = "; ".join(lines[-2:]) if lines else f"exit code {done.returncode}"

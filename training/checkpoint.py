@@ -7,33 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import keras
 import numpy as np
 
+from wavemix_tf.files import replacing
+
 FORMAT = 1
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """`write` into a temporary file beside `path`, then rename: a reader meets the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 @dataclasses.dataclass
@@ -69,7 +52,8 @@ def save(path: Path, state: TrainingState, groups: dict[str, list[np.ndarray]]) 
     arrays: dict[str, Any] = {
         f"{group}/{index:05d}": array for group, items in groups.items() for index, array in enumerate(items)
     }
-    write_atomically(path, lambda file: np.savez(file, header=np.array(header), **arrays))
+    with replacing(path) as temporary:
+        np.savez(temporary, header=np.array(header), **arrays)
 
 
 def load(path: Path) -> tuple[TrainingState, dict[str, list[np.ndarray]]]:

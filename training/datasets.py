@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import urllib.error
 import urllib.request
 import warnings
@@ -19,6 +20,8 @@ from .sources import ArraySource, DatasetSource, FileSource, NumpySource, Record
 
 IN_MEMORY_BYTES = 1 << 30  # decoded training images up to this size are kept in memory when Recipe.in_memory is None
 EVALUATION_BATCH = 256
+NO_TEST_SET = "The data must have a test set to be tested. Received: arrays without one"
+SAMPLE_BYTES = 1 << 30  # of images that `DataBundle.sample` returns
 NETWORK_PROBE = "https://storage.googleapis.com"  # where TFDS keeps its own files
 TEST_SEED = 0  # a test set carved out of the data is the same for every recipe's seed
 
@@ -58,7 +61,7 @@ class DataBundle:
     def test(self) -> Any:
         """As ``train``; to be read once, after training."""
         if self.test_source is None:
-            raise ValueError("The data must have a test set to be tested. Received: arrays without one")
+            raise ValueError(NO_TEST_SET)
         return self.test_source.batches(EVALUATION_BATCH)
 
     @property
@@ -71,10 +74,29 @@ class DataBundle:
         """The test set as (images float32, labels int64), or None where it is streamed."""
         return _float_arrays(self.test_source)
 
+    def sample(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Images of a split in an order of which any first part is a fair sample, whatever order the data has.
+
+        Args:
+            split: "validation" or "test".
+            limit: Largest number of images; also no more than ``SAMPLE_BYTES`` hold.
+
+        Returns:
+            float32 (N, H, W, C) in [0, 1] and int64 (N,).
+        """
+        source = {"validation": self.validation_source, "test": self.test_source}[split]
+        if source is None:
+            raise ValueError(NO_TEST_SET)
+        limit = min(limit, max(SAMPLE_BYTES // (4 * int(np.prod(self.image_shape))), 1))
+        images, labels = source.sample(limit)
+        return float_array(images), np.asarray(labels, np.int64)
+
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must find again."""
-        sizes = {"train": self.train_source.size, "validation": self.validation_source.size}
-        return {**sizes, "classes": list(self.class_names)}
+        found: dict[str, Any] = {"classes": list(self.class_names)}
+        for name, source in (("train", self.train_source), ("validation", self.validation_source)):
+            found |= {name: source.size, f"{name}_checksum": source.checksum()}
+        return found
 
 
 def _float_arrays(source: Any) -> tuple[np.ndarray, np.ndarray] | None:
@@ -252,12 +274,13 @@ def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
 def _prepared_builder(recipe: Recipe) -> Any:
     import tensorflow_datasets as tfds
 
+    data_dir = None if recipe.data_dir is None else os.path.expanduser(recipe.data_dir)
     if recipe.dataset == "digits":
         from .digits import prepared_builder
 
-        return prepared_builder(recipe.data_dir)
+        return prepared_builder(data_dir)
     try:
-        builder = tfds.builder(recipe.dataset, data_dir=recipe.data_dir)
+        builder = tfds.builder(recipe.dataset, data_dir=data_dir)
     except (ValueError, AssertionError, FileNotFoundError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(

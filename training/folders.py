@@ -44,10 +44,15 @@ def scan_folder(recipe: Recipe) -> ImageFolder:
         raise ValueError(
             "dataset='folder' needs data_dir, a folder with one sub-folder of images a class. Received: data_dir=None"
         )
-    root = Path(recipe.data_dir)
+    root = Path(recipe.data_dir).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"data_dir must be a folder. Received: data_dir={recipe.data_dir!r}")
     splits = {split: _first(root, names) for split, names in SPLIT_FOLDERS.items()}
+    held_out = [folder.name for folder in (splits["validation"], splits["test"]) if folder is not None]
+    if held_out and splits["train"] is None and {folder.name for folder in _folders(root)} <= set(held_out):
+        raise ValueError(
+            f"data_dir with {' and '.join(held_out)} must have train too. Received: data_dir={recipe.data_dir!r}"
+        )
     if splits["train"] is None or not _folders(splits["train"]):
         splits = {"train": root, "validation": None, "test": None}
 

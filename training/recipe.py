@@ -244,11 +244,14 @@ def _check(recipe: Recipe) -> None:
         min(recipe.image_shape) > 0 and recipe.image_shape[2] in (1, 3), "image_shape must be (height, width, 1 or 3)",
         "image_shape",
     )  # fmt: skip
-    for name in ("batch_size", "shuffle_buffer", "epochs", "learning_rate", "sgd_learning_rate", "qat_learning_rate"):
+    for name in (
+        *("batch_size", "shuffle_buffer", "epochs", "calibration_images"),
+        *("learning_rate", "sgd_learning_rate", "qat_learning_rate"),
+    ):
         rule(getattr(recipe, name) > 0, f"{name} must be positive", name)
     for name in (
         *("seed", "warmup_epochs", "momentum", "weight_decay", "qat_weight_decay", "shift", "rotation", "zoom"),
-        *("mixup", "cutmix", "erase", "calibration_images", "qat_epochs", "rand_augment_ops"),
+        *("mixup", "cutmix", "erase", "qat_epochs", "rand_augment_ops"),
     ):
         rule(getattr(recipe, name) >= 0, f"{name} must be 0 or more", name)
     for name in ("num_classes", "patience", "clip_norm"):

@@ -9,8 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint
+import numpy as np
+
+from wavemix_tf.files import write_text
+
 from .recipe import Recipe
+from .sources import float_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +85,14 @@ class FitResult:
         """Loss and accuracy.
 
         Args:
-            data: tf.data or ``keras.utils.PyDataset`` of (images, integer labels), or a pair of arrays; None: the test
-                set.
+            data: tf.data or ``keras.utils.PyDataset`` of (images in [0, 1], integer labels), or a pair of arrays, their
+                images uint8 or floating point in [0, 1]; None: the test set.
             batch_size: For arrays.
         """
         data = self._load_test() if data is None else data
-        inputs = {"x": data[0], "y": data[1], "batch_size": batch_size} if isinstance(data, tuple) else {"x": data}
+        inputs: dict[str, Any] = {"x": data}
+        if isinstance(data, (tuple, list)):
+            inputs = {"x": float_array(data[0]), "y": np.asarray(data[1]), "batch_size": batch_size}
         logs = self.model.evaluate(**inputs, verbose=0, return_dict=True)
         return {name: float(value) for name, value in logs.items()}
 
@@ -98,7 +104,7 @@ class FitResult:
         if stored.get("test_accuracy") is None:
             stored["test_accuracy"] = self.evaluate()["accuracy"]
             if files and files.result.is_file():
-                checkpoint.write_text(files.result, json.dumps(stored, indent=1) + "\n")
+                write_text(files.result, json.dumps(stored, indent=1) + "\n")
         return stored["test_accuracy"]
 
     def to_dict(self) -> dict[str, Any]:

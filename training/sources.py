@@ -1,7 +1,9 @@
 """Where batches come from: arrays in memory, image files, TFDS records, or a data set that the user made.
 
 Every source has a ``size`` (images), ``steps(batch_size)`` full batches an epoch, ``batches(batch_size)`` in order for
-evaluation, and ``epoch(recipe, epoch)``: the shuffled full batches of one epoch, which (recipe, epoch) alone decide.
+evaluation, ``epoch(recipe, epoch)``: the shuffled full batches of one epoch, which (recipe, epoch) alone decide, and
+``sample(limit)``: (images, labels) of at most so many images, of which any first part is a fair sample; and
+``checksum()``, by which a resumed run knows that the images are those it began with.
 Batches are (images float32 (B, H, W, C) in [0, 1], labels int64 (B,)).
 """
 
@@ -10,7 +12,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,6 +22,8 @@ import numpy as np
 
 from .images import fit_image, random_resized_crop, read_image
 from .recipe import Recipe
+
+SAMPLE_SEED = 0  # of the order in which `sample` takes images
 
 
 def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
@@ -54,12 +60,19 @@ class ArraySource:
     def size(self) -> int:
         return len(self.labels)
 
+    def checksum(self) -> int:
+        return zlib.crc32(memoryview(np.ascontiguousarray(self.images)), zlib.crc32(self.labels.tobytes()))
+
     def take(self, rows: np.ndarray) -> ArraySource:
         """Some rows as a source of their own."""
         return dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows])
 
     def steps(self, batch_size: int) -> int:
         return self.size // batch_size
+
+    def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = epoch_order(self.size, SAMPLE_SEED, 0)[:limit]
+        return self.images[rows], self.labels[rows]
 
     def batches(self, batch_size: int) -> Any:
         import tensorflow as tf
@@ -146,12 +159,20 @@ class FileSource:
     def size(self) -> int:
         return len(self.paths)
 
+    def checksum(self) -> int:
+        # Of names, not contents, which would have to be read: and of the last two parts, for the folder may move.
+        names = "\n".join("/".join(Path(path).parts[-2:]) for path in self.paths)
+        return zlib.crc32(names.encode(), zlib.crc32(self.labels.tobytes()))
+
     def take(self, rows: np.ndarray) -> FileSource:
         """Some files as a source of their own."""
         return dataclasses.replace(self, paths=tuple(self.paths[row] for row in rows), labels=self.labels[rows])
 
     def steps(self, batch_size: int) -> int:
         return self.size // batch_size
+
+    def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.take(epoch_order(self.size, SAMPLE_SEED, 0)[:limit]).arrays()[:2]
 
     def batches(self, batch_size: int) -> Any:
         import tensorflow as tf
@@ -283,13 +304,26 @@ class RecordSource:
         batches = shuffled.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
         return batches.map(_floats, tf.data.AUTOTUNE)
 
+    def checksum(self) -> int:
+        return zlib.crc32(f"{self.builder.info.full_name} {self.split}".encode())
+
+    def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        # From the whole split at equal distances: TFDS shuffled the training records, but not every test set.
+        rows = np.linspace(0, self.size, min(limit, self.size), endpoint=False).astype(np.int64)
+        images, labels = self._read(self._records().enumerate().filter(_is_in(rows)).map(_without_number), len(rows))
+        order = epoch_order(len(rows), SAMPLE_SEED, 0)
+        return images[order], labels[order]
+
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """The whole split: uint8 (N, H, W, C) and int64 (N,), in the order on disk."""
+        return self._read(self._records(), self.size)
+
+    def _read(self, records: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
         import tensorflow as tf
 
-        whole = self._records().map(lambda encoded, label: (self._fit(self._decode(encoded)), label), tf.data.AUTOTUNE)
-        images = np.empty((self.size, *self.image_shape), np.uint8)
-        labels = np.empty(self.size, np.int64)
+        whole = records.map(lambda encoded, label: (self._fit(self._decode(encoded)), label), tf.data.AUTOTUNE)
+        images = np.empty((count, *self.image_shape), np.uint8)
+        labels = np.empty(count, np.int64)
         position = 0
         batches: Iterator[Any] = whole.batch(1024).prefetch(2).as_numpy_iterator()
         for image, label in batches:
@@ -337,11 +371,38 @@ class DatasetSource:
             raise ValueError("The training data must have a known number of batches. Received: an endless data set")
         return count
 
+    def checksum(self) -> int:
+        return 0  # not known before it is read
+
+    def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        images: list[Any] = []
+        labels: list[Any] = []
+        for image, label in self.dataset:
+            images.append(np.asarray(image))
+            labels.append(np.asarray(label).reshape(-1))
+            if sum(map(len, labels)) >= limit:
+                break
+        return np.concatenate(images)[:limit], np.concatenate(labels)[:limit]
+
     def batches(self, batch_size: int) -> Any:
         return self.dataset
 
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         return self.dataset
+
+
+def _is_in(rows: np.ndarray) -> Any:
+    """A predicate of tf.data's (number, record): the number is one of ``rows``."""
+    import tensorflow as tf
+
+    chosen = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(rows, np.ones(len(rows), np.int64)), default_value=0
+    )
+    return lambda number, _: chosen.lookup(number) > 0
+
+
+def _without_number(_: Any, record: Any) -> Any:
+    return record
 
 
 def _shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 import wavemix_tf
+from wavemix_tf.files import replacing, write_text
 
 from . import checkpoint
 from .datasets import DataBundle, as_bundle, load_data
@@ -78,6 +79,7 @@ def fit(
     if files is not None:
         _claim(files, recipe, overwrite)
         if files.result.is_file() and files.model.is_file():
+            files.checkpoint.unlink(missing_ok=True)  # killed after the last file was written
             return _finished(recipe, model, data, files)
 
     data = load_data(recipe) if data is None else as_bundle(recipe, data, validation_data)
@@ -85,6 +87,28 @@ def fit(
         keras.utils.set_random_seed(recipe.seed)
         model = build(recipe, len(data.class_names))
     return _Run(recipe, model, data, files, stage, callbacks, verbose).train()
+
+
+def adopt(recipe: Recipe, model: Any, out: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Make a model that was trained elsewhere the finished float stage of a run folder; ``fit`` will not train it.
+
+    Args:
+        recipe: Names the network, and the data for later stages.
+        model: Its weights are the result.
+        out: Run folder.
+        overwrite: Replace what the folder holds.
+
+    Raises:
+        FileExistsError: the folder holds a trained model.
+        ValueError: it holds a run of another recipe.
+    """
+    files = RunFiles(Path(out), "float")
+    if files.model.exists() and not overwrite:
+        raise FileExistsError(f"{files.model} exists; overwrite=True replaces it.")
+    _claim(files, recipe, overwrite)
+    _compile_for_use(model)
+    save_model(model, files.model)
+    _write_result(files, "float", checkpoint.TrainingState())
 
 
 def build(recipe: Recipe, num_classes: int) -> Any:
@@ -239,17 +263,8 @@ class _Run:
             save_model(self.model, self.files.model)
             if state.history:
                 _write_history(self.files.history, state.history)
-        summary = {
-            "stage": self.stage,
-            "epochs": state.epoch,
-            "best_epoch": state.best_epoch or 0,
-            "validation_accuracy": state.best[0] if state.best else None,
-            "validation_loss": -state.best[1] if state.best else None,
-            "seconds": round(sum(row["seconds"] for row in state.history), 3),
-            "test_accuracy": None,
-        }
+        summary = _write_result(self.files, self.stage, state)
         if self.files is not None:
-            checkpoint.write_text(self.files.result, json.dumps(summary, indent=1) + "\n")
             self.files.checkpoint.unlink(missing_ok=True)
         return _result(self.recipe, self.model, summary, _columns(state.history), self.files, self.resumed, self.data)
 
@@ -299,7 +314,23 @@ def _claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
             return
         # The same recipe, but its data has moved or its description has changed.
     files.folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(files.recipe, recipe.to_json())
+    write_text(files.recipe, recipe.to_json())
+
+
+def _write_result(files: RunFiles | None, stage: str, state: checkpoint.TrainingState) -> dict[str, Any]:
+    """What a finished stage reached; the file that says that it is finished."""
+    summary = {
+        "stage": stage,
+        "epochs": state.epoch,
+        "best_epoch": state.best_epoch or 0,
+        "validation_accuracy": state.best[0] if state.best else None,
+        "validation_loss": -state.best[1] if state.best else None,
+        "seconds": round(sum(row["seconds"] for row in state.history), 3),
+        "test_accuracy": None,
+    }
+    if files is not None:
+        write_text(files.result, json.dumps(summary, indent=1) + "\n")
+    return summary
 
 
 def _finished(recipe: Recipe, model: Any, data: Any, files: RunFiles) -> FitResult:
@@ -310,8 +341,10 @@ def _finished(recipe: Recipe, model: Any, data: Any, files: RunFiles) -> FitResu
         model.load_weights(files.model)
         _compile_for_use(model)
     summary = json.loads(files.result.read_text(encoding="utf-8"))
-    with files.history.open(newline="", encoding="utf-8") as file:
-        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    history = []
+    if files.history.is_file():  # not of adopted weights
+        with files.history.open(newline="", encoding="utf-8") as file:
+            history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     return _result(recipe, model, summary, _columns(history), files, int(summary["epochs"]), data)
 
 
@@ -353,16 +386,9 @@ def _compile_for_use(model: Any) -> None:
 
 
 def save_model(model: Any, path: Path) -> None:
-    """Save as .keras under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.keras")
-    try:
+    """Save as .keras, whole or not at all."""
+    with replacing(path) as temporary:
         model.save(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_fits(model: Any, data: DataBundle) -> None:
@@ -393,4 +419,4 @@ def _write_history(path: Path, history: list[dict[str, float]]) -> None:
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({**row, "epoch": int(row["epoch"])} for row in history)
-    checkpoint.write_text(path, text.getvalue())
+    write_text(path, text.getvalue())

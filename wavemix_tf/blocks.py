@@ -72,6 +72,11 @@ class PixelShuffle(layers.Layer):
         return {**super().get_config(), "factor": self.factor}
 
 
+def _haar_low_pass(x: Any) -> Any:
+    """Haar's LL: twice the 2x2 mean, whose gradient is far cheaper on CPUs than a depthwise convolution's."""
+    return 2.0 * ops.average_pool(x, 2, strides=2, data_format="channels_last")
+
+
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class WaveMixBlock(layers.Layer):
     """WaveMix block: tokens mixed by a multi-level 2D Haar transform, residual included.
@@ -207,10 +212,10 @@ class WaveMixBlock(layers.Layer):
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         if None in self.built_size or tuple(x.shape[1:3]) != tuple(self.built_size):
-            y = self._mix(self._pad_dynamic(x), self._expand_folded, training)
+            y = self._mix(self._pad_dynamic(x), training, contract=True)
             y = y[:, : ops.shape(x)[1], : ops.shape(x)[2], :]
             return x + y
-        return self._mix_static(x, self._expand_folded, training)
+        return self._mix_static(x, training, contract=True)
 
     def inline(self, x: Any, training: bool | None = None) -> Any:
         """``call`` as a graph of the sublayers: the transform and its 1x1 convolution are separate nodes.
@@ -222,7 +227,7 @@ class WaveMixBlock(layers.Layer):
         Returns:
             The same values as ``call`` (to rounding), same shape and dtype.
         """
-        return self._mix_static(x, self._expand_by_layers, training)
+        return self._mix_static(x, training, contract=False)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
@@ -239,19 +244,21 @@ class WaveMixBlock(layers.Layer):
             "upsample": self.upsample,
         }
 
-    def _mix_static(self, x: Any, expand: Callable[..., Any], training: bool | None) -> Any:
-        y = self._mix(x if self.pad is None else self.pad(x), expand, training)
+    def _mix_static(self, x: Any, training: bool | None, contract: bool) -> Any:
+        y = self._mix(x if self.pad is None else self.pad(x), training, contract)
         return self.residual([x, y if self.crop is None else self.crop(y)])
 
-    def _mix(self, x: Any, expand: Callable[..., Any], training: bool | None) -> Any:
+    def _mix(self, x: Any, training: bool | None, contract: bool) -> Any:
+        """``contract``: take the routes that spare memory; otherwise call the sublayers one by one."""
+        expand = self._expand_contracted if contract else self._expand_by_layers
         approximations = [self.reduce(x)]  # LL of each level, (B, H / 2**k, W / 2**k, C/4)
         for low_pass in self.low_passes:
-            approximations.append(self._low_pass(low_pass, approximations[-1], expand))
+            approximations.append(_haar_low_pass(approximations[-1]) if contract else low_pass(approximations[-1]))
         up = None
         for level in range(self.levels, 0, -1):
             _, activation, dropout, *rest = self.feed_forwards[level - 1]
             up = expand(level, approximations[level - 1], up)  # (B, H / 2**k, W / 2**k, m*C)
-            if expand == self._expand_folded and self.activation == "gelu":
+            if contract and self.activation == "gelu":
                 # m*C is a multiple of 4, so that random bytes always fit.
                 keep = dropout.draw(up) if training and self.dropout > 0 else None
                 up = gelu_dropout(up, keep, dropout.scale if keep is not None else 1.0)
@@ -262,19 +269,13 @@ class WaveMixBlock(layers.Layer):
                 up = layer(up, training=training) if takes_training else layer(up)
         return up
 
-    def _low_pass(self, low_pass: LowPass2D, x: Any, expand: Callable[..., Any]) -> Any:
-        if expand == self._expand_by_layers:
-            return low_pass(x)
-        # Haar's LL is twice the 2x2 mean; pooling has a far cheaper gradient than a depthwise convolution on CPUs.
-        return 2.0 * ops.average_pool(x, 2, strides=2, data_format="channels_last")
-
     def _expand_by_layers(self, level: int, x: Any, up: Any) -> Any:
         bands = self.dwts[level - 1](x)
         if up is not None:
             bands = self.joins[level - 1]([bands, up])
         return self.feed_forwards[level - 1][0](bands)
 
-    def _expand_folded(self, level: int, x: Any, up: Any) -> Any:
+    def _expand_contracted(self, level: int, x: Any, up: Any) -> Any:
         conv = self.feed_forwards[level - 1][0]
         kernel = ops.convert_to_tensor(conv.kernel, dtype=self.compute_dtype)
         bias = ops.convert_to_tensor(conv.bias, dtype=self.compute_dtype)

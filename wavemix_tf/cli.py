@@ -154,7 +154,7 @@ def fit(
 @app.command()
 def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = False, debug: Debug = False) -> None:
     """Make the trained network quantization-aware and fine-tune it: model.keras -> qat.keras."""
-    recipe = saved_recipe(out, settings)
+    recipe = saved_recipe(out, settings, also="qat_")
     check_folder(out, recipe, overwrite)
     if (out / "qat_training.json").is_file() and (out / "qat.keras").is_file() and not overwrite:
         console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite begins anew.")
@@ -185,19 +185,25 @@ def export(
 ) -> None:
     """Write .tflite files that passed audit and verification: exports/<target>-<dtype>.tflite, with labels and card."""
     recipe = saved_recipe(out, settings)
-    chosen = check_export(target, dtype)
+    chosen = check_export(target, dtype, io_dtype)
     from .command import steps
 
+    if not overwrite and steps.all_exported(out, chosen, io_dtype):
+        console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
+        return
+    models: dict[str, Any] = {}
     kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen}
-    models = {}
-    if "float32" in kinds:
-        models["float32"] = steps.load_model(out / "model.keras")
-    if "int8" in kinds:
+    if "int8" in kinds and (out / "qat.keras").is_file():
         models["int8"] = steps.load_model(out / "qat.keras")
+    if "float32" in kinds or "int8" not in models:
+        models["float32"] = steps.load_model(out / "model.keras")
+    if "int8" in kinds and "int8" not in models:
+        models["int8"] = models["float32"]
+        console.print("  There is no qat.keras: int8 files are quantized after training, without fine-tuning.")
     seconds: dict[str, float] = {}
     with step("Export", seconds):
-        steps.write_exports(out, chosen, models, steps.load_images(recipe, out), io_dtype=io_dtype, overwrite=overwrite)
-    steps.forget(out, exports=False)
+        data = steps.load_images(recipe, out)
+        steps.write_exports(out, chosen, models, data, io_dtype=io_dtype, overwrite=overwrite)
 
 
 @app.command()
@@ -217,9 +223,8 @@ def verify(
     artifacts = steps.saved_exports(out, chosen)
     models = {"float32": steps.load_model(out / "model.keras")}
     if any(artifact.dtype == "int8" for _, artifact in artifacts):
-        models["int8"] = steps.load_model(out / "qat.keras")
-    data = steps.load_images(recipe, out)
-    images, labels = steps.some_images(data.test, data.test_arrays, test_images)
+        models["int8"] = steps.load_model(out / "qat.keras") if (out / "qat.keras").is_file() else models["float32"]
+    images, labels = steps.load_images(recipe, out).sample("test", test_images)
     table = grid("file", "runtime", "images", "mean error", "largest", "agreement", "top-1", "")
     failed = False
     for name, artifact in artifacts:
@@ -250,9 +255,11 @@ def benchmark(
     dtype: DtypeOption = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Inferences to time.")] = 100,
+    settings: Settings = None,
     debug: Debug = False,
 ) -> None:
     """Size, latency at batch 1 on this machine, and the arena under TFLite Micro."""
+    saved_recipe(out, settings)
     chosen = check_export(target, dtype)
     from .command import steps
 
@@ -351,13 +358,12 @@ def import_torch(
         raise FileExistsError(f"{out / 'model.keras'} exists: --overwrite replaces it.")
     from .command import steps
     from .torch_weights import load_torch_weights
-    from .training.trainer import build, save_model
+    from .training.trainer import adopt, build
 
     model = build(chosen, chosen.num_classes)
     load_torch_weights(model, checkpoint)
     steps.forget(out, exports=True)
-    reports.write_text(out / "recipe.json", chosen.to_json())
-    save_model(model, out / "model.keras")
+    adopt(chosen, model, out, overwrite)
     console.print(f"{out / 'model.keras'}: {model.count_params():,} parameters read from {checkpoint}")
 
 

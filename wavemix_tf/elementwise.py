@@ -49,8 +49,10 @@ class ByteDropout(keras.layers.Dropout):
         *leading, last = ops.shape(x)
         shape = (*leading, last // per_integer)
         bits = keras.random.randint(shape, -(2**31), 2**31 - 1, dtype="int32", seed=self.seed_generator)
-        dtype, values = ("uint8", 256) if per_integer == 4 else ("uint16", 65536)
-        return ops.view(bits, dtype=dtype) >= ops.cast(round(self.rate * values), dtype)
+        # Signed, because PyTorch has no unsigned 16-bit integers.
+        dtype, half = ("int8", 128) if per_integer == 4 else ("int16", 32768)
+        threshold = min(round(self.rate * 2 * half), 2 * half - 1) - half
+        return ops.view(bits, dtype=dtype) >= ops.cast(threshold, dtype)
 
 
 def gelu_dropout(x: Any, keep: Any = None, scale: float = 1.0) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..training.images import EXTENSIONS
 from ..training.recipe import Recipe
 from ..training.recipes import RECIPES
 from . import report as reports
@@ -43,11 +44,10 @@ def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] |
     else:
         raise ValueError(f"RECIPE must be one of {', '.join(RECIPES)} or the path of a .json file. Received: {name}")
     if name is not None and data is not None:
-        # The recipe's own folder data keeps its number of classes as a check; other images have their own.
-        classes = recipe.num_classes if recipe.dataset == "folder" else None
-        recipe = dataclasses.replace(recipe, dataset="folder", data_dir=str(data.resolve()), num_classes=classes)
+        # Own images have their own classes; `--set data_dir=` says where the recipe's own data is.
+        recipe = dataclasses.replace(recipe, dataset="folder", data_dir=str(data.resolve()), num_classes=None)
     recipe = apply_settings(recipe, settings)
-    if recipe.dataset == "folder" and (recipe.data_dir is None or not Path(recipe.data_dir).is_dir()):
+    if recipe.dataset == "folder" and (recipe.data_dir is None or not Path(recipe.data_dir).expanduser().is_dir()):
         received = f"data_dir={recipe.data_dir!r}"
         raise FileNotFoundError(
             f"{recipe.name} reads a folder of images: say where with --data FOLDER. Received: {received}"
@@ -57,7 +57,9 @@ def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] |
 
 def folder_recipe(folder: Path) -> Recipe:
     """Defaults for own images: a small WaveMix that a CPU trains in minutes; --set changes any of it."""
-    count = sum(len(files) for _, _, files in os.walk(folder))
+    train = folder / "train"
+    names = (name for _, _, files in os.walk(train if train.is_dir() else folder) for name in files)
+    count = sum(name.lower().endswith(EXTENSIONS) for name in names)
     return Recipe(
         name=folder.resolve().name,
         dataset="folder",
@@ -129,11 +131,27 @@ def _json_or_text(text: str) -> Any:
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
-def saved_recipe(out: Path, settings: Sequence[str] | None = None) -> Recipe:
-    """The recipe of a run folder."""
+def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "") -> Recipe:
+    """The recipe of a run folder.
+
+    Args:
+        out: Run folder.
+        settings: KEY=VALUE texts. What made the weights cannot change any more; where the data is can.
+        also: Fields that begin so may change too.
+    """
     if not (out / "recipe.json").is_file():
         raise FileNotFoundError(f"{out} is no run folder (it has no recipe.json): `wavemix-tf run` or `fit` makes one.")
-    return apply_settings(Recipe.from_json(out / "recipe.json"), settings)
+    recipe = Recipe.from_json(out / "recipe.json")
+    changed = apply_settings(recipe, settings)
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    allowed = ["data_dir", "download", *(name for name in names if also and name.startswith(also))]
+    for name in names:
+        if name not in allowed and getattr(changed, name) != getattr(recipe, name):
+            raise ValueError(
+                f"The weights in {out} are trained; --set takes only {', '.join(allowed)} here. "
+                f"Received: {name}={getattr(changed, name)!r}"
+            )
+    return changed
 
 
 def check_folder(out: Path, recipe: Recipe, overwrite: bool) -> None:
@@ -147,12 +165,24 @@ def check_folder(out: Path, recipe: Recipe, overwrite: bool) -> None:
         raise ValueError(f"{out} holds a run of another recipe: take another --out, or --overwrite. Received: {there}")
 
 
-def check_export(target: str | None, dtype: str | None) -> list[tuple[str, str | None]]:
-    """(target, dtype) pairs that --target and --dtype select."""
+def check_export(target: str | None, dtype: str | None, io_dtype: str | None = None) -> list[tuple[str, str]]:
+    """(target, dtype) pairs that --target and --dtype select; --io-dtype must suit each."""
+    from ..tflite.targets import IO_DTYPES
+
+    chosen = _selected(target, dtype)
+    if io_dtype is not None and io_dtype not in IO_DTYPES:
+        raise ValueError(f"--io-dtype must be {' or '.join(IO_DTYPES)}. Received: {io_dtype}")
+    for name, kind in chosen:
+        if kind != "int8" and io_dtype not in (None, "float32"):
+            raise ValueError(f"{name}-{kind} has float32 input and output. Received: --io-dtype {io_dtype}")
+    return chosen
+
+
+def _selected(target: str | None, dtype: str | None) -> list[tuple[str, str]]:
     from ..tflite.targets import get_target
 
     if target is None:
-        chosen: list[tuple[str, str | None]] = [pair for pair in EXPORTS if dtype in (None, pair[1])]
+        chosen = [pair for pair in EXPORTS if dtype in (None, pair[1])]
         if not chosen:
             raise ValueError(f"--dtype must be float32, float16 or int8. Received: {dtype}")
         return chosen

@@ -16,6 +16,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import write_text
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -26,15 +28,6 @@ BANDS = {
     "HL": "vertical edges",
     "HH": "diagonals",
 }
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write under a temporary name, then rename: a reader never meets half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
+from ..files import write_text
 from ..models import WaveMixClassifier  # noqa: F401 - registers the layers that a .keras file names
 from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
@@ -43,7 +43,7 @@ MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 def load_images(recipe: Recipe, out: Path) -> DataBundle:
     """The data of a recipe; its class names are left in the run folder."""
     data = load_data(recipe)
-    reports.write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
+    write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
     console.print(f"  {sizes} images of {len(data.class_names)} classes")
     for text in data.notes:
@@ -55,16 +55,6 @@ def split_sizes(data: DataBundle) -> dict[str, int]:
     """Images in each of the four sets."""
     sources = {"train": data.train_source, "validation": data.validation_source, "test": data.test_source}
     return {**{name: source.size for name, source in sources.items()}, "calibration": len(data.calibration)}
-
-
-def some_images(dataset: Any, arrays: Any, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most ``limit`` images and labels, in an order in which any first part is a fair sample."""
-    if arrays is not None:
-        images, labels = arrays
-        order = np.random.default_rng(0).permutation(len(labels))[:limit]
-        return images[order], labels[order]
-    images, labels = zip(*dataset.unbatch().take(limit).as_numpy_iterator(), strict=True)
-    return np.stack(images), np.asarray(labels)
 
 
 def load_model(path: Path) -> Any:
@@ -92,11 +82,24 @@ def tell_resumption(out: Path, overwrite: bool) -> None:
 
 
 def write_exports(
-    out: Path, chosen: Sequence[tuple[str, str | None]], models: dict[str, Any], data: DataBundle, **options: Any
+    out: Path,
+    chosen: Sequence[tuple[str, str]],
+    models: dict[str, Any],
+    data: DataBundle,
+    io_dtype: str | None = None,
+    overwrite: bool = False,
 ) -> list[tuple[str, Artifact]]:
-    """Export, check and save the chosen files; those that the run folder holds already are read."""
-    overwrite = options.pop("overwrite", False)
-    images, _ = some_images(data.validation, data.validation_arrays, VERIFY_IMAGES)
+    """Export, check and save the chosen files; those that the run folder holds already are read.
+
+    Args:
+        out: Run folder. A report that it holds goes when a file is written: it tells of the file before.
+        chosen: (target, dtype) pairs.
+        models: "float32" and "int8" -> trained Keras model; a float model under "int8" is quantized on the way.
+        data: For verification, and for calibration of a float model.
+        io_dtype: As for ``export``.
+        overwrite: Write files anew that are there.
+    """
+    images, _ = data.sample("validation", VERIFY_IMAGES)
     artifacts = []
     for target, dtype in chosen:
         name = f"{target}-{dtype}"
@@ -109,10 +112,12 @@ def write_exports(
                 models["int8" if dtype == "int8" else "float32"],
                 target=target,
                 dtype=dtype,
+                io_dtype=io_dtype,
+                calibration=data.calibration if dtype == "int8" else None,
                 images=images,
                 class_names=data.class_names,
-                **options,
             )
+            forget(out, exports=False)
             artifact.save(path, overwrite=True)
         console.print(f"  {name}: {reports.kibibytes(artifact.size_bytes)}, passed every check")
         artifacts.append((name, artifact))
@@ -128,7 +133,19 @@ def _naming(name: str) -> Iterator[None]:
         raise type(error)(f"{name} was not written. {error}") from error
 
 
-def saved_exports(out: Path, chosen: Sequence[tuple[str, str | None]]) -> list[tuple[str, Artifact]]:
+def all_exported(out: Path, chosen: Sequence[tuple[str, str]], io_dtype: str | None) -> bool:
+    """Whether the run folder holds the chosen files; FileExistsError if one is there with another input."""
+    paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
+    for path in filter(Path.is_file, paths):
+        there = Artifact.load(path).io_dtype
+        if io_dtype not in (None, there):
+            raise FileExistsError(
+                f"{path} exists: --overwrite replaces it. Received: --io-dtype {io_dtype}, it has {there}"
+            )
+    return all(map(Path.is_file, paths))
+
+
+def saved_exports(out: Path, chosen: Sequence[tuple[str, str]]) -> list[tuple[str, Artifact]]:
     """The chosen files of a run folder, as far as they are there; all of them if none was named."""
     found = {path.stem: path for path in sorted((out / "exports").glob("*.tflite"))}
     names = [f"{target}-{dtype}" for target, dtype in chosen]
@@ -163,7 +180,7 @@ def measure(
     Returns:
         The content of ``report.json``, except for times and the command.
     """
-    images, labels = some_images(data.test, data.test_arrays, limit)
+    images, labels = data.sample("test", limit)
     logits = {dtype: predict(model, images) for dtype, model in models.items()}
     results: list[dict[str, Any]] = [
         {
