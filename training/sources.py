@@ -61,7 +61,7 @@ class ArraySource:
         return len(self.labels)
 
     def checksum(self) -> int:
-        return zlib.crc32(memoryview(np.ascontiguousarray(self.images)), zlib.crc32(self.labels.tobytes()))
+        return zlib.crc32(np.ascontiguousarray(self.images).data, zlib.crc32(self.labels.tobytes()))
 
     def take(self, rows: np.ndarray) -> ArraySource:
         """Some rows as a source of their own."""
