@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import shutil
+import subprocess
 import warnings
 
 import keras
@@ -191,10 +193,15 @@ def test_save_writes_everything_a_user_needs(mcu, tmp_path):
     assert bytes(int(n, 16) for n in re.findall(r"0x(..)", numbers)) == mcu.content
     assert "alignas(16) const unsigned char bugs_1[]" in source
     header = path.with_name("bugs_1.h").read_text()
-    assert f"bugs_1_size = {len(mcu.content)};" in header
-    assert f"bugs_1_arena_bytes = {mcu.arena_bytes};" in header
+    assert f"bugs_1_size = {len(mcu.content)}," in header
+    assert "bugs_1_alignment = 16," in header
+    assert f"bugs_1_arena_bytes = {mcu.arena_bytes}," in header
     assert set(re.findall(r"resolver\.Add(\w+)\(\)", header)) >= {"Conv2D", "Mul", "Logistic", "FullyConnected", "Mean"}
     assert header.count("resolver.Add") == len(set(mcu.ops))
+    if shutil.which("cc"):  # firmware is C as often as C++
+        user = path.with_name("user.c")
+        user.write_text('#include "bugs_1.h"\nint first(void) { return bugs_1[0] + bugs_1_arena_bytes; }\n')
+        subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", user], check=True)
 
     assert Artifact.load(path) == mcu
     with pytest.raises(FileExistsError, match=r"overwrite=True.*bugs-1\.tflite"):
@@ -262,7 +269,7 @@ def test_benchmark_measures(mcu):
 
 def test_a_file_too_far_from_the_model_is_not_returned(quantized, models, held_out):
     with pytest.raises(FidelityError, match=r"differs from the Keras model by \d+\.\d+ output steps.*allowed are 0"):
-        export(quantized["nearest"], "android-cpu", images=held_out["nearest"], max_error_steps=0)
+        export(quantized["nearest"], "android-cpu", images=held_out["nearest"], error_bound_steps=0)
 
 
 def test_an_untrained_model_is_told_so():

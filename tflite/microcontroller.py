@@ -123,26 +123,47 @@ def c_array(content: bytes, name: str, ops: tuple[str, ...], arena_bytes: int) -
 
     Args:
         content: The ``.tflite`` file.
-        name: C identifier: array ``<name>``, constants ``<name>_size``, ``<name>_arena_bytes``, and ``<name>_ops``.
+        name: C identifier: array ``<name>``; constants ``<name>_size``, ``_alignment``, ``_arena_bytes`` and
+            ``_op_count``; for C++ the function ``<name>_ops``.
         ops: Ops of the file.
         arena_bytes: Measured arena.
     """
     methods = [resolver_name(op) for op in sorted(set(ops))]
     guard = f"{name.upper()}_H_"
     register = "".join(f"  if (resolver.Add{method}() != kTfLiteOk) return kTfLiteError;\n" for method in methods)
-    header = (
-        f"// {len(content)} bytes, {len(methods)} kinds of op. The array is aligned to {ALIGNMENT_BYTES} bytes.\n"
-        f"#ifndef {guard}\n#define {guard}\n\n"
-        '#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"\n\n'
-        f"extern const unsigned char {name}[];\n"
-        f"constexpr unsigned int {name}_size = {len(content)};\n"
-        f"// Tensor arena, measured with TensorFlow Lite Micro's kernels on a 64-bit host; align it to 16 bytes.\n"
-        f"constexpr unsigned int {name}_arena_bytes = {arena_bytes};\n"
-        f"constexpr unsigned int {name}_op_count = {len(methods)};\n\n"
-        f"// Registers exactly the ops of this model: {', '.join(sorted(set(ops)))}.\n"
-        f"inline TfLiteStatus {name}_ops(tflite::MicroMutableOpResolver<{name}_op_count>& resolver) {{\n"
-        f"{register}  return kTfLiteOk;\n}}\n\n#endif  // {guard}\n"
-    )
+    header = f"""\
+// {len(content)} bytes, {len(methods)} kinds of op: {", ".join(sorted(set(ops)))}.
+#ifndef {guard}
+#define {guard}
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+extern const unsigned char {name}[];
+#ifdef __cplusplus
+}}
+#endif
+
+enum {{
+  {name}_size = {len(content)},
+  {name}_alignment = {ALIGNMENT_BYTES},  // of the array, and of the tensor arena
+  // Tensor arena, measured with TensorFlow Lite Micro's reference kernels on a 64-bit host. Kernels tuned for a chip
+  // (CMSIS-NN and the like) may ask for scratch memory beside it: the interpreter's arena_used_bytes() tells there.
+  {name}_arena_bytes = {arena_bytes},
+  {name}_op_count = {len(methods)}
+}};
+
+#ifdef __cplusplus
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+
+// Registers exactly the ops of this model.
+inline TfLiteStatus {name}_ops(tflite::MicroMutableOpResolver<{name}_op_count>& resolver) {{
+{register}  return kTfLiteOk;
+}}
+#endif
+
+#endif  // {guard}
+"""
     rows = [", ".join(f"0x{byte:02x}" for byte in content[i : i + 16]) for i in range(0, len(content), 16)]
     source = (
         f'#include "{name}.h"\n\nalignas({ALIGNMENT_BYTES}) const unsigned char {name}[] = {{\n    '

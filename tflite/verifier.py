@@ -30,7 +30,8 @@ class RuntimeReport:
         runtime: "litert-xnnpack", "litert-reference" or "tflite-micro".
         images: Images it ran.
         mean_error_steps: Mean absolute difference of the outputs, in steps.
-        max_error_steps: Largest one.
+        worst_output_steps: Mean absolute difference of that output which differs most.
+        max_error_steps: Largest difference.
         agreement: Share of images with the same first class, among those whose lead in the Keras model exceeds two
             steps; None where there is none.
         counted: Number of those images.
@@ -41,6 +42,7 @@ class RuntimeReport:
     runtime: str
     images: int
     mean_error_steps: float
+    worst_output_steps: float
     max_error_steps: float
     agreement: float | None
     counted: int
@@ -153,6 +155,7 @@ def compare(
                 runtime=runtime,
                 images=count,
                 mean_error_steps=float(error.mean()),
+                worst_output_steps=float(error.reshape(-1, error.shape[-1]).mean(0).max()),
                 max_error_steps=float(error.max()),
                 agreement=float(same[counted].mean()) if counted.any() else None,
                 counted=int(counted.sum()),

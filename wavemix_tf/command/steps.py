@@ -261,7 +261,7 @@ def network_name(model: Any) -> str:
 def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[str, Any]:
     """What the report says of one file: its model card, and what was checked before it was written and since."""
     card = artifact.to_dict()
-    bound = artifact.verification["max_error_steps_allowed"]
+    bound = artifact.verification["error_bound_steps"]
     checks = [
         {
             "name": "operators",
