@@ -7,12 +7,14 @@ Runtime float32, litert-torch float32, and litert-torch followed by ai-edge-quan
 exports in float32 and int8. Every .tflite file, theirs and ours, runs in the same LiteRT. Missing peers are named;
 benchmarks/README.md has the line that installs them.
 
-Files are kept in OUT/models and used again; remove the folder to make them anew.
+All have the same weights, and each one's logits are compared with the official package's. The peers' files are kept in
+OUT/models and used again; remove the folder to make them anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -22,7 +24,7 @@ from typing import Any
 
 from nets import NETS, PEAK_MACS, Net, forward_macs
 from report import bars, markdown_table, spread
-from side_by_side import FOLDER, Contender, compete, fastest, machine, ratio, write_atomically
+from side_by_side import FOLDER, Contender, compete, fastest, machine, ratio, warn_if_busy, write_atomically
 
 MARKS = {"float32": 1.2, "int8": 1.6}
 PEER_KINDS = ("onnx", "litert_float32", "litert_int8")
@@ -39,17 +41,26 @@ MODEL_TIMEOUT_S = 900
 
 def make_models(folder: Path, python: str, kinds: tuple[str, ...], nets: list[str], log: Path) -> dict[str, Any]:
     """kind -> net -> {"file": ...} or {"failed": ...}."""
-    found: dict[str, Any] = {kind: {net: {"failed": "not made"} for net in nets} for kind in kinds}
-    command = [python, str(FOLDER / "inference_models.py"), str(folder), ",".join(kinds), *nets]
+    found: dict[str, Any] = {kind: {} for kind in kinds}
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    with log.open("a") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
-        for line in process.stdout or ():
-            if line.startswith('{"net": '):  # the converters print, too
-                report = json.loads(line)
-                found[report["kind"]][report["net"]] = report
-                print(f"  {report['kind']} {report['net']}: {report.get('failed') or 'made'}", flush=True)
-        process.wait(MODEL_TIMEOUT_S)
+    for net in nets:
+        for kind in kinds:
+            command = [python, str(FOLDER / "inference_models.py"), str(folder), kind, net]
+            report = {"failed": f"not made within {MODEL_TIMEOUT_S} s"}
+            with log.open("a") as errors, contextlib.suppress(subprocess.TimeoutExpired):
+                done = subprocess.run(
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    env=environment,
+                    timeout=MODEL_TIMEOUT_S,
+                    check=False,
+                )
+                lines = [line for line in done.stdout.splitlines() if line.startswith('{"net": ')]  # converters print
+                report = json.loads(lines[-1]) if lines else {"failed": f"exit code {done.returncode}"}
+            found[kind][net] = report
+            print(f"  {kind} {net}: {report.get('failed') or 'made'}", flush=True)
     return found
 
 
@@ -60,7 +71,8 @@ def contenders(net: str, models: dict[str, Any], threads: int, peer_python: str)
     found = []
 
     def add(name: str, python: str, arguments: dict[str, Any], failed: str | None = None) -> None:
-        command = [python, worker, json.dumps({"threads": threads} | arguments)]
+        reference = models["reference"][net].get("file", "")
+        command = [python, worker, json.dumps({"threads": threads, "reference": reference} | arguments)]
         found.append(Contender(name, name.startswith("ours"), command, environment, failed=failed))
 
     for channels_last in (False, True):
@@ -83,6 +95,7 @@ def summarize(net: Net, found: list[Contender], peaks: dict[str, float]) -> dict
         row: dict[str, Any] = {"ours": contender.ours, "failed": contender.failed}
         if not contender.failed:
             row |= {"ms": contender.median_ms, "rounds_ms": contender.rounds_ms, "cpu_ms": contender.cpu_ms}
+            row["difference"] = contender.details["difference"]
             row["gmacs_per_s"] = gmacs / contender.median_ms * 1e3
             peak = peaks.get("int8" if "int8" in contender.name else "float32")
             row["share_of_peak"] = row["gmacs_per_s"] / peak if peak else None
@@ -123,8 +136,8 @@ def tables(results: dict[str, Any]) -> str:
             share = row["share_of_peak"]
             times = f"{row['ms']:.2f} ({min(row['rounds_ms']):.2f}-{max(row['rounds_ms']):.2f})"
             speed = f"{row['gmacs_per_s']:.0f}" + (f" ({share:.0%})" if share else "")
-            rows.append([net["title"], name, times, speed])
-    second = markdown_table(["network", "contender", "ms (rounds)", "GMAC/s (of peak)"], rows)
+            rows.append([net["title"], name, times, speed, f"{row['difference']:.1e}"])
+    second = markdown_table(["network", "contender", "ms (rounds)", "GMAC/s (of peak)", "difference"], rows)
     host = results["machine"]
     peaks = ", ".join(f"{dtype} {value:.0f}" for dtype, value in results["peak_gmacs_per_s"].items())
     return "\n".join(
@@ -134,7 +147,8 @@ def tables(results: dict[str, Any]) -> str:
             "",
             first,
             "",
-            "Every contender:",
+            "Every contender. All have the same weights; difference: the largest of a logit from the official",
+            "package's in float32, as a share of the spread of its logits.",
             "",
             second,
             "",
@@ -169,11 +183,13 @@ def main() -> int:
     models_folder.mkdir(parents=True, exist_ok=True)
     log = options.out / "inference.log"
     log.unlink(missing_ok=True)
+    warn_if_busy()
     print("Peak", flush=True)
     results: dict[str, Any] = {"machine": machine(), "threads": options.threads, "rounds": options.rounds, "nets": {}}
     results["peak_gmacs_per_s"] = peaks = measure_peaks(models_folder, options.threads, log)
     print("Models", flush=True)
-    models = make_models(models_folder, sys.executable, OUR_KINDS, options.nets, log)
+    models = make_models(models_folder, options.peer_python, ("reference",), options.nets, log)
+    models |= make_models(models_folder, sys.executable, OUR_KINDS, options.nets, log)
     models |= make_models(models_folder, options.peer_python, PEER_KINDS, options.nets, log)
     for net in options.nets:
         print(NETS[net].title, flush=True)

@@ -2,10 +2,12 @@
 
     python benchmarks/inference_models.py FOLDER KIND[,KIND...] NET...
 
-KIND is `onnx` (ONNX Runtime, float32), `litert_float32` (litert-torch) and `litert_int8` (that file quantised by
+KIND is `reference` (weights, an image and its logits, from which the others are made or by which they are checked),
+`onnx` (ONNX Runtime, float32), `litert_float32` (litert-torch) and `litert_int8` (that file quantised by
 ai-edge-quantizer: int8 weights and activations), all three of the official network; `ours_float32` and `ours_int8`; or
-`peak`, which takes no network: one large 1x1 convolution in float32 and int8, the ceiling for the others. A file that
-is there already is kept. One JSON line is printed for each: the file, or why there is none.
+`peak`, which takes no network: one large 1x1 convolution in float32 and int8, the ceiling for the others. A peer's file
+that is there already is kept; ours are made anew, as our code may have changed. One JSON line is printed for each: the
+file, or why there is none.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nets import NETS, PEAK_CHANNELS, PEAK_SIDE, import_official, official_classifier
+from nets import NETS, PEAK_CHANNELS, PEAK_SIDE, import_official, reference
 from side_by_side import write_atomically
 
 CALIBRATION_IMAGES = 16
@@ -46,9 +48,15 @@ def official_for_export(net: str) -> tuple[Any, Any]:
 
     forward = wavemix.AFB2D.forward
     wavemix.AFB2D.apply = staticmethod(lambda *inputs: forward(NoContext(), *inputs))
-    torch.manual_seed(0)
-    height, width, channels = NETS[net].config["image_shape"]
-    return official_classifier(NETS[net].config).eval(), torch.rand(1, channels, height, width)
+    model, image, _ = reference(net)
+    return model, torch.from_numpy(image.transpose(0, 3, 1, 2).copy())
+
+
+def save_reference(net: str, path: Path) -> None:
+    model, image, logits = reference(net)
+    state = {f"state/{key}": tensor.numpy() for key, tensor in model.state_dict().items()}
+    with replacing(path) as temporary:
+        np.savez(temporary, image=image, logits=logits, **state)
 
 
 def onnx(net: str, path: Path) -> None:
@@ -91,15 +99,13 @@ def litert_int8(net: str, path: Path) -> None:
 
 
 def ours(net: str, path: Path, dtype: str) -> None:
-    import keras
-
     import wavemix_tf as wm
 
-    keras.utils.set_random_seed(0)
+    stored = np.load(path.with_name(f"{net}-reference.npz"))
     model = wm.WaveMixClassifier(**NETS[net].config)
+    state = {key.removeprefix("state/"): stored[key] for key in stored.files if key.startswith("state/")}
+    wm.load_torch_weights(model, state)
     images = np.random.default_rng(0).random((64, *NETS[net].config["image_shape"]), dtype="float32")
-    for _ in range(20):  # statistics of its own for every batch normalisation, as a trained network has
-        model(images[:8], training=True)
     artifact = wm.tflite.export(model, target="android-cpu", dtype=dtype, calibration=images)
     write_atomically(path, artifact.content)
 
@@ -122,6 +128,7 @@ def peak(dtype: str, path: Path) -> None:
 
 
 MAKERS: dict[str, tuple[str, Callable[[str, Path], None]]] = {
+    "reference": ("{net}-reference.npz", save_reference),
     "onnx": ("{net}.onnx", onnx),
     "litert_float32": ("{net}-litert-float32.tflite", litert_float32),
     "litert_int8": ("{net}-litert-int8.tflite", litert_int8),
@@ -138,7 +145,7 @@ def main() -> None:
             name, make = MAKERS[kind]
             path = folder / name.format(net=net)
             report: dict[str, Any] = {"net": net, "kind": kind, "file": str(path)}
-            if not path.is_file():
+            if kind.startswith("ours") or not path.is_file():
                 try:
                     make(net, path)
                 except Exception as error:  # one that fails must not take the others with it

@@ -108,6 +108,27 @@ def official_classifier(config: dict[str, Any]) -> Any:
     )
 
 
+def reference(net: str) -> Any:
+    """The official network as every contender has it, and what it computes.
+
+    Returns:
+        (its PyTorch module in inference mode, image (1, H, W, C) float32, logits (1, classes) float32). The weights are
+        PyTorch's own initial ones for seed 0; batch norm has the statistics of some random batches.
+    """
+    import torch
+
+    config = NETS[net].config
+    torch.manual_seed(0)
+    model = official_classifier(config)
+    images = torch.rand(16, config["image_shape"][2], *config["image_shape"][:2])
+    with torch.no_grad():
+        model.train()
+        for _ in range(20):
+            model(images)
+        logits = model.eval()(images[:1])
+    return model, images[:1].permute(0, 2, 3, 1).numpy().copy(), logits.numpy()
+
+
 def keep_official_dwt_in_float32() -> None:
     """Takes the official package's wavelet transform out of autocast, as its float32 filters fail on bfloat16 input."""
     import torch

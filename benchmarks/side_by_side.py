@@ -202,6 +202,13 @@ def fastest(contenders: list[Contender], ours: bool) -> Contender | None:
     return min(running, key=lambda c: c.median_ms, default=None)
 
 
+def warn_if_busy() -> None:
+    """On a machine that does something else no figure means much."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"The machine is busy (load {load:.1f}): the figures will be of little use.", file=sys.stderr, flush=True)
+
+
 # --- the machine -------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,17 @@ from typing import Any
 
 from nets import NETS, Net, forward_macs
 from report import bars, markdown_table, spread
-from side_by_side import FOLDER, Contender, compete, fastest, machine, measure_peak, ratio, write_atomically
+from side_by_side import (
+    FOLDER,
+    Contender,
+    compete,
+    fastest,
+    machine,
+    measure_peak,
+    ratio,
+    warn_if_busy,
+    write_atomically,
+)
 
 SPEED_MARK = 1.3
 MEMORY_MARK = 1.2
@@ -86,14 +96,16 @@ def tables(results: dict[str, Any]) -> str:
                 net["title"],
                 f"{one['ms']:.0f} ({versus['official'].removeprefix('official ')})",
                 f"{other['ms']:.0f}",
-                f"**{speed['median']:.2f}** ({spread(speed)}) {verdict(speed['median'] >= SPEED_MARK)}",
+                f"**{speed['median']:.2f}** ({spread(speed)})",
                 f"{one['memory']['over_baseline_mib']:.0f}",
                 f"{other['memory']['over_baseline_mib']:.0f}",
-                f"**{memory:.2f}** {verdict(memory <= MEMORY_MARK)}",
+                f"**{memory:.2f}**",
+                verdict(net["title"], speed["median"], memory),
             ]
         )
     first = markdown_table(
-        ["network", "official, ms", "ours, ms", "times as fast", "official, MiB", "ours, MiB", "memory ratio"], rows
+        ["network", "official, ms", "ours, ms", "times as fast", "official, MiB", "ours, MiB", "memory ratio", "marks"],
+        rows,
     )
     rows = []
     for net in results["nets"].values():
@@ -132,7 +144,8 @@ def tables(results: dict[str, Any]) -> str:
             f"Training step on {host['cpu']}, {results['threads']} threads, {results['rounds']} rounds; "
             f"load before the start {host['load_average']}; "
             f"matrix multiplication peak, GMAC/s: {peaks or 'not measured'}.",
-            f"Marks: at least {SPEED_MARK} times as fast, at most {MEMORY_MARK} times the memory.",
+            f"Marks: at least {SPEED_MARK} times as fast and at most {MEMORY_MARK} times the memory.",
+            "(With three levels: either.)",
             "",
             first,
             "",
@@ -144,8 +157,12 @@ def tables(results: dict[str, Any]) -> str:
     )
 
 
-def verdict(reached: bool) -> str:
-    return "reached" if reached else "missed"
+def verdict(title: str, speed: float, memory: float) -> str:
+    """Both marks; on the network of three levels either of the two."""
+    reached = (speed >= SPEED_MARK, memory <= MEMORY_MARK)
+    enough = any(reached) if title == NETS["192_16_l3"].title else all(reached)
+    missed = [name for name, ok in zip(("speed", "memory"), reached, strict=True) if not ok]
+    return "reached" if enough else f"{' and '.join(missed)} missed"
 
 
 def main() -> int:
@@ -164,6 +181,7 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     log = options.out / "training_step.log"
     log.unlink(missing_ok=True)
+    warn_if_busy()
     results: dict[str, Any] = {"machine": machine(), "threads": options.threads, "rounds": options.rounds, "nets": {}}
     results["peak_gmacs_per_s"] = peaks = measure_peak(options.peer_python, options.threads, log)
     for net in options.nets:

@@ -28,7 +28,7 @@ def data(arguments: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def official(arguments: dict[str, Any]) -> Answer:
-    """The official package in a plain PyTorch loop with AdamW and cross-entropy, as its scripts train."""
+    """The official package in a plain PyTorch loop with fused AdamW, its fastest on CPUs, and cross-entropy."""
     import torch
 
     import_official()
@@ -41,7 +41,7 @@ def official(arguments: dict[str, Any]) -> Answer:
     if arguments["bfloat16"]:
         keep_official_dwt_in_float32()
     model = official_classifier(NETS[arguments["net"]].config).train().to(memory_format=layout)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     steps = 0
 
     def step() -> None:
