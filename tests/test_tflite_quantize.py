@@ -83,7 +83,7 @@ def test_the_graph_that_ships_computes_the_quantized_model(name, images):
     float_model = network(**options)
     shape = float_model.input_shape[1:]
     chosen = images if shape == SHAPE else generated_images(shape, 32, seed=1)
-    model = quantize(float_model, chosen)
+    model = quantize(float_model, chosen, observer="minmax")
     expected = predict(model, chosen[:16])
     assert spread(expected) > 0.02
     step = np.ptp(expected) / 255

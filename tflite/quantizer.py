@@ -66,7 +66,7 @@ def quantize(
     calibration: Any,
     engine: str = "native",
     *,
-    observer: str = "minmax",
+    observer: str = "percentile",
     target: str | None = None,
 ) -> Any:
     """Turn a float model into one that computes as its int8 file will, and can be fine-tuned.
@@ -118,7 +118,7 @@ def quantize(
     return Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
 
 
-def calibrate(model: Any, calibration: Any, observer: str = "minmax") -> None:
+def calibrate(model: Any, calibration: Any, observer: str = "percentile") -> None:
     """Measure the activation ranges of a quantized model again, in place (after training with another learning rate).
 
     Args:
