@@ -219,7 +219,7 @@ def measure(
     report: dict[str, Any] = {
         "format": reports.FORMAT,
         "name": recipe.name,
-        "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "recipe": json.loads(recipe.to_json()),
         "dataset": {
             "class_names": list(data.class_names),
