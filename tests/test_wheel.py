@@ -51,7 +51,7 @@ def test_metadata(wheel):
         return archive.read(f"{folder}/{name}").decode()
 
     assert read("top_level.txt").split() == ["wavemix_tf"]
-    assert "wavemix-tf = wavemix_tf.cli:main" in read("entry_points.txt")
+    assert "wavemix-tf = wavemix_tf.cli:script" in read("entry_points.txt")
     assert "License-Expression: Apache-2.0" in read("METADATA")
     assert "Apache License" in read("licenses/LICENSE")
 

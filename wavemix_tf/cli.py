@@ -5,6 +5,8 @@ A verb checks its arguments, which takes no Keras, then calls the steps of ``com
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -65,6 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(one_line(error))
     return _interrupted(given) if code == INTERRUPTED else int(code or 0)
+
+
+def script() -> None:
+    """The process of the console script: ``main``, then an end without the interpreter's clearing up.
+
+    TensorFlow's threads may outlive what they use by then: a training that was finished and saved has ended in
+    "free(): invalid pointer" and an exit code that says it failed.
+    """
+    code = main()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _fail(message: str, code: int = 1) -> int:
@@ -368,4 +383,4 @@ def import_torch(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()
