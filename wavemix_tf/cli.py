@@ -379,7 +379,7 @@ def import_torch(
     load_torch_weights(model, checkpoint)
     steps.forget(out, exports=True)
     adopt(chosen, model, out, overwrite)
-    console.print(f"{out / 'model.keras'}: {model.count_params():,} parameters read from {checkpoint}")
+    console.print(f"{out / 'model.keras'}: {steps.count_parameters(model):,} parameters read from {checkpoint}")
 
 
 if __name__ == "__main__":

@@ -487,7 +487,7 @@ h3 .dot{margin-right:0}.note .dot{margin:0 .3em 0 .5em}
 border:1px solid currentColor;color:var(--float)}
 .badge.int8{color:var(--int8)}
 .path{margin:2px 0 12px;color:var(--muted);overflow-wrap:anywhere}
-dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:3px 16px;margin:0;font-size:.9rem}
+dl{display:grid;grid-template-columns:fit-content(60%) minmax(7ch,1fr);gap:3px 16px;margin:0;font-size:.9rem}
 dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 .checks{list-style:none;margin:0;padding:0;font-size:.9rem}
 .checks li{padding:2px 0 2px 1.6em;position:relative}
