@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from ..files import write_text
 from ..models import WaveMixClassifier  # noqa: F401 - registers the layers that a .keras file names
