@@ -244,8 +244,8 @@ def verify(
     failed = False
     for name, artifact in artifacts:
         result = steps.verify(artifact, models["int8" if artifact.dtype == "int8" else "float32"], images, labels)
-        bound = artifact.verification["error_bound_steps"]
         for row in result.runtimes:
+            bound = artifact.verification["error_bound_steps"][row.runtime]
             passed = row.mean_error_steps <= bound
             failed |= not passed
             table.add_row(

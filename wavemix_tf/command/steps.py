@@ -267,7 +267,6 @@ def network_name(model: Any) -> str:
 def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[str, Any]:
     """What the report says of one file: its model card, and what was checked before it was written and since."""
     card = artifact.to_dict()
-    bound = artifact.verification["error_bound_steps"]
     checks = [
         {
             "name": "operators",
@@ -280,6 +279,7 @@ def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[
     rows += [(row, "test images") for row in tested["runtimes"]]
     for row, which in rows:
         agreement, least = row["agreement"], MIN_AGREEMENT[row["runtime"]]
+        bound = artifact.verification["error_bound_steps"][row["runtime"]]
         error = f"{row['mean_error_steps']:{'.2f' if row['mean_error_steps'] >= 0.1 else '.2g'}}"
         same = (
             "" if agreement is None else f", same class for {round(agreement * row['counted']):,} of {row['counted']:,}"
