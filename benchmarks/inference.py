@@ -97,7 +97,9 @@ def summarize(net: Net, found: list[Contender], peaks: dict[str, float]) -> dict
             row |= {"ms": contender.median_ms, "rounds_ms": contender.rounds_ms, "cpu_ms": contender.cpu_ms}
             row["difference"] = contender.details["difference"]
             row["gmacs_per_s"] = gmacs / contender.median_ms * 1e3
-            peak = peaks.get("int8" if "int8" in contender.name else "float32")
+            peak = (
+                None if "bfloat16" in contender.name else peaks.get("int8" if "int8" in contender.name else "float32")
+            )
             row["share_of_peak"] = row["gmacs_per_s"] / peak if peak else None
         summary["contenders"][contender.name] = row
     for dtype, kind in (("float32", "ours_float32"), ("int8", "ours_int8")):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from wavemix_tf import cli
 from wavemix_tf.command import arguments, steps, terminal
+from wavemix_tf.tflite import verifier
 from wavemix_tf.training import RECIPES, Recipe, fit
 
 # A network that a CPU trains in seconds, and that still tells the three patterns apart.
@@ -216,6 +217,48 @@ def test_export_without_fine_tuning_is_quantized_after_training(finished, tmp_pa
     assert code == 0, err
 
 
+def test_a_refused_file_does_not_take_the_others_with_it(finished, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    shutil.rmtree(out / "exports")
+    monkeypatch.setitem(verifier.ERROR_BOUND_STEPS["int8"], "tflite-micro", -1.0)
+    words = [*finished["words"]]
+    words[words.index("--out") + 1] = str(out)
+    (out / "report.json").unlink()
+    code, shown, err = call(capsys, *words)
+    assert code == 1
+    assert one_line(err)
+    assert "mcu-int8 was not written" in err
+    assert "android-cpu-int8" in shown
+    assert {path.stem for path in (out / "exports").glob("*.tflite")} == {
+        *("android-cpu-float32", "android-cpu-int8", "android-gpu-float16")
+    }
+    assert "mcu-int8 was not written" in (out / "report.html").read_text()
+    monkeypatch.undo()
+    code, shown, err = call(capsys, *words)  # tried again
+    assert code == 0, err
+    assert (out / "exports" / "mcu-int8.tflite").exists()
+
+
+def test_a_wrong_network_is_told_before_the_data_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(steps, "load_images", interrupt)
+    code, _, err = call(capsys, "run", "digits", "--out", tmp_path / "run", "--set", "model_args.deph=3")
+    assert code == 1
+    assert one_line(err)
+    assert "deph" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_quantize_takes_other_settings_before_it_has_begun(finished, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    for path in out.glob("qat*"):
+        path.unlink()
+    code, _, err = call(capsys, "quantize", "--out", out, "--set", "qat_epochs=1")
+    assert code == 0, err
+    assert arguments.saved_recipe(out).qat_epochs == 1
+
+
 def test_fit_and_quantize_have_nothing_to_do(finished, capsys):
     out = finished["out"]
     code, shown, _ = call(capsys, "fit", *finished["words"][1:])
@@ -290,6 +333,8 @@ def one_line(text):
         (["run", "digits", "--set", "epochs=many"], "--set epochs takes int"),
         (["run", "digits", "--set", "epochs=-1"], "epochs must be positive"),
         (["run", "digits", "--set", "flip=perhaps"], "flip takes bool"),
+        (["run", "digits", "--set", "name="], "name must be a name"),
+        (["run", "digits", "--set", "name=../x"], "name must be a name"),
         (["run", "digits", "--set", "image_shape=big"], "HxWxC"),
         (["fit", "digits", "--set", "seed.x=1"], "model_args"),
         (["quantize", "--out", "no/run"], "no/run"),

@@ -33,7 +33,7 @@ class Artifact:
         class_names: Name of each output.
         model_name: Name of the Keras model it came from.
         upsample_form: How transposed convolutions were written; None if there are none.
-        substituted: Layers whose activation the target lacks and that were replaced.
+        substituted: Layers whose activation was replaced, for this target or when the model was quantized.
         arena_bytes: Tensor arena under TensorFlow Lite Micro; None for other targets.
         verification: Figures of the check that ``export`` made.
     """

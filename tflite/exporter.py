@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 import warnings
+from dataclasses import asdict
 from typing import Any
 
 import keras
@@ -18,25 +19,12 @@ from .errors import ExportError, FidelityError
 from .flatbuffer import FileInfo, audit, read_file
 from .graph import Graph
 from .images import check_images, generated_images, predict
-from .lowering import UPSAMPLE_FORMS, deploy, is_quantized, substitute_activations
+from .lowering import STAND_IN, UPSAMPLE_FORMS, deploy, is_quantized, substitute_activations
 from .microcontroller import measure_arena
 from .quantizer import quantize
 from .targets import DTYPES, IO_DTYPES, Target, get_target
-from .verifier import RUNTIMES, VerifyReport, compare, run_file, warn_if_degenerate
+from .verifier import ERROR_BOUND_STEPS, VerifyReport, compare, fault, run_file, warn_if_degenerate
 
-# Largest mean error, in output steps, of a file against the Keras model it computes, and least agreement with it on
-# images whose lead exceeds two steps. A wrong fold or grid costs tens of steps; what remains of a right one is the
-# runtimes' own rounding, which depth amplifies. XNNPACK rounds as the model does. The reference kernels and TensorFlow
-# Lite Micro round products twice (gemmlowp's way), which no fake-quant model follows: two or three integers in a
-# thousand come out one off, and ten blocks make up to three output steps of them, to either side.
-# (tests/test_tflite_export.py holds small networks to less.)
-ERROR_BOUND_STEPS = {
-    "float32": dict.fromkeys(RUNTIMES, 0.002),
-    "float16": dict.fromkeys(RUNTIMES, 0.2),
-    "int8": {"litert-xnnpack": 2.0, "litert-reference": 4.0, "tflite-micro": 4.0},
-}
-MIN_AGREEMENT = {"litert-xnnpack": 0.98, "litert-reference": 0.95, "tflite-micro": 0.95}
-OUTPUT_SHARE = 3.0  # a wrong class must not hide among many right ones
 # Against the given model, where the file computes another: after post-training rounding, or an activation's stand-in.
 MIN_AGREEMENT_CHANGED = 0.9
 WARN_AGREEMENT = 0.98
@@ -140,7 +128,7 @@ def export(
         class_names=names,
         model_name=model.name,
         upsample_form=form,
-        substituted=tuple(substituted),
+        substituted=tuple(substituted or _stand_ins(given)),
         arena_bytes=arena_bytes,
         verification={
             "images": source,
@@ -212,6 +200,11 @@ def _smallest(
     return best
 
 
+def _stand_ins(model: Any) -> list[str]:
+    """Names of the layers whose activation ``quantize`` replaced for its target."""
+    return sorted({layer.name.partition(STAND_IN)[0] for layer in model.layers if STAND_IN in layer.name})
+
+
 def _substituted(model: Any, row: Target) -> tuple[list[str], Any]:
     """Names of the layers whose activation the target lacks, and the model with the stand-ins.
 
@@ -239,25 +232,9 @@ def _class_names(names: Any, count: int) -> tuple[str, ...]:
 
 def _judge(fidelity: VerifyReport, report: VerifyReport, bounds: dict[str, float], changed: bool) -> None:
     for runtime in fidelity.runtimes:
-        bound = bounds[runtime.runtime]
-        if not runtime.mean_error_steps <= bound:
-            raise FidelityError(
-                f"The file differs from the Keras model by {runtime.mean_error_steps:.3f} output steps on average "
-                f"(largest {runtime.max_error_steps:.1f}) under {runtime.runtime}; allowed are {bound:g}."
-            )
-        if not runtime.worst_output_steps <= OUTPUT_SHARE * bound:
-            raise FidelityError(
-                f"One output of the file differs from the Keras model by {runtime.worst_output_steps:.3f} steps on "
-                f"average under {runtime.runtime}; allowed are {OUTPUT_SHARE * bound:g}."
-            )
-        if runtime.agreement is None or fidelity.degenerate:
-            continue
-        changed_images, least = round((1 - runtime.agreement) * runtime.counted), MIN_AGREEMENT[runtime.runtime]
-        if changed_images > max(1.0, (1 - least) * runtime.counted):  # one image is no share
-            raise FidelityError(
-                f"The file and the Keras model agree on {runtime.agreement:.1%} of {runtime.counted} images whose lead "
-                f"exceeds two steps, under {runtime.runtime}; required are {least:.0%}."
-            )
+        found = fault(asdict(runtime), bounds[runtime.runtime], fidelity.degenerate)
+        if found:
+            raise FidelityError(f"{found}, under {runtime.runtime}.")
     if not changed or report.degenerate or report.agreement is None:
         return
     if report.agreement < MIN_AGREEMENT_CHANGED:

@@ -31,6 +31,7 @@ UPSAMPLE_FORMS = (
     "subpixel_3x3",  # 3x3 convolution to 4C, depth to space: 4x4 kernels of stride 2 only, 2.25 times the weights
 )
 # What stands in for an activation that a target has no op for.
+STAND_IN = "_for_gelu"  # ends the name of a layer that took another's place, so that an export can tell
 ACTIVATION_SUBSTITUTES = {"gelu": quick_gelu}
 
 
@@ -173,8 +174,8 @@ def substitute_activations(graph: Graph, substitutes: dict[str, str]) -> list[st
         if name not in substitutes:
             continue
         if folding.activation_name(node) == "gelu" and substitutes[name] == "quick_gelu":
-            node.layer = layers.Activation(quick_gelu, name=node.name, dtype=node.layer.dtype_policy)
             changed.append(node.name)
+            node.layer = layers.Activation(quick_gelu, name=node.name + STAND_IN, dtype=node.layer.dtype_policy)
     return changed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,19 @@ from .targets import get_target
 
 RUNTIMES = ("litert-xnnpack", "litert-reference", "tflite-micro")
 MARGIN_STEPS = 2.0  # a smaller lead of the first class over the second may be rounded away
+# Largest mean error, in output steps, of a file against the Keras model it computes, and least agreement with it on
+# images whose lead exceeds MARGIN_STEPS. A wrong fold or grid costs tens of steps; what remains of a right one is the
+# runtimes' own rounding, which depth amplifies. XNNPACK rounds as the model does. The reference kernels and TensorFlow
+# Lite Micro round products twice (gemmlowp's way), which no fake-quant model follows: two or three integers in a
+# thousand come out one off, and ten blocks make up to three output steps of them, to either side.
+# (tests/test_tflite_export.py holds small networks to less.)
+ERROR_BOUND_STEPS = {
+    "float32": dict.fromkeys(RUNTIMES, 0.002),
+    "float16": dict.fromkeys(RUNTIMES, 0.2),
+    "int8": {"litert-xnnpack": 2.0, "litert-reference": 4.0, "tflite-micro": 4.0},
+}
+MIN_AGREEMENT = {"litert-xnnpack": 0.98, "litert-reference": 0.95, "tflite-micro": 0.95}
+OUTPUT_SHARE = 3.0  # a wrong class must not hide among many right ones
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,35 @@ def compare(
         degenerate=not (moves and leads),
         outputs=(expected, next(iter(ran.values()))),
     )
+
+
+def fault(row: Mapping[str, Any], bound: float, degenerate: bool = False) -> str | None:
+    """What is wrong with a runtime's outputs: one phrase, or None.
+
+    Args:
+        row: A ``RuntimeReport`` as a dict.
+        bound: Largest mean error allowed, in output steps.
+        degenerate: Agreement means nothing.
+    """
+    if not row["mean_error_steps"] <= bound:
+        return (
+            f"The file differs from the Keras model by {row['mean_error_steps']:.3f} output steps on average "
+            f"(largest {row['max_error_steps']:.1f}; allowed are {bound:g})"
+        )
+    if not row["worst_output_steps"] <= OUTPUT_SHARE * bound:
+        return (
+            f"One output of the file differs from the Keras model by {row['worst_output_steps']:.3f} steps on average "
+            f"(allowed are {OUTPUT_SHARE * bound:g})"
+        )
+    agreement, counted, least = row["agreement"], row["counted"], MIN_AGREEMENT[row["runtime"]]
+    if agreement is None or degenerate:
+        return None
+    if round((1 - agreement) * counted) > max(1.0, (1 - least) * counted):  # one image is no share
+        return (
+            f"The file and the Keras model agree on {agreement:.1%} of {counted} images whose lead exceeds two steps "
+            f"(required are {least:.0%})"
+        )
+    return None
 
 
 def run_file(content: bytes, images: np.ndarray, runtime: str, limit_s: float | None = None) -> np.ndarray:

@@ -16,9 +16,8 @@ import numpy as np
 
 from .folders import scan_folder
 from .recipe import Recipe
-from .sources import ArraySource, DatasetSource, FileSource, NumpySource, RecordSource, float_array
+from .sources import ArraySource, DatasetSource, FileSource, NumpySource, RecordSource, float_array, in_memory
 
-IN_MEMORY_BYTES = 1 << 30  # decoded training images up to this size are kept in memory when Recipe.in_memory is None
 EVALUATION_BATCH = 256
 NO_TEST_SET = "The data must have a test set to be tested. Received: arrays without one"
 SAMPLE_BYTES = 1 << 30  # of images that `DataBundle.sample` returns
@@ -129,7 +128,7 @@ def load_data(recipe: Recipe) -> DataBundle:
         check_classes(recipe, folder.class_names)
         splits: list[Any] = [folder.train, folder.validation, folder.test]
         notes = list(folder.notes)
-        if _in_memory(recipe, sum(source.size for source in splits if source is not None)):
+        if in_memory(recipe, sum(source.size for source in splits if source is not None)):
             splits = [_decoded(source, recipe, notes) for source in splits]
         return _split(recipe, splits[0], splits[1], splits[2], folder.class_names, notes)
 
@@ -147,15 +146,9 @@ def load_data(recipe: Recipe) -> DataBundle:
         return source
 
     train, test = split(recipe.train_split), split(recipe.test_split)
-    if _in_memory(recipe, train.size + test.size):
+    if in_memory(recipe, train.size + test.size):
         return _split(recipe, ArraySource(*train.arrays()), None, ArraySource(*test.arrays()), class_names, [])
     return _split_records(recipe, split, train.size, test, class_names)
-
-
-def _in_memory(recipe: Recipe, images: int) -> bool:
-    if recipe.in_memory is not None:
-        return recipe.in_memory
-    return images * int(np.prod(recipe.image_shape)) <= IN_MEMORY_BYTES
 
 
 def _decoded(source: FileSource | None, recipe: Recipe, notes: list[str]) -> ArraySource | None:

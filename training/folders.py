@@ -13,7 +13,7 @@ import numpy as np
 
 from .images import EXTENSIONS, peek, read_image
 from .recipe import Recipe
-from .sources import FileSource
+from .sources import FileSource, in_memory
 
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
@@ -75,8 +75,10 @@ def scan_folder(recipe: Recipe) -> ImageFolder:
     def optional(split: str) -> FileSource | None:
         return source(split) if split in found else None
 
+    streamed = not in_memory(recipe, sum(map(len, found.values())))
+
     def source(split: str) -> FileSource:
-        kept = _readable([path for path, _ in found[split]], recipe, notes)
+        kept = _readable([path for path, _ in found[split]], recipe, streamed, notes)
         rows = [(path, labels[name]) for path, name in found[split] if path in kept]
         return FileSource(
             paths=tuple(path for path, _ in rows),
@@ -124,9 +126,9 @@ def _list(root: Path, notes: list[str]) -> list[tuple[str, str]]:
     return files
 
 
-def _readable(paths: list[str], recipe: Recipe, notes: list[str]) -> set[str]:
+def _readable(paths: list[str], recipe: Recipe, streamed: bool, notes: list[str]) -> set[str]:
     """The paths whose header can be read, and in a streamed data set with skipping, whose every pixel can."""
-    thorough = recipe.on_bad_image == "skip" and recipe.in_memory is False
+    thorough = recipe.on_bad_image == "skip" and streamed
 
     def look(path: str) -> tuple[int, int, str] | str:
         try:

@@ -166,10 +166,10 @@ class Recipe:
         """
         source = "text"
         if isinstance(text, os.PathLike):
-            source, text = os.fspath(text), Path(text).read_text(encoding="utf-8")
+            source = os.fspath(text)
         try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
+            fields = json.loads(Path(text).read_text(encoding="utf-8") if isinstance(text, os.PathLike) else text)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"A recipe is a JSON object of Recipe's fields: {error}. Received: {source}") from None
         if not isinstance(fields, dict):
             raise ValueError(f"A recipe is a JSON object of Recipe's fields. Received: {source}={fields!r}")
@@ -182,12 +182,14 @@ class Recipe:
             raise ValueError(f"A recipe needs name, dataset and image_shape. Received: {source} without {missing}")
         return cls(**fields)
 
-    def differences(self, other: Recipe) -> list[str]:
+    def differences(self, other: Recipe, ignore: str | None = None) -> list[str]:
         """What makes the runs of two recipes different, as "field=mine (there theirs)"; empty if nothing does.
 
-        Places (``data_dir``, ``download``) do not, except the folder of one's own images, which *is* the data.
+        Places (``data_dir``, ``download``) do not, except the folder of one's own images, which *is* the data. Fields
+        whose names begin with ``ignore`` do not either.
         """
         names = [field.name for field in dataclasses.fields(self) if field.compare]
+        names = [name for name in names if ignore is None or not name.startswith(ignore)]
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         if self.dataset == other.dataset == "folder":
             names.append("data_dir")
@@ -236,6 +238,10 @@ def _check(recipe: Recipe) -> None:
         choice = ", ".join(repr(item) for item in options) + (" or None" if none else "")
         rule(value in options or (none and value is None), f"{name} must be one of {choice}", name)
 
+    rule(
+        recipe.name.strip() != "" and not set(recipe.name) & set('/\\:*?"<>|\n') and recipe.name not in (".", ".."),
+        "name must be a name that a folder can have", "name",
+    )  # fmt: skip
     option("optimizer", OPTIMIZERS)
     option("policy", POLICIES, none=True)
     option("on_bad_image", BAD_IMAGE)

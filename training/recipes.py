@@ -46,7 +46,7 @@ def mnist() -> Recipe:
     Command: wavemix-tf run mnist
     Measured: 98.93 % float and 98.99 % int8 (android-cpu; mcu under TensorFlow Lite Micro: 98.97 %) on the 10,000 test
     images; 25 epochs, of which the 20th was kept, and 1 of fine-tuning, 21 minutes on two cores that other work shared,
-    seed 0. The official README's 99 % is reached in its two digits, not to the image.
+    seed 0. The official README says 99 %.
     """
     return Recipe(
         name="mnist",
@@ -98,8 +98,8 @@ def cifar10() -> Recipe:
 
     Command: wavemix-tf run cifar10
     Measured: 80.58 % float and 81.89 % int8 (android-cpu) on the 10,000 test images, mcu under TensorFlow Lite Micro
-    82.50 % of a sample of 2,308; 20 epochs, of which the 19th was kept, and 1 of fine-tuning, which gains a point beside
-    the rounding; 34 minutes on two cores that other work shared, seed 0. 30 epochs gave 82.62 % float.
+    82.50 % of a sample of 2,308; 20 epochs, of which the 19th was kept, and 1 of fine-tuning, which gains a point; 34
+    minutes on two cores that other work shared, seed 0. 30 epochs gave 82.62 % float.
     """
     return Recipe(
         name="cifar10",

@@ -23,12 +23,20 @@ import numpy as np
 from .images import fit_image, random_resized_crop, read_image
 from .recipe import Recipe
 
+IN_MEMORY_BYTES = 1 << 30  # decoded images up to this size are kept in memory when Recipe.in_memory is None
 SAMPLE_SEED = 0  # of the order in which `sample` takes images
 
 
 def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
     """The order of the training images in an epoch; int64 (size,)."""
     return np.random.default_rng([seed, epoch]).permutation(size).astype(np.int64)
+
+
+def in_memory(recipe: Recipe, images: int) -> bool:
+    """Whether so many images are decoded once into memory."""
+    if recipe.in_memory is not None:
+        return recipe.in_memory
+    return images * int(np.prod(recipe.image_shape)) <= IN_MEMORY_BYTES
 
 
 def as_float(images: Any) -> Any:

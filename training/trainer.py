@@ -77,8 +77,8 @@ def fit(
         verbose = 1 if sys.stdout.isatty() else 2
     files = RunFiles(Path(out), stage) if out is not None else None
     if files is not None:
-        _claim(files, recipe, overwrite)
-        if files.result.is_file() and files.model.is_file():
+        _check_claim(files, recipe, overwrite)
+        if files.result.is_file() and files.model.is_file() and not overwrite:
             files.checkpoint.unlink(missing_ok=True)  # killed after the last file was written
             return _finished(recipe, model, data, files)
 
@@ -86,7 +86,10 @@ def fit(
     if model is None:
         keras.utils.set_random_seed(recipe.seed)
         model = build(recipe, len(data.class_names))
-    return _Run(recipe, model, data, files, stage, callbacks, verbose).train()
+    run = _Run(recipe, model, data, files, stage, callbacks, verbose)
+    if files is not None:  # not before all that can be wrong has been found
+        _claim(files, recipe, overwrite)
+    return run.train()
 
 
 def adopt(recipe: Recipe, model: Any, out: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -105,6 +108,7 @@ def adopt(recipe: Recipe, model: Any, out: str | os.PathLike[str], overwrite: bo
     files = RunFiles(Path(out), "float")
     if files.model.exists() and not overwrite:
         raise FileExistsError(f"{files.model} exists; overwrite=True replaces it.")
+    _check_claim(files, recipe, overwrite)
     _claim(files, recipe, overwrite)
     _compile_for_use(model)
     save_model(model, files.model)
@@ -296,23 +300,29 @@ def _has_tensorflow() -> bool:
     return True
 
 
+def _check_claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
+    """Say why the folder cannot be this recipe's, if so."""
+    if not files.recipe.is_file() or overwrite:
+        return
+    qat = RunFiles(files.folder, "qat")
+    free = files.stage == "qat" and not any(path.exists() for path in (qat.result, qat.checkpoint))
+    different = recipe.differences(Recipe.from_json(files.recipe), ignore="qat_" if free else None)
+    if different:
+        raise ValueError(
+            f"{files.folder} holds a run of another recipe: take another folder, or overwrite=True. Received: "
+            + ", ".join(different)
+        )
+
+
 def _claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
-    """Make the folder this recipe's, or say why not."""
+    """Make the folder this recipe's."""
     if overwrite:
         for stage in STAGES if files.stage == "float" else ("qat",):
             old = RunFiles(files.folder, stage)
             for path in (old.result, old.checkpoint, old.history, old.model):
                 path.unlink(missing_ok=True)
-    if files.recipe.is_file() and not overwrite:
-        different = recipe.differences(Recipe.from_json(files.recipe))
-        if different:
-            raise ValueError(
-                f"{files.folder} holds a run of another recipe: take another folder, or overwrite=True. Received: "
-                + ", ".join(different)
-            )
-        if files.recipe.read_text(encoding="utf-8") == recipe.to_json():
-            return
-        # The same recipe, but its data has moved or its description has changed.
+    if files.recipe.is_file() and files.recipe.read_text(encoding="utf-8") == recipe.to_json():
+        return
     files.folder.mkdir(parents=True, exist_ok=True)
     write_text(files.recipe, recipe.to_json())
 

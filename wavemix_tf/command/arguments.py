@@ -154,13 +154,13 @@ def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "
     return changed
 
 
-def check_folder(out: Path, recipe: Recipe, overwrite: bool) -> None:
-    """Refuse a folder of another recipe now, rather than after the data was read."""
+def check_folder(out: Path, recipe: Recipe, overwrite: bool, ignore: str | None = None) -> None:
+    """Refuse a folder of another recipe (see ``Recipe.differences``) now, rather than after the data was read."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder. Received: {out}")
     if overwrite or not (out / "recipe.json").is_file():
         return
-    there = ", ".join(recipe.differences(saved_recipe(out)))
+    there = ", ".join(recipe.differences(saved_recipe(out), ignore))
     if there:
         raise ValueError(f"{out} holds a run of another recipe: take another --out, or --overwrite. Received: {there}")
 
@@ -197,6 +197,7 @@ def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
     try:
         report = json.loads((out / "report.json").read_text(encoding="utf-8"))
         same = Recipe.from_json(out / "recipe.json") == recipe and report["format"] == reports.FORMAT
+        same = same and not report["refused"]  # tried again
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return report if same and (out / "report.html").is_file() else None

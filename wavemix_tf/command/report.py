@@ -200,12 +200,13 @@ def _tiles(report: Mapping[str, Any]) -> str:
         tiles.append(("int8 file", kibibytes(int8.get("size_bytes")), int8["name"], "int8"))
         if int8.get("arena_bytes"):
             tiles.append(("arena", kibibytes(int8["arena_bytes"]), "RAM for all tensors", "int8"))
-    timed = [row for row in files if _latency(row, "p50") is not None]
+    # A microcontroller's file was timed on this machine too, which says nothing about its own.
+    timed = [row for row in files if _latency(row, "p50") is not None and not row.get("arena_bytes")]
     if timed:
         fastest = min(timed, key=lambda row: _latency(row, "p50") or math.inf)
         p50 = _latency(fastest, "p50") or 0.0
         shown = f"{milliseconds(p50)} ms" if p50 >= 0.1 else f"{1000 * p50:.3g} µs"
-        tiles.append(("latency p50", shown, fastest["name"], "accent"))
+        tiles.append(("latency p50, this CPU", shown, fastest["name"], "accent"))
     cells = "".join(
         f"<div class='tile {kind}'><span>{escape(label)}</span><strong>{escape(value)}</strong>"
         f"<small>{escape(str(note))}</small></div>"
@@ -249,10 +250,10 @@ def _results(report: Mapping[str, Any]) -> str:
     images = ""
     if test:
         part = f"{test:,}" if tested == test else f"{tested:,} of the {test:,}"
-        images = f"Top-1 on {part} test images, which no earlier step has read."
+        images = f"Top-1 on {part} test images, which chose nothing."
     return (
         "<section class='card'><h2>Results</h2>"
-        f"<p class='note'>{images} Every file runs in the runtime that it is made for. {where}</p>"
+        f"<p class='note'>{images} Every file ran in the runtime named beside it. {where}</p>"
         "<div class='scroll'><table><thead><tr><th>model or file</th><th>runtime</th><th class='n'>top-1</th>"
         "<th class='n'>size</th><th class='n'>p50 / p90 ms</th><th class='n'>arena</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div></section>"
@@ -366,7 +367,11 @@ def _exports(report: Mapping[str, Any]) -> str:
     return (
         "<h2 class='loose'>The files</h2>"
         "<p class='note loose'>A file is written only after it has passed every check below.</p>"
-        f"<div class='grid'>{''.join(_export(export) for export in exports)}</div>"
+        + "".join(
+            f"<p class='note loose'><b>{escape(name)} was not written.</b> {escape(reason)}</p>"
+            for name, reason in (report.get("refused") or {}).items()
+        )
+        + f"<div class='grid'>{''.join(_export(export) for export in exports)}</div>"
     )
 
 

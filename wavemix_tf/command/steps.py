@@ -21,14 +21,15 @@ from ..files import write_text
 from ..models import WaveMixClassifier  # noqa: F401 - registers the layers that a .keras file names
 from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
-from ..tflite.exporter import MIN_AGREEMENT, VERIFY_IMAGES, export
+from ..tflite.errors import ExportError
+from ..tflite.exporter import VERIFY_IMAGES, export
 from ..tflite.latency import benchmark
 from ..tflite.quantizer import quantize
 from ..tflite.targets import get_target
-from ..tflite.verifier import predict, verify
+from ..tflite.verifier import MIN_AGREEMENT, fault, predict, verify
 from ..training.datasets import DataBundle, load_data
 from ..training.recipe import Recipe
-from ..training.trainer import fit
+from ..training.trainer import build, fit
 from . import findings
 from . import report as reports
 from .terminal import console, note, step
@@ -76,6 +77,20 @@ def fine_tune(
         return fit(recipe, model=qat, data=data, out=out, stage="qat", overwrite=overwrite)
 
 
+def check_network(recipe: Recipe) -> None:
+    """Build the network and drop it: what is wrong with its arguments shows before the data is read."""
+    build(recipe, recipe.num_classes or 2)
+
+
+def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
+    """The Keras model that a file of a run folder was made from."""
+    if artifact.dtype != "int8":
+        return load_model(out / "model.keras")
+    if (out / "qat.keras").is_file():
+        return load_model(out / "qat.keras")
+    return quantize(load_model(out / "model.keras"), data.calibration, target=artifact.target)  # as `export` did
+
+
 def tell_resumption(out: Path, overwrite: bool) -> None:
     """Say that an interrupted training goes on."""
     if (out / "checkpoint.npz").is_file() and not overwrite:
@@ -89,7 +104,7 @@ def write_exports(
     data: DataBundle,
     io_dtype: str | None = None,
     overwrite: bool = False,
-) -> list[tuple[str, Artifact]]:
+) -> tuple[list[tuple[str, Artifact]], dict[str, str]]:
     """Export, check and save the chosen files; those that the run folder holds already are read.
 
     Args:
@@ -99,16 +114,20 @@ def write_exports(
         data: For verification, and for calibration of a float model.
         io_dtype: As for ``export``.
         overwrite: Write files anew that are there.
+
+    Returns:
+        (name, file) of those that passed, and name -> why of those that were refused.
     """
     images, _ = data.sample("validation", VERIFY_IMAGES)
-    artifacts = []
+    artifacts: list[tuple[str, Artifact]] = []
+    refused: dict[str, str] = {}
     for target, dtype in chosen:
         name = f"{target}-{dtype}"
         path = out / "exports" / f"{name}.tflite"
         if path.is_file() and not overwrite:
             artifacts.append((name, Artifact.load(path)))
             continue
-        with console.status(f"  {name}: convert, audit, run"), _naming(name):
+        with console.status(f"  {name}: convert, audit, run"), _noting(name, refused):
             artifact = export(
                 models["int8" if dtype == "int8" else "float32"],
                 target=target,
@@ -120,18 +139,25 @@ def write_exports(
             )
             forget(out, exports=False)
             artifact.save(path, overwrite=True)
-        console.print(f"  {name}: {reports.kibibytes(artifact.size_bytes)}, passed every check")
-        artifacts.append((name, artifact))
-    return artifacts
+            artifacts.append((name, artifact))
+        state = "refused" if name in refused else f"{reports.kibibytes(artifact.size_bytes)}, passed every check"
+        console.print(f"  {name}: {state}")
+    return artifacts, refused
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Say which file could not be exported."""
+def _noting(name: str, refused: dict[str, str]) -> Iterator[None]:
+    """A file that fails its checks must not take the others with it, nor the training before it."""
     try:
         yield
-    except ValueError as error:
-        raise type(error)(f"{name} was not written. {error}") from error
+    except ExportError as error:
+        refused[name] = str(error)
+
+
+def complain(refused: dict[str, str]) -> None:
+    """End in an error if a file was refused."""
+    if refused:
+        raise ExportError("; ".join(f"{name} was not written. {reason}" for name, reason in refused.items()))
 
 
 def all_exported(out: Path, chosen: Sequence[tuple[str, str]], io_dtype: str | None) -> bool:
@@ -289,7 +315,7 @@ def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[
                 "name": f"{RUNTIME_NAMES[row['runtime']]}, {row['images']:,} {which}",
                 "measured": f"mean error {error} steps (largest {row['max_error_steps']:.2g}){same}",
                 "bound": f"bounds: {bound:g} steps, {least:.0%}",
-                "passed": row["mean_error_steps"] <= bound and (agreement is None or agreement >= least),
+                "passed": fault(row, bound) is None,
             }
         )
     extra = {
