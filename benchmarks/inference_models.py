@@ -96,6 +96,27 @@ def litert_int8(net: str, path: Path) -> None:
     ranges = quantize.calibrate({"serving_default": images})
     with replacing(path) as temporary:
         quantize.quantize(ranges).export_model(str(temporary))
+        temporary.write_bytes(with_bias_axes(temporary.read_bytes()))
+
+
+def with_bias_axes(content: bytes) -> bytes:
+    """The file with its biases quantized along their last axis.
+
+    litert-torch gives a transposed convolution a bias of shape (1, 1, 1, C), and ai-edge-quantizer 0.10 says that its C
+    steps lie along axis 0, of size 1: LiteRT refuses such a file. Nothing else is wrong with it.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    for tensor in model.subgraphs[0].tensors:
+        quantization = tensor.quantization
+        if quantization is not None and quantization.scale is not None and len(quantization.scale) > 1:
+            if tensor.shape[quantization.quantizedDimension] != len(quantization.scale) == tensor.shape[-1]:
+                quantization.quantizedDimension = len(tensor.shape) - 1
+    builder = flatbuffers.Builder(len(content) + 1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def ours(net: str, path: Path, dtype: str) -> None:

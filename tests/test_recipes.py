@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -25,7 +26,11 @@ def test_json_round_trip(recipe, tmp_path):
 def test_named_recipes_say_command_and_cost(recipe):
     assert RECIPES[recipe.name] is recipe
     assert f"Command: wavemix-tf run {recipe.name}" in recipe.description
-    assert "Measured:" in recipe.description or "Not measured here" in recipe.description
+    measured = recipe.description.partition("Measured:")[2]
+    assert bool(measured) != ("Not measured here" in recipe.description)
+    if measured:  # accuracy float and int8, epochs, time, seed
+        assert re.search(r"\d %", measured)
+        assert all(word in measured for word in ("float", "int8", "epochs", "minute", "seed", "test images"))
     assert recipe.model is None or recipe.model in VARIANTS
     assert recipe.num_classes is not None or recipe.dataset == "folder"
 
