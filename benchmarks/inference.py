@@ -200,6 +200,12 @@ def main() -> int:
         results["nets"][net] = summarize(NETS[net], found, peaks)
         write_atomically(options.out / "inference.json", json.dumps(results, indent=1))
         write_atomically(options.out / "inference.md", tables(results))
+    draw(results, options.out / "inference.png")
+    print("\n" + tables(results))
+    return 0 if all(len(net["comparisons"]) == len(MARKS) for net in results["nets"].values()) else 1
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
     panels = []
     for dtype in MARKS:
         groups = []
@@ -208,9 +214,7 @@ def main() -> int:
                 versus = net["comparisons"][dtype]
                 groups.append((net["title"], *(net["contenders"][versus[side]]["ms"] for side in ("peer", "ours"))))
         panels.append((f"ours in {dtype}: ms an image", groups))
-    bars(panels, ("strongest peer", "ours"), options.out / "inference.png")
-    print("\n" + tables(results))
-    return 0 if all(len(net["comparisons"]) == len(MARKS) for net in results["nets"].values()) else 1
+    bars(panels, ("strongest peer", "ours"), path)
 
 
 if __name__ == "__main__":

@@ -100,23 +100,22 @@ def litert_int8(net: str, path: Path) -> None:
 
 
 def with_bias_axes(content: bytes) -> bytes:
-    """The file with its biases quantized along their last axis.
+    """The file with the biases of its transposed convolutions shaped (C, 1, 1, 1).
 
-    litert-torch gives a transposed convolution a bias of shape (1, 1, 1, C), and ai-edge-quantizer 0.10 says that its C
-    steps lie along axis 0, of size 1: LiteRT refuses such a file. Nothing else is wrong with it.
+    litert-torch shapes them (1, 1, 1, C), and ai-edge-quantizer 0.10 says that their C steps lie along axis 0: LiteRT
+    refuses such a file. Nothing else is wrong with it.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    for tensor in model.subgraphs[0].tensors:
-        quantization = tensor.quantization
-        if quantization is not None and quantization.scale is not None and len(quantization.scale) > 1:
-            if tensor.shape[quantization.quantizedDimension] != len(quantization.scale) == tensor.shape[-1]:
-                quantization.quantizedDimension = len(tensor.shape) - 1
-    builder = flatbuffers.Builder(len(content) + 1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    changed = bytearray(content)  # in place: large files keep their weights behind the flatbuffer
+    graph = schema.Model.GetRootAsModel(changed, 0).Subgraphs(0)
+    for index in range(graph.TensorsLength()):
+        tensor = graph.Tensors(index)
+        quantization, shape = tensor.Quantization(), tensor.ShapeAsNumpy()
+        count = 0 if quantization is None else quantization.ScaleLength()
+        if count > 1 and shape[quantization.QuantizedDimension()] != count and list(shape) == [1, 1, 1, count]:
+            shape[:] = [count, 1, 1, 1]
+    return bytes(changed)
 
 
 def ours(net: str, path: Path, dtype: str) -> None:

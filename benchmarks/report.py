@@ -20,7 +20,7 @@ def spread(ratio: dict[str, float]) -> str:
 
 
 def bars(panels: list[tuple[str, list[tuple[str, float, float]]]], names: tuple[str, str], path: Path) -> None:
-    """One panel for each (label, [(group, peer's value, our value)]): horizontal pairs of bars, less is better."""
+    """One panel for each (label, [(group, peer's value, our value)]): pairs of bars, as shares of the peer's value."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -30,13 +30,13 @@ def bars(panels: list[tuple[str, list[tuple[str, float, float]]]], names: tuple[
     for axis, (label, groups) in zip(axes[0], panels, strict=True):
         for number, (_, peer, mine) in enumerate(groups):
             for offset, value, colour in ((-0.19, peer, "#9aa5b1"), (0.19, mine, "#1f8a70")):
-                axis.barh(number + offset, value, height=0.36, color=colour)
-                axis.text(value, number + offset, f" {value:.3g}", va="center", fontsize=8)
+                axis.barh(number + offset, value / peer, height=0.36, color=colour)
+                text = f" {value:,.0f}" if value >= 100 else f" {value:.3g}"
+                axis.text(value / peer, number + offset, text, va="center", fontsize=8)
         axis.set_yticks(range(len(groups)), [group for group, _, _ in groups], fontsize=8)
         axis.invert_yaxis()
-        axis.set_xscale("log")
-        axis.set_xmargin(0.12)
-        axis.set_xlabel(f"{label} (less is better)", fontsize=9)
+        axis.set_xmargin(0.16)
+        axis.set_xlabel(f"{label}; the bars: share of the peer's, less is better", fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in ("#9aa5b1", "#1f8a70")]
     figure.legend(handles, names, loc="upper center", ncols=2, frameon=False, fontsize=9)

@@ -88,7 +88,7 @@ def serve(set_up: Callable[[dict[str, Any]], Callable[[dict[str, Any]], dict[str
             answers.write(json.dumps(answer(json.loads(line))) + "\n")
     except Exception as error:
         message = str(error).strip().splitlines()
-        answers.write(json.dumps({"failed": f"{type(error).__name__}: {message[0] if message else ''}"}) + "\n")
+        answers.write(json.dumps({"failed": f"{type(error).__name__}: {message[0][:160] if message else ''}"}) + "\n")
         raise
 
 
