@@ -235,7 +235,7 @@ def test_streamed_and_decoded_folders_are_the_same(tmp_path):
         load_data(dataclasses.replace(FOLDER, data_dir=folder, in_memory=in_memory)) for in_memory in (True, False)
     )
     assert everything(first) == everything(second)
-    assert first.notes == ("images of 1 sizes, 20x31 to 20x31 (height x width), resized to 8x8",)
+    assert first.notes == ("images of 20x31 (height x width) resized to 8x8",)
 
 
 def test_held_out_images_without_training_images(tmp_path):

@@ -26,7 +26,7 @@ def test_json_round_trip(recipe, tmp_path):
 def test_named_recipes_say_command_and_cost(recipe):
     assert RECIPES[recipe.name] is recipe
     assert f"Command: wavemix-tf run {recipe.name}" in recipe.description
-    measured = recipe.description.partition("Measured:")[2]
+    measured = " ".join(recipe.description.split()).partition("Measured:")[2]
     assert bool(measured) != ("Not measured here" in recipe.description)
     if measured:  # accuracy float and int8, epochs, time, seed
         assert re.search(r"\d %", measured)

@@ -156,8 +156,8 @@ def _readable(paths: list[str], recipe: Recipe, streamed: bool, notes: list[str]
     if set(sizes) - {recipe.image_shape[:2]}:
         smallest, largest = min(sizes, key=np.prod), max(sizes, key=np.prod)
         notes.append(
-            f"images of {len(sizes)} sizes, {_size(smallest)} to {_size(largest)} (height x width), resized to "
-            + _size(recipe.image_shape[:2])
+            (f"images of {len(sizes)} sizes, {_size(smallest)} to " if len(sizes) > 1 else "images of ")
+            + f"{_size(largest)} (height x width) resized to {_size(recipe.image_shape[:2])}"
         )
     return set(good)
 
