@@ -34,7 +34,8 @@ from wavemix_tf.tflite.microcontroller import measure_arena, run_micro
 
 # Mean error allowed here. The reference kernels and TensorFlow Lite Micro round every product twice (gemmlowp's way),
 # which no fake-quant model does; XNNPACK rounds once.
-INT8_ERROR_STEPS = {"litert-xnnpack": 1.0, "litert-reference": 2.0, "tflite-micro": 2.0}
+INT8_ERROR_STEPS = {"litert-xnnpack": 1.0, "litert-reference": 1.6, "tflite-micro": 1.6}
+INT8_ERROR_STEPS_BILINEAR = INT8_ERROR_STEPS | {"litert-reference": 2.0}  # which rounds half-way averages otherwise
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
 
 
@@ -85,9 +86,10 @@ def test_int8_computes_the_quantized_model(name, quantized, held_out):
     expected = predict(quantized[name], held_out[name])
     info = flatbuffer.read_file(artifact.content)
     assert spread(expected) > 5 * info.outputs[0].scale
+    bounds = INT8_ERROR_STEPS_BILINEAR if name == "bilinear" else INT8_ERROR_STEPS
     for runtime, row in runtimes(artifact).items():
         assert row["images"] == 48
-        assert row["mean_error_steps"] <= INT8_ERROR_STEPS[runtime]
+        assert row["mean_error_steps"] <= bounds[runtime]
         assert row["agreement"] >= (1.0 if runtime == "litert-xnnpack" else 0.95)
         assert row["counted"] >= 24
     assert {tensor.dtype for op in info.ops for tensor in (*op.inputs, *op.outputs)} <= {"int8", "int32"}

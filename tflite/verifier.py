@@ -118,6 +118,7 @@ def verify(
     *,
     runtimes: Sequence[str] | None = None,
     limit_s: float | None = 60.0,
+    expected: np.ndarray | None = None,
 ) -> VerifyReport:
     """Compare a file with a Keras model in every runtime of the file's target.
 
@@ -128,6 +129,7 @@ def verify(
         labels: Integer class of each image (N,); None: no accuracy.
         runtimes: Some of "litert-xnnpack", "litert-reference", "tflite-micro"; None: those of the target.
         limit_s: Stop a runtime after so many seconds and report the images it got to; None: run them all.
+        expected: What the model computes on these images, where that is known already; None: it is run.
 
     Returns:
         A ``VerifyReport``; nothing is judged here, ``export`` applies the bounds.
@@ -144,7 +146,7 @@ def verify(
     truth = None if labels is None else np.asarray(labels).reshape(-1)
     if truth is not None and len(truth) != len(array):
         raise ValueError(f"labels must name a class for each image. Received: {len(truth)} labels, {len(array)} images")
-    expected = predict(model, array)
+    expected = predict(model, array) if expected is None else expected
     ran = {runtime: run_file(artifact.content, array, runtime, limit_s) for runtime in chosen}
     return compare(info, expected, ran, truth)
 

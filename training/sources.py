@@ -316,9 +316,12 @@ class RecordSource:
         return zlib.crc32(f"{self.builder.info.full_name} {self.split}".encode())
 
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        import tensorflow as tf
+
         # From the whole split at equal distances: TFDS shuffled the training records, but not every test set.
         rows = np.linspace(0, self.size, min(limit, self.size), endpoint=False).astype(np.int64)
-        images, labels = self._read(self._records().enumerate().filter(_is_in(rows)).map(_without_number), len(rows))
+        chosen = self._records().enumerate().filter(lambda number, _: tf.reduce_any(rows == number))
+        images, labels = self._read(chosen.map(lambda _, record: record), len(rows))
         order = epoch_order(len(rows), SAMPLE_SEED, 0)
         return images[order], labels[order]
 
@@ -397,20 +400,6 @@ class DatasetSource:
 
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         return self.dataset
-
-
-def _is_in(rows: np.ndarray) -> Any:
-    """A predicate of tf.data's (number, record): the number is one of ``rows``."""
-    import tensorflow as tf
-
-    chosen = tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer(rows, np.ones(len(rows), np.int64)), default_value=0
-    )
-    return lambda number, _: chosen.lookup(number) > 0
-
-
-def _without_number(_: Any, record: Any) -> Any:
-    return record
 
 
 def _shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:

@@ -247,11 +247,12 @@ class _Run:
         """Take up the checkpoint, if there is one; returns the optimizer's arrays."""
         if self.files is None or not self.files.checkpoint.is_file():
             return []
+        mine = self.state.fingerprint
         self.state, groups = checkpoint.load(self.files.checkpoint)
-        if self.state.fingerprint != self.data.fingerprint():
+        if self.state.fingerprint != mine:
             raise ValueError(
                 "To resume, the data must be as before. Received: "
-                f"{self.data.fingerprint()}, {self.files.checkpoint} was written with {self.state.fingerprint}"
+                f"{mine}, {self.files.checkpoint} was written with {self.state.fingerprint}"
             )
         checkpoint.assign(self.variables, groups["model"], self.files.checkpoint)
         self.best = groups.get("best", [])
