@@ -137,16 +137,16 @@ def test_microcontroller_runs_the_file_on_its_own_kernels(mcu, held_out):
     assert runtimes(mcu, "against_given_model")["tflite-micro"]["agreement"] == 1.0
     info = flatbuffer.read_file(mcu.content)
     inputs = flatbuffer.to_input(info.inputs[0], held_out["deconv"][:2])
-    run_micro(mcu.content, inputs, mcu.arena_bytes)
+    run_micro(mcu.content, [inputs], mcu.arena_bytes)
     with pytest.raises(RuntimeFailureError, match=r"could not run the file.*arena_bytes="):
-        run_micro(mcu.content, inputs, mcu.arena_bytes - 1024)
+        run_micro(mcu.content, [inputs], mcu.arena_bytes - 1024)
 
 
 def test_microcontroller_gets_the_form_with_the_smaller_arena(mcu, quantized, held_out):
     arenas = {}
     for form in TARGETS["mcu"].upsample_forms:
         content = convert(deploy(quantized["deconv"], TARGETS["mcu"].substitutes, form), "int8", "int8")
-        arenas[form] = measure_arena(content, np.zeros((1, 16, 16, 3), np.int8))[1]
+        arenas[form] = measure_arena(content, [np.zeros((1, 16, 16, 3), np.int8)])[1]
     assert arenas[mcu.upsample_form] == mcu.arena_bytes == min(arenas.values())
 
 

@@ -208,7 +208,7 @@ def test_a_layer_without_a_rule_is_named(images):
     inputs = keras.Input(SHAPE)
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.LayerNormalization(name="odd_one")(inputs)))
     with pytest.raises(
-        UnsupportedLayerError, match=r"'odd_one' of type LayerNormalization.*export the model as float32"
+        UnsupportedLayerError, match=r"'odd_one' of type LayerNormalization.*name it in skip=.* to keep it float"
     ):
         quantize(model, images)
 

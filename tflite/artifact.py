@@ -36,6 +36,8 @@ class Artifact:
         substituted: Layers whose activation was replaced, for this target or when the model was quantized.
         arena_bytes: Tensor arena under TensorFlow Lite Micro; None for other targets.
         verification: Figures of the check that ``export`` made.
+        input_ranges: What the values of each input lie in; None where it was measured.
+        float_layers: Layers that stay float in an int8 file.
     """
 
     content: bytes = field(repr=False)
@@ -49,6 +51,8 @@ class Artifact:
     substituted: tuple[str, ...]
     arena_bytes: int | None
     verification: dict[str, Any] = field(repr=False)
+    input_ranges: tuple[tuple[float, float] | None, ...] = ((0.0, 1.0),)
+    float_layers: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -59,6 +63,18 @@ class Artifact:
         """Digest of the file, by which ``load`` knows that the card beside it is its own."""
         return hashlib.sha256(self.content).hexdigest()
 
+    @property
+    def input_meaning(self) -> str:
+        """What a value of the (first) input is, in a phrase."""
+        limits, tensor = self.input_ranges[0], read_file(self.content).inputs[0]
+        if limits in ((0.0, 1.0), (0.0, 255.0)) and self.io_dtype != "int16":
+            whole = {"int8": "pixel - 128", "uint8": "pixel"}
+            return whole.get(self.io_dtype, "pixel / 255" if limits == (0.0, 1.0) else "pixel")
+        real = "x" if limits is None else f"x in [{limits[0]:g}, {limits[1]:g}]"
+        if self.io_dtype == "float32":
+            return real
+        return f"round(x / {tensor.scale:.9g}) + {tensor.zero_point}, {real}"
+
     def to_dict(self) -> dict[str, Any]:
         """The model card: everything but the content, JSON-able."""
         info = read_file(self.content)
@@ -68,12 +84,12 @@ class Artifact:
             "dtype": self.dtype,
             "io_dtype": self.io_dtype,
             "input": _tensor_card(info.inputs[0]),
-            "input_meaning": {
-                "float32": "pixel / 255",
-                "int8": "pixel - 128",
-                "uint8": "pixel",
-            }[self.io_dtype],
+            "input_meaning": self.input_meaning,
             "output": _tensor_card(info.outputs[0]),
+            "inputs": [_tensor_card(tensor) for tensor in info.inputs],
+            "outputs": [_tensor_card(tensor) for tensor in info.outputs],
+            "input_ranges": self.input_ranges,
+            "float_layers": list(self.float_layers),
             "class_names": list(self.class_names),
             "size_bytes": self.size_bytes,
             "sha256": self.sha256,
@@ -152,6 +168,8 @@ class Artifact:
                 substituted=tuple(card["substituted_activations"]),
                 arena_bytes=card["arena_bytes"],
                 verification=card["verification"],
+                input_ranges=tuple(None if part is None else (part[0], part[1]) for part in card["input_ranges"]),
+                float_layers=tuple(card["float_layers"]),
             )
             digest = card["sha256"]
         except FileNotFoundError as error:

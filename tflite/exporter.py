@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 import warnings
 from dataclasses import asdict
@@ -15,13 +14,23 @@ from wavemix_tf.checks import check_option
 
 from . import folding
 from .artifact import Artifact
+from .canonical import canonicalize
 from .errors import ExportError, FidelityError
-from .flatbuffer import FileInfo, audit, read_file
+from .flatbuffer import FileInfo, audit, order_ends, read_file
 from .graph import Graph
-from .images import check_images, generated_images, predict
-from .lowering import STAND_IN, UPSAMPLE_FORMS, deploy, is_quantized, substitute_activations
+from .images import check_inputs, generated_values, predict, value_ranges
+from .lowering import (
+    STAND_IN,
+    UPSAMPLE_FORMS,
+    deploy,
+    float_layers,
+    has_float_ends,
+    is_quantized,
+    quantized_dtype,
+    substitute_activations,
+)
 from .microcontroller import measure_arena
-from .quantizer import quantize
+from .quantizer import BITS, MIN_IMAGES, input_ranges, quantize
 from .targets import DTYPES, IO_DTYPES, Target, get_target
 from .verifier import ERROR_BOUND_STEPS, VerifyReport, compare, fault, run_file, warn_if_degenerate
 
@@ -41,6 +50,7 @@ def export(
     *,
     images: Any = None,
     class_names: Any = None,
+    input_range: Any = (0.0, 1.0),
     error_bound_steps: float | None = None,
     upsample_form: str | None = None,
 ) -> Artifact:
@@ -52,13 +62,16 @@ def export(
     Args:
         model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since).
         target: Key of ``TARGETS``.
-        dtype: "float32", "float16" or "int8"; None: int8 for a quantized model, else what the target prefers.
-        io_dtype: "float32", "int8" or "uint8" for input and output; None: what the target prefers. An int8 input is
-            ``pixel - 128``, a uint8 input the pixel itself, a float32 input pixel / 255.
+        dtype: "float32", "float16", "int8" or "int16x8" (activations of 16 bits, weights of 8); None: its own for a
+            quantized model, else what the target prefers.
+        io_dtype: "float32", "int8", "uint8" or "int16" for inputs and outputs; None: what the target prefers (float32
+            where ``quantize`` left an end in float). Of an input in [0, 1] an int8 one is ``pixel - 128``, a uint8 one
+            the pixel itself, a float32 one pixel / 255.
         calibration: Images, as for ``quantize``; needed to export a float model as int8 (post-training quantisation).
             Without ``images`` the last quarter of them is held out for verification.
         images: Held-out images to verify on, as for ``quantize``. None: from ``calibration``, else generated ones.
-        class_names: Names of the outputs, for the labels file; None: their numbers.
+        class_names: Names of the classes of the (first) output, for the labels file; None: their numbers.
+        input_range: As for ``quantize``; a quantized model knows its own.
         error_bound_steps: Largest mean error allowed, in output steps; any one output may have ``OUTPUT_SHARE`` times
             as much; None: ``ERROR_BOUND_STEPS[dtype]``, runtime by runtime.
         upsample_form: How transposed convolutions are written ("transposed_conv", "subpixel_crop", "subpixel_3x3");
@@ -87,19 +100,17 @@ def export(
             f"KERAS_BACKEND=tensorflow. Received: KERAS_BACKEND={keras.backend.backend()}"
         )
     given = _in_float32(model)
-    if len(given.inputs) != 1 or len(given.outputs) != 1:
-        raise ExportError(
-            f"export takes one input and one output. Received: {len(given.inputs)} inputs, {len(given.outputs)} outputs"
-        )
-    calibration, held_out, source = _images(given, calibration, images)
+    inputs = Graph.from_model(given).inputs
+    ranges = input_ranges(given) if is_quantized(given) else value_ranges(input_range, len(inputs))
+    calibration, held_out, source = _images(inputs, ranges, calibration, images)
     computed, ptq = model, False
-    if dtype == "int8" and not is_quantized(model):
+    if dtype in BITS and not is_quantized(model):
         if calibration is None:
             raise ValueError(
-                "A float model exports as int8 with calibration images (or quantize it first). "
+                f"A float model exports as {dtype} with calibration images (or quantize it first). "
                 "Received: calibration=None"
             )
-        computed, ptq = quantize(given, calibration, target=target), True
+        computed, ptq = quantize(given, calibration, dtype=dtype, input_range=ranges, target=target), True
 
     names = _class_names(class_names, given.outputs[0].shape[-1])
     content, info, form, arena_bytes = _smallest(computed, row, target, dtype, io_dtype, held_out, upsample_form)
@@ -136,23 +147,37 @@ def export(
             "fidelity": fidelity.to_dict(),
             "against_given_model": report.to_dict(),
         },
+        input_ranges=tuple(ranges),
+        float_layers=tuple(float_layers(computed)) if dtype in BITS else (),
     )
 
 
 def _check_dtypes(model: Any, target: str, row: Target, dtype: str | None, io_dtype: str | None) -> tuple[str, str]:
-    quantized = is_quantized(model)
+    own = quantized_dtype(model)
     if dtype is None:
-        dtype = "int8" if quantized else row.dtypes[0]
+        dtype = own or row.dtypes[0]
     check_option("dtype", dtype, DTYPES)
     if dtype not in row.dtypes:
         raise ValueError(f"Target {target!r} takes dtype {' or '.join(row.dtypes)}. Received: dtype={dtype!r}")
-    if quantized and dtype != "int8":
+    if own and dtype != own:
         raise ValueError(
-            f"A quantized model exports as int8; export the float model it came from instead. Received: dtype={dtype!r}"
+            f"A model quantized as {own} exports as {own}; export the float model it came from instead. "
+            f"Received: dtype={dtype!r}"
         )
-    io_dtype = row.io_dtypes[dtype] if io_dtype is None else check_option("io_dtype", io_dtype, IO_DTYPES)
-    if dtype != "int8" and io_dtype != "float32":
-        raise ValueError(f"A {dtype} file has float32 input and output. Received: io_dtype={io_dtype!r}")
+    float_ends = own is not None and has_float_ends(model)
+    if io_dtype is None:
+        io_dtype = "float32" if float_ends else row.io_dtypes[dtype]
+    check_option("io_dtype", io_dtype, IO_DTYPES)
+    allowed = {"int8": ("int8", "uint8", "float32"), "int16x8": ("int16", "float32")}.get(dtype, ("float32",))
+    if io_dtype not in allowed:
+        raise ValueError(
+            f"A {dtype} file has {' or '.join(allowed)} inputs and outputs. Received: io_dtype={io_dtype!r}"
+        )
+    if float_ends and io_dtype != "float32":
+        raise ValueError(
+            "A model whose first or last layer stays float has float32 inputs and outputs. "
+            f"Received: io_dtype={io_dtype!r}"
+        )
     return dtype, io_dtype
 
 
@@ -164,21 +189,28 @@ def _in_float32(model: Any) -> Any:
     return Graph.from_model(model, dtype="float32").to_model(model.name)
 
 
-def _images(model: Any, calibration: Any, images: Any) -> tuple[np.ndarray | None, np.ndarray, str]:
-    """(calibration, images to verify on, where those came from)."""
-    shape = model.inputs[0].shape
+def _images(
+    inputs: list[Any], ranges: list[Any], calibration: Any, images: Any
+) -> tuple[list[np.ndarray] | None, list[np.ndarray], str]:
+    """(calibration, images to verify on, where those came from), each a list of an array an input."""
     if calibration is not None:
-        calibration = check_images(calibration, shape)
+        calibration = check_inputs(calibration, inputs, ranges, least=MIN_IMAGES)
     if images is not None:
-        return calibration, check_images(images, shape, name="images")[:VERIFY_IMAGES], "given"
-    if calibration is not None and len(calibration) >= 4:
-        kept = -(-len(calibration) * 3 // 4)
-        return calibration[:kept], calibration[kept:][:VERIFY_IMAGES], "held out of calibration"
-    return calibration, generated_images(tuple(shape[1:])), "generated"
+        held_out = check_inputs(images, inputs, ranges, name="images")
+        return calibration, [part[:VERIFY_IMAGES] for part in held_out], "given"
+    if calibration is not None and len(calibration[0]) * 3 // 4 >= MIN_IMAGES:
+        kept = -(-len(calibration[0]) * 3 // 4)
+        held_out = [part[kept:][:VERIFY_IMAGES] for part in calibration]
+        return [part[:kept] for part in calibration], held_out, "held out of calibration"
+    made = [
+        generated_values(tuple(value.shape[1:]), limits, seed)
+        for seed, (value, limits) in enumerate(zip(inputs, ranges, strict=True))
+    ]
+    return calibration, made, "generated"
 
 
 def _smallest(
-    model: Any, row: Target, target: str, dtype: str, io_dtype: str, images: np.ndarray, form: str | None
+    model: Any, row: Target, target: str, dtype: str, io_dtype: str, images: list[np.ndarray], form: str | None
 ) -> tuple[bytes, FileInfo, str | None, int | None]:
     """Convert in every form the target lists; keep the one with the smallest arena. Each file is audited."""
     from .flatbuffer import to_input
@@ -189,10 +221,11 @@ def _smallest(
     for candidate in forms:
         content = convert(deploy(model, row.substitutes, candidate), dtype, io_dtype)
         info = read_file(content)
-        audit(info, target, row, dtype)
+        audit(info, target, row, dtype, keeps_float=bool(dtype in BITS and float_layers(model)))
         arena = None
         if "tflite-micro" in row.runtimes:
-            _, arena = measure_arena(content, to_input(info.inputs[0], images[:1]))
+            first = [to_input(tensor, part[:1]) for tensor, part in zip(info.inputs, images, strict=True)]
+            _, arena = measure_arena(content, first)
         if best is None or (arena is not None and best[3] is not None and arena < best[3]):
             best = (content, info, candidate if transposed else None, arena)
     if best is None:
@@ -211,12 +244,12 @@ def _substituted(model: Any, row: Target) -> tuple[list[str], Any]:
     Nothing else is changed: a mistake in folding or lowering must not hide in what the file is compared with.
     """
     graph = Graph.from_model(model)
-    folding.split_activations(graph)
+    canonicalize(graph)
     names = substitute_activations(graph, row.substitutes)
     if not names:
         return [], model
     if is_quantized(model):
-        folding.decompose_quick_gelu(graph)  # with the rounding of its logistic
+        folding.decompose_swish(graph)  # with the rounding of its logistic
     return names, graph.to_model(model.name)
 
 
@@ -264,11 +297,20 @@ def convert(deployed: Any, dtype: str, io_dtype: str) -> bytes:
     """
     import tensorflow as tf
 
-    shape = (1, *deployed.inputs[0].shape[1:])  # a dynamic batch drags SHAPE and PACK ops into the file
+    labels = [value.node.label for value in Graph.from_model(deployed).inputs]
     archive = keras.export.ExportArchive()
     archive.track(deployed)
-    signature = [tf.TensorSpec(shape, tf.float32, name=deployed.inputs[0].name)]
-    archive.add_endpoint("serve", functools.partial(deployed.__call__, training=False), input_signature=signature)
+    signature = [
+        tf.TensorSpec((1, *tensor.shape[1:]), tf.float32, name=label)  # a dynamic batch drags SHAPE and PACK ops in
+        for tensor, label in zip(deployed.inputs, labels, strict=True)
+    ]
+
+    def serve(*tensors: Any) -> Any:
+        inputs = keras.tree.pack_sequence_as(deployed._inputs_struct, list(tensors))
+        outputs = keras.tree.flatten(deployed(inputs, training=False))
+        return outputs[0] if len(outputs) == 1 else {f"output_{index}": part for index, part in enumerate(outputs)}
+
+    archive.add_endpoint("serve", serve, input_signature=signature)
     with tempfile.TemporaryDirectory() as folder:
         # The archive freezes the variables; converting the model's concrete function would leave them out.
         archive.write_out(folder, verbose=False)
@@ -278,10 +320,19 @@ def convert(deployed: Any, dtype: str, io_dtype: str) -> bytes:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if dtype == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        if dtype == "int8":
+        if dtype == "int16x8":
+            converter.target_spec.supported_ops = [
+                tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            ]
+        if dtype in BITS:
             converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io_dtype)
         try:
-            return converter.convert()
+            content = converter.convert()
         except Exception as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(f"TensorFlow's converter refused the model: {first}") from error
+    if len(deployed.inputs) == len(deployed.outputs) == 1:
+        return content
+    names = deployed.output_names
+    names = names if len(set(names)) == len(names) else [f"output_{index}" for index in range(len(names))]
+    return order_ends(content, labels, [f"output_{index}" for index in range(len(names))], names)

@@ -18,7 +18,15 @@ from keras import layers, ops
 from wavemix_tf.normalization import FusedBatchNormalization
 
 WEIGHT_LEVELS = 127  # int8 without -128: the specification's narrow range
-ACTIVATION_LEVELS = 255
+LEVELS = {8: 255, 16: 65534}  # steps between the ends of an activation's range, by bits
+# Output ranges that the runtimes prescribe, by bits (TensorFlow Lite 8-bit quantization specification; 16 bits:
+# tensorflow/lite/kernels/activations.cc).
+_UNIT_16 = (-32767 / 32768, 32767 / 32768)
+FIXED_RANGES: dict[str, dict[int, tuple[float, float]]] = {
+    "sigmoid": {8: (0.0, 255 / 256), 16: _UNIT_16},
+    "softmax": {8: (0.0, 255 / 256), 16: _UNIT_16},
+    "tanh": {8: (-1.0, 127 / 128), 16: _UNIT_16},
+}
 
 
 def weight_steps(kernel: Any, axes: tuple[int, ...]) -> Any:
@@ -40,14 +48,18 @@ def round_to_steps(values: Any, steps: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class FakeQuant(layers.Layer):
-    """Rounds a tensor to 256 levels between a minimum and a maximum that calibration found.
+    """Rounds a tensor to the integers of the file, in a range that calibration found.
 
-    The range stays as calibrated while the network trains: the weights learn inside it, and what was trained is what
-    the file computes. Gradients are zero outside it.
+    8 bits: 256 levels between a minimum and a maximum that hold zero. 16 bits: 65,535 levels, symmetric about zero. The
+    range stays as calibrated while the network trains: the weights learn inside it, and what was trained is what the
+    file computes. Gradients are zero outside it.
 
     Args:
         fixed: True where the range is given by the model's contract or the runtime (an image in [0, 1], a logistic) and
             calibration must leave it alone.
+        bits: 8 or 16.
+        limits: Of an input of the model: (low, high), the values that its user promised. The range differs from it by
+            up to half a step, for zero lies on a step.
 
     Input shape:
         Any, floating point.
@@ -56,9 +68,11 @@ class FakeQuant(layers.Layer):
         As the input.
     """
 
-    def __init__(self, fixed: bool = False, **kwargs: Any) -> None:
+    def __init__(self, fixed: bool = False, bits: int = 8, limits: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.fixed = fixed
+        self.bits = bits
+        self.limits = limits
 
     def build(self, input_shape: Any) -> None:
         # float32 whatever the policy: bfloat16 has too few bits for a range that must match the file's.
@@ -74,44 +88,82 @@ class FakeQuant(layers.Layer):
         if ties_up:
             # An average of integers often lies half-way between two; the runtime rounds those up, and float noise
             # must not decide otherwise.
-            wide = wide + (self.maximum - self.minimum) * (1e-3 / ACTIVATION_LEVELS)
-        rounded = keras.quantizers.fake_quant_with_min_max_vars(wide, self.minimum, self.maximum, num_bits=8)
+            wide = wide + (self.maximum - self.minimum) * (1e-3 / LEVELS[self.bits])
+        rounded = keras.quantizers.fake_quant_with_min_max_vars(
+            wide, self.minimum, self.maximum, num_bits=self.bits, narrow_range=self.bits == 16
+        )
         return ops.cast(rounded, keras.backend.standardize_dtype(x.dtype))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
     def set_range(self, minimum: float, maximum: float) -> None:
-        """Set the range, widened to hold zero; equal ends (a constant zero) become a tiny range."""
+        """Set the range, widened to hold zero and as ``bits`` asks; a constant zero gets a tiny range."""
         low, high = min(float(minimum), 0.0), max(float(maximum), 0.0)
         if not np.isfinite([low, high]).all():
             raise ValueError(f"A range must be finite. Received: minimum={minimum}, maximum={maximum}")
+        high = high if high - low > 1e-6 else low + 1e-6
+        if self.bits == 16:
+            high = max(-low, high)
+            low = -high
+        else:
+            # Zero on a whole number of steps, or the two ends of a tie are left to whoever reads the range: of [-1, 1]
+            # one program makes the integers -127..128 and another -128..127.
+            step = (high - low) / LEVELS[8]
+            below = np.floor(-low / step + 0.5)
+            low, high = -below * step, (LEVELS[8] - below) * step
         self.minimum.assign(low)
-        self.maximum.assign(high if high - low > 1e-6 else low + 1e-6)
+        self.maximum.assign(high)
 
     def get_range(self) -> tuple[float, float]:
         """(minimum, maximum)."""
         low, high = (float(ops.convert_to_numpy(v)) for v in (self.minimum, self.maximum))
         return low, high
 
+    def get_step(self) -> float:
+        """Distance of two levels."""
+        low, high = self.get_range()
+        return float(np.float32(high - low) / np.float32(LEVELS[self.bits]))
+
     def scaled(self, factor: float, name: str | None = None) -> FakeQuant:
         """A copy whose range is ``factor`` (> 0) times this one's."""
-        copy = FakeQuant(fixed=self.fixed, name=name or self.name, dtype=self.dtype_policy)
+        copy = FakeQuant(fixed=self.fixed, bits=self.bits, name=name or self.name, dtype=self.dtype_policy)
         copy.build(None)
         low, high = self.get_range()
         copy.set_range(low * factor, high * factor)
         return copy
 
     @classmethod
-    def for_logistic(cls, name: str) -> FakeQuant:
-        """The grid that the runtime prescribes for a logistic's output: 1/256 a step, from 0."""
-        quantizer = cls(fixed=True, name=name)
+    def for_activation(cls, function: str, name: str, bits: int = 8, dtype: Any = None) -> FakeQuant:
+        """The grid that the runtime prescribes for the output of a function of ``FIXED_RANGES``."""
+        quantizer = cls(fixed=True, bits=bits, name=name, dtype=dtype)
         quantizer.build(None)
-        quantizer.set_range(0.0, 255 / 256)
+        quantizer.set_range(*FIXED_RANGES[function][bits])
         return quantizer
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "fixed": self.fixed}
+        return {**super().get_config(), "fixed": self.fixed, "bits": self.bits, "limits": self.limits}
+
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+class KeepFloat(layers.Layer):
+    """Marks where a quantized network goes on in float: it returns its input.
+
+    ``quantize(skip=...)`` puts one before every layer that is to stay float; ``export`` writes it so that the converter
+    does not quantize what reads it.
+
+    Input shape:
+        Any, floating point.
+
+    Output shape:
+        As the input.
+    """
+
+    def call(self, x: Any) -> Any:
+        return x
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
 
 
 class _QuantLinear(layers.Layer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +131,7 @@ CONSTRAINTS = {
 }
 
 
-def audit(info: FileInfo, target_name: str, target: Target, dtype: str) -> None:
+def audit(info: FileInfo, target_name: str, target: Target, dtype: str, keeps_float: bool = False) -> None:
     """Check every op of a file against a target's table.
 
     Args:
@@ -139,6 +140,7 @@ def audit(info: FileInfo, target_name: str, target: Target, dtype: str) -> None:
         target: Its row.
         dtype: Arithmetic the file claims; in an "int8" file no op may touch a float tensor, except the conversion of a
             float input or output.
+        keeps_float: Whether some layers were to stay float.
 
     Raises:
         UnsupportedOpError: names every op that breaks a rule, its output tensor and the rule.
@@ -157,10 +159,38 @@ def audit(info: FileInfo, target_name: str, target: Target, dtype: str) -> None:
         if any(-1 in tensor.shape for tensor in tensors):
             faults.append(f"{where} has a side that is unknown until run time")
         converts = op.name in ("QUANTIZE", "DEQUANTIZE") and any(tensor.name in boundary for tensor in tensors)
-        if dtype == "int8" and not converts and any(tensor.dtype.startswith("float") for tensor in tensors):
-            faults.append(f"{where} computes in float in an int8 file")
+        floats = any(tensor.dtype.startswith("float") for tensor in tensors)
+        if floats and dtype in ("int8", "int16x8") and not keeps_float and not converts:
+            faults.append(f"{where} computes in float in an {dtype} file")
     if faults:
         raise UnsupportedOpError(f"The file does not fit target {target_name!r}: {'; '.join(faults)}.")
+
+
+def order_ends(content: bytes, inputs: Sequence[str], outputs: Sequence[str], names: Sequence[str]) -> bytes:
+    """The same file with its inputs and outputs in the model's order, which the converter does not keep.
+
+    Args:
+        content: A ``.tflite`` file with one signature.
+        inputs: Signature's names of the inputs, in the model's order.
+        outputs: Signature's names of the outputs, in the model's order.
+        names: What the signature is to call the outputs.
+    """
+    import flatbuffers
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    found = {_text(entry.name): entry for entry in (*signature.inputs, *signature.outputs)}
+    graph.inputs = [found[name].tensorIndex for name in inputs]
+    graph.outputs = [found[name].tensorIndex for name in outputs]
+    for old, new in zip(outputs, names, strict=True):
+        found[old].name = new
+    builder = flatbuffers.Builder(len(content) + 1024)
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def to_input(info: TensorInfo, images: np.ndarray) -> np.ndarray:

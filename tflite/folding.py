@@ -1,7 +1,7 @@
 """Graph rewrites that leave the function unchanged: every pass here is exact up to float rounding.
 
-Each takes a ``Graph`` and edits it. Usable before fine-tuning: ``split_activations``, ``fold_wavelets``,
-``decompose_quick_gelu``. For inference alone: ``drop_inference_noops``, ``fold_batchnorm``, ``lower_affine``,
+Each takes a ``Graph`` in canonical form and edits it. Usable before fine-tuning: ``fold_wavelets``,
+``decompose_swish``. For inference alone: ``drop_inference_noops``, ``fold_batchnorm``, ``lower_affine``,
 ``lower_wavelets``.
 """
 
@@ -32,7 +32,9 @@ INFERENCE_NOOPS = (
     "ActivityRegularization",
 )
 # Layers that commute with an affine map of the channels: they move values or average them with weights of sum one.
-AFFINE_COMMUTING = (*INFERENCE_NOOPS, "UpSampling2D", "Resize2D", "PixelShuffle", "Cropping2D")
+AFFINE_COMMUTING = (*INFERENCE_NOOPS, "UpSampling2D", "Resizing", "Resize2D", "PixelShuffle", "Cropping2D")
+# Fixed affine maps of the channels.
+CONSTANT_AFFINES = ("Rescaling", "Normalization")
 # Layers that commute with a factor common to all channels.
 SCALE_COMMUTING = (
     *AFFINE_COMMUTING,
@@ -44,10 +46,11 @@ SCALE_COMMUTING = (
     "Reshape",
     "Flatten",
 )
-QUICK_GELU_SLOPE = 1.702
+SWISH_SLOPES = {"quick_gelu": 1.702, "silu": 1.0}  # b in x * sigmoid(b x)
 
 ACTIVATION_LAYERS: dict[str, Callable[[Any], str | None]] = {
     "ReLU": lambda layer: _relu_name(layer),
+    "LeakyReLU": lambda layer: "leaky_relu",
     "Softmax": lambda layer: "softmax" if layer.axis in (-1, None) else None,
 }
 
@@ -117,22 +120,10 @@ def conv2d(kernel: np.ndarray, bias: np.ndarray | None, name: str, cls: Any = la
     return layer
 
 
-def split_activations(graph: Graph) -> None:
-    """Give every activation fused into a weighted layer (``activation=``) a node of its own."""
-    fused = [(node, node.layer.activation) for node in graph.nodes() if node.kind in LINEAR]
-    for node, function in fused:
-        if function is keras.activations.linear:
-            continue
-        node.layer.activation = keras.activations.linear  # in place: calls that share the layer go on sharing it
-        act = layers.Activation(function, name=f"{node.name}_activation", dtype=node.layer.dtype_policy)
-        graph.replace(node.output, new := graph.add(act, node.output), keep=[new.node])
-
-
 def drop_inference_noops(graph: Graph) -> None:
-    """Remove Dropout and its kin, linear activations and paddings of nothing."""
+    """Remove Dropout and its kin."""
     for node in graph.nodes():
-        linear = activation_name(node) == "linear"
-        if node.kind in INFERENCE_NOOPS or linear:
+        if node.kind in INFERENCE_NOOPS:
             graph.replace(node.output, node.inputs[0])
 
 
@@ -150,6 +141,7 @@ def fold_wavelets(graph: Graph) -> None:
     Also through a concatenation, conv(concat[a, b]) = conv_a(a) + conv_b(b). The transform stays where something else
     reads it. Odd sides: "same" padding of a 2x2 window adds the one zero at the end that the transform adds.
     """
+    made: dict[tuple[Any, ...], Any] = {}  # calls that share a convolution go on sharing what it becomes
     for node in graph.nodes():
         if node.kind != "Conv2D" or not _is_pointwise(node.layer):
             continue
@@ -159,7 +151,7 @@ def fold_wavelets(graph: Graph) -> None:
             parts = source.inputs
         if not any(_is_foldable(part.node) for part in parts):
             continue
-        graph.replace(node.output, _split_conv(graph, node, parts))
+        graph.replace(node.output, _split_conv(graph, node, parts, made))
 
 
 def _is_foldable(node: Node) -> bool:
@@ -170,19 +162,26 @@ def _is_pointwise(layer: Any) -> bool:
     return tuple(layer.kernel_size) == (1, 1) and tuple(layer.strides) == (1, 1) and layer.groups == 1
 
 
-def _split_conv(graph: Graph, node: Node, parts: list[Value]) -> Value:
+def _split_conv(graph: Graph, node: Node, parts: list[Value], made: dict[tuple[Any, ...], Any]) -> Value:
     kernel, bias = kernel_of(node.layer), bias_of(node.layer)
     plain: list[tuple[Value, np.ndarray]] = []
     terms: list[Value] = []
     widths = [int(part.shape[-1] or 0) for part in parts]
+    pattern = (id(node.layer), *widths, *(_is_foldable(part.node) for part in parts))
+
+    def term(index: int, rows: np.ndarray, bias: np.ndarray | None, **changes: Any) -> Any:
+        key = (index, *pattern)
+        if key not in made:
+            made[key] = with_weights(node.layer, rows, bias, **changes)
+        return made[key]
+
     for part, rows in zip(parts, np.split(kernel, np.cumsum(widths)[:-1], axis=2), strict=True):
         if not _is_foldable(part.node):
             plain.append((part, rows))
             continue
         name = node.name if not terms else f"{node.name}_{len(terms)}"
-        folded = with_weights(
-            node.layer, np.asarray(fold_dwt(rows)), bias, name=name, kernel_size=(2, 2), strides=(2, 2), padding="same"
-        )
+        window: dict[str, Any] = {"kernel_size": (2, 2), "strides": (2, 2), "padding": "same"}
+        folded = term(len(terms), np.asarray(fold_dwt(rows)), bias, name=name, **window)
         terms.append(graph.add(folded, part.node.inputs[0]))
         bias = None  # once is enough
     if plain:
@@ -191,11 +190,11 @@ def _split_conv(graph: Graph, node: Node, parts: list[Value]) -> Value:
             join = layers.Concatenate(name=f"{node.name}_join_concat", dtype=node.layer.dtype_policy)
             value = graph.add(join, *[part for part, _ in plain])
         rows = np.concatenate([rows for _, rows in plain], axis=2)
-        terms.append(graph.add(with_weights(node.layer, rows, None, name=f"{node.name}_join"), value))
+        terms.append(graph.add(term(-1, rows, None, name=f"{node.name}_join"), value))
     total = terms[0]
-    for index, term in enumerate(terms[1:]):
+    for index, value in enumerate(terms[1:]):
         suffix = f"_{index + 1}" if index else ""
-        total = graph.add(layers.Add(name=f"{node.name}_sum{suffix}", dtype=node.layer.dtype_policy), total, term)
+        total = graph.add(layers.Add(name=f"{node.name}_sum{suffix}", dtype=node.layer.dtype_policy), total, value)
     return total
 
 
@@ -284,13 +283,25 @@ def affine_source(graph: Graph, node: Node, consumers: dict[Value, list[Node]]) 
 def fold_batchnorm(graph: Graph) -> None:
     """BatchNormalization (and Rescaling, Normalization) into the weighted layer before it. Grids scale with it.
 
-    Reaches through upsampling, pixel shuffle, crop and mean, see ``affine_source``.
+    Reaches through upsampling, pixel shuffle, crop and mean, see ``affine_source``. A layer that is called more than
+    once becomes one of its own for each call whose output is scaled.
     """
-    consumers = graph.consumers()
+    fold_affine(graph, ("BatchNormalization", *CONSTANT_AFFINES))
+
+
+def fold_affine(graph: Graph, kinds: tuple[str, ...], unshare: bool = True) -> None:
+    """Fold the affine layers of these kinds into the weights before them, where ``affine_source`` finds some.
+
+    Args:
+        graph: Edited.
+        kinds: Of the layers to fold.
+        unshare: Whether a layer that is called more than once may become several.
+    """
+    consumers, shared = graph.consumers(), graph.shared()
     for node in graph.nodes():
-        affine = affine_of(node) if node.inputs else None
+        affine = affine_of(node) if node.kind in kinds else None
         found = affine_source(graph, node, consumers) if affine is not None else None
-        if affine is None or found is None:
+        if affine is None or found is None or (not unshare and id(found[0].layer) in shared):
             continue
         source, between = found
         scale, shift = affine
@@ -306,55 +317,60 @@ def fold_batchnorm(graph: Graph) -> None:
         consumers = graph.consumers()
 
 
-def lower_affine(graph: Graph) -> None:
-    """What ``fold_batchnorm`` left (behind GELU, an add, the input) -> a 1x1 depthwise convolution.
+def lower_affine(graph: Graph, kinds: tuple[str, ...] = ("BatchNormalization", *CONSTANT_AFFINES)) -> None:
+    """What ``fold_affine`` left (behind GELU, an add, the input) -> a 1x1 depthwise convolution that does not train.
 
-    Never into the convolution behind: that one may pad with zeros, which the affine map would have moved.
+    Never into the convolution behind: that one may pad with zeros, which the affine map would have moved. A tensor that
+    is no image is shaped as one of a single row, (B, ..., C) -> (B, 1, N, C).
     """
     for node in graph.nodes():
-        affine = affine_of(node) if node.inputs else None
+        affine = affine_of(node) if node.kind in kinds else None
         if affine is None:
             continue
-        if len(node.output.shape) != 4 and not any(n.kind == "FakeQuant" for n in graph.nodes()):
-            continue  # a multiplication and an addition: fine in float
-        if len(node.output.shape) != 4:
-            raise UnsupportedLayerError(
-                "An affine layer that no weighted layer can absorb must act on (B, H, W, C). "
-                f"Received: layer={node.name!r} of type {node.kind} on shape={node.output.shape}"
-            )
         scale, shift = (part.astype(np.float32) for part in affine)
-        layer = conv2d(scale.reshape(1, 1, -1, 1), shift, node.name, layers.DepthwiseConv2D)
-        graph.replace(node.output, graph.add(layer, node.inputs[0]))
+        value, shape, dtype = node.inputs[0], node.output.shape, node.layer.dtype_policy
+        layer = conv2d(scale.reshape(1, 1, -1, 1), shift, node.name, layers.DepthwiseConv2D, dtype=dtype)
+        layer.trainable = False
+        if len(shape) != 4:
+            image = (1, int(np.prod([int(side or 0) for side in shape[1:-1]])), int(shape[-1] or 0))
+            value = graph.add(layers.Reshape(image, name=f"{node.name}_image", dtype=dtype), value)
+        value = graph.add(layer, value)
+        if len(shape) != 4:
+            value = graph.add(layers.Reshape(shape[1:], name=f"{node.name}_shape", dtype=dtype), value)
+        graph.replace(node.output, value)
 
 
-def decompose_quick_gelu(graph: Graph) -> None:
-    """Write x * sigmoid(1.702 x) as y * sigmoid(y) with y = 1.702 x, the factor moved into the weights around it.
+def decompose_swish(graph: Graph) -> None:
+    """Write silu and quick_gelu, x * sigmoid(b x), as y * sigmoid(y) with y = b x, b moved into the weights around it.
 
-    Where a neighbour cannot take the factor, a multiplication by it stays. Quantized graphs keep their grids: ranges
+    Where a neighbour cannot take the factor b, a multiplication by it stays. Quantized graphs keep their grids: ranges
     and weights scale together.
     """
+    shared = graph.shared()
     for node in graph.nodes():
-        if activation_name(node) != "quick_gelu":
+        slope = SWISH_SLOPES.get(activation_name(node) or "")
+        if slope is None:
             continue
         dtype, name, value = node.layer.dtype_policy, node.name, node.inputs[0]
-        consumers = graph.consumers()
-        above = _scalable_above(graph, value, consumers)
-        below = _scalable_below(graph, node.output, consumers)
         sigmoid = layers.Activation("sigmoid", name=f"{name}_sigmoid", dtype=dtype)
         gate, quantized = value, value.node.kind == "FakeQuant"
-        if above is None or below is None:
-            gate = graph.add(layers.Rescaling(QUICK_GELU_SLOPE, name=f"{name}_slope", dtype=dtype), value)
-            if quantized:
-                gate = graph.add(value.node.layer.scaled(QUICK_GELU_SLOPE, f"{name}_slope_quant"), gate)
-        else:
-            for scaled in above:
-                _scale_node(scaled, QUICK_GELU_SLOPE, scale_bias=True)
-            for scaled in below:
-                linear = scaled.kind.removeprefix("Quant") in LINEAR
-                _scale_node(scaled, 1.0 / QUICK_GELU_SLOPE if linear else QUICK_GELU_SLOPE, scale_bias=False)
+        if slope != 1.0:
+            consumers = graph.consumers()
+            above = _scalable_above(graph, value, consumers)
+            below = _scalable_below(graph, node.output, consumers)
+            if above is None or below is None or any(id(n.layer) in shared for n in (*above, *below)):
+                gate = graph.add(layers.Rescaling(slope, name=f"{name}_slope", dtype=dtype), value)
+                if quantized:
+                    gate = graph.add(value.node.layer.scaled(slope, f"{name}_slope_quant"), gate)
+            else:
+                for scaled in above:
+                    _scale_node(scaled, slope, scale_bias=True)
+                for scaled in below:
+                    linear = scaled.kind.removeprefix("Quant") in LINEAR
+                    _scale_node(scaled, 1.0 / slope if linear else slope, scale_bias=False)
         gate = graph.add(sigmoid, gate)
         if quantized:
-            gate = graph.add(FakeQuant.for_logistic(f"{name}_sigmoid_quant"), gate)
+            gate = graph.add(FakeQuant.for_activation("sigmoid", f"{name}_sigmoid_quant", value.node.layer.bits), gate)
         product = layers.Multiply(name=f"{name}_product", dtype=dtype)
         graph.replace(node.output, graph.add(product, value, gate))
 

@@ -8,6 +8,7 @@ came from.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,7 @@ class Value:
 
 @dataclass(eq=False)
 class Node:
-    """One call of a layer; ``layer`` is None for an input of the model.
+    """One call of a layer; ``layer`` is None for an input of the model, which ``label`` names.
 
     ``args`` and ``kwargs`` are what the layer is called with, ``Value`` in place of tensors. For a layer whose
     weights lie on an int8 grid ``grid`` holds the step of each output channel, and ``accumulator`` that times the step
@@ -49,6 +50,10 @@ class Node:
     outputs: list[Value] = field(default_factory=list)
     grid: np.ndarray | None = None
     accumulator: np.ndarray | None = None
+    label: str = "input"
+    # Names of the layers of the given model that this node computes, or computes part of: its own, and those of the
+    # composites and nested models around it. A pass need not care, ``replace`` hands them on.
+    origin: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -60,10 +65,12 @@ class Node:
 
     @property
     def name(self) -> str:
-        return "input" if self.layer is None else self.layer.name
+        return self.label if self.layer is None else self.layer.name
 
     @property
     def inputs(self) -> list[Value]:
+        if not self.kwargs and len(self.args) == 1 and isinstance(self.args[0], Value):
+            return [self.args[0]]  # nearly every node; flattening each of them in every pass takes seconds
         flat = keras.tree.flatten((self.args, self.kwargs))
         return [leaf for leaf in flat if isinstance(leaf, Value)]
 
@@ -71,14 +78,23 @@ class Node:
     def output(self) -> Value:
         return self.outputs[0]
 
+    def redirect(self, old: Value, new: Value) -> None:
+        """Read ``new`` wherever the call reads ``old``."""
+        self.args, self.kwargs = keras.tree.map_structure(
+            lambda leaf: new if leaf is old else leaf, (self.args, self.kwargs)
+        )
+
 
 class Graph:
     """Editable copy of a functional model. ``Graph.from_model`` makes one, ``to_model`` ends the work."""
 
-    def __init__(self, inputs: list[Value], outputs: list[Value], input_specs: list[tuple[str, str]]) -> None:
+    def __init__(
+        self, inputs: list[Value], outputs: list[Value], dtypes: list[str], structure: tuple[Any, Any]
+    ) -> None:
         self.inputs = inputs
         self.outputs = outputs
-        self._input_specs = input_specs  # (name, dtype) of each input
+        self._dtypes = dtypes  # of each input
+        self._structure = structure  # how the model takes its inputs and returns its outputs: alone, in a list, a dict
 
     @classmethod
     def from_model(cls, model: Any, dtype: str | None = None) -> Graph:
@@ -97,12 +113,14 @@ class Graph:
         copier = _Copier(dtype)
         inputs = []
         for tensor in model.inputs:
-            node = Node(None)
+            node = Node(None, label=tensor._keras_history.operation.name)
+            node.origin = (node.label,)
             node.outputs = [Value(node, 0, tuple(tensor.shape))]
             inputs.append(node.output)
         values = copier.trace(model.outputs, dict(zip(map(id, model.inputs), inputs, strict=True)))
-        specs = [(tensor._keras_history.operation.name, tensor.dtype) for tensor in model.inputs]
-        return cls(inputs, values, specs)
+        # Keras's public API gives the tensors in a flat list.
+        structure = (model._inputs_struct, model._outputs_struct)
+        return cls(inputs, values, [tensor.dtype for tensor in model.inputs], structure)
 
     @staticmethod
     def check(model: Any) -> None:
@@ -138,6 +156,11 @@ class Graph:
                 table.setdefault(value, []).append(node)
         return table
 
+    def shared(self) -> set[int]:
+        """``id`` of every layer that is called more than once."""
+        calls = Counter(id(node.layer) for node in self.nodes() if node.layer is not None)
+        return {layer for layer, count in calls.items() if count > 1}
+
     def add(self, layer: Any, *values: Value, grid: np.ndarray | None = None) -> Value:
         """Append a call of ``layer`` on ``values`` (several are passed as one list, as merging layers take them)."""
         shapes = [value.shape for value in values]
@@ -149,14 +172,17 @@ class Graph:
     def replace(self, old: Value, new: Value, keep: Iterable[Node] = ()) -> None:
         """Let every reader of ``old``, except the nodes in ``keep``, and the model's outputs read ``new``."""
         kept = set(keep)
-
-        def swap(leaf: Any) -> Any:
-            return new if leaf is old else leaf
+        fresh = [new.node]
+        while fresh:
+            node = fresh.pop()
+            if not node.origin:
+                node.origin = old.node.origin
+                fresh += [value.node for value in node.inputs]
 
         for node in self.nodes():
             if node not in kept and old in node.inputs:
-                node.args, node.kwargs = keras.tree.map_structure(swap, (node.args, node.kwargs))
-        self.outputs = [swap(value) for value in self.outputs]
+                node.redirect(old, new)
+        self.outputs = [new if value is old else value for value in self.outputs]
 
     def sole_consumer(self, value: Value, consumers: dict[Value, list[Node]]) -> Node | None:
         """The one node that reads ``value``; None if several do or the model returns it."""
@@ -178,8 +204,8 @@ class Graph:
             order = self.nodes()
         finally:
             targets, self.outputs = self.outputs, wanted
-        for value, (input_name, dtype) in zip(self.inputs, self._input_specs, strict=True):
-            tensors[value] = keras.Input(batch_shape=value.shape, dtype=dtype, name=input_name)
+        for value, dtype in zip(self.inputs, self._dtypes, strict=True):
+            tensors[value] = keras.Input(batch_shape=value.shape, dtype=dtype, name=value.node.name)
 
         def tensor_of(leaf: Any) -> Any:
             return tensors[leaf] if isinstance(leaf, Value) else leaf
@@ -196,8 +222,11 @@ class Graph:
             args, kwargs = keras.tree.map_structure(tensor_of, (node.args, node.kwargs))
             results = keras.tree.flatten(node.layer(*args, **kwargs))
             tensors.update(zip(node.outputs, results, strict=True))
-        ends = [[tensors[value] for value in values] for values in (self.inputs, targets)]
-        return keras.Model(*(end[0] if len(end) == 1 else end for end in ends), name=name)
+        starts, ends = ([tensors[value] for value in values] for values in (self.inputs, targets))
+        inputs = keras.tree.pack_sequence_as(self._structure[0], starts)
+        if outputs is None:
+            ends = keras.tree.pack_sequence_as(self._structure[1], ends)
+        return keras.Model(inputs, ends[0] if outputs is not None and len(ends) == 1 else ends, name=name)
 
 
 class _Copier:
@@ -207,7 +236,7 @@ class _Copier:
         self.dtype = dtype
         self.clones: dict[int, Any] = {}
 
-    def trace(self, outputs: Sequence[Any], known: dict[int, Value]) -> list[Value]:
+    def trace(self, outputs: Sequence[Any], known: dict[int, Value], owners: tuple[str, ...] = ()) -> list[Value]:
         """Copy what leads to ``outputs`` (KerasTensors); ``known`` maps id(tensor) to the value it is."""
         # `_keras_history` is where Keras keeps the edges; its public API has the layers alone.
         stack = [(tensor, False) for tensor in reversed(outputs)]
@@ -221,26 +250,28 @@ class _Copier:
                 stack.append((tensor, True))
                 stack.extend((t, False) for t in reversed(call.arguments.keras_tensors) if id(t) not in known)
                 continue
-            for result, value in zip(call.outputs, self._copy_call(operation, call, known), strict=True):
+            for result, value in zip(call.outputs, self._copy_call(operation, call, known, owners), strict=True):
                 known[id(result)] = value
         return [known[id(tensor)] for tensor in outputs]
 
-    def _copy_call(self, operation: Any, call: Any, known: dict[int, Value]) -> list[Value]:
+    def _copy_call(self, operation: Any, call: Any, known: dict[int, Value], owners: tuple[str, ...]) -> list[Value]:
+        origin = (*owners, operation.name)
         sources = [known[id(tensor)] for tensor in call.arguments.keras_tensors]
         if isinstance(operation, keras.Model):
             _check_functional(operation)
-            return self.trace(operation.outputs, dict(zip(map(id, operation.inputs), sources, strict=True)))
+            return self.trace(operation.outputs, dict(zip(map(id, operation.inputs), sources, strict=True)), origin)
         if hasattr(operation, "inline"):
             stand_ins = [keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in call.arguments.keras_tensors]
             results = keras.tree.flatten(operation.inline(*stand_ins))
-            return self.trace(results, dict(zip(map(id, stand_ins), sources, strict=True)))
+            return self.trace(results, dict(zip(map(id, stand_ins), sources, strict=True)), origin)
         table = dict(zip(map(id, call.arguments.keras_tensors), sources, strict=True))
 
         def value_of(leaf: Any) -> Any:
             return table.get(id(leaf), leaf)
 
         args, kwargs = keras.tree.map_structure(value_of, (call.arguments.args, call.arguments.kwargs))
-        node = Node(self._clone(operation), args, {k: v for k, v in kwargs.items() if v is not None})
+        given = {k: v for k, v in kwargs.items() if v is not None}
+        node = Node(self._clone(operation), args, given, origin=origin)
         node.outputs = [Value(node, index, tuple(tensor.shape)) for index, tensor in enumerate(call.outputs)]
         return node.outputs
 

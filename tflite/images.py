@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -12,16 +12,85 @@ BATCH = 16
 EAGER_PIXELS = 256 * 32 * 32  # fewer run sooner than a graph of the model is traced, and fit in memory
 
 
+Range = tuple[float, float] | None
+
+
+def value_ranges(input_range: Any, count: int) -> list[Range]:
+    """One (low, high) or None for each of ``count`` inputs, from one for all of them or a list of one each."""
+    several = isinstance(input_range, list)
+    given = list(input_range) if several else [input_range] * count
+    if len(given) != count:
+        raise ValueError(
+            f"input_range must be one pair, or a list of one for each of {count} inputs. "
+            f"Received: input_range={input_range!r}"
+        )
+    ranges: list[Range] = []
+    for part in given:
+        if part is None:
+            ranges.append(None)
+            continue
+        try:
+            low, high = (float(end) for end in part)
+        except (TypeError, ValueError):
+            low = high = float("nan")
+        if not (np.isfinite([low, high]).all() and low <= 0 <= high and low < high):
+            raise ValueError(
+                "input_range must be (low, high) with low <= 0 <= high, or None to measure it. "
+                f"Received: input_range={part!r}"
+            )
+        ranges.append((low, high))
+    return ranges
+
+
+def check_inputs(
+    given: Any, inputs: Sequence[Any], input_range: Any = (0.0, 1.0), name: str = "calibration", least: int = 1
+) -> list[np.ndarray]:
+    """Return what a model is fed with as float32 arrays, one an input, or say what is wrong with it.
+
+    Args:
+        given: For one input as for ``check_images``; for several a dict of input name -> such, or a tuple or list.
+        inputs: The model's inputs: objects with ``shape``, batch axis first, whose ``node`` has a ``label``.
+        input_range: (low, high), None, or a list of such, see ``value_ranges``.
+        name: The argument's name, for the message.
+        least: Smallest number of images.
+    """
+    ranges = value_ranges(input_range, len(inputs))
+    labels = [value.node.label for value in inputs]
+    if len(inputs) == 1:
+        parts = [given[labels[0]] if isinstance(given, dict) and set(given) == set(labels) else given]
+    elif isinstance(given, dict) and set(given) == set(labels):
+        parts = [given[label] for label in labels]
+    elif isinstance(given, (tuple, list)) and len(given) == len(inputs):
+        parts = list(given)
+    else:
+        what = sorted(given) if isinstance(given, dict) else f"{type(given).__name__}"
+        raise ValueError(
+            f"{name} must be a dict or tuple of an array for each input ({', '.join(labels)}). Received: {name}={what}"
+        )
+    arrays = [
+        check_images(part, value.shape, limits, name, least)
+        for part, value, limits in zip(parts, inputs, ranges, strict=True)
+    ]
+    if len({len(array) for array in arrays}) > 1:
+        raise ValueError(f"{name} must hold as many rows for each input. Received: {[len(a) for a in arrays]}")
+    return arrays
+
+
 def check_images(
-    images: Any, shape: tuple[int | None, ...], value_range: tuple[float, float] = (0.0, 1.0), name: str = "calibration"
+    images: Any,
+    shape: tuple[int | None, ...],
+    value_range: Range = (0.0, 1.0),
+    name: str = "calibration",
+    least: int = 1,
 ) -> np.ndarray:
     """Return ``images`` as one float32 array (N, H, W, C), or say what is wrong with them.
 
     Args:
         images: An array (N, H, W, C), or an iterable of such arrays or of single images.
         shape: The model's input shape, batch axis first.
-        value_range: Smallest and largest value allowed.
+        value_range: Smallest and largest value allowed; None: any finite.
         name: The argument's name, for the message.
+        least: Smallest number of images.
     """
     wanted = tuple(shape[1:])
     if not hasattr(images, "ndim"):
@@ -34,28 +103,44 @@ def check_images(
     array = np.asarray(images)
     if array.ndim != len(wanted) + 1 or array.shape[1:] != wanted or not len(array):
         raise ValueError(f"{name} must be an array (N, {', '.join(map(str, wanted))}). Received: shape={array.shape}")
-    low, high = value_range
+    low, high = (-np.inf, np.inf) if value_range is None else value_range
+    meaning = " (pixel / 255)" if value_range == (0.0, 1.0) else ""
     if array.dtype.kind != "f":
-        raise ValueError(f"{name} must be float in [{low}, {high}] (pixel / 255). Received: dtype={array.dtype}")
+        raise ValueError(f"{name} must be float in [{low}, {high}]{meaning}. Received: dtype={array.dtype}")
     array = array.astype(np.float32)
-    if not np.isfinite(array).all() or array.min() < low - 1e-6 or array.max() > high + 1e-6:
+    slack = 1e-6 * (high - low) if value_range is not None else 0.0
+    if not np.isfinite(array).all() or array.min() < low - slack or array.max() > high + slack:
         raise ValueError(
-            f"{name} must be finite and in [{low}, {high}] (pixel / 255). "
+            f"{name} must be finite and in [{low}, {high}]{meaning}. "
             f"Received: minimum={array.min()}, maximum={array.max()}"
         )
+    if len(array) < least:
+        raise ValueError(f"{name} must hold at least {least} images. Received: {len(array)} images")
     return array
 
 
-def predict(model: Any, images: np.ndarray) -> Any:
-    """A Keras model's outputs at inference: float32 (N, ...), or a list of such for several outputs."""
-    if keras.backend.backend() != "tensorflow" or images[..., 0].size > EAGER_PIXELS:
-        outputs = model.predict(images, batch_size=BATCH, verbose=0)
-        return keras.tree.map_structure(lambda part: np.asarray(part, np.float32), outputs)
+def predict(model: Any, images: Any) -> Any:
+    """A Keras model's outputs at inference: float32 (N, ...), or a list of such for several outputs.
+
+    Args:
+        model: Functional Keras model.
+        images: Array (N, ...), or a list of one for each of several inputs.
+    """
+    arrays = list(images) if isinstance(images, (list, tuple)) else [images]
+
+    def fed(parts: list[np.ndarray]) -> Any:
+        return keras.tree.pack_sequence_as(model._inputs_struct, parts)
+
+    if keras.backend.backend() != "tensorflow" or arrays[0][..., 0].size > EAGER_PIXELS:
+        outputs = model.predict(fed(arrays), batch_size=BATCH, verbose=0)
+        flat = [np.asarray(part, np.float32) for part in keras.tree.flatten(outputs)]
+        return flat[0] if len(flat) == 1 else flat
     batches = []
-    for start in range(0, len(images), BATCH):
-        batch = model(images[start : start + BATCH], training=False)
-        batches.append(keras.tree.map_structure(lambda part: np.asarray(part, np.float32), batch))
-    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+    for start in range(0, len(arrays[0]), BATCH):
+        batch = model(fed([array[start : start + BATCH] for array in arrays]), training=False)
+        batches.append([np.asarray(part, np.float32) for part in keras.tree.flatten(batch)])
+    joined = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    return joined[0] if len(joined) == 1 else joined
 
 
 def generated_images(shape: tuple[int, ...], count: int = 64, seed: int = 0) -> np.ndarray:
@@ -80,3 +165,13 @@ def generated_images(shape: tuple[int, ...], count: int = 64, seed: int = 0) -> 
         noise = rng.normal(0, rng.uniform(0, 0.2), shape)
         images[index] = np.clip(coarse[rows][:, columns] * rng.uniform(0.2, 1.2) + slope + noise, 0, 1)
     return images
+
+
+def generated_values(shape: tuple[int, ...], limits: Range, seed: int = 0, count: int = 64) -> np.ndarray:
+    """Like ``generated_images`` for an input of any shape, in ``limits`` (None: about zero, deviation one)."""
+    if len(shape) == 3:
+        images = generated_images(shape, count, seed)
+    else:
+        images = np.random.default_rng(seed).uniform(0, 1, (count, *shape)).astype(np.float32)
+    low, high = limits or (-1.7, 1.7)
+    return images * np.float32(high - low) + np.float32(low)

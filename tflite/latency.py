@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .flatbuffer import read_file, to_input
-from .images import generated_images
+from .images import generated_values
 from .microcontroller import measure_arena
 from .targets import get_target
 from .verifier import make_interpreter
@@ -60,9 +60,13 @@ def benchmark(
             f"Received: threads={threads}, runs={runs}, warmup={warmup}"
         )
     info = read_file(artifact.content)
-    inputs = to_input(info.inputs[0], generated_images(info.inputs[0].shape[1:], count=1))
+    inputs = [
+        to_input(tensor, generated_values(tensor.shape[1:], limits, count=1))
+        for tensor, limits in zip(info.inputs, artifact.input_ranges, strict=True)
+    ]
     interpreter = make_interpreter(artifact.content, threads=threads)
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], inputs)
+    for detail, part in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(detail["index"], part)
     for _ in range(warmup):
         interpreter.invoke()
     times: list[float] = []

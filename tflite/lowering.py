@@ -11,6 +11,7 @@ from keras import layers, ops
 from wavemix_tf.blocks import PixelShuffle, quick_gelu
 
 from . import folding
+from .canonical import canonicalize
 from .errors import UnsupportedLayerError
 from .fake_quant import (
     QUANT_LAYERS,
@@ -36,19 +37,17 @@ ACTIVATION_SUBSTITUTES = {"gelu": quick_gelu}
 
 
 class Resize2D(layers.Layer):
-    """Upsampling by a whole factor through the backend's image resize: one RESIZE op, where repeating becomes TILE."""
+    """To sides ``size`` (H, W) through the backend's image resize: one RESIZE op, where repeating becomes TILE."""
 
     def __init__(self, size: tuple[int, int], interpolation: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.size, self.interpolation = tuple(size), interpolation
 
     def call(self, x: Any) -> Any:
-        sides = tuple(side * factor for side, factor in zip(x.shape[1:3], self.size, strict=True))
-        return ops.image.resize(x, sides, interpolation=self.interpolation, data_format="channels_last")
+        return ops.image.resize(x, self.size, interpolation=self.interpolation, data_format="channels_last")
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        batch, height, width, channels = input_shape
-        return (batch, height * self.size[0], width * self.size[1], channels)
+        return (input_shape[0], *self.size, input_shape[-1])
 
 
 class GridConv2D(layers.Conv2D):
@@ -68,12 +67,27 @@ class GridConv2D(layers.Conv2D):
 class FixedQuant(layers.Layer):
     """FakeQuant with its range as constants, which the converter turns into the tensor's scale and zero point."""
 
-    def __init__(self, minimum: float, maximum: float, **kwargs: Any) -> None:
+    def __init__(self, minimum: float, maximum: float, bits: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.minimum, self.maximum = minimum, maximum
+        self.minimum, self.maximum, self.bits = minimum, maximum, bits
 
     def call(self, x: Any) -> Any:
-        return keras.quantizers.fake_quant_with_min_max_vars(x, self.minimum, self.maximum, num_bits=8)
+        return keras.quantizers.fake_quant_with_min_max_vars(
+            x, self.minimum, self.maximum, num_bits=self.bits, narrow_range=self.bits == 16
+        )
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+
+class NegatedTwice(layers.Layer):
+    """Its input, by a route that the converter does not quantize: it knows no integer negation.
+
+    What reads it stays float. A weighted layer takes the second sign into its kernel.
+    """
+
+    def call(self, x: Any) -> Any:
+        return (-x) * -1.0
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -81,7 +95,39 @@ class FixedQuant(layers.Layer):
 
 def is_quantized(model: Any) -> bool:
     """Whether ``quantize`` made this model."""
-    return any(isinstance(layer, FakeQuant) for layer in getattr(model, "layers", []))
+    return quantized_dtype(model) is not None
+
+
+def quantized_dtype(model: Any) -> str | None:
+    """ "int8" or "int16x8" for a model that ``quantize`` made; None for any other."""
+    for layer in getattr(model, "layers", []):
+        if isinstance(layer, FakeQuant):
+            return "int8" if layer.bits == 8 else "int16x8"
+    return None
+
+
+def float_layers(model: Any) -> list[str]:
+    """Names of the layers of a quantized model that ``quantize(skip=...)`` left in float."""
+    graph = Graph.from_model(model)
+    table = graph.consumers()
+    names = {reader.name for node in graph.nodes() if node.kind == "KeepFloat" for reader in table[node.output]}
+    pinned = [r for value in graph.inputs for r in table.get(value, []) if r.kind != "FakeQuant"]
+    return sorted(names | {node.name for node in pinned})
+
+
+def has_float_ends(model: Any) -> bool:
+    """Whether an input is read, or an output computed, in float by a quantized model."""
+    graph = Graph.from_model(model)
+    table = graph.consumers()
+    readers = [reader.kind for value in graph.inputs for reader in table.get(value, [])]
+    moving = ("Reshape", "Flatten", "Dropout", "Cropping2D", "ZeroPadding2D", "MaxPooling2D", "PixelShuffle", "Permute")
+
+    def lies_on_grid(node: Node) -> bool:
+        while node.kind in moving or getattr(node.layer, "interpolation", None) == "nearest":
+            node = node.inputs[0].node
+        return node.kind == "FakeQuant"
+
+    return any(kind != "FakeQuant" for kind in readers) or not all(lies_on_grid(v.node) for v in graph.outputs)
 
 
 def deploy(model: Any, substitutes: dict[str, str], upsample_form: str) -> Any:
@@ -101,11 +147,11 @@ def deploy(model: Any, substitutes: dict[str, str], upsample_form: str) -> Any:
     graph = Graph.from_model(model, dtype="float32")
     bake(graph)
     folding.drop_inference_noops(graph)
-    folding.split_activations(graph)
+    canonicalize(graph)
     substitute_activations(graph, substitutes)
     folding.fold_wavelets(graph)
     folding.fold_batchnorm(graph)
-    folding.decompose_quick_gelu(graph)
+    folding.decompose_swish(graph)
     folding.lower_affine(graph)
     folding.lower_wavelets(graph)
     lower_upsampling(graph, upsample_form)
@@ -183,18 +229,23 @@ def substitute_activations(graph: Graph, substitutes: dict[str, str]) -> list[st
 
 
 def lower_upsampling(graph: Graph, form: str) -> None:
-    """Write every transposed convolution in ``form`` and every UpSampling2D as one resize."""
+    """Write every transposed convolution in ``form`` and every UpSampling2D and Resizing as one resize."""
     if form not in UPSAMPLE_FORMS:
         raise ValueError(f"upsample form must be one of {', '.join(UPSAMPLE_FORMS)}. Received: form={form!r}")
     for node in graph.nodes():
-        if node.kind == "UpSampling2D":
+        if node.kind in ("UpSampling2D", "Resizing"):
             layer = node.layer
             if layer.interpolation not in ("nearest", "bilinear"):
                 raise UnsupportedLayerError(
-                    "UpSampling2D exports with interpolation 'nearest' or 'bilinear'. "
+                    f"{node.kind} exports with interpolation 'nearest' or 'bilinear'. "
                     f"Received: layer={node.name!r} with interpolation={layer.interpolation!r}"
                 )
-            resize = Resize2D(layer.size, layer.interpolation, name=node.name, dtype="float32")
+            for option in ("antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio"):
+                if getattr(layer, option, False):
+                    raise UnsupportedLayerError(
+                        f"Resizing exports without {option}. Received: layer={node.name!r} with {option}=True"
+                    )
+            resize = Resize2D(node.output.shape[1:3], layer.interpolation, name=node.name, dtype="float32")  # type: ignore[arg-type]
             graph.replace(node.output, graph.add(resize, node.inputs[0]))
         elif node.kind == "Conv2DTranspose" and form != "transposed_conv" and _has_subpixel_form(node.layer):
             _write_subpixel(graph, node, form)
@@ -270,5 +321,8 @@ def _centred_3x3(kernel: np.ndarray) -> np.ndarray:
 def _fix_ranges(graph: Graph) -> None:
     for node in graph.nodes():
         if node.kind == "FakeQuant":
-            node.layer = FixedQuant(*node.layer.get_range(), name=node.name, dtype="float32")
+            low, high = node.layer.get_range()
+            node.layer = FixedQuant(low, high, node.layer.bits, name=node.name, dtype="float32")
             node.kwargs = {}  # the converter knows no ties
+        elif node.kind == "KeepFloat":
+            node.layer = NegatedTwice(name=node.name, dtype="float32")

@@ -3,7 +3,9 @@
 An arena that is too small may end the process (segmentation fault), which is why the caller starts this script instead
 of calling the interpreter. Imports nothing of this package.
 
-Usage: micro_worker.py MODEL.tflite INPUTS.npy OUTPUTS.npy FIRST_ARENA_BYTES LARGEST_ARENA_BYTES LIMIT_SECONDS
+Usage: micro_worker.py MODEL.tflite INPUTS.npz OUTPUTS.npz FIRST_ARENA_BYTES LARGEST_ARENA_BYTES LIMIT_SECONDS COUNT
+
+COUNT is the number of the file's outputs.
 
 Tries arenas from the first size on, 128 bytes more each time, printing each size before it tries it; runs the inputs in
 the first that suffices and writes the outputs.
@@ -15,13 +17,16 @@ import time
 STEP_BYTES = 128  # a smaller step would cost seconds and save nobody memory
 
 
-def main(model_path: str, inputs_path: str, outputs_path: str, first: str, largest: str, limit_s: str) -> None:
+def main(
+    model_path: str, inputs_path: str, outputs_path: str, first: str, largest: str, limit_s: str, count: str
+) -> None:
     import numpy as np
     from tflite_micro.python.tflite_micro import runtime
 
     with open(model_path, "rb") as file:
         content = file.read()
-    inputs = np.load(inputs_path)
+    with np.load(inputs_path) as file:
+        inputs = [file[f"arr_{index}"] for index in range(len(file.files))]
     for arena_bytes in range(int(first), int(largest) + 1, STEP_BYTES):
         print(arena_bytes, flush=True)
         try:
@@ -29,14 +34,15 @@ def main(model_path: str, inputs_path: str, outputs_path: str, first: str, large
         except RuntimeError:
             continue  # the interpreter has told stderr why
         outputs, start = [], time.perf_counter()
-        for image in inputs:
-            interpreter.set_input(image[None], 0)
+        for parts in zip(*inputs, strict=True):
+            for index, part in enumerate(parts):
+                interpreter.set_input(part[None], index)
             interpreter.invoke()
-            outputs.append(np.array(interpreter.get_output(0)[0]))
+            outputs.append([np.array(interpreter.get_output(index)[0]) for index in range(int(count))])
             if time.perf_counter() - start > float(limit_s):
                 break
         interpreter.print_allocations()  # to stderr; the caller reads the total
-        np.save(outputs_path, np.stack(outputs))
+        np.savez(outputs_path, *[np.stack(column) for column in zip(*outputs, strict=True)])
         return
     sys.exit(3)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import RuntimeFailureError
+from .flatbuffer import read_file
 from .micro_worker import STEP_BYTES
 
 ALIGNMENT_BYTES = 16  # of the arena and of the C array: what TF Lite Micro asks for
@@ -28,18 +29,18 @@ RESOLVER_NAMES = {
 
 
 def run_micro(
-    content: bytes, inputs: np.ndarray, arena_bytes: int | None = None, limit_s: float | None = None
-) -> tuple[np.ndarray, int]:
+    content: bytes, inputs: list[np.ndarray], arena_bytes: int | None = None, limit_s: float | None = None
+) -> tuple[list[np.ndarray], int]:
     """Run every input through TensorFlow Lite Micro.
 
     Args:
         content: The ``.tflite`` file.
-        inputs: Array (N, ...) of the file's input dtype.
+        inputs: For each input of the file an array (N, ...) of its dtype.
         arena_bytes: Size of the tensor arena; None: large enough for anything.
         limit_s: Stop after so many seconds of inference (at least one input runs).
 
     Returns:
-        (outputs (M, ...), M <= N, of the file's output dtype, arena bytes the interpreter reported to have used).
+        (for each output an array (M, ...), M <= N, of its dtype; arena bytes the interpreter reported to have used).
 
     Raises:
         RuntimeFailureError: the interpreter refused the file (the message holds its words) or ended abnormally.
@@ -53,7 +54,9 @@ def run_micro(
     return outputs, used
 
 
-def measure_arena(content: bytes, inputs: np.ndarray, limit_s: float | None = None) -> tuple[np.ndarray, int]:
+def measure_arena(
+    content: bytes, inputs: list[np.ndarray], limit_s: float | None = None
+) -> tuple[list[np.ndarray], int]:
     """The smallest arena, to 128 bytes, in which the file runs, and what it computes there.
 
     What the interpreter reports to have used is not enough: planning the arena takes temporary memory in it. Measured
@@ -61,13 +64,13 @@ def measure_arena(content: bytes, inputs: np.ndarray, limit_s: float | None = No
 
     Args:
         content: The ``.tflite`` file.
-        inputs: Array (N, ...) of the file's input dtype.
+        inputs: As for ``run_micro``.
         limit_s: As for ``run_micro``.
 
     Returns:
-        (outputs (M, ...), arena bytes).
+        (outputs as of ``run_micro``, arena bytes).
     """
-    _, used = run_micro(content, inputs[:1])
+    _, used = run_micro(content, [part[:1] for part in inputs])
     first = -(-used // STEP_BYTES) * STEP_BYTES
     largest = 2 * first + PLANNING_BYTES
     while first <= largest:
@@ -81,14 +84,15 @@ def measure_arena(content: bytes, inputs: np.ndarray, limit_s: float | None = No
 
 
 def _work(
-    content: bytes, inputs: np.ndarray, first: int, largest: int, limit_s: float | None
-) -> tuple[np.ndarray | None, int, int, str]:
+    content: bytes, inputs: list[np.ndarray], first: int, largest: int, limit_s: float | None
+) -> tuple[list[np.ndarray] | None, int, int, str]:
     """(outputs or None, bytes used, last arena tried, the interpreter's words) of one worker process."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder, name) for name in ("model.tflite", "inputs.npy", "outputs.npy")]
+        paths = [Path(folder, name) for name in ("model.tflite", "inputs.npz", "outputs.npz")]
         paths[0].write_bytes(content)
-        np.save(paths[1], inputs)
-        arguments = [*map(str, paths), str(first), str(largest), str(limit_s or TIMEOUT_S)]
+        np.savez(paths[1], *inputs)
+        count = len(read_file(content).outputs)
+        arguments = [*map(str, paths), str(first), str(largest), str(limit_s or TIMEOUT_S), str(count)]
         if find_spec("tflite_micro") is None:
             raise RuntimeFailureError(
                 "A file for a microcontroller is run by TensorFlow Lite Micro before it is written; its interpreter "
@@ -110,7 +114,9 @@ def _work(
         used = re.search(r"Arena allocation total (\d+) bytes", done.stderr)
         if done.returncode or used is None:
             return None, 0, tried, words
-        return np.load(paths[2]), int(used.group(1)), tried, words
+        with np.load(paths[2]) as file:
+            outputs = [file[f"arr_{index}"] for index in range(len(file.files))]
+        return outputs, int(used.group(1)), tried, words
 
 
 def resolver_name(op: str) -> str:

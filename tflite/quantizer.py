@@ -1,8 +1,10 @@
-"""``quantize``: a float Keras model becomes one that trains and predicts with the int8 arithmetic of its file."""
+"""``quantize``: a float Keras model becomes one that trains and predicts with the integer arithmetic of its file."""
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,38 +13,46 @@ from keras import layers, ops
 from wavemix_tf.checks import check_option
 
 from . import folding
+from .canonical import canonicalize
 from .errors import UnsupportedLayerError
 from .fake_quant import (
+    FIXED_RANGES,
     QUANT_LAYERS,
-    WEIGHT_LEVELS,
     FakeQuant,
+    KeepFloat,
     QuantBatchNormalization,
-    round_to_steps,
     round_weights,
 )
 from .folding import LINEAR, activation_name
 from .graph import Graph, Node, Value
-from .images import check_images, predict
+from .images import check_inputs, predict, value_ranges
 from .lowering import is_quantized, substitute_activations
+from .rounding import round_with_feedback
 from .targets import get_target
 
 ENGINES = ("native",)
-OBSERVERS = ("minmax", "percentile", "mse")
+OBSERVERS = ("minmax", "moving_average", "percentile", "mse")
+ROUNDINGS = ("nearest", "gptq")
+BITS = {"int8": 8, "int16x8": 16}
 PERCENTILE = 99.99
-INPUT_RANGE = (0.0, 1.0)  # an int8 input is exactly pixel - 128
+AVERAGING_IMAGES = 16  # in each batch of the moving average, and its weight
+AVERAGING_MOMENTUM = 0.9
 SAMPLES_PER_IMAGE = 512  # values of each tensor that the percentile and MSE observers see of every calibration image
+MIN_IMAGES = 32
 
 # What each layer's output needs, by the TensorFlow Lite int8 specification.
 MOVES_VALUES = (
     *folding.INFERENCE_NOOPS,
     "Reshape",
     "Flatten",
+    "Permute",
     "PixelShuffle",
     "ZeroPadding2D",
     "Cropping2D",
     "MaxPooling2D",
 )
 AVERAGES_IN_PLACE = ("AveragePooling2D",)  # rounds again, on its input's grid
+RESIZES = ("UpSampling2D", "Resizing")
 OWN_RANGE = (
     *LINEAR,
     "DWT2D",
@@ -51,14 +61,15 @@ OWN_RANGE = (
     "Normalization",
     "Rescaling",
     "Add",
+    "Subtract",
     "Multiply",
     "Concatenate",
     "GlobalAveragePooling2D",
 )
-OWN_RANGE_ACTIVATIONS = ("gelu", "hard_silu", "relu", "relu6")
-FIXED_RANGES = {"sigmoid": (0.0, 255 / 256), "softmax": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
+OWN_RANGE_ACTIVATIONS = ("gelu", "hard_silu", "leaky_relu", "relu", "relu6")
+REWRITTEN = ("SeparableConv2D", "Average", "GlobalMaxPooling2D", "quick_gelu", "silu", "hard_sigmoid")  # before
 CLAMPS = ("relu", "relu6")  # fused into the op before them
-FUSES_CLAMPS = ("Conv2D", "DepthwiseConv2D", "Dense", "Add", "Multiply")
+FUSES_CLAMPS = ("Conv2D", "DepthwiseConv2D", "Dense", "Add", "Subtract", "Multiply")
 
 
 def quantize(
@@ -66,23 +77,35 @@ def quantize(
     calibration: Any,
     engine: str = "native",
     *,
+    dtype: str = "int8",
     observer: str = "percentile",
+    rounding: str = "nearest",
+    skip: Sequence[str] = (),
+    input_range: Any = (0.0, 1.0),
     target: str | None = None,
 ) -> Any:
     """Turn a float model into one that computes as its int8 file will, and can be fine-tuned.
 
-    Composite layers are opened, each Haar transform is contracted with the 1x1 convolution behind it (what is rounded
-    is the 2x2 kernel that ships), weights are rounded per output channel, and every tensor that the file stores is
-    rounded to 256 levels in a range measured on ``calibration``. BatchNormalization stays and trains on; ``export``
-    folds it. The given model is not touched. Without fine-tuning the result is a post-training quantisation.
+    Composite layers and nested models are opened, each Haar transform is contracted with the 1x1 convolution behind it
+    (what is rounded is the 2x2 kernel that ships), weights are rounded per output channel, and every tensor that the
+    file stores is rounded to 256 levels in a range measured on ``calibration``. BatchNormalization stays and trains on;
+    ``export`` folds it. The given model is not touched. Without fine-tuning the result is a post-training quantisation.
 
     Args:
-        model: Functional Keras model whose input is an image in [0, 1] (pixel / 255).
-        calibration: float array (N, H, W, C), or an iterable of such arrays or of single images, in [0, 1]:
-            real images of the training distribution; a few hundred are enough.
+        model: Functional Keras model of images (H, W, C), or of several inputs of any rank.
+        calibration: float array (N, H, W, C), or an iterable of such arrays or of single images: 32 or more real images
+            of the training distribution; a few hundred are enough. Several inputs: a dict of input name -> array, or
+            a tuple of arrays.
         engine: "native".
-        observer: How a range is found: "minmax", "percentile" (the central 99.98 % of sampled values) or "mse" (least
-            squared rounding and clipping error on sampled values).
+        dtype: "int8", or "int16x8" for activations of 16 bits and weights of 8.
+        observer: How a range is found: "minmax", "moving_average" (of the batches' minima and maxima), "percentile"
+            (the central 99.98 % of sampled values) or "mse" (least squared rounding and clipping error on these).
+        rounding: Of the weights before any fine-tuning: "nearest", or "gptq", which makes the next weights of a channel
+            compensate for the rounding of those before on the calibration images (Frantar et al., arXiv 2210.17323).
+            For post-training use: training goes on from the rounded weights.
+        skip: Names of layers that stay float; a composite's or nested model's name stands for all its parts.
+        input_range: (low, high) that an input's values lie in: (0, 1) for pixel / 255, for which an int8 input is
+            ``pixel - 128``. None: measured. Several inputs: one for all, or a list of one each.
         target: A target's name: activations it lacks are replaced before calibration, so that fine-tuning makes good
             for it (``gelu`` by ``quick_gelu`` for "mcu"). None: nothing is replaced.
 
@@ -90,7 +113,7 @@ def quantize(
         An uncompiled ``keras.Model`` with the same inputs and outputs; trains with ``fit``, saves to ``.keras``.
 
     Raises:
-        ValueError: unknown engine, observer or target; calibration images of the wrong shape, dtype or range.
+        ValueError: an unknown option or layer to skip; calibration images of the wrong shape, dtype, range or number.
         UnsupportedLayerError: the model is not functional, or holds a layer without an int8 rule.
 
     Example:
@@ -99,21 +122,27 @@ def quantize(
     >>> wm.tflite.export(qat, target="mcu").save("model.tflite")
     """
     check_option("engine", engine, ENGINES)
+    check_option("dtype", dtype, tuple(BITS))
     check_option("observer", observer, OBSERVERS)
+    check_option("rounding", rounding, ROUNDINGS)
     if is_quantized(model):
         raise ValueError(f"model must be a float model; this one is quantized already. Received: model={model.name!r}")
+    substitutes = {} if target is None else get_target(target).substitutes
     graph = Graph.from_model(model)
-    images = check_images(calibration, graph.inputs[0].shape)
-    folding.split_activations(graph)
-    if target is not None:
-        substitute_activations(graph, get_target(target).substitutes)
+    arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
+    skipped = _check_skip(skip, graph)
+    canonicalize(graph)
+    substitute_activations(graph, substitutes)
     folding.fold_wavelets(graph)
-    folding.decompose_quick_gelu(graph)
-    _norm_before_bilinear(graph, images)
-    _round_constants(graph)
-    insert_fake_quant(graph)
-    _calibrate(graph, images, observer)
+    folding.decompose_swish(graph)
+    _norm_before_bilinear(graph, arrays)
+    folding.lower_affine(graph, folding.CONSTANT_AFFINES)
+    _round_taps(graph)
+    insert_fake_quant(graph, value_ranges(input_range, len(arrays)), BITS[dtype], skipped)
+    _calibrate(graph, arrays, observer)
     _set_input_steps(graph)
+    if rounding == "gptq":
+        round_with_feedback(graph, arrays)
     # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
     return Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
 
@@ -128,7 +157,8 @@ def calibrate(model: Any, calibration: Any, observer: str = "percentile") -> Non
     """
     check_option("observer", observer, OBSERVERS)
     graph = Graph.from_model(model)
-    ranges = _calibrate(graph, check_images(calibration, graph.inputs[0].shape), observer)
+    arrays = check_inputs(calibration, graph.inputs, input_ranges(model), least=MIN_IMAGES)
+    ranges = _calibrate(graph, arrays, observer)
     _set_input_steps(graph)
     steps = {node.name: node.layer.input_step for node in graph.nodes() if hasattr(node.layer, "input_step")}
     for layer in model.layers:
@@ -140,13 +170,55 @@ def calibrate(model: Any, calibration: Any, observer: str = "percentile") -> Non
     model.train_function = model.test_function = model.predict_function = None
 
 
-def insert_fake_quant(graph: Graph) -> None:
-    """Round weights, and round every tensor that an int8 file stores, once, where the file rounds it."""
-    deferred = _deferred_values(graph)
-    norm_sources = _norm_sources(graph)
+def input_ranges(model: Any) -> list[tuple[float, float] | None]:
+    """What the values of each input of a quantized model were promised to lie in; None where nothing was promised."""
+    graph = Graph.from_model(model)
+    readers = graph.consumers()
+    found = [[n.layer.limits for n in readers.get(value, []) if n.kind == "FakeQuant"] for value in graph.inputs]
+    return [tuple(limits[0]) if limits and limits[0] else None for limits in found]
+
+
+def _check_skip(skip: Sequence[str], graph: Graph) -> frozenset[str]:
+    if isinstance(skip, str):
+        raise ValueError(f"skip must be a list of layer names. Received: skip={skip!r}")
+    known = {name for node in graph.nodes() for name in node.origin}
+    for name in skip:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), sorted(known), n=3)
+            hint = f"; near it: {', '.join(near)}" if near else ""
+            raise ValueError(f"skip must name layers of the model{hint}. Received: skip={name!r}")
+    return frozenset(skip)
+
+
+def insert_fake_quant(
+    graph: Graph, ranges: Sequence[tuple[float, float] | None], bits: int = 8, skip: frozenset[str] = frozenset()
+) -> None:
+    """Round weights, and round every tensor that the file stores, once, where the file rounds it.
+
+    Args:
+        graph: Edited.
+        ranges: Of each input; None: to be calibrated.
+        bits: Of the activations.
+        skip: Names of layers (see ``Node.origin``) that stay float.
+    """
+    skipped = {node for node in graph.nodes() if node.layer is not None and skip.intersection(node.origin)}
+    deferred = _deferred_values(graph, skipped)
+    norm_sources = _norm_sources(graph, skipped)
+    readers = graph.consumers()
+    pinned = {value.node: part for value, part in zip(graph.inputs, ranges, strict=True)}
     quantizers: dict[Value, FakeQuant] = {}  # value -> the quantizer whose grid it lies on
     twins: dict[int, Any] = {}  # a layer called twice becomes one quantized layer called twice
     for node in graph.nodes():
+        value = node.output
+        floats = [reader for reader in readers.get(value, []) if reader in skipped]
+        if node in skipped:
+            _keep_float(graph, node, quantizers)
+            if len(floats) == len(readers.get(value, [])):
+                continue
+            rounded = graph.add(_make_quantizer(node, bits, None, check=False), value)
+            graph.replace(value, rounded, keep=[rounded.node, *floats])
+            quantizers[rounded] = rounded.node.layer
+            continue
         if node.kind in QUANT_LAYERS:
             if id(node.layer) not in twins:
                 twins[id(node.layer)] = _quantized_twin(node.layer)
@@ -155,16 +227,15 @@ def insert_fake_quant(graph: Graph) -> None:
             node.layer = _quantized_norm(node.layer)
             if node in norm_sources:
                 node.kwargs["steps"] = _emit_steps(norm_sources[node])
-        value = node.output
-        if value in deferred:
+        if value in deferred or (node in pinned and readers.get(value) and len(floats) == len(readers[value])):
             continue
         known = quantizers.get(node.inputs[0]) if node.inputs else None
         if known is not None and (node.kind in MOVES_VALUES or _is_nearest(node)):
             quantizers[value] = known
             continue
-        averages = known is not None and (node.kind in AVERAGES_IN_PLACE or node.kind == "UpSampling2D")
+        averages = known is not None and node.kind in (*AVERAGES_IN_PLACE, *RESIZES)
         # An averaging op keeps its input's scale: the same range, applied again.
-        quantizer = known if known is not None and averages else _make_quantizer(node)
+        quantizer = known if known is not None and averages else _make_quantizer(node, bits, pinned.get(node))
         rounded = graph.add(quantizer, value)
         if averages:
             rounded.node.kwargs["ties_up"] = True
@@ -172,35 +243,57 @@ def insert_fake_quant(graph: Graph) -> None:
         quantizers[rounded] = quantizer
 
 
+def _keep_float(graph: Graph, node: Node, quantizers: dict[Value, FakeQuant]) -> None:
+    """Mark the inputs of a layer that stays float, where they lie on a grid."""
+    made: dict[Value, Value] = {}
+    for value in node.inputs:
+        if value in quantizers and value not in made:
+            policy = node.layer.dtype_policy
+            marker = KeepFloat(name=f"{node.name}_float{len(made) or ''}", dtype=policy)
+            made[value] = graph.add(marker, value)
+            made[value].node.origin = node.origin
+    for value, marked in made.items():
+        node.redirect(value, marked)
+
+
 def _is_nearest(node: Node) -> bool:
-    return node.kind == "UpSampling2D" and node.layer.interpolation == "nearest"
+    return node.kind in RESIZES and node.layer.interpolation == "nearest"
 
 
-def _make_quantizer(node: Node) -> FakeQuant:
+def _make_quantizer(node: Node, bits: int, pinned: tuple[float, float] | None, check: bool = True) -> FakeQuant:
     name = activation_name(node)
-    fixed = INPUT_RANGE if node.layer is None else FIXED_RANGES.get(name or "")
-    ranged = (*OWN_RANGE, *MOVES_VALUES, *AVERAGES_IN_PLACE, "UpSampling2D")
-    if fixed is None and name not in OWN_RANGE_ACTIVATIONS and node.kind.removeprefix("Quant") not in ranged:
-        what = f"Activation({name})" if name else node.kind
-        raise UnsupportedLayerError(
-            f"Layer {node.name!r} of type {what} has no int8 rule: express it by {', '.join(OWN_RANGE)} and the "
-            f"activations {', '.join((*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES, 'quick_gelu', 'silu'))}, "
-            f"or export the model as float32. Received: layer={node.name!r}"
-        )
-    policy = None if node.layer is None else node.layer.dtype_policy
-    quantizer = FakeQuant(fixed=fixed is not None, name=f"{node.name}_quant", dtype=policy)
+    ranged = (*OWN_RANGE, *MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES)
+    known = name in (*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES) or node.kind.removeprefix("Quant") in ranged
+    if check and node.layer is not None and not known:
+        raise _no_rule(node, name)
+    policy = None if node.layer is None else getattr(node.layer, "dtype_policy", None)
+    if name in FIXED_RANGES:
+        return FakeQuant.for_activation(str(name), f"{node.name}_quant", bits, policy)
+    quantizer = FakeQuant(pinned is not None, bits, pinned, name=f"{node.name}_quant", dtype=policy)
     quantizer.build(None)
-    if fixed is not None:
-        quantizer.set_range(*fixed)
+    if pinned is not None:
+        quantizer.set_range(*pinned)
     return quantizer
 
 
-def _deferred_values(graph: Graph) -> set[Value]:
+def _no_rule(node: Node, activation: str | None) -> UnsupportedLayerError:
+    what = f"Activation({activation})" if activation else node.kind
+    kinds = sorted({*OWN_RANGE, *MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES, *REWRITTEN[:3]})
+    functions = sorted({*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES, *REWRITTEN[3:]})
+    return UnsupportedLayerError(
+        f"Layer {node.name!r} of type {what} has no int8 rule: name it in skip=[...] to keep it float, or express it "
+        f"by {', '.join(kinds)} and the activations {', '.join(functions)}. Received: layer={node.name!r}"
+    )
+
+
+def _deferred_values(graph: Graph, skipped: set[Node]) -> set[Value]:
     """Values that the file never stores at their own scale: folded, fused or concatenated away."""
     consumers = graph.consumers()
     deferred: set[Value] = set()
     for node in graph.nodes():
-        if node.kind in ("BatchNormalization", "Rescaling", "Normalization"):
+        if node in skipped:
+            continue
+        if node.kind in ("BatchNormalization", *folding.CONSTANT_AFFINES):
             found = folding.affine_source(graph, node, consumers)
             if found is not None:
                 source, between = found
@@ -208,10 +301,14 @@ def _deferred_values(graph: Graph) -> set[Value]:
         elif activation_name(node) in CLAMPS:
             before = node.inputs[0]
             producer = before.node
+            fuses = producer.kind in FUSES_CLAMPS
             if producer.kind == "BatchNormalization":
                 found = folding.affine_source(graph, producer, consumers)
-                producer = found[0] if found is not None and not found[1] else producer
-            if producer.kind in FUSES_CLAMPS and graph.sole_consumer(before, consumers) is not None:
+                if found is None:  # becomes a depthwise convolution
+                    fuses = len(producer.output.shape) == 4
+                else:
+                    fuses = not found[1] and found[0].kind in FUSES_CLAMPS
+            if fuses and graph.sole_consumer(before, consumers) is not None:
                 deferred.add(before)
         elif node.kind == "Concatenate":
             for value in node.inputs:
@@ -221,7 +318,7 @@ def _deferred_values(graph: Graph) -> set[Value]:
     return deferred
 
 
-def _norm_sources(graph: Graph) -> dict[Node, Node]:
+def _norm_sources(graph: Graph, skipped: set[Node]) -> dict[Node, Node]:
     """Batch norm -> the weighted layer that absorbs it, where one channel of that layer is one channel of the norm."""
     consumers = graph.consumers()
     calls = Counter(id(node.layer) for node in graph.nodes())
@@ -230,7 +327,8 @@ def _norm_sources(graph: Graph) -> dict[Node, Node]:
         found = folding.affine_source(graph, node, consumers) if node.kind == "BatchNormalization" else None
         if found is None or any(n.kind == "PixelShuffle" for n in found[1]) or calls[id(found[0].layer)] > 1:
             continue
-        sources[node] = found[0]
+        if found[0] not in skipped:
+            sources[node] = found[0]
     return sources
 
 
@@ -256,8 +354,8 @@ def _set_input_steps(graph: Graph) -> None:
         source = node.inputs[0].node
         while source.kind in MOVES_VALUES or _is_nearest(source):
             source = source.inputs[0].node
-        low, high = source.layer.get_range() if source.kind == "FakeQuant" else (0.0, 0.0)
-        found.setdefault(id(node.layer), set()).add(float(np.float32(high - low) / np.float32(255)))
+        step = source.layer.get_step() if source.kind == "FakeQuant" else 0.0
+        found.setdefault(id(node.layer), set()).add(step)
     for node in nodes:
         steps = found[id(node.layer)]
         node.layer.input_step = steps.pop() if len(steps) == 1 else 0.0
@@ -284,26 +382,27 @@ class _Moments(layers.Layer):
         return (input_shape[0], 2 * input_shape[-1])
 
 
-def _norm_before_bilinear(graph: Graph, images: np.ndarray) -> None:
+def _norm_before_bilinear(graph: Graph, arrays: list[np.ndarray]) -> None:
     """Move a batch norm that stands behind bilinear upsampling in front of it, where the file will have it folded.
 
     The file rounds what it upsamples, so the quantizer must stand there too. Interpolation keeps a channel's mean but
-    not its variance; the ratio, measured on ``images``, goes into the moving variance and gamma, so that the network
-    computes the same as before at inference and, up to that ratio's spread, in training.
+    not its variance; the ratio, measured on the calibration images, goes into the moving variance and gamma, so that
+    the network computes the same as before at inference and, up to that ratio's spread, in training.
     """
     consumers = graph.consumers()
     moves = []
     for node in graph.nodes():
         found = folding.affine_source(graph, node, consumers) if node.kind == "BatchNormalization" else None
-        if found is None or [n.kind for n in found[1]] != ["UpSampling2D"] or _is_nearest(found[1][0]):
+        between = [] if found is None else found[1]
+        if len(between) != 1 or between[0].kind not in RESIZES or _is_nearest(between[0]):
             continue
         if node.layer.scale:  # gamma takes the ratio
-            moves.append((node, found[1][0]))
+            moves.append((node, between[0]))
     if not moves:
         return
     ends = [value for node, up in moves for value in (up.inputs[0], node.inputs[0])]
     taps = [graph.add(_Moments(name=f"moments_{index}"), value) for index, value in enumerate(ends)]
-    tables = predict(graph.to_model("moments", outputs=taps), images)
+    tables = predict(graph.to_model("moments", outputs=taps), arrays)
     variances = []
     for table in tables:
         mean, square = np.split(np.asarray(table, np.float64).mean(0), 2)
@@ -320,21 +419,9 @@ def _norm_before_bilinear(graph: Graph, images: np.ndarray) -> None:
         node.outputs[0].shape = source.shape
 
 
-def _round_constants(graph: Graph) -> None:
-    """Put what never trains onto the grids of the file: taps of wavelets that stay, the input's normalisation.
-
-    Standardising an image with int8 levels of step 1/255 takes one weight of 127 steps a channel; its bias, and so the
-    mean, counts in multiples of 1 / (255 * 127).
-    """
+def _round_taps(graph: Graph) -> None:
+    """Put the taps of wavelets that stay, which never train, onto the grid of the file."""
     for node in graph.nodes():
-        if node.kind == "Normalization" and node.inputs[0].node.layer is None and not node.layer.invert:
-            step = (INPUT_RANGE[1] - INPUT_RANGE[0]) / 255 / WEIGHT_LEVELS
-            config = node.layer.get_config()
-            moments = [np.ravel(ops.convert_to_numpy(part)) for part in (node.layer.mean, node.layer.variance)]
-            mean = np.asarray(ops.convert_to_numpy(round_to_steps(moments[0], step)))
-            config.update(mean=mean.tolist(), variance=moments[1].tolist())
-            node.layer = layers.Normalization.from_config(config)
-            node.layer.build(node.inputs[0].shape)
         if node.kind in ("DWT2D", "LowPass2D"):
             filters = np.asarray(ops.convert_to_numpy(node.layer.filters), np.float32)
             node.layer.filters.assign(round_weights(filters, (1, 2)))
@@ -357,17 +444,26 @@ class Observe(layers.Layer):
         return (input_shape[0], 2 + min(int(np.prod(input_shape[1:])), SAMPLES_PER_IMAGE))
 
 
-def _calibrate(graph: Graph, images: np.ndarray, observer: str) -> dict[str, tuple[float, float]]:
+def _calibrate(graph: Graph, arrays: list[np.ndarray], observer: str) -> dict[str, tuple[float, float]]:
     """Set the range of every quantizer that is not fixed; returns name -> (minimum, maximum)."""
     quantizers = [node for node in graph.nodes() if node.kind == "FakeQuant"]
+    if all(node.layer.fixed for node in quantizers):
+        return {}
     first = {id(node.layer): node for node in reversed(quantizers) if not node.layer.fixed}
     observed = list(first.values())
     taps = [graph.add(Observe(name=f"observe_{index}"), node.inputs[0]) for index, node in enumerate(observed)]
     probe = graph.to_model("calibration", outputs=taps, skip=quantizers)
-    statistics = predict(probe, images)
+    statistics = predict(probe, arrays)
+    statistics = statistics if len(observed) > 1 else [statistics]
     ranges = {}
     for node, table in zip(observed, statistics, strict=True):
-        node.layer.set_range(*_range(np.asarray(table, np.float32), observer))
+        low, high = _range(np.asarray(table, np.float32), observer)
+        if not np.isfinite([low, high]).all():
+            raise ValueError(
+                "The model's activations must be finite on the calibration images. "
+                f"Received: minimum={low}, maximum={high} at layer={node.inputs[0].node.name!r}"
+            )
+        node.layer.set_range(low, high)
         ranges[node.name] = node.layer.get_range()
     return ranges
 
@@ -375,12 +471,24 @@ def _calibrate(graph: Graph, images: np.ndarray, observer: str) -> dict[str, tup
 def _range(table: np.ndarray, observer: str) -> tuple[float, float]:
     low, high = float(table[:, 0].min()), float(table[:, 1].max())
     values = table[:, 2:].ravel()
-    if observer == "percentile":
+    if observer == "moving_average":
+        low, high = (float(_moving_average(part)) for part in (table[:, 0], -table[:, 1]))
+        high = -high
+    elif observer == "percentile":
         low_q, high_q = np.percentile(values, [100 - PERCENTILE, PERCENTILE])
         low, high = max(low, float(low_q)), min(high, float(high_q))
     elif observer == "mse":
         low, high = _least_squares(values, min(low, 0.0), max(high, 0.0))
     return low, high
+
+
+def _moving_average(minima: np.ndarray) -> float:
+    """Of the batches' minima, as a training loop sees them."""
+    batches = [minima[start : start + AVERAGING_IMAGES].min() for start in range(0, len(minima), AVERAGING_IMAGES)]
+    average = batches[0]
+    for value in batches[1:]:
+        average = AVERAGING_MOMENTUM * average + (1 - AVERAGING_MOMENTUM) * value
+    return float(average)
 
 
 def _least_squares(values: np.ndarray, low: float, high: float) -> tuple[float, float]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from wavemix_tf.checks import check_option
 
-DTYPES = ("float32", "float16", "int8")
-IO_DTYPES = ("float32", "int8", "uint8")
+DTYPES = ("float32", "float16", "int8", "int16x8")
+IO_DTYPES = ("float32", "int8", "uint8", "int16")
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Target:
 TARGETS: dict[str, Target] = {
     "android-cpu": Target(
         device="LiteRT with XNNPACK on a phone's CPU cores",
-        dtypes=("float32", "int8"),
-        io_dtypes={"int8": "int8", "float32": "float32"},
+        dtypes=("float32", "int8", "int16x8"),
+        io_dtypes={"int8": "int8", "int16x8": "int16", "float32": "float32"},
         ops={
             "ADD": "",
             "AVERAGE_POOL_2D": "",
@@ -52,10 +52,12 @@ TARGETS: dict[str, Target] = {
             "FULLY_CONNECTED": "",
             "GELU": "",
             "HARD_SWISH": "",
+            "LEAKY_RELU": "",
             "LOGISTIC": "",
             "MAX_POOL_2D": "",
             "MEAN": "constant axes",
             "MUL": "",
+            "NEG": "",  # of a float part: a mark that the converter leaves alone
             "PAD": "",
             "QUANTIZE": "",
             "RELU": "",
@@ -68,6 +70,7 @@ TARGETS: dict[str, Target] = {
             "STRIDED_SLICE": "plain slice",
             "SUB": "",
             "TANH": "",
+            "TRANSPOSE": "",
             "TRANSPOSE_CONV": "",
         },
         source="ops with a float32 and an int8 kernel in LiteRT (tensorflow/lite/core/kernels/register.cc); XNNPACK "
@@ -90,6 +93,7 @@ TARGETS: dict[str, Target] = {
             "FULLY_CONNECTED": "",
             "GELU": "",
             "HARD_SWISH": "",
+            "LEAKY_RELU": "",
             "LOGISTIC": "",
             "MAX_POOL_2D": "",
             "MEAN": "constant axes",
@@ -105,6 +109,7 @@ TARGETS: dict[str, Target] = {
             "STRIDED_SLICE": "plain slice",
             "SUB": "two inputs",
             "TANH": "",
+            "TRANSPOSE": "",
             "TRANSPOSE_CONV": "",
         },
         source="CheckGpuDelegateCompatibility in tensorflow/lite/tools/versioning/gpu_compatibility.cc, written out "
@@ -114,8 +119,8 @@ TARGETS: dict[str, Target] = {
     ),
     "mcu": Target(
         device="TensorFlow Lite Micro on a microcontroller",
-        dtypes=("int8",),
-        io_dtypes={"int8": "int8"},
+        dtypes=("int8", "int16x8"),
+        io_dtypes={"int8": "int8", "int16x8": "int16"},
         ops={
             "ADD": "",
             "AVERAGE_POOL_2D": "",
@@ -126,10 +131,12 @@ TARGETS: dict[str, Target] = {
             "DEQUANTIZE": "",
             "FULLY_CONNECTED": "",
             "HARD_SWISH": "",
+            "LEAKY_RELU": "",
             "LOGISTIC": "",
             "MAX_POOL_2D": "",
             "MEAN": "constant axes",
             "MUL": "",
+            "NEG": "",  # of a float part: a mark that the converter leaves alone
             "PAD": "",
             "QUANTIZE": "",
             "RELU": "",
@@ -142,6 +149,7 @@ TARGETS: dict[str, Target] = {
             "STRIDED_SLICE": "plain slice",
             "SUB": "",
             "TANH": "",
+            "TRANSPOSE": "",
             "TRANSPOSE_CONV": "",
         },
         source="python/tflite_micro/python_ops_resolver.cc and micro_mutable_op_resolver.h of tflite-micro; every "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import numpy as np
 from wavemix_tf.checks import check_option
 
 from .errors import RuntimeFailureError
-from .flatbuffer import FileInfo, for_reference_kernels, from_output, read_file, to_input
-from .images import check_images, predict
+from .flatbuffer import FileInfo, TensorInfo, for_reference_kernels, from_output, read_file, to_input
+from .graph import Graph
+from .images import check_inputs, predict
 from .microcontroller import run_micro
 from .targets import get_target
 
@@ -30,7 +31,9 @@ ERROR_BOUND_STEPS = {
     "float32": dict.fromkeys(RUNTIMES, 0.002),
     "float16": dict.fromkeys(RUNTIMES, 0.2),
     "int8": {"litert-xnnpack": 2.0, "litert-reference": 4.0, "tflite-micro": 4.0},
+    "int16x8": dict.fromkeys(RUNTIMES, 0.5),
 }
+INT8_STEPS = {"int16": 256}  # steps of an output of this dtype that count as one: a 256th of its range
 MIN_AGREEMENT = {"litert-xnnpack": 0.98, "litert-reference": 0.95, "tflite-micro": 0.95}
 OUTPUT_SHARE = 3.0  # a wrong class must not hide among many right ones
 
@@ -68,7 +71,9 @@ class VerifyReport:
     """A file against the Keras model, runtime by runtime.
 
     Args:
-        step: One output step: the int8 output's scale; of a float file, 1/255 of the range of the model's outputs.
+        step: One output step: an int8 output's scale, 256 times an int16 output's; of a float file, 1/255 of the range
+            of the model's outputs. Of the first output, where there are several; the figures are those of the output
+            where they are worst.
         runtimes: One report a runtime.
         model_accuracy: The Keras model's accuracy on the same images; None without labels.
         degenerate: The model's outputs hardly depend on the image (untrained, collapsed): agreement means nothing.
@@ -142,51 +147,99 @@ def verify(
     for runtime in chosen:
         check_option("runtime", runtime, RUNTIMES)
     info = read_file(artifact.content)
-    array = check_images(images, info.inputs[0].shape, name="images")
+    arrays = check_inputs(images, Graph.from_model(model).inputs, list(artifact.input_ranges), name="images")
     truth = None if labels is None else np.asarray(labels).reshape(-1)
-    if truth is not None and len(truth) != len(array):
-        raise ValueError(f"labels must name a class for each image. Received: {len(truth)} labels, {len(array)} images")
-    expected = predict(model, array) if expected is None else expected
-    ran = {runtime: run_file(artifact.content, array, runtime, limit_s) for runtime in chosen}
+    if truth is not None and len(truth) != len(arrays[0]):
+        raise ValueError(
+            f"labels must name a class for each image. Received: {len(truth)} labels, {len(arrays[0])} images"
+        )
+    expected = predict(model, arrays) if expected is None else expected
+    ran = {runtime: run_file(artifact.content, arrays, runtime, limit_s) for runtime in chosen}
     return compare(info, expected, ran, truth)
 
 
-def compare(
-    info: FileInfo, expected: np.ndarray, ran: dict[str, np.ndarray], labels: np.ndarray | None = None
-) -> VerifyReport:
-    """Report on outputs that were computed already: ``expected`` (N, classes); each runtime's first M <= N rows."""
-    # Of a float file: the step an int8 output would have, but no finer than rounding lets it be told apart.
-    step = info.outputs[0].scale or max(float(np.ptp(expected)) / 255, 1e-3 * float(np.abs(expected).max()), 1e-12)
-    first_two = np.sort(expected, axis=-1)[:, -2:] if expected.shape[-1] > 1 else np.zeros((len(expected), 2))
-    certain = (first_two[:, 1] - first_two[:, 0]) > MARGIN_STEPS * step
-    best = expected.argmax(-1)
-    reports = []
-    for runtime, outputs in ran.items():
-        count = len(outputs)
-        error = np.abs(outputs - expected[:count]) / step
-        same, counted = outputs.argmax(-1) == best[:count], certain[:count]
+def compare(info: FileInfo, expected: Any, ran: Mapping[str, Any], labels: np.ndarray | None = None) -> VerifyReport:
+    """Report on outputs that were computed already.
+
+    Args:
+        info: The file.
+        expected: Array (N, ..., classes) of the Keras model, or a list of one an output.
+        ran: Runtime -> what it computed, likewise; its first M <= N rows.
+        labels: Integer classes (N,) for the first output.
+    """
+    wanted = expected if isinstance(expected, list) else [expected]
+    rows = {runtime: found if isinstance(found, list) else [found] for runtime, found in ran.items()}
+    steps = [_step(tensor, part) for tensor, part in zip(info.outputs, wanted, strict=True)]
+    reports, degenerate = [], []
+    for index, (part, step) in enumerate(zip(wanted, steps, strict=True)):
+        best, certain = _first_class(part, step)
         reports.append(
-            RuntimeReport(
-                runtime=runtime,
-                images=count,
-                mean_error_steps=float(error.mean()),
-                worst_output_steps=float(error.reshape(-1, error.shape[-1]).mean(0).max()),
-                max_error_steps=float(error.max()),
-                agreement=float(same[counted].mean()) if counted.any() else None,
-                counted=int(counted.sum()),
-                accuracy=None if labels is None else float((outputs.argmax(-1) == labels[:count]).mean()),
-                predictions=tuple(int(c) for c in outputs.argmax(-1)),
-            )
+            [_runtime_report(runtime, part, found[index], step, best, certain) for runtime, found in rows.items()]
         )
-    # Over the images, some output must move by more than the rounding and some lead must exceed it.
-    moves = float(np.ptp(expected, axis=0).max()) > MARGIN_STEPS * step
-    leads = certain.any() or expected.shape[-1] == 1  # one output has no lead
+        # Over the images, some output must move by more than the rounding and some lead must exceed it.
+        moves = float(np.ptp(part, axis=0).max()) > MARGIN_STEPS * step
+        leads = certain.any() or part.shape[-1] == 1  # one output has no lead
+        degenerate.append(not (moves and leads))
+    merged = [_worst(rows_of_runtime) for rows_of_runtime in zip(*reports, strict=True)]
+    model_accuracy = None
+    if labels is not None:
+        model_accuracy = float((wanted[0].argmax(-1) == labels).mean())
+        merged = [
+            replace(row, accuracy=float((np.asarray(row.predictions) == labels[: row.images]).mean())) for row in merged
+        ]
     return VerifyReport(
-        step=float(step),
-        runtimes=tuple(reports),
-        model_accuracy=None if labels is None else float((best == labels).mean()),
-        degenerate=not (moves and leads),
-        outputs=(expected, next(iter(ran.values()))),
+        step=steps[0],
+        runtimes=tuple(merged),
+        model_accuracy=model_accuracy,
+        degenerate=any(degenerate),
+        outputs=(wanted[0], next(iter(rows.values()))[0]),
+    )
+
+
+def _step(tensor: TensorInfo, expected: np.ndarray) -> float:
+    """Of a float output: the step an int8 output would have, but no finer than rounding lets it be told apart."""
+    own = tensor.scale * INT8_STEPS.get(tensor.dtype, 1)
+    return float(own or max(float(np.ptp(expected)) / 255, 1e-3 * float(np.abs(expected).max()), 1e-12))
+
+
+def _first_class(expected: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """(first class, whether its lead over the second exceeds the margin), each (N, ...)."""
+    if expected.shape[-1] == 1:
+        return expected.argmax(-1), np.zeros(expected.shape[:-1], bool)
+    first_two = np.sort(expected, axis=-1)[..., -2:]
+    return expected.argmax(-1), (first_two[..., 1] - first_two[..., 0]) > MARGIN_STEPS * step
+
+
+def _runtime_report(
+    runtime: str, expected: np.ndarray, outputs: np.ndarray, step: float, best: np.ndarray, certain: np.ndarray
+) -> RuntimeReport:
+    count = len(outputs)
+    error = np.abs(outputs - expected[:count]) / step
+    same, counted = outputs.argmax(-1) == best[:count], certain[:count]
+    return RuntimeReport(
+        runtime=runtime,
+        images=count,
+        mean_error_steps=float(error.mean()),
+        worst_output_steps=float(error.reshape(-1, error.shape[-1]).mean(0).max()),
+        max_error_steps=float(error.max()),
+        agreement=float(same[counted].mean()) if counted.any() else None,
+        counted=int(counted.sum()),
+        accuracy=None,
+        predictions=tuple(int(c) for c in outputs.argmax(-1).ravel()),
+    )
+
+
+def _worst(rows: Sequence[RuntimeReport]) -> RuntimeReport:
+    """One row for all outputs of a file: each figure is that of the output where it is worst."""
+    judged = [row for row in rows if row.agreement is not None] or list(rows)
+    least = min(judged, key=lambda row: 1.0 if row.agreement is None else row.agreement)
+    return replace(
+        rows[0],
+        mean_error_steps=max(row.mean_error_steps for row in rows),
+        worst_output_steps=max(row.worst_output_steps for row in rows),
+        max_error_steps=max(row.max_error_steps for row in rows),
+        agreement=least.agreement,
+        counted=least.counted,
     )
 
 
@@ -219,33 +272,41 @@ def fault(row: Mapping[str, Any], bound: float, degenerate: bool = False) -> str
     return None
 
 
-def run_file(content: bytes, images: np.ndarray, runtime: str, limit_s: float | None = None) -> np.ndarray:
+def run_file(content: bytes, images: Any, runtime: str, limit_s: float | None = None) -> Any:
     """Outputs of a file in one runtime, one image at a time.
 
     Args:
         content: The ``.tflite`` file.
-        images: float array (N, H, W, C) in the model's input range.
+        images: float array (N, H, W, C) in the model's input range, or a list of one for each of several inputs.
         runtime: "litert-xnnpack", "litert-reference" or "tflite-micro".
         limit_s: Stop after so many seconds (at least one image runs).
 
     Returns:
-        float32 (M, ...), M <= N.
+        float32 (M, ...), M <= N, or a list of such for several outputs.
     """
     info = read_file(content)
-    inputs = to_input(info.inputs[0], images)
+    arrays = images if isinstance(images, list) else [images]
+    inputs = [to_input(tensor, array) for tensor, array in zip(info.inputs, arrays, strict=True)]
     if runtime == "tflite-micro":
-        return from_output(info.outputs[0], run_micro(content, inputs, limit_s=limit_s)[0])
-    interpreter = make_interpreter(content, reference=runtime == "litert-reference")
-    source = interpreter.get_input_details()[0]["index"]
-    sink = interpreter.get_output_details()[0]["index"]
-    outputs, start = [], time.perf_counter()
-    for image in inputs:
-        interpreter.set_tensor(source, image[None])
+        raw = run_micro(content, inputs, limit_s=limit_s)[0]
+    else:
+        raw = _run_litert(make_interpreter(content, reference=runtime == "litert-reference"), inputs, limit_s)
+    outputs = [from_output(tensor, part) for tensor, part in zip(info.outputs, raw, strict=True)]
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _run_litert(interpreter: Any, inputs: list[np.ndarray], limit_s: float | None) -> list[np.ndarray]:
+    sources = [detail["index"] for detail in interpreter.get_input_details()]
+    sinks = [detail["index"] for detail in interpreter.get_output_details()]
+    rows, start = [], time.perf_counter()
+    for parts in zip(*inputs, strict=True):
+        for source, part in zip(sources, parts, strict=True):
+            interpreter.set_tensor(source, part[None])
         interpreter.invoke()
-        outputs.append(interpreter.get_tensor(sink)[0])
+        rows.append([interpreter.get_tensor(sink)[0] for sink in sinks])
         if limit_s is not None and time.perf_counter() - start > limit_s:
             break
-    return from_output(info.outputs[0], np.stack(outputs))
+    return [np.stack(column) for column in zip(*rows, strict=True)]
 
 
 def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) -> Any:

@@ -1,0 +1,239 @@
+"""What users write in many ways, in the few forms that the passes and the quantizer know. Every pass is exact.
+
+``canonicalize`` runs before any other pass, on float models as on quantized ones: operations of ``keras.ops`` become
+layers, fused activations nodes of their own, a separable convolution its two convolutions, a sum of many a chain of
+sums of two, a global maximum a pooling, fixed scalings part of the weights before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from . import folding
+from .graph import Graph, Node, Value
+
+# Layers whose `activation=` is split off.
+WITH_ACTIVATION = (*folding.LINEAR, "SeparableConv2D")
+# Operations of keras.ops with the activation layer that computes the same.
+ACTIVATION_OPERATIONS = {
+    "Relu": "relu",
+    "Relu6": "relu6",
+    "Sigmoid": "sigmoid",
+    "Silu": "silu",
+    "HardSigmoid": "hard_sigmoid",
+    "HardSilu": "hard_silu",
+    "Tanh": "tanh",
+}
+MERGES = ("Add", "Multiply")  # of any number of inputs, in any order
+
+
+def canonicalize(graph: Graph) -> None:
+    """Bring a graph into the forms that the other passes expect."""
+    operations_to_layers(graph)
+    split_separable(graph)
+    split_activations(graph)
+    drop_linear_activations(graph)
+    split_hard_sigmoid(graph)
+    split_merges(graph)
+    pool_globally(graph)
+    gather_affines(graph)
+
+
+def operations_to_layers(graph: Graph) -> None:
+    """``x + y``, ``x * 0.5``, ``ops.relu6(x)``, ``ops.mean(x, (1, 2))`` and the like -> the layers that compute them.
+
+    What has no such layer stays; whoever cannot deal with it names it.
+    """
+    for node in graph.nodes():
+        if node.layer is None or isinstance(node.layer, keras.Layer):
+            continue
+        layer = _layer_for(node)
+        if layer is not None:
+            graph.replace(node.output, graph.add(layer, *node.inputs))
+
+
+def _layer_for(node: Node) -> Any:
+    """The layer that computes what the operation of ``node`` computes from the same tensors; None if there is none."""
+    operation, kind, name = node.layer, type(node.layer).__name__, node.name
+    if kind in ACTIVATION_OPERATIONS:
+        return layers.Activation(ACTIVATION_OPERATIONS[kind], name=name)
+    if kind == "Softmax" and operation.axis in (-1, len(node.output.shape) - 1):
+        return layers.Activation("softmax", name=name)
+    if kind == "LeakyRelu":
+        return layers.LeakyReLU(negative_slope=operation.negative_slope, name=name)
+    if kind in ("Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Negative"):
+        return _arithmetic_layer(node, "Divide" if kind == "TrueDivide" else kind)
+    if kind == "Mean" and len(node.inputs[0].shape) == 4 and _axes(operation.axis, 4) == (1, 2):
+        return layers.GlobalAveragePooling2D(keepdims=bool(operation.keepdims), name=name)
+    if kind in ("Reshape", "Squeeze", "ExpandDims") and None not in node.output.shape[1:]:
+        return layers.Reshape(node.output.shape[1:], name=name)
+    if kind == "Concatenate":
+        return layers.Concatenate(axis=operation.axis, name=name)
+    return None
+
+
+def _axes(axis: Any, rank: int) -> tuple[int, ...]:
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    return tuple(sorted(a % rank for a in given)) if None not in given else ()
+
+
+def _arithmetic_layer(node: Node, kind: str) -> Any:
+    name = node.name
+    if len(node.inputs) == 2:
+        merges = {"Add": layers.Add, "Subtract": layers.Subtract, "Multiply": layers.Multiply}
+        return merges[kind](name=name) if kind in merges else None
+    if kind == "Negative":
+        return layers.Rescaling(-1.0, name=name)
+    left, right = node.args[:2] if len(node.args) > 1 else (node.args[0], *node.kwargs.values())
+    first = isinstance(left, Value)
+    constant = np.asarray(keras.ops.convert_to_numpy(right if first else left), np.float64)
+    channels = node.inputs[0].shape[-1]
+    if constant.size not in (1, channels) or (constant.size > 1 and constant.shape[-1] != channels):
+        return None
+    value = float(constant.ravel()[0]) if constant.size == 1 else constant.ravel()
+    if kind == "Divide":
+        return _rescaling(1.0 / np.asarray(value), 0.0, name) if first else None
+    scale, offset = {
+        "Add": (1.0, value),
+        "Multiply": (value, 0.0),
+        "Subtract": (1.0, -np.asarray(value)) if first else (-1.0, value),
+    }[kind]
+    return _rescaling(scale, offset, name)
+
+
+def _rescaling(scale: Any, offset: Any, name: str, dtype: Any = None) -> Any:
+    def plain(part: Any) -> Any:
+        array = np.asarray(part, np.float64)
+        return float(array) if array.ndim == 0 else array.tolist()
+
+    return layers.Rescaling(plain(scale), plain(offset), name=name, dtype=dtype)
+
+
+def split_separable(graph: Graph) -> None:
+    """SeparableConv2D -> its depthwise convolution and the 1x1 convolution behind it."""
+    made: dict[int, tuple[Any, Any]] = {}  # calls that share a layer go on sharing both
+    for node in graph.nodes():
+        if node.kind != "SeparableConv2D":
+            continue
+        layer = node.layer
+        if id(layer) not in made:
+            options = {"padding": layer.padding, "data_format": layer.data_format, "dtype": layer.dtype_policy}
+            depthwise = layers.DepthwiseConv2D(
+                layer.kernel_size,
+                strides=layer.strides,
+                dilation_rate=layer.dilation_rate,
+                depth_multiplier=layer.depth_multiplier,
+                use_bias=False,
+                depthwise_regularizer=layer.depthwise_regularizer,
+                depthwise_constraint=layer.depthwise_constraint,
+                name=f"{layer.name}_depthwise",
+                **options,
+            )
+            depthwise.build(node.inputs[0].shape)
+            depthwise.kernel.assign(layer.depthwise_kernel)
+            pointwise = layers.Conv2D(
+                layer.filters,
+                1,
+                activation=layer.activation,
+                use_bias=layer.use_bias,
+                kernel_regularizer=layer.pointwise_regularizer,
+                kernel_constraint=layer.pointwise_constraint,
+                name=layer.name,
+                **{**options, "padding": "valid"},
+            )
+            pointwise.build((None, None, None, depthwise.kernel.shape[2] * layer.depth_multiplier))
+            pointwise.kernel.assign(layer.pointwise_kernel)
+            if layer.use_bias:
+                pointwise.bias.assign(layer.bias)
+            for part in (depthwise, pointwise):
+                part.trainable = layer.trainable
+            made[id(layer)] = (depthwise, pointwise)
+        depthwise, pointwise = made[id(layer)]
+        graph.replace(node.output, graph.add(pointwise, graph.add(depthwise, node.inputs[0])))
+
+
+def split_activations(graph: Graph) -> None:
+    """Give every activation fused into a weighted layer (``activation=``) a node of its own."""
+    fused = [(node, node.layer.activation) for node in graph.nodes() if node.kind in WITH_ACTIVATION]
+    for node, function in fused:
+        if function is keras.activations.linear:
+            continue
+        node.layer.activation = keras.activations.linear  # in place: calls that share the layer go on sharing it
+        name, dtype = f"{node.name}_activation", node.layer.dtype_policy
+        if isinstance(function, keras.Layer):  # activation=layers.LeakyReLU(0.1)
+            act = type(function).from_config({**function.get_config(), "name": name})
+        else:
+            act = layers.Activation(function, name=name, dtype=dtype)
+        graph.replace(node.output, new := graph.add(act, node.output), keep=[new.node])
+
+
+def drop_linear_activations(graph: Graph) -> None:
+    """Remove ``Activation("linear")`` and ``Activation(None)``."""
+    for node in graph.nodes():
+        if folding.activation_name(node) == "linear":
+            graph.replace(node.output, node.inputs[0])
+
+
+def split_hard_sigmoid(graph: Graph) -> None:
+    """hard_sigmoid(x) = relu6(x + 3) / 6: three steps that int8 kernels have, where it is no op of the file format."""
+    for node in graph.nodes():
+        if folding.activation_name(node) != "hard_sigmoid":
+            continue
+        name, dtype = node.name, node.layer.dtype_policy
+        value = graph.add(_rescaling(1.0, 3.0, f"{name}_shift", dtype), node.inputs[0])
+        value = graph.add(layers.Activation("relu6", name=f"{name}_relu6", dtype=dtype), value)
+        graph.replace(node.output, graph.add(_rescaling(1 / 6, 0.0, name, dtype), value))
+
+
+def split_merges(graph: Graph) -> None:
+    """Add and Multiply of many -> a chain of two each; Average -> Add and a scaling: each stored sum has its range."""
+    for node in graph.nodes():
+        if node.kind not in (*MERGES, "Average"):
+            continue
+        values, dtype = node.inputs, node.layer.dtype_policy
+        cls: Callable[..., Any] = layers.Multiply if node.kind == "Multiply" else layers.Add
+        if node.kind != "Average" and len(values) == 2:
+            continue
+        total = values[0]
+        for index, value in enumerate(values[1:], 1):
+            last = index == len(values) - 1 and node.kind != "Average"
+            total = graph.add(cls(name=node.name if last else f"{node.name}_{index}", dtype=dtype), total, value)
+        if node.kind == "Average":
+            total = graph.add(_rescaling(1 / len(values), 0.0, node.name, dtype), total)
+        graph.replace(node.output, total)
+
+
+def pool_globally(graph: Graph) -> None:
+    """GlobalMaxPooling2D -> MaxPooling2D over the whole image, which every runtime has."""
+    for node in graph.nodes():
+        if node.kind != "GlobalMaxPooling2D":
+            continue
+        layer, shape = node.layer, node.inputs[0].shape
+        pool = layers.MaxPooling2D(
+            shape[1:3], data_format=layer.data_format, name=f"{node.name}_pool", dtype=layer.dtype_policy
+        )
+        value = graph.add(pool, node.inputs[0])
+        if not layer.keepdims:
+            flat = layers.Reshape((shape[-1],), name=node.name, dtype=layer.dtype_policy)
+            value = graph.add(flat, value)
+        graph.replace(node.output, value)
+
+
+def gather_affines(graph: Graph) -> None:
+    """Rescaling and Normalization into the weights before them, if any; chains of them into one Rescaling."""
+    for node in graph.nodes():
+        affine = folding.affine_of(node) if node.kind in folding.CONSTANT_AFFINES else None
+        if affine is None:
+            continue
+        before = node.inputs[0].node
+        inner = folding.affine_of(before) if before.kind in folding.CONSTANT_AFFINES else None
+        if inner is not None and graph.sole_consumer(node.inputs[0], graph.consumers()) is not None:
+            affine = inner[0] * affine[0], inner[1] * affine[0] + affine[1]
+            merged = _rescaling(*affine, node.name, node.layer.dtype_policy)
+            graph.replace(node.output, graph.add(merged, before.inputs[0]))
+    folding.fold_affine(graph, folding.CONSTANT_AFFINES, unshare=False)
