@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from tflite_support import randomise, spread
+from tflite_support import randomise, spread, spread_statistics
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import UnsupportedLayerError, export, quantize
@@ -28,7 +28,8 @@ def classify(x, classes=5):
 
 def model_of(body, shape=SHAPE, seed=0):
     inputs = keras.Input(shape, name="image")
-    return randomise(keras.Model(inputs, body(inputs), name="net"), seed)
+    model = randomise(keras.Model(inputs, body(inputs), name="net"), seed)
+    return spread_statistics(model, generated_images(shape, 32, seed=9))
 
 
 def separable(x):
@@ -82,7 +83,7 @@ def norms(x):
     x = layers.BatchNormalization()(
         layers.Dense(8, activation="relu")(layers.GlobalAveragePooling2D()(x))
     )  # of vectors
-    return layers.Dense(5, activation="softmax")(layers.Dropout(0.1)(x))
+    return layers.Dense(5)(layers.Dropout(0.1)(x))
 
 
 def shared(x):
@@ -106,7 +107,7 @@ def wavelets(x):
 def shuffled(x):
     x = layers.Permute((2, 1, 3))(layers.Conv2D(8, 3, strides=2, groups=1, activation="relu")(x))
     x = layers.Reshape((7, 14, 4))(x)
-    return layers.Dense(5, activation="sigmoid")(layers.Flatten()(layers.Conv2D(4, 3, activation="relu")(x)))
+    return layers.Dense(5, activation="softmax")(layers.Flatten()(layers.Conv2D(4, 3, activation="relu")(x)))
 
 
 BODIES = [
@@ -128,7 +129,7 @@ BODIES = [
 def test_the_float_graph_that_ships_is_the_model(body, images):
     model = model_of(body)
     expected = predict(model, images[:16])
-    assert spread(expected) > 0.01
+    assert spread(expected) > 0.005
     for form in ("subpixel_crop", "transposed_conv"):
         assert np.abs(predict(deploy(model, {}, form), images[:16]) - expected).max() <= 1e-5 * np.abs(expected).max()
 
@@ -256,10 +257,10 @@ def test_sixteen_bit_activations_are_nearer_the_float_model(body, images):
     expected = predict(model, images[64:])
     errors = {}
     for dtype in ("int8", "int16x8"):
-        quantized = quantize(model, images[:64], dtype=dtype, observer="minmax", target="mcu")
+        quantized = quantize(model, images[:64], dtype=dtype)
         errors[dtype] = np.abs(predict(quantized, images[64:]) - expected).mean()
     assert errors["int16x8"] < 0.7 * errors["int8"]
-    artifact = export(quantized, "android-cpu", images=images[64:])
+    artifact = export(quantized, "mcu", calibration=images[:64], images=images[64:])
     assert (artifact.dtype, artifact.io_dtype) == ("int16x8", "int16")
     assert artifact.verification["fidelity"]["mean_error_steps"] <= 0.1  # of an int8 step
     dtypes = {t.dtype for op in read_file(artifact.content).ops for t in op.outputs}

@@ -27,6 +27,25 @@ def randomise(model, seed=0):
     return model
 
 
+def spread_statistics(model, images, seed=0):
+    """Batch norm statistics near those of the data, as training would leave them, so that deep logits spread."""
+    rng = np.random.default_rng(seed)
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+        # A bias well above the scale keeps the network from amplifying every last bit, as a random one would.
+        layer.gamma.assign(rng.uniform(0.2, 0.6, layer.gamma.shape))
+        layer.beta.assign(rng.normal(0.5, 0.3, layer.beta.shape))
+    model(images, training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+        deviation = np.sqrt(np.asarray(layer.moving_variance))
+        layer.moving_mean.assign(np.asarray(layer.moving_mean) + rng.normal(0, 0.2, deviation.shape) * deviation)
+        layer.moving_variance.assign(np.square(deviation) * rng.uniform(0.6, 1.6, deviation.shape))
+    return model
+
+
 def network(image_shape=(16, 16, 3), width=8, depth=2, dropout=0.1, seed=0, **options):
     model = wm.WaveMixClassifier(5, image_shape, width=width, depth=depth, dropout=dropout, name="small", **options)
     return randomise(model, seed)

@@ -67,8 +67,9 @@ def export(
         io_dtype: "float32", "int8", "uint8" or "int16" for inputs and outputs; None: what the target prefers (float32
             where ``quantize`` left an end in float). Of an input in [0, 1] an int8 one is ``pixel - 128``, a uint8 one
             the pixel itself, a float32 one pixel / 255.
-        calibration: Images, as for ``quantize``; needed to export a float model as int8 (post-training quantisation).
-            Without ``images`` the last quarter of them is held out for verification.
+        calibration: Images, as for ``quantize``; needed to export a float model as int8 (post-training quantisation),
+            and for every int16x8 file, whose ranges the converter measures. Without ``images`` the last quarter of
+            them is held out for verification.
         images: Held-out images to verify on, as for ``quantize``. None: from ``calibration``, else generated ones.
         class_names: Names of the classes of the (first) output, for the labels file; None: their numbers.
         input_range: As for ``quantize``; a quantized model knows its own.
@@ -104,6 +105,10 @@ def export(
     ranges = input_ranges(given) if is_quantized(given) else value_ranges(input_range, len(inputs))
     calibration, held_out, source = _images(inputs, ranges, calibration, images)
     computed, ptq = model, False
+    if calibration is None and dtype == "int16x8":
+        raise ValueError(
+            "An int16x8 file takes calibration images: its ranges are measured. Received: calibration=None"
+        )
     if dtype in BITS and not is_quantized(model):
         if calibration is None:
             raise ValueError(
@@ -113,7 +118,9 @@ def export(
         computed, ptq = quantize(given, calibration, dtype=dtype, input_range=ranges, target=target), True
 
     names = _class_names(class_names, given.outputs[0].shape[-1])
-    content, info, form, arena_bytes = _smallest(computed, row, target, dtype, io_dtype, held_out, upsample_form)
+    content, info, form, arena_bytes = _smallest(
+        computed, row, target, dtype, io_dtype, held_out, calibration, upsample_form
+    )
     substituted, stand_in = _substituted(given, row)
     expected = predict(given, held_out)
     ran = {runtime: run_file(content, held_out, runtime, VERIFY_LIMIT_S) for runtime in row.runtimes}
@@ -210,16 +217,25 @@ def _images(
 
 
 def _smallest(
-    model: Any, row: Target, target: str, dtype: str, io_dtype: str, images: list[np.ndarray], form: str | None
+    model: Any,
+    row: Target,
+    target: str,
+    dtype: str,
+    io_dtype: str,
+    images: list[np.ndarray],
+    calibration: list[np.ndarray] | None,
+    form: str | None,
 ) -> tuple[bytes, FileInfo, str | None, int | None]:
     """Convert in every form the target lists; keep the one with the smallest arena. Each file is audited."""
     from .flatbuffer import to_input
 
     transposed = any(node.kind.endswith("Conv2DTranspose") for node in Graph.from_model(model).nodes())
     forms = (form,) if form is not None else row.upsample_forms if transposed else row.upsample_forms[:1]
+    if dtype == "int16x8":
+        forms = ("transposed_conv",)  # depth to space has no 16-bit kernel
     best: tuple[bytes, FileInfo, str | None, int | None] | None = None
     for candidate in forms:
-        content = convert(deploy(model, row.substitutes, candidate), dtype, io_dtype)
+        content = convert(deploy(model, row.substitutes, candidate), dtype, io_dtype, calibration)
         info = read_file(content)
         audit(info, target, row, dtype, keeps_float=bool(dtype in BITS and float_layers(model)))
         arena = None
@@ -284,13 +300,14 @@ def _judge(fidelity: VerifyReport, report: VerifyReport, bounds: dict[str, float
         )
 
 
-def convert(deployed: Any, dtype: str, io_dtype: str) -> bytes:
+def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarray] | None = None) -> bytes:
     """Run TensorFlow's converter on a graph from ``deploy``; batch 1, built-in ops only.
 
     Args:
         deployed: From ``deploy``, with fake-quant nodes if ``dtype`` is "int8".
-        dtype: "float32", "float16" or "int8".
+        dtype: "float32", "float16", "int8" or "int16x8".
         io_dtype: dtype of input and output.
+        calibration: Images from which an int16x8 file's ranges are taken, one array an input.
 
     Raises:
         ExportError: the converter refused; its first line is quoted.
@@ -320,7 +337,10 @@ def convert(deployed: Any, dtype: str, io_dtype: str) -> bytes:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if dtype == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        if dtype == "int16x8":
+        if dtype == "int16x8" and calibration is not None:
+            converter.representative_dataset = lambda: (
+                [part[None] for part in row] for row in zip(*calibration, strict=True)
+            )
             converter.target_spec.supported_ops = [
                 tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
             ]

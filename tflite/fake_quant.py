@@ -165,6 +165,9 @@ class KeepFloat(layers.Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config()  # Keras asks for one, or refuses a dtype policy
+
 
 class _QuantLinear(layers.Layer):
     """What the layers below share: int8 weights, and a bias that the file will hold in int32.

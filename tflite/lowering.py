@@ -65,16 +65,14 @@ class GridConv2D(layers.Conv2D):
 
 
 class FixedQuant(layers.Layer):
-    """FakeQuant with its range as constants, which the converter turns into the tensor's scale and zero point."""
+    """FakeQuant of 8 bits with its range as constants, which the converter makes the tensor's scale and zero point."""
 
-    def __init__(self, minimum: float, maximum: float, bits: int, **kwargs: Any) -> None:
+    def __init__(self, minimum: float, maximum: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.minimum, self.maximum, self.bits = minimum, maximum, bits
+        self.minimum, self.maximum = minimum, maximum
 
     def call(self, x: Any) -> Any:
-        return keras.quantizers.fake_quant_with_min_max_vars(
-            x, self.minimum, self.maximum, num_bits=self.bits, narrow_range=self.bits == 16
-        )
+        return keras.quantizers.fake_quant_with_min_max_vars(x, self.minimum, self.maximum, num_bits=8)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -99,7 +97,7 @@ def is_quantized(model: Any) -> bool:
 
 
 def quantized_dtype(model: Any) -> str | None:
-    """ "int8" or "int16x8" for a model that ``quantize`` made; None for any other."""
+    """What ``quantize`` made of a model, int8 or int16x8; None for a float model."""
     for layer in getattr(model, "layers", []):
         if isinstance(layer, FakeQuant):
             return "int8" if layer.bits == 8 else "int16x8"
@@ -134,7 +132,8 @@ def deploy(model: Any, substitutes: dict[str, str], upsample_form: str) -> Any:
     """The float32 inference twin of ``model`` in the target's form: same function, nothing left to fold.
 
     For a quantized model the weights are baked onto their int8 grids and the activation ranges stay as fake-quant
-    nodes, from which the converter derives exactly the grids that were trained.
+    nodes, from which the converter derives exactly the grids that were trained. Ranges of 16 bits go: the converter
+    takes them from images alone (its 16-bit kernels refuse the grids that it derives from such nodes).
 
     Args:
         model: Functional model, float or made by ``quantize``.
@@ -320,9 +319,10 @@ def _centred_3x3(kernel: np.ndarray) -> np.ndarray:
 
 def _fix_ranges(graph: Graph) -> None:
     for node in graph.nodes():
-        if node.kind == "FakeQuant":
-            low, high = node.layer.get_range()
-            node.layer = FixedQuant(low, high, node.layer.bits, name=node.name, dtype="float32")
+        if node.kind == "FakeQuant" and node.layer.bits == 16:
+            graph.replace(node.output, node.inputs[0])
+        elif node.kind == "FakeQuant":
+            node.layer = FixedQuant(*node.layer.get_range(), name=node.name, dtype="float32")
             node.kwargs = {}  # the converter knows no ties
         elif node.kind == "KeepFloat":
             node.layer = NegatedTwice(name=node.name, dtype="float32")

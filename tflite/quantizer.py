@@ -78,7 +78,7 @@ def quantize(
     engine: str = "native",
     *,
     dtype: str = "int8",
-    observer: str = "percentile",
+    observer: str | None = None,
     rounding: str = "nearest",
     skip: Sequence[str] = (),
     input_range: Any = (0.0, 1.0),
@@ -99,7 +99,9 @@ def quantize(
         engine: "native".
         dtype: "int8", or "int16x8" for activations of 16 bits and weights of 8.
         observer: How a range is found: "minmax", "moving_average" (of the batches' minima and maxima), "percentile"
-            (the central 99.98 % of sampled values) or "mse" (least squared rounding and clipping error on these).
+            (the central 99.98 % of sampled values) or "mse" (least squared rounding and clipping error on these). None:
+            "percentile", for "int16x8" "minmax".
+            "int16x8" takes "minmax" alone: the converter measures its ranges again, and 16 bits leave room for them.
         rounding: Of the weights before any fine-tuning: "nearest", or "gptq", which makes the next weights of a channel
             compensate for the rounding of those before on the calibration images (Frantar et al., arXiv 2210.17323).
             For post-training use: training goes on from the rounded weights.
@@ -123,8 +125,13 @@ def quantize(
     """
     check_option("engine", engine, ENGINES)
     check_option("dtype", dtype, tuple(BITS))
+    observer = observer or ("percentile" if dtype == "int8" else "minmax")
     check_option("observer", observer, OBSERVERS)
     check_option("rounding", rounding, ROUNDINGS)
+    if dtype == "int16x8" and observer != "minmax":
+        raise ValueError(f'dtype="int16x8" takes observer="minmax". Received: observer={observer!r}')
+    if dtype == "int16x8" and skip:
+        raise ValueError(f'dtype="int16x8" has no float layers: its converter knows none. Received: skip={skip!r}')
     if is_quantized(model):
         raise ValueError(f"model must be a float model; this one is quantized already. Received: model={model.name!r}")
     substitutes = {} if target is None else get_target(target).substitutes

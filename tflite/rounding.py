@@ -35,9 +35,12 @@ class _SamplePatches(layers.Layer):
         if self.window is not None:
             x = ops.pad(x, [(0, 0), *((m, m) for m in self.margin), (0, 0)]) if any(self.margin) else x
             x = ops.image.extract_patches(x, data_format="channels_last", **self.window)
-        rows = ops.reshape(x, (-1, int(np.prod(x.shape[1:-1])), x.shape[-1]))
+        rows = ops.reshape(x, (-1, int(np.prod(x.shape[1:-1], dtype=int)), x.shape[-1]))
         places = np.random.default_rng(0).permutation(rows.shape[1])[:POSITIONS_PER_IMAGE].astype("int32")
         return ops.take(rows, places, axis=1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], None, None)  # `call` knows; nothing reads this one
 
 
 def round_with_feedback(graph: Graph, arrays: list[np.ndarray]) -> None:
