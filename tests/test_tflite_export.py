@@ -342,7 +342,7 @@ def test_wrong_options_name_the_right_ones(models, quantized):
     model = models["nearest"]
     for arguments, message in [
         (dict(target="phone"), "target must be one of 'android-cpu', 'android-gpu', 'mcu'.*target='phone'"),
-        (dict(target="mcu", dtype="float32"), "'mcu' takes dtype int8. Received: dtype='float32'"),
+        (dict(target="mcu", dtype="float32"), "'mcu' takes dtype int8 or int16x8. Received: dtype='float32'"),
         (dict(target="mcu", dtype="int4"), "dtype must be one of 'float32'"),
         (dict(target="android-cpu", io_dtype="int8"), "A float32 file has float32 input and output.*io_dtype='int8'"),
         (dict(target="android-cpu", io_dtype="half"), "io_dtype must be one of"),
