@@ -201,6 +201,13 @@ def export(
     target: TargetOption = None,
     dtype: DtypeOption = None,
     io_dtype: Annotated[str | None, typer.Option(help="float32, int8 or uint8, of input and output")] = None,
+    kit: Annotated[
+        bool,
+        typer.Option(
+            "--kit",
+            help="Also exports/<target>-<dtype>_kit/ for each file: code for the device, test vectors, model card.",
+        ),
+    ] = False,
     settings: Settings = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     debug: Debug = False,
@@ -210,14 +217,15 @@ def export(
     chosen = check_export(target, dtype, io_dtype)
     from .command import steps
 
-    if not overwrite and steps.all_exported(out, chosen, io_dtype):
+    exported = not overwrite and steps.all_exported(out, chosen, io_dtype)
+    if exported and not (kit and steps.kits_missing(out, chosen)):
         console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
         return
     models: dict[str, Any] = {}
-    kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen}
+    kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen if not exported}
     if "int8" in kinds and (out / "qat.keras").is_file():
         models["int8"] = steps.load_model(out / "qat.keras")
-    if "float32" in kinds or "int8" not in models:
+    if "float32" in kinds or ("int8" in kinds and "int8" not in models):
         models["float32"] = steps.load_model(out / "model.keras")
     if "int8" in kinds and "int8" not in models:
         models["int8"] = models["float32"]
@@ -225,7 +233,9 @@ def export(
     seconds: dict[str, float] = {}
     with step("Export", seconds):
         data = steps.load_images(recipe, out)
-        _, refused = steps.write_exports(out, chosen, models, data, io_dtype=io_dtype, overwrite=overwrite)
+        written, refused = steps.write_exports(out, chosen, models, data, io_dtype=io_dtype, overwrite=overwrite)
+        if kit:
+            steps.write_kits(out, written, data)
     steps.complain(refused)
 
 
