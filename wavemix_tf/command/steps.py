@@ -141,6 +141,7 @@ def write_exports(
                 class_names=data.class_names,
             )
             forget(out, exports=False)
+            shutil.rmtree(_kit_folder(path), ignore_errors=True)  # of the file before
             artifact.save(path, overwrite=True)
             artifacts.append((name, artifact))
         state = "refused" if name in refused else f"{reports.kibibytes(artifact.size_bytes)}, passed every check"
