@@ -169,6 +169,19 @@ def test_benchmark(finished, capsys):
     assert len(re.findall(r"KiB", out)) >= 5
 
 
+def test_benchmark_with_a_profile(finished, capsys, monkeypatch):
+    monkeypatch.setattr(terminal.console, "width", 160)
+    words = ["benchmark", "--out", finished["out"], "--target", "mcu", "--runs", 5, "--threads", 2, "--profile"]
+    code, out, err = call(capsys, *words)
+    assert code == 0, err
+    assert "2 threads" in out
+    assert "proxy" in out
+    assert "Horowitz" in out
+    card = json.loads((finished["out"] / "exports" / "mcu-int8.json").read_text())
+    rows = [line.split()[0] for line in out.splitlines() if line.strip() and line.split()[0] in card["ops"]]
+    assert rows == card["op_sequence"]
+
+
 @pytest.mark.parametrize("file", [None, "mcu-int8", "android-cpu-float32"])
 def test_predict(finished, folder, capsys, file):
     images = [folder / "rows" / "1.png", folder / "checks" / "2.png"]

@@ -24,7 +24,8 @@ from .verifier import make_interpreter
 
 # Slots of the tables in the schema (schema_py_generated has the numbers inside its functions alone).
 SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18
-ROUNDS = 30  # each part of a profile is timed so often, in turns: a disturbance then hits one round, not one op
+# A profile's cuts are timed in turns, so that a disturbance hits a round and not an op: so long, so often at least.
+PROFILE_S, PROFILE_ROUNDS = 2.0, 10
 PEAK_SIDE, PEAK_CHANNELS = 32, 512  # 268 million multiply-accumulates
 PEAK_S = 0.3
 MEMORY_TIMEOUT_S = 120.0
@@ -40,7 +41,8 @@ class OpProfile:
         shape: Shape of that.
         macs: Multiply-accumulates.
         moved_bytes: Bytes of the tensors that it reads and writes.
-        time_us: What it adds to the time of the ops before it, in microseconds; None for one on constants alone.
+        time_us: What it adds to the time of the ops before it, in microseconds; 0 for one fused with another;
+            None for one on constants alone, which runs once.
     """
 
     name: str
@@ -125,7 +127,7 @@ def benchmark(
         limit_s: Stop timing after so many seconds (at least 3 runs).
         profile: Time every op. LiteRT's Python interpreter has no profiler, and XNNPACK is one node of it, so the
             graph is cut behind each op in turn and the cuts are timed with XNNPACK on one thread: an op's time is what
-            it adds. Ops that XNNPACK would fuse or overlap with later ones are counted where they stand.
+            it adds (some seconds). One that costs nothing beside an op that XNNPACK fuses it with takes 0.
         memory: Measure memory, in a process of its own (a second).
         peak: Measure a large convolution too, as the ceiling of this machine (half a second, once a process).
     """
@@ -221,8 +223,9 @@ def measure_memory(content: bytes, inputs: np.ndarray, threads: int = 1) -> int 
 def op_times(content: bytes, info: FileInfo, costs: tuple[OpCost, ...], inputs: np.ndarray) -> tuple[OpProfile, ...]:
     """What each op adds to the time of the ops before it, with XNNPACK on one thread.
 
-    Each cut is run ``ROUNDS`` times, in turns, and its shortest time counts; a difference below the clock's
-    disturbances may come out as 0.
+    The cuts are run in turns for some seconds, and of each its shortest time counts. Where a longer cut is done sooner
+    than a shorter one, XNNPACK has fused the ops between them: the shorter one is then given the longer one's time, so
+    that the added op takes 0. The sum is the time of the whole graph; differences below a microsecond say little.
 
     Args:
         content: The ``.tflite`` file.
@@ -238,13 +241,15 @@ def op_times(content: bytes, info: FileInfo, costs: tuple[OpCost, ...], inputs: 
             timed.append(index)
     cuts = [_ready(cut_behind(content, index), inputs, threads=1) for index in timed]
     best = np.full(len(cuts), np.inf)
-    for _ in range(ROUNDS):
+    rounds, begun = 0, time.perf_counter()
+    while rounds < PROFILE_ROUNDS or time.perf_counter() - begun < PROFILE_S:
+        rounds += 1
         for position, interpreter in enumerate(cuts):
             interpreter.invoke()  # brings its weights back into the cache, from which the round before drove them
             start = time.perf_counter()
             interpreter.invoke()
             best[position] = min(best[position], time.perf_counter() - start)
-    reached = np.maximum.accumulate(best)  # a longer graph is not done sooner
+    reached = np.minimum.accumulate(best[::-1])[::-1]
     added = dict(zip(timed, np.diff(reached, prepend=0.0), strict=True))
     return tuple(
         OpProfile(**asdict(cost), time_us=1e6 * float(added[index]) if index in added else None)

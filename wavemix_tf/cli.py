@@ -288,21 +288,24 @@ def benchmark(
     dtype: DtypeOption = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Inferences to time.")] = 100,
+    profile: Annotated[bool, typer.Option("--profile", help="Also the time and cost of every op.")] = False,
     settings: Settings = None,
     debug: Debug = False,
 ) -> None:
-    """Size, latency at batch 1 on this machine, and the arena under TFLite Micro."""
+    """Size, latency at batch 1 on this machine, memory, operations, and the arena under TFLite Micro."""
     saved_recipe(out, settings)
     chosen = check_export(target, dtype)
     from .command import steps
 
     artifacts = steps.saved_exports(out, chosen)
-    table = grid("file", "size", "p50 ms", "p90 ms", "arena")
-    for name, artifact in artifacts:
-        result = steps.benchmark(artifact, threads=threads, runs=runs)
-        p50, p90 = (reports.milliseconds(result.latency_ms[q]) for q in ("p50", "p90"))
-        table.add_row(name, reports.kibibytes(result.size_bytes), p50, p90, reports.kibibytes(result.arena_bytes))
-    console.print(table)
+    options = {"threads": threads, "runs": runs, "profile": profile}
+    results = [(name, steps.benchmark(artifact, **options)) for name, artifact in artifacts]
+    console.print(reports.benchmark_table(results))
+    console.print(reports.benchmark_notes(results[0][1]))
+    for name, result in results:
+        if result.ops is not None:
+            console.print(f"\n[bold]{name}[/]: {result.profiled}")
+            console.print(reports.profile_table(result))
 
 
 @app.command()
