@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+
+from .wavelets import DWT2D, IDWT2D, LowPass2D
 
 # At inference their output is their input, under the same or another shape: no memory of its own.
 VIEWS = (
@@ -77,7 +79,7 @@ class ModelProfile:
         for row in self.layers:
             shape = "x".join(map(str, row.output_shape[1:]))
             macs = f"{row.macs / 1e6:.3f}" if row.macs else ""
-            size = f"{row.activation_bytes / 1024:.1f}"
+            size = f"{row.activation_bytes / 1024:.1f}" if row.activation_bytes else ""
             rows.append((row.name, row.kind, shape, f"{row.parameters:,}" if row.parameters else "", macs, size))
         peak = f"peak {self.peak_activation_bytes / 1024:.1f}"
         rows.append((self.name, "total", "", f"{self.parameters:,}", f"{self.macs / 1e6:.3f}", peak))
@@ -102,9 +104,9 @@ def profile(model: Any) -> ModelProfile:
     The model is traced on symbolic tensors, so nothing is computed and the backend does not matter. A layer that holds
     others is opened (by its ``inline`` where it has one), and so is a custom one: every product in it counts, whether
     written as a layer or with ``keras.ops``. Taps of a convolution that lie on padding count, biases and elementwise
-    steps do not; a transposed convolution does one product for each input value, tap and output channel. The fixed
-    filters of ``DWT2D`` and ``LowPass2D`` hold halves and signs alone and contract with the convolution behind them
-    (``fold_dwt``): they count as no products.
+    steps do not; a transposed convolution does one product for each input value, tap and output channel. A Haar
+    transform (``DWT2D``, ``IDWT2D``) adds and halves, and contracts with the convolution behind it (``fold_dwt``): it
+    counts as no products; other wavelets count.
 
     Args:
         model: ``keras.Model`` with known image sides: functional, ``Sequential`` or a subclass that runs on symbolic
@@ -122,8 +124,8 @@ def profile(model: Any) -> ModelProfile:
     if not isinstance(model, keras.Model):
         raise ValueError(f"model must be a keras.Model. Received: model of type {type(model).__name__}")
     try:
-        specs = keras.tree.map_structure(lambda tensor: tensor, model.input)
-    except (AttributeError, ValueError):
+        specs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    except (AttributeError, ValueError, TypeError):
         raise ValueError(
             f"model must know its inputs: functional, or a Sequential with an Input. Received: model={model.name!r}"
         ) from None
@@ -141,13 +143,12 @@ def profile(model: Any) -> ModelProfile:
         tracer.inputs(keras.tree.flatten(stand_ins))
         results = keras.tree.flatten(model.call(stand_ins))
         tracer.walk(results, owner=model)
-    trainable = sum(_size(weight.shape) for weight in model.trainable_weights)
     layers = tracer.rows()
     return ModelProfile(
         name=model.name,
         layers=layers,
-        parameters=trainable,
-        other_parameters=sum(_size(weight.shape) for weight in model.non_trainable_weights),
+        parameters=_parameters(model.trainable_weights),
+        other_parameters=_parameters(model.non_trainable_weights),
         macs=sum(row.macs for row in layers),
         peak_activation_bytes=tracer.peak_bytes(results),
         uncounted=tuple(dict.fromkeys(tracer.uncounted)),
@@ -189,9 +190,7 @@ class _Row:
         self.name = operation.name
         self.kind = type(operation).__name__
         self.shape = shape
-        # Every layer that holds weights runs, so that each weight is counted at its owner.
-        own = [*getattr(operation, "_trainable_variables", ())]
-        self.parameters = sum(_size(weight.shape) for weight in own if weight.trainable)
+        self.parameters = 0
         self.macs = 0
         self.nbytes = 0
 
@@ -256,12 +255,20 @@ class _Tracer:
         self._alive += [operation, *call.outputs]
         is_layer = isinstance(operation, keras.Layer)
         if is_layer and _opens(operation):
-            self._row(operation, call)  # first, so that a layer stands before its sublayers
+            row = self._row(operation, call)  # first, so that a layer stands before its sublayers
+            row.parameters = _parameters(operation._trainable_variables)
             if self._open(operation, call):
                 return
             self.uncounted.append(operation.name)
+        if type(operation).__name__ == "ConvertToTensor":  # what a model does with its inputs
+            self._buffers[id(call.outputs[0])] = self._buffers[id(call.arguments.keras_tensors[0])]
+            return
         counted = operation if is_layer or isinstance(owner, keras.Model) else owner
         row = self._row(counted, call)
+        if is_layer:
+            row.parameters = _parameters(operation.trainable_weights)
+        if any(None in tensor.shape for tensor in (*call.arguments.keras_tensors, *call.outputs)):
+            self.uncounted.append(row.name)  # a side that is known at run time alone
         row.macs += _count(operation, call)
         reads = [self._buffers[id(tensor)] for tensor in call.arguments.keras_tensors]
         view = isinstance(operation, VIEWS) or type(operation).__name__ in VIEW_OPS
@@ -272,7 +279,8 @@ class _Tracer:
             else:
                 writes.append(self._buffers.setdefault(id(tensor), _Buffer(_nbytes(tensor))))
         row.nbytes += sum(buffer.nbytes for buffer in writes)
-        self._steps.append(_Step(reads, writes))
+        scratch = [_Buffer(_scratch_bytes(operation, call))]
+        self._steps.append(_Step(reads, [*writes, *scratch]))
 
     def _row(self, operation: Any, call: Any) -> _Row:
         if id(operation) not in self._rows:
@@ -303,9 +311,18 @@ def _built_in(layer: Any) -> type:
     return next(cls for cls in type(layer).__mro__ if cls.__module__.split(".")[0] == "keras")
 
 
+def _parameters(weights: Iterable[Any]) -> int:
+    return sum(_size(weight.shape) for weight in weights)
+
+
+def _free(operation: Any) -> bool:
+    """Whether it is a Haar transform: signs and halves, no products."""
+    return isinstance(operation, (DWT2D, IDWT2D, LowPass2D)) and getattr(operation, "wavelet", "haar") == "haar"
+
+
 def _opens(layer: Any) -> bool:
     """Whether a layer is to be counted by its inside."""
-    if getattr(layer, "counts_as_no_products", False):
+    if _free(layer):
         return False
     if hasattr(layer, "inline") or isinstance(layer, keras.Model):
         return True
@@ -318,10 +335,8 @@ def _opens(layer: Any) -> bool:
 def _count(operation: Any, call: Any) -> int:
     """Multiply-accumulates of one call of a layer or an operation that is not opened."""
     kind = _built_in(operation) if isinstance(operation, keras.Layer) else type(operation)
-    count = COUNTS.get(kind.__name__)
-    if count is None or (isinstance(operation, keras.Layer) and getattr(operation, "counts_as_no_products", False)):
-        return 0
-    return int(count(operation, call))
+    count = None if _free(operation) else COUNTS.get(kind.__name__)
+    return 0 if count is None else int(count(operation, call))
 
 
 # --- the products of each kind of layer and operation -----------------------------------------------------------------
@@ -407,6 +422,34 @@ def _attention(layer: Any, call: Any) -> int:
     return _size(query) * key[1] + _size(query[:2]) * key[1] * value[-1]
 
 
+def _heads(layer: Any, call: Any) -> tuple[int, int, dict[str, tuple[int, ...]]]:
+    """(positions of the query, of key and value, sublayer -> kernel shape) of a multi-head attention."""
+    given = call.arguments.kwargs
+    positional = [arg for arg in call.arguments.args if hasattr(arg, "shape")]
+    query = given["query"] if "query" in given else positional[0]
+    value = given["value"] if "value" in given else positional[-1 if "query" in given else 1]
+    parts = {part.name: part for part in layer._flatten_layers(include_self=False) if hasattr(part, "kernel")}
+    kernels = {name: tuple(part.kernel.shape) for name, part in parts.items()}  # (C, heads, head), (heads, head, C)
+    return _size(_shape(query)[:-1]), _size(_shape(value)[:-1]), kernels
+
+
+def _multi_head(layer: Any, call: Any) -> int:
+    queries, keys, kernels = _heads(layer, call)
+    projections = sum((keys if name in ("key", "value") else queries) * _size(shape) for name, shape in kernels.items())
+    _, heads, key_dim = kernels["query"]
+    return projections + heads * queries * keys * (key_dim + kernels["attention_output"][-2])
+
+
+def _scratch_bytes(operation: Any, call: Any) -> int:
+    """Activations inside an attention that is not opened: projected query, key and value, and the scores."""
+    if not isinstance(operation, keras.Layer) or COUNTS.get(_built_in(operation).__name__) is not _multi_head:
+        return 0
+    queries, keys, kernels = _heads(operation, call)
+    projected = sum({"query": queries, "key": keys, "value": keys}.get(n, 0) * _size(k[1:]) for n, k in kernels.items())
+    itemsize = _nbytes(call.outputs[0]) // max(1, _size(_shape(call.outputs[0])))
+    return (projected + kernels["query"][1] * queries * keys) * itemsize
+
+
 COUNTS = {
     **{f"Conv{rank}D": _conv for rank in (1, 2, 3)},
     **{f"DepthwiseConv{rank}D": _depthwise for rank in (1, 2)},
@@ -414,6 +457,9 @@ COUNTS = {
     **{f"Conv{rank}DTranspose": _transposed for rank in (1, 2, 3)},
     "Dense": _dense,
     "EinsumDense": _einsum_dense,
+    # Not opened: Keras's own einsums inside lose the number of positions.
+    "MultiHeadAttention": _multi_head,
+    "GroupQueryAttention": _multi_head,
     "Attention": _attention,
     "AdditiveAttention": _attention,
     # Operations of keras.ops.
