@@ -25,7 +25,7 @@ from .verifier import make_interpreter
 # Slots of the tables in the schema (schema_py_generated has the numbers inside its functions alone).
 SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18
 # A profile's cuts are timed in turns, so that a disturbance hits a round and not an op: so long, so often at least.
-PROFILE_S, PROFILE_ROUNDS = 2.0, 10
+PROFILE_S, PROFILE_ROUNDS = 4.0, 10
 PEAK_SIDE, PEAK_CHANNELS = 32, 512  # 268 million multiply-accumulates
 PEAK_S = 0.3
 MEMORY_TIMEOUT_S = 120.0
