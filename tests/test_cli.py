@@ -169,6 +169,19 @@ def test_benchmark(finished, capsys):
     assert len(re.findall(r"KiB", out)) >= 5
 
 
+def test_benchmark_with_a_profile(finished, capsys, monkeypatch):
+    monkeypatch.setattr(terminal.console, "width", 160)
+    words = ["benchmark", "--out", finished["out"], "--target", "mcu", "--runs", 5, "--threads", 2, "--profile"]
+    code, out, err = call(capsys, *words)
+    assert code == 0, err
+    assert "2 threads" in out
+    assert "proxy" in out
+    assert "Horowitz" in out
+    card = json.loads((finished["out"] / "exports" / "mcu-int8.json").read_text())
+    rows = [line.split()[0] for line in out.splitlines() if line.strip() and line.split()[0] in card["ops"]]
+    assert rows == card["op_sequence"]
+
+
 @pytest.mark.parametrize("file", [None, "mcu-int8", "android-cpu-float32"])
 def test_predict(finished, folder, capsys, file):
     images = [folder / "rows" / "1.png", folder / "checks" / "2.png"]
@@ -203,6 +216,36 @@ def test_files_that_are_there_are_not_written_again(finished, capsys):
     assert one_line(err)
     assert "--io-dtype uint8, it has int8" in err
     assert {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()} == before
+
+
+def test_export_kits(finished, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    words = ["export", "--out", out, "--kit"]
+    code, shown, err = call(capsys, *words)
+    assert code == 0, err
+    names = {"android-cpu-float32", "android-cpu-int8", "android-gpu-float16", "mcu-int8"}
+    assert {path.name for path in (out / "exports").glob("*_kit")} == {f"{name}_kit" for name in names}
+    for name in names:
+        folder = out / "exports" / f"{name}_kit"
+        assert (folder / f"{name}.tflite").read_bytes() == (out / "exports" / f"{name}.tflite").read_bytes()
+        assert "Accuracy: unknown" not in (folder / "MODEL_CARD.md").read_text()
+        assert "patterns" in (folder / "MODEL_CARD.md").read_text()
+    vectors = json.loads((out / "exports" / "mcu-int8_kit" / "test_vectors" / "vectors.json").read_text())
+    assert set(vectors["labels"]) <= {"checks", "columns", "rows"}
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    code, shown, err = call(capsys, *words)
+    assert (code, "Nothing to do" in shown) == (0, True), err
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+    # A file that is written anew gets a new kit, and takes the old one with it where none is asked for.
+    again = ["export", "--out", out, "--target", "mcu", "--dtype", "int8", "--io-dtype", "uint8", "--overwrite"]
+    code, _, err = call(capsys, *again)
+    assert code == 0, err
+    assert not (out / "exports" / "mcu-int8_kit").exists()
+    code, _, err = call(capsys, *again, "--kit")
+    assert code == 0, err
+    card = json.loads((out / "exports" / "mcu-int8_kit" / "mcu-int8.json").read_text())
+    assert card["input"]["dtype"] == "uint8"
 
 
 def test_export_without_fine_tuning_is_quantized_after_training(finished, tmp_path, capsys):

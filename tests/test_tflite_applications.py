@@ -12,8 +12,8 @@ from wavemix_tf.tflite.images import generated_images, predict
 
 SIDE = 48
 # Mean error against the fake-quant model in output steps, XNNPACK and reference kernels. Weights and statistics are
-# random: every rounding that falls the other way (one in 100,000 to begin with) is amplified from layer to layer, in the
-# file as between two orders of summation in float. benchmarks/applications.py has trained networks.
+# random: a rounding that falls the other way (one in 100,000 in the first layers) shifts others behind it, layer by
+# layer, in the file as between two orders of summation in float. benchmarks/applications.py has trained networks.
 NETWORKS = {
     "MobileNetV2": ({"alpha": 0.35}, (-1.0, 1.0), 1.0, 4.0),
     "MobileNetV3Small": ({"alpha": 0.75}, (0.0, 255.0), 1.5, 4.0),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from wavemix_tf.files import write_bytes
 
 from .errors import ExportError
 from .flatbuffer import TensorInfo, read_file
+from .kit import write_kit
 from .microcontroller import c_array
 
 # File names one might well choose that C++ keeps for itself.
@@ -147,6 +149,44 @@ class Artifact:
         for file, content in reversed(files.items()):
             write_bytes(file, content)
         return Path(path)
+
+    def save_kit(
+        self,
+        folder: str | os.PathLike[str],
+        overwrite: bool = False,
+        *,
+        name: str | None = None,
+        images: Any = None,
+        labels: Any = None,
+        vectors: int = 4,
+        report: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write a deployment kit: all that a mobile or firmware engineer needs, and the means to check a device by.
+
+        The file, its labels and card; test vectors (inputs, and the outputs that the target's runtime really computes
+        for them) as raw bytes and C arrays; for a phone a Kotlin class, for a microcontroller the C array and a
+        ``main`` that compares itself with the vectors; a model card. The folder is filled beside its place and renamed.
+
+        Args:
+            folder: Where to; must not exist.
+            overwrite: Replace ``folder``, if a kit is what it holds.
+            name: Of the files and of the C array; None: ``<target>-<dtype>``.
+            images: float (N, H, W, C) in [0, 1], the first of which become vectors; None: generated ones.
+            labels: Integer class of each image, told in the vectors' card; None: not known.
+            vectors: Vectors to make, at most; fewer of an input so large that they would exceed 64 KiB.
+            report: Content of a run's ``report.json``, for data and accuracy in the model card; None: those are
+                said to be unknown.
+
+        Returns:
+            ``folder``.
+
+        Raises:
+            FileExistsError: ``folder`` exists and ``overwrite`` is False, or it holds something else than a kit.
+            RuntimeFailureError: the target's runtime cannot run the file.
+        """
+        return write_kit(
+            self, folder, overwrite, name=name, images=images, labels=labels, vectors=vectors, report=report
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Artifact:

@@ -34,6 +34,10 @@ class Value:
     index: int
     shape: tuple[int | None, ...]
 
+    @property
+    def name(self) -> str:
+        return self.node.name
+
 
 @dataclass(eq=False)
 class Node:

@@ -49,13 +49,13 @@ def check_inputs(
 
     Args:
         given: For one input as for ``check_images``; for several a dict of input name -> such, or a tuple or list.
-        inputs: The model's inputs: objects with ``shape``, batch axis first, whose ``node`` has a ``label``.
+        inputs: The model's inputs, or the file's: objects with a ``name`` and a ``shape``, batch axis first.
         input_range: (low, high), None, or a list of such, see ``value_ranges``.
         name: The argument's name, for the message.
         least: Smallest number of images.
     """
     ranges = value_ranges(input_range, len(inputs))
-    labels = [value.node.label for value in inputs]
+    labels = [value.name for value in inputs]
     if len(inputs) == 1:
         parts = [given[labels[0]] if isinstance(given, dict) and set(given) == set(labels) else given]
     elif isinstance(given, dict) and set(given) == set(labels):

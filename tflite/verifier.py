@@ -287,15 +287,26 @@ def run_file(content: bytes, images: Any, runtime: str, limit_s: float | None = 
     info = read_file(content)
     arrays = images if isinstance(images, list) else [images]
     inputs = [to_input(tensor, array) for tensor, array in zip(info.inputs, arrays, strict=True)]
-    if runtime == "tflite-micro":
-        raw = run_micro(content, inputs, limit_s=limit_s)[0]
-    else:
-        raw = _run_litert(make_interpreter(content, reference=runtime == "litert-reference"), inputs, limit_s)
+    raw = run_raw(content, inputs, runtime, limit_s)
     outputs = [from_output(tensor, part) for tensor, part in zip(info.outputs, raw, strict=True)]
     return outputs[0] if len(outputs) == 1 else outputs
 
 
-def _run_litert(interpreter: Any, inputs: list[np.ndarray], limit_s: float | None) -> list[np.ndarray]:
+def run_raw(content: bytes, inputs: list[np.ndarray], runtime: str, limit_s: float | None = None) -> list[np.ndarray]:
+    """What a runtime gives, row by row, in the outputs' own dtypes.
+
+    Args:
+        content: The ``.tflite`` file.
+        inputs: For each input an array (N, ...) of its dtype.
+        runtime: As for ``run_file``.
+        limit_s: As for ``run_file``.
+
+    Returns:
+        For each output an array (M, ...), M <= N.
+    """
+    if runtime == "tflite-micro":
+        return run_micro(content, inputs, limit_s=limit_s)[0]
+    interpreter = make_interpreter(content, reference=runtime == "litert-reference")
     sources = [detail["index"] for detail in interpreter.get_input_details()]
     sinks = [detail["index"] for detail in interpreter.get_output_details()]
     rows, start = [], time.perf_counter()

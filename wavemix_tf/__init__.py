@@ -14,6 +14,7 @@ from .startup import is_command
 if TYPE_CHECKING or not is_command():
     from .blocks import WaveMixBlock
     from .models import WaveMixClassifier
+    from .profiler import ModelProfile, profile
     from .torch_weights import load_torch_weights
     from .variants import VARIANTS, build_model
     from .wavelets import DWT2D, IDWT2D
@@ -23,11 +24,13 @@ __version__ = "0.1.0"
 __all__ = [
     "DWT2D",
     "IDWT2D",
+    "ModelProfile",
     "VARIANTS",
     "WaveMixBlock",
     "WaveMixClassifier",
     "build_model",
     "load_torch_weights",
+    "profile",
     "tflite",
     "training",
 ]
@@ -37,7 +40,7 @@ def __getattr__(name: str) -> Any:
     if name in ("training", "tflite"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in __all__:  # left out above
-        for home in ("wavelets", "blocks", "models", "variants", "torch_weights"):
+        for home in ("wavelets", "blocks", "models", "variants", "torch_weights", "profiler"):
             module = importlib.import_module(f"{__name__}.{home}")
             if name in vars(module):
                 return getattr(module, name)

@@ -201,6 +201,13 @@ def export(
     target: TargetOption = None,
     dtype: DtypeOption = None,
     io_dtype: Annotated[str | None, typer.Option(help="float32, int8 or uint8, of input and output")] = None,
+    kit: Annotated[
+        bool,
+        typer.Option(
+            "--kit",
+            help="Also exports/<target>-<dtype>_kit/ for each file: code for the device, test vectors, model card.",
+        ),
+    ] = False,
     settings: Settings = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     debug: Debug = False,
@@ -210,14 +217,15 @@ def export(
     chosen = check_export(target, dtype, io_dtype)
     from .command import steps
 
-    if not overwrite and steps.all_exported(out, chosen, io_dtype):
+    exported = not overwrite and steps.all_exported(out, chosen, io_dtype)
+    if exported and not (kit and steps.kits_missing(out, chosen)):
         console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
         return
     models: dict[str, Any] = {}
-    kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen}
+    kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen if not exported}
     if "int8" in kinds and (out / "qat.keras").is_file():
         models["int8"] = steps.load_model(out / "qat.keras")
-    if "float32" in kinds or "int8" not in models:
+    if "float32" in kinds or ("int8" in kinds and "int8" not in models):
         models["float32"] = steps.load_model(out / "model.keras")
     if "int8" in kinds and "int8" not in models:
         models["int8"] = models["float32"]
@@ -225,7 +233,9 @@ def export(
     seconds: dict[str, float] = {}
     with step("Export", seconds):
         data = steps.load_images(recipe, out)
-        _, refused = steps.write_exports(out, chosen, models, data, io_dtype=io_dtype, overwrite=overwrite)
+        written, refused = steps.write_exports(out, chosen, models, data, io_dtype=io_dtype, overwrite=overwrite)
+        if kit:
+            steps.write_kits(out, written, data)
     steps.complain(refused)
 
 
@@ -278,21 +288,24 @@ def benchmark(
     dtype: DtypeOption = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Inferences to time.")] = 100,
+    profile: Annotated[bool, typer.Option("--profile", help="Also the time and cost of every op.")] = False,
     settings: Settings = None,
     debug: Debug = False,
 ) -> None:
-    """Size, latency at batch 1 on this machine, and the arena under TFLite Micro."""
+    """Size, latency at batch 1 on this machine, memory, operations, and the arena under TFLite Micro."""
     saved_recipe(out, settings)
     chosen = check_export(target, dtype)
     from .command import steps
 
     artifacts = steps.saved_exports(out, chosen)
-    table = grid("file", "size", "p50 ms", "p90 ms", "arena")
-    for name, artifact in artifacts:
-        result = steps.benchmark(artifact, threads=threads, runs=runs)
-        p50, p90 = (reports.milliseconds(result.latency_ms[q]) for q in ("p50", "p90"))
-        table.add_row(name, reports.kibibytes(result.size_bytes), p50, p90, reports.kibibytes(result.arena_bytes))
-    console.print(table)
+    options = {"threads": threads, "runs": runs, "profile": profile}
+    results = [(name, steps.benchmark(artifact, **options)) for name, artifact in artifacts]
+    console.print(reports.benchmark_table(results))
+    console.print(reports.benchmark_notes(results[0][1]))
+    for name, result in results:
+        if result.ops is not None:
+            console.print(f"\n[bold]{name}[/]: {result.profiled}")
+            console.print(reports.profile_table(result))
 
 
 @app.command()

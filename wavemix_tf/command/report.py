@@ -123,6 +123,61 @@ def results_table(report: Mapping[str, Any]) -> Table:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
+def benchmark_table(results: Sequence[tuple[str, Any]]) -> Table:
+    """The figures of ``benchmark``, one row a file.
+
+    Args:
+        results: (name, BenchmarkReport).
+    """
+    from .terminal import grid
+
+    threads = results[0][1].threads
+    many = [f"p50 ms, {threads} threads"] if threads > 1 else []
+    table = grid("file", "size", "p50 ms", "p90 ms", *many, "MMAC", "of peak", "energy*", "memory", "arena")
+    for name, result in results:
+        energy = result.energy_proxy_uj
+        table.add_row(
+            name,
+            kibibytes(result.size_bytes),
+            *(milliseconds(result.single_thread_latency_ms[q]) for q in ("p50", "p90")),
+            *(milliseconds(result.latency_ms["p50"]) for _ in many),
+            f"{result.macs / 1e6:.3g}",
+            percent(result.peak_share),
+            "–" if energy is None else f"{energy:.3g} µJ",
+            kibibytes(result.memory_bytes),
+            kibibytes(result.arena_bytes),
+        )
+    return table
+
+
+def benchmark_notes(result: Any) -> str:
+    """What the columns of ``benchmark_table`` mean."""
+    return (
+        "LiteRT with XNNPACK, one thread unless said otherwise. Of peak: of the multiply-accumulates a second that one "
+        "large convolution reaches here. Memory: what the interpreter adds to a process at most.\n"
+        "* A proxy to compare files by, not a measurement: multiply-accumulates and bytes moved at the picojoules of "
+        "Horowitz, ISSCC 2014 (45 nm)."
+    )
+
+
+def profile_table(result: Any) -> Table:
+    """The ops of a ``BenchmarkReport``, in execution order."""
+    from .terminal import grid
+
+    total = sum(op.time_us or 0.0 for op in result.ops) or 1.0
+    table = grid("op", "output", "MMAC", "moved", "time", "share")
+    for op in result.ops:
+        table.add_row(
+            op.name,
+            "×".join(map(str, op.shape[1:])),
+            f"{op.macs / 1e6:.3g}" if op.macs else "",
+            kibibytes(op.moved_bytes),
+            "once" if op.time_us is None else f"{op.time_us:.1f} µs",
+            "" if op.time_us is None else f"{op.time_us / total:.1%}",
+        )
+    return table
+
+
 def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Sequence[float]]] | None = None) -> str:
     """The report page.
 

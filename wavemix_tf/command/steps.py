@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
 from ..tflite.errors import ExportError
 from ..tflite.exporter import VERIFY_IMAGES, export
+from ..tflite.kit import kit_digest
 from ..tflite.latency import benchmark
 from ..tflite.quantizer import quantize
 from ..tflite.targets import get_target
@@ -39,6 +41,7 @@ RUNTIME_NAMES = {
     "litert-reference": "LiteRT reference",
     "tflite-micro": "TFLite Micro",
 }
+KIT_IMAGES = 4
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 
@@ -138,6 +141,7 @@ def write_exports(
                 class_names=data.class_names,
             )
             forget(out, exports=False)
+            shutil.rmtree(_kit_folder(path), ignore_errors=True)  # of the file before
             artifact.save(path, overwrite=True)
             artifacts.append((name, artifact))
         state = "refused" if name in refused else f"{reports.kibibytes(artifact.size_bytes)}, passed every check"
@@ -188,8 +192,38 @@ def forget(out: Path, *, exports: bool) -> None:
     stale = [out / "report.json", out / "report.html"]
     if exports and (out / "exports").is_dir():
         stale += [path for path in (out / "exports").iterdir() if path.is_file()]
+        for kit in (out / "exports").glob("*_kit"):
+            shutil.rmtree(kit)
     for path in stale:
         path.unlink(missing_ok=True)
+
+
+def kits_missing(out: Path, chosen: Sequence[tuple[str, str]]) -> bool:
+    """Whether a chosen file, all of which are there, has no kit or that of another file."""
+    paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
+    return any(kit_digest(_kit_folder(path)) != Artifact.load(path).sha256 for path in paths)
+
+
+def _kit_folder(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_kit")
+
+
+def write_kits(out: Path, artifacts: Sequence[tuple[str, Artifact]], data: DataBundle) -> None:
+    """Write the deployment kit of each file, with test vectors from the test images; one that is its file's stays."""
+    try:
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        report = None  # the model card says that data and accuracy are unknown
+    images, labels = data.sample("test", KIT_IMAGES)
+    for name, artifact in artifacts:
+        folder = _kit_folder(out / "exports" / f"{name}.tflite")
+        if kit_digest(folder) == artifact.sha256:
+            continue
+        with console.status(f"  {name}: kit"):
+            artifact.save_kit(
+                folder, overwrite=kit_digest(folder) is not None, name=name, images=images, labels=labels, report=report
+            )
+        console.print(f"  {folder}/: written")
 
 
 def measure(
@@ -224,7 +258,7 @@ def measure(
         with console.status(f"  {name}"):
             own = get_target(artifact.target).runtimes[:1]
             compared = verify(artifact, models[kind], images, labels, runtimes=own, expected=logits[kind])
-            timed = benchmark(artifact)
+            timed = benchmark(artifact, memory=False, peak=False)
         row = compared.runtimes[0]
         part = "" if row.images == len(images) else f", {row.images:,} of the images"
         results.append(

@@ -1,0 +1,306 @@
+"""The deployment kit: whole, filled in, and what it says a device must compute is what the runtimes compute."""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from tflite_support import NETWORKS, network
+
+from wavemix_tf.files import replacing_folder
+from wavemix_tf.tflite import Artifact, export, flatbuffer, kit, quantize
+from wavemix_tf.tflite.images import generated_images
+from wavemix_tf.tflite.microcontroller import resolver_name, run_micro
+from wavemix_tf.tflite.verifier import make_interpreter
+
+NAMES = ["ant", "bee", "cat|tom", "dog", "eel"]
+COMPILER = shutil.which("g++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs g++")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return generated_images((16, 16, 3), 24, seed=2)
+
+
+@pytest.fixture(scope="module")
+def artifacts(images):
+    model = network(**NETWORKS["deconv"])
+    quantized = quantize(model, generated_images((16, 16, 3), 64, seed=1))
+    options = dict(images=images, class_names=NAMES)
+    return {
+        "mcu-int8": export(quantized, "mcu", **options),
+        "android-cpu-int8": export(quantized, "android-cpu", **options),
+        "android-cpu-uint8": export(quantized, "android-cpu", io_dtype="uint8", **options),
+        "android-gpu-float16": export(model, "android-gpu", **options),
+    }
+
+
+@pytest.fixture(scope="module")
+def grey():
+    model = network(**NETWORKS["pixel_shuffle"])
+    return export(model, "mcu", calibration=generated_images((16, 16, 1), 32, seed=1))
+
+
+@pytest.fixture(scope="module")
+def kits(artifacts, images, tmp_path_factory):
+    root = tmp_path_factory.mktemp("kits")
+    labels = np.arange(len(images)) % 5
+    return {name: a.save_kit(root / name, name=name, images=images, labels=labels) for name, a in artifacts.items()}
+
+
+def card(folder):
+    return json.loads((folder / kit.VECTORS_JSON).read_text())
+
+
+def arrays(folder, key):
+    """The vectors of a kit, read as a firmware engineer would, from vectors.json and the .bin files."""
+    rows = card(folder)[key]
+    return [
+        np.frombuffer((folder / "test_vectors" / row["file"]).read_bytes(), np.dtype(row["dtype"]).newbyteorder("<"))
+        .reshape(row["shape"])
+        .astype(row["dtype"])
+        for row in rows
+    ]
+
+
+def numbers(text, name):
+    """The numbers of a C array."""
+    body = re.search(rf"\b{name}\[\d*\](?:\[\d+\])? = \{{(.*?)\}};", text, re.DOTALL).group(1)
+    return re.findall(r"0x[0-9a-f]+|-?\d[\d.e+-]*", body)
+
+
+def test_files(kits):
+    def files(name):
+        return sorted(p.relative_to(kits[name]).as_posix() for p in kits[name].rglob("*") if p.is_file())
+
+    common = ["MODEL_CARD.md", "README.md"]
+    vectors = ["test_vectors/expected_0.bin", "test_vectors/input_0.bin", "test_vectors/vectors.json"]
+    assert files("mcu-int8") == [
+        *common,
+        *("mcu-int8.json", "mcu-int8.labels.txt", "mcu-int8.tflite"),
+        *("micro/main.cc", "micro/mcu_int8.cc", "micro/mcu_int8.h", "micro/mcu_int8_vectors.h"),
+        *vectors,
+    ]
+    assert files("android-cpu-int8") == [
+        *common,
+        *("android-cpu-int8.json", "android-cpu-int8.labels.txt", "android-cpu-int8.tflite"),
+        "android/AndroidCpuInt8.kt",
+        "test_vectors/android_cpu_int8_vectors.h",
+        *vectors,
+    ]
+
+
+def test_the_file_in_it_is_the_artifact(kits, artifacts):
+    for name, folder in kits.items():
+        assert Artifact.load(folder / f"{name}.tflite") == artifacts[name]
+        assert (folder / f"{name}.labels.txt").read_text().splitlines() == NAMES
+        assert kit.kit_digest(folder) == artifacts[name].sha256
+
+
+def test_the_c_array_is_the_file(kits, artifacts):
+    source = (kits["mcu-int8"] / "micro/mcu_int8.cc").read_text()
+    assert bytes(int(n, 16) for n in numbers(source, "mcu_int8")) == artifacts["mcu-int8"].content
+
+
+def test_the_resolver_has_the_ops_of_the_file(kits):
+    folder = kits["mcu-int8"]
+    header = (folder / "micro/mcu_int8.h").read_text()
+    info = flatbuffer.read_file((folder / "mcu-int8.tflite").read_bytes())
+    ops = sorted({resolver_name(op.name) for op in info.ops})
+    assert re.findall(r"resolver\.Add(\w+)\(\)", header) == ops
+    assert f"mcu_int8_op_count = {len(ops)}" in header
+    assert f"Exactly the ops of this file: {', '.join(ops)}." in (folder / "micro/main.cc").read_text()
+
+
+def test_vectors_are_what_tensorflow_lite_micro_computes(kits, artifacts, images):
+    folder = kits["mcu-int8"]
+    (inputs,), (expected,) = arrays(folder, "inputs"), arrays(folder, "outputs")
+    content = (folder / "mcu-int8.tflite").read_bytes()
+    (found,), _ = run_micro(content, [inputs], artifacts["mcu-int8"].arena_bytes)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(inputs, np.round(images[:4] * 255) - 128)
+    said = card(folder)
+    assert said["compare"] == "integers, bit by bit"
+    assert said["labels"] == NAMES[:4]
+    assert said["first_class"] == [NAMES[i] for i in expected.argmax(-1)]
+    assert len({row.tobytes() for row in expected}) == 4  # the vectors tell a model that ignores its input
+
+
+@pytest.mark.parametrize("name", ["android-cpu-int8", "android-cpu-uint8", "android-gpu-float16"])
+def test_vectors_are_what_litert_computes(name, kits):
+    folder = kits[name]
+    (inputs,), (expected,) = arrays(folder, "inputs"), arrays(folder, "outputs")
+    interpreter = make_interpreter((folder / f"{name}.tflite").read_bytes())
+    for row, wanted in zip(inputs, expected, strict=True):
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], row[None])
+        interpreter.invoke()
+        found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+        np.testing.assert_array_equal(found, wanted)
+    assert (card(folder)["mean_difference_bound"] is None) == (name != "android-gpu-float16")
+
+
+@pytest.mark.parametrize("name", ["mcu-int8", "android-cpu-uint8", "android-gpu-float16"])
+def test_the_header_holds_the_same_vectors(name, kits):
+    folder = kits[name]
+    (header,) = folder.rglob("*_vectors.h")
+    c_name = header.name.removesuffix("_vectors.h")
+    text = header.read_text()
+    for key, kind in (("inputs", "input"), ("outputs", "expected")):
+        (wanted,) = arrays(folder, key)
+        found = np.array([float(n) for n in numbers(text, f"{c_name}_{kind}_0")]).astype(wanted.dtype)
+        np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
+
+
+def test_every_placeholder_is_filled(kits, grey, tmp_path):
+    folders = [*kits.values(), grey.save_kit(tmp_path / "grey")]
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        if path.suffix in (".kt", ".cc", ".h", ".md"):
+            text = path.read_text()
+            assert "@" not in text, path
+            assert not re.search(r"\{\w+\}|\{\{|\}\}(?!;)|None|\bnan\b", text.replace("}};", "")), path
+            if path.suffix != ".md":
+                for opening, closing in ("{}", "()", "[]"):
+                    assert text.count(opening) == text.count(closing), path
+
+
+def test_pre_processing_is_that_of_the_input(kits, grey, tmp_path):
+    def code(folder):
+        (path,) = folder.glob("android/*.kt")
+        return path.read_text()
+
+    int8, uint8, floats = (code(kits[n]) for n in ("android-cpu-int8", "android-cpu-uint8", "android-gpu-float16"))
+    assert "input[3 * i] = (red - 128).toByte()" in int8
+    assert "input[3 * i + 2] = blue.toByte()" in uint8
+    assert "input[3 * i + 1] = green / 255f" in floats
+    assert "writeFloat(input)" in floats
+    assert "Accelerator.GPU" in floats
+    assert "Accelerator.CPU" in int8
+    gradle = (kits["android-gpu-float16"] / "README.md").read_text()
+    assert "com.google.ai.edge.litert:litert-gpu:" in gradle
+    assert "com.google.ai.edge.litert:litert-gpu:" not in (kits["android-cpu-int8"] / "README.md").read_text()
+    moved = dataclasses.replace(flatbuffer.read_file(grey.content).inputs[0], scale=0.01, zero_point=-20, dtype="int8")
+    assert kit._kotlin_writes(moved).splitlines() == [
+        "            val grey = 19595 * red + 38470 * green + 7471 * blue + 32768 shr 16",
+        "            input[i] = ((grey / 255f / 0.00999999978f).roundToInt() + (-20)).coerceIn(-128, 127).toByte()",
+    ]
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["mcu-int8", "android-gpu-float16"])
+def test_a_compiler_reads_the_arrays_as_they_are(name, kits, tmp_path):
+    """A host program that writes the C arrays out again."""
+    folder = kits[name]
+    (header,) = folder.rglob("*_vectors.h")
+    c_name = header.name.removesuffix("_vectors.h")
+    program = f"""
+        #include <cstdio>
+        #include "{header.name}"
+        int main() {{
+          std::fwrite({c_name}_input_0, sizeof({c_name}_input_0), 1, stdout);
+          std::fwrite({c_name}_expected_0, sizeof({c_name}_expected_0), 1, stdout);
+          return {c_name}_vector_count == 4 ? 0 : 1;
+        }}
+    """
+    (tmp_path / "dump.cc").write_text(program)
+    flags = ["-Wall", "-Wextra", "-Werror", f"-I{header.parent}"]
+    subprocess.run([COMPILER, "-std=c++17", *flags, "-o", tmp_path / "dump", tmp_path / "dump.cc"], check=True)
+    written = subprocess.run([tmp_path / "dump"], check=True, capture_output=True).stdout
+    vectors = folder / "test_vectors"
+    assert written == (vectors / "input_0.bin").read_bytes() + (vectors / "expected_0.bin").read_bytes()
+
+
+def test_an_existing_folder_stays_as_it_is(artifacts, tmp_path, monkeypatch):
+    artifact = artifacts["mcu-int8"]
+    folder = artifact.save_kit(tmp_path / "kit")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(FileExistsError, match=r"overwrite=True to replace .*kit"):
+        artifact.save_kit(folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(FileExistsError, match=r"overwrite replaces a folder that save_kit wrote"):
+        artifact.save_kit(other, overwrite=True)
+    (folder / "left behind").touch()
+    artifact.save_kit(folder, overwrite=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match=r"disk full"):
+        artifact.save_kit(folder, overwrite=True)
+    with pytest.raises(OSError, match=r"disk full"):
+        artifact.save_kit(tmp_path / "new")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kit", "other"]
+
+
+def test_a_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    import os
+
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "old").touch()
+    moves = []
+
+    def second_fails(source, target, move=os.replace):
+        moves.append(target)
+        if len(moves) == 2:
+            raise OSError("busy")
+        move(source, target)
+
+    monkeypatch.setattr("os.replace", second_fails)
+    with pytest.raises(OSError, match=r"busy"), replacing_folder(place) as temporary:
+        (temporary / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["place", "old"]
+
+
+def test_model_card_invents_nothing(artifacts, kits, images, tmp_path):
+    alone = (kits["mcu-int8"] / "MODEL_CARD.md").read_text()
+    assert "Accuracy: unknown" in alone
+    assert "Of these weights: unknown" in alone
+    assert artifacts["mcu-int8"].sha256 in alone
+    assert "| CONV_2D | 10 |" in alone
+    report = {
+        "created": "2026-01-02 03:04 UTC",
+        "recipe": {"name": "bugs", "dataset": "insects", "epochs": 3, "qat_epochs": 1, "crop_to_aspect_ratio": True},
+        "dataset": {"class_names": NAMES, "image_shape": [16, 16, 3], "sizes": {"train": 1234}, "tested": 50},
+        "model": {"name": "WaveMix 8/2", "parameters": 4321},
+        "results": [
+            {"name": "float model", "runtime": "Keras", "accuracy": 0.9},
+            {"name": "mcu", "runtime": "TFLite Micro", "accuracy": 0.88, "latency_ms": {"p50": 1.0, "p90": 2.0}},
+        ],
+        "exports": [{"name": "mcu", "card": {"sha256": artifacts["mcu-int8"].sha256}}],
+    }
+    folder = artifacts["mcu-int8"].save_kit(tmp_path / "kit", images=images, report=report)
+    text = (folder / "MODEL_CARD.md").read_text()
+    for part in ("insects", "1,234", "4,321", "88.00 %", "90.00 %", "50 test images", "cropping the centre"):
+        assert part in text
+    assert "Accuracy: unknown" not in text
+    other = artifacts["android-cpu-int8"].save_kit(tmp_path / "other", images=images, report=report)
+    assert "Accuracy: unknown" in (other / "MODEL_CARD.md").read_text()  # the report is of another file
+
+
+def test_large_inputs_make_fewer_vectors(artifacts, images):
+    artifact = artifacts["android-gpu-float16"]
+    info = flatbuffer.read_file(artifact.content)
+    computed = kit.compute_vectors(artifact, info, images, None, 1000)
+    assert computed.count == kit.VECTOR_BYTES // (16 * 16 * 3 * 4)
+    assert kit.compute_vectors(artifact, info, None, None, 2).source == "generated"
+
+
+def test_wrong_options(artifacts, images, tmp_path):
+    artifact = artifacts["android-cpu-int8"]
+    for options, message in [
+        (dict(name="../x"), r"name must be of letters.*'\.\./x'"),
+        (dict(vectors=0), r"vectors must be at least 1. Received: vectors=0"),
+        (dict(images=images[:, 1:]), r"images must be an array \(N, 16, 16, 3\)"),
+        (dict(images=images, labels=[1]), r"labels must name a class for each image. Received: 1 labels, 4 images"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            artifact.save_kit(tmp_path / "kit", **options)
+    assert list(tmp_path.iterdir()) == []

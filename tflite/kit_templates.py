@@ -1,0 +1,327 @@
+"""The texts of a deployment kit, with ``@{name}`` where ``kit`` puts a value; a lone "@" is written "@@"."""
+
+from __future__ import annotations
+
+import string
+
+
+class Template(string.Template):
+    """Kotlin, C++ and Markdown need the braces and dollars that other templates take for themselves."""
+
+    delimiter = "@"
+
+
+MAIN_CC = Template("""\
+// Runs @{name} on its test vectors under TensorFlow Lite Micro and compares every output with what the same
+// interpreter's reference kernels computed where the file was made: bit by bit. Prints PASS or FAIL; returns 0 or 1.
+//
+// Build: with TensorFlow Lite Micro's headers and library, and with -DTF_LITE_STATIC_MEMORY, as the library itself is
+// (README.md has a command for a PC). On a board, call it once from your start-up code.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/micro/micro_log.h"
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include "tensorflow/lite/micro/system_setup.h"
+#include "tensorflow/lite/schema/schema_generated.h"
+
+#include "@{name}.h"
+#include "@{name}_vectors.h"
+
+// Kernels tuned for a chip (CMSIS-NN and the like) may need scratch memory beyond the measured arena.
+#ifndef EXTRA_ARENA_BYTES
+#define EXTRA_ARENA_BYTES 0
+#endif
+
+namespace {
+
+alignas(@{name}_alignment) uint8_t arena[@{name}_arena_bytes + EXTRA_ARENA_BYTES];
+
+bool Fail(const char* reason) {
+  MicroPrintf("FAIL @{name}: %s", reason);
+  return false;
+}
+
+bool Check() {
+  const tflite::Model* model = tflite::GetModel(@{name});
+  if (model->version() != TFLITE_SCHEMA_VERSION) return Fail("the file has another schema version");
+
+  // Exactly the ops of this file: @{op_list}.
+  tflite::MicroMutableOpResolver<@{name}_op_count> resolver;
+  if (@{name}_ops(resolver) != kTfLiteOk) return Fail("an op could not be registered");
+
+  tflite::MicroInterpreter interpreter(model, resolver, arena, sizeof(arena));
+  if (interpreter.AllocateTensors() != kTfLiteOk) return Fail("the arena is too small: raise EXTRA_ARENA_BYTES");
+  if (interpreter.inputs_size() != @{input_count} || interpreter.outputs_size() != @{output_count}) {
+    return Fail("another number of inputs or outputs");
+  }
+@{size_checks}
+  int differing = 0;
+  for (int vector = 0; vector < @{name}_vector_count; ++vector) {
+@{feeds}
+    if (interpreter.Invoke() != kTfLiteOk) return Fail("an op refused to run");
+@{comparisons}
+  }
+  MicroPrintf("arena: %d of %d bytes used", static_cast<int>(interpreter.arena_used_bytes()),
+              static_cast<int>(sizeof(arena)));
+  if (differing != 0) {
+    MicroPrintf("FAIL @{name}: %d values differ", differing);
+    return false;
+  }
+  MicroPrintf("PASS @{name}: %d vectors, every output equal", @{name}_vector_count);
+  return true;
+}
+
+}  // namespace
+
+int main() {
+  tflite::InitializeTarget();
+  return Check() ? 0 : 1;
+}
+""")
+
+SIZE_CHECK = Template("""\
+  if (interpreter.@{side}(@{index})->bytes != sizeof(@{array}[0])) return Fail("@{side} @{index} has another size");
+""")
+
+FEED = Template("""\
+    std::memcpy(interpreter.input(@{index})->data.raw, @{array}[vector], sizeof(@{array}[vector]));
+""")
+
+COMPARISON = Template("""\
+    {
+      const @{ctype}* found = reinterpret_cast<const @{ctype}*>(interpreter.output(@{index})->data.raw);
+      for (int i = 0; i < @{array}_size; ++i) {
+        if (found[i] == @{array}[vector][i]) continue;
+        ++differing;
+        MicroPrintf("vector %d, output @{index}, value %d: %d, expected %d", vector, i, static_cast<int>(found[i]),
+                    static_cast<int>(@{array}[vector][i]));
+      }
+    }
+""")
+
+VECTORS_H = Template("""\
+// Test vectors of @{name}: inputs, and what @{runtime} computed for them. C99 and C++.
+#ifndef @{guard}
+#define @{guard}
+
+#include <stdint.h>
+
+enum {
+  @{name}_vector_count = @{count},
+@{sizes}
+};
+
+@{arrays}
+#endif  // @{guard}
+""")
+
+KOTLIN = Template("""\
+// @{class_name}: @{file} with LiteRT's CompiledModel API (com.google.ai.edge.litert @{version}).
+// Change the package to your own. README.md, beside the folder of this file, has the Gradle lines and the assets.
+package com.example.wavemix
+
+@{imports}
+
+/**
+ * @{device}.
+ *
+ * Create it, run it and close it on one thread, and not on the main one. The first inference is slower than the others.
+ */
+class @{class_name}(context: Context) : AutoCloseable {
+@{environment}    private val options = CompiledModel.Options(Accelerator.@{accelerator})
+    private val model = CompiledModel.create(context.assets, "@{file}", options@{env_argument})
+    private val inputs = model.createInputBuffers()
+    private val outputs = model.createOutputBuffers()
+    val labels: List<String> =
+        context.assets.open("@{labels}").bufferedReader().useLines { lines -> lines.toList() }
+@{preprocessing}
+    /** Runs the model on what its input takes: @{input_words}. */
+    fun run(input: @{input_array}): @{output_array} {
+        inputs[0].@{write}(input)
+        model.run(inputs, outputs)
+        return outputs[0].@{read}()
+    }
+
+@{postprocessing}
+    /** Largest difference from the kit's test vectors, in @{unit}; 0: none differs. */
+    fun checkVectors(assets: AssetManager): Float {
+        val input = assets.open("test_vectors/input_0.bin").readBytes()
+        val expected = assets.open("test_vectors/expected_0.bin").readBytes()
+        val inputBytes = input.size / VECTORS
+        val outputBytes = expected.size / VECTORS
+        var largest = 0f
+        for (vector in 0 until VECTORS) {
+            val found = run(@{input_from_bytes})
+            val wanted = @{output_from_bytes}
+            for (i in wanted.indices) largest = maxOf(largest, abs(@{found_value} - @{wanted_value}))
+        }
+        return largest
+    }
+
+    override fun close() {
+        (inputs + outputs).forEach { it.close() }
+        model.close()
+@{close_environment}    }
+
+    companion object {
+        private const val VECTORS = @{count}
+@{floats}    }
+}
+""")
+
+KOTLIN_FLOATS = Template("""\
+
+        private fun floats(raw: ByteArray): FloatArray {
+            val values = ByteBuffer.wrap(raw).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
+            return FloatArray(values.remaining()).also { values.get(it) }
+        }
+""")
+
+KOTLIN_IMAGE = Template("""\
+
+    /** Classifies an image of any size: every output with its label, largest first. */
+    fun classify(image: Bitmap): List<Pair<String, Float>> =
+        labels.zip(values(run(pixels(image))).toList()).sortedByDescending { (_, value) -> value }
+""")
+
+KOTLIN_PIXELS = Template("""\
+
+    /** @{height} x @{width}, @{channel_words}; each value is @{meaning}. */
+    fun pixels(image: Bitmap): @{input_array} {
+        var scaled = image
+        // Halved first: one bilinear step from a large image skips most of its pixels, which training did not do.
+        while (scaled.width >= 2 * @{width} && scaled.height >= 2 * @{height}) {
+            scaled = Bitmap.createScaledBitmap(scaled, scaled.width / 2, scaled.height / 2, true)
+        }
+        scaled = Bitmap.createScaledBitmap(scaled, @{width}, @{height}, true)
+        val colours = IntArray(@{width} * @{height})
+        scaled.getPixels(colours, 0, @{width}, 0, 0, @{width}, @{height})
+        val input = @{input_array}(colours.size * @{channels})
+        for (i in colours.indices) {
+            val red = colours[i] shr 16 and 0xFF
+            val green = colours[i] shr 8 and 0xFF
+            val blue = colours[i] and 0xFF
+@{writes}
+        }
+        return input
+    }
+""")
+
+KOTLIN_VALUES = Template("""\
+    /** The output as real numbers: @{output_formula}. */
+    fun values(output: @{output_array}): FloatArray =
+        @{values_body}
+""")
+
+README = Template("""\
+# @{name}
+
+@{file}, everything needed to put it on a device, and the means to see that it computes there what it computed where it
+was made. `MODEL_CARD.md` says what the model is, what was measured of it and what is not known.
+
+| | |
+|---|---|
+@{contents}
+
+## The input
+
+@{input_section}
+
+## The output
+
+@{output_section}
+
+## Test vectors
+
+@{vectors_section}
+
+@{device_section}
+""")
+
+ANDROID_SECTION = Template("""\
+## Android
+
+In the app's `build.gradle.kts` (LiteRT @{version} needs minSdk 24):
+
+```kotlin
+android {
+    androidResources { noCompress += "tflite" }
+}
+dependencies {
+@{dependencies}
+}
+```
+
+Copy `@{file}`, `@{labels}` and the folder `test_vectors` into `app/src/main/assets/`, and
+`android/@{class_name}.kt` into your sources. Then, on a background thread:
+
+```kotlin
+@{class_name}(context).use { model ->
+@{usage}
+}
+```
+@{accelerator_words}
+Written for the API of LiteRT @{version}; it was not compiled where this kit was made, and no phone was run.
+""")
+
+MICRO_SECTION = Template("""\
+## Microcontroller
+
+`micro/` holds the file as a C array, its ops and arena (`@{c_name}.h`, `.cc`), the vectors (`@{c_name}_vectors.h`) and
+`main.cc`, which runs the model on them and prints PASS or FAIL. On a PC, with a checkout of tflite-micro:
+
+```
+make -C tflite-micro -f tensorflow/lite/micro/tools/make/Makefile microlite
+downloads=tflite-micro/tensorflow/lite/micro/tools/make/downloads
+g++ -std=c++17 -DTF_LITE_STATIC_MEMORY micro/*.cc -Itflite-micro -I$downloads/flatbuffers/include \\
+    -I$downloads/gemmlowp -I$downloads/ruy tflite-micro/gen/*/lib/libtensorflow-microlite.a -o check && ./check
+```
+
+On a board: the two `@{c_name}` files and `main.cc` as an example to start from. The arena of @{arena_bytes} bytes was
+measured with the reference kernels on a 64-bit host; if `AllocateTensors` fails with kernels tuned for your chip, build
+with `-DEXTRA_ARENA_BYTES=8192`. Tuned kernels may also round differently than the reference kernels, by one step.
+""")
+
+MODEL_CARD = Template("""\
+# Model card: @{name}
+
+@{summary}
+
+## What it is
+
+| | |
+|---|---|
+@{identity}
+
+## Input and output
+
+@{tensors}
+
+## Data
+
+@{data}
+
+## Metrics
+
+@{metrics}
+
+## Verification
+
+@{verification}
+
+## Operators
+
+@{ops}
+
+## Limits
+
+@{limits}
+
+## Licence
+
+@{licence}
+""")
