@@ -50,7 +50,7 @@ def export(
     run in the runtimes that exist here. Only a file that passed is returned.
 
     Args:
-        model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since).
+        model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since), by any engine.
         target: Key of ``TARGETS``.
         dtype: "float32", "float16" or "int8"; None: int8 for a quantized model, else what the target prefers.
         io_dtype: "float32", "int8" or "uint8" for input and output; None: what the target prefers. An int8 input is
@@ -80,11 +80,16 @@ def export(
     row = get_target(target)
     if upsample_form is not None:
         check_option("upsample_form", upsample_form, UPSAMPLE_FORMS)
-    dtype, io_dtype = _check_dtypes(model, target, row, dtype, io_dtype)
+    converts_itself = hasattr(model, "error_bound_steps")  # another engine's model: it knows its way and its bounds
+    dtype, io_dtype = _check_dtypes(model, target, row, dtype, io_dtype, quantized=converts_itself or is_quantized(model))
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
             "export runs on the TensorFlow backend: save the model and export it in a process with "
             f"KERAS_BACKEND=tensorflow. Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
+    if converts_itself:
+        return _export_converted(
+            model, target, row, io_dtype, calibration, images, class_names, error_bound_steps, upsample_form
         )
     given = _in_float32(model)
     if len(given.inputs) != 1 or len(given.outputs) != 1:
@@ -139,8 +144,9 @@ def export(
     )
 
 
-def _check_dtypes(model: Any, target: str, row: Target, dtype: str | None, io_dtype: str | None) -> tuple[str, str]:
-    quantized = is_quantized(model)
+def _check_dtypes(
+    model: Any, target: str, row: Target, dtype: str | None, io_dtype: str | None, quantized: bool
+) -> tuple[str, str]:
     if dtype is None:
         dtype = "int8" if quantized else row.dtypes[0]
     check_option("dtype", dtype, DTYPES)
@@ -285,3 +291,56 @@ def convert(deployed: Any, dtype: str, io_dtype: str) -> bytes:
         except Exception as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(f"TensorFlow's converter refused the model: {first}") from error
+
+
+def _export_converted(
+    model: Any,
+    target: str,
+    row: Target,
+    io_dtype: str,
+    calibration: Any,
+    images: Any,
+    class_names: Any,
+    error_bound_steps: float | None,
+    upsample_form: str | None,
+) -> Artifact:
+    """``export`` of a quantized model that brings ``convert``, ``predict`` and ``error_bound_steps`` of its own."""
+    from .flatbuffer import to_input
+
+    if upsample_form is not None:
+        raise ValueError(
+            f"{type(model).__name__} is converted as it was trained, with transposed convolutions as they are. "
+            f"Received: upsample_form={upsample_form!r}"
+        )
+    _, held_out, source = _images(model, calibration, images)
+    names = _class_names(class_names, model.outputs[0].shape[-1])
+    content = model.convert(io_dtype)
+    info = read_file(content)
+    audit(info, target, row, "int8")
+    arena = measure_arena(content, to_input(info.inputs[0], held_out[:1]))[1] if "tflite-micro" in row.runtimes else None
+    ran = {runtime: run_file(content, held_out, runtime, VERIFY_LIMIT_S) for runtime in row.runtimes}
+    report = compare(info, model.predict(held_out), ran)
+    warn_if_degenerate(report, model.name)
+    bounds = {
+        runtime: model.error_bound_steps[runtime] if error_bound_steps is None else error_bound_steps
+        for runtime in row.runtimes
+    }
+    _judge(report, report, bounds, changed=False)
+    return Artifact(
+        content=content,
+        target=target,
+        dtype="int8",
+        io_dtype=io_dtype,
+        ops=tuple(op.name for op in info.ops),
+        class_names=names,
+        model_name=model.name,
+        upsample_form="transposed_conv" if any(op.name == "TRANSPOSE_CONV" for op in info.ops) else None,
+        substituted=tuple(_stand_ins(model)),
+        arena_bytes=arena,
+        verification={
+            "images": source,
+            "error_bound_steps": bounds,
+            "fidelity": report.to_dict(),
+            "against_given_model": report.to_dict(),
+        },
+    )

@@ -26,7 +26,7 @@ from .images import check_images, predict
 from .lowering import is_quantized, substitute_activations
 from .targets import get_target
 
-ENGINES = ("native",)
+ENGINES = ("native", "tfmot")
 OBSERVERS = ("minmax", "percentile", "mse")
 PERCENTILE = 99.99
 INPUT_RANGE = (0.0, 1.0)  # an int8 input is exactly pixel - 128
@@ -80,7 +80,8 @@ def quantize(
         model: Functional Keras model whose input is an image in [0, 1] (pixel / 255).
         calibration: float array (N, H, W, C), or an iterable of such arrays or of single images, in [0, 1]:
             real images of the training distribution; a few hundred are enough.
-        engine: "native".
+        engine: "native", or "tfmot": the same through tensorflow-model-optimization (which knows Keras 2 alone), for
+            comparison. That returns a ``TfmotModel``, which trains, predicts and exports alike.
         observer: How a range is found: "minmax", "percentile" (the central 99.98 % of sampled values) or "mse" (least
             squared rounding and clipping error on sampled values).
         target: A target's name: activations it lacks are replaced before calibration, so that fine-tuning makes good
@@ -102,6 +103,10 @@ def quantize(
     check_option("observer", observer, OBSERVERS)
     if is_quantized(model):
         raise ValueError(f"model must be a float model; this one is quantized already. Received: model={model.name!r}")
+    if engine == "tfmot":
+        from . import tfmot_engine
+
+        return tfmot_engine.quantize(model, calibration, observer=observer, target=target)
     graph = Graph.from_model(model)
     images = check_images(calibration, graph.inputs[0].shape)
     folding.split_activations(graph)
