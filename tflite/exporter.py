@@ -81,7 +81,9 @@ def export(
     if upsample_form is not None:
         check_option("upsample_form", upsample_form, UPSAMPLE_FORMS)
     converts_itself = hasattr(model, "error_bound_steps")  # another engine's model: it knows its way and its bounds
-    dtype, io_dtype = _check_dtypes(model, target, row, dtype, io_dtype, quantized=converts_itself or is_quantized(model))
+    dtype, io_dtype = _check_dtypes(
+        model, target, row, dtype, io_dtype, quantized=converts_itself or is_quantized(model)
+    )
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
             "export runs on the TensorFlow backend: save the model and export it in a process with "
@@ -317,7 +319,9 @@ def _export_converted(
     content = model.convert(io_dtype)
     info = read_file(content)
     audit(info, target, row, "int8")
-    arena = measure_arena(content, to_input(info.inputs[0], held_out[:1]))[1] if "tflite-micro" in row.runtimes else None
+    arena = (
+        measure_arena(content, to_input(info.inputs[0], held_out[:1]))[1] if "tflite-micro" in row.runtimes else None
+    )
     ran = {runtime: run_file(content, held_out, runtime, VERIFY_LIMIT_S) for runtime in row.runtimes}
     report = compare(info, model.predict(held_out), ran)
     warn_if_degenerate(report, model.name)

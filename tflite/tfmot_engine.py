@@ -3,8 +3,8 @@
 tfmot knows Keras 2 alone. The Keras 3 graph is folded as for export (so that no batch norm is left, and mostly no
 transform), translated layer by layer into tf_keras and quantized there by tfmot's own default 8-bit quantizers: weights
 per channel for Conv2D, per tensor for Conv2DTranspose, Dense and DepthwiseConv2D, activations by moving averages of
-their extremes. Which tensors are rounded is our decision (``insert_fake_quant``), because tfmot's own layout rounds some
-twice, and others, that the file does round, not at all; the first ranges come from our observers, because a moving
+their extremes. Which tensors are rounded is our decision (``insert_fake_quant``), because tfmot's own layout rounds
+some twice and others, that the file does round, not at all; the first ranges come from our observers, because a moving
 average that keeps 0.999 of its start needs thousands of batches to leave it.
 """
 
@@ -17,6 +17,8 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,8 +70,16 @@ TRANSLATED: dict[str, tuple[str, ...]] = {
 }
 ACTIVATIONS = ("gelu", "hard_silu", "relu", "relu6", "sigmoid", "softmax", "tanh")
 # Options of a layer that would be lost, and so must be at their default.
-UNTRANSLATED = ("kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint")
+UNTRANSLATED = (
+    "kernel_regularizer",
+    "bias_regularizer",
+    "activity_regularizer",
+    "kernel_constraint",
+    "bias_constraint",
+)
 DEPTHWISE = "DepthwiseConv2D"
+TIE_SHIFT = 1e-3 / 255  # of a range: lifts an average that lies half-way between two integers, see FakeQuant
+_converting: ContextVar[bool] = ContextVar("converting", default=False)
 CALLBACK_HOOKS = (
     *(f"on_{phase}_{edge}" for phase in ("train", "test", "predict", "epoch") for edge in ("begin", "end")),
     *(f"on_{phase}_batch_{edge}" for phase in ("train", "test", "predict") for edge in ("begin", "end")),
@@ -113,6 +123,11 @@ class TfmotModel:
     def outputs(self) -> Any:
         """Symbolic Keras 3 outputs, for their shapes and dtypes."""
         return self._float_model.outputs
+
+    @property
+    def layers(self) -> list[Any]:
+        """Layers of the float model, for their names and configurations; see ``to_keras`` for their weights."""
+        return self._float_model.layers
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
@@ -169,7 +184,7 @@ class TfmotModel:
         wrap = _toolkit().Callback
         given = keras.tree.flatten(callbacks) if callbacks is not None else []
         wrapped = [wrap(each) if isinstance(each, keras.callbacks.Callback) else each for each in given]
-        return self.tf_keras_model.fit(
+        history = self.tf_keras_model.fit(
             x,
             y,
             epochs=epochs,
@@ -178,6 +193,19 @@ class TfmotModel:
             callbacks=wrapped,
             verbose=verbose,
         )
+        self._measure_weights()
+        return history
+
+    def _measure_weights(self) -> None:
+        """Set the weights' ranges: tfmot's are those before the last step, and know nothing of averaged weights."""
+        for layer in self._float_model.layers:
+            variables = self.variables(layer.name) if type(layer).__name__ in QUANT_LAYERS else {}
+            name = "depthwise_kernel" if type(layer).__name__ == DEPTHWISE else "kernel"
+            if f"{name}_max" in variables:
+                largest = np.abs(variables[name].numpy())
+                largest = largest.max(tuple(range(largest.ndim - len(variables[f"{name}_max"].shape))))
+                variables[f"{name}_max"].assign(largest)
+                variables[f"{name}_min"].assign(-largest)
 
     def evaluate(
         self, x: Any, y: Any = None, *, batch_size: int | None = None, verbose: Any = 0, return_dict: bool = False
@@ -198,7 +226,7 @@ class TfmotModel:
 
         Returns:
             A functional ``keras.Model`` with the inputs and outputs of the one that was quantized. It has no batch
-            norm any more, each Haar transform is part of the convolution behind it, and its activations are not rounded.
+            norm any more, each Haar transform is part of the convolution behind it, and nothing in it is rounded.
         """
         model = Graph.from_model(self._float_model).to_model(self._float_model.name)
         for layer in model.layers:
@@ -217,8 +245,7 @@ class TfmotModel:
         Args:
             layer_name: Name of the layer in ``to_keras()``.
         """
-        layer = self.tf_keras_model.get_layer(f"quant_{layer_name}")
-        return {variable.name.split(":")[0].rsplit("/", 1)[-1]: variable for variable in layer.weights}
+        return _variables(self.tf_keras_model, layer_name)
 
     def convert(self, io_dtype: str = "int8") -> bytes:
         """Run TensorFlow's converter: a full-int8 file, batch 1, built-in ops only. ``export`` also checks it.
@@ -234,17 +261,28 @@ class TfmotModel:
         check_option("io_dtype", io_dtype, IO_DTYPES)
         signature = [tf.TensorSpec((1, *self.input_shape[1:]), tf.float32, name="images")]
         serve = tf.function(functools.partial(self.tf_keras_model, training=False), input_signature=signature)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions(
-            [serve.get_concrete_function()], self.tf_keras_model
-        )
+        token = _converting.set(True)
+        try:
+            function = serve.get_concrete_function()
+        finally:
+            _converting.reset(token)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], self.tf_keras_model)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io_dtype)
         try:
-            return converter.convert()
+            with warnings.catch_warnings():
+                # The ranges are in the graph.
+                warnings.filterwarnings("ignore", message="Statistics for quantized inputs were expected")
+                return converter.convert()
         except Exception as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(f"TensorFlow's converter refused the model: {first}") from error
+
+
+def _variables(twin: Any, layer_name: str) -> dict[str, Any]:
+    layer = twin.get_layer(f"quant_{layer_name}")
+    return {variable.name.split(":")[0].rsplit("/", 1)[-1]: variable for variable in layer.weights}
 
 
 def quantize(model: Any, calibration: Any, *, observer: str, target: str | None) -> TfmotModel:
@@ -268,17 +306,19 @@ def quantize(model: Any, calibration: Any, *, observer: str, target: str | None)
     nodes = graph.nodes()
     _check_layers(nodes)
     frozen = frozenset(
-        node.name for node in nodes if node.kind in QUANT_LAYERS and (node.name in constants or not node.layer.trainable)
+        node.name
+        for node in nodes
+        if node.kind in QUANT_LAYERS and (node.name in constants or not node.layer.trainable)
     )
     ranges = _ranges(Graph.from_model(float_model), images, observer)
     twin = _Translation(graph, ranges, frozen).quantized()
     result = TfmotModel(float_model, twin, frozen)
-    result(images[:1], training=True)  # weight quantizers take their range from a training step
-    for name, (low, high, fixed) in ranges.items():
-        if not fixed:
+    result._measure_weights()
+    for name, found in ranges.items():
+        if found.source is None and not found.fixed:
             variables = result.variables(name)
-            variables["output_min"].assign(low)
-            variables["output_max"].assign(high)
+            variables["output_min"].assign(found.low)
+            variables["output_max"].assign(found.high)
     return result
 
 
@@ -334,26 +374,42 @@ def _check_layers(nodes: list[Node]) -> None:
             raise UnsupportedLayerError(f"Layers must be channels_last. Received: layer={node.name!r}")
 
 
-def _ranges(graph: Graph, images: np.ndarray, observer: str) -> dict[str, tuple[float, float, bool]]:
-    """Name of each layer whose output the file rounds -> (minimum, maximum, whether the runtime prescribes them).
+@dataclass(frozen=True)
+class Range:
+    """In which range a layer's output is rounded.
 
-    The native engine's places and observers. An average keeps its input's scale, which the converter does by itself.
+    Args:
+        low: Minimum.
+        high: Maximum.
+        fixed: The runtime prescribes it; otherwise a moving average starts from it.
+        source: Layer whose range it is: that of an average's input. None: its own.
     """
+
+    low: float
+    high: float
+    fixed: bool
+    source: str | None = None
+
+
+def _ranges(graph: Graph, images: np.ndarray, observer: str) -> dict[str, Range]:
+    """Name of each layer whose output the file rounds -> the range: the native engine's places and observers."""
     quantizer.insert_fake_quant(graph)
     quantizer._calibrate(graph, images, observer)
-    return {
-        node.inputs[0].node.name: (*node.layer.get_range(), node.layer.fixed)
-        for node in graph.nodes()
-        if node.kind == "FakeQuant" and not node.kwargs.get("ties_up")
-    }
+    found: dict[str, Range] = {}
+    owners: dict[int, str] = {}  # of a quantizer: the layer whose output it rounded first
+    for node in graph.nodes():
+        if node.kind == "FakeQuant":
+            name = node.inputs[0].node.name
+            owner = owners.setdefault(id(node.layer), name)
+            low, high = node.layer.get_range()
+            found[name] = Range(low, high, node.layer.fixed, None if owner == name else owner)
+    return found
 
 
 class _Translation:
     """Keras 3 graph -> tf_keras functional model, and that with tfmot's wrappers."""
 
-    def __init__(
-        self, graph: Graph, ranges: dict[str, tuple[float, float, bool]], frozen: frozenset[str]
-    ) -> None:
+    def __init__(self, graph: Graph, ranges: dict[str, Range], frozen: frozenset[str]) -> None:
         self.graph, self.ranges, self.frozen = graph, ranges, frozen
         self.kit = _toolkit()
         self.wrappers: dict[Node, Any] = {}
@@ -365,7 +421,13 @@ class _Translation:
             for node, wrapper in self.wrappers.items():
                 if node.kind in QUANT_LAYERS:
                     wrapper.set_weights(self._weights(node))
-            return kit.quantization.quantize_apply(annotated, scheme=kit.Scheme())
+            twin = kit.quantization.quantize_apply(annotated, scheme=kit.Scheme())
+        for name, found in self.ranges.items():
+            if found.source is not None:
+                ends = _variables(twin, found.source)
+                shared = twin.get_layer(f"quant_{name}").quantize_config.shared
+                shared.ends = ends.get("output_min", found.low), ends.get("output_max", found.high)
+        return twin
 
     def _model(self) -> Any:
         kit = self.kit
@@ -377,7 +439,9 @@ class _Translation:
                 layer = kit.keras.layers.Activation("linear", name=node.name)
                 tensors[node.output] = self._annotate(layer, node)(first)
                 continue
-            sources = keras.tree.map_structure(lambda leaf: tensors[leaf] if isinstance(leaf, Value) else leaf, node.args)
+            sources = keras.tree.map_structure(
+                lambda leaf: tensors[leaf] if isinstance(leaf, Value) else leaf, node.args
+            )
             tensors[node.output] = self._annotate(self._layer(node), node)(*sources)
         return kit.keras.Model(first, tensors[self.graph.outputs[0]])
 
@@ -385,7 +449,8 @@ class _Translation:
         # One weight a channel is a step of 127 exactly, which the converter finds; tfmot's would be one for all.
         exact = node.kind == DEPTHWISE and node.layer.kernel.shape[:2] == (1, 1) and node.layer.depth_multiplier == 1
         rounds_weights = node.kind in QUANT_LAYERS and node.name not in self.frozen and not exact
-        config = self.kit.Placement(rounds_weights, self.ranges.get(node.name))
+        found = self.ranges.get(node.name)
+        config = self.kit.Placement(rounds_weights, None if found is None else asdict(found))
         self.wrappers[node] = self.kit.quantization.quantize_annotate_layer(layer, config)
         return self.wrappers[node]
 
@@ -413,8 +478,8 @@ class _Translation:
         return [kernel] if bias is None else [kernel, bias]
 
 
-def _translate(what: str, given: Any, module: Any) -> Any:
-    """A name as it is, a Keras 3 object as the object of ``module`` with the same class name and configuration."""
+def _translate(what: str, given: Any, module: Any, **changes: Any) -> Any:
+    """A name as it is, a Keras 3 object as that of ``module`` with the same class name, configured alike."""
     if given is None or isinstance(given, str) or type(given).__module__.startswith("tf_keras."):
         return given
     cls = getattr(module, type(given).__name__, None)
@@ -423,7 +488,7 @@ def _translate(what: str, given: Any, module: Any) -> Any:
             f"engine='tfmot' takes {what} by name, or a Keras object whose class tf_keras has too. "
             f"Received: {what}={given!r}"
         )
-    return cls(**_shared_options(what, type(given), cls, given.get_config()))
+    return cls(**_shared_options(what, type(given), cls, {**given.get_config(), **changes}))
 
 
 def _shared_options(what: str, source: Any, cls: Any, config: dict[str, Any]) -> dict[str, Any]:
@@ -440,22 +505,21 @@ def _shared_options(what: str, source: Any, cls: Any, config: dict[str, Any]) ->
 
 def _translate_optimizer(given: Any, keras2: Any) -> Any:
     if isinstance(given, keras.optimizers.Optimizer):
-        if getattr(given, "_exclude_from_weight_decay", None) or getattr(given, "_exclude_from_weight_decay_names", None):
+        if any(value for key, value in vars(given).items() if key.startswith("_exclude_from_weight_decay")):
             raise ValueError(
                 "engine='tfmot' takes an optimizer that decays every weight alike. "
                 f"Received: optimizer={given.name!r} after exclude_from_weight_decay()"
             )
-        optimizer = _translate("optimizer", given, keras2.optimizers)
         schedule = given._learning_rate  # `learning_rate` is its present value
         if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            optimizer.learning_rate = _translate("learning_rate", schedule, keras2.optimizers.schedules)
-        return optimizer
+            schedule = _translate("learning_rate", schedule, keras2.optimizers.schedules)
+            return _translate("optimizer", given, keras2.optimizers, learning_rate=schedule)
     return _translate("optimizer", given, keras2.optimizers)
 
 
 @contextmanager
 def _environment_kept() -> Iterator[None]:
-    """tfmot sets TF_USE_LEGACY_KERAS for good; TensorFlow reads it when ``tf.keras`` is first used."""
+    """Importing tfmot sets TF_USE_LEGACY_KERAS for good, which TensorFlow reads when ``tf.keras`` is first used."""
     import tensorflow as tf
 
     for loader in (tf.keras, tf.compat.v1.keras):
@@ -486,8 +550,8 @@ def _toolkit() -> SimpleNamespace:
             raise ImportError(INSTALL) from error
     import tensorflow as tf
 
-    quantization = tfmot.quantization.keras
-    quantizers = quantization.quantizers
+    quantization: Any = tfmot.quantization.keras
+    quantizers: Any = quantization.quantizers
     registry = quantization.default_8bit.Default8BitQuantizeRegistry()
 
     class PixelShuffle(keras2.layers.Layer):
@@ -505,11 +569,33 @@ def _toolkit() -> SimpleNamespace:
         def call(self, x: Any) -> Any:
             return x * (tf.nn.relu6(x + 3.0) * (1.0 / 6.0))  # a form that the converter knows as HARD_SWISH
 
+    class SharedRange(quantizers.Quantizer):
+        """Rounds an average to its input's grid as the runtime does, half-way values up.
+
+        Not while the model is converted: there the op keeps its input's scale by itself.
+        """
+
+        ends: tuple[Any, Any] | None = None
+
+        def build(self, tensor_shape: Any, name: str, layer: Any) -> Any:
+            return {}
+
+        def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+            if self.ends is None or _converting.get():
+                return inputs
+            low, high = map(tf.convert_to_tensor, self.ends)
+            raised = inputs + tf.stop_gradient(high - low) * TIE_SHIFT
+            return tf.quantization.fake_quant_with_min_max_vars(raised, low, high, num_bits=8)
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
     class Placement(quantization.QuantizeConfig):
         """Whether a layer's weights are rounded, by tfmot's default quantizer, and in which range its output is."""
 
-        def __init__(self, weights: bool, output: tuple[float, float, bool] | None) -> None:
+        def __init__(self, weights: bool, output: dict[str, Any] | None) -> None:
             self.weights, self.output = weights, output
+            self.shared = SharedRange()
 
         def get_weights_and_quantizers(self, layer: Any) -> Any:
             return registry.get_quantize_config(layer).get_weights_and_quantizers(layer) if self.weights else []
@@ -527,12 +613,12 @@ def _toolkit() -> SimpleNamespace:
         def get_output_quantizers(self, layer: Any) -> Any:
             if self.output is None:
                 return []
-            low, high, fixed = self.output
-            if fixed:
+            if self.output["source"] is not None:
+                return [self.shared]
+            if self.output["fixed"]:
+                low, high = self.output["low"], self.output["high"]
                 return [quantizers.FixedQuantizer(num_bits=8, init_min=low, init_max=high, narrow_range=False)]
-            return [
-                quantizers.MovingAverageQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
-            ]
+            return [quantizers.MovingAverageQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)]
 
         def get_config(self) -> dict[str, Any]:
             return {"weights": self.weights, "output": self.output}
@@ -565,7 +651,7 @@ def _toolkit() -> SimpleNamespace:
             self.callback.set_model(model)
 
     def frozen(base: Any) -> Any:
-        class Frozen(base):  # type: ignore[misc]
+        class Frozen(base):
             def add_weight(self, *args: Any, **kwargs: Any) -> Any:
                 # A flag of the weight: tfmot's wrapper ignores the layer's, and a user may set the model's.
                 return super().add_weight(*args, **{**kwargs, "trainable": False})
