@@ -2,11 +2,12 @@
 
     python benchmarks/quantization.py --data-dir ~/tensorflow_datasets --out runs/benchmarks
 
-A small WaveMix, where rounding hurts, is trained once for each data set and seed. From that very network come four
-files for `android-cpu`: float32; int8 without fine-tuning; int8 fine-tuned with the native engine; int8 fine-tuned
-through tensorflow-model-optimization. Both engines get the same images, epochs, optimizer and learning rate, and both
-keep their best epoch on the validation images (a tenth of the training split, 5,000 at most). The test images are read
-once, when every file is finished, and what is scored is the file under LiteRT's XNNPACK, not a Keras model.
+A small WaveMix, where rounding hurts, is trained once for each data set and seed. From that very network come five
+files for `android-cpu`: float32; float32 trained on for as long as the int8 ones; int8 without fine-tuning; int8
+fine-tuned with the native engine; int8 fine-tuned through tensorflow-model-optimization. All fine-tuning is with the
+same images, epochs, optimizer and learning rate, and keeps the best epoch on the validation images (a tenth of the
+training split, 5,000 at most). The test images are read once, when every file is finished, and what is scored is the
+file under LiteRT's XNNPACK, not a Keras model.
 
 Every finished row is kept in OUT/quantization.json and its file in OUT/quantization; the same command goes on from
 there. Needs `pip install "wavemix-tf[tfmot]"`.
@@ -32,6 +33,7 @@ from side_by_side import machine, warn_if_busy, write_atomically
 
 METHODS = {
     "float": "float32",
+    "tuned": "float32, fine-tuned alike",  # what the further epochs give by themselves
     "ptq": "int8, not fine-tuned",
     "native": "int8, native QAT",
     "tfmot": "int8, tfmot QAT",
@@ -121,15 +123,20 @@ def float_network(path: Path, data: dict[str, Any], options: argparse.Namespace,
 
 def make_row(method: str, model: Any, data: dict[str, Any], options: argparse.Namespace, seed: int, path: Path) -> Any:
     """Quantize, fine-tune and export ``model`` by one method; the file goes to ``path``."""
+    import keras
+
     import wavemix_tf as wm
     from wavemix_tf.tflite.flatbuffer import read_file
 
     row: dict[str, Any] = {"seconds": None}
-    if method != "float":
+    if method == "tuned":
+        given, model = model, keras.models.clone_model(model)  # the others start from what was given
+        model.set_weights(given.get_weights())
+    elif method != "float":
         engine = "tfmot" if method == "tfmot" else "native"
         model = wm.tflite.quantize(model, data["train"][0][:CALIBRATION_IMAGES], engine=engine)
-        if method != "ptq":
-            row |= fit(model, data, options.qat_epochs, options.qat_learning_rate, options.batch, seed)
+    if method not in ("float", "ptq"):
+        row |= fit(model, data, options.qat_epochs, options.qat_learning_rate, options.batch, seed)
     artifact = wm.tflite.export(model, "android-cpu", images=data["validation"][0][:FIDELITY_IMAGES])
     write_atomically(path, artifact.content)
     fidelity = next(r for r in artifact.verification["fidelity"]["runtimes"] if r["runtime"] == "litert-xnnpack")
@@ -161,7 +168,7 @@ def table(results: dict[str, Any]) -> str:
             scores = [row["test"] for row in rows]
             agreements = [row["agreement"] for row in rows if row["agreement"] is not None]
             seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
-            lossless = method == "float"
+            lossless = method in ("float", "tuned")
             lines.append(
                 [
                     name,
@@ -172,7 +179,7 @@ def table(results: dict[str, Any]) -> str:
                     "" if lossless or not agreements else f"{min(agreements):.1%}",
                     "" if lossless else f"{rows[0]['per_channel']} / {rows[0]['per_tensor']}",
                     f"{mean(row['size_bytes'] for row in rows) / 1024:.0f}",
-                    "" if lossless or not seconds else f"{mean(seconds):.0f}",
+                    "" if method == "float" or not seconds else f"{mean(seconds):.0f}",
                 ]
             )
     settings, host = results["settings"], results["machine"]
@@ -210,11 +217,11 @@ def draw(results: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     names = results["settings"]["data"]
-    figure, axes = pyplot.subplots(1, len(names), figsize=(5.2 * len(names), 3.8), squeeze=False)
+    figure, axes = pyplot.subplots(1, len(names), figsize=(6 * len(names), 3.8), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         for place, method in enumerate(METHODS):
             scores = [100 * results["rows"][f"{name}/{seed}/{method}"]["test"] for seed in results["settings"]["seeds"]]
-            colour = "#9aa5b1" if method in ("float", "ptq") else "#1f8a70" if method == "native" else "#c8553d"
+            colour = {"native": "#1f8a70", "tfmot": "#c8553d"}.get(method, "#9aa5b1")
             axis.hlines(mean(scores), place - 0.28, place + 0.28, color=colour, linewidth=2.5)
             offsets = np.linspace(-0.12, 0.12, len(scores)) if len(scores) > 1 else [0.0]
             axis.scatter([place + offset for offset in offsets], scores, color=colour, s=28, alpha=0.8)
