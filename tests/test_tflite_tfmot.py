@@ -260,6 +260,11 @@ def unsupported():
         "kind": (small(layers.LayerNormalization(name="odd_one")), r"'odd_one' of type LayerNormalization"),
         "activation": (small(layers.Activation("softplus", name="soft")), r"'soft' of type Activation\(softplus\)"),
         "twice": (small(shared, shared), r"called once.*'shared' called 2 times"),
+        "operation": (small(lambda x: x + 1.0), r"of type Add"),
+        "norm": (
+            small(layers.Conv2D(3, 1), layers.BatchNormalization(gamma_regularizer="l2", name="held")),
+            r"without regularizers.*'held' with gamma_regularizer=",
+        ),
         "regularizer": (
             small(layers.Conv2D(3, 1, kernel_regularizer="l2", name="held")),
             r"without regularizers.*'held' with kernel_regularizer=",
@@ -267,7 +272,7 @@ def unsupported():
     }
 
 
-@pytest.mark.parametrize("what", ["kind", "activation", "twice", "regularizer"])
+@pytest.mark.parametrize("what", ["kind", "activation", "operation", "twice", "norm", "regularizer"])
 def test_a_layer_without_a_translation_is_named(what, images):
     model, message = unsupported()[what]
     with pytest.raises(UnsupportedLayerError, match=message):

@@ -69,14 +69,6 @@ TRANSLATED: dict[str, tuple[str, ...]] = {
     "AlphaDropout": ("rate",),
 }
 ACTIVATIONS = ("gelu", "hard_silu", "relu", "relu6", "sigmoid", "softmax", "tanh")
-# Options of a layer that would be lost, and so must be at their default.
-UNTRANSLATED = (
-    "kernel_regularizer",
-    "bias_regularizer",
-    "activity_regularizer",
-    "kernel_constraint",
-    "bias_constraint",
-)
 DEPTHWISE = "DepthwiseConv2D"
 TIE_SHIFT = 1e-3 / 255  # of a range: lifts an average that lies half-way between two integers, see FakeQuant
 _converting: ContextVar[bool] = ContextVar("converting", default=False)
@@ -300,11 +292,12 @@ def quantize(model: Any, calibration: Any, *, observer: str, target: str | None)
             f"Received: {len(graph.inputs)} inputs, {len(graph.outputs)} outputs"
         )
     images = check_images(calibration, graph.inputs[0].shape)
+    _check_training(graph.nodes())
     constants = _fold(graph, target)
     float_model = graph.to_model(model.name)
     graph = Graph.from_model(float_model)  # every name is unique now
     nodes = graph.nodes()
-    _check_layers(nodes)
+    _check_kinds(nodes)
     frozen = frozenset(
         node.name
         for node in nodes
@@ -328,7 +321,7 @@ def _fold(graph: Graph, target: str | None) -> set[str]:
     if target is not None:
         substitute_activations(graph, get_target(target).substitutes)
     for node in graph.nodes():
-        if folding.activation_name(node) == "linear" or node.kind == "ActivityRegularization":
+        if folding.activation_name(node) == "linear":
             graph.replace(node.output, node.inputs[0])
     folding.fold_wavelets(graph)
     quantizer._round_constants(graph)
@@ -341,37 +334,41 @@ def _fold(graph: Graph, target: str | None) -> set[str]:
     return constants | {node.name for node in graph.nodes() if node.kind == DEPTHWISE and node.name not in before}
 
 
-def _check_layers(nodes: list[Node]) -> None:
+def _check_training(nodes: list[Node]) -> None:
+    """Refuse what would be lost on the way, before folding hides it."""
     calls = Counter(id(node.layer) for node in nodes)
     for node in nodes:
-        if node.layer is None:
+        if not isinstance(node.layer, keras.Layer):
             continue
-        kind = node.kind
-        if not isinstance(node.layer, keras.Layer) or (
-            kind not in TRANSLATED and folding.activation_name(node) not in ACTIVATIONS
-        ):
-            name = folding.activation_name(node)
-            raise UnsupportedLayerError(
-                f"engine='tfmot' translates {', '.join(TRANSLATED)}, the activations {', '.join(ACTIVATIONS)} and what "
-                "folds into them; use engine='native' for others. "
-                f"Received: layer={node.name!r} of type {f'Activation({name})' if name else kind}"
-            )
         if calls[id(node.layer)] > 1:
             raise UnsupportedLayerError(
                 f"engine='tfmot' takes a layer that is called once. Received: layer={node.name!r} called "
                 f"{calls[id(node.layer)]} times"
             )
-        lost = {option: getattr(node.layer, option, None) for option in UNTRANSLATED}
-        lost |= {f"call argument {key}": value for key, value in node.kwargs.items() if key != "training"}
-        lost = {key: value for key, value in lost.items() if value is not None}
-        if lost:
-            key, value = next(iter(lost.items()))
-            raise UnsupportedLayerError(
-                "engine='tfmot' takes layers without regularizers, constraints and call arguments. "
-                f"Received: layer={node.name!r} with {key}={value!r}"
-            )
+        lost = {f"call argument {key}": value for key, value in node.kwargs.items() if key != "training"}
+        config = node.layer.get_config()
+        lost |= {key: value for key, value in config.items() if key.endswith(("_regularizer", "_constraint"))}
+        for key, value in lost.items():
+            if value is not None:
+                raise UnsupportedLayerError(
+                    "engine='tfmot' takes layers without regularizers, constraints and call arguments. "
+                    f"Received: layer={node.name!r} with {key}={value!r}"
+                )
         if getattr(node.layer, "data_format", "channels_last") != "channels_last":
             raise UnsupportedLayerError(f"Layers must be channels_last. Received: layer={node.name!r}")
+
+
+def _check_kinds(nodes: list[Node]) -> None:
+    """Refuse a layer that has no translation."""
+    for node in nodes:
+        name = folding.activation_name(node)
+        known = isinstance(node.layer, keras.Layer) and (node.kind in TRANSLATED or name in ACTIVATIONS)
+        if node.layer is not None and not known:
+            raise UnsupportedLayerError(
+                f"engine='tfmot' translates {', '.join(TRANSLATED)}, the activations {', '.join(ACTIVATIONS)} and what "
+                "folds into them; use engine='native' for others. "
+                f"Received: layer={node.name!r} of type {f'Activation({name})' if name else node.kind}"
+            )
 
 
 @dataclass(frozen=True)
