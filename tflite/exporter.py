@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,12 +17,13 @@ from . import folding
 from .artifact import Artifact
 from .canonical import canonicalize
 from .errors import ExportError, FidelityError
-from .flatbuffer import FileInfo, audit, order_ends, read_file
+from .flatbuffer import FileInfo, audit, order_ends, read_file, to_input
 from .graph import Graph
 from .images import check_inputs, generated_values, predict, value_ranges
 from .lowering import (
     STAND_IN,
     UPSAMPLE_FORMS,
+    converts_itself,
     deploy,
     float_layers,
     has_float_ends,
@@ -60,7 +62,7 @@ def export(
     run in the runtimes that exist here. Only a file that passed is returned.
 
     Args:
-        model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since).
+        model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since), by any engine.
         target: Key of ``TARGETS``.
         dtype: "float32", "float16", "int8" or "int16x8" (activations of 16 bits, weights of 8); None: its own for a
             quantized model, else what the target prefers.
@@ -100,10 +102,15 @@ def export(
             "export runs on the TensorFlow backend: save the model and export it in a process with "
             f"KERAS_BACKEND=tensorflow. Received: KERAS_BACKEND={keras.backend.backend()}"
         )
-    given = _in_float32(model)
-    inputs = Graph.from_model(given).inputs
-    ranges = input_ranges(given) if is_quantized(given) else value_ranges(input_range, len(inputs))
-    calibration, held_out, source = _images(inputs, ranges, calibration, images)
+    foreign = converts_itself(model)
+    if foreign and upsample_form is not None:
+        raise ValueError(
+            f"A {type(model).__name__} is converted as it was trained, with transposed convolutions as they are. "
+            f"Received: upsample_form={upsample_form!r}"
+        )
+    given = model if foreign else _in_float32(model)
+    ranges = input_ranges(given) if is_quantized(given) else value_ranges(input_range, len(given.inputs))
+    calibration, held_out, source = _images(given.inputs, ranges, calibration, images)
     computed, ptq = model, False
     if calibration is None and dtype == "int16x8":
         raise ValueError(
@@ -118,10 +125,21 @@ def export(
         computed, ptq = quantize(given, calibration, dtype=dtype, input_range=ranges, target=target), True
 
     names = _class_names(class_names, given.outputs[0].shape[-1])
-    content, info, form, arena_bytes = _smallest(
-        computed, row, target, dtype, io_dtype, held_out, calibration, upsample_form
-    )
-    substituted, stand_in = _substituted(given, row)
+    kept_float = tuple(float_layers(computed)) if dtype in BITS and not foreign else ()
+    forms, transposed = _forms(computed, row, dtype, upsample_form)
+
+    def write(form: str) -> bytes:
+        if foreign:
+            return model.convert(io_dtype)
+        return convert(deploy(computed, row.substitutes, form, row.max_stride), dtype, io_dtype, calibration)
+
+    written = _smallest(write, forms, row, target, dtype, held_out, bool(kept_float), limits.max_flash_bytes)
+    content, info, form, arena_bytes = written
+    npu = compile_file(content, row.npu, accelerator) if row.npu is not None else None
+    if npu is not None:
+        check_all_on_npu(npu, target)
+    check_limits(limits, MemoryUse(arena_bytes, len(content), npu), info, target)
+    substituted, stand_in = ([], given) if foreign else _substituted(given, row)
     expected = predict(given, held_out)
     ran = {runtime: run_file(content, held_out, runtime, VERIFY_LIMIT_S) for runtime in row.runtimes}
     report = compare(info, expected, ran)
@@ -132,9 +150,9 @@ def export(
         fidelity = compare(info, predict(stand_in, held_out), ran)
     else:
         fidelity = report
+    own_bounds = model.error_bound_steps if foreign else ERROR_BOUND_STEPS[dtype]
     bounds = {
-        runtime: ERROR_BOUND_STEPS[dtype][runtime] if error_bound_steps is None else error_bound_steps
-        for runtime in row.runtimes
+        runtime: own_bounds[runtime] if error_bound_steps is None else error_bound_steps for runtime in row.runtimes
     }
     _judge(fidelity, report, bounds, changed=ptq or bool(substituted))
     return Artifact(
@@ -145,7 +163,7 @@ def export(
         ops=tuple(op.name for op in info.ops),
         class_names=names,
         model_name=model.name,
-        upsample_form=form,
+        upsample_form=form if transposed else None,
         substituted=tuple(substituted or _stand_ins(given)),
         arena_bytes=arena_bytes,
         verification={
@@ -155,7 +173,7 @@ def export(
             "against_given_model": report.to_dict(),
         },
         input_ranges=tuple(ranges),
-        float_layers=tuple(float_layers(computed)) if dtype in BITS else (),
+        float_layers=kept_float,
     )
 
 
@@ -171,7 +189,7 @@ def _check_dtypes(model: Any, target: str, row: Target, dtype: str | None, io_dt
             f"A model quantized as {own} exports as {own}; export the float model it came from instead. "
             f"Received: dtype={dtype!r}"
         )
-    float_ends = own is not None and has_float_ends(model)
+    float_ends = own is not None and not converts_itself(model) and has_float_ends(model)
     if io_dtype is None:
         io_dtype = "float32" if float_ends else row.io_dtypes[dtype]
     check_option("io_dtype", io_dtype, IO_DTYPES)
@@ -216,37 +234,51 @@ def _images(
     return calibration, made, "generated"
 
 
+def _forms(model: Any, row: Target, dtype: str, chosen: str | None) -> tuple[Sequence[str], bool]:
+    """(forms of transposed convolutions to try, whether the model has any)."""
+    if converts_itself(model):
+        return ("transposed_conv",), any(type(layer).__name__ == "Conv2DTranspose" for layer in model.layers)
+    transposed = any(node.kind.endswith("Conv2DTranspose") for node in Graph.from_model(model).nodes())
+    if chosen is not None:
+        return (chosen,), transposed
+    if dtype == "int16x8":
+        return ("transposed_conv",), transposed  # depth to space has no 16-bit kernel
+    return (row.upsample_forms if transposed else row.upsample_forms[:1]), transposed
+
+
 def _smallest(
-    model: Any,
+    write: Callable[[str], bytes],
+    forms: Sequence[str],
     row: Target,
     target: str,
     dtype: str,
-    io_dtype: str,
     images: list[np.ndarray],
-    calibration: list[np.ndarray] | None,
-    form: str | None,
-) -> tuple[bytes, FileInfo, str | None, int | None]:
-    """Convert in every form the target lists; keep the one with the smallest arena. Each file is audited."""
-    from .flatbuffer import to_input
+    keeps_float: bool,
+    max_flash_bytes: int | None,
+) -> tuple[bytes, FileInfo, str, int | None]:
+    """Write the file in every form; keep the one with the smallest arena among those that fit into flash.
 
-    transposed = any(node.kind.endswith("Conv2DTranspose") for node in Graph.from_model(model).nodes())
-    forms = (form,) if form is not None else row.upsample_forms if transposed else row.upsample_forms[:1]
-    if dtype == "int16x8":
-        forms = ("transposed_conv",)  # depth to space has no 16-bit kernel
-    best: tuple[bytes, FileInfo, str | None, int | None] | None = None
-    for candidate in forms:
-        content = convert(deploy(model, row.substitutes, candidate), dtype, io_dtype, calibration)
+    Each file is audited. The names of inner tensors are in the ``FileInfo`` even where they left the file.
+    """
+    tried: list[tuple[bytes, FileInfo, str, int | None]] = []
+    for form in forms:
+        content = write(form)
         info = read_file(content)
-        audit(info, target, row, dtype, keeps_float=bool(dtype in BITS and float_layers(model)))
+        audit(info, target, row, dtype, keeps_float)
+        if row.strips_names:
+            content = strip_names(content)
         arena = None
         if "tflite-micro" in row.runtimes:
             first = [to_input(tensor, part[:1]) for tensor, part in zip(info.inputs, images, strict=True)]
             _, arena = measure_arena(content, first)
-        if best is None or (arena is not None and best[3] is not None and arena < best[3]):
-            best = (content, info, candidate if transposed else None, arena)
-    if best is None:
-        raise ExportError(f"No way to write the model for target {target!r}.")
-    return best
+        tried.append((content, info, form, arena))
+
+    def preference(candidate: tuple[bytes, FileInfo, str, int | None]) -> tuple[bool, int, int]:
+        size, arena = len(candidate[0]), candidate[3] or 0
+        too_large = max_flash_bytes is not None and size > max_flash_bytes
+        return (too_large, size, arena) if too_large else (too_large, arena, size)
+
+    return min(tried, key=preference)
 
 
 def _stand_ins(model: Any) -> list[str]:

@@ -318,10 +318,10 @@ def fold_affine(graph: Graph, kinds: tuple[str, ...], unshare: bool = True) -> N
 
 
 def lower_affine(graph: Graph, kinds: tuple[str, ...] = ("BatchNormalization", *CONSTANT_AFFINES)) -> None:
-    """What ``fold_affine`` left (behind GELU, an add, the input) -> a 1x1 depthwise convolution that does not train.
+    """What ``fold_affine`` left (behind GELU, an add, the input) -> a 1x1 depthwise convolution.
 
-    Never into the convolution behind: that one may pad with zeros, which the affine map would have moved. A tensor that
-    is no image is shaped as one of a single row, (B, ..., C) -> (B, 1, N, C).
+    Never into the convolution behind: that one may pad with zeros, which the affine map would have moved. What was fixed
+    does not train. A tensor that is no image is shaped as one of a single row, (B, ..., C) -> (B, 1, N, C).
     """
     for node in graph.nodes():
         affine = affine_of(node) if node.kind in kinds else None
@@ -330,7 +330,7 @@ def lower_affine(graph: Graph, kinds: tuple[str, ...] = ("BatchNormalization", *
         scale, shift = (part.astype(np.float32) for part in affine)
         value, shape, dtype = node.inputs[0], node.output.shape, node.layer.dtype_policy
         layer = conv2d(scale.reshape(1, 1, -1, 1), shift, node.name, layers.DepthwiseConv2D, dtype=dtype)
-        layer.trainable = False
+        layer.trainable = node.kind not in CONSTANT_AFFINES
         if len(shape) != 4:
             image = (1, int(np.prod([int(side or 0) for side in shape[1:-1]])), int(shape[-1] or 0))
             value = graph.add(layers.Reshape(image, name=f"{node.name}_image", dtype=dtype), value)

@@ -123,10 +123,12 @@ def predict(model: Any, images: Any) -> Any:
     """A Keras model's outputs at inference: float32 (N, ...), or a list of such for several outputs.
 
     Args:
-        model: Functional Keras model.
+        model: Functional Keras model, or another engine's of one input and output.
         images: Array (N, ...), or a list of one for each of several inputs.
     """
     arrays = list(images) if isinstance(images, (list, tuple)) else [images]
+    if not isinstance(model, keras.Model):
+        return np.asarray(model.predict(arrays[0], batch_size=BATCH, verbose=0), np.float32)
 
     def fed(parts: list[np.ndarray]) -> Any:
         return keras.tree.pack_sequence_as(model._inputs_struct, parts)

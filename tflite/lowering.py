@@ -96,8 +96,15 @@ def is_quantized(model: Any) -> bool:
     return quantized_dtype(model) is not None
 
 
+def converts_itself(model: Any) -> bool:
+    """Whether another engine made the model: one that has ``convert`` and ``error_bound_steps`` of its own."""
+    return hasattr(model, "quantized_dtype")
+
+
 def quantized_dtype(model: Any) -> str | None:
     """What ``quantize`` made of a model, int8 or int16x8; None for a float model."""
+    if converts_itself(model):
+        return model.quantized_dtype
     for layer in getattr(model, "layers", []):
         if isinstance(layer, FakeQuant):
             return "int8" if layer.bits == 8 else "int16x8"

@@ -26,11 +26,11 @@ from .fake_quant import (
 from .folding import LINEAR, activation_name
 from .graph import Graph, Node, Value
 from .images import check_inputs, predict, value_ranges
-from .lowering import is_quantized, substitute_activations
+from .lowering import converts_itself, is_quantized, substitute_activations
 from .rounding import round_with_feedback
 from .targets import get_target
 
-ENGINES = ("native",)
+ENGINES = ("native", "tfmot")
 OBSERVERS = ("minmax", "moving_average", "percentile", "mse")
 ROUNDINGS = ("nearest", "gptq")
 BITS = {"int8": 8, "int16x8": 16}
@@ -96,12 +96,13 @@ def quantize(
         calibration: float array (N, H, W, C), or an iterable of such arrays or of single images: 32 or more real images
             of the training distribution; a few hundred are enough. Several inputs: a dict of input name -> array, or
             a tuple of arrays.
-        engine: "native".
+        engine: "native", or "tfmot": the same through tensorflow-model-optimization (which knows Keras 2 alone), for
+            comparison. That returns a ``TfmotModel``, which trains, predicts and exports alike; of the options below it
+            takes ``observer``, ``input_range`` and ``target``.
         dtype: "int8", or "int16x8" for activations of 16 bits and weights of 8.
         observer: How a range is found: "minmax", "moving_average" (of the batches' minima and maxima), "percentile"
             (the central 99.98 % of sampled values) or "mse" (least squared rounding and clipping error on these). None:
-            "percentile", for "int16x8" "minmax".
-            "int16x8" takes "minmax" alone: the converter measures its ranges again, and 16 bits leave room for them.
+            "percentile"; for "int16x8" "minmax", the one that it takes: the converter measures its ranges again.
         rounding: Of the weights before any fine-tuning: "nearest", or "gptq", which makes the next weights of a channel
             compensate for the rounding of those before on the calibration images (Frantar et al., arXiv 2210.17323).
             For post-training use: training goes on from the rounded weights.
@@ -135,6 +136,13 @@ def quantize(
     if is_quantized(model):
         raise ValueError(f"model must be a float model; this one is quantized already. Received: model={model.name!r}")
     substitutes = {} if target is None else get_target(target).substitutes
+    if engine == "tfmot":
+        from . import tfmot_engine
+
+        for option, value, only in (("dtype", dtype, "int8"), ("rounding", rounding, "nearest"), ("skip", skip, ())):
+            if value != only:
+                raise ValueError(f"engine='tfmot' takes {option}={only!r}. Received: {option}={value!r}")
+        return tfmot_engine.quantize(model, calibration, observer=observer, input_range=input_range, target=target)
     graph = Graph.from_model(model)
     arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
     skipped = _check_skip(skip, graph)
@@ -144,9 +152,9 @@ def quantize(
     folding.decompose_swish(graph)
     _norm_before_bilinear(graph, arrays)
     folding.lower_affine(graph, folding.CONSTANT_AFFINES)
-    _round_taps(graph)
+    round_taps(graph)
     insert_fake_quant(graph, value_ranges(input_range, len(arrays)), BITS[dtype], skipped)
-    _calibrate(graph, arrays, observer)
+    find_ranges(graph, arrays, observer)
     _set_input_steps(graph)
     if rounding == "gptq":
         round_with_feedback(graph, arrays)
@@ -165,7 +173,7 @@ def calibrate(model: Any, calibration: Any, observer: str = "percentile") -> Non
     check_option("observer", observer, OBSERVERS)
     graph = Graph.from_model(model)
     arrays = check_inputs(calibration, graph.inputs, input_ranges(model), least=MIN_IMAGES)
-    ranges = _calibrate(graph, arrays, observer)
+    ranges = find_ranges(graph, arrays, observer)
     _set_input_steps(graph)
     steps = {node.name: node.layer.input_step for node in graph.nodes() if hasattr(node.layer, "input_step")}
     for layer in model.layers:
@@ -179,6 +187,8 @@ def calibrate(model: Any, calibration: Any, observer: str = "percentile") -> Non
 
 def input_ranges(model: Any) -> list[tuple[float, float] | None]:
     """What the values of each input of a quantized model were promised to lie in; None where nothing was promised."""
+    if converts_itself(model):
+        return model.input_ranges
     graph = Graph.from_model(model)
     readers = graph.consumers()
     found = [[n.layer.limits for n in readers.get(value, []) if n.kind == "FakeQuant"] for value in graph.inputs]
@@ -426,7 +436,7 @@ def _norm_before_bilinear(graph: Graph, arrays: list[np.ndarray]) -> None:
         node.outputs[0].shape = source.shape
 
 
-def _round_taps(graph: Graph) -> None:
+def round_taps(graph: Graph) -> None:
     """Put the taps of wavelets that stay, which never train, onto the grid of the file."""
     for node in graph.nodes():
         if node.kind in ("DWT2D", "LowPass2D"):
@@ -451,7 +461,7 @@ class Observe(layers.Layer):
         return (input_shape[0], 2 + min(int(np.prod(input_shape[1:])), SAMPLES_PER_IMAGE))
 
 
-def _calibrate(graph: Graph, arrays: list[np.ndarray], observer: str) -> dict[str, tuple[float, float]]:
+def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> dict[str, tuple[float, float]]:
     """Set the range of every quantizer that is not fixed; returns name -> (minimum, maximum)."""
     quantizers = [node for node in graph.nodes() if node.kind == "FakeQuant"]
     if all(node.layer.fixed for node in quantizers):

@@ -14,7 +14,6 @@ from wavemix_tf.checks import check_option
 
 from .errors import RuntimeFailureError
 from .flatbuffer import FileInfo, TensorInfo, for_reference_kernels, from_output, read_file, to_input
-from .graph import Graph
 from .images import check_inputs, predict
 from .microcontroller import run_micro
 from .targets import get_target
@@ -147,7 +146,7 @@ def verify(
     for runtime in chosen:
         check_option("runtime", runtime, RUNTIMES)
     info = read_file(artifact.content)
-    arrays = check_inputs(images, Graph.from_model(model).inputs, list(artifact.input_ranges), name="images")
+    arrays = check_inputs(images, model.inputs, list(artifact.input_ranges), name="images")
     truth = None if labels is None else np.asarray(labels).reshape(-1)
     if truth is not None and len(truth) != len(arrays[0]):
         raise ValueError(
