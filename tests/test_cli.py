@@ -361,7 +361,7 @@ def test_wrong_usage_is_exit_code_2(capsys, words):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["export", "--target", "toaster"], "'android-cpu', 'android-gpu', 'mcu'"),
+        (["export", "--target", "toaster"], "'android-cpu', 'android-gpu', 'android-npu'"),
         (["export", "--target", "mcu", "--dtype", "float32"], "int8"),
         (["verify", "--dtype", "int4"], "float16"),
         (["export", "--io-dtype", "int4"], "--io-dtype must be"),

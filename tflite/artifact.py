@@ -13,6 +13,7 @@ from typing import Any
 from wavemix_tf.files import write_bytes
 
 from .errors import ExportError
+from .ethos import NpuReport
 from .flatbuffer import TensorInfo, read_file
 from .microcontroller import c_array
 
@@ -36,6 +37,7 @@ class Artifact:
         substituted: Layers whose activation was replaced, for this target or when the model was quantized.
         arena_bytes: Tensor arena under TensorFlow Lite Micro; None for other targets.
         verification: Figures of the check that ``export`` made.
+        npu: The file compiled for an Ethos-U and the compiler's figures; None for other targets.
     """
 
     content: bytes = field(repr=False)
@@ -49,6 +51,7 @@ class Artifact:
     substituted: tuple[str, ...]
     arena_bytes: int | None
     verification: dict[str, Any] = field(repr=False)
+    npu: NpuReport | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -78,6 +81,7 @@ class Artifact:
             "size_bytes": self.size_bytes,
             "sha256": self.sha256,
             "arena_bytes": self.arena_bytes,
+            "npu": None if self.npu is None else self.npu.to_dict(),
             "ops": {name: self.ops.count(name) for name in sorted(set(self.ops))},
             "op_sequence": list(self.ops),
             "upsample_form": self.upsample_form,
@@ -95,6 +99,8 @@ class Artifact:
             base.with_suffix(".labels.txt"): "".join(f"{name}\n" for name in self.class_names).encode(),
             base.with_suffix(".json"): (json.dumps(self.to_dict(), indent=2) + "\n").encode(),
         }
+        if self.npu is not None:
+            files[_compiled_path(base)] = self.npu.content
         if self.arena_bytes is not None:
             # The C array's own header is included by the stem the files get, so both share it.
             name = re.sub(r"\W", "_", base.stem)
@@ -106,6 +112,8 @@ class Artifact:
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the file, and beside it its labels, its model card and, for a microcontroller, the C array.
+
+        For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one that the device gets.
 
         Every file is written under a temporary name and then renamed; the ``.tflite`` comes last, so that where it
         exists the others do.
@@ -125,8 +133,8 @@ class Artifact:
         if existing and not overwrite:
             raise FileExistsError(f"Pass overwrite=True to replace {', '.join(existing)}. Received: overwrite=False")
         stem = re.sub(r"\W", "_", Path(path).stem)
-        for old in (Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc")):
-            if old not in files and overwrite:  # the C array of a file that is being replaced
+        for old in (_compiled_path(Path(path)), *(Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc"))):
+            if old not in files and overwrite:  # the C array, or compiled form, of a file that is being replaced
                 old.unlink(missing_ok=True)
         for file, content in reversed(files.items()):
             write_bytes(file, content)
@@ -140,6 +148,7 @@ class Artifact:
         try:
             card = json.loads(card_path.read_text())
             content = base.read_bytes()
+            npu = _read_npu(card.get("npu"), _compiled_path(base))
             artifact = cls(
                 content=content,
                 target=card["target"],
@@ -152,6 +161,7 @@ class Artifact:
                 substituted=tuple(card["substituted_activations"]),
                 arena_bytes=card["arena_bytes"],
                 verification=card["verification"],
+                npu=npu,
             )
             digest = card["sha256"]
         except FileNotFoundError as error:
@@ -161,6 +171,19 @@ class Artifact:
         if artifact.sha256 != digest:
             raise ExportError(f"{base} is not the file that its model card {card_path.name} describes.")
         return artifact
+
+
+def _compiled_path(base: Path) -> Path:
+    return base.with_name(f"{base.stem}_vela.tflite")
+
+
+def _read_npu(figures: dict[str, Any] | None, path: Path) -> NpuReport | None:
+    if figures is None:
+        return None
+    content = path.read_bytes()
+    if len(content) != figures["flash_bytes"]:
+        raise ExportError(f"{path} is not the compiled file that the model card beside it describes.")
+    return NpuReport(**{**figures, "cpu_ops": tuple(figures["cpu_ops"]), "content": content})
 
 
 def _tensor_card(tensor: TensorInfo) -> dict[str, Any]:

@@ -15,10 +15,13 @@ from wavemix_tf.checks import check_option
 
 from . import folding
 from .artifact import Artifact
+from .audit import audit
 from .errors import ExportError, FidelityError
-from .flatbuffer import FileInfo, audit, read_file
+from .ethos import check_all_on_npu, compile_file, require_vela
+from .flatbuffer import FileInfo, read_file, strip_names
 from .graph import Graph
 from .images import check_images, generated_images, predict
+from .limits import MemoryUse, check_arguments, check_limits
 from .lowering import STAND_IN, UPSAMPLE_FORMS, deploy, is_quantized, substitute_activations
 from .microcontroller import measure_arena
 from .quantizer import quantize
@@ -43,11 +46,15 @@ def export(
     class_names: Any = None,
     error_bound_steps: float | None = None,
     upsample_form: str | None = None,
+    max_arena_bytes: int | None = None,
+    max_flash_bytes: int | None = None,
+    accelerator: str | None = None,
 ) -> Artifact:
     """Write a Keras model as a file for a target, check it and run it.
 
-    The graph is folded and written as the target likes it, converted, audited op by op against ``TARGETS[target]``, and
-    run in the runtimes that exist here. Only a file that passed is returned.
+    The graph is folded and written as the target likes it, converted, audited op by op against ``TARGETS[target]``,
+    compiled for an Ethos-U if that is the target, and run in the runtimes that exist here. Only a file that passed is
+    returned.
 
     Args:
         model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since).
@@ -62,7 +69,11 @@ def export(
         error_bound_steps: Largest mean error allowed, in output steps; any one output may have ``OUTPUT_SHARE`` times
             as much; None: ``ERROR_BOUND_STEPS[dtype]``, runtime by runtime.
         upsample_form: How transposed convolutions are written ("transposed_conv", "subpixel_crop", "subpixel_3x3");
-            None: what suits the target; where it lists several, that with the smallest arena.
+            None: what suits the target; where it lists several, that with the smallest arena among those that fit.
+        max_arena_bytes: RAM for tensors, in bytes: the arena under TensorFlow Lite Micro for "mcu", SRAM by Vela's
+            estimate for an Ethos-U. None: what the target sets, mostly no limit.
+        max_flash_bytes: Flash for the file, in bytes; for an Ethos-U, for the compiled file. None: likewise.
+        accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.
 
     Returns:
         An ``Artifact``.
@@ -71,6 +82,7 @@ def export(
         ValueError: unknown target, dtype or io_dtype, or one the target does not take; bad images.
         UnsupportedLayerError: the model is not functional, or a layer cannot be exported.
         UnsupportedOpError: the target does not run an op of the converted file.
+        MemoryLimitError: the file needs more than ``max_arena_bytes`` or ``max_flash_bytes``.
         FidelityError: the file's outputs are too far from the model's.
         RuntimeFailureError: a runtime refused the file.
 
@@ -81,6 +93,9 @@ def export(
     if upsample_form is not None:
         check_option("upsample_form", upsample_form, UPSAMPLE_FORMS)
     dtype, io_dtype = _check_dtypes(model, target, row, dtype, io_dtype)
+    limits = check_arguments(target, row, max_arena_bytes, max_flash_bytes, accelerator)
+    if row.npu is not None:
+        require_vela()
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
             "export runs on the TensorFlow backend: save the model and export it in a process with "
@@ -102,7 +117,12 @@ def export(
         computed, ptq = quantize(given, calibration, target=target), True
 
     names = _class_names(class_names, given.outputs[0].shape[-1])
-    content, info, form, arena_bytes = _smallest(computed, row, target, dtype, io_dtype, held_out, upsample_form)
+    written = _smallest(computed, row, target, dtype, io_dtype, held_out, upsample_form, limits.max_flash_bytes)
+    content, info, form, arena_bytes = written
+    npu = compile_file(content, row.npu, accelerator) if row.npu is not None else None
+    if npu is not None:
+        check_all_on_npu(npu, target)
+    check_limits(limits, MemoryUse(arena_bytes, len(content), npu), info, target)
     substituted, stand_in = _substituted(given, row)
     expected = predict(given, held_out)
     ran = {runtime: run_file(content, held_out, runtime, VERIFY_LIMIT_S) for runtime in row.runtimes}
@@ -130,6 +150,7 @@ def export(
         upsample_form=form,
         substituted=tuple(substituted or _stand_ins(given)),
         arena_bytes=arena_bytes,
+        npu=npu,
         verification={
             "images": source,
             "error_bound_steps": bounds,
@@ -178,26 +199,36 @@ def _images(model: Any, calibration: Any, images: Any) -> tuple[np.ndarray | Non
 
 
 def _smallest(
-    model: Any, row: Target, target: str, dtype: str, io_dtype: str, images: np.ndarray, form: str | None
+    model: Any,
+    row: Target,
+    target: str,
+    dtype: str,
+    io_dtype: str,
+    images: np.ndarray,
+    form: str | None,
+    max_flash_bytes: int | None,
 ) -> tuple[bytes, FileInfo, str | None, int | None]:
-    """Convert in every form the target lists; keep the one with the smallest arena. Each file is audited."""
+    """Convert in every form the target lists; keep the one with the smallest arena among those that fit into flash.
+
+    Each file is audited. The names of inner tensors are in the ``FileInfo`` even where they left the file.
+    """
     from .flatbuffer import to_input
 
     transposed = any(node.kind.endswith("Conv2DTranspose") for node in Graph.from_model(model).nodes())
     forms = (form,) if form is not None else row.upsample_forms if transposed else row.upsample_forms[:1]
-    best: tuple[bytes, FileInfo, str | None, int | None] | None = None
+    tried: list[tuple[bytes, FileInfo, str | None, int | None]] = []
     for candidate in forms:
         content = convert(deploy(model, row.substitutes, candidate), dtype, io_dtype)
         info = read_file(content)
         audit(info, target, row, dtype)
+        if row.strips_names:
+            content = strip_names(content)
         arena = None
         if "tflite-micro" in row.runtimes:
             _, arena = measure_arena(content, to_input(info.inputs[0], images[:1]))
-        if best is None or (arena is not None and best[3] is not None and arena < best[3]):
-            best = (content, info, candidate if transposed else None, arena)
-    if best is None:
-        raise ExportError(f"No way to write the model for target {target!r}.")
-    return best
+        tried.append((content, info, candidate if transposed else None, arena))
+    too_large = [max_flash_bytes is not None and len(content) > max_flash_bytes for content, *_ in tried]
+    return min(zip(too_large, tried, strict=True), key=lambda pair: (pair[0], pair[1][3] or 0, len(pair[1][0])))[1]
 
 
 def _stand_ins(model: Any) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .ethos import compile_file
 from .flatbuffer import read_file, to_input
 from .images import generated_images
 from .microcontroller import measure_arena
@@ -26,6 +27,7 @@ class BenchmarkReport:
         runs: Timed inferences.
         size_bytes: Size of the file.
         arena_bytes: Tensor arena under TensorFlow Lite Micro; None for targets without it.
+        npu: Vela's estimates for an Ethos-U, as ``NpuReport.to_dict()``; None for other targets.
     """
 
     runtime: str
@@ -34,6 +36,7 @@ class BenchmarkReport:
     runs: int
     size_bytes: int
     arena_bytes: int | None
+    npu: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,10 +45,10 @@ class BenchmarkReport:
 def benchmark(
     artifact: Any, *, threads: int = 1, warmup: int = 10, runs: int = 100, limit_s: float = 5.0
 ) -> BenchmarkReport:
-    """Time a file under LiteRT with XNNPACK at batch 1 and, for a microcontroller, measure its arena.
+    """Time a file under LiteRT with XNNPACK at batch 1; measure a microcontroller's arena; compile for an Ethos-U.
 
     The latency is this machine's: TensorFlow Lite Micro on a host says nothing about a microcontroller's speed, so an
-    mcu file is timed under LiteRT too.
+    mcu file is timed under LiteRT too. An Ethos-U's cycles are its compiler's estimate, see ``NpuReport``.
 
     Args:
         artifact: From ``export`` or ``Artifact.load``.
@@ -72,8 +75,12 @@ def benchmark(
         interpreter.invoke()
         times.append(1e3 * (time.perf_counter() - before))
     arena = None
-    if "tflite-micro" in get_target(artifact.target).runtimes:
+    row = get_target(artifact.target)
+    if "tflite-micro" in row.runtimes:
         _, arena = measure_arena(artifact.content, inputs)
+    npu = None
+    if row.npu is not None:
+        npu = compile_file(artifact.content, row.npu, artifact.npu.accelerator if artifact.npu else None).to_dict()
     return BenchmarkReport(
         runtime="litert-xnnpack",
         latency_ms={"p50": float(np.percentile(times, 50)), "p90": float(np.percentile(times, 90))},
@@ -81,4 +88,5 @@ def benchmark(
         runs=len(times),
         size_bytes=len(artifact.content),
         arena_bytes=arena,
+        npu=npu,
     )

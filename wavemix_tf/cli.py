@@ -43,7 +43,14 @@ Settings = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Begin anew where the folder holds a run already.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log of TensorFlow.")]
-TargetOption = Annotated[str | None, typer.Option("--target", help="android-cpu, android-gpu or mcu  [default: all]")]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="android-cpu, android-gpu, android-npu, ethos-u55, ethos-u65, ethos-u85, edge-tpu or mcu  "
+        "[default: android-cpu, android-gpu and mcu]",
+    ),
+]
 DtypeOption = Annotated[
     str | None, typer.Option("--dtype", help="float32, float16 or int8  [default: what the target prefers]")
 ]
@@ -281,17 +288,22 @@ def benchmark(
     settings: Settings = None,
     debug: Debug = False,
 ) -> None:
-    """Size, latency at batch 1 on this machine, and the arena under TFLite Micro."""
+    """Size, latency at batch 1 on this machine, the arena under TFLite Micro, and an Ethos-U's compiler's estimates."""
     saved_recipe(out, settings)
     chosen = check_export(target, dtype)
     from .command import steps
 
     artifacts = steps.saved_exports(out, chosen)
-    table = grid("file", "size", "p50 ms", "p90 ms", "arena")
+    npu_columns = ("NPU cycles", "inf/s", "SRAM", "NPU file") if any(a.npu is not None for _, a in artifacts) else ()
+    table = grid("file", "size", "p50 ms", "p90 ms", "arena", *npu_columns)
     for name, artifact in artifacts:
         result = steps.benchmark(artifact, threads=threads, runs=runs)
         p50, p90 = (reports.milliseconds(result.latency_ms[q]) for q in ("p50", "p90"))
-        table.add_row(name, reports.kibibytes(result.size_bytes), p50, p90, reports.kibibytes(result.arena_bytes))
+        cells = [name, reports.kibibytes(result.size_bytes), p50, p90, reports.kibibytes(result.arena_bytes)]
+        if result.npu is not None:
+            cells += [f"{result.npu['cycles']:,}", f"{result.npu['inferences_per_second']:,.0f}"]
+            cells += [reports.kibibytes(result.npu[key]) for key in ("sram_bytes", "flash_bytes")]
+        table.add_row(*cells)
     console.print(table)
 
 
