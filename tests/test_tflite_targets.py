@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 
@@ -25,7 +24,7 @@ from wavemix_tf.tflite import (
     quantize,
 )
 from wavemix_tf.tflite.audit import CONSTRAINTS, audit
-from wavemix_tf.tflite.ethos import compile_file
+from wavemix_tf.tflite.ethos import check_all_on_npu, compile_file
 from wavemix_tf.tflite.exporter import convert
 from wavemix_tf.tflite.flatbuffer import read_file, schema, strip_names
 from wavemix_tf.tflite.images import generated_images
@@ -418,8 +417,6 @@ def test_vela_says_what_it_left_to_the_cpu(small):
     content = convert(deploy(small[0], {}, "subpixel_crop"), "int8", "int8")
     report = compile_file(content, TARGETS["ethos-u55"].npu)
     assert report.cpu_ops == ("DEPTH_TO_SPACE",)
-    from wavemix_tf.tflite.ethos import check_all_on_npu
-
     with pytest.raises(UnsupportedOpError, match=r"left 1 x DEPTH_TO_SPACE of target 'ethos-u55'.*upsample='deconv'"):
         check_all_on_npu(report, "ethos-u55")
 
@@ -465,7 +462,7 @@ def test_benchmark_compiles_for_the_same_accelerator(ethos):
     assert report.arena_bytes is None
 
 
-def test_without_vela_one_line_names_the_extra(tmp_path):
+def test_vela_is_loaded_by_no_import_and_without_it_one_line_names_the_extra(tmp_path):
     code = (
         "import sys, importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, package=None: None if name == 'ethosu' else find(name, package)\n"
@@ -494,7 +491,11 @@ def test_vela_refuses_what_is_no_network():
             r"needs an arena of [\d,]{6,} bytes on target 'mcu'.*max_arena_bytes=4,096",
         ),
         ("mcu", dict(max_flash_bytes=5000), r"takes [\d,]{5,} bytes of flash.*max_flash_bytes=5,000.*op \d+ \w+ \(.*/"),
-        ("ethos-u55", dict(max_arena_bytes=1024), r"needs SRAM of [\d,]{5,} bytes.*max_arena_bytes=1,024.*op \d+ CONV"),
+        (
+            "ethos-u55",
+            dict(max_arena_bytes=1024),
+            r"needs SRAM of [\d,]{5,} bytes.*max_arena_bytes=1,024.*op \d+ \w+ \(",
+        ),
         ("ethos-u55", dict(max_flash_bytes=1024), r"takes [\d,]{5,} bytes of flash on target 'ethos-u55'.*width"),
         ("android-cpu", dict(max_flash_bytes=1024), r"takes [\d,]{5,} bytes of flash on target 'android-cpu'"),
     ],
@@ -567,13 +568,6 @@ def test_the_mcu_file_has_no_names_and_others_keep_them(small):
     assert strip_names(artifact.content) == artifact.content
     phone = export(small[0], "android-cpu", images=small[1])
     assert all(op.outputs[0].name for op in read_file(phone.content).ops)
-
-
-def test_importing_the_package_does_not_load_the_compiler():
-    code = "import wavemix_tf.tflite, sys; print([m for m in sys.modules if m.startswith('ethosu')])"
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip() == "[]"
 
 
 def test_the_table_says_what_it_recommends():
