@@ -148,7 +148,8 @@ class Artifact:
         try:
             card = json.loads(card_path.read_text())
             content = base.read_bytes()
-            npu = _read_npu(card.get("npu"), _compiled_path(base))
+            npu = card.get("npu")
+            npu = None if npu is None else NpuReport.from_dict(npu, _compiled_path(base).read_bytes())
             artifact = cls(
                 content=content,
                 target=card["target"],
@@ -175,15 +176,6 @@ class Artifact:
 
 def _compiled_path(base: Path) -> Path:
     return base.with_name(f"{base.stem}_vela.tflite")
-
-
-def _read_npu(figures: dict[str, Any] | None, path: Path) -> NpuReport | None:
-    if figures is None:
-        return None
-    content = path.read_bytes()
-    if len(content) != figures["flash_bytes"]:
-        raise ExportError(f"{path} is not the compiled file that the model card beside it describes.")
-    return NpuReport(**{**figures, "cpu_ops": tuple(figures["cpu_ops"]), "content": content})
 
 
 def _tensor_card(tensor: TensorInfo) -> dict[str, Any]:

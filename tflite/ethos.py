@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,8 +57,18 @@ class NpuReport:
     content: bytes = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able figures, without the file."""
-        return {key: value for key, value in asdict(self).items() if key != "content"} | {"cpu_ops": [*self.cpu_ops]}
+        """JSON-able figures, and the file's digest in place of the file."""
+        figures = {key: value for key, value in asdict(self).items() if key != "content"}
+        return figures | {"cpu_ops": list(self.cpu_ops), "sha256": hashlib.sha256(self.content).hexdigest()}
+
+    @classmethod
+    def from_dict(cls, figures: dict[str, Any], content: bytes) -> NpuReport:
+        """What ``to_dict`` gave, with the file; ExportError if the file is another."""
+        report = cls(**{key: value for key, value in figures.items() if key != "sha256"}, content=content)
+        report = replace(report, cpu_ops=tuple(report.cpu_ops))
+        if report.to_dict()["sha256"] != figures["sha256"]:
+            raise ExportError("The compiled file is not the one that its model card describes.")
+        return report
 
 
 def require_vela() -> None:

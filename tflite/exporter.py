@@ -227,8 +227,13 @@ def _smallest(
         if "tflite-micro" in row.runtimes:
             _, arena = measure_arena(content, to_input(info.inputs[0], images[:1]))
         tried.append((content, info, candidate if transposed else None, arena))
-    too_large = [max_flash_bytes is not None and len(content) > max_flash_bytes for content, *_ in tried]
-    return min(zip(too_large, tried, strict=True), key=lambda pair: (pair[0], pair[1][3] or 0, len(pair[1][0])))[1]
+
+    def preference(candidate: tuple[bytes, FileInfo, str | None, int | None]) -> tuple[bool, int, int]:
+        size, arena = len(candidate[0]), candidate[3] or 0
+        too_large = max_flash_bytes is not None and size > max_flash_bytes
+        return (too_large, size, arena) if too_large else (too_large, arena, size)
+
+    return min(tried, key=preference)
 
 
 def _stand_ins(model: Any) -> list[str]:
