@@ -421,6 +421,23 @@ def test_vela_says_what_it_left_to_the_cpu(small):
         check_all_on_npu(report, "ethos-u55")
 
 
+@pytest.mark.parametrize("activation", ["gelu", "relu6"])
+def test_patches_of_a_large_stride_are_not_cut_into_pixels(activation):
+    model = network(depth=1, stem="patchify", patch_size=4, image_shape=(32, 32, 3), activation=activation)
+    images = generated_images((32, 32, 3), 16, seed=1)
+    qat = quantize(model, images)
+    row = TARGETS["ethos-u55"]
+    plain = convert(deploy(qat, {}, "transposed_conv"), "int8", "int8")
+    split = convert(deploy(qat, {}, "transposed_conv", row.max_stride), "int8", "int8")
+    for runtime in ("litert-xnnpack", "litert-reference"):
+        np.testing.assert_array_equal(run_file(plain, images, runtime), run_file(split, images, runtime))
+    assert [op.options.strideH for op in read_file(split).ops if op.name == "MAX_POOL_2D"] == [2]
+    audit(read_file(split), "ethos-u55", row, "int8")
+    before, after = compile_file(plain, row.npu), compile_file(split, row.npu)
+    assert after.cpu_ops == ()
+    assert after.cycles < before.cycles / 2
+
+
 @pytest.mark.parametrize("target", [*ETHOS, "edge-tpu", "android-npu"])
 def test_pixel_shuffle_is_refused_with_what_to_use(target, shuffled):
     with pytest.raises(UnsupportedOpError, match=r"op \d+ DEPTH_TO_SPACE \(.*block1_shuffle1.*upsample='deconv'"):

@@ -218,7 +218,7 @@ def _smallest(
     forms = (form,) if form is not None else row.upsample_forms if transposed else row.upsample_forms[:1]
     tried: list[tuple[bytes, FileInfo, str | None, int | None]] = []
     for candidate in forms:
-        content = convert(deploy(model, row.substitutes, candidate), dtype, io_dtype)
+        content = convert(deploy(model, row.substitutes, candidate, row.max_stride), dtype, io_dtype)
         info = read_file(content)
         audit(info, target, row, dtype)
         if row.strips_names:
