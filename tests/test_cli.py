@@ -260,6 +260,21 @@ def test_export_without_fine_tuning_is_quantized_after_training(finished, tmp_pa
     assert code == 0, err
 
 
+def test_an_npu_adds_its_columns_to_the_benchmark(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(terminal.console, "width", 140)
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    code, _, err = call(capsys, "export", "--out", out, "--target", "ethos-u55")
+    assert code == 0, err
+    assert (out / "exports" / "ethos-u55-int8_vela.tflite").is_file()
+    code, shown, err = call(capsys, "benchmark", "--out", out, "--target", "ethos-u55", "--runs", 3)
+    assert code == 0, err
+    assert "NPU cycles" in shown
+    code, shown, err = call(capsys, "benchmark", "--out", out, "--target", "mcu", "--runs", 3)
+    assert code == 0, err
+    assert "NPU" not in shown
+
+
 def test_a_refused_file_does_not_take_the_others_with_it(finished, tmp_path, capsys, monkeypatch):
     out = tmp_path / "copy"
     shutil.copytree(finished["out"], out)
@@ -404,7 +419,7 @@ def test_wrong_usage_is_exit_code_2(capsys, words):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["export", "--target", "toaster"], "'android-cpu', 'android-gpu', 'mcu'"),
+        (["export", "--target", "toaster"], "'android-cpu', 'android-gpu', 'android-npu'"),
         (["export", "--target", "mcu", "--dtype", "float32"], "int8"),
         (["verify", "--dtype", "int4"], "float16"),
         (["export", "--io-dtype", "int4"], "--io-dtype must be"),

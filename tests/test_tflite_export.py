@@ -21,10 +21,12 @@ from wavemix_tf.tflite import (
     FidelityError,
     RuntimeFailureError,
     UnsupportedOpError,
+    audit,
     benchmark,
     export,
     flatbuffer,
     quantize,
+    targets,
     verify,
 )
 from wavemix_tf.tflite.exporter import convert
@@ -306,7 +308,7 @@ def test_ops_outside_the_built_in_ones_are_refused_by_the_converter():
 def test_audit_checks_constraints_floats_and_unknown_sides(mcu):
     info = flatbuffer.read_file(mcu.content)
     row = TARGETS["mcu"]
-    flatbuffer.audit(info, "mcu", row, "int8")
+    audit.audit(info, "mcu", row, "int8")
     op = next(op for op in info.ops if op.name == "MEAN")
 
     def with_op(**changes):
@@ -314,18 +316,22 @@ def test_audit_checks_constraints_floats_and_unknown_sides(mcu):
 
     axes = dataclasses.replace(op.inputs[1], constant=False)
     with pytest.raises(UnsupportedOpError, match=r"MEAN .* breaks its rule: constant axes"):
-        flatbuffer.audit(with_op(inputs=(op.inputs[0], axes)), "mcu", row, "int8")
+        audit.audit(with_op(inputs=(op.inputs[0], axes)), "mcu", row, "int8")
     wide = dataclasses.replace(op.inputs[0], dtype="float32")
     with pytest.raises(UnsupportedOpError, match=r"MEAN .* computes in float in an int8 file"):
-        flatbuffer.audit(with_op(inputs=(wide, op.inputs[1])), "mcu", row, "int8")
+        audit.audit(with_op(inputs=(wide, op.inputs[1])), "mcu", row, "int8")
     unknown = dataclasses.replace(op.inputs[0], shape=(-1, 16, 16, 8))
     with pytest.raises(UnsupportedOpError, match=r"MEAN .* unknown until run time"):
-        flatbuffer.audit(with_op(inputs=(unknown, op.inputs[1])), "mcu", row, "int8")
+        audit.audit(with_op(inputs=(unknown, op.inputs[1])), "mcu", row, "int8")
 
 
 def test_every_constraint_in_the_table_is_known():
-    named = {constraint for row in TARGETS.values() for constraint in row.ops.values() if constraint}
-    assert named <= set(flatbuffer.CONSTRAINTS)
+    tables = [*(row.ops for row in TARGETS.values()), targets.INT8_RULES]
+    named = {rule for table in tables for rules in table.values() for rule in rules}
+    named |= {rule for row in TARGETS.values() for rule in row.every_op}
+    assert named == set(audit.CONSTRAINTS)
+    assert all(source for _, source in audit.CONSTRAINTS.values())
+    assert set(targets.INT8_RULES) <= set(flatbuffer.OP_NAMES.values())
     for row in TARGETS.values():
         assert set(row.ops) <= set(flatbuffer.OP_NAMES.values())
         assert set(row.io_dtypes) == set(row.dtypes)
@@ -341,7 +347,7 @@ def test_what_is_not_a_file_is_told_so(content):
 def test_wrong_options_name_the_right_ones(models, quantized):
     model = models["nearest"]
     for arguments, message in [
-        (dict(target="phone"), "target must be one of 'android-cpu', 'android-gpu', 'mcu'.*target='phone'"),
+        (dict(target="phone"), "target must be one of 'android-cpu', 'android-gpu', 'android-npu'.*target='phone'"),
         (dict(target="mcu", dtype="float32"), "'mcu' takes dtype int8 or int16x8. Received: dtype='float32'"),
         (dict(target="mcu", dtype="int4"), "dtype must be one of 'float32'"),
         (dict(target="android-cpu", io_dtype="int8"), "A float32 file has float32 input and output.*io_dtype='int8'"),

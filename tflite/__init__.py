@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING
 
 from wavemix_tf.startup import is_command
 
-from .errors import ExportError, FidelityError, RuntimeFailureError, UnsupportedLayerError, UnsupportedOpError
-from .targets import TARGETS, Target
+from .errors import (
+    ExportError,
+    FidelityError,
+    MemoryLimitError,
+    RuntimeFailureError,
+    UnsupportedLayerError,
+    UnsupportedOpError,
+)
+from .targets import TARGETS, Npu, Target
 
 if TYPE_CHECKING or not is_command():
     from .artifact import Artifact
+    from .ethos import NpuReport
     from .exporter import export
     from .latency import BenchmarkReport, benchmark
     from .quantizer import calibrate, quantize
@@ -26,6 +34,9 @@ __all__ = [
     "BenchmarkReport",
     "ExportError",
     "FidelityError",
+    "MemoryLimitError",
+    "Npu",
+    "NpuReport",
     "RuntimeFailureError",
     "RuntimeReport",
     "Target",

@@ -14,6 +14,7 @@ from typing import Any
 from wavemix_tf.files import write_bytes
 
 from .errors import ExportError
+from .ethos import NpuReport
 from .flatbuffer import TensorInfo, read_file
 from .kit import write_kit
 from .microcontroller import c_array
@@ -40,6 +41,7 @@ class Artifact:
         verification: Figures of the check that ``export`` made.
         input_ranges: What the values of each input lie in; None where it was measured.
         float_layers: Layers that stay float in an int8 file.
+        npu: The file compiled for an Ethos-U and the compiler's figures; None for other targets.
     """
 
     content: bytes = field(repr=False)
@@ -55,6 +57,7 @@ class Artifact:
     verification: dict[str, Any] = field(repr=False)
     input_ranges: tuple[tuple[float, float] | None, ...] = ((0.0, 1.0),)
     float_layers: tuple[str, ...] = ()
+    npu: NpuReport | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -96,6 +99,7 @@ class Artifact:
             "size_bytes": self.size_bytes,
             "sha256": self.sha256,
             "arena_bytes": self.arena_bytes,
+            "npu": None if self.npu is None else self.npu.to_dict(),
             "ops": {name: self.ops.count(name) for name in sorted(set(self.ops))},
             "op_sequence": list(self.ops),
             "upsample_form": self.upsample_form,
@@ -113,6 +117,8 @@ class Artifact:
             base.with_suffix(".labels.txt"): "".join(f"{name}\n" for name in self.class_names).encode(),
             base.with_suffix(".json"): (json.dumps(self.to_dict(), indent=2) + "\n").encode(),
         }
+        if self.npu is not None:
+            files[_compiled_path(base)] = self.npu.content
         if self.arena_bytes is not None:
             # The C array's own header is included by the stem the files get, so both share it.
             name = re.sub(r"\W", "_", base.stem)
@@ -124,6 +130,8 @@ class Artifact:
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the file, and beside it its labels, its model card and, for a microcontroller, the C array.
+
+        For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one that the device gets.
 
         Every file is written under a temporary name and then renamed; the ``.tflite`` comes last, so that where it
         exists the others do.
@@ -143,8 +151,8 @@ class Artifact:
         if existing and not overwrite:
             raise FileExistsError(f"Pass overwrite=True to replace {', '.join(existing)}. Received: overwrite=False")
         stem = re.sub(r"\W", "_", Path(path).stem)
-        for old in (Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc")):
-            if old not in files and overwrite:  # the C array of a file that is being replaced
+        for old in (_compiled_path(Path(path)), *(Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc"))):
+            if old not in files and overwrite:  # the C array, or compiled form, of a file that is being replaced
                 old.unlink(missing_ok=True)
         for file, content in reversed(files.items()):
             write_bytes(file, content)
@@ -196,6 +204,8 @@ class Artifact:
         try:
             card = json.loads(card_path.read_text())
             content = base.read_bytes()
+            npu = card.get("npu")
+            npu = None if npu is None else NpuReport.from_dict(npu, _compiled_path(base).read_bytes())
             artifact = cls(
                 content=content,
                 target=card["target"],
@@ -210,6 +220,7 @@ class Artifact:
                 verification=card["verification"],
                 input_ranges=tuple(None if part is None else (part[0], part[1]) for part in card["input_ranges"]),
                 float_layers=tuple(card["float_layers"]),
+                npu=npu,
             )
             digest = card["sha256"]
         except FileNotFoundError as error:
@@ -219,6 +230,10 @@ class Artifact:
         if artifact.sha256 != digest:
             raise ExportError(f"{base} is not the file that its model card {card_path.name} describes.")
         return artifact
+
+
+def _compiled_path(base: Path) -> Path:
+    return base.with_name(f"{base.stem}_vela.tflite")
 
 
 def _tensor_card(tensor: TensorInfo) -> dict[str, Any]:

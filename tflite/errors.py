@@ -24,3 +24,7 @@ class FidelityError(ExportError):
 
 class RuntimeFailureError(ExportError):
     """A runtime refused the file or ended abnormally while running it."""
+
+
+class MemoryLimitError(ExportError):
+    """The file needs more RAM for its tensors, or more flash, than was allowed; the message has both numbers."""

@@ -15,11 +15,14 @@ from wavemix_tf.checks import check_option
 
 from . import folding
 from .artifact import Artifact
+from .audit import audit
 from .canonical import canonicalize
 from .errors import ExportError, FidelityError
-from .flatbuffer import FileInfo, audit, order_ends, read_file, to_input
+from .ethos import check_all_on_npu, compile_file, require_vela
+from .flatbuffer import FileInfo, order_ends, read_file, strip_names, to_input
 from .graph import Graph
 from .images import check_inputs, generated_values, predict, value_ranges
+from .limits import MemoryUse, check_arguments, check_limits
 from .lowering import (
     STAND_IN,
     UPSAMPLE_FORMS,
@@ -55,11 +58,15 @@ def export(
     input_range: Any = (0.0, 1.0),
     error_bound_steps: float | None = None,
     upsample_form: str | None = None,
+    max_arena_bytes: int | None = None,
+    max_flash_bytes: int | None = None,
+    accelerator: str | None = None,
 ) -> Artifact:
     """Write a Keras model as a file for a target, check it and run it.
 
-    The graph is folded and written as the target likes it, converted, audited op by op against ``TARGETS[target]``, and
-    run in the runtimes that exist here. Only a file that passed is returned.
+    The graph is folded and written as the target likes it, converted, audited op by op against ``TARGETS[target]``,
+    compiled for an Ethos-U if that is the target, and run in the runtimes that exist here. Only a file that passed is
+    returned.
 
     Args:
         model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since), by any engine.
@@ -78,7 +85,11 @@ def export(
         error_bound_steps: Largest mean error allowed, in output steps; any one output may have ``OUTPUT_SHARE`` times
             as much; None: ``ERROR_BOUND_STEPS[dtype]``, runtime by runtime.
         upsample_form: How transposed convolutions are written ("transposed_conv", "subpixel_crop", "subpixel_3x3");
-            None: what suits the target; where it lists several, that with the smallest arena.
+            None: what suits the target; where it lists several, that with the smallest arena among those that fit.
+        max_arena_bytes: RAM for tensors, in bytes: the arena under TensorFlow Lite Micro for "mcu", SRAM by Vela's
+            estimate for an Ethos-U. None: what the target sets, mostly no limit.
+        max_flash_bytes: Flash for the file, in bytes; for an Ethos-U, for the compiled file. None: likewise.
+        accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.
 
     Returns:
         An ``Artifact``.
@@ -87,6 +98,7 @@ def export(
         ValueError: unknown target, dtype or io_dtype, or one the target does not take; bad images.
         UnsupportedLayerError: the model is not functional, or a layer cannot be exported.
         UnsupportedOpError: the target does not run an op of the converted file.
+        MemoryLimitError: the file needs more than ``max_arena_bytes`` or ``max_flash_bytes``.
         FidelityError: the file's outputs are too far from the model's.
         RuntimeFailureError: a runtime refused the file.
 
@@ -97,6 +109,9 @@ def export(
     if upsample_form is not None:
         check_option("upsample_form", upsample_form, UPSAMPLE_FORMS)
     dtype, io_dtype = _check_dtypes(model, target, row, dtype, io_dtype)
+    limits = check_arguments(target, row, max_arena_bytes, max_flash_bytes, accelerator)
+    if row.npu is not None:
+        require_vela()
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
             "export runs on the TensorFlow backend: save the model and export it in a process with "
@@ -166,6 +181,7 @@ def export(
         upsample_form=form if transposed else None,
         substituted=tuple(substituted or _stand_ins(given)),
         arena_bytes=arena_bytes,
+        npu=npu,
         verification={
             "images": source,
             "error_bound_steps": bounds,

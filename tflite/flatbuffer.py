@@ -1,19 +1,20 @@
-"""What a ``.tflite`` file holds, read with its schema, and the audit of its ops against a target's table."""
+"""What a ``.tflite`` file holds, read with its schema; and the same file without the names of its inner tensors."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from .errors import ExportError, UnsupportedOpError
-from .targets import Target
+from .errors import ExportError
 
 FILE_IDENTIFIER = b"TFL3"
+ALIGNMENT_BYTES = 16  # of constants: what kernels for microcontrollers rely on
 OP_NAMES = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 TYPE_NAMES = {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
 
@@ -29,6 +30,15 @@ class TensorInfo:
     zero_point: int
     channel_scales: int  # number of scales: more than one where quantized per channel
     constant: bool
+    scales: tuple[float, ...] = ()
+    zero_points: tuple[int, ...] = ()
+    axis: int = 0  # that the scales belong to, where there are several
+    folded: bool = False  # a float16 constant that a DEQUANTIZE op widens: constant, though the file computes it
+    data: bytes = field(default=b"", compare=False, repr=False)  # of a constant
+
+    def values(self) -> np.ndarray:
+        """What a constant holds; empty for other tensors."""
+        return np.frombuffer(self.data, np.dtype(self.dtype))
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class OpInfo:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     options: Any
+    version: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,12 +88,15 @@ def _read(model: Any) -> FileInfo:
         name = OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
         if name == "CUSTOM":
             name = f"CUSTOM {code.customCode.decode() if isinstance(code.customCode, bytes) else code.customCode}"
+        if name == "DEQUANTIZE" and tensors[operator.inputs[0]].constant:
+            tensors[operator.outputs[0]] = replace(tensors[operator.outputs[0]], folded=True)
         ops.append(
             OpInfo(
                 name,
                 tuple(tensors[i] for i in operator.inputs if i >= 0),
                 tuple(tensors[i] for i in operator.outputs),
                 operator.builtinOptions,
+                code.version,
             )
         )
     return FileInfo(tuple(tensors[i] for i in graph.inputs), tuple(tensors[i] for i in graph.outputs), tuple(ops))
@@ -91,79 +105,24 @@ def _read(model: Any) -> FileInfo:
 def _tensor(tensor: Any, buffers: list[Any]) -> TensorInfo:
     quantization = tensor.quantization
     scales = quantization.scale if quantization is not None and quantization.scale is not None else []
+    zero_points = quantization.zeroPoint if quantization is not None and quantization.zeroPoint is not None else []
     single = len(scales) == 1
     data = buffers[tensor.buffer].data
     # The signature marks an unknown side by -1 where the shape shows 1.
     shape = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
     return TensorInfo(
-        name=tensor.name.decode() if isinstance(tensor.name, bytes) else str(tensor.name),
+        name=tensor.name.decode() if isinstance(tensor.name, bytes) else (tensor.name or ""),
         shape=tuple(int(side) for side in (shape if shape is not None else [])),
         dtype=TYPE_NAMES[tensor.type],
         scale=float(scales[0]) if single else 0.0,
         zero_point=int(quantization.zeroPoint[0]) if single else 0,
         channel_scales=len(scales),
         constant=data is not None and len(data) > 0,
+        scales=tuple(map(float, scales)),
+        zero_points=tuple(map(int, zero_points)),
+        axis=int(quantization.quantizedDimension) if quantization is not None else 0,
+        data=bytes(data) if data is not None else b"",
     )
-
-
-def _constant_axes(op: OpInfo) -> bool:
-    return len(op.inputs) == 2 and op.inputs[1].constant and op.inputs[1].dtype == "int32"
-
-
-def _plain_slice(op: OpInfo) -> bool:
-    return not (op.options.ellipsisMask or op.options.newAxisMask or op.options.shrinkAxisMask)
-
-
-def _gpu_activation(op: OpInfo) -> bool:
-    return op.options.fusedActivationFunction != schema.ActivationFunctionType.SIGN_BIT
-
-
-def _depth_multiplier_1(op: OpInfo) -> bool:
-    return op.options.depthMultiplier == 1 or op.inputs[0].shape[-1] == 1
-
-
-CONSTRAINTS = {
-    "constant axes": _constant_axes,
-    "plain slice": _plain_slice,
-    "gpu activation": _gpu_activation,
-    "depth multiplier 1": _depth_multiplier_1,
-    "two inputs": lambda op: len(op.inputs) == 2,
-}
-
-
-def audit(info: FileInfo, target_name: str, target: Target, dtype: str, keeps_float: bool = False) -> None:
-    """Check every op of a file against a target's table.
-
-    Args:
-        info: The file.
-        target_name: Key of ``TARGETS``, for the message.
-        target: Its row.
-        dtype: Arithmetic the file claims; in an "int8" file no op may touch a float tensor, except the conversion of a
-            float input or output.
-        keeps_float: Whether some layers were to stay float.
-
-    Raises:
-        UnsupportedOpError: names every op that breaks a rule, its output tensor and the rule.
-    """
-    faults = []
-    boundary = {tensor.name for tensor in (*info.inputs, *info.outputs)}
-    for index, op in enumerate(info.ops):
-        where = f"op {index} {op.name} ({op.outputs[0].name.rsplit(';', 1)[-1]})"
-        if op.name not in target.ops:
-            faults.append(f"{where} is not among the ops it runs")
-            continue
-        constraint = target.ops[op.name]
-        if constraint and not CONSTRAINTS[constraint](op):
-            faults.append(f"{where} breaks its rule: {constraint}")
-        tensors = (*op.inputs, *op.outputs)
-        if any(-1 in tensor.shape for tensor in tensors):
-            faults.append(f"{where} has a side that is unknown until run time")
-        converts = op.name in ("QUANTIZE", "DEQUANTIZE") and any(tensor.name in boundary for tensor in tensors)
-        floats = any(tensor.dtype.startswith("float") for tensor in tensors)
-        if floats and dtype in ("int8", "int16x8") and not keeps_float and not converts:
-            faults.append(f"{where} computes in float in an {dtype} file")
-    if faults:
-        raise UnsupportedOpError(f"The file does not fit target {target_name!r}: {'; '.join(faults)}.")
 
 
 def order_ends(content: bytes, inputs: Sequence[str], outputs: Sequence[str], names: Sequence[str]) -> bytes:
@@ -175,8 +134,6 @@ def order_ends(content: bytes, inputs: Sequence[str], outputs: Sequence[str], na
         outputs: Signature's names of the outputs, in the model's order.
         names: What the signature is to call the outputs.
     """
-    import flatbuffers
-
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     found = {_text(entry.name): entry for entry in (*signature.inputs, *signature.outputs)}
@@ -184,9 +141,7 @@ def order_ends(content: bytes, inputs: Sequence[str], outputs: Sequence[str], na
     graph.outputs = [found[name].tensorIndex for name in outputs]
     for old, new in zip(outputs, names, strict=True):
         found[old].name = new
-    builder = flatbuffers.Builder(len(content) + 1024)
-    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-    return bytes(builder.Output())
+    return _pack(model)
 
 
 def _text(name: Any) -> str:
@@ -215,14 +170,44 @@ def for_reference_kernels(content: bytes) -> bytes:
     LiteRT registers its int8 kernel as version 2 for the optimized kernels alone; the reference registration lacks the
     number, not the kernel.
     """
-    import flatbuffers
-
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     codes = [code for code in model.operatorCodes if code.builtinCode == schema.BuiltinOperator.DEPTH_TO_SPACE]
     if not codes:
         return content
     for code in codes:
         code.version = 1
-    builder = flatbuffers.Builder(len(content) + 1024)
+    return _pack(model)
+
+
+def strip_names(content: bytes) -> bytes:
+    """The same file without the names of its inner tensors.
+
+    Runtimes go by number; the names, each a path through the Keras model, cost a file for a microcontroller several KiB
+    of flash. Those of inputs and outputs stay. Errors and per-layer analysis need the names: strip last.
+
+    Args:
+        content: The ``.tflite`` file.
+
+    Returns:
+        The ``.tflite`` file, every constant still aligned to 16 bytes.
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    for graph in model.subgraphs:
+        kept = {*map(int, graph.inputs), *map(int, graph.outputs)}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in kept:
+                tensor.name = None
+    return _pack(model)
+
+
+class _Builder(flatbuffers.Builder):
+    """Aligns vectors of bytes, which are the constants' data, as the schema asks and its Python code does not."""
+
+    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802
+        return super().StartVector(elemSize, numElems, ALIGNMENT_BYTES if elemSize == 1 else alignment)
+
+
+def _pack(model: Any) -> bytes:
+    builder = _Builder(1024)
     builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
     return bytes(builder.Output())

@@ -17,6 +17,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from .costs import OpCost, count_costs, energy_proxy_uj
+from .ethos import compile_file
 from .flatbuffer import FILE_IDENTIFIER, FileInfo, read_file, to_input
 from .images import generated_values
 from .microcontroller import measure_arena
@@ -77,6 +78,7 @@ class BenchmarkReport:
             interpreter; None where it cannot be read (not Linux) or was not asked for.
         ops: A profile of the ops; None if not asked for.
         profiled: What the profile's times are of; None if not asked for.
+        npu: Vela's estimates for an Ethos-U, as ``NpuReport.to_dict()``; None for other targets.
     """
 
     runtime: str
@@ -95,6 +97,7 @@ class BenchmarkReport:
     memory_bytes: int | None
     ops: tuple[OpProfile, ...] | None = None
     profiled: str | None = None
+    npu: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values."""
@@ -118,7 +121,7 @@ def benchmark(
     """Time a file under LiteRT with XNNPACK at batch 1, count what it computes, and measure its memory.
 
     The latency is this machine's: TensorFlow Lite Micro on a host says nothing about a microcontroller's speed, so an
-    mcu file is timed under LiteRT too.
+    mcu file is timed under LiteRT too. An Ethos-U's cycles are its compiler's estimate, see ``NpuReport``.
 
     Args:
         artifact: From ``export`` or ``Artifact.load``.
@@ -145,8 +148,12 @@ def benchmark(
     times = _times_ms(artifact.content, inputs, threads, warmup, runs, limit_s)
     single = times if threads == 1 else _times_ms(artifact.content, inputs, 1, warmup, runs, limit_s)
     arena = None
-    if "tflite-micro" in get_target(artifact.target).runtimes:
+    row = get_target(artifact.target)
+    if "tflite-micro" in row.runtimes:
         _, arena = measure_arena(artifact.content, inputs)
+    npu = None
+    if row.npu is not None:
+        npu = compile_file(artifact.content, row.npu, artifact.npu.accelerator if artifact.npu else None).to_dict()
     costs = count_costs(info)
     macs = sum(cost.macs for cost in costs)
     speed = macs / float(np.percentile(single, 50)) / 1e6
@@ -158,6 +165,7 @@ def benchmark(
         runs=len(times),
         size_bytes=len(artifact.content),
         arena_bytes=arena,
+        npu=npu,
         single_thread_latency_ms=_quantiles(single),
         macs=macs,
         moved_bytes=sum(cost.moved_bytes for cost in costs),

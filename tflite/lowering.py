@@ -135,7 +135,7 @@ def has_float_ends(model: Any) -> bool:
     return any(kind != "FakeQuant" for kind in readers) or not all(lies_on_grid(v.node) for v in graph.outputs)
 
 
-def deploy(model: Any, substitutes: dict[str, str], upsample_form: str) -> Any:
+def deploy(model: Any, substitutes: dict[str, str], upsample_form: str, max_stride: int | None = None) -> Any:
     """The float32 inference twin of ``model`` in the target's form: same function, nothing left to fold.
 
     For a quantized model the weights are baked onto their int8 grids and the activation ranges stay as fake-quant
@@ -146,6 +146,7 @@ def deploy(model: Any, substitutes: dict[str, str], upsample_form: str) -> Any:
         model: Functional model, float or made by ``quantize``.
         substitutes: Activations the target has no op for -> what stands in for them.
         upsample_form: One of ``UPSAMPLE_FORMS``.
+        max_stride: Largest stride of a convolution, in pixels, that the target runs in one piece; None: any.
 
     Raises:
         UnsupportedLayerError: a layer that has no exact form here.
@@ -161,6 +162,8 @@ def deploy(model: Any, substitutes: dict[str, str], upsample_form: str) -> Any:
     folding.lower_affine(graph)
     folding.lower_wavelets(graph)
     lower_upsampling(graph, upsample_form)
+    if max_stride is not None:
+        split_strides(graph, max_stride)
     _fix_ranges(graph)
     for node in graph.nodes():
         if STAND_IN in node.name:  # names cost bytes in the file
@@ -305,6 +308,56 @@ def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
         if any(map(any, crop)):
             value = graph.add(layers.Cropping2D(crop, name=f"{node.name}_crop", dtype="float32"), value)
     graph.replace(node.output, value)
+
+
+def split_strides(graph: Graph, largest: int) -> None:
+    """A convolution of a larger stride (a patchify stem's) -> one of a smaller stride, and pools that drop pixels.
+
+    A pool of one pixel copies, so the function is the same, integers included. Vela cuts a stride above 3 into one
+    convolution an output pixel, each of which fetches the weights anew.
+    """
+    quantized = any(node.kind == "FakeQuant" for node in graph.nodes())
+    for node in graph.nodes():
+        layer = node.layer
+        if node.kind not in ("Conv2D", "GridConv2D") or layer.padding != "valid" or max(layer.strides) <= largest:
+            continue
+        factors = _factors(layer.strides[0], largest)
+        chain = _to_quantizer(graph, node) if quantized else []
+        if layer.strides[0] != layer.strides[1] or not factors or chain is None:
+            continue  # the target's rules judge it
+        changed = folding.with_weights(layer, folding.kernel_of(layer), folding.bias_of(layer), strides=factors[0])
+        value = graph.add(changed, node.inputs[0], grid=node.grid)
+        for follower in chain:
+            value = graph.add(follower.layer, value)
+        for index, factor in enumerate(factors[1:]):
+            pool = layers.MaxPooling2D(1, strides=factor, name=f"{node.name}_keep{index}", dtype="float32")
+            value = graph.add(pool, value)
+        graph.replace(chain[-1].output if chain else node.output, value)
+
+
+def _factors(stride: int, largest: int) -> list[int]:
+    """``stride`` as a product of numbers up to ``largest``, the largest first; empty if it is none."""
+    factors = []
+    for factor in range(largest, 1, -1):
+        while stride % factor == 0:
+            factors.append(factor)
+            stride //= factor
+    return factors if stride == 1 else []
+
+
+def _to_quantizer(graph: Graph, node: Node) -> list[Node] | None:
+    """The nodes behind ``node`` up to its quantizer, whose grid a pool keeps; None if something else reads it first."""
+    consumers, chain, value = graph.consumers(), [], node.output
+    while True:
+        reader = graph.sole_consumer(value, consumers)
+        if reader is None:
+            return None
+        chain.append(reader)
+        if reader.kind == "FakeQuant":
+            return chain
+        if folding.activation_name(reader) not in ("relu", "relu6"):
+            return None
+        value = reader.output
 
 
 def _centred_3x3(kernel: np.ndarray) -> np.ndarray:

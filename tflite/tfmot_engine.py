@@ -101,9 +101,7 @@ class TfmotModel:
     quantized_dtype = "int8"
     error_bound_steps = ERROR_BOUND_STEPS
 
-    def __init__(
-        self, float_model: Any, tf_keras_model: Any, frozen: frozenset[str], input_ranges: list[Any]
-    ) -> None:
+    def __init__(self, float_model: Any, tf_keras_model: Any, frozen: frozenset[str], input_ranges: list[Any]) -> None:
         self._float_model = float_model
         self.tf_keras_model = tf_keras_model
         self.frozen = frozen

@@ -43,7 +43,14 @@ Settings = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Begin anew where the folder holds a run already.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log of TensorFlow.")]
-TargetOption = Annotated[str | None, typer.Option("--target", help="android-cpu, android-gpu or mcu  [default: all]")]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="android-cpu, android-gpu, android-npu, ethos-u55, ethos-u65, ethos-u85, edge-tpu or mcu  "
+        "[default: android-cpu, android-gpu and mcu]",
+    ),
+]
 DtypeOption = Annotated[
     str | None, typer.Option("--dtype", help="float32, float16 or int8  [default: what the target prefers]")
 ]
@@ -292,7 +299,7 @@ def benchmark(
     settings: Settings = None,
     debug: Debug = False,
 ) -> None:
-    """Size, latency at batch 1 on this machine, memory, operations, and the arena under TFLite Micro."""
+    """Size, latency on this machine, memory, operations, the arena under TFLite Micro, an Ethos-U compiler's estimates."""
     saved_recipe(out, settings)
     chosen = check_export(target, dtype)
     from .command import steps

@@ -134,6 +134,9 @@ def benchmark_table(results: Sequence[tuple[str, Any]]) -> Table:
     threads = results[0][1].threads
     many = [f"p50 ms, {threads} threads"] if threads > 1 else []
     table = grid("file", "size", "p50 ms", "p90 ms", *many, "MMAC", "of peak", "energy*", "memory", "arena")
+    npu = any(result.npu is not None for _, result in results)
+    for heading in ("NPU cycles", "inf/s", "SRAM", "NPU file") if npu else ():
+        table.add_column(heading, justify="right")
     for name, result in results:
         energy = result.energy_proxy_uj
         table.add_row(
@@ -146,8 +149,16 @@ def benchmark_table(results: Sequence[tuple[str, Any]]) -> Table:
             "–" if energy is None else f"{energy:.3g} µJ",
             kibibytes(result.memory_bytes),
             kibibytes(result.arena_bytes),
+            *_npu_cells(result.npu),
         )
     return table
+
+
+def _npu_cells(npu: Mapping[str, Any] | None) -> list[str]:
+    if npu is None:
+        return []
+    sizes = [kibibytes(npu[key]) for key in ("sram_bytes", "flash_bytes")]
+    return [f"{npu['cycles']:,}", f"{npu['inferences_per_second']:,.0f}", *sizes]
 
 
 def benchmark_notes(result: Any) -> str:
