@@ -50,9 +50,9 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--train-images", type=int, default=11_000)
+    parser.add_argument("--train-images", type=int, default=41_000)
     parser.add_argument("--test-images", type=int, default=2_000)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--qat-epochs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -73,6 +73,9 @@ def main() -> None:
     rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=2e-3, warmup_steps=steps // 8)
     model.compile(keras.optimizers.AdamW(rate), loss, metrics=["accuracy"])
     model.fit(*train, batch_size=64, epochs=given.epochs, validation_data=validation, verbose=2)
+
+    given.out.mkdir(parents=True, exist_ok=True)
+    model.save(given.out / f"{given.model}.keras")
 
     begun = time.perf_counter()
     quantized = wm.tflite.quantize(model, validation[0][:256], input_range=limits)
@@ -98,7 +101,6 @@ def main() -> None:
             "size_bytes": artifact.size_bytes,
             "runtimes": report.to_dict()["runtimes"],
         }
-        given.out.mkdir(parents=True, exist_ok=True)
         path = given.out / "applications.json"
         rows = json.loads(path.read_text()) if path.is_file() else []
         path.write_text(json.dumps([*rows, row], indent=2) + "\n")

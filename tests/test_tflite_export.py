@@ -350,7 +350,7 @@ def test_wrong_options_name_the_right_ones(models, quantized):
         (dict(target="phone"), "target must be one of 'android-cpu', 'android-gpu', 'android-npu'.*target='phone'"),
         (dict(target="mcu", dtype="float32"), "'mcu' takes dtype int8 or int16x8. Received: dtype='float32'"),
         (dict(target="mcu", dtype="int4"), "dtype must be one of 'float32'"),
-        (dict(target="android-cpu", io_dtype="int8"), "A float32 file has float32 input and output.*io_dtype='int8'"),
+        (dict(target="android-cpu", io_dtype="int8"), "A float32 file has float32 inputs and outputs.*io_dtype='int8'"),
         (dict(target="android-cpu", io_dtype="half"), "io_dtype must be one of"),
         (dict(target="android-cpu", images=np.zeros((2, 3, 3, 3), np.float32)), "images must be an array"),
         (dict(target="android-cpu", class_names=["a"]), "class_names must name each of the 5 outputs"),

@@ -320,7 +320,7 @@ def fold_affine(graph: Graph, kinds: tuple[str, ...], unshare: bool = True) -> N
 def lower_affine(graph: Graph, kinds: tuple[str, ...] = ("BatchNormalization", *CONSTANT_AFFINES)) -> None:
     """What ``fold_affine`` left (behind GELU, an add, the input) -> a 1x1 depthwise convolution.
 
-    Never into the convolution behind: that one may pad with zeros, which the affine map would have moved. What was fixed
+    Never into the convolution behind: that one may pad with zeros, which the affine map would have moved. A fixed map
     does not train. A tensor that is no image is shaped as one of a single row, (B, ..., C) -> (B, 1, N, C).
     """
     for node in graph.nodes():

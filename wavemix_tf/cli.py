@@ -299,7 +299,7 @@ def benchmark(
     settings: Settings = None,
     debug: Debug = False,
 ) -> None:
-    """Size, latency on this machine, memory, operations, the arena under TFLite Micro, an Ethos-U compiler's estimates."""
+    """Size, latency on this machine, memory, operations, a microcontroller's arena, an Ethos-U's estimated cycles."""
     saved_recipe(out, settings)
     chosen = check_export(target, dtype)
     from .command import steps
