@@ -183,9 +183,9 @@ def test_pre_processing_is_that_of_the_input(kits, grey, tmp_path):
     assert "com.google.ai.edge.litert:litert-gpu:" in gradle
     assert "com.google.ai.edge.litert:litert-gpu:" not in (kits["android-cpu-int8"] / "README.md").read_text()
     moved = dataclasses.replace(flatbuffer.read_file(grey.content).inputs[0], scale=0.01, zero_point=-20, dtype="int8")
-    assert kit._kotlin_writes(moved).splitlines() == [
+    assert kit._kotlin_writes(moved, (0.0, 1.0)).splitlines() == [
         "            val grey = 19595 * red + 38470 * green + 7471 * blue + 32768 shr 16",
-        "            input[i] = ((grey / 255f / 0.00999999978f).roundToInt() + (-20)).coerceIn(-128, 127).toByte()",
+        "            input[i] = (((grey / 255f) / 0.00999999978f).roundToInt() + (-20)).coerceIn(-128, 127).toByte()",
     ]
 
 

@@ -76,7 +76,7 @@ def several_ops(kind):
 def int8_file(model, io_dtype="int8"):
     shape = model.inputs[0].shape[1:]
     return convert(
-        deploy(quantize(model, generated_images(shape, 16, seed=1)), {}, "transposed_conv"), "int8", io_dtype
+        deploy(quantize(model, generated_images(shape, 32, seed=1)), {}, "transposed_conv"), "int8", io_dtype
     )
 
 
@@ -382,7 +382,7 @@ def test_audit_says_what_to_use_instead(target, file, message, files):
 def test_ethos_runs_every_op_of_every_block(levels, upsample):
     options = STEMS[levels]
     model = network(width=8, depth=1, levels=levels, upsample=upsample, activation=ACTIVATIONS[upsample], **options)
-    images = generated_images(options["image_shape"], 24, seed=1)
+    images = generated_images(options["image_shape"], 32, seed=1)
     artifact = export(quantize(model, images), "ethos-u55", images=images)
     assert artifact.npu.cpu_ops == ()
     assert artifact.npu.npu_ops == len(artifact.ops)
@@ -424,7 +424,7 @@ def test_vela_says_what_it_left_to_the_cpu(small):
 @pytest.mark.parametrize("activation", ["gelu", "relu6"])
 def test_patches_of_a_large_stride_are_not_cut_into_pixels(activation):
     model = network(depth=1, stem="patchify", patch_size=4, image_shape=(32, 32, 3), activation=activation)
-    images = generated_images((32, 32, 3), 16, seed=1)
+    images = generated_images((32, 32, 3), 32, seed=1)
     qat = quantize(model, images)
     row = TARGETS["ethos-u55"]
     plain = convert(deploy(qat, {}, "transposed_conv"), "int8", "int8")
@@ -447,7 +447,7 @@ def test_pixel_shuffle_is_refused_with_what_to_use(target, shuffled):
 @pytest.fixture(scope="module")
 def shuffled():
     model = network(depth=1, upsample="pixel_shuffle", activation="relu6")
-    return quantize(model, generated_images((16, 16, 3), 16, seed=1))
+    return quantize(model, generated_images((16, 16, 3), 32, seed=1))
 
 
 @pytest.mark.parametrize("target", ["android-npu", "edge-tpu"])
@@ -563,7 +563,7 @@ def test_names_leave_the_file_and_nothing_else_does(small):
     images = small[1][:6]
     for runtime in ("litert-xnnpack", "litert-reference", "tflite-micro"):
         np.testing.assert_array_equal(run_file(content, images, runtime), run_file(stripped, images, runtime))
-    levels = flatbuffer.to_input(before.inputs[0], images[:1])
+    levels = [flatbuffer.to_input(before.inputs[0], images[:1])]
     assert measure_arena(content, levels)[1] == measure_arena(stripped, levels)[1]
     np.testing.assert_array_equal(run_micro(content, levels)[0], run_micro(stripped, levels)[0])
 
