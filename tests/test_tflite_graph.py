@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from tflite_support import NETWORKS, network, randomise, spread
+from tflite_support import NETWORKS, network, randomise, spread, spread_statistics
 
 import wavemix_tf as wm
-from wavemix_tf.tflite import UnsupportedLayerError, folding
+from wavemix_tf.tflite import TARGETS, UnsupportedLayerError, fold, folding
 from wavemix_tf.tflite.graph import Graph
 from wavemix_tf.tflite.images import generated_images, predict
 from wavemix_tf.tflite.lowering import UPSAMPLE_FORMS, deploy, lower_upsampling
@@ -174,3 +174,23 @@ def test_models_without_a_visible_graph_are_refused():
         Graph.from_model(wm.WaveMixClassifier(3, (None, None, 3), width=8, depth=1))
     with pytest.raises(ValueError, match=r"upsample form must be one of transposed_conv"):
         deploy(network(depth=1), {}, "deconv")
+
+
+@pytest.fixture(scope="module")
+def application():
+    model = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=5)
+    return spread_statistics(randomise(model), generated_images((32, 32, 3), 32))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_fold_leaves_nothing_to_fold_on_any_target(target, application):
+    images = generated_images((32, 32, 3), 8, seed=3)
+    folded = fold(application, target)
+    assert not {"BatchNormalization", "Dropout"} & set(kinds(folded))
+    assert_same(application, folded, images)
+    relu6 = network(**{**NETWORKS["nearest"], "upsample": "deconv", "stem": "patchify", "patch_size": 4})
+    folded = fold(relu6, target)
+    assert_same(relu6, folded, generated_images((17, 19, 3), 8))
+    assert ("Conv2DTranspose" in kinds(folded)) == (TARGETS[target].upsample_forms[0] != "subpixel_crop")
+    with pytest.raises(ValueError, match=r"upsample_form must be one of 'transposed_conv'"):
+        fold(relu6, target, upsample_form="shuffle")

@@ -284,7 +284,7 @@ def test_bad_input_is_told_apart(float_model, trained, images):
         quantize(float_model, images[:, :8], engine="tfmot")
     with pytest.raises(ValueError, match=r"observer must be one of"):
         quantize(float_model, images, engine="tfmot", observer="max")
-    with pytest.raises(ValueError, match=r"Received: this one is quantized already"):
+    with pytest.raises(ValueError, match=r"this one is quantized already. Received: model=.small_tfmot"):
         quantize(trained[0], images)
     with pytest.raises(ValueError, match=r"io_dtype must be one of"):
         trained[0].convert("int4")

@@ -25,7 +25,9 @@ if TYPE_CHECKING or not is_command():
     from .ethos import NpuReport
     from .exporter import export
     from .latency import BenchmarkReport, benchmark
+    from .lowering import fold
     from .quantizer import calibrate, quantize
+    from .tfmot_engine import TfmotModel
     from .verifier import RuntimeReport, VerifyReport, verify
 
 __all__ = [
@@ -40,12 +42,14 @@ __all__ = [
     "RuntimeFailureError",
     "RuntimeReport",
     "Target",
+    "TfmotModel",
     "UnsupportedLayerError",
     "UnsupportedOpError",
     "VerifyReport",
     "benchmark",
     "calibrate",
     "export",
+    "fold",
     "quantize",
     "verify",
 ]

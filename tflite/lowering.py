@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from wavemix_tf.blocks import PixelShuffle, quick_gelu
+from wavemix_tf.checks import check_option
 
 from . import folding
 from .canonical import canonicalize
@@ -24,6 +25,7 @@ from .fake_quant import (
     weight_steps,
 )
 from .graph import Graph, Node
+from .targets import get_target
 
 # How a transposed convolution of stride s is written. All three are the same function:
 UPSAMPLE_FORMS = (
@@ -133,6 +135,36 @@ def has_float_ends(model: Any) -> bool:
         return node.kind == "FakeQuant"
 
     return any(kind != "FakeQuant" for kind in readers) or not all(lies_on_grid(v.node) for v in graph.outputs)
+
+
+def fold(model: Any, target: str = "android-cpu", upsample_form: str | None = None) -> Any:
+    """The float32 inference twin of any functional model, in the form that suits a target's runtime.
+
+    Batch norms are part of the convolutions (transposed and depthwise too) and dense layers before them, or 1x1
+    depthwise convolutions where nothing can absorb them; a Haar transform is part of the 1x1 convolution behind it, at
+    every level; dropout is gone; transposed convolutions and resizes are written as suits the target
+    best. The outputs are the model's to 1e-5 of their largest, except where the target lacks an activation
+    (``Target.substitutes``). ``export`` converts this model.
+
+    Args:
+        model: Functional Keras model, float or made by ``quantize``.
+        target: Key of ``TARGETS``.
+        upsample_form: One of ``UPSAMPLE_FORMS``; None: the target's first.
+
+    Returns:
+        A functional ``keras.Model`` for inference alone; the given one is not touched.
+
+    Raises:
+        ValueError: unknown target or upsample form.
+        UnsupportedLayerError: the model is not functional, or a layer has no exact form.
+
+    Example:
+    >>> [type(layer).__name__ for layer in wm.tflite.fold(model, "ethos-u55").layers]
+    """
+    row = get_target(target)
+    chosen = row.upsample_forms[0] if upsample_form is None else upsample_form
+    check_option("upsample_form", chosen, UPSAMPLE_FORMS)
+    return deploy(model, row.substitutes, chosen, row.max_stride)
 
 
 def deploy(model: Any, substitutes: dict[str, str], upsample_form: str, max_stride: int | None = None) -> Any:
