@@ -358,7 +358,7 @@ def test_wrong_options_name_the_right_ones(models, quantized):
     ]:
         with pytest.raises(ValueError, match=message):
             export(model, **arguments)
-    with pytest.raises(ValueError, match=r"quantized model exports as int8"):
+    with pytest.raises(ValueError, match=r"A model quantized as int8 exports as int8"):
         export(quantized["nearest"], "android-cpu", dtype="float32")
 
 

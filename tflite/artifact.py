@@ -41,6 +41,7 @@ class Artifact:
         verification: Figures of the check that ``export`` made.
         input_ranges: What the values of each input lie in; None where it was measured.
         float_layers: Layers that stay float in an int8 file.
+        model_sha256: Digest of the weights of the model it was made from.
         npu: The file compiled for an Ethos-U and the compiler's figures; None for other targets.
     """
 
@@ -57,6 +58,7 @@ class Artifact:
     verification: dict[str, Any] = field(repr=False)
     input_ranges: tuple[tuple[float, float] | None, ...] = ((0.0, 1.0),)
     float_layers: tuple[str, ...] = ()
+    model_sha256: str = ""
     npu: NpuReport | None = None
 
     @property
@@ -85,6 +87,7 @@ class Artifact:
         info = read_file(self.content)
         return {
             "model": self.model_name,
+            "model_sha256": self.model_sha256,
             "target": self.target,
             "dtype": self.dtype,
             "io_dtype": self.io_dtype,
@@ -220,6 +223,7 @@ class Artifact:
                 verification=card["verification"],
                 input_ranges=tuple(None if part is None else (part[0], part[1]) for part in card["input_ranges"]),
                 float_layers=tuple(card["float_layers"]),
+                model_sha256=card["model_sha256"],
                 npu=npu,
             )
             digest = card["sha256"]

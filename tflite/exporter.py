@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -190,7 +191,17 @@ def export(
         },
         input_ranges=tuple(ranges),
         float_layers=kept_float,
+        model_sha256=weights_sha256(model),
     )
+
+
+def weights_sha256(model: Any) -> str:
+    """Digest of a model's weights, by which a file is known to be made from it."""
+    digest = hashlib.sha256()
+    weights = model.tf_keras_model.get_weights() if converts_itself(model) else model.get_weights()
+    for part in weights:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
 
 
 def _check_dtypes(model: Any, target: str, row: Target, dtype: str | None, io_dtype: str | None) -> tuple[str, str]:

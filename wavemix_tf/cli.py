@@ -127,7 +127,7 @@ def run(
     steps.check_network(chosen)
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
-        images = steps.load_images(chosen, out)
+        images = steps.load_images(chosen, out, quantizes=True)
     if overwrite:
         steps.forget(out, exports=True)
     with step("Train", seconds):
@@ -193,7 +193,7 @@ def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = F
     model = steps.load_model(out / "model.keras")
     seconds: dict[str, float] = {}
     with step(f"Read {recipe.dataset}", seconds):
-        images = steps.load_images(recipe, out)
+        images = steps.load_images(recipe, out, quantizes=True)
     steps.forget(out, exports=True)
     result = steps.fine_tune(recipe, model, images, out, overwrite, seconds)
     console.print(
@@ -215,6 +215,9 @@ def export(
             help="Also exports/<target>-<dtype>_kit/ for each file: code for the device, test vectors, model card.",
         ),
     ] = False,
+    max_arena_bytes: Annotated[int | None, typer.Option(min=1, help="RAM for tensors of an mcu or Ethos-U.")] = None,
+    max_flash_bytes: Annotated[int | None, typer.Option(min=1, help="Flash for the file of an mcu or Ethos-U.")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="Which Ethos-U, as ethos-u55-128.")] = None,
     settings: Settings = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     debug: Debug = False,
@@ -225,11 +228,8 @@ def export(
     from .command import steps
 
     exported = not overwrite and steps.all_exported(out, chosen, io_dtype)
-    if exported and not (kit and steps.kits_missing(out, chosen)):
-        console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
-        return
     models: dict[str, Any] = {}
-    kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen if not exported}
+    kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen}
     if "int8" in kinds and (out / "qat.keras").is_file():
         models["int8"] = steps.load_model(out / "qat.keras")
     if "float32" in kinds or ("int8" in kinds and "int8" not in models):
@@ -237,10 +237,16 @@ def export(
     if "int8" in kinds and "int8" not in models:
         models["int8"] = models["float32"]
         console.print("  There is no qat.keras: int8 files are quantized after training, without fine-tuning.")
+    limits = {"max_arena_bytes": max_arena_bytes, "max_flash_bytes": max_flash_bytes, "accelerator": accelerator}
+    if exported and not any(limits.values()):
+        steps.check_source(out, chosen, models)
+        if not (kit and steps.kits_missing(out, chosen)):
+            console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
+            return
     seconds: dict[str, float] = {}
     with step("Export", seconds):
         data = steps.load_images(recipe, out)
-        written, refused = steps.write_exports(out, chosen, models, data, io_dtype=io_dtype, overwrite=overwrite)
+        written, refused = steps.write_exports(out, chosen, models, data, io_dtype, overwrite, **limits)
         if kit:
             steps.write_kits(out, written, data)
     steps.complain(refused)

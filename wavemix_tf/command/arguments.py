@@ -66,7 +66,7 @@ def folder_recipe(folder: Path) -> Recipe:
         data_dir=str(folder.resolve()),
         image_shape=(64, 64, 3),
         model_args={"width": 64, "depth": 5, "stride": 2, "dropout": 0.1},
-        calibration_images=max(8, min(256, count // 10)),
+        calibration_images=max(32, min(256, count // 10)),
         batch_size=max(4, min(64, count // 20)),
         epochs=40,
         learning_rate=3e-3,

@@ -23,10 +23,10 @@ from ..models import WaveMixClassifier  # noqa: F401 - registers the layers that
 from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
 from ..tflite.errors import ExportError
-from ..tflite.exporter import VERIFY_IMAGES, export
+from ..tflite.exporter import VERIFY_IMAGES, export, weights_sha256
 from ..tflite.kit import kit_digest
 from ..tflite.latency import benchmark
-from ..tflite.quantizer import quantize
+from ..tflite.quantizer import MIN_IMAGES, quantize
 from ..tflite.targets import get_target
 from ..tflite.verifier import MIN_AGREEMENT, fault, predict, verify
 from ..training.datasets import DataBundle, load_data
@@ -45,9 +45,20 @@ KIT_IMAGES = 4
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 
-def load_images(recipe: Recipe, out: Path) -> DataBundle:
-    """The data of a recipe; its class names are left in the run folder."""
+def load_images(recipe: Recipe, out: Path, quantizes: bool = False) -> DataBundle:
+    """The data of a recipe; its class names are left in the run folder.
+
+    Args:
+        recipe: Says which.
+        out: Run folder.
+        quantizes: Whether a network will be calibrated: too few images for that are told before any training.
+    """
     data = load_data(recipe)
+    if quantizes and len(data.calibration) < MIN_IMAGES:
+        raise ValueError(
+            f"calibration_images must be at least {MIN_IMAGES} to quantize. "
+            f"Received: calibration_images={recipe.calibration_images}"
+        )
     write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
     console.print(f"  {sizes} images of {len(data.class_names)} classes")
@@ -107,6 +118,7 @@ def write_exports(
     data: DataBundle,
     io_dtype: str | None = None,
     overwrite: bool = False,
+    **limits: Any,
 ) -> tuple[list[tuple[str, Artifact]], dict[str, str]]:
     """Export, check and save the chosen files; those that the run folder holds already are read.
 
@@ -117,28 +129,34 @@ def write_exports(
         data: For verification, and for calibration of a float model.
         io_dtype: As for ``export``.
         overwrite: Write files anew that are there.
+        **limits: ``max_arena_bytes``, ``max_flash_bytes`` and ``accelerator``, as for ``export``; with any of them a
+            file that is there is made again, and held to them.
 
     Returns:
         (name, file) of those that passed, and name -> why of those that were refused.
     """
+    if not overwrite:
+        check_source(out, chosen, models)
     images, _ = data.sample("validation", VERIFY_IMAGES)
     artifacts: list[tuple[str, Artifact]] = []
     refused: dict[str, str] = {}
     for target, dtype in chosen:
         name = f"{target}-{dtype}"
         path = out / "exports" / f"{name}.tflite"
-        if path.is_file() and not overwrite:
+        model = models["int8" if dtype == "int8" else "float32"]
+        if path.is_file() and not overwrite and not any(limits.values()):
             artifacts.append((name, Artifact.load(path)))
             continue
         with console.status(f"  {name}: convert, audit, run"), _noting(name, refused):
             artifact = export(
-                models["int8" if dtype == "int8" else "float32"],
+                model,
                 target=target,
                 dtype=dtype,
                 io_dtype=io_dtype,
-                calibration=data.calibration if dtype == "int8" else None,
+                calibration=data.calibration if dtype in ("int8", "int16x8") else None,
                 images=images,
                 class_names=data.class_names,
+                **limits,
             )
             forget(out, exports=False)
             shutil.rmtree(_kit_folder(path), ignore_errors=True)  # of the file before
@@ -174,6 +192,22 @@ def all_exported(out: Path, chosen: Sequence[tuple[str, str]], io_dtype: str | N
                 f"{path} exists: --overwrite replaces it. Received: --io-dtype {io_dtype}, it has {there}"
             )
     return all(map(Path.is_file, paths))
+
+
+def check_source(out: Path, chosen: Sequence[tuple[str, str]], models: dict[str, Any]) -> None:
+    """FileExistsError if a chosen file is there and was made from other weights than those of ``models``."""
+    digests = {kind: weights_sha256(model) for kind, model in models.items()}
+    for target, dtype in chosen:
+        path = out / "exports" / f"{target}-{dtype}.tflite"
+        if not path.is_file():
+            continue
+        made_from = Artifact.load(path).model_sha256
+        own = digests["int8" if dtype == "int8" else "float32"]
+        if made_from != own:
+            raise FileExistsError(
+                f"{path} was made from another model: --overwrite replaces it. Received: weights {own[:12]}, "
+                f"it has {made_from[:12]}"
+            )
 
 
 def saved_exports(out: Path, chosen: Sequence[tuple[str, str]]) -> list[tuple[str, Artifact]]:
