@@ -218,6 +218,38 @@ def test_files_that_are_there_are_not_written_again(finished, capsys):
     assert {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()} == before
 
 
+def test_a_file_of_other_weights_is_not_taken_for_ours(finished, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(finished["out"], out)
+    model = steps.load_model(out / "qat.keras")
+    model.trainable_weights[0].assign_add(np.full(model.trainable_weights[0].shape, 1e-3))
+    model.save(out / "qat.keras")
+    before = {path: path.stat().st_mtime_ns for path in (out / "exports").iterdir()}
+    words = ("export", "--out", out, "--target", "mcu")
+    for extra in ((), ("--max-arena-bytes", "1000000")):
+        code, _, err = call(capsys, *words, *extra)
+        assert code == 1
+        assert one_line(err)
+        assert "mcu-int8.tflite was made from another model: --overwrite replaces it. Received: weights" in err
+    assert {path: path.stat().st_mtime_ns for path in (out / "exports").iterdir()} == before
+    code, _, err = call(capsys, *words, "--overwrite")
+    assert code == 0, err
+
+
+def test_a_device_too_small_is_told_by_how_much(finished, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(finished["out"], out)
+    before = {path: path.stat().st_mtime_ns for path in (out / "exports").iterdir()}
+    for option in ("--max-arena-bytes", "--max-flash-bytes"):
+        code, _, err = call(capsys, "export", "--out", out, "--target", "mcu", option, "1024")
+        assert code == 1
+        assert one_line(err)
+        assert "1,024" in err or "1024" in err
+    code, _, err = call(capsys, "export", "--out", out, "--target", "android-cpu", "--max-arena-bytes", "1024")
+    assert (code, one_line(err)) == (1, True)
+    assert {path: path.stat().st_mtime_ns for path in (out / "exports").iterdir()} == before
+
+
 def test_export_kits(finished, tmp_path, capsys):
     out = tmp_path / "copy"
     shutil.copytree(finished["out"], out)
