@@ -249,9 +249,13 @@ def compile_variant(name: str, depth: int | None) -> dict[str, Any]:
 
 
 def variants_table(results: dict[str, Any]) -> str:
+    from wavemix_tf.variants import VARIANTS
+
     lines = []
-    for name, row in results["cells"].items():
-        cells = []
+    for name in VARIANTS:
+        if name not in results["cells"]:
+            continue
+        row, cells = results["cells"][name], []
         for target in NPUS:
             cell = row["targets"][target]
             if "refused" in cell:
@@ -278,11 +282,8 @@ def variants_table(results: dict[str, Any]) -> str:
 def variants(results: dict[str, Any], options: argparse.Namespace, keep: Any) -> None:
     import keras
 
-    import wavemix_tf as wm
-
-    for number, name in enumerate(wm.VARIANTS, 1):
-        if name in results["cells"]:
-            continue
+    todo = [name for name in options.nets if name not in results["cells"]]
+    for number, name in enumerate(todo, 1):
         begun = time.perf_counter()
         row = compile_variant(name, options.depth)
         row["seconds"] = round(time.perf_counter() - begun, 1)
@@ -292,7 +293,7 @@ def variants(results: dict[str, Any], options: argparse.Namespace, keep: Any) ->
             f"{target} {cell['refused']}" if "refused" in cell else f"{target} {len(cell['cpu_ops'])} CPU ops"
             for target, cell in row["targets"].items()
         ]
-        print(f"{number}/{len(wm.VARIANTS)} {name}: {', '.join(texts)}  ({row['seconds']:.0f} s)", flush=True)
+        print(f"{number} of {len(todo)} {name}: {', '.join(texts)}  ({row['seconds']:.0f} s)", flush=True)
         keras.backend.clear_session()
 
 
@@ -469,12 +470,22 @@ def draw(names: list[str], results: dict[str, Any], path: Path) -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for targets.{json,md,png}")
-    parser.add_argument("--nets", nargs="+", choices=list(TARGET_NETS), default=list(TARGET_NETS))
+    parser.add_argument("--nets", nargs="+", help="some of the networks; with --variants, of the variants")
     parser.add_argument("--images", type=int, default=128, help="images to compare file and model on")
     parser.add_argument("--data-dir", help="folder of prepared TFDS data: CIFAR-10 in place of generated images")
     parser.add_argument("--variants", action="store_true", help="compile the published networks for Ethos-U instead")
     parser.add_argument("--depth", type=int, help="with --variants: blocks of each network; None: as published")
-    return parser.parse_args()
+    options = parser.parse_args()
+    names = list(TARGET_NETS)
+    if options.variants:
+        from wavemix_tf.variants import VARIANTS
+
+        names = list(VARIANTS)
+    options.nets = options.nets or names
+    unknown = [name for name in options.nets if name not in names]
+    if unknown:
+        parser.error(f"--nets must be some of {', '.join(names)}. Received: {' '.join(unknown)}")
+    return options
 
 
 def main() -> int:
