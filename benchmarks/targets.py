@@ -312,6 +312,12 @@ def cycles_text(count: int) -> str:
     return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
 
 
+def three_digits(value: float) -> str:
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value >= 1 else f"{value:.2f}"
+
+
 def share(value: float | None) -> str:
     return "no clear lead" if value is None else f"{100 * value:.3g} %"
 
@@ -418,7 +424,7 @@ def draw(names: list[str], results: dict[str, Any], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     cells = all_cells(names, results)
 
@@ -448,15 +454,17 @@ def draw(names: list[str], results: dict[str, Any], path: Path) -> None:
                     axis.annotate("none", (x, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=7)
                     continue
                 axis.bar(x, value, width=0.92 * width, color=colour, label=label if place == 0 else None)
-                text = cycles_text(int(value)).replace(" ", "") if "cycles" in title else f"{value:.3g}"
-                text = f"{value:,.0f}" if value >= 1000 and "cycles" not in title else text
-                axis.annotate(text, (x, value), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+                text = cycles_text(value).replace(" ", "") if value_of is npu_cycles else three_digits(value)
+                axis.annotate(text, (x, value), (0, 2), textcoords="offset points", ha="center", fontsize=6.5)
         axis.set_yscale("log")
-        axis.set_ymargin(0.12)
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+        axis.set_xlim(-0.5, len(names) - 0.5)  # also where a group has no bar
+        low, high = axis.get_ylim()
+        axis.set_ylim(low / 1.6, high * 1.25)
         axis.set_xticks(range(len(names)), [TARGET_NETS[name][0].replace(", ", "\n") for name in names], fontsize=8)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=10, loc="left", pad=22)
         axis.tick_params(axis="y", labelsize=8)
-        axis.legend(frameon=False, fontsize=8, loc="upper left")
+        axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.99), ncols=len(series))
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.25)
         axis.set_axisbelow(True)
