@@ -331,7 +331,7 @@ def summary(cell: dict[str, Any], target: str) -> str:
         npu = cell["npu"]
         parts = [
             f"{cycles_text(npu['cycles'])} cycles",
-            f"{npu['inferences_per_second']:.3g} inf/s",
+            f"{three_digits(npu['inferences_per_second'])} inf/s",
             f"{kib(npu['sram_bytes'])} SRAM",
             f"{kib(npu['flash_bytes'])} flash",
         ]
