@@ -51,6 +51,21 @@ NETS = {
 }
 
 
+# What `targets.py` writes for every target: arguments of `wm.build_model`, or, without a variant, of WaveMixClassifier.
+TARGET_NETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lite_8_5": ("Lite 8/5, 28x28x1", {"variant": "wavemix_lite_8_5"}),
+    "lite_32_7": ("Lite 32/7, 32x32x3", {"variant": "wavemix_lite_32_7"}),
+    "32_4_l3": (
+        "32/4 level 3, 32x32x3",
+        {"width": 32, "depth": 4, "levels": 3, "image_shape": (32, 32, 3), "num_classes": 10},
+    ),
+    "192_16_l3_p4": (
+        "192/16 level 3, patchify 4, 64x64x3",
+        {"variant": "wavemix_192_16_l3_p4", "image_shape": (64, 64, 3), "num_classes": 200},
+    ),
+}
+
+
 # The 1x1 convolution that measures the ceiling of a LiteRT interpreter: (1, side, side, channels) -> the same.
 PEAK_SIDE, PEAK_CHANNELS = 32, 512
 PEAK_MACS = PEAK_SIDE**2 * PEAK_CHANNELS**2
@@ -77,6 +92,42 @@ def forward_macs(config: dict[str, Any]) -> int:
         upsampled = dim if level == 1 else dim // 2
         block += area * (joined * hidden + hidden * out + 16 * out * upsampled)
     return macs + config["depth"] * block + dim * config["num_classes"]
+
+
+def spread_weights(model: Any, images: np.ndarray, seed: int = 0) -> None:
+    """Random weights and batch norm statistics under which the logits differ from image to image, in place.
+
+    A fresh network returns nearly a constant, and how near a file is to a constant says nothing.
+    """
+    import keras
+
+    rng = np.random.default_rng(seed)
+    layers = list(model._flatten_layers())
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in layers:
+        if not hasattr(layer, "kernel") or hasattr(layer, "inline"):  # a composite's kernel is its sublayer's
+            continue
+        shape = layer.kernel.shape
+        fan_in = np.prod(shape) / shape[-1]
+        if isinstance(layer, keras.layers.Conv2DTranspose):
+            fan_in = 4 * shape[-1]
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
+            fan_in = shape[0] * shape[1]
+        layer.kernel.assign(rng.normal(0, 1.4 / np.sqrt(fan_in), shape))
+        if layer.use_bias:
+            layer.bias.assign(rng.normal(0, 0.2, layer.bias.shape))
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0  # the statistics of this one batch
+        # A bias well above the scale keeps the network from amplifying every last bit, as a random one would.
+        layer.gamma.assign(rng.uniform(0.2, 0.6, layer.gamma.shape))
+        layer.beta.assign(rng.normal(0.5, 0.3, layer.beta.shape))
+    model(images, training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+        deviation = np.sqrt(np.asarray(layer.moving_variance))
+        layer.moving_mean.assign(np.asarray(layer.moving_mean) + rng.normal(0, 0.2, deviation.shape) * deviation)
+        layer.moving_variance.assign(np.square(deviation) * rng.uniform(0.6, 1.6, deviation.shape))
 
 
 def import_official() -> Any:
