@@ -163,7 +163,7 @@ def test_fused_activations_have_one_quantizer(images):
 
 def test_layers_used_twice_train_as_one_and_ship(images):
     quantized = quantize(model_of(shared), images)
-    assert len([w for w in quantized.trainable_weights if "kernel" in w.path]) == 2
+    assert len(quantized.trainable_weights) == len(model_of(shared).trainable_weights) == 6
     assert export(quantized, "mcu", images=images[:8]).ops.count("CONV_2D") == 2
 
 
@@ -222,7 +222,10 @@ def test_skipped_layers_stay_float_and_the_rest_does_not(names, images, tmp_path
     again = keras.saving.load_model(tmp_path / "qat.keras")
     assert any(isinstance(layer, KeepFloat) for layer in again.layers) or names == ["stem"]
     artifact = export(again, "android-cpu", images=images[64:])
-    assert any(layer.startswith(names[0]) for layer in artifact.float_layers)
+    kept = {name for layer in artifact.float_layers for name in names if layer.startswith(name)}
+    assert kept == set(names)
+    assert all(layer.startswith(tuple(names)) for layer in artifact.float_layers)
+    assert artifact.input_ranges == ((0.0, 1.0),)
     info = read_file(artifact.content)
     weighted = [op for op in info.ops if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
     kinds = {op.inputs[0].dtype for op in weighted}
@@ -299,6 +302,94 @@ def test_compensated_rounding_survives_in_the_file(body, images):
             np.testing.assert_allclose(kernel / steps, np.round(kernel / steps), atol=1e-3, err_msg=layer.name)
     artifact = export(rounded, "android-cpu", images=images[64:])
     assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= 0.5
+
+
+def test_rounding_is_compensated_in_frozen_models_too(images):
+    model = model_of(separable)
+    model.trainable = False
+    kernels = [quantize(model, images, rounding=how).get_weights() for how in ("nearest", "gptq")]
+    assert max(np.abs(a - b).max() for a, b in zip(*kernels, strict=True)) > 0
+
+
+@pytest.mark.parametrize("form", ["transposed_conv", "subpixel_crop", "subpixel_3x3"])
+def test_a_channel_that_a_norm_switches_off_ships(form, images):
+    def body(x):
+        x = layers.Conv2DTranspose(4, 4, strides=2, padding="same")(x)
+        return classify(layers.ReLU()(layers.BatchNormalization(name="norm")(x)))
+
+    model = model_of(body)
+    model.get_layer("norm").gamma.assign([1.0, 1.0, 0.0, 1.0])
+    artifact = export(quantize(model, images), "android-cpu", images=images[:32], upsample_form=form)
+    assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= 0.5
+
+
+def test_a_norm_that_stays_behind_a_resize_is_rounded_where_the_file_rounds(images):
+    def body(x):
+        x = layers.UpSampling2D(2, interpolation="bilinear")(layers.Conv2D(6, 3, strides=2)(x))
+        x = layers.BatchNormalization()(layers.Cropping2D(1)(x))
+        return classify(layers.BatchNormalization(scale=False)(layers.Resizing(9, 9)(layers.Conv2D(4, 3)(x))))
+
+    artifact = export(quantize(model_of(body), images), "android-cpu", images=images[:32])
+    assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= 0.5
+
+
+def test_under_mixed_precision_the_file_has_the_integers_that_were_trained(images):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    quantized = quantize(model_of(shared), images)
+    layer = quantized.get_layer("twice")
+    seen = keras.Model(layer.input, layer.output)
+    one = np.zeros((1, 16, 16, 3), np.float32)
+    one[0, 8, 8, 0] = 1.0  # the response to one pixel is the kernel, flipped, and the bias
+    bias = np.asarray(seen(np.zeros_like(one)), np.float32)[0, 8, 8]
+    response = np.asarray(seen(one), np.float32)[0, 7:10, 7:10][::-1, ::-1] - bias
+    assert layer.kernel.dtype == "float32"
+    kernel = np.asarray(layer.kernel)
+    expected = np.asarray(round_weights(kernel, (0, 1, 2)))[:, :, 0]
+    steps = np.asarray(weight_steps(kernel, (0, 1, 2)))[0, 0]
+    assert np.abs(response - expected).max() < 0.5 * steps.max()
+
+
+def test_outputs_are_judged_one_by_one():
+    from wavemix_tf.tflite.verifier import RuntimeReport, _worst, fault
+
+    def row(agreement, counted):
+        return RuntimeReport("litert-xnnpack", counted, 0.1, 0.1, 1.0, agreement, counted, None, ())
+
+    forgiven, wrong, silent = row(0.5, 2), row(0.9, 1000), row(None, 0)
+    for rows in ([forgiven, wrong], [wrong, forgiven], [silent, wrong]):
+        assert "agree on 90.0% of 1000" in fault(_worst(rows).__dict__, 1.0)
+    assert fault(_worst([silent, forgiven]).__dict__, 1.0) is None
+
+
+class Conv2D(layers.Conv2D):
+    """A user's layer of a known name that computes another thing."""
+
+    def call(self, inputs):
+        return super().call(inputs) + 5.0
+
+
+def test_what_is_not_ours_is_named_and_not_guessed(images):
+    def shifted(x):
+        return classify(layers.Conv2D(4, 3)(x) + np.ones((14, 14, 4), np.float32))
+
+    def two_levels(x):
+        return classify(layers.Conv2D(4, 1)(wm.DWT2D(levels=2)(x)[1]))
+
+    for body, message in [
+        (lambda x: classify(Conv2D(4, 3, name="mine")(x)), "'mine' of type custom Conv2D has no int8 rule"),
+        (shifted, "of type ops.Add has no int8 rule"),
+        (two_levels, "DWT2D exports with levels=1"),
+        (lambda x: classify(layers.UpSampling2D(2, interpolation="bicubic")(x)), "'nearest' or 'bilinear'"),
+        (lambda x: classify(layers.BatchNormalization(axis=1)(x)), "must act on the last axis"),
+    ]:
+        with pytest.raises(UnsupportedLayerError, match=message):
+            quantize(model_of(body), images)
+    kept = quantize(model_of(lambda x: classify(ops.gelu(layers.Conv2D(4, 3)(x)))), images, skip=["gelu"])
+    assert any(isinstance(layer, KeepFloat) for layer in kept.layers)
+    with pytest.raises(ValueError, match=r"images alone, without labels\. Received: a tuple of 2"):
+        quantize(model_of(shared), iter([(images, np.zeros(96))]))
+    with pytest.raises(ValueError, match="made by the native engine of quantize"):
+        wm.tflite.calibrate(model_of(shared), images)
 
 
 def test_fit_goes_on_unchanged_under_jit(images):

@@ -260,7 +260,7 @@ def unsupported():
         "kind": (small(layers.LayerNormalization(name="odd_one")), r"'odd_one' of type LayerNormalization"),
         "activation": (small(layers.Activation("softplus", name="soft")), r"'soft' of type Activation\(softplus\)"),
         "twice": (small(shared, shared), r"called once.*'shared' called 2 times"),
-        "operation": (small(lambda x: keras.ops.maximum(x, 0.5)), r"of type Maximum"),
+        "operation": (small(lambda x: keras.ops.maximum(x, 0.5)), r"of type ops.Maximum"),
         "norm": (
             small(layers.Conv2D(3, 1), layers.BatchNormalization(gamma_regularizer="l2", name="held")),
             r"without regularizers.*'held' with gamma_regularizer=",

@@ -13,7 +13,8 @@ def randomise(model, seed=0):
         if isinstance(layer, keras.layers.BatchNormalization):
             c = layer.moving_mean.shape
             gamma, beta = rng.uniform(0.3, 1.0, c), rng.normal(0, 0.3, c)
-            layer.set_weights([gamma, beta, rng.normal(0, 0.3, c), rng.uniform(0.5, 2.0, c)])
+            own = [part for part, there in ((gamma, layer.scale), (beta, layer.center)) if there]
+            layer.set_weights([*own, rng.normal(0, 0.3, c), rng.uniform(0.5, 2.0, c)])
         elif hasattr(layer, "kernel") and not hasattr(layer, "inline"):
             shape = layer.kernel.shape
             fan_in = np.prod(shape) / shape[-1]
@@ -35,8 +36,11 @@ def spread_statistics(model, images, seed=0):
     for layer in norms:
         layer.momentum = 0.0
         # A bias well above the scale keeps the network from amplifying every last bit, as a random one would.
-        layer.gamma.assign(rng.uniform(0.2, 0.6, layer.gamma.shape))
-        layer.beta.assign(rng.normal(0.5, 0.3, layer.beta.shape))
+        gamma, beta = rng.uniform(0.2, 0.6, layer.moving_mean.shape), rng.normal(0.5, 0.3, layer.moving_mean.shape)
+        if layer.scale:
+            layer.gamma.assign(gamma)
+        if layer.center:
+            layer.beta.assign(beta)
     model(images, training=True)
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum

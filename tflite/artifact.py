@@ -30,7 +30,7 @@ class Artifact:
     Args:
         content: The file.
         target: Key of ``TARGETS``.
-        dtype: "float32", "float16" or "int8".
+        dtype: "float32", "float16", "int8" or "int16x8".
         io_dtype: dtype of input and output.
         ops: Ops in execution order.
         class_names: Name of each output.
@@ -153,12 +153,12 @@ class Artifact:
         existing = [str(file) for file in files if file.exists()]
         if existing and not overwrite:
             raise FileExistsError(f"Pass overwrite=True to replace {', '.join(existing)}. Received: overwrite=False")
+        for file, content in reversed(files.items()):
+            write_bytes(file, content)
         stem = re.sub(r"\W", "_", Path(path).stem)
         for old in (_compiled_path(Path(path)), *(Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc"))):
             if old not in files and overwrite:  # the C array, or compiled form, of a file that is being replaced
                 old.unlink(missing_ok=True)
-        for file, content in reversed(files.items()):
-            write_bytes(file, content)
         return Path(path)
 
     def save_kit(

@@ -64,6 +64,8 @@ def _layer_for(node: Node) -> Any:
         return layers.Activation(ACTIVATION_OPERATIONS[kind], name=name)
     if kind == "Softmax" and operation.axis in (-1, len(node.output.shape) - 1):
         return layers.Activation("softmax", name=name)
+    if kind == "Gelu" and not operation.approximate:
+        return layers.Activation("gelu", name=name)
     if kind == "LeakyRelu":
         return layers.LeakyReLU(negative_slope=operation.negative_slope, name=name)
     if kind in ("Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Negative"):
@@ -143,6 +145,9 @@ def split_separable(graph: Graph) -> None:
                 use_bias=layer.use_bias,
                 kernel_regularizer=layer.pointwise_regularizer,
                 kernel_constraint=layer.pointwise_constraint,
+                bias_regularizer=layer.bias_regularizer,
+                bias_constraint=layer.bias_constraint,
+                activity_regularizer=layer.activity_regularizer,
                 name=layer.name,
                 **{**options, "padding": "valid"},
             )

@@ -143,6 +143,8 @@ def export(
     names = _class_names(class_names, given.outputs[0].shape[-1])
     kept_float = tuple(float_layers(computed)) if dtype in BITS and not foreign else ()
     forms, transposed = _forms(computed, row, dtype, upsample_form)
+    if limits.max_arena_bytes is not None and len(forms) > 1:
+        forms = UPSAMPLE_FORMS  # where memory is short, flash is paid for it
 
     def write(form: str) -> bytes:
         if foreign:
@@ -236,7 +238,7 @@ def _check_dtypes(model: Any, target: str, row: Target, dtype: str | None, io_dt
 def _in_float32(model: Any) -> Any:
     """The model itself, or a float32 copy if it computes in another dtype: the file is made from float32 weights."""
     Graph.check(model)
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
+    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
         return model
     return Graph.from_model(model, dtype="float32").to_model(model.name)
 

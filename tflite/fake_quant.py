@@ -152,12 +152,19 @@ class KeepFloat(layers.Layer):
     ``quantize(skip=...)`` puts one before every layer that is to stay float; ``export`` writes it so that the converter
     does not quantize what reads it.
 
+    Args:
+        limits: As of ``FakeQuant``, behind an input of the model.
+
     Input shape:
         Any, floating point.
 
     Output shape:
         As the input.
     """
+
+    def __init__(self, limits: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.limits = limits
 
     def call(self, x: Any) -> Any:
         return x
@@ -166,7 +173,13 @@ class KeepFloat(layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config()  # Keras asks for one, or refuses a dtype policy
+        return {**super().get_config(), "limits": self.limits}
+
+
+def _keep_in_float32(layer: Any) -> None:
+    """Let ``call`` see the weights that ``export`` will: a mixed policy would round them to 16 bits before the grid."""
+    for variable in layer.weights:
+        variable._autocast = False  # `add_weight(autocast=False)`, but the base class makes these
 
 
 class _QuantLinear(layers.Layer):
@@ -190,6 +203,10 @@ class _QuantLinear(layers.Layer):
             )
         self.input_step = float(input_step)
         self.emit_steps = emit_steps
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        _keep_in_float32(self)
 
     def _multiply(self, inputs: Any, kernel: Any) -> Any:
         raise NotImplementedError
@@ -288,6 +305,10 @@ class QuantBatchNormalization(FusedBatchNormalization):
     def __init__(self, input_step: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.input_step = float(input_step)
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        _keep_in_float32(self)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None, steps: Any = None) -> Any:
         outputs = super().call(inputs, training=training, mask=mask)

@@ -31,6 +31,17 @@ INFERENCE_NOOPS = (
     "AlphaDropout",
     "ActivityRegularization",
 )
+# Layers that move values or leave some out: what they return lies on their input's grid.
+MOVES_VALUES = (
+    *INFERENCE_NOOPS,
+    "Reshape",
+    "Flatten",
+    "Permute",
+    "PixelShuffle",
+    "ZeroPadding2D",
+    "Cropping2D",
+    "MaxPooling2D",
+)
 # Layers that commute with an affine map of the channels: they move values or average them with weights of sum one.
 AFFINE_COMMUTING = (*INFERENCE_NOOPS, "UpSampling2D", "Resizing", "Resize2D", "PixelShuffle", "Cropping2D")
 # Fixed affine maps of the channels.
@@ -198,6 +209,17 @@ def _split_conv(graph: Graph, node: Node, parts: list[Value], made: dict[tuple[A
     return total
 
 
+def check_wavelet(node: Node) -> None:
+    """Raise an UnsupportedLayerError if a DWT2D or LowPass2D has no form as depthwise convolutions."""
+    layer = node.layer
+    if getattr(layer, "levels", 1) != 1 or not (layer.mode == "zero" or is_plain_haar(node)):
+        raise UnsupportedLayerError(
+            "DWT2D exports with levels=1 and mode='zero' (or Haar on even sides): chain one-level layers. "
+            f"Received: layer={node.name!r} with levels={getattr(layer, 'levels', 1)}, mode={layer.mode!r}, "
+            f"wavelet={layer.wavelet!r}"
+        )
+
+
 def lower_wavelets(graph: Graph) -> None:
     """DWT2D and LowPass2D that no convolution absorbed -> depthwise convolutions (and a concatenation).
 
@@ -207,13 +229,8 @@ def lower_wavelets(graph: Graph) -> None:
     for node in graph.nodes():
         if node.kind not in ("DWT2D", "LowPass2D"):
             continue
+        check_wavelet(node)
         layer, source = node.layer, node.inputs[0]
-        if getattr(layer, "levels", 1) != 1 or not (layer.mode == "zero" or is_plain_haar(node)):
-            raise UnsupportedLayerError(
-                "DWT2D exports with levels=1 and mode='zero' (or Haar on even sides): chain one-level layers. "
-                f"Received: layer={node.name!r} with levels={getattr(layer, 'levels', 1)}, mode={layer.mode!r}, "
-                f"wavelet={layer.wavelet!r}"
-            )
         filters = np.asarray(keras.ops.convert_to_numpy(layer.filters), np.float32)  # (bands, L, L)
         side = filters.shape[1] - 2
         if side:
@@ -248,7 +265,8 @@ def affine_of(node: Node) -> tuple[np.ndarray, np.ndarray] | None:
         if layer.center:
             shift = shift + _float64(layer.beta)
         return scale, shift
-    if node.kind == "Normalization" and not layer.invert:
+    last = ((), (-1,), (len(node.output.shape) - 1,))
+    if node.kind == "Normalization" and not layer.invert and tuple(np.ravel(layer.axis or ())) in last:
         mean, variance = (_float64(v).ravel() for v in (layer.mean, layer.variance))
         scale = 1.0 / np.maximum(np.sqrt(variance), keras.backend.epsilon())  # as the layer computes it
         return np.broadcast_to(scale, (channels,)), np.broadcast_to(-mean * scale, (channels,))
@@ -265,7 +283,7 @@ def affine_source(graph: Graph, node: Node, consumers: dict[Value, list[Node]]) 
     """The weighted layer that can absorb the affine ``node``, and the nodes between them; None if there is none.
 
     Between them may stand layers that commute with an affine map of the channels (upsampling by copies or by linear
-    interpolation, pixel shuffle, crop, mean); nothing else may read any value on the way.
+    interpolation, pixel shuffle, crop); nothing else may read any value on the way.
     """
     between: list[Node] = []
     value = node.inputs[0]
@@ -280,10 +298,16 @@ def affine_source(graph: Graph, node: Node, consumers: dict[Value, list[Node]]) 
     return None
 
 
+def is_restrained(layer: Any) -> bool:
+    """Whether a penalty or a constraint on the layer's weights would mean another thing after they are rescaled."""
+    parts = ("kernel_regularizer", "kernel_constraint", "depthwise_regularizer", "depthwise_constraint")
+    return any(getattr(layer, part, None) is not None for part in parts)
+
+
 def fold_batchnorm(graph: Graph) -> None:
     """BatchNormalization (and Rescaling, Normalization) into the weighted layer before it. Grids scale with it.
 
-    Reaches through upsampling, pixel shuffle, crop and mean, see ``affine_source``. A layer that is called more than
+    Reaches through upsampling, pixel shuffle and crop, see ``affine_source``. A layer that is called more than
     once becomes one of its own for each call whose output is scaled.
     """
     fold_affine(graph, ("BatchNormalization", *CONSTANT_AFFINES))
@@ -301,7 +325,9 @@ def fold_affine(graph: Graph, kinds: tuple[str, ...], unshare: bool = True) -> N
     for node in graph.nodes():
         affine = affine_of(node) if node.kind in kinds else None
         found = affine_source(graph, node, consumers) if affine is not None else None
-        if affine is None or found is None or (not unshare and id(found[0].layer) in shared):
+        if affine is None or found is None:
+            continue
+        if not unshare and (id(found[0].layer) in shared or is_restrained(found[0].layer)):
             continue
         source, between = found
         scale, shift = affine
@@ -358,7 +384,9 @@ def decompose_swish(graph: Graph) -> None:
             consumers = graph.consumers()
             above = _scalable_above(graph, value, consumers)
             below = _scalable_below(graph, node.output, consumers)
-            if above is None or below is None or any(id(n.layer) in shared for n in (*above, *below)):
+            around = (*(above or ()), *(below or ()))
+            fixed = any(id(n.layer) in shared or is_restrained(n.layer) for n in around)
+            if above is None or below is None or fixed:
                 gate = graph.add(layers.Rescaling(slope, name=f"{name}_slope", dtype=dtype), value)
                 if quantized:
                     gate = graph.add(value.node.layer.scaled(slope, f"{name}_slope_quant"), gate)

@@ -8,6 +8,7 @@ came from.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -61,10 +62,19 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """Class name of the layer, "Input" for an input."""
+        """Class name of a layer of Keras or this package, "Input" for an input.
+
+        A user's layer is "custom Name", whatever it inherits, and an operation "ops.Name": neither computes what a
+        layer of that name does.
+        """
         if self.layer is None:
             return "Input"
-        name = type(self.layer).__name__
+        cls = type(self.layer)
+        name = cls.__name__
+        if not isinstance(self.layer, keras.Layer):
+            return f"ops.{name}"
+        if cls.__module__.partition(".")[0] not in ("keras", "wavemix_tf"):
+            return f"custom {name}"
         return SAME_FUNCTION.get(name, name)
 
     @property
@@ -131,6 +141,10 @@ class Graph:
         """Raise an UnsupportedLayerError unless ``model`` is functional with known image sides."""
         _check_functional(model)
         for tensor in model.inputs:
+            if re.search(r"[^\w.\-/]", tensor.name):
+                raise UnsupportedLayerError(
+                    f"An input's name must be of letters, digits and any of _ . - /. Received: name={tensor.name!r}"
+                )
             if None in tensor.shape[1:]:
                 raise UnsupportedLayerError(
                     "The model's input sides must be known: build it with a fixed image_shape. "
@@ -214,7 +228,7 @@ class Graph:
         def tensor_of(leaf: Any) -> Any:
             return tensors[leaf] if isinstance(leaf, Value) else leaf
 
-        named: dict[str, Any] = {}
+        named: dict[str, Any] = {value.name: None for value in self.inputs}
         for node in order:
             if node.layer is None:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 BATCH = 16
+MAX_PARTS = 65_536  # of an iterable: an endless dataset must not hang
 EAGER_PIXELS = 256 * 32 * 32  # fewer run sooner than a graph of the model is traced, and fit in memory
 
 
@@ -94,7 +96,15 @@ def check_images(
     """
     wanted = tuple(shape[1:])
     if not hasattr(images, "ndim"):
-        parts = [np.asarray(part) for part in images] if isinstance(images, Iterable) else []
+        parts = []
+        for part in itertools.islice(images, MAX_PARTS + 1) if isinstance(images, Iterable) else ():
+            if isinstance(part, (tuple, list, dict)):
+                raise ValueError(
+                    f"{name} must give images alone, without labels. Received: a {type(part).__name__} of {len(part)}"
+                )
+            parts.append(np.asarray(part))
+        if len(parts) > MAX_PARTS:
+            raise ValueError(f"{name} must end: at most {MAX_PARTS:,} parts. Received: more")
         parts = [part[None] if part.ndim == len(wanted) else part for part in parts]
         if not parts or any(part.shape[1:] != wanted for part in parts):
             shapes = sorted({part.shape for part in parts}) or type(images).__name__

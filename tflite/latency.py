@@ -28,6 +28,7 @@ from .verifier import make_interpreter
 SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18
 # A profile's cuts are timed in turns, so that a disturbance hits a round and not an op: so long, so often at least.
 PROFILE_S, PROFILE_ROUNDS = 4.0, 10
+PROFILE_BYTES = 1 << 30  # of the cuts that are held at once
 PEAK_SIDE, PEAK_CHANNELS = 32, 512  # 268 million multiply-accumulates
 PEAK_S = 0.3
 MEMORY_TIMEOUT_S = 120.0
@@ -256,16 +257,19 @@ def op_times(
         if any(tensor.name in variable for tensor in op.inputs):
             variable.update(tensor.name for tensor in op.outputs)
             timed.append(index)
-    cuts = [_ready(cut_behind(content, index), inputs, threads=1) for index in timed]
-    best = np.full(len(cuts), np.inf)
-    rounds, begun = 0, time.perf_counter()
-    while rounds < PROFILE_ROUNDS or time.perf_counter() - begun < PROFILE_S:
-        rounds += 1
-        for position, interpreter in enumerate(cuts):
-            interpreter.invoke()  # brings its weights back into the cache, from which the round before drove them
-            start = time.perf_counter()
-            interpreter.invoke()
-            best[position] = min(best[position], time.perf_counter() - start)
+    best = np.full(len(timed), np.inf)
+    together = max(1, PROFILE_BYTES // (2 * len(content)))  # an interpreter holds the file and its packed weights
+    for first in range(0, len(timed), together):
+        group = timed[first : first + together]
+        cuts = [_ready(cut_behind(content, index), inputs, threads=1) for index in group]
+        rounds, begun = 0, time.perf_counter()
+        while rounds < PROFILE_ROUNDS or time.perf_counter() - begun < PROFILE_S * len(group) / len(timed):
+            rounds += 1
+            for position, interpreter in enumerate(cuts, first):
+                interpreter.invoke()  # brings its weights back into the cache, from which the round before drove them
+                start = time.perf_counter()
+                interpreter.invoke()
+                best[position] = min(best[position], time.perf_counter() - start)
     reached = np.minimum.accumulate(best[::-1])[::-1]
     added = dict(zip(timed, np.diff(reached, prepend=0.0), strict=True))
     return tuple(

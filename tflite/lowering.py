@@ -56,7 +56,10 @@ class GridConv2D(layers.Conv2D):
     """Conv2D that tells the converter its kernel's steps, where the largest weight does not reach 127 of them."""
 
     def set_grid(self, steps: np.ndarray) -> None:
-        self.steps = np.asarray(steps, np.float32)
+        # A channel that a norm multiplies by zero has no step; its bias is to count as finely as the others'.
+        positive = steps[steps > 0]
+        spare = np.median(positive) if len(positive) else 1.0
+        self.steps = np.where(steps > 0, steps, spare).astype(np.float32)
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         reach = self.steps * 127
@@ -117,9 +120,14 @@ def float_layers(model: Any) -> list[str]:
     """Names of the layers of a quantized model that ``quantize(skip=...)`` left in float."""
     graph = Graph.from_model(model)
     table = graph.consumers()
-    names = {reader.name for node in graph.nodes() if node.kind == "KeepFloat" for reader in table[node.output]}
-    pinned = [r for value in graph.inputs for r in table.get(value, []) if r.kind != "FakeQuant"]
-    return sorted(names | {node.name for node in pinned})
+    reached: dict[str, None] = {}
+    front = [node.output for node in graph.nodes() if node.kind == "KeepFloat"]
+    while front:
+        for reader in table.get(front.pop(), []):
+            if reader.kind != "FakeQuant" and reader.name not in reached:
+                reached[reader.name] = None
+                front += reader.outputs
+    return sorted(reached)
 
 
 def has_float_ends(model: Any) -> bool:
@@ -127,10 +135,9 @@ def has_float_ends(model: Any) -> bool:
     graph = Graph.from_model(model)
     table = graph.consumers()
     readers = [reader.kind for value in graph.inputs for reader in table.get(value, [])]
-    moving = ("Reshape", "Flatten", "Dropout", "Cropping2D", "ZeroPadding2D", "MaxPooling2D", "PixelShuffle", "Permute")
 
     def lies_on_grid(node: Node) -> bool:
-        while node.kind in moving or getattr(node.layer, "interpolation", None) == "nearest":
+        while node.kind in folding.MOVES_VALUES or getattr(node.layer, "interpolation", None) == "nearest":
             node = node.inputs[0].node
         return node.kind == "FakeQuant"
 
@@ -269,24 +276,48 @@ def substitute_activations(graph: Graph, substitutes: dict[str, str]) -> list[st
     return changed
 
 
+def check_exportable(graph: Graph) -> None:
+    """Raise an UnsupportedLayerError for what ``export`` would refuse, in a graph that is about to be trained.
+
+    Args:
+        graph: In canonical form.
+    """
+    for node in graph.nodes():
+        if node.layer is not None and getattr(node.layer, "data_format", "channels_last") != "channels_last":
+            raise UnsupportedLayerError(f"Layers must be channels_last. Received: layer={node.name!r}")
+        if node.kind in ("UpSampling2D", "Resizing"):
+            _check_resize(node)
+        elif node.kind in ("DWT2D", "LowPass2D"):
+            folding.check_wavelet(node)
+        elif node.kind in ("BatchNormalization", *folding.CONSTANT_AFFINES) and folding.affine_of(node) is None:
+            raise UnsupportedLayerError(
+                f"{node.kind} must act on the last axis, and not invert. Received: layer={node.name!r}"
+            )
+
+
+def _check_resize(node: Node) -> None:
+    layer = node.layer
+    if layer.interpolation not in ("nearest", "bilinear"):
+        raise UnsupportedLayerError(
+            f"{node.kind} exports with interpolation 'nearest' or 'bilinear'. "
+            f"Received: layer={node.name!r} with interpolation={layer.interpolation!r}"
+        )
+    for option in ("antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio"):
+        if getattr(layer, option, False):
+            raise UnsupportedLayerError(
+                f"Resizing exports without {option}. Received: layer={node.name!r} with {option}=True"
+            )
+
+
 def lower_upsampling(graph: Graph, form: str) -> None:
     """Write every transposed convolution in ``form`` and every UpSampling2D and Resizing as one resize."""
     if form not in UPSAMPLE_FORMS:
         raise ValueError(f"upsample form must be one of {', '.join(UPSAMPLE_FORMS)}. Received: form={form!r}")
     for node in graph.nodes():
         if node.kind in ("UpSampling2D", "Resizing"):
-            layer = node.layer
-            if layer.interpolation not in ("nearest", "bilinear"):
-                raise UnsupportedLayerError(
-                    f"{node.kind} exports with interpolation 'nearest' or 'bilinear'. "
-                    f"Received: layer={node.name!r} with interpolation={layer.interpolation!r}"
-                )
-            for option in ("antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio"):
-                if getattr(layer, option, False):
-                    raise UnsupportedLayerError(
-                        f"Resizing exports without {option}. Received: layer={node.name!r} with {option}=True"
-                    )
-            resize = Resize2D(node.output.shape[1:3], layer.interpolation, name=node.name, dtype="float32")  # type: ignore[arg-type]
+            _check_resize(node)
+            sides: Any = node.output.shape[1:3]
+            resize = Resize2D(sides, node.layer.interpolation, name=node.name, dtype="float32")
             graph.replace(node.output, graph.add(resize, node.inputs[0]))
         elif node.kind == "Conv2DTranspose" and form != "transposed_conv" and _has_subpixel_form(node.layer):
             _write_subpixel(graph, node, form)
@@ -416,5 +447,7 @@ def _fix_ranges(graph: Graph) -> None:
         elif node.kind == "FakeQuant":
             node.layer = FixedQuant(*node.layer.get_range(), name=node.name, dtype="float32")
             node.kwargs = {}  # the converter knows no ties
+        elif node.kind == "KeepFloat" and node.inputs[0].node.layer is None:
+            graph.replace(node.output, node.inputs[0])  # an input of the model is float as it is
         elif node.kind == "KeepFloat":
             node.layer = NegatedTwice(name=node.name, dtype="float32")

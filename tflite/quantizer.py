@@ -26,7 +26,7 @@ from .fake_quant import (
 from .folding import LINEAR, activation_name
 from .graph import Graph, Node, Value
 from .images import check_inputs, predict, value_ranges
-from .lowering import converts_itself, is_quantized, substitute_activations
+from .lowering import check_exportable, converts_itself, is_quantized, quantized_dtype, substitute_activations
 from .rounding import round_with_feedback
 from .targets import get_target
 
@@ -41,16 +41,6 @@ SAMPLES_PER_IMAGE = 512  # values of each tensor that the percentile and MSE obs
 MIN_IMAGES = 32
 
 # What each layer's output needs, by the TensorFlow Lite int8 specification.
-MOVES_VALUES = (
-    *folding.INFERENCE_NOOPS,
-    "Reshape",
-    "Flatten",
-    "Permute",
-    "PixelShuffle",
-    "ZeroPadding2D",
-    "Cropping2D",
-    "MaxPooling2D",
-)
 AVERAGES_IN_PLACE = ("AveragePooling2D",)  # rounds again, on its input's grid
 RESIZES = ("UpSampling2D", "Resizing")
 OWN_RANGE = (
@@ -126,11 +116,8 @@ def quantize(
     """
     check_option("engine", engine, ENGINES)
     check_option("dtype", dtype, tuple(BITS))
-    observer = observer or ("percentile" if dtype == "int8" else "minmax")
-    check_option("observer", observer, OBSERVERS)
+    observer = _check_observer(observer, dtype)
     check_option("rounding", rounding, ROUNDINGS)
-    if dtype == "int16x8" and observer != "minmax":
-        raise ValueError(f'dtype="int16x8" takes observer="minmax". Received: observer={observer!r}')
     if dtype == "int16x8" and skip:
         raise ValueError(f'dtype="int16x8" has no float layers: its converter knows none. Received: skip={skip!r}')
     if is_quantized(model):
@@ -139,7 +126,11 @@ def quantize(
     if engine == "tfmot":
         from . import tfmot_engine
 
-        for option, value, only in (("dtype", dtype, "int8"), ("rounding", rounding, "nearest"), ("skip", skip, ())):
+        for option, value, only in (
+            ("dtype", dtype, "int8"),
+            ("rounding", rounding, "nearest"),
+            ("skip", list(skip), []),
+        ):
             if value != only:
                 raise ValueError(f"engine='tfmot' takes {option}={only!r}. Received: {option}={value!r}")
         return tfmot_engine.quantize(model, calibration, observer=observer, input_range=input_range, target=target)
@@ -147,6 +138,7 @@ def quantize(
     arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
     skipped = _check_skip(skip, graph)
     canonicalize(graph)
+    check_exportable(graph)
     substitute_activations(graph, substitutes)
     folding.fold_wavelets(graph)
     folding.decompose_swish(graph)
@@ -162,7 +154,7 @@ def quantize(
     return Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
 
 
-def calibrate(model: Any, calibration: Any, observer: str = "percentile") -> None:
+def calibrate(model: Any, calibration: Any, observer: str | None = None) -> None:
     """Measure the activation ranges of a quantized model again, in place (after training with another learning rate).
 
     Args:
@@ -170,7 +162,10 @@ def calibrate(model: Any, calibration: Any, observer: str = "percentile") -> Non
         calibration: As for ``quantize``.
         observer: As for ``quantize``.
     """
-    check_option("observer", observer, OBSERVERS)
+    dtype = quantized_dtype(model)
+    if dtype is None or converts_itself(model):
+        raise ValueError(f"model must be made by the native engine of quantize. Received: model={model.name!r}")
+    observer = _check_observer(observer, dtype)
     graph = Graph.from_model(model)
     arrays = check_inputs(calibration, graph.inputs, input_ranges(model), least=MIN_IMAGES)
     ranges = find_ranges(graph, arrays, observer)
@@ -185,13 +180,22 @@ def calibrate(model: Any, calibration: Any, observer: str = "percentile") -> Non
     model.train_function = model.test_function = model.predict_function = None
 
 
+def _check_observer(observer: str | None, dtype: str) -> str:
+    observer = observer or ("percentile" if dtype == "int8" else "minmax")
+    check_option("observer", observer, OBSERVERS)
+    if dtype == "int16x8" and observer != "minmax":
+        raise ValueError(f'dtype="int16x8" takes observer="minmax". Received: observer={observer!r}')
+    return observer
+
+
 def input_ranges(model: Any) -> list[tuple[float, float] | None]:
     """What the values of each input of a quantized model were promised to lie in; None where nothing was promised."""
     if converts_itself(model):
         return model.input_ranges
     graph = Graph.from_model(model)
     readers = graph.consumers()
-    found = [[n.layer.limits for n in readers.get(value, []) if n.kind == "FakeQuant"] for value in graph.inputs]
+    marks = ("FakeQuant", "KeepFloat")
+    found = [[n.layer.limits for n in readers.get(value, []) if n.kind in marks] for value in graph.inputs]
     return [tuple(limits[0]) if limits and limits[0] else None for limits in found]
 
 
@@ -241,13 +245,19 @@ def insert_fake_quant(
                 twins[id(node.layer)] = _quantized_twin(node.layer)
             node.layer = twins[id(node.layer)]
         elif node.kind == "BatchNormalization":
-            node.layer = _quantized_norm(node.layer)
+            if id(node.layer) not in twins:
+                twins[id(node.layer)] = _quantized_norm(node.layer)
+            node.layer = twins[id(node.layer)]
             if node in norm_sources:
                 node.kwargs["steps"] = _emit_steps(norm_sources[node])
-        if value in deferred or (node in pinned and readers.get(value) and len(floats) == len(readers[value])):
+        if node in pinned and readers.get(value) and len(floats) == len(readers[value]):
+            marker = graph.add(KeepFloat(limits=pinned[node], name=f"{node.name}_float"), value)
+            graph.replace(value, marker, keep=[marker.node])
+            continue
+        if value in deferred:
             continue
         known = quantizers.get(node.inputs[0]) if node.inputs else None
-        if known is not None and (node.kind in MOVES_VALUES or _is_nearest(node)):
+        if known is not None and (node.kind in folding.MOVES_VALUES or _is_nearest(node)):
             quantizers[value] = known
             continue
         averages = known is not None and node.kind in (*AVERAGES_IN_PLACE, *RESIZES)
@@ -265,7 +275,7 @@ def _keep_float(graph: Graph, node: Node, quantizers: dict[Value, FakeQuant]) ->
     made: dict[Value, Value] = {}
     for value in node.inputs:
         if value in quantizers and value not in made:
-            policy = node.layer.dtype_policy
+            policy = getattr(node.layer, "dtype_policy", None)
             marker = KeepFloat(name=f"{node.name}_float{len(made) or ''}", dtype=policy)
             made[value] = graph.add(marker, value)
             made[value].node.origin = node.origin
@@ -279,7 +289,7 @@ def _is_nearest(node: Node) -> bool:
 
 def _make_quantizer(node: Node, bits: int, pinned: tuple[float, float] | None, check: bool = True) -> FakeQuant:
     name = activation_name(node)
-    ranged = (*OWN_RANGE, *MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES)
+    ranged = (*OWN_RANGE, *folding.MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES)
     known = name in (*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES) or node.kind.removeprefix("Quant") in ranged
     if check and node.layer is not None and not known:
         raise _no_rule(node, name)
@@ -295,7 +305,7 @@ def _make_quantizer(node: Node, bits: int, pinned: tuple[float, float] | None, c
 
 def _no_rule(node: Node, activation: str | None) -> UnsupportedLayerError:
     what = f"Activation({activation})" if activation else node.kind
-    kinds = sorted({*OWN_RANGE, *MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES, *REWRITTEN[:3]})
+    kinds = sorted({*OWN_RANGE, *folding.MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES, *REWRITTEN[:3]})
     functions = sorted({*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES, *REWRITTEN[3:]})
     return UnsupportedLayerError(
         f"Layer {node.name!r} of type {what} has no int8 rule: name it in skip=[...] to keep it float, or express it "
@@ -311,7 +321,7 @@ def _deferred_values(graph: Graph, skipped: set[Node]) -> set[Value]:
         if node in skipped:
             continue
         if node.kind in ("BatchNormalization", *folding.CONSTANT_AFFINES):
-            found = folding.affine_source(graph, node, consumers)
+            found = _absorber(graph, node, consumers, skipped)
             if found is not None:
                 source, between = found
                 deferred |= {source.output, *(n.output for n in between)}
@@ -320,7 +330,7 @@ def _deferred_values(graph: Graph, skipped: set[Node]) -> set[Value]:
             producer = before.node
             fuses = producer.kind in FUSES_CLAMPS
             if producer.kind == "BatchNormalization":
-                found = folding.affine_source(graph, producer, consumers)
+                found = _absorber(graph, producer, consumers, skipped)
                 if found is None:  # becomes a depthwise convolution
                     fuses = len(producer.output.shape) == 4
                 else:
@@ -335,16 +345,32 @@ def _deferred_values(graph: Graph, skipped: set[Node]) -> set[Value]:
     return deferred
 
 
+def _absorber(
+    graph: Graph, node: Node, consumers: dict[Value, list[Node]], skipped: set[Node]
+) -> tuple[Node, list[Node]] | None:
+    """``folding.affine_source`` where it will still hold in the rounded graph: not through what rounds or stays float.
+
+    A batch norm that ``_norm_before_bilinear`` could not move stays behind its resize.
+    """
+    found = folding.affine_source(graph, node, consumers)
+    if found is None:
+        return None
+    source, between = found
+    averages = any(n.kind in RESIZES and not _is_nearest(n) for n in between)
+    return None if averages or (skipped.intersection(between) and source not in skipped) else found
+
+
 def _norm_sources(graph: Graph, skipped: set[Node]) -> dict[Node, Node]:
     """Batch norm -> the weighted layer that absorbs it, where one channel of that layer is one channel of the norm."""
     consumers = graph.consumers()
     calls = Counter(id(node.layer) for node in graph.nodes())
     sources = {}
     for node in graph.nodes():
-        found = folding.affine_source(graph, node, consumers) if node.kind == "BatchNormalization" else None
-        if found is None or any(n.kind == "PixelShuffle" for n in found[1]) or calls[id(found[0].layer)] > 1:
+        found = _absorber(graph, node, consumers, skipped) if node.kind == "BatchNormalization" else None
+        if found is None or any(n.kind == "PixelShuffle" for n in found[1]):
             continue
-        if found[0] not in skipped:
+        # Calls that share a layer would have to agree on the steps.
+        if found[0] not in skipped and calls[id(found[0].layer)] == calls[id(node.layer)] == 1:
             sources[node] = found[0]
     return sources
 
@@ -369,7 +395,7 @@ def _set_input_steps(graph: Graph) -> None:
     nodes = [node for node in graph.nodes() if hasattr(node.layer, "input_step") and "steps" not in node.kwargs]
     for node in nodes:
         source = node.inputs[0].node
-        while source.kind in MOVES_VALUES or _is_nearest(source):
+        while source.kind in folding.MOVES_VALUES or _is_nearest(source):
             source = source.inputs[0].node
         step = source.layer.get_step() if source.kind == "FakeQuant" else 0.0
         found.setdefault(id(node.layer), set()).add(step)

@@ -56,7 +56,7 @@ def round_with_feedback(graph: Graph, arrays: list[np.ndarray]) -> None:
     calls: dict[int, list[Node]] = {}
     for node in graph.nodes():
         if node.kind.removeprefix("Quant") in QUANT_LAYERS and hasattr(node.layer, "input_step"):
-            if node.layer.trainable and _window(node.layer) is not None:
+            if _window(node.layer) is not None:
                 calls.setdefault(id(node.layer), []).append(node)
     images = [array[:MAX_IMAGES] for array in arrays]
     rows = min(len(images[0]), MAX_IMAGES) * POSITIONS_PER_IMAGE

@@ -381,9 +381,9 @@ def list_names() -> None:
     for name, arguments in VARIANTS.items():
         table.add_row(name, ", ".join(f"{key}={value}" for key, value in arguments.items()))
     console.print(table)
-    table = grid("target", "dtypes", "device")
+    table = grid("target", "dtypes", "best activation", "best upsample", "device")
     for name, row in TARGETS.items():
-        table.add_row(name, ", ".join(row.dtypes), row.device)
+        table.add_row(name, ", ".join(row.dtypes), row.activation, row.upsample, row.device)
     console.print(table)
 
 

@@ -173,8 +173,11 @@ def check_export(target: str | None, dtype: str | None, io_dtype: str | None = N
     if io_dtype is not None and io_dtype not in IO_DTYPES:
         raise ValueError(f"--io-dtype must be {' or '.join(IO_DTYPES)}. Received: {io_dtype}")
     for name, kind in chosen:
-        if kind != "int8" and io_dtype not in (None, "float32"):
-            raise ValueError(f"{name}-{kind} has float32 input and output. Received: --io-dtype {io_dtype}")
+        allowed = {"int8": ("int8", "uint8", "float32"), "int16x8": ("int16", "float32")}.get(kind, ("float32",))
+        if io_dtype not in (None, *allowed):
+            raise ValueError(
+                f"{name}-{kind} has {' or '.join(allowed)} inputs and outputs. Received: --io-dtype {io_dtype}"
+            )
     return chosen
 
 

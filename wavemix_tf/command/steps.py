@@ -26,6 +26,7 @@ from ..tflite.errors import ExportError
 from ..tflite.exporter import VERIFY_IMAGES, export, weights_sha256
 from ..tflite.kit import kit_digest
 from ..tflite.latency import benchmark
+from ..tflite.limits import check_arguments
 from ..tflite.quantizer import MIN_IMAGES, quantize
 from ..tflite.targets import get_target
 from ..tflite.verifier import MIN_AGREEMENT, fault, predict, verify
@@ -42,6 +43,7 @@ RUNTIME_NAMES = {
     "tflite-micro": "TFLite Micro",
 }
 KIT_IMAGES = 4
+LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator")
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 
@@ -98,6 +100,8 @@ def check_network(recipe: Recipe) -> None:
 
 def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
     """The Keras model that a file of a run folder was made from."""
+    if artifact.dtype == "int16x8":
+        return quantize(load_model(out / "model.keras"), data.calibration, dtype="int16x8", target=artifact.target)
     if artifact.dtype != "int8":
         return load_model(out / "model.keras")
     if (out / "qat.keras").is_file():
@@ -135,6 +139,8 @@ def write_exports(
     Returns:
         (name, file) of those that passed, and name -> why of those that were refused.
     """
+    for target, _ in chosen:
+        check_arguments(target, get_target(target), *(limits.get(key) for key in LIMITS))
     if not overwrite:
         check_source(out, chosen, models)
     images, _ = data.sample("validation", VERIFY_IMAGES)
