@@ -25,6 +25,7 @@ if TYPE_CHECKING or not is_command():
     from .ethos import NpuReport
     from .exporter import export
     from .latency import BenchmarkReport, benchmark
+    from .layer_noise import LayerError, layer_errors
     from .quantizer import calibrate, quantize
     from .verifier import RuntimeReport, VerifyReport, verify
 
@@ -34,6 +35,7 @@ __all__ = [
     "BenchmarkReport",
     "ExportError",
     "FidelityError",
+    "LayerError",
     "MemoryLimitError",
     "Npu",
     "NpuReport",
@@ -46,6 +48,7 @@ __all__ = [
     "benchmark",
     "calibrate",
     "export",
+    "layer_errors",
     "quantize",
     "verify",
 ]
