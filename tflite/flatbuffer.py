@@ -168,8 +168,8 @@ def _check_tensor(tensor: TensorInfo) -> None:
         size = math.prod(tensor.shape) * SIZES_BYTES[tensor.dtype]
         if size != len(tensor.data):
             raise ExportError(
-                f"The TensorFlow Lite file is damaged: a {tensor.dtype} constant of shape {tensor.shape} takes {size} bytes. "
-                f"Received: tensor {tensor.name!r} of {len(tensor.data)} bytes"
+                f"The TensorFlow Lite file is damaged: a {tensor.dtype} constant of shape {tensor.shape} takes {size} "
+                f"bytes. Received: tensor {tensor.name!r} of {len(tensor.data)} bytes"
             )
 
 

@@ -1,4 +1,4 @@
-"""Which layer of a quantized network loses the accuracy: each stored tensor against the file and against no rounding."""
+"""Which layer of a quantized network loses the accuracy: each stored tensor in the file, and without rounding."""
 
 from __future__ import annotations
 
@@ -137,13 +137,13 @@ def _file_errors(
     """(mean difference in steps, share of integers that differ) of each quantizer's tensor."""
     from .exporter import convert  # which imports `verifier`, as this module does
 
-    row = get_target("android-cpu" if artifact is None else artifact.target)
-    form = (None if artifact is None else artifact.upsample_form) or row.upsample_forms[0]
+    target = get_target("android-cpu" if artifact is None else artifact.target)
+    form = (None if artifact is None else artifact.upsample_form) or target.upsample_forms[0]
     # An input's integers are not computed: the caller makes them, by the rule that `to_input` follows.
     computed = [node for node in quantizers if node.inputs[0].node.layer is not None]
     tapped = graph.to_model("tensors", outputs=[node.output for node in computed])
     io_dtype = "float32" if has_float_ends(tapped) else "int8"
-    deployed = deploy(tapped, row.substitutes, form, row.max_stride)
+    deployed = deploy(tapped, target.substitutes, form, target.max_stride)
     content = convert(deployed, "int8", io_dtype)
     info = read_file(content)
     sums = np.zeros((len(computed), 3))
@@ -157,11 +157,9 @@ def _file_errors(
         for index, (node, tensor, found, same) in enumerate(zip(computed, info.outputs, raw, wanted, strict=True)):
             steps = np.abs(from_output(tensor, found) - same) / node.layer.get_step()
             sums[index] += steps.sum(dtype=np.float64), np.count_nonzero(steps > 0.5), steps.size
-    found = {
-        node: (float(total / size), float(count / size))
-        for node, (total, count, size) in zip(computed, sums, strict=True)
-    }
-    return [found.get(node, (0.0, 0.0)) for node in quantizers]
+    pairs = zip(computed, sums, strict=True)
+    shares = {node: (float(total / size), float(count / size)) for node, (total, count, size) in pairs}
+    return [shares.get(node, (0.0, 0.0)) for node in quantizers]
 
 
 # --- the rounding -----------------------------------------------------------------------------------------------------

@@ -319,14 +319,13 @@ def layer_noise(rows: Sequence[Mapping[str, Any]], worst: Sequence[str]) -> str:
         right.set_xlim(0, 1.2 * max(float(share.max()), 1e-3))
         for place, decibels, part, mark in zip(places, noise, share, marked, strict=True):
             text = f"{decibels:.0f}" if decibels < 99 else "exact"
-            at = min(decibels, 0.93 * most)
             inside = decibels >= 99
             left.annotate(
                 text,
-                (at, place),
-                xytext=(3, 0),
+                (min(decibels, most), place),
+                xytext=(-4 if inside else 3, 0),
                 textcoords="offset points",
-                ha="left",
+                ha="right" if inside else "left",
                 va="center",
                 fontsize=7.5,
                 color="#ffffff" if inside else INT8 if mark else MUTED,

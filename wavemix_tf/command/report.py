@@ -38,8 +38,8 @@ RUNTIMES = {
 }
 WORST_LAYERS = 5
 MATRIX_NOTE = (
-    "Same class as the Keras model the file was made from (of the images where that model is sure: a lead of two output "
-    "steps), mean error in steps of the file's output, and top-1 accuracy; a cross where a bound is exceeded. "
+    "Same class as the Keras model the file was made from (of the images where that model is sure: a lead of two "
+    "output steps), mean error in steps of the file's output, and top-1 accuracy; a cross where a bound is exceeded. "
     "Keras fake-quant: that model against the float one."
 )
 
@@ -143,8 +143,8 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def steps_text(value: float) -> str:
-    """0.0123 -> "0.012 steps"; of float files, whose errors are tiny, one digit counts."""
-    return f"{value:.3f} steps" if value >= 0.001 or value == 0 else f"{value:.0e} steps"
+    """0.0123 -> "0.012 steps"; float files differ by less than a thousandth."""
+    return "0 steps" if value == 0 else f"{value:.3f} steps" if value >= 0.001 else "< 0.001 steps"
 
 
 def _cell_lines(cell: Mapping[str, Any], images: int) -> tuple[str, str, str]:
@@ -537,8 +537,8 @@ def _matrix_cell(runtime: str, cell: Mapping[str, Any] | None, images: int) -> s
     agreement, error, rest = _cell_lines(cell, images)
     kind = "unbound" if cell["bound_steps"] is None else "fail" if cell["fault"] else "pass"
     why = f" title='{escape(str(cell['fault']), quote=True)}'" if cell["fault"] else ""
-    shown = f"<span class='mark {kind}'{why}><b>{agreement}</b> {error}<small>{escape(rest)}</small></span>"
-    return _cell(label, shown)
+    lines = f"<b>{agreement}</b><span>{escape(error)}</span><small>{escape(rest)}</small>"
+    return _cell(label, f"<span class='mark {kind}'{why}>{lines}</span>")
 
 
 def _layers(layers: Mapping[str, Any]) -> str:
@@ -555,7 +555,7 @@ def _layers(layers: Mapping[str, Any]) -> str:
         + _cell("SQNR", f"{row['noise_db']:.1f} dB", "n")
         + _cell("share", f"{row['output_share']:.1%}", "n")
         + _cell("costs", f"{row['lost_db']:.2f} dB", "n")
-        + _cell("file against model", steps_text(row["file_error_steps"]), "n")
+        + _cell("file against model", escape(steps_text(row["file_error_steps"])), "n")
         + _cell("integers that differ", f"{row['file_differs']:.2%}", "n")
         + "</tr>"
         for row in rows
@@ -732,7 +732,7 @@ dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:ta
 .thumbs figcaption{font-size:.86rem;text-align:center;margin-top:3px;overflow-wrap:anywhere}
 .thumbs span{color:var(--int8)}
 .matrix td,.matrix tbody th{vertical-align:top}
-.matrix small{display:block;color:var(--muted)}
+.matrix small,.matrix .mark span{display:block}.matrix small{color:var(--muted)}
 .mark{display:block;position:relative;padding-left:1.35em}
 .mark::before{position:absolute;left:0;font-weight:700}
 .mark.pass::before{content:"✓";color:var(--good)}

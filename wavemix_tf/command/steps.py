@@ -376,7 +376,8 @@ def verify_files(
     logits: dict[str, np.ndarray] = {}
     if (out / "model.keras").is_file():
         logits["float32"] = predict(load_model(out / "model.keras"), images)
-    rows, models = [], {}
+    rows: list[dict[str, Any]] = []
+    models: dict[str, Any] = {}
     for name, artifact in artifacts:
         with console.status(f"  {name}"):
             # The fine-tuned model is one for all targets; without it each file has its own.
