@@ -25,6 +25,7 @@ TINY = [
     *("--set", "shift=0"),
     *("--set", "ema=0.9"),
     *("--set", "epochs=6"),
+    *("--set", "calibration_images=32"),  # the least that `quantize` takes; a small folder sets fewer aside
     *("--set", "learning_rate=0.01"),
     *("--set", "qat_epochs=2"),
 ]
@@ -32,13 +33,13 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """40 images a class of three patterns: rows, columns, checks, in random colours."""
+    """48 images a class of three patterns: rows, columns, checks, in random colours."""
     root = tmp_path_factory.mktemp("data") / "patterns"
     random = np.random.default_rng(0)
     rows, columns = np.indices((12, 12)) // 2
     for name, pattern in (("rows", rows % 2), ("columns", columns % 2), ("checks", (rows + columns) % 2)):
         (root / name).mkdir(parents=True)
-        for index in range(40):
+        for index in range(48):
             colours = random.integers(0, 90, 3), random.integers(150, 255, 3)
             pixels = np.where(pattern[..., None] == 1, *colours) + random.integers(-15, 15, (12, 12, 3))
             Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / name / f"{index}.png")

@@ -236,9 +236,10 @@ def test_verification_matrix(run):
     assert re.search(r"mcu-int8 +✓ 95\.00 % +✗ 95\.00 % +95\.00 %", text)
     assert re.search(r"0\.012 steps +4\.500 steps +1\.250 steps", text)
     assert "top-1 90.00 %, 12 images" in text
-    layers = [line for line in text.splitlines() if "of the noise in the outputs" in line]
+    layers = [line for line in text.splitlines() if "of the noise" in line]
     assert len(layers) == report.WORST_LAYERS
-    assert layers[0].split()[:2] == ["block7_<conv>", "90.0%"]
+    assert layers[0].split()[0] == "90.0%"
+    assert layers[0].split()[-1] == "block7_<conv>"
 
 
 def test_verification_on_the_page(run):

@@ -275,7 +275,7 @@ def verify(
     if int8 is not None:
         with step("Compare layer by layer", seconds):
             layers = steps.layer_rows([int8], models[int8[0]], images)
-        console.print(reports.worst_layers_text(layers or {}))
+        console.print(reports.worst_layers_text(layers or {}), soft_wrap=True, highlight=False)
     failed = [
         f"{row['file']}: {cell['fault']}, under {runtime}"
         for row in rows

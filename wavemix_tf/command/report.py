@@ -176,8 +176,8 @@ def verification_table(found: Mapping[str, Any]) -> Table:
                 shown.append("[dim]–[/]")
                 continue
             agreement, error, rest = _cell_lines(cell, found["images"])
-            mark = "  " if cell["bound_steps"] is None else "[red]✗[/] " if cell["fault"] else "[green]✓[/] "
-            shown.append(f"{mark}{agreement}\n  {error}\n  [dim]{rest}[/]")
+            mark = "" if cell["bound_steps"] is None else "[red]✗[/] " if cell["fault"] else "[green]✓[/] "
+            shown.append(f"{mark}{agreement}\n{error}\n[dim]{rest}[/]")
         table.add_row(row["file"], *shown)
     table.caption, table.caption_justify = f"On {found['images']:,} test images. {MATRIX_NOTE}", "left"
     return table
@@ -197,13 +197,14 @@ def worst_layers_text(layers: Mapping[str, Any]) -> str:
     worst = worst_layers(layers)
     if not worst:
         return ""
-    width = max(len(row["name"]) for row in worst)
+    head = f"{layers['of']}, the layers whose rounding costs most, on {layers['images']} images: "
+    head += "share of what reaches the outputs, SQNR of the tensor, mean error of the file there"
     lines = [
-        f"  {row['name']:<{width}}  {row['output_share']:6.1%} of the noise in the outputs ({row['lost_db']:.2f} dB), "
-        f"{row['noise_db']:.1f} dB SQNR there, file off by {steps_text(row['file_error_steps'])}"
+        f"  {row['output_share']:5.1%} of the noise  {row['noise_db']:5.1f} dB  "
+        f"{steps_text(row['file_error_steps']):<13}  {row['name']}"
         for row in worst
     ]
-    return "\n".join([f"{layers['of']}: the layers whose rounding costs most, on {layers['images']} images", *lines])
+    return "\n".join([head, *lines])
 
 
 def benchmark_table(results: Sequence[tuple[str, Any]]) -> Table:
