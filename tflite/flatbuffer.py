@@ -75,12 +75,16 @@ class FileInfo:
     ops: tuple[OpInfo, ...]
 
 
-def read_file(content: bytes) -> FileInfo:
+def read_file(content: bytes, check_tensors: bool = False) -> FileInfo:
     """Read a ``.tflite`` file's graph.
 
-    Every number that a runtime uses to find something is held against what is there: indices of tensors, buffers and
-    ops, and the sizes of constants against their shapes. A file that passes may still be refused by a runtime, or
-    compute nonsense: a changed weight is a weight. Whether it is the file that ``export`` wrote, its digest tells.
+    Indices of tensors, buffers and ops are held against what is there. A file that passes may still be refused by a
+    runtime, or compute nonsense: a changed weight is a weight. Whether it is the file that ``export`` wrote, its digest
+    tells.
+
+    Args:
+        content: The ``.tflite`` file.
+        check_tensors: Hold sides, scales and the sizes of constants against each other too, as before it is run.
 
     Raises:
         ExportError: not a TensorFlow Lite file, a damaged one, or more than one subgraph.
@@ -88,21 +92,21 @@ def read_file(content: bytes) -> FileInfo:
     if len(content) < 8 or bytes(content[4:8]) != FILE_IDENTIFIER:
         raise ExportError(f"content must be a TensorFlow Lite file (identifier TFL3). Received: {len(content)} bytes")
     try:
-        return _read(schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0)))
+        return _read(schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0)), check_tensors)
     except (struct.error, IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, ExportError):
             raise
         raise ExportError(f"The TensorFlow Lite file is damaged: {error}. Received: {len(content)} bytes") from error
 
 
-def _read(model: Any) -> FileInfo:
+def _read(model: Any, check_tensors: bool) -> FileInfo:
     if len(model.subgraphs) != 1:
         raise ExportError(f"A file must hold one graph. Received: {len(model.subgraphs)} graphs")
     graph = model.subgraphs[0]
     _check_indices(model, graph)
     tensors = [_tensor(tensor, model.buffers) for tensor in graph.tensors]
     for tensor, raw in zip(tensors, graph.tensors, strict=True):
-        if raw.sparsity is None:
+        if check_tensors and raw.sparsity is None:
             _check_tensor(tensor)
     ops = []
     for operator in graph.operators if graph.operators is not None else []:

@@ -326,7 +326,7 @@ def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) 
         ExportError: the file is damaged, see ``read_file``; what follows a wrong index is not caught by every runtime.
         RuntimeFailureError: LiteRT refused the file.
     """
-    read_file(content)
+    read_file(content, check_tensors=True)
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     kind = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
