@@ -25,6 +25,7 @@ TINY = [
     *("--set", "shift=0"),
     *("--set", "ema=0.9"),
     *("--set", "epochs=6"),
+    *("--set", "calibration_images=32"),  # the least that `quantize` takes; a small folder sets fewer aside
     *("--set", "learning_rate=0.01"),
     *("--set", "qat_epochs=2"),
 ]
@@ -32,13 +33,13 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """40 images a class of three patterns: rows, columns, checks, in random colours."""
+    """48 images a class of three patterns: rows, columns, checks, in random colours."""
     root = tmp_path_factory.mktemp("data") / "patterns"
     random = np.random.default_rng(0)
     rows, columns = np.indices((12, 12)) // 2
     for name, pattern in (("rows", rows % 2), ("columns", columns % 2), ("checks", (rows + columns) % 2)):
         (root / name).mkdir(parents=True)
-        for index in range(40):
+        for index in range(48):
             colours = random.integers(0, 90, 3), random.integers(150, 255, 3)
             pixels = np.where(pattern[..., None] == 1, *colours) + random.integers(-15, 15, (12, 12, 3))
             Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / name / f"{index}.png")
@@ -131,7 +132,15 @@ def test_report_of_the_run(finished):
     assert len(report["scatter"]["int8"]) == len(report["scatter"]["float"]) == tested * 3
     assert all(check["passed"] for export in report["exports"] for check in export["checks"])
     assert report["command"].startswith("wavemix-tf run --data ")
+    cells = {row["file"]: row["cells"] for row in report["verification"]["rows"]}
+    assert set(cells["mcu-int8"]) == {"tflite-micro", "litert-xnnpack", "litert-reference", "keras-fake-quant"}
+    assert set(cells["android-cpu-float32"]) == {"litert-xnnpack", "litert-reference"}
+    assert not any(cell["fault"] for row in cells.values() for cell in row.values())
+    layers = report["verification"]["layers"]
+    assert layers["of"] == "android-cpu-int8"
+    assert sum(row["output_share"] for row in layers["rows"]) == pytest.approx(1)
     page = (finished["out"] / "report.html").read_text()
+    assert "Which layer loses the accuracy" in page
     assert "mcu-int8" in page
     assert "patterns" in page
 
@@ -161,6 +170,59 @@ def test_verify(finished, capsys, monkeypatch):
     for runtime in ("TFLite Micro", "LiteRT reference"):
         assert runtime in out
     assert "android" not in out
+
+
+def test_verify_prints_one_matrix_and_the_worst_layers(finished, capsys, monkeypatch):
+    monkeypatch.setattr(terminal.console, "width", 80)
+    code, out, err = call(capsys, "verify", finished["out"])
+    assert code == 0, err
+    heads = [line for line in out.splitlines() if line.startswith("file ")]
+    assert len(heads) == 1
+    assert [re.search(rf"^{name} ", out, re.MULTILINE) is not None for name in ("android-cpu-int8", "mcu-int8")]
+    row = next(line for line in out.splitlines() if line.startswith("android-cpu-float32"))
+    assert row.count("✓") == 2
+    assert row.count("–") == 2  # neither TFLite Micro nor a fake-quant model
+    assert "✗" not in out
+    assert len([line for line in out.splitlines() if "of the noise" in line]) == 5
+    code, _, err = call(capsys, "verify")
+    assert code == 2
+    assert one_line(err)
+
+
+def test_verify_fails_where_a_bound_is_exceeded(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(terminal.console, "width", 140)
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    card = out / "exports" / "mcu-int8.json"
+    text = json.loads(card.read_text())
+    text["verification"]["error_bound_steps"]["tflite-micro"] = -1.0
+    card.write_text(json.dumps(text))
+    code, shown, err = call(capsys, "verify", out, "--target", "mcu")
+    assert code == 1
+    assert one_line(err)
+    assert shown.count("✗") == 1
+    assert "under tflite-micro" in err
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no card", "another's card"])
+def test_verify_refuses_a_damaged_file_in_one_line(finished, tmp_path, capsys, damage):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    file = out / "exports" / "android-cpu-int8.tflite"
+    content = bytearray(file.read_bytes())
+    if damage == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        content[len(content) // 3] ^= 4
+        file.write_bytes(content)
+    elif damage == "no card":
+        file.with_suffix(".json").unlink()
+    else:
+        shutil.copy(out / "exports" / "mcu-int8.json", file.with_suffix(".json"))
+    code, _, err = call(capsys, "verify", out)
+    assert code == 1
+    assert one_line(err), err
+    assert "android-cpu-int8" in err
 
 
 def test_benchmark(finished, capsys):

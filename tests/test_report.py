@@ -55,6 +55,36 @@ def history():
     return {"float": float_stage, "qat": {"epoch": [1], "accuracy": [0.97], "val_accuracy": [0.98]}}
 
 
+def cell(error, bound, fault=None, images=20):
+    return {
+        "images": images,
+        "mean_error_steps": error,
+        "max_error_steps": 2 * error,
+        "agreement": 0.95,
+        "counted": images,
+        "accuracy": 0.9,
+        "bound_steps": bound,
+        "fault": fault,
+    }
+
+
+def layer_rows(count):
+    """A clean network whose layer 7 is bad; the first tensor is exact."""
+    return [
+        {
+            "name": f"block{index}_<conv>",
+            "shape": [8, 8, 4],
+            "step": 0.01,
+            "file_error_steps": 0.001 * index,
+            "file_differs": 0.001 * index,
+            "noise_db": 100.0 if index == 0 else 40.0 - 20 * (index >= 7),
+            "output_share": 0.9 if index == 7 else 0.1 / (count - 1),
+            "lost_db": 10.0 if index == 7 else 0.05,
+        }
+        for index in range(count)
+    ]
+
+
 @pytest.fixture
 def run():
     random = np.random.default_rng(0)
@@ -110,6 +140,22 @@ def run():
                 "card": {"labels": "cat, <dog>"},
             }
         ],
+        "verification": {
+            "images": 20,
+            "rows": [
+                {"file": "android-<cpu>", "dtype": "float32", "cells": {"litert-xnnpack": cell(2e-5, 0.002)}},
+                {
+                    "file": "mcu-int8",
+                    "dtype": "int8",
+                    "cells": {
+                        "tflite-micro": cell(4.5, 4.0, fault='off by "4.5"', images=12),
+                        "litert-xnnpack": cell(0.012, 2.0),
+                        "keras-fake-quant": cell(1.25, None),
+                    },
+                },
+            ],
+            "layers": {"of": "mcu-int8", "images": 16, "rows": layer_rows(12)},
+        },
         "recipe": {"name": "cats", "model_args": {"width": 8}, "epochs": 3},
         "seconds": {"fit": 1.0},
         "versions": {"keras": "3"},
@@ -178,6 +224,38 @@ def test_results_table(run):
     text = console.export_text()
     assert re.search(r"float model +Keras +95\.00 % +– +– +– +–", text)
     assert re.search(r"mcu-int8 +TFLite Micro +90\.00 % +39\.1 KiB +1\.23 +2\.50 +64\.0 KiB", text)
+
+
+def test_verification_matrix(run):
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(report.verification_table(run["verification"]))
+    console.print(report.worst_layers_text(run["verification"]["layers"]))
+    text = console.export_text()
+    assert re.search(r"file +LiteRT XNNPACK +TFLite Micro +Keras fake-quant", text)
+    assert re.search(r"android-<cpu> +✓ 95\.00 % +– +–", text)
+    assert re.search(r"mcu-int8 +✓ 95\.00 % +✗ 95\.00 % +95\.00 %", text)
+    assert re.search(r"0\.012 steps +4\.500 steps +1\.250 steps", text)
+    assert "top-1 90.00 %, 12 images" in text
+    layers = [line for line in text.splitlines() if "of the noise" in line]
+    assert len(layers) == report.WORST_LAYERS
+    assert layers[0].split()[0] == "90.0%"
+    assert layers[0].split()[-1] == "block7_<conv>"
+
+
+def test_verification_on_the_page(run):
+    text = report.render_html(run)
+    matrix = text[text.index(">Verification<") : text.index(">Which layer loses the accuracy<")]
+    assert matrix.count("mark pass") == 2
+    assert matrix.count("mark fail") == 1
+    assert matrix.count("mark unbound") == 1
+    assert "off by &quot;4.5&quot;" in matrix
+    assert "90.0%" in text[text.index(">Which layer") :]
+    run["verification"]["layers"]["rows"] = layer_rows(60)
+    text = report.render_html(run)
+    Page(text)
+    assert len(text) < 400_000
+    del run["verification"]["layers"]
+    assert ">Which layer" not in report.render_html(run)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ if TYPE_CHECKING or not is_command():
     from .ethos import NpuReport
     from .exporter import export
     from .latency import BenchmarkReport, benchmark
+    from .layer_noise import LayerError, layer_errors
     from .lowering import fold
     from .quantizer import calibrate, quantize
     from .tfmot_engine import TfmotModel
@@ -36,6 +37,7 @@ __all__ = [
     "BenchmarkReport",
     "ExportError",
     "FidelityError",
+    "LayerError",
     "MemoryLimitError",
     "Npu",
     "NpuReport",
@@ -50,6 +52,7 @@ __all__ = [
     "calibrate",
     "export",
     "fold",
+    "layer_errors",
     "quantize",
     "verify",
 ]

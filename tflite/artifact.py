@@ -229,7 +229,7 @@ class Artifact:
             digest = card["sha256"]
         except FileNotFoundError as error:
             raise ExportError(f"save() writes a file and its model card. Received: {error.filename} missing") from error
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise ExportError(f"{card_path} is not a model card written by save(): {error!r}") from error
         if artifact.sha256 != digest:
             raise ExportError(f"{base} is not the file that its model card {card_path.name} describes.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,19 @@ from .errors import ExportError
 FILE_IDENTIFIER = b"TFL3"
 ALIGNMENT_BYTES = 16  # of constants: what kernels for microcontrollers rely on
 OP_NAMES = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+SIZES_BYTES = {
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "float32": 4,
+    "int64": 8,
+    "float64": 8,
+}
 TYPE_NAMES = {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
 
 
@@ -61,27 +75,39 @@ class FileInfo:
     ops: tuple[OpInfo, ...]
 
 
-def read_file(content: bytes) -> FileInfo:
+def read_file(content: bytes, check_tensors: bool = False) -> FileInfo:
     """Read a ``.tflite`` file's graph.
 
+    Indices of tensors, buffers and ops are held against what is there. A file that passes may still be refused by a
+    runtime, or compute nonsense: a changed weight is a weight. Whether it is the file that ``export`` wrote, its digest
+    tells.
+
+    Args:
+        content: The ``.tflite`` file.
+        check_tensors: Hold sides, scales and the sizes of constants against each other too, as before it is run.
+
     Raises:
-        ExportError: not a TensorFlow Lite file, or more than one subgraph.
+        ExportError: not a TensorFlow Lite file, a damaged one, or more than one subgraph.
     """
     if len(content) < 8 or bytes(content[4:8]) != FILE_IDENTIFIER:
         raise ExportError(f"content must be a TensorFlow Lite file (identifier TFL3). Received: {len(content)} bytes")
     try:
-        return _read(schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0)))
+        return _read(schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0)), check_tensors)
     except (struct.error, IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, ExportError):
             raise
         raise ExportError(f"The TensorFlow Lite file is damaged: {error}. Received: {len(content)} bytes") from error
 
 
-def _read(model: Any) -> FileInfo:
+def _read(model: Any, check_tensors: bool) -> FileInfo:
     if len(model.subgraphs) != 1:
         raise ExportError(f"A file must hold one graph. Received: {len(model.subgraphs)} graphs")
     graph = model.subgraphs[0]
+    _check_indices(model, graph)
     tensors = [_tensor(tensor, model.buffers) for tensor in graph.tensors]
+    for tensor, raw in zip(tensors, graph.tensors, strict=True):
+        if check_tensors and raw.sparsity is None:
+            _check_tensor(tensor)
     ops = []
     for operator in graph.operators if graph.operators is not None else []:
         code = model.operatorCodes[operator.opcodeIndex]
@@ -100,6 +126,55 @@ def _read(model: Any) -> FileInfo:
             )
         )
     return FileInfo(tuple(tensors[i] for i in graph.inputs), tuple(tensors[i] for i in graph.outputs), tuple(ops))
+
+
+def _check_indices(model: Any, graph: Any) -> None:
+    """Python takes a negative index from the end; a runtime reads there whatever lies before."""
+    count = len(graph.tensors)
+    uses: list[tuple[str, Any, int, int]] = [
+        ("tensor", graph.inputs, 0, count),
+        ("tensor", graph.outputs, 0, count),
+        ("buffer", [tensor.buffer for tensor in graph.tensors], 0, len(model.buffers)),
+    ]
+    for operator in graph.operators if graph.operators is not None else []:
+        uses.append(("operator code", [operator.opcodeIndex], 0, len(model.operatorCodes)))
+        uses.append(("tensor", operator.inputs, -1, count))  # -1: an optional input that is absent
+        uses.append(("tensor", operator.outputs, 0, count))
+    for what, indices, least, end in uses:
+        for index in indices:
+            if not least <= index < end:
+                raise ExportError(
+                    f"The TensorFlow Lite file is damaged: it has {end} {what}s. Received: {what} {int(index)}"
+                )
+
+
+def _check_tensor(tensor: TensorInfo) -> None:
+    """Sides, scales and the size of a constant."""
+    if (
+        any(side < -1 for side in tensor.shape)
+        or not np.isfinite(tensor.scales).all()
+        or min(tensor.scales, default=0) < 0
+    ):
+        raise ExportError(
+            "The TensorFlow Lite file is damaged: sides must be positive, scales finite and positive. "
+            f"Received: tensor {tensor.name!r} of shape {tensor.shape}, scales {tensor.scales[:4]}"
+        )
+    if len(tensor.zero_points) != len(tensor.scales) or (
+        len(tensor.scales) > 1
+        and not (0 <= tensor.axis < len(tensor.shape) and tensor.shape[tensor.axis] == len(tensor.scales))
+    ):
+        raise ExportError(
+            "The TensorFlow Lite file is damaged: a tensor has one scale and zero point, or one for each channel. "
+            f"Received: tensor {tensor.name!r} of shape {tensor.shape} with {len(tensor.scales)} scales and "
+            f"{len(tensor.zero_points)} zero points on axis {tensor.axis}"
+        )
+    if tensor.constant and tensor.dtype in SIZES_BYTES:
+        size = math.prod(tensor.shape) * SIZES_BYTES[tensor.dtype]
+        if size != len(tensor.data):
+            raise ExportError(
+                f"The TensorFlow Lite file is damaged: a {tensor.dtype} constant of shape {tensor.shape} takes {size} "
+                f"bytes. Received: tensor {tensor.name!r} of {len(tensor.data)} bytes"
+            )
 
 
 def _tensor(tensor: Any, buffers: list[Any]) -> TensorInfo:

@@ -22,7 +22,7 @@ from .flatbuffer import FILE_IDENTIFIER, FileInfo, read_file, to_input
 from .images import generated_values
 from .microcontroller import measure_arena
 from .targets import get_target
-from .verifier import make_interpreter
+from .verifier import invoke, make_interpreter
 
 # Slots of the tables in the schema (schema_py_generated has the numbers inside its functions alone).
 SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18
@@ -188,6 +188,7 @@ def _ready(content: bytes, inputs: Sequence[np.ndarray], threads: int) -> Any:
     interpreter = make_interpreter(content, threads=threads)
     for detail, part in zip(interpreter.get_input_details(), inputs, strict=True):
         interpreter.set_tensor(detail["index"], part)
+    invoke(interpreter)  # says so where the file cannot run
     return interpreter
 
 

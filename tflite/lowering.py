@@ -223,7 +223,8 @@ def bake(graph: Graph) -> None:
             _bake_norm(node)
 
 
-def _plain_config(layer: Any) -> dict[str, Any]:
+def plain_config(layer: Any) -> dict[str, Any]:
+    """Configuration of a quantized layer without what quantization added."""
     return {key: value for key, value in layer.get_config().items() if key not in QUANT_OPTIONS}
 
 
@@ -236,7 +237,7 @@ def _bake_linear(node: Node) -> None:
     if bias is not None and node.accumulator is not None:
         bias = np.asarray(ops.convert_to_numpy(round_to_steps(bias, node.accumulator)), np.float32)
     plain = getattr(layers, node.kind.removeprefix("Quant"))
-    node.layer = folding.with_weights(plain.from_config(_plain_config(layer)), rounded, bias)
+    node.layer = folding.with_weights(plain.from_config(plain_config(layer)), rounded, bias)
     node.outputs = node.outputs[:1]
 
 
@@ -251,7 +252,7 @@ def _bake_norm(node: Node) -> None:
     if "steps" in node.kwargs:
         accumulator = node.kwargs.pop("steps").node.accumulator
         steps = 0.0 if accumulator is None else accumulator.astype(np.float64)
-    plain = layers.BatchNormalization.from_config({**_plain_config(layer), "center": True})
+    plain = layers.BatchNormalization.from_config({**plain_config(layer), "center": True})
     plain.build(node.inputs[0].shape)
     grid = np.abs(scale) * steps
     rounded = np.where(grid > 0, np.round(shift / np.maximum(grid, 1e-30)) * grid, shift)

@@ -324,7 +324,7 @@ def run_raw(content: bytes, inputs: list[np.ndarray], runtime: str, limit_s: flo
     for parts in zip(*inputs, strict=True):
         for source, part in zip(sources, parts, strict=True):
             interpreter.set_tensor(source, part[None])
-        interpreter.invoke()
+        invoke(interpreter)
         rows.append([interpreter.get_tensor(sink)[0] for sink in sinks])
         if limit_s is not None and time.perf_counter() - start > limit_s:
             break
@@ -332,7 +332,13 @@ def run_raw(content: bytes, inputs: list[np.ndarray], runtime: str, limit_s: flo
 
 
 def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) -> Any:
-    """A LiteRT interpreter with its tensors allocated: XNNPACK, or the reference kernels."""
+    """A LiteRT interpreter with its tensors allocated: XNNPACK, or the reference kernels.
+
+    Raises:
+        ExportError: the file is damaged, see ``read_file``; what follows a wrong index is not caught by every runtime.
+        RuntimeFailureError: LiteRT refused the file.
+    """
+    read_file(content, check_tensors=True)
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     kind = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
@@ -347,6 +353,14 @@ def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) 
         kernels = "reference kernels" if reference else "XNNPACK"
         raise RuntimeFailureError(f"LiteRT ({kernels}) refused the file: {str(error).splitlines()[0]}") from error
     return interpreter
+
+
+def invoke(interpreter: Any) -> None:
+    """Run an interpreter once; a RuntimeFailureError where it cannot."""
+    try:
+        interpreter.invoke()
+    except RuntimeError as error:
+        raise RuntimeFailureError(f"LiteRT could not run the file: {str(error).splitlines()[0]}") from error
 
 
 def warn_if_degenerate(report: VerifyReport, name: str) -> None:

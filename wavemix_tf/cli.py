@@ -6,7 +6,6 @@ A verb checks its arguments, which takes no Keras, then calls the steps of ``com
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shlex
 import sys
@@ -254,7 +253,8 @@ def export(
 
 @app.command()
 def verify(
-    out: RunFolder,
+    folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder, in place of --out.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder.")] = None,
     target: TargetOption = None,
     dtype: DtypeOption = None,
     settings: Settings = None,
@@ -262,6 +262,9 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Compare files with the Keras model, on test images and in every runtime; fails where a bound is exceeded."""
+    if (folder is None) == (out is None):
+        raise typer.BadParameter("name one run folder: wavemix-tf verify RUN, or verify --out RUN.")
+    out = out or folder or Path()
     recipe = saved_recipe(out, settings)
     chosen = check_export(target, dtype)
     from .command import steps
@@ -269,27 +272,22 @@ def verify(
     artifacts = steps.saved_exports(out, chosen)
     data = steps.load_images(recipe, out)
     images, labels = data.sample("test", test_images)
-    table = grid("file", "runtime", "images", "mean error", "largest", "agreement", "top-1", "")
-    failed = []
-    for name, artifact in artifacts:
-        model = steps.trained_model(out, artifact, data)
-        result = steps.verify(artifact, model, images, labels)
-        for row in result.runtimes:
-            bound = artifact.verification["error_bound_steps"][row.runtime]
-            found = steps.fault(dataclasses.asdict(row), bound, result.degenerate)
-            if found:
-                failed.append(f"{name}: {found}, under {row.runtime}")
-            table.add_row(
-                name,
-                steps.RUNTIME_NAMES[row.runtime],
-                f"{row.images:,}",
-                f"{row.mean_error_steps:.3f} steps",
-                f"{row.max_error_steps:.1f}",
-                reports.percent(row.agreement),
-                reports.percent(row.accuracy),
-                "[red]✗[/]" if found else "[green]✓[/]",
-            )
-    console.print(table)
+    seconds: dict[str, float] = {}
+    with step("Run the test images through every file", seconds):
+        rows, models = steps.verify_files(out, artifacts, data, images, labels)
+    found = {"images": len(images), "rows": rows}
+    console.print(reports.verification_table(found))
+    int8 = next(((name, artifact) for name, artifact in artifacts if artifact.dtype == "int8"), None)
+    if int8 is not None:
+        with step("Compare layer by layer", seconds):
+            layers = steps.layer_rows([int8], models[int8[0]], images)
+        console.print(reports.worst_layers_text(layers or {}), soft_wrap=True, highlight=False)
+    failed = [
+        f"{row['file']}: {cell['fault']}, under {runtime}"
+        for row in rows
+        for runtime, cell in row["cells"].items()
+        if cell["fault"]
+    ]
     if failed:
         raise ValueError("; ".join(failed))
 

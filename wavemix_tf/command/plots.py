@@ -290,6 +290,70 @@ def logit_scatter(
         return _svg(figure, "scatter", "Logits of the int8 file over the logits of the Keras models")
 
 
+def layer_noise(rows: Sequence[Mapping[str, Any]], worst: Sequence[str]) -> str:
+    """Two bars a layer, the first layer on top: its SQNR in dB, and its share of the noise in the outputs.
+
+    Args:
+        rows: One a layer, with "name", "noise_db" and "output_share".
+        worst: Names to mark.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    names = [str(row["name"]) for row in rows]
+    noise = np.array([row["noise_db"] for row in rows], dtype=np.float64)
+    share = np.array([row["output_share"] for row in rows], dtype=np.float64)
+    marked = np.array([name in worst for name in names])
+    places = np.arange(len(rows))
+    with _figure(10.4, 0.9 + 0.205 * len(rows)) as figure:
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.25, 1])
+        for axis, values in ((left, noise), (right, share)):
+            for chosen, colour, alpha in ((~marked, FLOAT, 0.55), (marked, INT8, 0.95)):
+                axis.barh(places[chosen], values[chosen], height=0.68, color=colour, alpha=alpha)
+            axis.grid(axis="y", visible=False)
+            axis.spines["left"].set_visible(False)
+            axis.set_xlim(left=0)
+        # A tensor without noise, as the pixels are, must not squeeze the others.
+        finite = noise[noise < 99]
+        most = 1.12 * float(finite.max()) if finite.size else 100.0
+        left.set_xlim(0, most)
+        right.set_xlim(0, 1.2 * max(float(share.max()), 1e-3))
+        for place, decibels, part, mark in zip(places, noise, share, marked, strict=True):
+            text = f"{decibels:.0f}" if decibels < 99 else "exact"
+            inside = decibels >= 99
+            left.annotate(
+                text,
+                (min(decibels, most), place),
+                xytext=(-4 if inside else 3, 0),
+                textcoords="offset points",
+                ha="right" if inside else "left",
+                va="center",
+                fontsize=7.5,
+                color="#ffffff" if inside else INT8 if mark else MUTED,
+            )
+            if mark:
+                right.annotate(
+                    f"{part:.1%}",
+                    (part, place),
+                    xytext=(3, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                    fontweight="bold",
+                    color=INT8,
+                )
+        left.set_yticks(places, names)
+        left.tick_params(axis="y", labelsize=8)
+        right.tick_params(axis="y", left=False, labelleft=False)
+        for label, mark in zip(left.get_yticklabels(), marked, strict=True):
+            label.set_color(INT8 if mark else MUTED)
+            label.set_fontweight("bold" if mark else "normal")
+        left.set_ylim(len(rows) - 0.4, -0.6)
+        left.set_xlabel("SQNR of the tensor (dB; more is better)")
+        right.set_xlabel("share of the noise in the outputs (less is better)")
+        right.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        return _svg(figure, "layers", "For each layer: SQNR of its tensor, and its share of the noise in the outputs")
+
+
 def band_image(values: Sequence[Sequence[float]], *, signed: bool, limit: float) -> str:
     """One wavelet band as a data URL: grey for the average, two hues around transparent zero for the details.
 

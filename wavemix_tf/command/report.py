@@ -29,6 +29,20 @@ BANDS = {
     "HH": "diagonals",
 }
 
+# Columns of the verification matrix, in this order.
+RUNTIMES = {
+    "litert-xnnpack": "LiteRT XNNPACK",
+    "litert-reference": "LiteRT reference",
+    "tflite-micro": "TFLite Micro",
+    "keras-fake-quant": "Keras fake-quant",
+}
+WORST_LAYERS = 5
+MATRIX_NOTE = (
+    "Same class as the Keras model the file was made from (of the images where that model is sure: a lead of two "
+    "output steps), mean error in steps of the file's output, and top-1 accuracy; a cross where a bound is exceeded. "
+    "Keras fake-quant: that model against the float one."
+)
+
 
 def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path:
     """Write ``report.json`` and ``report.html`` into the run folder ``out``; returns the page's path."""
@@ -123,6 +137,76 @@ def results_table(report: Mapping[str, Any]) -> Table:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
+def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    present = {runtime for row in rows for runtime in row["cells"]}
+    return [runtime for runtime in RUNTIMES if runtime in present]
+
+
+def steps_text(value: float) -> str:
+    """0.0123 -> "0.012 steps"; float files differ by less than a thousandth."""
+    return "0 steps" if value == 0 else f"{value:.3f} steps" if value >= 0.001 else "< 0.001 steps"
+
+
+def _cell_lines(cell: Mapping[str, Any], images: int) -> tuple[str, str, str]:
+    """(agreement, error, accuracy and, where the runtime did not get to all images, their number) of a matrix cell."""
+    part = "" if cell["images"] == images else f", {cell['images']:,} images"
+    top = "" if cell.get("accuracy") is None else f"top-1 {percent(cell['accuracy'])}"
+    return percent(cell.get("agreement")), steps_text(cell["mean_error_steps"]), f"{top}{part}".removeprefix(", ")
+
+
+def verification_table(found: Mapping[str, Any]) -> Table:
+    """Files by runtimes.
+
+    Args:
+        found: "images", how many there were, and "rows", see ``steps.verify_file``.
+    """
+    from rich import box
+    from rich.table import Table
+
+    columns = _columns(found["rows"])
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, show_lines=True)
+    table.add_column("file", style="bold", no_wrap=True)
+    for runtime in columns:
+        table.add_column(RUNTIMES[runtime])
+    for row in found["rows"]:
+        shown = []
+        for runtime in columns:
+            cell = row["cells"].get(runtime)
+            if cell is None:
+                shown.append("[dim]–[/]")
+                continue
+            agreement, error, rest = _cell_lines(cell, found["images"])
+            mark = "" if cell["bound_steps"] is None else "[red]✗[/] " if cell["fault"] else "[green]✓[/] "
+            shown.append(f"{mark}{agreement}\n{error}\n[dim]{rest}[/]")
+        table.add_row(row["file"], *shown)
+    table.caption, table.caption_justify = f"On {found['images']:,} test images. {MATRIX_NOTE}", "left"
+    return table
+
+
+def worst_layers(layers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The layers that cost most, the worst first."""
+    return sorted(layers.get("rows", []), key=lambda row: -row["lost_db"])[:WORST_LAYERS]
+
+
+def worst_layers_text(layers: Mapping[str, Any]) -> str:
+    """The layers that cost most, a line each.
+
+    Args:
+        layers: "of", a file's name; "images", how many; "rows", each a ``LayerError`` as a dict.
+    """
+    worst = worst_layers(layers)
+    if not worst:
+        return ""
+    head = f"{layers['of']}, the layers whose rounding costs most, on {layers['images']} images: "
+    head += "share of what reaches the outputs, SQNR of the tensor, mean error of the file there"
+    lines = [
+        f"  {row['output_share']:5.1%} of the noise  {row['noise_db']:5.1f} dB  "
+        f"{steps_text(row['file_error_steps']):<13}  {row['name']}"
+        for row in worst
+    ]
+    return "\n".join([head, *lines])
+
+
 def benchmark_table(results: Sequence[tuple[str, Any]]) -> Table:
     """The figures of ``benchmark``, one row a file.
 
@@ -212,6 +296,7 @@ def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Se
             _wavelet(report),
             "</div>",
             _mistakes(report),
+            _verification(report),
             _exports(report),
             _provenance(report),
         )
@@ -426,6 +511,76 @@ def _mistakes(report: Mapping[str, Any]) -> str:
     )
 
 
+def _verification(report: Mapping[str, Any]) -> str:
+    found = report.get("verification") or {}
+    rows = found.get("rows") or []
+    if not rows:
+        return ""
+    columns = _columns(rows)
+    head = "".join(f"<th>{escape(RUNTIMES[runtime])}</th>" for runtime in columns)
+    body = ""
+    for row in rows:
+        kind = "int8" if str(row["dtype"]).startswith("int") else "float"
+        cells = "".join(_matrix_cell(runtime, row["cells"].get(runtime), found["images"]) for runtime in columns)
+        body += f"<tr><th scope='row'><i class='dot {kind}'></i>{escape(str(row['file']))}</th>{cells}</tr>"
+    matrix = (
+        f"<section class='card'><h2>Verification</h2><p class='note'>On {found['images']:,} test images. {MATRIX_NOTE}"
+        "</p><div class='scroll'><table class='matrix'><thead><tr><th>file</th>"
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
+    return matrix + _layers(found.get("layers") or {})
+
+
+def _matrix_cell(runtime: str, cell: Mapping[str, Any] | None, images: int) -> str:
+    label = escape(RUNTIMES[runtime])
+    if cell is None:
+        return _cell(label, "–")
+    agreement, error, rest = _cell_lines(cell, images)
+    kind = "unbound" if cell["bound_steps"] is None else "fail" if cell["fault"] else "pass"
+    why = f" title='{escape(str(cell['fault']), quote=True)}'" if cell["fault"] else ""
+    lines = f"<b>{agreement}</b><span>{escape(error)}</span><small>{escape(rest)}</small>"
+    return _cell(label, f"<span class='mark {kind}'{why}>{lines}</span>")
+
+
+def _layers(layers: Mapping[str, Any]) -> str:
+    from . import plots
+
+    rows = layers.get("rows") or []
+    if not rows:
+        return ""
+    worst = [row["name"] for row in worst_layers(layers)]
+    body = "".join(
+        f"<tr><th scope='row'>{escape(str(row['name']))}</th>"
+        + _cell("tensor", " × ".join(map(str, row["shape"])))
+        + _cell("step", f"{row['step']:.3g}", "n")
+        + _cell("SQNR", f"{row['noise_db']:.1f} dB", "n")
+        + _cell("share", f"{row['output_share']:.1%}", "n")
+        + _cell("costs", f"{row['lost_db']:.2f} dB", "n")
+        + _cell("file against model", escape(steps_text(row["file_error_steps"])), "n")
+        + _cell("integers that differ", f"{row['file_differs']:.2%}", "n")
+        + "</tr>"
+        for row in rows
+    )
+    note = (
+        f"Every tensor that {escape(str(layers['of']))} stores, in order, on {layers['images']} test images. Left: its "
+        "signal over the noise of all rounding up to there (40 dB: an error of 1 %). Right: the share of the noise in "
+        f"the network's outputs that this layer's rounding makes alone; the {len(worst)} largest are marked. "
+    )
+    head = "".join(
+        f"<th class='n'>{title}</th>"
+        for title in ("step", "SQNR", "share", "costs", "file against model", "integers that differ")
+    )
+    return (
+        f"<section class='card'><h2>Which layer loses the accuracy</h2><p class='note'>{note}</p>"
+        f"<figure class='scroll layers'>{plots.layer_noise(rows, worst)}</figure>"
+        "<details><summary>All figures</summary><p class='note'>Costs: what the outputs' SQNR would gain if this layer "
+        "did not round. File against model: how far LiteRT's integers are from the fake-quant model's.</p>"
+        "<div class='scroll'><table class='small'>"
+        f"<thead><tr><th>layer</th><th>tensor</th>{head}</tr></thead><tbody>{body}</tbody></table></div></details>"
+        "</section>"
+    )
+
+
 def _exports(report: Mapping[str, Any]) -> str:
     exports = report.get("exports") or []
     if not exports:
@@ -577,6 +732,14 @@ dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:ta
 .thumbs img{border-radius:6px;border:1px solid var(--line)}
 .thumbs figcaption{font-size:.86rem;text-align:center;margin-top:3px;overflow-wrap:anywhere}
 .thumbs span{color:var(--int8)}
+.matrix td,.matrix tbody th{vertical-align:top}
+.matrix small,.matrix .mark span{display:block}.matrix small{color:var(--muted)}
+.mark{display:block;position:relative;padding-left:1.35em}
+.mark::before{position:absolute;left:0;font-weight:700}
+.mark.pass::before{content:"✓";color:var(--good)}
+.mark.fail::before{content:"✗";color:var(--bad)}.mark.fail b{color:var(--bad)}
+.layers svg{min-width:700px}.layers{margin-bottom:14px}
+.small{font-size:.84rem}.small th,.small td{padding-top:5px;padding-bottom:5px}
 .provenance{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:14px 32px;
 margin:10px 0 16px}
 summary{cursor:pointer;font-weight:600;margin-bottom:6px}

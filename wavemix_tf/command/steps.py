@@ -10,7 +10,7 @@ import datetime
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
 from ..tflite.errors import ExportError
 from ..tflite.exporter import VERIFY_IMAGES, export, weights_sha256
+from ..tflite.flatbuffer import read_file
 from ..tflite.kit import kit_digest
 from ..tflite.latency import benchmark
+from ..tflite.layer_noise import layer_errors
 from ..tflite.limits import check_arguments
 from ..tflite.quantizer import MIN_IMAGES, quantize
 from ..tflite.targets import get_target
-from ..tflite.verifier import MIN_AGREEMENT, fault, predict, verify
+from ..tflite.verifier import MIN_AGREEMENT, VerifyReport, compare, fault, predict, verify
 from ..training.datasets import DataBundle, load_data
 from ..training.recipe import Recipe
 from ..training.trainer import build, fit
@@ -37,6 +39,7 @@ from . import findings
 from . import report as reports
 from .terminal import console, note, step
 
+FAKE_QUANT = "keras-fake-quant"
 RUNTIME_NAMES = {
     "litert-xnnpack": "LiteRT",
     "litert-reference": "LiteRT reference",
@@ -44,6 +47,9 @@ RUNTIME_NAMES = {
 }
 KIT_IMAGES = 4
 LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator")
+LAYER_IMAGES = 64
+VERIFY_LIMIT_S = 60.0
+OTHER_LIMIT_S = 3.0  # in `run`, for each runtime but a file's own
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 
@@ -292,12 +298,12 @@ def measure(
         }
         for dtype, z in logits.items()
     ]
-    exports, shown = [], None
+    exports, shown, rows = [], None, []
     for name, artifact in artifacts:
         kind = "int8" if artifact.dtype == "int8" else "float32"
         with console.status(f"  {name}"):
-            own = get_target(artifact.target).runtimes[:1]
-            compared = verify(artifact, models[kind], images, labels, runtimes=own, expected=logits[kind])
+            matrix_row, compared = verify_file(name, artifact, models[kind], logits, images, labels, OTHER_LIMIT_S)
+            rows.append(matrix_row)
             timed = benchmark(artifact, memory=False, peak=False)
         row = compared.runtimes[0]
         part = "" if row.images == len(images) else f", {row.images:,} of the images"
@@ -335,7 +341,10 @@ def measure(
         "wavelet": findings.wavelet(images[0], data.class_names[labels[0]]),
         "exports": exports,
     }
+    report["verification"] = {"images": len(images), "rows": rows}
     if shown is not None:
+        with console.status("  layer by layer"):
+            report["verification"]["layers"] = layer_rows(artifacts, models["int8"], images)
         name, compared = shown
         found = compared.outputs[1]
         count = len(found)
@@ -350,6 +359,100 @@ def measure(
         report["confusion"] = {"of": name, "matrix": matrix}
         report["mistakes"] = findings.mistakes(images[:count], labels[:count], found, data.class_names)
     return report
+
+
+def verify_file(
+    name: str,
+    artifact: Artifact,
+    model: Any,
+    logits: Mapping[str, np.ndarray],
+    images: np.ndarray,
+    labels: np.ndarray,
+    other_limit_s: float = VERIFY_LIMIT_S,
+) -> tuple[dict[str, Any], VerifyReport]:
+    """Run a file in every runtime of its target: one row of the matrix.
+
+    Args:
+        name: Of the file.
+        artifact: The file.
+        model: The Keras model it was made from.
+        logits: "int8" and "float32", as far as there are such models -> what each computes, (N, classes).
+        images: (N, H, W, C).
+        labels: (N,).
+        other_limit_s: Time for each runtime but the target's own, which gets ``VERIFY_LIMIT_S``.
+
+    Returns:
+        ({"file", "dtype", "cells": runtime -> figures}, comparison in the target's own runtime). A cell's "fault" is
+        what is wrong with it, or None; "bound_steps" is None for Keras's column, which nothing bounds.
+    """
+    kind = "int8" if artifact.dtype == "int8" else "float32"
+    runtimes = get_target(artifact.target).runtimes
+    cells, reports_of = {}, []
+    for runtime in runtimes:
+        limit_s = VERIFY_LIMIT_S if runtime == runtimes[0] else other_limit_s
+        options: dict[str, Any] = {"runtimes": [runtime], "limit_s": limit_s, "expected": logits[kind]}
+        found = verify(artifact, model, images, labels, **options)
+        bound = artifact.verification["error_bound_steps"][runtime]
+        cells[runtime] = _cell(found, bound)
+        reports_of.append(found)
+    if kind == "int8" and "float32" in logits:
+        info = read_file(artifact.content)
+        cells[FAKE_QUANT] = _cell(compare(info, logits["float32"], {FAKE_QUANT: logits["int8"]}, labels), None)
+    return {"file": name, "dtype": artifact.dtype, "cells": cells}, reports_of[0]
+
+
+def verify_files(
+    out: Path,
+    artifacts: Sequence[tuple[str, Artifact]],
+    data: DataBundle,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Every file of a run folder in every runtime of its target.
+
+    Returns:
+        (rows of the matrix, see ``verify_file``; name of a file -> the Keras model it was made from).
+    """
+    logits: dict[str, np.ndarray] = {}
+    if (out / "model.keras").is_file():
+        logits["float32"] = predict(load_model(out / "model.keras"), images)
+    rows: list[dict[str, Any]] = []
+    models: dict[str, Any] = {}
+    for name, artifact in artifacts:
+        with console.status(f"  {name}"):
+            # The fine-tuned model is one for all targets; without it each file has its own.
+            shared = artifact.dtype == "int8" and (out / "qat.keras").is_file()
+            alike = next((n for n, a in artifacts if shared and n in models and a.dtype == "int8"), None)
+            models[name] = models[alike] if alike else trained_model(out, artifact, data)
+            if artifact.dtype == "int8" and not alike:
+                logits["int8"] = predict(models[name], images)
+            elif "float32" not in logits:
+                logits["float32"] = predict(models[name], images)
+            rows.append(verify_file(name, artifact, models[name], logits, images, labels)[0])
+    return rows, models
+
+
+def _cell(found: VerifyReport, bound: float | None) -> dict[str, Any]:
+    row = found.to_dict()["runtimes"][0]
+    kept = ("images", "mean_error_steps", "max_error_steps", "agreement", "counted", "accuracy")
+    wrong = None if bound is None else fault(row, bound, found.degenerate)
+    return {**{key: row[key] for key in kept}, "bound_steps": bound, "fault": wrong}
+
+
+def layer_rows(artifacts: Sequence[tuple[str, Artifact]], model: Any, images: np.ndarray) -> dict[str, Any] | None:
+    """Where the first int8 file among ``artifacts`` loses accuracy, layer by layer; None where there is none.
+
+    Args:
+        artifacts: (name, file).
+        model: The quantized Keras model.
+        images: (N, H, W, C), of which the first ones are taken.
+    """
+    name, artifact = next(((n, a) for n, a in artifacts if a.dtype == "int8"), (None, None))
+    if artifact is None:
+        return None
+    part = images[:LAYER_IMAGES]
+    rows = [row.to_dict() for row in layer_errors(model, part, artifact)]
+    return {"of": name, "images": len(part), "rows": rows}
 
 
 def count_parameters(model: Any) -> int:
