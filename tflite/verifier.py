@@ -274,7 +274,7 @@ def fault(row: Mapping[str, Any], bound: float, degenerate: bool = False) -> str
 
 def _wrong_beyond(agreement: float, counted: int, runtime: str) -> float:
     """Images of another class beyond those that the bound forgives; one image is no share."""
-    return round((1 - agreement) * counted) - max(1.0, (1 - MIN_AGREEMENT[runtime]) * counted)
+    return round((1 - agreement) * counted) - max(1.0, (1 - MIN_AGREEMENT.get(runtime, 1.0)) * counted)
 
 
 def _excess(row: RuntimeReport) -> tuple[bool, float, float]:
