@@ -88,7 +88,7 @@ def main() -> None:
         models["fine-tuned"] = tuned
     accuracy = float((model.predict(test, verbose=0).argmax(-1) == truth).mean())
     for name, computed in models.items():
-        artifact = wm.tflite.export(computed, "android-cpu", images=validation[0][256:], error_bound_steps=16.0)
+        artifact = wm.tflite.export(computed, "android-cpu", images=validation[0][256:], error_bound_steps=4.0)
         report = wm.tflite.verify(artifact, computed, test, truth, limit_s=None, runtimes=["litert-xnnpack"])
         row = {
             "model": given.model,

@@ -38,7 +38,7 @@ from .lowering import (
 from .microcontroller import measure_arena
 from .quantizer import BITS, MIN_IMAGES, input_ranges, quantize
 from .targets import DTYPES, IO_DTYPES, Target, get_target
-from .verifier import ERROR_BOUND_STEPS, VerifyReport, compare, fault, run_file, warn_if_degenerate
+from .verifier import ERROR_BOUND_STEPS, MARGIN_STEPS, VerifyReport, compare, fault, run_file, warn_if_degenerate
 
 # Against the given model, where the file computes another: after post-training rounding, or an activation's stand-in.
 MIN_AGREEMENT_CHANGED = 0.9
@@ -84,7 +84,8 @@ def export(
         class_names: Names of the classes of the (first) output, for the labels file; None: their numbers.
         input_range: As for ``quantize``; a quantized model knows its own.
         error_bound_steps: Largest mean error allowed, in output steps; any one output may have ``OUTPUT_SHARE`` times
-            as much; None: ``ERROR_BOUND_STEPS[dtype]``, runtime by runtime.
+            as much, and the first class is held to that of the model only where its lead is larger. For deep networks
+            whose roundings amplify one another. None: ``ERROR_BOUND_STEPS[dtype]``, runtime by runtime.
         upsample_form: How transposed convolutions are written ("transposed_conv", "subpixel_crop", "subpixel_3x3");
             None: what suits the target; where it lists several, that with the smallest arena among those that fit.
         max_arena_bytes: RAM for tensors, in bytes: the arena under TensorFlow Lite Micro for "mcu", SRAM by Vela's
@@ -160,19 +161,21 @@ def export(
     substituted, stand_in = ([], given) if foreign else _substituted(given, row)
     expected = predict(given, held_out)
     ran = {runtime: run_file(content, held_out, runtime, VERIFY_LIMIT_S) for runtime in row.runtimes}
-    report = compare(info, expected, ran)
+    # Who allows an error of so many steps cannot ask for the same class where the lead is smaller.
+    margin = max(MARGIN_STEPS, error_bound_steps or 0.0)
+    report = compare(info, expected, ran, margin_steps=margin)
     warn_if_degenerate(report, model.name)
     if ptq:
-        fidelity = compare(info, predict(computed, held_out), ran)
+        fidelity = compare(info, predict(computed, held_out), ran, margin_steps=margin)
     elif substituted:
-        fidelity = compare(info, predict(stand_in, held_out), ran)
+        fidelity = compare(info, predict(stand_in, held_out), ran, margin_steps=margin)
     else:
         fidelity = report
     own_bounds = model.error_bound_steps if foreign else ERROR_BOUND_STEPS[dtype]
     bounds = {
         runtime: own_bounds[runtime] if error_bound_steps is None else error_bound_steps for runtime in row.runtimes
     }
-    _judge(fidelity, report, bounds, changed=ptq or bool(substituted))
+    _judge(fidelity, report, bounds, margin, changed=ptq or bool(substituted))
     return Artifact(
         content=content,
         target=target,
@@ -340,9 +343,11 @@ def _class_names(names: Any, count: int) -> tuple[str, ...]:
     return chosen
 
 
-def _judge(fidelity: VerifyReport, report: VerifyReport, bounds: dict[str, float], changed: bool) -> None:
+def _judge(
+    fidelity: VerifyReport, report: VerifyReport, bounds: dict[str, float], margin: float, changed: bool
+) -> None:
     for runtime in fidelity.runtimes:
-        found = fault(asdict(runtime), bounds[runtime.runtime], fidelity.degenerate)
+        found = fault(asdict(runtime), bounds[runtime.runtime], fidelity.degenerate, margin)
         if found:
             raise FidelityError(f"{found}, under {runtime.runtime}.")
     if not changed or report.degenerate or report.agreement is None:
@@ -350,13 +355,13 @@ def _judge(fidelity: VerifyReport, report: VerifyReport, bounds: dict[str, float
     if report.agreement < MIN_AGREEMENT_CHANGED:
         raise FidelityError(
             "The file computes the quantized model well, but that one agrees with the given model on only "
-            f"{report.agreement:.1%} of the images whose lead exceeds two steps; required are "
+            f"{report.agreement:.1%} of the images whose lead exceeds {margin:g} steps; required are "
             f"{MIN_AGREEMENT_CHANGED:.0%}. Calibrate with more images, or quantize and fine-tune the model first."
         )
     if report.agreement < WARN_AGREEMENT:
         warnings.warn(
-            f"Quantisation changed the first class of {1 - report.agreement:.1%} of the images whose lead exceeds two "
-            "steps; fine-tuning the quantized model usually repairs it.",
+            f"Quantisation changed the first class of {1 - report.agreement:.1%} of the images whose lead exceeds "
+            f"{margin:g} steps; fine-tuning the quantized model usually repairs it.",
             stacklevel=3,
         )
 

@@ -157,7 +157,13 @@ def verify(
     return compare(info, expected, ran, truth)
 
 
-def compare(info: FileInfo, expected: Any, ran: Mapping[str, Any], labels: np.ndarray | None = None) -> VerifyReport:
+def compare(
+    info: FileInfo,
+    expected: Any,
+    ran: Mapping[str, Any],
+    labels: np.ndarray | None = None,
+    margin_steps: float = MARGIN_STEPS,
+) -> VerifyReport:
     """Report on outputs that were computed already.
 
     Args:
@@ -165,13 +171,14 @@ def compare(info: FileInfo, expected: Any, ran: Mapping[str, Any], labels: np.nd
         expected: Array (N, ..., classes) of the Keras model, or a list of one an output.
         ran: Runtime -> what it computed, likewise; its first M <= N rows.
         labels: Integer classes (N,) for the first output.
+        margin_steps: Images whose lead is smaller do not count for agreement.
     """
     wanted = expected if isinstance(expected, list) else [expected]
     rows = {runtime: found if isinstance(found, list) else [found] for runtime, found in ran.items()}
     steps = [_step(tensor, part) for tensor, part in zip(info.outputs, wanted, strict=True)]
     reports, degenerate = [], []
     for index, (part, step) in enumerate(zip(wanted, steps, strict=True)):
-        best, certain = _first_class(part, step)
+        best, certain = _first_class(part, step, margin_steps)
         reports.append(
             [_runtime_report(runtime, part, found[index], step, best, certain) for runtime, found in rows.items()]
         )
@@ -203,12 +210,12 @@ def _step(tensor: TensorInfo, expected: np.ndarray) -> float:
     return float(own or max(float(np.ptp(expected)) / 255, 1e-3 * float(np.abs(expected).max()), 1e-12))
 
 
-def _first_class(expected: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+def _first_class(expected: np.ndarray, step: float, margin_steps: float) -> tuple[np.ndarray, np.ndarray]:
     """(first class, whether its lead over the second exceeds the margin), each (N, ...)."""
     if expected.shape[-1] == 1:
         return expected.argmax(-1), np.zeros(expected.shape[:-1], bool)
     first_two = np.sort(expected, axis=-1)[..., -2:]
-    return expected.argmax(-1), (first_two[..., 1] - first_two[..., 0]) > MARGIN_STEPS * step
+    return expected.argmax(-1), (first_two[..., 1] - first_two[..., 0]) > margin_steps * step
 
 
 def _runtime_report(
@@ -243,13 +250,16 @@ def _worst(rows: Sequence[RuntimeReport]) -> RuntimeReport:
     )
 
 
-def fault(row: Mapping[str, Any], bound: float, degenerate: bool = False) -> str | None:
+def fault(
+    row: Mapping[str, Any], bound: float, degenerate: bool = False, margin_steps: float = MARGIN_STEPS
+) -> str | None:
     """What is wrong with a runtime's outputs: one phrase, or None.
 
     Args:
         row: A ``RuntimeReport`` as a dict.
         bound: Largest mean error allowed, in output steps.
         degenerate: Agreement means nothing.
+        margin_steps: As for ``compare``.
     """
     if not row["mean_error_steps"] <= bound:
         return (
@@ -266,8 +276,8 @@ def fault(row: Mapping[str, Any], bound: float, degenerate: bool = False) -> str
         return None
     if _wrong_beyond(agreement, counted, row["runtime"]) > 0:
         return (
-            f"The file and the Keras model agree on {agreement:.1%} of {counted} images whose lead exceeds two steps "
-            f"(required are {least:.0%})"
+            f"The file and the Keras model agree on {agreement:.1%} of {counted} images whose lead exceeds "
+            f"{margin_steps:g} steps (required are {least:.0%})"
         )
     return None
 
