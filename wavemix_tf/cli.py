@@ -313,6 +313,11 @@ def benchmark(
     results = [(name, steps.benchmark(artifact, **options)) for name, artifact in artifacts]
     console.print(reports.benchmark_table(results))
     console.print(reports.benchmark_notes(results[0][1]))
+    npu = reports.npu_table(results)
+    if npu is not None:
+        console.print()
+        console.print(npu)
+        console.print("Estimates of Arm's compiler Vela; no device was run.")
     for name, result in results:
         if result.ops is not None:
             console.print(f"\n[bold]{name}[/]: {result.profiled}")

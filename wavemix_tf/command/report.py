@@ -217,32 +217,35 @@ def benchmark_table(results: Sequence[tuple[str, Any]]) -> Table:
 
     threads = results[0][1].threads
     many = [f"p50 ms, {threads} threads"] if threads > 1 else []
-    table = grid("file", "size", "p50 ms", "p90 ms", *many, "MMAC", "of peak", "energy*", "memory", "arena")
-    npu = any(result.npu is not None for _, result in results)
-    for heading in ("NPU cycles", "inf/s", "SRAM", "NPU file") if npu else ():
-        table.add_column(heading, justify="right")
+    table = grid("file", "size", "p50/p90 ms", *many, "MMAC", "of peak", "µJ*", "memory", "arena")
     for name, result in results:
         energy = result.energy_proxy_uj
         table.add_row(
             name,
             kibibytes(result.size_bytes),
-            *(milliseconds(result.single_thread_latency_ms[q]) for q in ("p50", "p90")),
+            "/".join(milliseconds(result.single_thread_latency_ms[q]) for q in ("p50", "p90")),
             *(milliseconds(result.latency_ms["p50"]) for _ in many),
             f"{result.macs / 1e6:.3g}",
-            percent(result.peak_share),
-            "–" if energy is None else f"{energy:.3g} µJ",
+            "–" if result.peak_share is None else f"{result.peak_share:.0%}",
+            "–" if energy is None else f"{energy:.3g}",
             kibibytes(result.memory_bytes),
             kibibytes(result.arena_bytes),
-            *_npu_cells(result.npu),
         )
     return table
 
 
-def _npu_cells(npu: Mapping[str, Any] | None) -> list[str]:
-    if npu is None:
-        return []
-    sizes = [kibibytes(npu[key]) for key in ("sram_bytes", "flash_bytes")]
-    return [f"{npu['cycles']:,}", f"{npu['inferences_per_second']:,.0f}", *sizes]
+def npu_table(results: Sequence[tuple[str, Any]]) -> Table | None:
+    """What Vela estimates of the files for an Ethos-U; None if there is none."""
+    from .terminal import grid
+
+    found = [(name, result.npu) for name, result in results if result.npu is not None]
+    if not found:
+        return None
+    table = grid("file", "compiled for", "NPU cycles", "inf/s", "SRAM", "flash")
+    for name, npu in found:
+        sizes = [kibibytes(npu[key]) for key in ("sram_bytes", "flash_bytes")]
+        table.add_row(name, npu["accelerator"], f"{npu['cycles']:,}", f"{npu['inferences_per_second']:,.0f}", *sizes)
+    return table
 
 
 def benchmark_notes(result: Any) -> str:
