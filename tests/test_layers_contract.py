@@ -48,6 +48,7 @@ CASES = {
         ),
     ],
     "FakeQuant": [({}, (2, 3, 4, 5)), ({"fixed": True}, (2, 5))],
+    "KeepFloat": [({}, (2, 3, 4, 5)), ({"limits": (0.0, 255.0)}, (2, 5))],
     "QuantConv2D": [
         ({"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"}, (2, 6, 6, 4)),
         ({"filters": 6, "kernel_size": 1, "input_step": 0.01}, (2, 6, 6, 4)),

@@ -505,7 +505,7 @@ def test_vela_refuses_what_is_no_network():
         (
             "mcu",
             dict(max_arena_bytes=4096),
-            r"needs an arena of [\d,]{6,} bytes on target 'mcu'.*max_arena_bytes=4,096",
+            r"needs an arena of [\d,]{5,} bytes on target 'mcu'.*max_arena_bytes=4,096",
         ),
         ("mcu", dict(max_flash_bytes=5000), r"takes [\d,]{5,} bytes of flash.*max_flash_bytes=5,000.*op \d+ \w+ \(.*/"),
         (
