@@ -12,7 +12,7 @@ from wavemix_tf.tflite.images import generated_images, predict
 
 SIDE = 48
 # Mean error against the fake-quant model in output steps, XNNPACK and reference kernels. Weights and statistics are
-# random: a rounding that falls the other way (one in 100,000 in the first layers) shifts others behind it, layer by
+# random: a rounding that falls the other way shifts others behind it, layer by
 # layer, in the file as between two orders of summation in float. benchmarks/applications.py has trained networks.
 NETWORKS = {
     "MobileNetV2": ({"alpha": 0.35}, (-1.0, 1.0), 1.0, 4.0),

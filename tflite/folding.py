@@ -99,14 +99,6 @@ def per_output(kind: str, kernel: np.ndarray, factors: np.ndarray) -> np.ndarray
     return factors.reshape((1,) * (kernel.ndim - 1) + (-1,))
 
 
-def output_channels(kind: str, kernel: np.ndarray) -> int:
-    if kind.endswith("Conv2DTranspose"):
-        return kernel.shape[2]
-    if kind.endswith("DepthwiseConv2D"):
-        return kernel.shape[2] * kernel.shape[3]
-    return kernel.shape[-1]
-
-
 def with_weights(layer: Any, kernel: np.ndarray, bias: np.ndarray | None, **changes: Any) -> Any:
     """A new layer configured as ``layer`` but for ``changes``, with these weights. The old one may be shared."""
     new = type(layer).from_config({**layer.get_config(), **changes, "use_bias": bias is not None})

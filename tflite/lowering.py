@@ -33,9 +33,7 @@ UPSAMPLE_FORMS = (
     "subpixel_crop",  # pad, convolution of kernel/s taps to s*s*C channels, depth to space, crop: the same weight count
     "subpixel_3x3",  # 3x3 convolution to 4C, depth to space: 4x4 kernels of stride 2 only, 2.25 times the weights
 )
-# What stands in for an activation that a target has no op for.
 STAND_IN = "_for_gelu"  # ends the name of a layer that took another's place, so that an export can tell
-ACTIVATION_SUBSTITUTES = {"gelu": quick_gelu}
 
 
 class Resize2D(layers.Layer):
