@@ -14,6 +14,7 @@ from PIL import Image
 from wavemix_tf import cli
 from wavemix_tf.command import arguments, steps, terminal
 from wavemix_tf.tflite import verifier
+from wavemix_tf.tflite.lowering import float_layers
 from wavemix_tf.training import RECIPES, Recipe, fit
 
 # A network that a CPU trains in seconds, and that still tells the three patterns apart.
@@ -292,7 +293,7 @@ def test_a_file_of_other_weights_is_not_taken_for_ours(finished, tmp_path, capsy
         code, _, err = call(capsys, *words, *extra)
         assert code == 1
         assert one_line(err)
-        assert "mcu-int8.tflite was made from another model: --overwrite replaces it. Received: weights" in err
+        assert "mcu-int8.tflite was made from another model: --overwrite replaces it. Received: model " in err
     assert {path: path.stat().st_mtime_ns for path in (out / "exports").iterdir()} == before
     code, _, err = call(capsys, *words, "--overwrite")
     assert code == 0, err
@@ -409,6 +410,24 @@ def test_quantize_takes_other_settings_before_it_has_begun(finished, tmp_path, c
     code, _, err = call(capsys, "quantize", "--out", out, "--set", "qat_epochs=1")
     assert code == 0, err
     assert arguments.saved_recipe(out).qat_epochs == 1
+
+
+def test_quantize_keeps_a_named_layer_float(finished, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    for path in out.glob("qat*"):
+        path.unlink()
+    words = ("quantize", "--out", out, "--set", "qat_epochs=1")
+    for setting, expected in (("qat_skip=heat", "near it: head"), ("qat_observer=median", "percentile")):
+        code, _, err = call(capsys, *words, "--set", setting)
+        assert code == 1
+        assert one_line(err)
+        assert expected in err
+    assert not list(out.glob("qat*"))
+    code, _, err = call(capsys, *words, "--set", "qat_skip=head", "--set", "qat_observer=mse")
+    assert code == 0, err
+    assert arguments.saved_recipe(out).qat_skip == ("head",)
+    assert float_layers(steps.load_model(out / "qat.keras")) == ["head"]
 
 
 def test_fit_and_quantize_have_nothing_to_do(finished, capsys):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,7 @@ from .errors import ExportError
 from .ethos import NpuReport
 from .flatbuffer import TensorInfo, read_file
 from .kit import write_kit
-from .microcontroller import c_array
-
-# File names one might well choose that C++ keeps for itself.
-CPP_KEYWORDS = {"bool", "char", "class", "const", "default", "double", "export", "float", "int", "long", "new", "short"}
+from .microcontroller import c_array, c_identifier
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class Artifact:
         verification: Figures of the check that ``export`` made.
         input_ranges: What the values of each input lie in; None where it was measured.
         float_layers: Layers that stay float in an int8 file.
-        model_sha256: Digest of the weights of the model it was made from.
+        model_sha256: Digest of the configuration and weights of the model it was made from.
         npu: The file compiled for an Ethos-U and the compiler's figures; None for other targets.
     """
 
@@ -124,8 +120,7 @@ class Artifact:
             files[_compiled_path(base)] = self.npu.content
         if self.arena_bytes is not None:
             # The C array's own header is included by the stem the files get, so both share it.
-            name = re.sub(r"\W", "_", base.stem)
-            name = f"model_{name}" if name[0].isdigit() or name in CPP_KEYWORDS else name
+            name = c_identifier(base.stem)
             header, source = c_array(self.content, name, self.ops, self.arena_bytes)
             files[base.with_name(f"{name}.h")] = header.encode()
             files[base.with_name(f"{name}.cc")] = source.encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -196,15 +197,16 @@ def export(
         },
         input_ranges=tuple(ranges),
         float_layers=kept_float,
-        model_sha256=weights_sha256(model),
+        model_sha256=model_sha256(model),
     )
 
 
-def weights_sha256(model: Any) -> str:
-    """Digest of a model's weights, by which a file is known to be made from it."""
-    digest = hashlib.sha256()
-    weights = model.tf_keras_model.get_weights() if converts_itself(model) else model.get_weights()
-    for part in weights:
+def model_sha256(model: Any) -> str:
+    """Digest of a model's configuration and weights, by which a file is known to be made from it."""
+    other = converts_itself(model)
+    configuration = "" if other else json.dumps(model.get_config(), sort_keys=True)
+    digest = hashlib.sha256(configuration.encode())
+    for part in (model.tf_keras_model if other else model).get_weights():
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
 

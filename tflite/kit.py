@@ -21,7 +21,7 @@ from wavemix_tf.files import replacing_folder
 from . import kit_templates as templates
 from .flatbuffer import FileInfo, TensorInfo, read_file, to_input
 from .images import check_inputs, generated_values
-from .microcontroller import resolver_name
+from .microcontroller import c_identifier, resolver_name
 from .targets import get_target
 from .verifier import run_raw
 
@@ -167,12 +167,6 @@ def kit_files(
     files["MODEL_CARD.md"] = model_card(artifact, info, name, vectors, report).encode()
     files["README.md"] = readme(artifact, info, name, c_name, class_name, vectors, files).encode()
     return files
-
-
-def c_identifier(name: str) -> str:
-    """``name`` as a C identifier."""
-    identifier = re.sub(r"\W", "_", name)
-    return f"model_{identifier}" if identifier[0].isdigit() else identifier
 
 
 # --- test vectors -----------------------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ RESOLVER_NAMES = {
     "DEPTHWISE_CONV_2D": "DepthwiseConv2D",
     "MAX_POOL_2D": "MaxPool2D",
 }
+# File names one might well choose that C++ keeps for itself.
+CPP_KEYWORDS = {"bool", "char", "class", "const", "default", "double", "export", "float", "int", "long", "new", "short"}
 
 
 def run_micro(
@@ -122,6 +124,12 @@ def _work(
 def resolver_name(op: str) -> str:
     """Op name -> the part after ``Add`` of its MicroMutableOpResolver method: "CONV_2D" -> "Conv2D"."""
     return RESOLVER_NAMES.get(op, "".join(part.capitalize() for part in op.split("_")))
+
+
+def c_identifier(name: str) -> str:
+    """``name`` as a C and C++ identifier."""
+    identifier = re.sub(r"\W", "_", name)
+    return f"model_{identifier}" if identifier[0].isdigit() or identifier in CPP_KEYWORDS else identifier
 
 
 def c_array(content: bytes, name: str, ops: tuple[str, ...], arena_bytes: int) -> tuple[str, str]:

@@ -135,8 +135,8 @@ def quantize(
                 raise ValueError(f"engine='tfmot' takes {option}={only!r}. Received: {option}={value!r}")
         return tfmot_engine.quantize(model, calibration, observer=observer, input_range=input_range, target=target)
     graph = Graph.from_model(model)
-    arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
     skipped = _check_skip(skip, graph)
+    arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
     canonicalize(graph)
     check_exportable(graph)
     substitute_activations(graph, substitutes)
@@ -152,6 +152,19 @@ def quantize(
         round_with_feedback(graph, arrays)
     # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
     return Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
+
+
+def check_options(model: Any, *, observer: str | None = None, skip: Sequence[str] = ()) -> None:
+    """Raise what ``quantize`` will raise of these options, before the model is trained and calibrated.
+
+    Args:
+        model: Functional Keras model, float.
+        observer: As for ``quantize`` with ``dtype="int8"``.
+        skip: As for ``quantize``.
+    """
+    _check_observer(observer, "int8")
+    if skip:
+        _check_skip(skip, Graph.from_model(model))
 
 
 def calibrate(model: Any, calibration: Any, observer: str | None = None) -> None:

@@ -85,6 +85,10 @@ class Recipe:
         qat_epochs: Epochs of quantisation-aware fine-tuning.
         qat_learning_rate: Its peak rate; AdamW along a cosine, no warm-up.
         qat_weight_decay: Its weight decay.
+        qat_observer: How calibration finds the range of a tensor: an ``observer`` of ``wm.tflite.quantize``, or None
+            for its default.
+        qat_skip: Names of layers or blocks that stay float, for example ("stem",). A target without float kernels
+            refuses the file.
 
         description: What the recipe is for, its command, cost and measured result. Not part of its identity.
 
@@ -146,6 +150,8 @@ class Recipe:
     qat_epochs: int = 3
     qat_learning_rate: float = 1e-4
     qat_weight_decay: float = 0.0
+    qat_observer: str | None = None
+    qat_skip: tuple[str, ...] = ()
 
     description: str = _place("")
 
@@ -208,6 +214,10 @@ def _typed(name: str, value: Any) -> Any:
         if isinstance(value, (list, tuple)) and len(value) == 3 and all(type(side) is int for side in value):
             return tuple(value)
         raise ValueError(f"image_shape must be (height, width, channels) in pixels. Received: image_shape={value!r}")
+    if name == "qat_skip":
+        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ValueError(f"qat_skip must be a list of layer names. Received: qat_skip={value!r}")
     if name == "model_args":
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return {key: _tuples(item) for key, item in value.items()}

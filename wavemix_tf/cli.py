@@ -190,6 +190,7 @@ def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = F
     from .command import steps
 
     model = steps.load_model(out / "model.keras")
+    steps.check_options(model, observer=recipe.qat_observer, skip=recipe.qat_skip)
     seconds: dict[str, float] = {}
     with step(f"Read {recipe.dataset}", seconds):
         images = steps.load_images(recipe, out, quantizes=True)

@@ -111,6 +111,8 @@ def read_value(field: str, text: str) -> Any:
             return tuple(int(side) for side in text.replace("x", ",").strip("()").split(","))
         if field == "model_args":
             return dict(json.loads(text))
+        if field == "qat_skip":
+            return tuple(filter(None, (name.strip() for name in text.split(","))))
         if bool in kinds:
             return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[text.lower()]
         for kind in (int, float):

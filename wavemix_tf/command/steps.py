@@ -23,13 +23,13 @@ from ..models import WaveMixClassifier  # noqa: F401 - registers the layers that
 from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
 from ..tflite.errors import ExportError
-from ..tflite.exporter import VERIFY_IMAGES, export, weights_sha256
+from ..tflite.exporter import VERIFY_IMAGES, export, model_sha256
 from ..tflite.flatbuffer import read_file
 from ..tflite.kit import kit_digest
 from ..tflite.latency import benchmark
 from ..tflite.layer_noise import layer_errors
 from ..tflite.limits import check_arguments
-from ..tflite.quantizer import MIN_IMAGES, quantize
+from ..tflite.quantizer import MIN_IMAGES, check_options, quantize
 from ..tflite.targets import get_target
 from ..tflite.verifier import MIN_AGREEMENT, VerifyReport, compare, fault, predict, verify
 from ..training.datasets import DataBundle, load_data
@@ -94,14 +94,15 @@ def fine_tune(
 ) -> Any:
     """Quantize and fine-tune; the result serves every int8 target, so activations are those of the most limited."""
     with step("Quantize", seconds):
-        qat = quantize(model, data.calibration, target="mcu")
+        options = {"observer": recipe.qat_observer, "skip": recipe.qat_skip}
+        qat = quantize(model, data.calibration, target="mcu", **options)
     with step("Fine-tune with int8 arithmetic", seconds):
         return fit(recipe, model=qat, data=data, out=out, stage="qat", overwrite=overwrite)
 
 
 def check_network(recipe: Recipe) -> None:
-    """Build the network and drop it: what is wrong with its arguments shows before the data is read."""
-    build(recipe, recipe.num_classes or 2)
+    """Build the network and drop it: what is wrong with the recipe's arguments shows before the data is read."""
+    check_options(build(recipe, recipe.num_classes or 2), observer=recipe.qat_observer, skip=recipe.qat_skip)
 
 
 def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
@@ -207,8 +208,8 @@ def all_exported(out: Path, chosen: Sequence[tuple[str, str]], io_dtype: str | N
 
 
 def check_source(out: Path, chosen: Sequence[tuple[str, str]], models: dict[str, Any]) -> None:
-    """FileExistsError if a chosen file is there and was made from other weights than those of ``models``."""
-    digests = {kind: weights_sha256(model) for kind, model in models.items()}
+    """FileExistsError if a chosen file is there and was made from another model than ``models``."""
+    digests = {kind: model_sha256(model) for kind, model in models.items()}
     for target, dtype in chosen:
         path = out / "exports" / f"{target}-{dtype}.tflite"
         if not path.is_file():
@@ -217,7 +218,7 @@ def check_source(out: Path, chosen: Sequence[tuple[str, str]], models: dict[str,
         own = digests["int8" if dtype == "int8" else "float32"]
         if made_from != own:
             raise FileExistsError(
-                f"{path} was made from another model: --overwrite replaces it. Received: weights {own[:12]}, "
+                f"{path} was made from another model: --overwrite replaces it. Received: model {own[:12]}, "
                 f"it has {made_from[:12]}"
             )
 
