@@ -150,7 +150,7 @@ class Artifact:
             raise FileExistsError(f"Pass overwrite=True to replace {', '.join(existing)}. Received: overwrite=False")
         for file, content in reversed(files.items()):
             write_bytes(file, content)
-        stem = re.sub(r"\W", "_", Path(path).stem)
+        stem = c_identifier(Path(path).stem)
         for old in (_compiled_path(Path(path)), *(Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc"))):
             if old not in files and overwrite:  # the C array, or compiled form, of a file that is being replaced
                 old.unlink(missing_ok=True)

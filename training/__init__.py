@@ -12,10 +12,13 @@ from wavemix_tf.startup import is_command
 
 from .recipe import Recipe
 from .recipes import RECIPES
+from .spaces import SPACES
 
 if TYPE_CHECKING or not is_command():
     from .datasets import DataBundle, load_data
     from .results import FitResult
+    from .search_results import SearchResult
     from .trainer import fit
+    from .tuner import search
 
-__all__ = ["RECIPES", "DataBundle", "FitResult", "Recipe", "fit", "load_data"]
+__all__ = ["RECIPES", "SPACES", "DataBundle", "FitResult", "Recipe", "SearchResult", "fit", "load_data", "search"]

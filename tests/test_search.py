@@ -1,0 +1,434 @@
+"""The search: spaces, budgets, oracles, fronts, failures, and the whole of it on small networks."""
+
+import csv
+import dataclasses
+import json
+import re
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+from search_support import RECIPE, patterns
+
+import wavemix_tf as wm
+from wavemix_tf.training import RECIPES, SPACES, Recipe, SearchResult, oracles, search
+from wavemix_tf.training.budgets import BudgetError, Candidates, graph_costs
+from wavemix_tf.training.search_results import Trial
+from wavemix_tf.training.trainer import build
+from wavemix_tf.training.tuner import SearchStoppedError
+
+# --- spaces ---
+
+
+def candidates(space, recipe, count, seed=0):
+    hp = keras_tuner.HyperParameters()
+    SPACES[space](hp, recipe)
+    for scope in (["strided"], ["patchify"]):  # as keras-tuner does, to find what is conditional
+        if "stem" in hp.values:
+            hp.values["stem"] = scope[0]
+            hp.ensure_active_values()
+            SPACES[space](hp, recipe)
+    for index, values in zip(range(count), oracles.sample(hp, seed), strict=False):
+        chosen = hp.copy()
+        chosen.values = dict(values)
+        yield index, values, SPACES[space](chosen, recipe)
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("name", ["digits", "mnist", "cifar10"])
+def test_every_candidate_of_a_space_can_be_built(space, name):
+    recipe = RECIPES[name]
+    seen = set()
+    for _, values, found in candidates(space, recipe, 12):
+        arguments = found.model_args
+        assert arguments["width"] % 4 == 0
+        assert (arguments["width"], arguments["depth"]) == (values["width"], values["depth"])
+        keras.backend.clear_session()
+        small = dataclasses.replace(found, model_args={**arguments, "depth": 1, "width": min(arguments["width"], 16)})
+        assert build(small, 10).output_shape == (None, 10)
+        seen.add(json.dumps(values, sort_keys=True))
+    assert len(seen) > 6
+
+
+def test_the_recipe_itself_is_the_default_candidate():
+    for name in ("digits", "cifar10"):
+        hp = keras_tuner.HyperParameters()
+        found = SPACES["depth-width"](hp, RECIPES[name])
+        assert graph_costs(build(found, 10)) == graph_costs(build(RECIPES[name], 10))
+
+
+def test_conditional_values_are_there_only_where_they_matter():
+    for _, values, found in candidates("full", RECIPES["cifar10"], 30):
+        assert ("stride" in values) == (values["stem"] == "strided")
+        assert ("patch_size" in values) == (values["stem"] == "patchify")
+        assert found.model_args.get("stride") == values.get("stride")
+
+
+# --- costs and budgets ---
+
+
+def test_graph_costs_are_those_of_the_profile():
+    model = build(RECIPES["digits"], 10)
+    costs, profile = graph_costs(model), wm.profile(model)
+    assert (costs["parameters"], costs["macs"]) == (profile.parameters, profile.macs)
+    assert costs["int8_activation_bytes"] * 4 == profile.peak_activation_bytes
+    assert profile.parameters * 0.9 < costs["int8_bytes"] < profile.parameters * 1.5
+
+
+class Measure:
+    """A cost that is measured: the number of layers; it counts how often it was asked."""
+
+    names = ("layers",)
+
+    def __init__(self, bounded=False, refuses=0):
+        self.asked, self.refuses = 0, refuses
+        if bounded:
+            self.bounds = lambda model: {"layers": (len(model.layers) / 2, len(model.layers) * 2)}
+
+    def __call__(self, model):
+        self.asked += 1
+        if len(model.layers) == self.refuses:
+            raise ValueError("the target has no such op")
+        return {"layers": len(model.layers)}
+
+
+def space_of(budget, measures=(), path=None):
+    def recipe_of(values):
+        return dataclasses.replace(RECIPE, model_args={**RECIPE.model_args, **values})
+
+    return Candidates(recipe_of, lambda recipe: build(recipe, 3), budget, measures, path)
+
+
+def layers(depth):
+    return len(build(dataclasses.replace(RECIPE, model_args={"width": 8, "depth": depth, "dropout": 0.0}), 3).layers)
+
+
+def test_a_network_is_measured_once_and_kept(tmp_path):
+    measure = Measure()
+    found = space_of({"layers": layers(2)}, [measure], tmp_path / "costs.json")
+    assert [found.fits({"depth": depth}) for depth in (1, 2, 3, 3, 1)] == [True, True, False, False, True]
+    assert (measure.asked, found.refused) == (3, 2)
+    again = space_of({"layers": layers(2)}, [Measure()], tmp_path / "costs.json")
+    assert not again.fits({"depth": 3})
+    assert again.measures[0].asked == 0
+
+
+def test_bounds_decide_clear_cases_without_measuring():
+    measure = Measure(bounded=True)
+    found = space_of({"layers": 2.5 * layers(1)}, [measure])
+    assert found.fits({"depth": 1})
+    assert not found.fits({"depth": 30})
+    assert measure.asked == 0
+    assert found.fits({"depth": 4})
+    assert measure.asked == 1
+
+
+def test_a_network_that_a_target_refuses_does_not_fit_and_says_why():
+    found = space_of({"layers": 100}, [Measure(refuses=layers(2))])
+    assert found.fits({"depth": 1})
+    assert not found.fits({"depth": 2})
+    assert found.refusal(found.recipe_of({"depth": 2})) == "the target has no such op"
+
+
+def test_an_impossible_budget_names_the_nearest():
+    found = space_of({"parameters": 100})
+    with pytest.raises(BudgetError, match=r"nearest: width=8 depth=1: parameters 1,\d+; .*budget parameters=100"):
+        found.check([{"depth": depth} for depth in (3, 1, 2)])
+    found = space_of({"layers": 1}, [Measure()])  # only measuring can tell
+    with pytest.raises(BudgetError, match=r"depth=1: layers \d+"):
+        found.check([{"depth": depth} for depth in (2, 1)])
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"ram": 5}, "budget must limit some of parameters, macs, int8_bytes, int8_activation_bytes"),
+        ({"parameters": 0}, "A limit must be positive. Received: parameters=0"),
+    ],
+)
+def test_a_wrong_budget(budget, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        space_of(budget)
+
+
+# --- oracles ---
+
+
+def make(name, max_trials=50, fits=lambda values: True, seed=1, **options):
+    oracle = oracles.ORACLES[name](
+        objective=keras_tuner.Objective("score", "max"),
+        seed=seed,
+        **({"max_epochs": 9, "hyperband_iterations": None} if name == "hyperband" else {"max_trials": max_trials}),
+        **options,
+    )
+    oracle.max_trials, oracle.fits = max_trials, fits
+    hp = keras_tuner.HyperParameters()
+    hp.Int("depth", 1, 6)
+    hp.Choice("width", [8, 16, 32, 64])
+    oracle.update_space(hp)
+    return oracle
+
+
+def play(oracle, tmp_path, until=100, tuner_id="t", score=None):
+    """Run trials whose score is known; returns their values."""
+    oracle._set_project_dir(str(tmp_path), "state")
+    tried = []
+    for _ in range(until):
+        trial = oracle.create_trial(tuner_id)
+        if trial.status != "RUNNING":
+            break
+        values = dict(trial.hyperparameters.values)
+        tried.append(values)
+        result = score(values) if score else values["depth"] - (values["width"] - 32) ** 2 / 500
+        oracle.update_trial(trial.trial_id, {"score": result})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    return tried
+
+
+@pytest.mark.parametrize("name", oracles.ORACLES)
+def test_no_oracle_proposes_what_does_not_fit(name, tmp_path):
+    def fits(values):
+        return values["depth"] * values["width"] <= 64
+
+    tried = play(make(name, max_trials=16, fits=fits), tmp_path)
+    assert tried
+    assert all(map(fits, tried))
+    if name != "hyperband":  # whose trials of a later round are of an earlier one's values
+        assert len({json.dumps(values, sort_keys=True) for values in tried}) == len(tried)
+
+
+@pytest.mark.parametrize("name", ["random", "bayesian", "grid"])
+def test_a_small_space_is_gone_through_to_its_end(name, tmp_path):
+    def fits(values):
+        return values["width"] < 64 and values["depth"] != 3
+
+    tried = play(make(name, fits=fits), tmp_path)
+    assert len(tried) == 15
+
+
+def test_the_bayesian_oracle_finds_the_best_sooner_than_chance(tmp_path):
+    # 24 candidates, one best; chance needs 12.5 trials on average, of which 6 are random for both.
+    needed = []
+    for seed in range(1, 7):
+        tried = play(make("bayesian", seed=seed), tmp_path / str(seed))
+        needed.append(tried.index({"depth": 6, "width": 32}) + 1)
+    assert np.mean(needed) < 9.5
+
+
+def test_hyperband_trains_the_best_on(tmp_path):
+    tried = play(make("hyperband", max_trials=30), tmp_path, score=lambda values: values["depth"])
+    later = [values for values in tried if values["tuner/round"] > 0]
+    assert later
+    assert all(values["tuner/epochs"] > values["tuner/initial_epoch"] > 0 for values in later)
+
+
+@pytest.mark.parametrize("name", oracles.ORACLES)
+def test_an_oracle_goes_on_after_a_kill_as_if_nothing_was(name, tmp_path):
+    if name == "bayesian":  # whose pool is random: what counts is that nothing is lost or tried twice
+        first, second = make(name, max_trials=10), make(name, max_trials=10)
+        tried = play(first, tmp_path, until=4)
+        second._set_project_dir(str(tmp_path), "state")
+        second.reload()
+        tried += play(second, tmp_path)
+        assert len({json.dumps(values) for values in tried}) == len(tried) == 10
+        return
+    whole = play(make(name, max_trials=10), tmp_path / "whole")
+    parts = play(make(name, max_trials=10), tmp_path / "parts", until=4)
+    killed = make(name, max_trials=10)
+    killed._set_project_dir(str(tmp_path / "parts"), "state")
+    killed.reload()
+    running = killed.create_trial("t")  # killed in the middle of this one
+    again = make(name, max_trials=10)
+    again._set_project_dir(str(tmp_path / "parts"), "state")
+    again.reload()
+    parts += play(again, tmp_path / "parts")
+    assert parts == whole
+    assert dict(running.hyperparameters.values) == whole[4]
+
+
+def test_a_kill_between_the_end_of_a_trial_and_its_bookkeeping_runs_nothing_twice(tmp_path):
+    oracle = make("random")
+    play(oracle, tmp_path, until=2)
+    trial = oracle.create_trial("t")
+    oracle.update_trial(trial.trial_id, {"score": 1.0})
+    trial.status = "COMPLETED"
+    # As keras-tuner saves it: ended, and still on the list of those that run.
+    oracle.end_order.append(trial.trial_id)
+    oracle.save()
+    again = make("random")
+    again._set_project_dir(str(tmp_path), "state")
+    again.reload()
+    assert again._retry_queue == []
+    assert again.create_trial("t").trial_id not in oracle.trials
+
+
+def test_the_trial_of_a_worker_that_fell_silent_goes_to_another(tmp_path):
+    oracle = make("random", max_trials=2)
+    oracle._set_project_dir(str(tmp_path), "state")
+    lost, other = oracle.create_trial("dead"), oracle.create_trial("alive")
+    assert oracle.create_trial("third").status == "IDLE"  # not STOPPED: one of the two may be lost
+    oracle.seen[lost.trial_id] -= 60
+    oracle.give_up(30)
+    taken = oracle.create_trial("third")
+    assert taken.trial_id == lost.trial_id
+    for trial in (taken, other, lost):  # the dead one was only slow
+        oracle.update_trial(trial.trial_id, {"score": 1.0})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert sorted(oracle.end_order) == sorted([lost.trial_id, other.trial_id])
+    assert oracle.create_trial("alive").status == "STOPPED"
+
+
+# --- results ---
+
+
+def trial_of(index, score, parameters, status="completed", message=None):
+    return Trial(
+        str(index), status, {"depth": index}, score, {"val_accuracy": score}, {"parameters": parameters}, 4, 1.0,
+        message, RECIPE,
+    )  # fmt: skip
+
+
+def test_the_front_has_what_nothing_beats(tmp_path):
+    trials = [
+        trial_of(0, 0.5, 100),
+        trial_of(1, 0.7, 200),
+        trial_of(2, 0.6, 300),  # beaten by 1
+        trial_of(3, 0.7, 250),  # equal to 1, and larger
+        trial_of(4, 0.9, 900),
+        trial_of(5, 0.95, 950, "over budget"),
+        trial_of(6, None, 10, "failed", "Traceback\nValueError: no"),
+    ]
+    result = SearchResult("val_accuracy", "max", {"parameters": 920}, tuple(trials))
+    assert [trial.trial_id for trial in result.front("parameters")] == ["0", "1", "4"]
+    assert result.best.trial_id == "4"
+    result.save(tmp_path)
+    with (tmp_path / "front.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["trial"], row["value"]) for row in rows] == [("0", "100"), ("1", "200"), ("4", "900")]
+    for row in rows:
+        assert Recipe.from_json(tmp_path / row["recipe"]) == RECIPE
+    with (tmp_path / "trials.csv").open() as file:
+        assert [row["message"] for row in csv.DictReader(file)][-1] == "ValueError: no"
+    assert (tmp_path / "front.png").stat().st_size > 10_000
+    losses = SearchResult("val_loss", "min", {}, tuple(trials[:3]))
+    assert losses.best.trial_id == "0"
+    assert [trial.trial_id for trial in losses.front("parameters")] == ["0"]
+
+
+# --- the whole ---
+
+
+@pytest.fixture(scope="module")
+def data():
+    return patterns()
+
+
+def test_a_search_ends_in_a_front_and_a_recipe(data, tmp_path, capsys):
+    out = tmp_path / "search"
+    options = dict(max_trials=4, epochs=2, budget={"parameters": 5000, "layers": 40}, data=data, out=out)
+    best = search(RECIPE, costs=[Measure()], **options)
+    shown = capsys.readouterr().out
+    assert "8 combinations" in shown
+    assert re.search(r"4 of 4: trial \d, depth=\d width=\d+, val_accuracy 0\.\d+, parameters [\d,]+, layers \d+", shown)
+    result = SearchResult.load(out)
+    assert len(result.trials) == 4
+    assert all(trial.status == "completed" for trial in result.trials)
+    assert all(trial.costs["parameters"] <= 5000 and trial.costs["layers"] <= 40 for trial in result.trials)
+    assert best == result.best.recipe == Recipe.from_json(out / "best.json")
+    assert best.epochs == RECIPE.epochs
+    assert "val_accuracy" in json.loads((out / "best.json").read_text())["description"]
+    assert list(out.glob("trials/*/tensorboard/hparams/*"))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.keras")}
+    assert search(RECIPE, costs=[Measure()], **options) == best
+    assert "4 of 4 trials have ended" in capsys.readouterr().out
+    more = search(RECIPE, costs=[Measure()], **{**options, "max_trials": 5})
+    assert len(SearchResult.load(out).trials) == 5
+    assert isinstance(more, Recipe)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(ValueError, match=r"holds another search.*Received: epochs=3 \(there 2\)"):
+        search(RECIPE, costs=[Measure()], **{**options, "epochs": 3})
+
+
+def test_hyperband_and_a_score_of_ones_own(data, tmp_path):
+    seen = []
+
+    def score(result, bundle):
+        seen.append(result.out.name)
+        assert bundle.calibration.shape[1:] == (8, 8, 1)
+        return {"own_accuracy": result.validation_accuracy / 2}
+
+    out = tmp_path / "search"
+    search(RECIPE, tuner="hyperband", max_trials=5, epochs=3, objective="own_accuracy", score=score, data=data, out=out)
+    result = SearchResult.load(out)
+    assert len(result.trials) == len(seen) == 5
+    later = [trial for trial in result.trials if trial.values.get("tuner/initial_epoch")]
+    assert later
+    for trial in later:
+        first = next(other for other in result.trials if other.trial_id == trial.values["tuner/trial_id"])
+        assert {k: v for k, v in trial.values.items() if "tuner" not in k} == {
+            k: v for k, v in first.values.items() if "tuner" not in k
+        }
+        # It goes on from what the earlier round had learned.
+        history = (out / "trials" / trial.trial_id / "history.csv").read_text().splitlines()
+        before = (out / "trials" / first.trial_id / "history.csv").read_text().splitlines()
+        column = history[0].split(",").index("loss")
+        assert float(history[1].split(",")[column]) < float(before[1].split(",")[column])
+
+
+def test_a_space_of_ones_own_with_trials_that_fail(data, tmp_path, capsys):
+    def space(hp, recipe):
+        kind = hp.Choice("kind", ["plain", "diverges", "wide", "odd"])
+        width = {"wide": 12, "odd": 6}.get(kind, 8)  # 6 is no multiple of 4
+        rate = 1e30 if kind == "diverges" else 1e-3
+        return dataclasses.replace(recipe, model_args={**recipe.model_args, "width": width}, learning_rate=rate)
+
+    out = tmp_path / "search"
+    best = search(RECIPE, space=space, tuner="grid", max_trials=6, epochs=1, data=data, out=out)
+    shown, errors = capsys.readouterr()
+    found = {trial.values["kind"]: trial for trial in SearchResult.load(out).trials}
+    assert {kind: trial.status for kind, trial in found.items()} == {
+        "plain": "completed", "diverges": "failed", "wide": "completed", "odd": "failed"
+    }  # fmt: skip
+    assert re.search(r"ArithmeticError: loss became (nan|inf) in epoch 1", found["diverges"].message)
+    assert "Received: width=6" in found["odd"].message
+    assert "kind=odd, failed: ValueError: " in shown
+    assert "Traceback" not in errors
+    assert best.learning_rate == 1e-3
+
+
+def test_three_failures_in_a_row_stop_the_search(data, tmp_path):
+    def score(result, bundle):
+        raise KeyError(f"no such column in {result.out.name}")
+
+    out = tmp_path / "search"
+    options = dict(max_trials=8, epochs=1, tuner="random", data=data, out=out, score=score, verbose=0)
+    with pytest.raises(SearchStoppedError, match=r"3 trials in a row failed; the first: Traceback") as error:
+        search(RECIPE, **options)
+    assert "no such column in 0" in str(error.value)
+    assert [trial.status for trial in SearchResult.load(out).trials] == ["failed"] * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(tuner="genetic"), "tuner must be one of 'random', 'bayesian'"),
+        (dict(space="large"), "space must be one of 'depth-width'"),
+        (dict(max_trials=0), "max_trials must be positive"),
+        (dict(objective="speed"), "objective must be a name that ends in 'accuracy' or 'loss'"),
+        (dict(budget={"flash": 1}), "budget must limit some of"),
+        (dict(budget={"parameters": 10}), "No network of"),
+    ],
+)
+def test_wrong_arguments_are_told_at_once(data, tmp_path, change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        search(RECIPE, data=data, out=tmp_path / "search", **change)
+    assert not (tmp_path / "search" / "trials").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="out must be a new or empty folder"):
+        search(RECIPE, data=data, out=tmp_path)

@@ -1,0 +1,108 @@
+"""keras-tuner's chief and workers: one process chooses what to try, others train it, and any of them may be killed.
+
+keras-tuner's own environment variables say who a process is: ``KERASTUNER_TUNER_ID`` ("chief", or another name for
+each worker), ``KERASTUNER_ORACLE_IP`` and ``KERASTUNER_ORACLE_PORT`` of the chief. What is added: a worker is heard of
+every few seconds, and the trial of one that fell silent goes to another; the chief ends when all trials have ended,
+whoever is left.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from typing import Any
+
+ALIVE_S = 2.0  # between a worker's signs of life
+SILENT_S = 20.0  # after which its trial is handed on
+POLL_S = 0.5
+LINGER_S = 5.0  # for which the chief answers late workers
+
+
+def role() -> str | None:
+    """What this process is: "chief", "worker", or None where a search has one process."""
+    if "KERASTUNER_ORACLE_IP" not in os.environ:
+        return None
+    return "chief" if "chief" in os.environ.get("KERASTUNER_TUNER_ID", "") else "worker"
+
+
+def set_role(name: str, address: str, worker: str) -> None:
+    """Set keras-tuner's environment variables for this process.
+
+    Args:
+        name: "chief" or "worker".
+        address: "host:port" of the chief.
+        worker: Name of this worker, another for each.
+
+    Raises:
+        ValueError: not so.
+    """
+    host, colon, port = address.rpartition(":")
+    if name not in ("chief", "worker"):
+        raise ValueError(f"role must be 'chief' or 'worker'. Received: role={name!r}")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"The chief's address must be HOST:PORT. Received: {address!r}")
+    if "chief" in worker:
+        raise ValueError(f"A worker's name must not hold 'chief'. Received: {worker!r}")
+    os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"] = host, port
+    os.environ["KERASTUNER_TUNER_ID"] = "chief" if name == "chief" else worker
+
+
+def serve(oracle: Any, on_event: Callable[[], None]) -> None:
+    """Answer workers until every trial has ended.
+
+    Args:
+        oracle: One of ``oracles``.
+        on_event: Called a few times a second, for the progress.
+    """
+    import grpc
+    from keras_tuner.src import protos
+    from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+    host, port = os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"]
+    # One thread answers: an oracle's state has one reader and writer, and a candidate is built in it.
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    servicer = OracleServicer(oracle)
+    protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        raise ValueError(f"The chief's address must be free, and this machine's. Received: {host}:{port}")
+    server.start()
+    ended: float | None = None
+    while ended is None or (oracle.tuner_ids and time.monotonic() - ended < LINGER_S):
+        time.sleep(POLL_S)
+        oracle.give_up(SILENT_S)
+        on_event()
+        if servicer.stop_triggered and not oracle.ongoing_trials and not oracle._retry_queue:
+            ended = ended or time.monotonic()
+    server.stop(grace=1.0).wait()
+
+
+@contextmanager
+def alive(oracle: Any, trial_id: str) -> Iterator[None]:
+    """Let the chief hear of this worker while its trial runs."""
+    if role() != "worker":
+        yield
+        return
+    done = threading.Event()
+
+    def call() -> None:
+        while not done.wait(ALIVE_S):
+            try:
+                oracle.get_trial(trial_id)
+            except Exception:  # the chief may be restarting
+                continue
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

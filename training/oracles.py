@@ -1,0 +1,325 @@
+"""keras-tuner's oracles and tuner, which choose what to try next, with a budget and a state that survives a kill.
+
+What is added to keras-tuner 1.4: a candidate over budget never becomes a trial; the state is one file that is whole or
+the one before; a trial is never lost and never run twice after a kill, nor tried twice where the space is small;
+failures are counted within one call and told by the first one's message.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import numpy as np
+from keras_tuner.engine import base_tuner
+from keras_tuner.engine import hyperparameters as hp_module
+from keras_tuner.engine import trial as trial_module
+
+from wavemix_tf.files import write_text
+
+DRAWS = 1000  # random candidates before the rest of the space is gone through one by one
+LARGEST_WALK = 20_000  # combinations of a space that can be gone through
+POOL = 512  # candidates among which the Bayesian oracle looks for the best
+FAILURES = 3  # in a row end the search
+IDLE_S = 0.5  # before a worker asks again for something to do
+RUNNING, STOPPED, IDLE = (getattr(trial_module.TrialStatus, name) for name in ("RUNNING", "STOPPED", "IDLE"))
+COMPLETED, FAILED = trial_module.TrialStatus.COMPLETED, trial_module.TrialStatus.FAILED
+
+Values = dict[str, Any]
+
+
+def combinations(space: Any) -> Iterator[Values]:
+    """Every combination of a ``HyperParameters``, active values only; of a continuous parameter ten values."""
+    for chosen in itertools.product(*(_options(parameter) for parameter in space.space)):
+        given = {parameter.name: value for parameter, value in zip(space.space, chosen, strict=True)}
+        values = _fill(space, lambda parameter: given[parameter.name])  # noqa: B023 - called here
+        # A value that is not active makes no difference: the combination came with its default already.
+        if all(p.name in values or given[p.name] == p.default for p in space.space):
+            yield values
+
+
+def _options(parameter: Any) -> list[Any]:
+    """The values of one hyperparameter, its default first."""
+    if isinstance(parameter, hp_module.Fixed):
+        return [parameter.value]
+    values = list(parameter.values)
+    return [parameter.default, *(value for value in values if value != parameter.default)]
+
+
+def count_combinations(space: Any) -> int | None:
+    """How many there are at most; None where one of the hyperparameters is continuous."""
+    total = 1
+    for parameter in space.space:
+        if isinstance(parameter, hp_module.Float) and parameter.step is None:
+            return None
+        total *= len(_options(parameter))
+    return total
+
+
+def sample(space: Any, seed: int) -> Iterator[Values]:
+    """Candidates of a ``HyperParameters`` to judge it by: the one of the smallest numbers, then random ones."""
+    yield _fill(space, lambda parameter: min(_options(parameter), key=_size))
+    rng = random.Random(seed)
+    while True:
+        yield _fill(space, lambda parameter: parameter.random_sample(rng.randrange(2**31)))
+
+
+def _fill(space: Any, choose: Callable[[Any], Any]) -> Values:
+    filled = hp_module.HyperParameters()
+    for parameter in space.space:
+        filled.merge([parameter])
+        if filled.is_active(parameter):
+            filled.values[parameter.name] = choose(parameter)
+    return filled.values
+
+
+def _size(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+class _Oracle(keras_tuner.Oracle):
+    """Mixed into keras-tuner's oracles."""
+
+    fits: Callable[[Values], bool] = staticmethod(lambda values: True)
+    message_of: Callable[[Any], str] = staticmethod(lambda trial: trial.message or "")
+    halted: str | None = None  # the first message of the failures that ended the search
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_consecutive_failed_trials=FAILURES, **options)
+        self.verbose = 0
+        self._failures: list[str] = []
+        self.seen: dict[str, float] = {}  # trial -> when its worker was last heard of
+
+    # --- candidates ---
+
+    def _random_values(self) -> Values | None:
+        """Random values that fit the budget and were not tried; None when there are none left."""
+        for _ in range(DRAWS):
+            values = super()._random_values()
+            if values is None:
+                break
+            if self.fits(values):
+                return values
+        return self.untried_values()
+
+    def untried_values(self) -> Values | None:
+        """The first combination of the space that fits the budget and was not tried."""
+        walk = itertools.islice(combinations(self.hyperparameters), LARGEST_WALK)
+        return next((values for values in walk if not self._duplicate(values) and self.fits(values)), None)
+
+    # --- trials ---
+
+    @keras_tuner.synchronized
+    def create_trial(self, tuner_id: str) -> Any:
+        if self.halted is not None and tuner_id not in self.ongoing_trials:
+            self.tuner_ids.discard(tuner_id)
+            return trial_module.Trial(self.hyperparameters.copy(), trial_id="", status=STOPPED)
+        trial = super().create_trial(tuner_id)
+        if trial.status == STOPPED and self.ongoing_trials:
+            # Others still work, and one of them may be lost: whoever is left takes its trial.
+            self.tuner_ids.add(tuner_id)
+            trial.status = IDLE
+        self.seen[trial.trial_id] = time.monotonic()
+        return trial
+
+    @keras_tuner.synchronized
+    def get_trial(self, trial_id: str) -> Any:
+        self.seen[trial_id] = time.monotonic()  # a worker's sign of life
+        return super().get_trial(trial_id)
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial: Any) -> None:
+        if trial.trial_id in self.end_order:
+            return  # a worker that was given up came back after another had run its trial
+        if trial.trial_id in self._retry_queue:
+            self._retry_queue.remove(trial.trial_id)
+        super().end_trial(trial)
+        self.save()  # keras-tuner saves before it takes the trial off the list of those that run
+
+    @keras_tuner.synchronized
+    def give_up(self, silent_s: float) -> None:
+        """Hand on the trials of workers that were not heard of for ``silent_s`` seconds."""
+        now, lost = time.monotonic(), False
+        for tuner_id, trial in list(self.ongoing_trials.items()):
+            if now - self.seen.setdefault(trial.trial_id, now) > silent_s:
+                del self.ongoing_trials[tuner_id]
+                self.tuner_ids.discard(tuner_id)
+                self._retry_queue.append(trial.trial_id)
+                lost = True
+        if lost:
+            self.save()
+
+    def _check_consecutive_failures(self) -> None:
+        trial = self.trials[self.end_order[-1]]
+        self._failures = [*self._failures, self.message_of(trial)] if trial.status == FAILED else []
+        if len(self._failures) >= FAILURES:
+            self.halted = self._failures[0]
+
+    # --- state ---
+
+    def get_state(self) -> dict[str, Any]:
+        trials = {trial_id: trial.get_state() for trial_id, trial in self.trials.items()}
+        return {**super().get_state(), "trials": trials}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.trials = {trial_id: trial_module.Trial.from_state(one) for trial_id, one in state["trials"].items()}
+        super().set_state(state)
+
+    def reload(self) -> None:
+        super().reload()
+        # Killed between the end of a trial and its leaving the list of those that run.
+        waiting = list(self._retry_queue)
+        self._retry_queue = [trial_id for trial_id in waiting if trial_id not in self.end_order]
+
+    def save(self) -> None:
+        write_text(self._get_oracle_fname(), json.dumps(self.get_state(), default=_plain))
+
+    def _save_trial(self, trial: Any) -> None:
+        path = Path(self._get_trial_dir(trial.trial_id), "trial.json")
+        write_text(path, json.dumps(trial.get_state(), default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's scalars as JSON's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+class RandomOracle(_Oracle, keras_tuner.oracles.RandomSearchOracle):
+    """Random candidates."""
+
+
+class HyperbandOracle(_Oracle, keras_tuner.oracles.HyperbandOracle):
+    """Hyperband (Li et al., arXiv 1603.06560): many candidates for a few epochs, the best of them for more."""
+
+
+class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):
+    """Every combination in turn; keras-tuner's keeps its place in memory alone and would end after a restart."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        values = self.untried_values()
+        return {"status": STOPPED if values is None else RUNNING, "values": values}
+
+
+class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):
+    """keras-tuner's Gaussian process, asked about candidates that exist.
+
+    Theirs looks for the best point of a continuous box and rounds it: to a candidate over budget, or to one that was
+    tried before, as a small space has few. This one ranks a pool of random candidates by the same confidence bound and
+    takes the best that fits.
+    """
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        completed = [trial for trial in self.trials.values() if trial.status == COMPLETED]
+        if len(completed) < (self.num_initial_points or max(3 * len(self._nonfixed_space()), 3)):
+            return self._random_populate_space()
+        x, y = self._vectorize_trials()
+        self.gpr.fit(np.nan_to_num(x), np.nan_to_num(y))
+        pool = self._pool()
+        if not pool:
+            return self._random_populate_space()
+        mean, deviation = self.gpr.predict(np.array([self._vector(values) for values in pool]), return_std=True)
+        for index in np.argsort(mean - self.beta * deviation):  # the process models a loss
+            if self.fits(pool[index]):
+                return {"status": RUNNING, "values": pool[index]}
+        return self._random_populate_space()
+
+    def _pool(self) -> list[Values]:
+        """Untried values, fitting or not; each once."""
+        pool: dict[str, Values] = {}
+        for _ in range(POOL):
+            values = keras_tuner.Oracle._random_values(self)
+            if values is not None:
+                pool.setdefault(self._compute_values_hash(values), values)
+        return list(pool.values())
+
+    def _vector(self, values: Mapping[str, Any]) -> list[float]:
+        space = self._nonfixed_space()
+        return [parameter.value_to_prob(values.get(parameter.name, parameter.default)) for parameter in space]
+
+
+ORACLES = {
+    "random": RandomOracle,
+    "bayesian": BayesianOracle,
+    "hyperband": HyperbandOracle,
+    "grid": GridOracle,
+}
+
+
+class _Space(keras_tuner.HyperModel):
+    """Lets keras-tuner read a space's hyperparameters; what is built is a recipe."""
+
+    def __init__(self, recipe_of: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._recipe_of = recipe_of
+
+    def build(self, hp: Any) -> Any:
+        return self._recipe_of(hp)
+
+
+class TrialTuner(base_tuner.BaseTuner):
+    """keras-tuner's loop around ``run(trial) -> metrics``.
+
+    Args:
+        oracle: One of ``ORACLES``.
+        recipe_of: ``hp`` -> the candidate's recipe.
+        run: Trains a trial; raises what makes it fail.
+        folder: For keras-tuner's state.
+        overwrite: Begin anew.
+    """
+
+    def __init__(
+        self,
+        oracle: Any,
+        recipe_of: Callable[[Any], Any],
+        run: Callable[[Any], Mapping[str, float]],
+        folder: Path,
+        overwrite: bool,
+    ) -> None:
+        self._run, self._waited = run, False
+        state = Path(folder, "oracle.json")
+        if overwrite:
+            state.unlink(missing_ok=True)
+        super().__init__(oracle, _Space(recipe_of), directory=str(folder.parent), project_name=folder.name)
+        if state.is_file() and hasattr(oracle, "reload") and not self._is_worker():
+            oracle.reload()
+
+    def run_trial(self, trial: Any, *_: Any, **__: Any) -> Mapping[str, float]:
+        return self._run(trial)
+
+    def _try_run_and_update_trial(self, trial: Any, *_: Any, **__: Any) -> None:
+        """As keras-tuner's, which prints the traceback and calls the trial invalid, for another try."""
+        try:
+            self._run_and_update_trial(trial)
+            trial.status = COMPLETED
+        except keras_tuner.errors.FatalError:
+            raise
+        except Exception:
+            trial.status, trial.message = FAILED, traceback.format_exc()
+
+    def pre_create_trial(self) -> None:
+        if self._waited:
+            time.sleep(IDLE_S)  # keras-tuner asks again at once
+        self._waited = True
+
+    def on_trial_begin(self, trial: Any) -> None:
+        self._waited = False
+
+    def on_trial_end(self, trial: Any) -> None:
+        self.oracle.end_trial(trial)  # which saves; the tuner itself has no state
+
+    # keras-tuner keeps a file a tuner beside the oracle's, and forgets the oracle's where the former is missing.
+    def save(self) -> None:
+        if not self._is_worker():
+            self.oracle.save()
+
+    def _get_tuner_fname(self) -> str:
+        return str(Path(self.project_dir, "no_tuner_state.json"))

@@ -1,0 +1,312 @@
+"""What a search found: every trial, the Pareto fronts, their files and their picture."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wavemix_tf.files import replacing, write_text
+
+from .budgets import number
+from .recipe import Recipe
+
+COMPLETED, FAILED, OVER_BUDGET = "completed", "failed", "over budget"
+SEARCH_FILE, OUTCOME_FILE = "search.json", "outcome.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One candidate that was trained.
+
+    Attributes:
+        trial_id: Its number, as text.
+        status: "completed", "failed", or "over budget": trained, because its costs were only estimated before, and
+            then measured to be too large.
+        values: Of the search's hyperparameters.
+        score: The objective; None of a failed one.
+        metrics: What training and ``score`` returned.
+        costs: Cost -> value.
+        epochs: Trained, those that Hyperband had trained before included.
+        seconds: Of training (and of the score).
+        message: Why it failed, with the traceback.
+        recipe: What was trained; with the epochs of the recipe that the search began from.
+    """
+
+    trial_id: str
+    status: str
+    values: Mapping[str, Any]
+    score: float | None
+    metrics: Mapping[str, float]
+    costs: Mapping[str, float]
+    epochs: int
+    seconds: float
+    message: str | None
+    recipe: Recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; ``from_dict`` reads it."""
+        return {**dataclasses.asdict(self), "recipe": json.loads(self.recipe.to_json())}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Trial:
+        return cls(**{**row, "recipe": Recipe.from_json(json.dumps(row["recipe"]))})
+
+    def describe(self) -> str:
+        """Its values, as "depth=4 width=16"; without keras-tuner's own."""
+        return " ".join(
+            f"{name}={_short(value)}" for name, value in self.values.items() if not name.startswith("tuner/")
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """A finished or interrupted search, as its folder holds it.
+
+    Attributes:
+        objective: What was searched for.
+        direction: "max" or "min".
+        budget: Cost -> the most that it may be.
+        trials: All of them, in their order.
+    """
+
+    objective: str
+    direction: str
+    budget: Mapping[str, float]
+    trials: tuple[Trial, ...]
+
+    @classmethod
+    def load(cls, out: str | os.PathLike[str]) -> SearchResult:
+        """Read the folder of a search.
+
+        Raises:
+            FileNotFoundError: it holds none.
+        """
+        folder = Path(out)
+        if not (folder / SEARCH_FILE).is_file():
+            raise FileNotFoundError(f"{folder} holds no search: it has no {SEARCH_FILE}.")
+        settings = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
+        paths = sorted((folder / "trials").glob(f"*/{OUTCOME_FILE}"), key=lambda path: int(path.parent.name))
+        rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        found = {name: settings[name] for name in ("objective", "direction", "budget")}
+        return cls(**found, trials=tuple(map(Trial.from_dict, rows)))
+
+    @property
+    def completed(self) -> tuple[Trial, ...]:
+        """The trials that count, best first; between equals the one of fewer parameters."""
+        done = [trial for trial in self.trials if trial.status == COMPLETED and trial.score is not None]
+        return tuple(sorted(done, key=lambda trial: (-self._gain(trial), trial.costs.get("parameters", 0))))
+
+    @property
+    def best(self) -> Trial | None:
+        """The best within the budget."""
+        return self.completed[0] if self.completed else None
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Names of the costs that the trials have; those with a limit first."""
+        names = dict.fromkeys(name for trial in self.completed for name in trial.costs)
+        return tuple(sorted(names, key=lambda name: name not in self.budget))
+
+    def front(self, cost: str) -> tuple[Trial, ...]:
+        """Trials than which none is better at the same or a smaller cost, cheapest first: the Pareto front.
+
+        Args:
+            cost: One of ``costs``.
+        """
+        there = [trial for trial in self.completed if cost in trial.costs]
+        front: list[Trial] = []
+        for trial in sorted(there, key=lambda trial: (trial.costs[cost], -self._gain(trial))):
+            if not front or self._gain(trial) > self._gain(front[-1]):
+                front.append(trial)
+        return tuple(front)
+
+    def save(self, out: str | os.PathLike[str]) -> None:
+        """Write ``trials.csv``, ``front.csv``, ``front.png``, ``best.json`` and the fronts' ``recipes/<trial>.json``."""
+        folder = Path(out)
+        write_text(folder / "trials.csv", self._trials_csv())
+        write_text(folder / "front.csv", self._front_csv())
+        members = {trial.trial_id: trial for cost in self.costs for trial in self.front(cost)}
+        for trial in members.values():
+            write_text(folder / "recipes" / f"{trial.trial_id}.json", self._ready(trial).to_json())
+        for stale in (folder / "recipes").glob("*.json"):
+            if stale.stem not in members:
+                stale.unlink()
+        if self.best is not None:
+            write_text(folder / "best.json", self._ready(self.best).to_json())
+            with replacing(folder / "front.png") as temporary:
+                self.draw(temporary)
+
+    def draw(self, path: str | os.PathLike[str]) -> None:
+        """Picture of the trials and the front of the objective against each cost, a panel each."""
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        costs = [name for name in self.costs if len({trial.costs.get(name) for trial in self.completed}) > 1]
+        costs = costs or list(self.costs[:1])
+        columns = min(len(costs), 3)
+        rows = -(-len(costs) // columns)
+        with matplotlib.rc_context(_STYLE):
+            figure = Figure(figsize=(4.4 * columns, 3.5 * rows + 0.5), layout="constrained")
+            axes = figure.subplots(rows, columns, squeeze=False).ravel()
+            for axis, cost in zip(axes, costs, strict=False):
+                self._draw_panel(axis, cost)
+            for axis in axes[len(costs) :]:
+                axis.set_visible(False)
+            handles, labels = axes[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+            figure.suptitle(f"{len(self.completed)} trained networks, Pareto front of {self.objective}", fontsize=11)
+            figure.savefig(path, dpi=130)
+
+    def _draw_panel(self, axis: Any, cost: str) -> None:
+        from matplotlib import ticker
+
+        front = self.front(cost)
+        others = [trial for trial in self.completed if trial not in front and cost in trial.costs]
+        over = [trial for trial in self.trials if trial.status == OVER_BUDGET and cost in trial.costs]
+        axis.scatter([t.costs[cost] for t in others], [t.score for t in others], s=22, color="#9aa5b1", label="trial")
+        if over:
+            axis.scatter(
+                [t.costs[cost] for t in over],
+                [t.score for t in over],
+                s=26,
+                marker="x",
+                color="#c8553d",
+                label="over budget",
+            )
+        axis.plot(
+            [t.costs[cost] for t in front],
+            [t.score for t in front],
+            "o-",
+            color="#1f8a70",
+            ms=5.5,
+            lw=1.4,
+            drawstyle="steps-post",
+            label="front",
+        )
+        if self.best is not None and cost in self.best.costs:
+            axis.scatter(
+                [self.best.costs[cost]],
+                [self.best.score],
+                s=130,
+                facecolors="none",
+                edgecolors="#d4602a",
+                lw=1.6,
+                label="best",
+            )
+        for trial in front:
+            axis.annotate(
+                trial.trial_id,
+                (trial.costs[cost], trial.score),
+                (4, -10),
+                textcoords="offset points",
+                fontsize=7,
+                color="#6a7485",
+            )
+        values = [trial.costs[cost] for trial in [*self.completed, *over] if cost in trial.costs]
+        if cost in self.budget:
+            axis.axvline(self.budget[cost], color="#c8553d", lw=1, ls="--")
+            values.append(self.budget[cost])
+            axis.annotate(
+                f"limit {number(self.budget[cost])}",
+                (self.budget[cost], 0.02),
+                (-4, 0),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                rotation=90,
+                ha="right",
+                va="bottom",
+                fontsize=7.5,
+                color="#c8553d",
+            )
+        if min(values) > 0 and max(values) > 8 * min(values):
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+            axis.xaxis.set_minor_locator(ticker.NullLocator())
+        axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+        axis.set_title(_title(cost), loc="left", fontsize=10)
+        axis.set_ylabel(self.objective if axis.get_subplotspec().is_first_col() else "")
+
+    def _gain(self, trial: Trial) -> float:
+        score = trial.score if trial.score is not None else float("-inf")
+        return score if self.direction == "max" else -score
+
+    def _ready(self, trial: Trial) -> Recipe:
+        """The recipe for ``run``, which says where it came from."""
+        costs = ", ".join(f"{name} {number(value)}" for name, value in trial.costs.items())
+        found = f"{self.objective} {trial.score:.4f} after {trial.epochs} epochs" if trial.score is not None else ""
+        return dataclasses.replace(
+            trial.recipe, description=f"Trial {trial.trial_id} of a search: {trial.describe()}; {found}; {costs}."
+        )
+
+    def _trials_csv(self) -> str:
+        values = list(dict.fromkeys(name for trial in self.trials for name in trial.values))
+        metrics = list(dict.fromkeys(name for trial in self.trials for name in trial.metrics))
+        costs = list(dict.fromkeys(name for trial in self.trials for name in trial.costs))
+        header = [
+            "trial",
+            "status",
+            self.objective,
+            *values,
+            *(m for m in metrics if m != self.objective),
+            *costs,
+            "epochs",
+            "seconds",
+            "message",
+        ]
+        rows = []
+        for trial in self.trials:
+            message = (trial.message or "").strip().splitlines()
+            rows.append([
+                trial.trial_id, trial.status, trial.score,
+                *(trial.values.get(name) for name in values),
+                *(trial.metrics.get(name) for name in metrics if name != self.objective),
+                *(trial.costs.get(name) for name in costs),
+                trial.epochs, round(trial.seconds, 2), message[-1] if message else None,
+            ])  # fmt: skip
+        return _csv([header, *rows])
+
+    def _front_csv(self) -> str:
+        rows = [
+            [cost, trial.costs[cost], trial.score, trial.trial_id, f"recipes/{trial.trial_id}.json"]
+            for cost in self.costs
+            for trial in self.front(cost)
+        ]
+        return _csv([["cost", "value", self.objective, "trial", "recipe"], *rows])
+
+
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#dcdad4",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dcdad4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _title(cost: str) -> str:
+    known = {
+        "macs": "multiply-accumulates",
+        "int8_bytes": "int8 weights, bytes",
+        "int8_activation_bytes": "int8 activations, bytes",
+    }
+    return known.get(cost, cost.replace("_bytes", ", bytes").replace("_ms", ", ms").replace("_", " "))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

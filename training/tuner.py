@@ -1,0 +1,448 @@
+"""`search`: keras-tuner looks for the network, within a budget that is checked before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from wavemix_tf.files import write_text
+
+from . import cluster
+from .budgets import Candidates, number
+from .datasets import DataBundle, as_bundle, load_data
+from .recipe import Recipe
+from .results import FitResult
+from .search_results import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, SEARCH_FILE, SearchResult, Trial
+from .spaces import SPACES, Space
+from .trainer import build, fit
+
+TUNERS = ("random", "bayesian", "hyperband", "grid")
+OWN_OBJECTIVES = ("val_accuracy", "val_loss")
+STATE_FOLDER = "keras_tuner"
+
+
+class SearchStoppedError(RuntimeError):
+    """Several trials in a row failed; the message holds the first one's in full."""
+
+
+def search(
+    recipe: Recipe,
+    *,
+    space: str | Space = "depth-width",
+    tuner: str = "bayesian",
+    max_trials: int = 20,
+    epochs: int | None = None,
+    objective: Any = "val_accuracy",
+    budget: Mapping[str, float] | None = None,
+    costs: Sequence[Any] = (),
+    score: Callable[[FitResult, DataBundle], Mapping[str, float]] | None = None,
+    data: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    callbacks: Callable[[], Sequence[Any]] | None = None,
+    seed: int = 0,
+    verbose: int = 1,
+    overwrite: bool = False,
+) -> Recipe:
+    """Look for the best network around a recipe's, within a budget; the same call goes on where it was interrupted.
+
+    A candidate over budget is never trained and is no trial. Every trial is a run folder of ``fit``, so that one that
+    was killed goes on after its last epoch. The test set is not read. ``SearchResult.load(out)`` has every trial and
+    the Pareto fronts; ``out`` has them as ``trials.csv``, ``front.csv``, ``front.png``, ``best.json`` and ``recipes/``.
+
+    In keras-tuner's chief and worker mode (its environment variables say who a process is) every process makes this
+    call with the same arguments and the same ``out`` on a shared file system; the chief trains nothing.
+
+    Args:
+        recipe: Where to begin; the ranges of the spaces are relative to it.
+        space: "depth-width", "small", "full", or a function ``(hp, recipe) -> Recipe``, see
+            ``wavemix_tf.training.spaces``.
+        tuner: "random", "bayesian", "hyperband" or "grid".
+        max_trials: Trials in all, those of earlier calls included.
+        epochs: Of each trial (of Hyperband's longest); None: half of the recipe's. The recipe that is returned has the
+            recipe's own.
+        objective: "val_accuracy", "val_loss", a name that ``score`` returns (ending in "accuracy" or "loss"), or a
+            ``keras_tuner.Objective``.
+        budget: Cost -> the most that it may be: "parameters", "macs", "int8_bytes", "int8_activation_bytes", and what
+            ``costs`` measure.
+        costs: Callables ``(model) -> {cost: value}`` on an untrained Keras model, with an attribute ``names``: such as
+            ``wm.tflite.DeviceCosts("mcu")``.
+        score: ``(result, data) -> {metric: value}`` of a trained candidate, such as its accuracy in int8.
+        data: As for ``fit``; None: ``load_data`` of the candidate's recipe. With own data the resolution is fixed.
+        out: Folder of the search; None: a temporary one, nothing is kept.
+        callbacks: Makes Keras callbacks for a trial.
+        seed: Of the choice of candidates.
+        verbose: 0: prints nothing.
+        overwrite: Begin anew where the folder holds another search.
+
+    Returns:
+        The recipe of the best trial. (A worker: of the best so far.)
+
+    Raises:
+        BudgetError: nothing in the space is within the budget; it names the nearest.
+        SearchStoppedError: three trials in a row failed.
+        ValueError: an option out of its range, or the folder holds another search.
+        RuntimeError: no trial succeeded.
+        ImportError: keras-tuner is not installed.
+
+    Example:
+    >>> costs = [wm.tflite.DeviceCosts("mcu")]
+    >>> recipe = wm.training.RECIPES["digits"]
+    >>> best = wm.training.search(recipe, budget={"arena_bytes": 65536}, costs=costs, out="found")
+    >>> wm.training.fit(best, out="runs/best")
+    """
+    if tuner not in TUNERS:
+        raise ValueError(f"tuner must be one of {', '.join(map(repr, TUNERS))}. Received: tuner={tuner!r}")
+    if isinstance(space, str) and space not in SPACES:
+        raise ValueError(
+            f"space must be one of {', '.join(map(repr, SPACES))}, or a function. Received: space={space!r}"
+        )
+    for name, value in (("max_trials", max_trials), ("epochs", epochs)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be positive. Received: {name}={value!r}")
+    options = dict(
+        recipe=recipe,
+        space=SPACES[space] if isinstance(space, str) else space,
+        space_name=space if isinstance(space, str) else getattr(space, "__name__", "own"),
+        tuner=tuner,
+        max_trials=max_trials,
+        epochs=epochs or max(1, recipe.epochs // 2),
+        objective=_objective(objective),
+        budget=dict(budget or {}),
+        measures=tuple(costs),
+        score=score,
+        data=data,
+        callbacks=callbacks,
+        seed=seed,
+        verbose=verbose,
+    )
+    if out is not None:
+        return _Search(out=Path(out), **options).search(overwrite)
+    with tempfile.TemporaryDirectory() as folder:
+        return _Search(out=Path(folder), **options).search(overwrite)
+
+
+@dataclasses.dataclass
+class _Search:
+    """One call of ``search``."""
+
+    recipe: Recipe
+    space: Space
+    space_name: str
+    tuner: str
+    max_trials: int
+    epochs: int
+    objective: tuple[str, str]
+    budget: dict[str, float]
+    measures: tuple[Any, ...]
+    score: Any
+    data: Any
+    callbacks: Any
+    seed: int
+    verbose: int
+    out: Path
+
+    def __post_init__(self) -> None:
+        self._bundles: dict[tuple[int, ...], DataBundle] = {}
+        self._classes = self.recipe.num_classes
+        self._begun = time.perf_counter()
+        self._trained_s = 0.0  # in this call
+        self._ended: set[str] = set()
+
+    # --- the whole ---
+
+    def search(self, overwrite: bool) -> Recipe:
+        oracles = _import_oracles()
+        self._claim(overwrite)
+        if self._classes is None:
+            self._classes = len(self._bundle(self.recipe).class_names)
+        parameters = oracles.keras_tuner.HyperParameters()
+        if self.data is not None and self.space is SPACES["full"]:
+            parameters.Fixed("resolution", 1.0)  # own images have one size
+        oracle = oracles.ORACLES[self.tuner](
+            objective=oracles.keras_tuner.Objective(*self.objective),
+            seed=self.seed + 1,  # keras-tuner takes 0 for none
+            hyperparameters=parameters,
+            **({"max_epochs": self.epochs, "hyperband_iterations": None} if self.tuner == "hyperband" else {}),
+            **({"max_trials": self.max_trials} if self.tuner != "hyperband" else {}),
+        )
+        oracle.max_trials = self.max_trials  # of Hyperband too, which repeats its brackets until then
+        tuner = oracles.TrialTuner(oracle, self._recipe, self._run, self.out / STATE_FOLDER, overwrite)
+        self.candidates = Candidates(
+            lambda values: self._recipe(_hyperparameters(oracles, oracle, values)),
+            lambda recipe: build(recipe, self._classes or 0),
+            self.budget,
+            self.measures,
+            self.out / "costs.json" if cluster.role() != "worker" else None,
+        )
+        self._tuner = tuner
+        oracle.fits = self.candidates.fits
+        oracle.message_of = self._message
+        if cluster.role() == "worker":
+            tuner.search()
+            return self._best()
+        self._tell_space(oracles, oracle)
+        try:
+            if cluster.role() == "chief":
+                oracle.save()
+                cluster.serve(oracle, self._tell_ended)
+            else:
+                tuner.search()
+        finally:
+            self._save()
+        if oracle.halted is not None:
+            raise SearchStoppedError(f"{oracles.FAILURES} trials in a row failed; the first: {oracle.halted.strip()}")
+        return self._best()
+
+    def _claim(self, overwrite: bool) -> None:
+        """Make the folder this search's; a worker's call finds the chief's, or makes it."""
+        settings = {
+            "recipe": json.loads(self.recipe.to_json()),
+            "space": self.space_name,
+            "tuner": self.tuner,
+            "epochs": self.epochs,
+            "objective": self.objective[0],
+            "direction": self.objective[1],
+            "budget": self.budget,
+            "costs": sorted(name for measure in self.measures for name in measure.names),
+            "score": self.score is not None,
+            "seed": self.seed,
+        }
+        path = self.out / SEARCH_FILE
+        if path.is_file() and not overwrite:
+            there = json.loads(path.read_text(encoding="utf-8"))
+            different = [name for name in settings if name != "recipe" and settings[name] != there.get(name)]
+            differences = [f"{name}={settings[name]!r} (there {there.get(name)!r})" for name in different]
+            differences += self.recipe.differences(Recipe.from_json(json.dumps(there["recipe"])))
+            if differences:
+                raise ValueError(
+                    f"{self.out} holds another search: take another folder, or overwrite=True. Received: "
+                    + ", ".join(differences)
+                )
+            return
+        if not path.is_file() and self.out.is_dir() and any(self.out.iterdir()) and not overwrite:
+            raise ValueError(f"out must be a new or empty folder, or a search's. Received: out={str(self.out)!r}")
+        if overwrite and cluster.role() != "worker":
+            for name in ("trials", "recipes", STATE_FOLDER):
+                shutil.rmtree(self.out / name, ignore_errors=True)
+            for name in ("trials.csv", "front.csv", "front.png", "best.json"):
+                (self.out / name).unlink(missing_ok=True)
+        write_text(path, json.dumps(settings, indent=1) + "\n")
+
+    def _save(self) -> None:
+        """The files of the result, and what the search took."""
+        SearchResult.load(self.out).save(self.out)
+        wall = time.perf_counter() - self._begun
+        if self._trained_s:
+            share = 100 * self._trained_s / wall
+            self._say(f"{duration(wall)}, of which {share:.1f} % was training.")
+        if self.candidates.refused:
+            self._say(f"{self.candidates.refused} candidates over budget were not trained.")
+
+    def _best(self) -> Recipe:
+        result = SearchResult.load(self.out)
+        if result.best is None:
+            raise RuntimeError(
+                f"No trial succeeded. Received: {len(result.trials)} trials in {self.out}, see their {OUTCOME_FILE}"
+            )
+        return result.best.recipe
+
+    # --- a candidate ---
+
+    def _recipe(self, hp: Any) -> Recipe:
+        return self.space(hp, self.recipe)
+
+    def _bundle(self, recipe: Recipe) -> DataBundle:
+        shape = recipe.image_shape
+        if shape not in self._bundles:
+            self._bundles[shape] = load_data(recipe) if self.data is None else as_bundle(recipe, self.data)
+        return self._bundles[shape]
+
+    def _run(self, trial: Any) -> Mapping[str, float]:
+        """Train a trial, unless it had ended when the process was killed: its outcome is written before it counts."""
+        folder = self.out / "trials" / trial.trial_id
+        values = dict(trial.hyperparameters.values)
+        recipe: Recipe = self._recipe(trial.hyperparameters)
+        if (folder / OUTCOME_FILE).is_file():
+            outcome = Trial.from_dict(json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8")))
+            if outcome.status != FAILED:
+                return outcome.metrics
+        begun = time.perf_counter()
+        found: dict[str, Any] = {"status": FAILED, "score": None, "metrics": {}, "costs": {}, "epochs": 0}
+        failure: Exception | None = None
+        try:
+            with cluster.alive(self._oracle(), trial.trial_id):
+                found |= self._train(recipe, values, folder)
+        except Exception as error:
+            failure = error
+        seconds = time.perf_counter() - begun
+        self._trained_s += seconds
+        message = None if failure is None else "".join(traceback.format_exception(failure))
+        try:
+            found["costs"] = self.candidates.costs(recipe)
+            over = self.candidates.excess(recipe, measured=False)
+            if over and failure is None:
+                found["status"] = OVER_BUDGET
+        except Exception:
+            pass  # the network cannot be built, which is what the trial failed of
+        outcome = Trial(trial.trial_id, values=values, seconds=seconds, message=message, recipe=recipe, **found)
+        write_text(folder / OUTCOME_FILE, json.dumps(outcome.to_dict(), indent=1) + "\n")
+        self._tell_ended()
+        if failure is not None:
+            raise failure
+        return outcome.metrics
+
+    def _train(self, recipe: Recipe, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        keras.backend.clear_session()  # or every trial's graph stays in memory
+        epochs, before = values.get("tuner/epochs", self.epochs), values.get("tuner/initial_epoch", 0)
+        model = None
+        if values.get("tuner/trial_id") is not None:  # Hyperband goes on with the best of a round
+            model = keras.saving.load_model(self.out / "trials" / values["tuner/trial_id"] / "model.keras")
+        share = (epochs - before) / recipe.epochs
+        short = dataclasses.replace(
+            recipe,
+            epochs=epochs - before,
+            warmup_epochs=min(recipe.warmup_epochs * share, (epochs - before) / 2),
+            qat_epochs=math.ceil(recipe.qat_epochs * min(share, 1.0)),
+        )
+        data = self._bundle(recipe)
+        self.candidates.start(recipe)
+        callbacks = [_StopAtNaN(), *(self.callbacks() if self.callbacks is not None else ())]
+        result = fit(
+            short, model=model, data=data, out=folder, callbacks=callbacks, verbose=2 if self.verbose > 1 else 0
+        )
+        metrics = {"val_accuracy": result.validation_accuracy, "val_loss": result.validation_loss}
+        if self.score is not None:
+            metrics |= {name: float(value) for name, value in self.score(result, data).items()}
+        name = self.objective[0]
+        if not math.isfinite(metrics.get(name, math.nan)):
+            raise ValueError(f"The objective must be among the metrics, and finite. Received: {name} of {metrics}")
+        _write_hparams(folder / "tensorboard" / "hparams", values, metrics, recipe)
+        return {"status": COMPLETED, "score": metrics[name], "metrics": metrics, "epochs": epochs}
+
+    def _oracle(self) -> Any:
+        return self._tuner.oracle
+
+    def _message(self, trial: Any) -> str:
+        """Why a trial failed: keras-tuner's workers do not send it."""
+        path = self.out / "trials" / trial.trial_id / OUTCOME_FILE
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return stored.get("message") or trial.message or "no message"
+
+    # --- what the user sees ---
+
+    def _say(self, text: str) -> None:
+        if self.verbose:
+            print(text, flush=True)
+
+    def _tell_space(self, oracles: Any, oracle: Any) -> None:
+        count = oracles.count_combinations(oracle.hyperparameters)
+        names = ", ".join(parameter.name for parameter in oracle.hyperparameters.space)
+        self._say(f"Space {self.space_name}: {names}; {'continuous' if count is None else f'{count:,} combinations'}.")
+        if self.budget:
+            sample = oracles.sample(oracle.hyperparameters, self.seed)
+            within, looked = self.candidates.check(sample)
+            limits = ", ".join(f"{name} <= {number(most)}" for name, most in self.budget.items())
+            share = 100 * within / max(looked, 1)
+            self._say(f"Budget {limits}: {within} of {looked} networks looked at ({share:.0f} %) are within it.")
+        ended = SearchResult.load(self.out).trials
+        self._ended = {
+            trial.trial_id for trial in ended if trial.status != FAILED or trial.trial_id in oracle.end_order
+        }
+        self._first = len(self._ended)
+        if self._ended:
+            self._say(f"Resuming {self.out}: {len(self._ended)} of {self.max_trials} trials have ended.")
+
+    def _tell_ended(self) -> None:
+        if not self.verbose or cluster.role() == "worker":
+            return
+        result = SearchResult.load(self.out)
+        for trial in result.trials:
+            if trial.trial_id in self._ended:
+                continue
+            self._ended.add(trial.trial_id)
+            count, best = len(self._ended), result.best
+            parts = [trial.describe()]
+            if trial.status == FAILED:
+                parts.append("failed: " + (trial.message or "").strip().splitlines()[-1])
+            else:
+                costs = [f"{name} {number(trial.costs[name])}" for name in self.budget if name in trial.costs]
+                over = ["over budget"] if trial.status == OVER_BUDGET else []
+                parts += [f"{self.objective[0]} {trial.score:.4f}", *costs, *over]
+            text = (
+                f"{count} of {self.max_trials}: trial {trial.trial_id}, {', '.join(parts)} ({duration(trial.seconds)})"
+            )
+            if best is not None:
+                text += f"; best {best.score:.4f}, trial {best.trial_id}"
+            if count < self.max_trials:
+                rate = (time.perf_counter() - self._begun) / (count - self._first)
+                text += f"; {duration(rate * (self.max_trials - count))} left"
+            self._say(text)
+
+
+class _StopAtNaN(keras.callbacks.Callback):
+    """Ends a trial whose loss is no number any more."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        for name in ("loss", "val_loss"):
+            value = (logs or {}).get(name, 0.0)
+            if not math.isfinite(value):
+                raise ArithmeticError(f"{name} became {value} in epoch {epoch + 1}")
+
+
+def duration(seconds: float) -> str:
+    """As 12 s, 3.4 min or 1.2 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _objective(objective: Any) -> tuple[str, str]:
+    """(name, "max" or "min")."""
+    if hasattr(objective, "direction"):
+        return objective.name, objective.direction
+    for ending, direction in (("accuracy", "max"), ("loss", "min")):
+        if isinstance(objective, str) and objective.endswith(ending):
+            return objective, direction
+    raise ValueError(
+        "objective must be a name that ends in 'accuracy' or 'loss', or a keras_tuner.Objective. "
+        f"Received: objective={objective!r}"
+    )
+
+
+def _hyperparameters(oracles: Any, oracle: Any, values: Mapping[str, Any]) -> Any:
+    hp = oracle.hyperparameters.copy()
+    hp.values = dict(values)
+    hp.ensure_active_values()
+    return hp
+
+
+def _import_oracles() -> Any:
+    try:
+        from . import oracles
+    except ImportError as error:
+        raise ImportError(f"search needs keras-tuner: pip install keras-tuner. Received: {error}") from error
+    return oracles
+
+
+def _write_hparams(folder: Path, values: Mapping[str, Any], metrics: Mapping[str, float], recipe: Recipe) -> None:
+    """What TensorBoard's HParams page shows of a trial; its writer is TensorFlow's."""
+    try:
+        import tensorflow as tf
+        from tensorboard.plugins.hparams import api
+    except ImportError:
+        return
+    with tf.summary.create_file_writer(str(folder)).as_default():
+        api.hparams({name: value for name, value in values.items() if not name.startswith("tuner/")}, str(folder))
+        for name, value in metrics.items():
+            tf.summary.scalar(name, value, step=recipe.epochs)
