@@ -26,6 +26,7 @@ from wavemix_tf.files import write_text
 
 DRAWS = 1000  # random candidates before the rest of the space is gone through one by one
 LARGEST_WALK = 20_000  # combinations of a space that can be gone through
+NOISE = 0.02  # variance between two trainings of one network, as a share of that between networks
 POOL = 512  # candidates among which the Bayesian oracle looks for the best
 FAILURES = 3  # in a row end the search
 IDLE_S = 0.5  # before a worker asks again for something to do
@@ -214,12 +215,16 @@ class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):
 
     Theirs looks for the best point of a continuous box and rounds it: to a candidate over budget, or to one that was
     tried before, as a small space has few. This one ranks a pool of random candidates by the same confidence bound and
-    takes the best that fits.
+    takes the best that fits. At most a third of the trials are random; keras-tuner's three for each hyperparameter
+    would be most of a short search.
     """
+
+    def __init__(self, max_trials: int, **options: Any) -> None:
+        super().__init__(max_trials=max_trials, alpha=NOISE, **options)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         completed = [trial for trial in self.trials.values() if trial.status == COMPLETED]
-        if len(completed) < (self.num_initial_points or max(3 * len(self._nonfixed_space()), 3)):
+        if len(completed) < max(3, min(3 * len(self._nonfixed_space()), self.max_trials // 3)):
             return self._random_populate_space()
         x, y = self._vectorize_trials()
         self.gpr.fit(np.nan_to_num(x), np.nan_to_num(y))

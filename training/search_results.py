@@ -127,7 +127,7 @@ class SearchResult:
         return tuple(front)
 
     def save(self, out: str | os.PathLike[str]) -> None:
-        """Write ``trials.csv``, ``front.csv``, ``front.png``, ``best.json`` and the fronts' ``recipes/<trial>.json``."""
+        """Write ``trials.csv``, ``front.csv``, ``front.png``, ``best.json`` and ``recipes/<trial>.json`` of fronts."""
         folder = Path(out)
         write_text(folder / "trials.csv", self._trials_csv())
         write_text(folder / "front.csv", self._front_csv())
