@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -176,6 +177,84 @@ def fit(
         f"{out / 'model.keras'}: top-1 {reports.percent(result.validation_accuracy)} on the validation images "
         f"(epoch {result.best_epoch})."
     )
+
+
+@app.command()
+def tune(
+    recipe: RecipeName = None,
+    data: DataFolder = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder  [default: runs/RECIPE_search]")
+    ] = None,
+    settings: Settings = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="[TARGET:]LIMITS", help="As mcu:64KB-ram,100KB-flash, android-cpu:5ms or 12k-parameters."),
+    ] = None,
+    space: Annotated[str, typer.Option(help="depth-width, small or full")] = "depth-width",
+    tuner: Annotated[str, typer.Option(help="bayesian, hyperband, random or grid")] = "bayesian",
+    max_trials: Annotated[int, typer.Option(min=1, help="Networks to train.")] = 20,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of each trial  [default: half of the recipe's]")
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help="val_accuracy or val_loss  [default: val_accuracy]")] = None,
+    qat: Annotated[bool, typer.Option("--qat", help="Score by int8 accuracy, after a short fine-tuning.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the choice of candidates.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that train, started here unless --role is given.")] = 1,
+    role: Annotated[str | None, typer.Option(help="chief or worker: this process's part on several machines")] = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the chief, with --role.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of this worker, another for each  [default: host and process]")
+    ] = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Search the depth and width (and more) of the best network within a device's budget. Again: goes on."""
+    from .command.budgets import parse_budget
+
+    chosen = choose_recipe(recipe, data, settings)
+    out = out or Path("runs") / f"{chosen.name}_search"
+    target, limits = parse_budget(budget) if budget else (None, {})
+    if qat and objective is not None:
+        raise ValueError("--qat is an objective of its own. Received: --qat and --objective")
+    if (role is None) != (address is None):
+        raise ValueError("--role and --address belong together. Received: one of them")
+    from .command import steps, tuning
+    from .training import cluster
+    from .training.search_results import SearchResult
+    from .training.tuner import search
+
+    steps.check_network(chosen)
+    local: Any = contextlib.nullcontext()
+    if role is not None:
+        cluster.set_role(role, address or "", name or f"{socket.gethostname()}-{os.getpid()}")
+    elif workers > 1:
+        address = tuning.free_address()
+        words = [word for word in terminal.words if word != "--overwrite"]
+        local = tuning.local_workers(words, workers, address)
+        cluster.set_role("chief", address, "")
+    with tuning.device_costs(target) as costs, local:
+        search(
+            chosen,
+            space=space,
+            tuner=tuner,
+            max_trials=max_trials,
+            epochs=epochs,
+            objective=objective or (tuning.INT8_OBJECTIVE if qat else "val_accuracy"),
+            budget=limits,
+            costs=costs,
+            score=tuning.int8_score if qat else None,
+            out=out,
+            seed=seed,
+            overwrite=overwrite,
+        )
+    if role == "worker":
+        return
+    result = SearchResult.load(out)
+    console.print()
+    console.print(tuning.front_table(result))
+    console.print(f"[bold]{out / 'front.png'}[/], trials.csv, front.csv; every front's recipes in {out / 'recipes'}")
+    console.print(f"Next: wavemix-tf run {out / 'best.json'}")
 
 
 @app.command()
