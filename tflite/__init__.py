@@ -22,6 +22,7 @@ from .targets import TARGETS, Npu, Target
 
 if TYPE_CHECKING or not is_command():
     from .artifact import Artifact
+    from .device_costs import DeviceCosts
     from .ethos import NpuReport
     from .exporter import export
     from .latency import BenchmarkReport, benchmark
@@ -35,6 +36,7 @@ __all__ = [
     "TARGETS",
     "Artifact",
     "BenchmarkReport",
+    "DeviceCosts",
     "ExportError",
     "FidelityError",
     "LayerError",

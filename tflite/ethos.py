@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from wavemix_tf.checks import check_option
 
 from .errors import ExportError, UnsupportedOpError
 from .flatbuffer import read_file
+from .processes import Runner, fresh
 from .targets import INSTEAD, Npu
 
 NPU_OP = "CUSTOM ethos-u"
@@ -79,13 +79,14 @@ def require_vela() -> None:
         )
 
 
-def compile_file(content: bytes, npu: Npu, accelerator: str | None = None) -> NpuReport:
+def compile_file(content: bytes, npu: Npu, accelerator: str | None = None, run: Runner | None = None) -> NpuReport:
     """Compile a file for an Ethos-U with Vela, in a process of its own.
 
     Args:
         content: The ``.tflite`` file, all int8.
         npu: The target's settings.
         accelerator: One of ``npu.accelerators``; None: the first.
+        run: What runs Vela; None: a process that is started for it.
 
     Raises:
         ValueError: unknown accelerator.
@@ -106,13 +107,7 @@ def compile_file(content: bytes, npu: Npu, accelerator: str | None = None) -> Np
         }
         words = [word for pair in options.items() for word in pair]
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "ethosu.vela", str(path), *words],
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
+            done = (run or fresh("vela"))([str(path), *words], TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise ExportError(f"Vela did not end in {error.timeout:.0f} s.") from None
         compiled = Path(folder, "model_vela.tflite")

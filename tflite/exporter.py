@@ -417,10 +417,15 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
         try:
             content = converter.convert()
         except Exception as error:
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ExportError(f"TensorFlow's converter refused the model: {first}") from error
+            raise converter_error(error) from error
     if len(deployed.inputs) == len(deployed.outputs) == 1:
         return content
     names = deployed.output_names
     names = names if len(set(names)) == len(names) else [f"output_{index}" for index in range(len(names))]
     return order_ends(content, labels, [f"output_{index}" for index in range(len(names))], names)
+
+
+def converter_error(error: Exception) -> ExportError:
+    """What to raise of a failure of TensorFlow's converter: its first line says what it was."""
+    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return ExportError(f"TensorFlow's converter refused the model: {first}")

@@ -200,6 +200,34 @@ def _tensor(tensor: Any, buffers: list[Any]) -> TensorInfo:
     )
 
 
+def add_signature(content: bytes, key: str, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """The same file with a signature, and its inputs' tensors named, as one that was converted from a SavedModel.
+
+    Args:
+        content: A ``.tflite`` file without one.
+        key: Of the signature.
+        inputs: What it calls the inputs, in the file's order.
+        outputs: What it calls the outputs, likewise.
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    graph, signature = model.subgraphs[0], schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = key, 0
+    signature.inputs = [_entry(*pair) for pair in zip(inputs, graph.inputs, strict=True)]
+    signature.outputs = [_entry(*pair) for pair in zip(outputs, graph.outputs, strict=True)]
+    model.signatureDefs = [signature]
+    for index in graph.inputs:
+        scope, rounds, _ = _text(graph.tensors[index].name).partition("/FakeQuantWithMinMaxVars;")
+        if rounds:
+            graph.tensors[index].name = f"{scope}/FakeQuantWithMinMaxVars;;{scope}/Reshape_1"
+    return _pack(model)
+
+
+def _entry(name: str, index: int) -> Any:
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name, index
+    return entry
+
+
 def order_ends(content: bytes, inputs: Sequence[str], outputs: Sequence[str], names: Sequence[str]) -> bytes:
     """The same file with its inputs and outputs in the model's order, which the converter does not keep.
 

@@ -151,6 +151,19 @@ class Graph:
                     f"Received: input_shape={tuple(tensor.shape)}"
                 )
 
+    def copy(self) -> Graph:
+        """The same graph in new nodes, which share their layers with these: for passes that replace layers."""
+        values: dict[Value, Value] = {}
+        for node in self.nodes():
+            args, kwargs = keras.tree.map_structure(
+                lambda leaf: values[leaf] if isinstance(leaf, Value) else leaf, (node.args, node.kwargs)
+            )
+            twin = Node(node.layer, args, kwargs, [], node.grid, node.accumulator, node.label, node.origin)
+            twin.outputs = [Value(twin, value.index, value.shape) for value in node.outputs]
+            values.update(zip(node.outputs, twin.outputs, strict=True))
+        inputs, outputs = ([values[value] for value in part] for part in (self.inputs, self.outputs))
+        return Graph(inputs, outputs, self._dtypes, self._structure)
+
     def nodes(self) -> list[Node]:
         """Every node that the outputs need, producers before consumers."""
         order: list[Node] = []

@@ -146,8 +146,8 @@ def benchmark(
         to_input(tensor, generated_values(tensor.shape[1:], limits, count=1))
         for tensor, limits in zip(info.inputs, artifact.input_ranges, strict=True)
     ]
-    times = _times_ms(artifact.content, inputs, threads, warmup, runs, limit_s)
-    single = times if threads == 1 else _times_ms(artifact.content, inputs, 1, warmup, runs, limit_s)
+    times = times_ms(artifact.content, inputs, threads, warmup, runs, limit_s)
+    single = times if threads == 1 else times_ms(artifact.content, inputs, 1, warmup, runs, limit_s)
     arena = None
     row = get_target(artifact.target)
     if "tflite-micro" in row.runtimes:
@@ -192,7 +192,7 @@ def _ready(content: bytes, inputs: Sequence[np.ndarray], threads: int) -> Any:
     return interpreter
 
 
-def _times_ms(
+def times_ms(
     content: bytes, inputs: Sequence[np.ndarray], threads: int, warmup: int, runs: int, limit_s: float
 ) -> list[float]:
     interpreter = _ready(content, inputs, threads)

@@ -189,6 +189,18 @@ def deploy(model: Any, substitutes: dict[str, str], upsample_form: str, max_stri
         UnsupportedLayerError: a layer that has no exact form here.
     """
     graph = Graph.from_model(model, dtype="float32")
+    lower(graph, substitutes)
+    finish(graph, upsample_form, max_stride)
+    return graph.to_model(f"{model.name}_deployed")
+
+
+def lower(graph: Graph, substitutes: dict[str, str]) -> None:
+    """The part of ``deploy`` that every upsample form has in common.
+
+    Args:
+        graph: In float32; edited.
+        substitutes: As for ``deploy``.
+    """
     bake(graph)
     folding.drop_inference_noops(graph)
     canonicalize(graph)
@@ -198,6 +210,10 @@ def deploy(model: Any, substitutes: dict[str, str], upsample_form: str, max_stri
     folding.decompose_swish(graph)
     folding.lower_affine(graph)
     folding.lower_wavelets(graph)
+
+
+def finish(graph: Graph, upsample_form: str, max_stride: int | None) -> None:
+    """The rest of ``deploy``, behind ``lower``; what it replaces it replaces by new layers, so nodes may be copies."""
     lower_upsampling(graph, upsample_form)
     if max_stride is not None:
         split_strides(graph, max_stride)
@@ -205,7 +221,6 @@ def deploy(model: Any, substitutes: dict[str, str], upsample_form: str, max_stri
     for node in graph.nodes():
         if STAND_IN in node.name:  # names cost bytes in the file
             node.layer.name = node.name.replace(STAND_IN, "")
-    return graph.to_model(f"{model.name}_deployed")
 
 
 def bake(graph: Graph) -> None:
@@ -383,7 +398,7 @@ def split_strides(graph: Graph, largest: int) -> None:
         layer = node.layer
         if node.kind not in ("Conv2D", "GridConv2D") or layer.padding != "valid" or max(layer.strides) <= largest:
             continue
-        factors = _factors(layer.strides[0], largest)
+        factors = stride_factors(layer.strides[0], largest)
         chain = _to_quantizer(graph, node) if quantized else []
         if layer.strides[0] != layer.strides[1] or not factors or chain is None:
             continue  # the target's rules judge it
@@ -397,7 +412,7 @@ def split_strides(graph: Graph, largest: int) -> None:
         graph.replace(chain[-1].output if chain else node.output, value)
 
 
-def _factors(stride: int, largest: int) -> list[int]:
+def stride_factors(stride: int, largest: int) -> list[int]:
     """``stride`` as a product of numbers up to ``largest``, the largest first; empty if it is none."""
     factors = []
     for factor in range(largest, 1, -1):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from .errors import RuntimeFailureError
 from .flatbuffer import read_file
 from .micro_worker import STEP_BYTES
+from .processes import Runner, fresh
 
 ALIGNMENT_BYTES = 16  # of the arena and of the C array: what TF Lite Micro asks for
 PROBE_ARENA_BYTES = 256 << 20
@@ -30,8 +30,21 @@ RESOLVER_NAMES = {
 CPP_KEYWORDS = {"bool", "char", "class", "const", "default", "double", "export", "float", "int", "long", "new", "short"}
 
 
+def require_micro() -> None:
+    """RuntimeFailureError if the interpreter is not installed."""
+    if find_spec("tflite_micro") is None:
+        raise RuntimeFailureError(
+            "A file for a microcontroller is run by TensorFlow Lite Micro before it is written; its interpreter "
+            "has wheels for Linux on x86-64 alone: pip install --pre tflite-micro"
+        )
+
+
 def run_micro(
-    content: bytes, inputs: list[np.ndarray], arena_bytes: int | None = None, limit_s: float | None = None
+    content: bytes,
+    inputs: list[np.ndarray],
+    arena_bytes: int | None = None,
+    limit_s: float | None = None,
+    run: Runner | None = None,
 ) -> tuple[list[np.ndarray], int]:
     """Run every input through TensorFlow Lite Micro.
 
@@ -40,6 +53,7 @@ def run_micro(
         inputs: For each input of the file an array (N, ...) of its dtype.
         arena_bytes: Size of the tensor arena; None: large enough for anything.
         limit_s: Stop after so many seconds of inference (at least one input runs).
+        run: What runs ``micro_worker``; None: a process that is started for it.
 
     Returns:
         (for each output an array (M, ...), M <= N, of its dtype; arena bytes the interpreter reported to have used).
@@ -48,7 +62,7 @@ def run_micro(
         RuntimeFailureError: the interpreter refused the file (the message holds its words) or ended abnormally.
     """
     size = arena_bytes or PROBE_ARENA_BYTES
-    outputs, used, _, words = _work(content, inputs, size, size, limit_s)
+    outputs, used, _, words = _work(content, inputs, size, size, limit_s, run)
     if outputs is None:
         raise RuntimeFailureError(
             f"TensorFlow Lite Micro could not run the file: {words}. Received: arena_bytes={arena_bytes}"
@@ -57,7 +71,7 @@ def run_micro(
 
 
 def measure_arena(
-    content: bytes, inputs: list[np.ndarray], limit_s: float | None = None
+    content: bytes, inputs: list[np.ndarray], limit_s: float | None = None, run: Runner | None = None
 ) -> tuple[list[np.ndarray], int]:
     """The smallest arena, to 128 bytes, in which the file runs, and what it computes there.
 
@@ -68,15 +82,16 @@ def measure_arena(
         content: The ``.tflite`` file.
         inputs: As for ``run_micro``.
         limit_s: As for ``run_micro``.
+        run: As for ``run_micro``.
 
     Returns:
         (outputs as of ``run_micro``, arena bytes).
     """
-    _, used = run_micro(content, [part[:1] for part in inputs])
+    _, used = run_micro(content, [part[:1] for part in inputs], run=run)
     first = -(-used // STEP_BYTES) * STEP_BYTES
     largest = 2 * first + PLANNING_BYTES
     while first <= largest:
-        outputs, _, tried, words = _work(content, inputs, first, largest, limit_s)
+        outputs, _, tried, words = _work(content, inputs, first, largest, limit_s, run)
         if outputs is not None:
             return outputs, tried
         first = tried + STEP_BYTES  # that size ended the process
@@ -86,7 +101,7 @@ def measure_arena(
 
 
 def _work(
-    content: bytes, inputs: list[np.ndarray], first: int, largest: int, limit_s: float | None
+    content: bytes, inputs: list[np.ndarray], first: int, largest: int, limit_s: float | None, run: Runner | None
 ) -> tuple[list[np.ndarray] | None, int, int, str]:
     """(outputs or None, bytes used, last arena tried, the interpreter's words) of one worker process."""
     with tempfile.TemporaryDirectory() as folder:
@@ -95,19 +110,9 @@ def _work(
         np.savez(paths[1], *inputs)
         count = len(read_file(content).outputs)
         arguments = [*map(str, paths), str(first), str(largest), str(limit_s or TIMEOUT_S), str(count)]
-        if find_spec("tflite_micro") is None:
-            raise RuntimeFailureError(
-                "A file for a microcontroller is run by TensorFlow Lite Micro before it is written; its interpreter "
-                "has wheels for Linux on x86-64 alone: pip install --pre tflite-micro"
-            )
+        require_micro()
         try:
-            done = subprocess.run(
-                [sys.executable, str(Path(__file__).with_name("micro_worker.py")), *arguments],
-                capture_output=True,
-                text=True,
-                timeout=2 * TIMEOUT_S + 60,
-                check=False,
-            )
+            done = (run or fresh("micro"))(arguments, 2 * TIMEOUT_S + 60)
         except subprocess.TimeoutExpired as error:
             raise RuntimeFailureError(f"TensorFlow Lite Micro did not end in {error.timeout:.0f} s.") from None
         tried = int(done.stdout.split()[-1]) if done.stdout.split() else largest

@@ -137,21 +137,43 @@ def quantize(
     graph = Graph.from_model(model)
     skipped = _check_skip(skip, graph)
     arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
+    round_graph(graph, value_ranges(input_range, len(arrays)), arrays, BITS[dtype], skipped, substitutes)
+    find_ranges(graph, arrays, observer)
+    set_input_steps(graph)
+    if rounding == "gptq":
+        round_with_feedback(graph, arrays)
+    # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
+    return Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
+
+
+def round_graph(
+    graph: Graph,
+    ranges: Sequence[tuple[float, float] | None],
+    arrays: list[np.ndarray] | None,
+    bits: int = 8,
+    skipped: frozenset[str] = frozenset(),
+    substitutes: dict[str, str] | None = None,
+) -> None:
+    """Everything that ``quantize`` does to a graph before it measures ranges.
+
+    Args:
+        graph: Of a float model; edited.
+        ranges: Of each input; None: to be calibrated.
+        arrays: Calibration images, one array an input. None: what they would say of a batch norm that moves before a
+            bilinear resize is left out, which changes weights and no op.
+        bits: Of the activations.
+        skipped: Names of layers that stay float.
+        substitutes: Activations to replace.
+    """
     canonicalize(graph)
     check_exportable(graph)
-    substitute_activations(graph, substitutes)
+    substitute_activations(graph, substitutes or {})
     folding.fold_wavelets(graph)
     folding.decompose_swish(graph)
     _norm_before_bilinear(graph, arrays)
     folding.lower_affine(graph, folding.CONSTANT_AFFINES)
     round_taps(graph)
-    insert_fake_quant(graph, value_ranges(input_range, len(arrays)), BITS[dtype], skipped)
-    find_ranges(graph, arrays, observer)
-    _set_input_steps(graph)
-    if rounding == "gptq":
-        round_with_feedback(graph, arrays)
-    # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
-    return Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
+    insert_fake_quant(graph, ranges, bits, skipped)
 
 
 def check_options(model: Any, *, observer: str | None = None, skip: Sequence[str] = ()) -> None:
@@ -182,7 +204,7 @@ def calibrate(model: Any, calibration: Any, observer: str | None = None) -> None
     graph = Graph.from_model(model)
     arrays = check_inputs(calibration, graph.inputs, input_ranges(model), least=MIN_IMAGES)
     ranges = find_ranges(graph, arrays, observer)
-    _set_input_steps(graph)
+    set_input_steps(graph)
     steps = {node.name: node.layer.input_step for node in graph.nodes() if hasattr(node.layer, "input_step")}
     for layer in model.layers:
         if layer.name in ranges:
@@ -402,7 +424,7 @@ def _quantized_norm(layer: Any) -> Any:
     return norm
 
 
-def _set_input_steps(graph: Graph) -> None:
+def set_input_steps(graph: Graph) -> None:
     """Tell every layer that rounds a bias the step of the grid its input lies on, as far as all its calls agree."""
     found: dict[int, set[float]] = {}
     nodes = [node for node in graph.nodes() if hasattr(node.layer, "input_step") and "steps" not in node.kwargs]
@@ -438,7 +460,7 @@ class _Moments(layers.Layer):
         return (input_shape[0], 2 * input_shape[-1])
 
 
-def _norm_before_bilinear(graph: Graph, arrays: list[np.ndarray]) -> None:
+def _norm_before_bilinear(graph: Graph, arrays: list[np.ndarray] | None) -> None:
     """Move a batch norm that stands behind bilinear upsampling in front of it, where the file will have it folded.
 
     The file rounds what it upsamples, so the quantizer must stand there too. Interpolation keeps a channel's mean but
@@ -458,11 +480,10 @@ def _norm_before_bilinear(graph: Graph, arrays: list[np.ndarray]) -> None:
         return
     ends = [value for node, up in moves for value in (up.inputs[0], node.inputs[0])]
     taps = [graph.add(_Moments(name=f"moments_{index}"), value) for index, value in enumerate(ends)]
-    tables = predict(graph.to_model("moments", outputs=taps), arrays)
-    variances = []
-    for table in tables:
+    variances = [np.ones(value.shape[-1] or 0) for value in ends]
+    for index, table in enumerate([] if arrays is None else predict(graph.to_model("moments", outputs=taps), arrays)):
         mean, square = np.split(np.asarray(table, np.float64).mean(0), 2)
-        variances.append(np.maximum(square - mean**2, 1e-12))
+        variances[index] = np.maximum(square - mean**2, 1e-12)
     for (node, up), before, after in zip(moves, variances[::2], variances[1::2], strict=True):
         layer = node.layer
         old = np.asarray(ops.convert_to_numpy(layer.moving_variance), np.float64)

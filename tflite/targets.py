@@ -451,6 +451,18 @@ TARGETS: dict[str, Target] = {
 }
 
 
+_NPU_COSTS = ("npu_cycles", "sram_bytes", "flash_bytes")
+# What ``DeviceCosts`` can tell of a file without the device. A phone's GPU and NPU and the Edge TPU have no compiler
+# and no model of their speed here.
+DEVICE_COSTS: dict[str, tuple[str, ...]] = {
+    "android-cpu": ("latency_ms", "file_bytes"),
+    "ethos-u55": _NPU_COSTS,
+    "ethos-u65": _NPU_COSTS,
+    "ethos-u85": _NPU_COSTS,
+    "mcu": ("arena_bytes", "flash_bytes"),
+}
+
+
 def get_target(name: str) -> Target:
     """The row of ``TARGETS``; a ValueError lists the names if there is none."""
     check_option("target", name, tuple(TARGETS))

@@ -1,0 +1,102 @@
+"""What ``--budget`` says, as numbers: "mcu:64KB-ram,100KB-flash". Loads no Keras."""
+
+from __future__ import annotations
+
+import math
+import re
+
+UNITS = {"B": 1, "KB": 1024, "KiB": 1024, "MB": 1024**2, "MiB": 1024**2, "ms": 1, "k": 1000, "M": 10**6, "": 1}
+SIZES = ("B", "KB", "KiB", "MB", "MiB")
+COUNTS = ("", "k", "M")
+# Kind -> its units, and the cost that it limits: of any network, or of one on a target (see ``_costs``).
+GENERAL = {
+    "parameters": (COUNTS, "parameters"),
+    "macs": (COUNTS, "macs"),
+    "weights": (SIZES, "int8_bytes"),
+    "activations": (SIZES, "int8_activation_bytes"),
+}
+DEVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "ram": (SIZES, ("arena_bytes", "sram_bytes")),
+    "flash": (SIZES, ("flash_bytes",)),
+    "cycles": (COUNTS, ("npu_cycles",)),
+    "latency": (("ms",), ("latency_ms",)),
+}
+FORM = "[TARGET:]AMOUNT-KIND,... as in mcu:64KB-ram,100KB-flash or android-cpu:5ms"
+AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([A-Za-z]*)(?:-([A-Za-z]+))?")
+
+
+def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
+    """Read a budget of the command line: ``[TARGET:]AMOUNT[-KIND],...``.
+
+    A size is in B, KB (1024 bytes, as KiB) or MB (1024 KB, as MiB), a count plain or with k (thousand) or M (million),
+    a time in ms. Kinds: ``ram``, ``flash``, ``cycles`` and ``latency`` of a target, ``parameters``, ``macs``,
+    ``weights`` and ``activations`` (both of 8 bits) of any network. A time needs no kind.
+
+    Args:
+        text: As "mcu:64KB-ram,100KB-flash", "ethos-u55:500k-cycles", "android-cpu:5ms" or "12k-parameters".
+
+    Returns:
+        (target or None, cost -> the most that is allowed, in bytes, milliseconds or a number).
+
+    Raises:
+        ValueError: one line: what is allowed, and what was received.
+
+    Example:
+    >>> parse_budget("mcu:64KB-ram,100KB-flash")
+    ('mcu', {'arena_bytes': 65536.0, 'flash_bytes': 102400.0})
+    """
+    before, colon, rest = text.partition(":")
+    target = before.strip() if colon else None
+    if target is not None:
+        from ..tflite.targets import DEVICE_COSTS
+
+        if target not in DEVICE_COSTS:
+            raise ValueError(f"The target of a budget must be one of {', '.join(DEVICE_COSTS)}. Received: {text!r}")
+    limits: dict[str, float] = {}
+    for part in (rest if colon else text).split(","):
+        name, value = _limit(part.strip(), target, text)
+        if name in limits:
+            raise ValueError(f"A budget takes each kind once; {part.strip()!r} comes after another. Received: {text!r}")
+        limits[name] = value
+    return target, limits
+
+
+def _limit(part: str, target: str | None, text: str) -> tuple[str, float]:
+    """(cost, the most that is allowed) of one "AMOUNT-KIND"."""
+    match = AMOUNT.fullmatch(part)
+    if match is None:
+        raise ValueError(f"A budget has the form {FORM}; {part!r} is no AMOUNT-KIND. Received: {text!r}")
+    number, unit, kind = match.group(1), match.group(2), match.group(3)
+    if kind is None and unit == "ms":
+        kind = "latency"
+    costs = _costs(target)
+    if kind is None:
+        raise ValueError(
+            f"An amount other than ms needs a kind, as {part}-KIND: {', '.join(costs)}. Received: {text!r}"
+        )
+    if kind not in costs and kind in DEVICE and target is None:
+        raise ValueError(f"{kind} needs a target, as in mcu:64KB-ram. Received: {text!r}")
+    if kind not in costs:
+        whose = "without a target" if target is None else f"for target {target}"
+        raise ValueError(f"A budget {whose} takes the kinds {', '.join(costs)}; not {kind!r}. Received: {text!r}")
+    units, cost = costs[kind]
+    if unit not in units:
+        listed = ", ".join(one or "none" for one in units)
+        raise ValueError(f"{kind} takes the units {listed}; not {unit or 'none'}. Received: {text!r}")
+    value = float(number) * UNITS[unit]
+    if not 0 < value < math.inf:
+        raise ValueError(f"A budget must be positive and finite; {part!r} is not. Received: {text!r}")
+    return cost, value
+
+
+def _costs(target: str | None) -> dict[str, tuple[tuple[str, ...], str]]:
+    """Kind -> (units, cost) that a budget for ``target`` may hold."""
+    found = dict(GENERAL)
+    if target is None:
+        return found
+    from ..tflite.targets import DEVICE_COSTS
+
+    own = {
+        kind: (units, cost) for kind, (units, costs) in DEVICE.items() for cost in costs if cost in DEVICE_COSTS[target]
+    }
+    return own | found
