@@ -49,7 +49,7 @@ class Plan:
         self.sizes.append(height * width * channels)
         return len(self.sizes) - 1, height, width, channels
 
-    def add(self, op: str, reads: list[Map], sides: tuple[int, int, int], **holds: int) -> Map:
+    def add(self, op: str, reads: list[Map], sides: tuple[int, int, int], **holds: Any) -> Map:
         """An op without weights."""
         written = self.tensor(*sides)
         self.steps.append(Step(op, tuple(part[0] for part in reads), written[0], **holds))

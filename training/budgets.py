@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from wavemix_tf.files import write_text
 from wavemix_tf.profiler import profile
 
@@ -213,7 +211,6 @@ class Candidates:
         key = _key(recipe)
         found = self._known.get(key)
         if found is None or (not found.bounds and any(hasattr(measure, "bounds") for measure in self.measures)):
-            keras.backend.clear_session()  # names count on with every network
             model = self.build(recipe)
             found = found or _Architecture(graph_costs(model))
             for measure in self.measures:

@@ -90,6 +90,7 @@ class _Oracle(keras_tuner.Oracle):
 
     fits: Callable[[Values], bool] = staticmethod(lambda values: True)
     message_of: Callable[[Any], str] = staticmethod(lambda trial: trial.message or "")
+    _retry_queue: list[str]
     halted: str | None = None  # the first message of the failures that ended the search
 
     def __init__(self, **options: Any) -> None:

@@ -98,9 +98,9 @@ class SearchResult:
 
     @property
     def completed(self) -> tuple[Trial, ...]:
-        """The trials that count, best first; between equals the one of fewer parameters."""
+        """The trials that count, best first; of equals the one that leaves more of the budget, then the smaller."""
         done = [trial for trial in self.trials if trial.status == COMPLETED and trial.score is not None]
-        return tuple(sorted(done, key=lambda trial: (-self._gain(trial), trial.costs.get("parameters", 0))))
+        return tuple(sorted(done, key=lambda t: (-self._gain(t), self._share(t), t.costs.get("parameters", 0))))
 
     @property
     def best(self) -> Trial | None:
@@ -231,6 +231,10 @@ class SearchResult:
         axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
         axis.set_title(_title(cost), loc="left", fontsize=10)
         axis.set_ylabel(self.objective if axis.get_subplotspec().is_first_col() else "")
+
+    def _share(self, trial: Trial) -> float:
+        """Of the limit that is nearest."""
+        return max((trial.costs.get(name, 0) / most for name, most in self.budget.items()), default=0.0)
 
     def _gain(self, trial: Trial) -> float:
         score = trial.score if trial.score is not None else float("-inf")

@@ -43,15 +43,17 @@ def int8_score(result: FitResult, data: Any) -> Mapping[str, float]:
 
 
 def front_table(result: SearchResult) -> Table:
-    """The Pareto front against the first cost, with every cost that has a limit."""
-    cost = result.costs[0]
-    costs = [name for name in result.costs if name in result.budget] or [cost]
-    table = grid("trial", result.objective, *(name.replace("_", " ") for name in costs), "network")
-    for trial in result.front(cost):
+    """The best trial and the Pareto fronts against the costs that have a limit (without any: the parameters)."""
+    costs = [name for name in result.costs if name in result.budget] or ["parameters"]
+    shown = {trial.trial_id: trial for cost in costs for trial in result.front(cost)}
+    if result.best is not None:
+        shown[result.best.trial_id] = result.best
+    table = grid("trial", result.objective, *(name.replace("_", " ") for name in costs), "network", "")
+    for trial in sorted(shown.values(), key=lambda trial: trial.costs.get(costs[0], 0)):
         own = [number(trial.costs[name]) if name in trial.costs else "" for name in costs]
-        best = result.best is not None and trial.trial_id == result.best.trial_id
         score = percent(trial.score) if result.objective.endswith("accuracy") else f"{trial.score:.4f}"
-        table.add_row(f"{trial.trial_id}{' best' * best}", score, *own, trial.describe())
+        best = "best" if result.best is not None and trial.trial_id == result.best.trial_id else ""
+        table.add_row(trial.trial_id, score, *own, trial.describe(), best)
     return table
 
 

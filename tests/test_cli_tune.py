@@ -1,0 +1,113 @@
+"""``wavemix-tf tune``: from a folder of images to a recipe that ``run`` takes, with every kind of wrong argument."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from search_support import patterns
+
+from wavemix_tf import cli
+from wavemix_tf.training import Recipe, SearchResult, cluster
+
+TINY = [
+    *("--set", "image_shape=8x8x1"),
+    *("--set", 'model_args={"width": 8, "depth": 1, "dropout": 0.0}'),
+    *("--set", "policy=none"),
+    *("--set", "shift=0"),
+    *("--set", "ema=0"),
+    *("--set", "epochs=4"),
+    *("--set", "batch_size=16"),
+    *("--set", "calibration_images=32"),
+    *("--set", "qat_epochs=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "patterns"
+    images, labels = patterns(240)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = root / ("rows", "columns", "checks")[label] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image[..., 0] * 255).astype(np.uint8)).save(path)
+    return root
+
+
+def call(capsys, *words):
+    """(exit code, stdout, stderr) of the command, run in this process."""
+    code = cli.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.slow
+def test_a_search_on_a_folder_ends_in_a_recipe_whose_file_is_within_the_budget(folder, tmp_path, capsys):
+    pytest.importorskip("tflite_micro", reason="no wheel for this platform")
+    out, best = tmp_path / "search", tmp_path / "best"
+    words = ["tune", "--data", folder, "--out", out, *TINY]
+    words += ["--budget", "mcu:16KB-ram,12KB-flash", "--max-trials", "2", "--qat"]
+    code, shown, err = call(capsys, *words)
+    assert code == 0, err
+    assert "arena bytes" in shown
+    assert "wavemix-tf run" in shown
+    result = SearchResult.load(out)
+    assert result.objective == "val_int8_accuracy"
+    assert len(result.trials) == 2
+    for trial in result.trials:
+        assert trial.costs["arena_bytes"] <= 16 << 10
+        assert trial.costs["flash_bytes"] <= 12 << 10
+        assert {"val_accuracy", "val_int8_accuracy"} <= set(trial.metrics)
+    assert Recipe.from_json(out / "best.json").qat_epochs == 2
+    code, shown, err = call(capsys, *words)
+    assert code == 0, err
+    assert "2 of 2 trials have ended" in shown
+    code, _, err = call(capsys, "run", out / "best.json", "--out", best)
+    assert code == 0, err
+    card = json.loads((best / "exports" / "mcu-int8.json").read_text())
+    assert card["arena_bytes"] == result.best.costs["arena_bytes"]
+    assert card["size_bytes"] == result.best.costs["flash_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--budget", "toaster:5KB-ram"], "target of a budget must be one of"),
+        (["--budget", "64KB"], "Received: '64KB'"),
+        (["--budget", "10-parameters"], "No network of"),
+        (["--budget", "mcu:1KB-ram"], "No network of"),
+        (["--space", "huge"], "space must be one of"),
+        (["--tuner", "genetic"], "tuner must be one of"),
+        (["--objective", "speed"], "objective must be"),
+        (["--qat", "--objective", "val_loss"], "--qat is an objective of its own"),
+        (["--role", "chief"], "--role and --address belong together"),
+        (["--role", "boss", "--address", "localhost:9000"], "role must be 'chief' or 'worker'"),
+        (["--role", "worker", "--address", "localhost"], "must be HOST:PORT"),
+        (["--set", "model_args.deph=3"], "deph"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_train_nothing(folder, tmp_path, capsys, words, expected):
+    out = tmp_path / "search"
+    code, _, err = call(capsys, "tune", "--data", folder, "--out", out, *TINY, *words)
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1, err
+    assert expected in err
+    assert not (out / "trials").exists()
+    assert cluster.role() is None
+    assert "KERASTUNER_TUNER_ID" not in os.environ
+
+
+@pytest.mark.slow
+def test_local_workers(folder, tmp_path, capfd, monkeypatch):
+    for name in ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"):
+        monkeypatch.setenv(name, "")  # so that what the command sets is taken back
+        monkeypatch.delenv(name)
+    out = tmp_path / "search"
+    words = ["tune", "--data", folder, "--out", out, *TINY, "--tuner", "random", "--max-trials", "4", "--workers", "2"]
+    code = cli.main([str(word) for word in words])
+    captured = capfd.readouterr()
+    assert code == 0, captured.err
+    result = SearchResult.load(out)
+    assert [trial.status for trial in result.trials] == ["completed"] * 4
+    assert len({json.dumps(dict(trial.values)) for trial in result.trials}) == 4
