@@ -172,7 +172,7 @@ def test_a_crash_is_one_network_s_and_the_next_one_is_measured(mcu):
     first = mcu._worker.pid
     assert os.getpriority(os.PRIO_PROCESS, first) >= 10  # training goes first
     os.kill(first, signal.SIGSEGV)
-    with pytest.raises(RuntimeFailureError, match="ended over this network with signal SIGSEGV"):
+    with pytest.raises(RuntimeFailureError, match="ended over this network: signal SIGSEGV"):
         mcu(victim)
     assert mcu(waiting)["arena_bytes"] > 0
     second = mcu._worker.pid
@@ -264,6 +264,15 @@ def test_what_is_not_installed_is_told_at_once(monkeypatch):
         assert extra in str(told.value)
 
 
+def test_a_worker_that_does_not_start_is_no_network_s_fault(monkeypatch):
+    """A search takes an ExportError for a network that cannot be; it would refuse every one."""
+    monkeypatch.setattr("wavemix_tf.tflite.device_costs.WORKER", "wavemix_tf.tflite.no_such_module")
+    costs = DeviceCosts("mcu")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"could not be started: exit code 1, .*no_such_module"):
+            costs(fresh())
+
+
 def test_names_choose_and_order(ethos):
     chosen = DeviceCosts("ethos-u55", ("sram_bytes", "npu_cycles"))
     assert chosen.names == ("sram_bytes", "npu_cycles")
@@ -310,7 +319,7 @@ def test_bounds_hold_and_the_plan_behind_them_is_the_file(target, accelerator, o
     for name, (low, high) in DeviceCosts(target, accelerator=accelerator).bounds(model).items():
         assert low <= found[name] <= high, name
         # And they decide something. An NPU's cycles and SRAM have no close lower bound.
-        assert high <= 3.5 * found[name] + 8192, name
+        assert high <= 4.5 * found[name] + 8192, name
         if target == "mcu":
             assert low >= 0.3 * found[name], name
 

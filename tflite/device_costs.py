@@ -31,6 +31,7 @@ from .limits import check_arguments
 from .microcontroller import require_micro
 from .targets import DEVICE_COSTS, get_target
 
+WORKER = "wavemix_tf.tflite.cost_worker"
 LATENCY_WARMUP, LATENCY_RUNS, LATENCY_LIMIT_S = 10, 200, 2.0
 CLOSE_S = 10.0  # a worker ends at once; one that is stopped has to be killed
 
@@ -133,7 +134,7 @@ class DeviceCosts:
         Args:
             model: As for calling. What is wrong with it is told by the call.
         """
-        with self._lock:
+        with self._lock, contextlib.suppress(errors.ExportError):
             self._send(model)
 
     def bounds(self, model: Any) -> dict[str, tuple[float, float]]:
@@ -203,12 +204,17 @@ class DeviceCosts:
         while key not in self._answers:
             assert self._worker is not None
             answer = self._worker.receive()
-            if answer is None:  # it ended over the request that it had first
-                first = next(iter(self._pending))
-                del self._pending[first]
-                self._answers[first] = {"kind": "RuntimeFailureError", "message": self._worker.last_words()}
+            if answer is None:
+                words, ready = self._worker.last_words(), self._worker.ready
                 self._worker.close()
                 self._worker = None
+                if not ready:  # no network's fault
+                    self._pending.clear()
+                    raise RuntimeError(f"The process that measures device costs could not be started: {words}")
+                first = next(iter(self._pending))  # what it was at
+                del self._pending[first]
+                message = f"The process that measures device costs ended over this network: {words}"
+                self._answers[first] = {"kind": "RuntimeFailureError", "message": message}
                 if self._pending:
                     self._begin()
             else:
@@ -231,7 +237,7 @@ class _Worker:
         threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "TF_NUM_INTRAOP", "TF_NUM_INTEROP")}
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}  # the GPU is for training
         self._process: Any = subprocess.Popen(
-            [sys.executable, "-P", "-m", "wavemix_tf.tflite.cost_worker"],
+            [sys.executable, "-P", "-m", WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
@@ -239,7 +245,7 @@ class _Worker:
             start_new_session=True,  # a group of its own, which it ends with itself; and Ctrl-C is its caller's
             env={**os.environ, **threads, **quiet, "KERAS_BACKEND": "tensorflow"},
         )
-        self._ready = False
+        self.ready = False
 
     @property
     def pid(self) -> int:
@@ -251,12 +257,8 @@ class _Worker:
 
     def receive(self) -> dict[str, Any] | None:
         """The next answer; None if the process ended."""
-        if not self._ready:
-            self._ready = bool(self._process.stdout.readline())
-            if not self._ready:
-                words = self.last_words()
-                self.close()
-                raise RuntimeError(f"The process that measures device costs could not be started. {words}")
+        if not self.ready:
+            self.ready = bool(self._process.stdout.readline())
         line = self._process.stdout.readline()
         return json.loads(line) if line.endswith("\n") else None
 
@@ -266,7 +268,7 @@ class _Worker:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self._words.seek(0)
         lines = [line.strip() for line in self._words if line.strip() and not line.startswith(("I0000", "W0000"))]
-        return f"The process that measures ended over this network with {how}: {lines[-1] if lines else 'no message'}"
+        return f"{how}, {lines[-1] if lines else 'without a word'}"
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
