@@ -18,6 +18,12 @@ from wavemix_tf.training.search_results import Trial
 from wavemix_tf.training.trainer import build
 from wavemix_tf.training.tuner import SearchStoppedError
 
+
+@pytest.fixture(scope="module")
+def data():
+    return patterns()
+
+
 # --- spaces ---
 
 
@@ -129,6 +135,21 @@ def test_a_network_that_a_target_refuses_does_not_fit_and_says_why():
     assert found.fits({"depth": 1})
     assert not found.fits({"depth": 2})
     assert found.refusal(found.recipe_of({"depth": 2})) == "the target has no such op"
+
+
+def test_a_measure_that_breaks_ends_the_search_and_refuses_nothing(data, tmp_path):
+    class Broken(Measure):
+        def __call__(self, model):
+            raise RuntimeError("the worker could not be started")
+
+    options = dict(max_trials=2, epochs=1, data=data, tuner="random", verbose=0)
+    with pytest.raises(RuntimeError, match="the worker could not be started"):
+        search(RECIPE, costs=[Broken()], budget={"layers": 9}, out=tmp_path / "budget", **options)
+    assert not (tmp_path / "budget" / "trials").exists()
+    with pytest.raises(RuntimeError, match="Costs could not be measured: the worker could not be started"):
+        search(RECIPE, costs=[Broken()], out=tmp_path / "costs", **options)
+    best = search(RECIPE, costs=[Measure()], out=tmp_path / "costs", **options)  # the trial was not lost
+    assert best == SearchResult.load(tmp_path / "costs").best.recipe
 
 
 def test_an_impossible_budget_names_the_nearest():
@@ -319,11 +340,6 @@ def test_the_front_has_what_nothing_beats(tmp_path):
 
 
 # --- the whole ---
-
-
-@pytest.fixture(scope="module")
-def data():
-    return patterns()
 
 
 def test_a_search_ends_in_a_front_and_a_recipe(data, tmp_path, capsys):

@@ -96,14 +96,13 @@ class Candidates:
         begun = time.perf_counter()
         try:
             recipe = self.recipe_of(values)
-            if self.budget and self.excess(recipe):
-                self.refused += 1
-                return False
+            self._network(recipe)
         except Exception:
-            pass
-        finally:
-            self.seconds += time.perf_counter() - begun
-        return True
+            return True
+        within = not (self.budget and self.excess(recipe))
+        self.refused += not within
+        self.seconds += time.perf_counter() - begun
+        return within
 
     def excess(self, recipe: Recipe, measured: bool = True) -> dict[str, float]:
         """Cost -> what it is as a multiple of its limit, for the limits that are exceeded.
@@ -223,7 +222,7 @@ class Candidates:
     def _measure(self, measure: Any, recipe: Recipe, network: _Architecture) -> None:
         try:
             network.costs |= {name: float(value) for name, value in measure(self.build(recipe)).items()}
-        except Exception as error:
+        except ValueError as error:  # what is wrong with the network, as its target puts it
             network.refusal = str(error)
         self._keep()
 

@@ -91,6 +91,7 @@ class _Oracle(keras_tuner.Oracle):
     fits: Callable[[Values], bool] = staticmethod(lambda values: True)
     message_of: Callable[[Any], str] = staticmethod(lambda trial: trial.message or "")
     _retry_queue: list[str]
+    error: Exception | None = None  # that ended the search, of what is no candidate's fault
     halted: str | None = None  # the first message of the failures that ended the search
 
     def __init__(self, **options: Any) -> None:
@@ -123,7 +124,11 @@ class _Oracle(keras_tuner.Oracle):
         if self.halted is not None and tuner_id not in self.ongoing_trials:
             self.tuner_ids.discard(tuner_id)
             return trial_module.Trial(self.hyperparameters.copy(), trial_id="", status=STOPPED)
-        trial = super().create_trial(tuner_id)
+        try:
+            trial = super().create_trial(tuner_id)
+        except Exception as error:  # of a chief nobody would see it, and its lock would never be given back
+            self.error, self.halted = error, str(error)
+            return self.create_trial(tuner_id)
         if trial.status == STOPPED and self.ongoing_trials:
             # Others still work, and one of them may be lost: whoever is left takes its trial.
             self.tuner_ids.add(tuner_id)

@@ -200,6 +200,8 @@ class _Search:
                 tuner.search()
         finally:
             self._save()
+        if oracle.error is not None:
+            raise oracle.error
         if oracle.halted is not None:
             raise SearchStoppedError(f"{oracles.FAILURES} trials in a row failed; the first: {oracle.halted.strip()}")
         return self._best()
@@ -290,11 +292,13 @@ class _Search:
         message = None if failure is None else "".join(traceback.format_exception(failure))
         try:
             found["costs"] = self.candidates.costs(recipe)
-            over = self.candidates.excess(recipe, measured=False)
-            if over and failure is None:
+            if failure is None and self.candidates.excess(recipe, measured=False):
                 found["status"] = OVER_BUDGET
-        except Exception:
-            pass  # the network cannot be built, which is what the trial failed of
+        except Exception as error:
+            if failure is None:  # otherwise the network cannot be built, which is what the trial failed of
+                raise _import_oracles().keras_tuner.errors.FatalRuntimeError(
+                    f"Costs could not be measured: {error}"
+                ) from error
         outcome = Trial(trial.trial_id, values=values, seconds=seconds, message=message, recipe=recipe, **found)
         write_text(folder / OUTCOME_FILE, json.dumps(outcome.to_dict(), indent=1) + "\n")
         self._tell_ended()
