@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 from search_support import patterns
 
 from wavemix_tf import cli
+from wavemix_tf.command import tuning
 from wavemix_tf.training import Recipe, SearchResult, cluster
 
 TINY = [
@@ -75,12 +78,12 @@ def test_a_search_on_a_folder_ends_in_a_recipe_whose_file_is_within_the_budget(f
     [
         (["--budget", "toaster:5KB-ram"], "target of a budget must be one of"),
         (["--budget", "64KB"], "Received: '64KB'"),
-        (["--budget", "10-parameters"], "No network of"),
-        (["--budget", "mcu:1KB-ram"], "No network of"),
+        (["--budget", "10-parameters"], "A network of the space must be within the budget"),
+        (["--budget", "mcu:1KB-ram"], "A network of the space must be within the budget"),
         (["--space", "huge"], "space must be one of"),
         (["--tuner", "genetic"], "tuner must be one of"),
         (["--objective", "speed"], "objective must be"),
-        (["--qat", "--objective", "val_loss"], "--qat is an objective of its own"),
+        (["--qat", "--objective", "val_loss"], "--qat has an objective of its own"),
         (["--role", "chief"], "--role and --address belong together"),
         (["--role", "boss", "--address", "localhost:9000"], "role must be 'chief' or 'worker'"),
         (["--role", "worker", "--address", "localhost"], "must be HOST:PORT"),
@@ -99,10 +102,7 @@ def test_wrong_arguments_are_one_line_and_train_nothing(folder, tmp_path, capsys
 
 
 @pytest.mark.slow
-def test_local_workers(folder, tmp_path, capfd, monkeypatch):
-    for name in ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"):
-        monkeypatch.setenv(name, "")  # so that what the command sets is taken back
-        monkeypatch.delenv(name)
+def test_local_workers(folder, tmp_path, capfd):
     out = tmp_path / "search"
     words = ["tune", "--data", folder, "--out", out, *TINY, "--tuner", "random", "--max-trials", "4", "--workers", "2"]
     code = cli.main([str(word) for word in words])
@@ -111,3 +111,19 @@ def test_local_workers(folder, tmp_path, capfd, monkeypatch):
     result = SearchResult.load(out)
     assert [trial.status for trial in result.trials] == ["completed"] * 4
     assert len({json.dumps(dict(trial.values)) for trial in result.trials}) == 4
+    assert cluster.role() is None
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_work_end_the_search(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tuning.LocalWorkers, "_start", lambda self, index: broken(self._folder, index))
+    words = ["tune", "--data", folder, "--out", tmp_path / "search", *TINY, "--max-trials", "4", "--workers", "2"]
+    code, _, err = call(capsys, *words)
+    assert code == 1
+    assert "A worker must live. Received: no disk" in err
+
+
+def broken(folder, index):
+    with (folder / f"{index}.log").open("w") as log:
+        command = [sys.executable, "-c", "import sys; sys.exit('no disk')"]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)

@@ -114,7 +114,7 @@ def test_a_network_is_measured_once_and_kept(tmp_path):
     measure = Measure()
     found = space_of({"layers": layers(2)}, [measure], tmp_path / "costs.json")
     assert [found.fits({"depth": depth}) for depth in (1, 2, 3, 3, 1)] == [True, True, False, False, True]
-    assert (measure.asked, found.refused) == (3, 2)
+    assert (measure.asked, len(found.refused)) == (3, 1)
     again = space_of({"layers": layers(2)}, [Measure()], tmp_path / "costs.json")
     assert not again.fits({"depth": 3})
     assert again.measures[0].asked == 0
@@ -153,19 +153,54 @@ def test_a_measure_that_breaks_ends_the_search_and_refuses_nothing(data, tmp_pat
 
 
 def test_an_impossible_budget_names_the_nearest():
+    def none(values):
+        return ()
+
     found = space_of({"parameters": 100})
-    with pytest.raises(BudgetError, match=r"nearest: width=8 depth=1: parameters 1,\d+; .*budget parameters=100"):
-        found.check([{"depth": depth} for depth in (3, 1, 2)])
+    with pytest.raises(BudgetError, match=r"nearest: width=8 depth=1: parameters 1,\d+; .*budget=parameters<=100"):
+        found.check([{"depth": depth} for depth in (3, 1, 2)], none)
     found = space_of({"layers": 1}, [Measure()])  # only measuring can tell
     with pytest.raises(BudgetError, match=r"depth=1: layers \d+"):
-        found.check([{"depth": depth} for depth in (2, 1)])
+        found.check([{"depth": depth} for depth in (2, 1)], none)
+
+
+def test_a_corner_that_fits_is_found_where_no_random_network_does():
+    recipe = RECIPES["cifar10"]
+    hp = keras_tuner.HyperParameters()
+    for stem in ("strided", "patchify"):
+        SPACES["full"](hp, recipe)
+        hp.values["stem"] = stem
+        hp.ensure_active_values()
+
+    def recipe_of(values):
+        chosen = hp.copy()
+        chosen.values = dict(values)
+        return SPACES["full"](chosen, recipe)
+
+    found = Candidates(recipe_of, lambda one: build(one, 10), {"macs": 14_000})
+    smallest = next(oracles.sample(hp, 0))  # of the smallest stride, which makes the most of it
+    assert found.excess(recipe_of(smallest))
+    sure, _, looked = found.check([smallest], lambda values: oracles.variations(hp, values))
+    assert sure >= 1
+    assert looked < 200
+
+
+def test_what_is_measured_counts_for_more_than_its_bounds():
+    measure = Measure()
+    measure.bounds = lambda model: {"layers": (1, 4)}  # an estimate that is wrong
+    found = space_of({"layers": 5}, [measure])
+    recipe = found.recipe_of({"depth": 2})
+    assert found.fits({"depth": 2})
+    assert found.costs(recipe)["layers"] > 5
+    assert found.excess(recipe, measured=False)
 
 
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
         ({"ram": 5}, "budget must limit some of parameters, macs, int8_bytes, int8_activation_bytes"),
-        ({"parameters": 0}, "A limit must be positive. Received: parameters=0"),
+        ({"parameters": 0}, "A limit must be a positive number. Received: parameters=0"),
+        ({"parameters": "many"}, "A limit must be a positive number. Received: parameters='many'"),
     ],
 )
 def test_a_wrong_budget(budget, message):
@@ -180,10 +215,11 @@ def make(name, max_trials=50, fits=lambda values: True, seed=1, **options):
     oracle = oracles.ORACLES[name](
         objective=keras_tuner.Objective("score", "max"),
         seed=seed,
-        **({"max_epochs": 9, "hyperband_iterations": None} if name == "hyperband" else {"max_trials": max_trials}),
+        max_trials=max_trials,
+        **({"max_epochs": 9} if name == "hyperband" else {}),
         **options,
     )
-    oracle.max_trials, oracle.fits = max_trials, fits
+    oracle.fits = fits
     hp = keras_tuner.HyperParameters()
     hp.Int("depth", 1, 6)
     hp.Choice("width", [8, 16, 32, 64])
@@ -243,6 +279,18 @@ def test_hyperband_trains_the_best_on(tmp_path):
     later = [values for values in tried if values["tuner/round"] > 0]
     assert later
     assert all(values["tuner/epochs"] > values["tuner/initial_epoch"] > 0 for values in later)
+
+
+def test_hyperband_ends_with_networks_that_were_trained_to_the_end(tmp_path):
+    # 9 epochs make brackets of 9, 3 and 1 trials and fewer; ten trials have no room for the largest.
+    tried = play(make("hyperband", max_trials=10), tmp_path / "few", score=lambda values: values["depth"])
+    assert len(tried) == 10
+    assert any(values["tuner/epochs"] == 9 for values in tried)
+    # And where there are few candidates, these are promoted.
+    few = make("hyperband", max_trials=30, fits=lambda values: values["depth"] == 2)
+    tried = play(few, tmp_path / "small", score=lambda values: values["width"])
+    assert {values["width"] for values in tried} == {8, 16, 32, 64}
+    assert any(values["tuner/round"] > 0 and values["tuner/epochs"] == 9 for values in tried)
 
 
 @pytest.mark.parametrize("name", oracles.ORACLES)
@@ -305,10 +353,10 @@ def test_the_trial_of_a_worker_that_fell_silent_goes_to_another(tmp_path):
 # --- results ---
 
 
-def trial_of(index, score, parameters, status="completed", message=None):
+def trial_of(index, score, parameters, status="completed", error=None):
     return Trial(
         str(index), status, {"depth": index}, score, {"val_accuracy": score}, {"parameters": parameters}, 4, 1.0,
-        message, RECIPE,
+        error, error and f"Traceback\n{error}", RECIPE,
     )  # fmt: skip
 
 
@@ -320,7 +368,7 @@ def test_the_front_has_what_nothing_beats(tmp_path):
         trial_of(3, 0.7, 250),  # equal to 1, and larger
         trial_of(4, 0.9, 900),
         trial_of(5, 0.95, 950, "over budget"),
-        trial_of(6, None, 10, "failed", "Traceback\nValueError: no"),
+        trial_of(6, None, 10, "failed", "ValueError: no"),
     ]
     result = SearchResult("val_accuracy", "max", {"parameters": 920}, tuple(trials))
     assert [trial.trial_id for trial in result.front("parameters")] == ["0", "1", "4"]
@@ -332,7 +380,9 @@ def test_the_front_has_what_nothing_beats(tmp_path):
     for row in rows:
         assert Recipe.from_json(tmp_path / row["recipe"]) == RECIPE
     with (tmp_path / "trials.csv").open() as file:
-        assert [row["message"] for row in csv.DictReader(file)][-1] == "ValueError: no"
+        assert [row["error"] for row in csv.DictReader(file)][-1] == "ValueError: no"
+    with pytest.raises(ValueError, match=r"cost must be one of parameters. Received: cost='flash'"):
+        result.front("flash")
     assert (tmp_path / "front.png").stat().st_size > 10_000
     losses = SearchResult("val_loss", "min", {}, tuple(trials[:3]))
     assert losses.best.trial_id == "0"
@@ -408,8 +458,9 @@ def test_a_space_of_ones_own_with_trials_that_fail(data, tmp_path, capsys):
     assert {kind: trial.status for kind, trial in found.items()} == {
         "plain": "completed", "diverges": "failed", "wide": "completed", "odd": "failed"
     }  # fmt: skip
-    assert re.search(r"ArithmeticError: loss became (nan|inf) in epoch 1", found["diverges"].message)
-    assert "Received: width=6" in found["odd"].message
+    assert re.search(r"ArithmeticError: loss became (nan|inf) in epoch 1", found["diverges"].error)
+    assert "Received: width=6" in found["odd"].error
+    assert "Traceback" in found["odd"].traceback
     assert "kind=odd, failed: ValueError: " in shown
     assert "Traceback" not in errors
     assert best.learning_rate == 1e-3
@@ -421,10 +472,46 @@ def test_three_failures_in_a_row_stop_the_search(data, tmp_path):
 
     out = tmp_path / "search"
     options = dict(max_trials=8, epochs=1, tuner="random", data=data, out=out, score=score, verbose=0)
-    with pytest.raises(SearchStoppedError, match=r"3 trials in a row failed; the first: Traceback") as error:
+    with pytest.raises(SearchStoppedError, match=r"3 trials in a row failed; the first: KeyError: .*in 0") as error:
         search(RECIPE, **options)
-    assert "no such column in 0" in str(error.value)
+    assert "Traceback" in str(error.value)
     assert [trial.status for trial in SearchResult.load(out).trials] == ["failed"] * 3
+
+
+def test_a_space_that_raises_is_a_trial_that_failed(data, tmp_path):
+    def space(hp, recipe):
+        if hp.Choice("depth", [1, 2]) == 2:
+            raise LookupError("no such depth")
+        return recipe
+
+    search(RECIPE, space=space, tuner="grid", max_trials=2, epochs=1, data=data, out=tmp_path / "search", verbose=0)
+    trials = SearchResult.load(tmp_path / "search").trials
+    assert [(trial.status, trial.error) for trial in trials] == [
+        ("completed", None),
+        ("failed", "LookupError: no such depth"),
+    ]
+
+
+def test_a_network_that_turns_out_over_budget_is_never_the_best(data, tmp_path):
+    measure = Measure()
+    measure.bounds = lambda model: {"layers": (1, 4)}  # said to fit
+    with pytest.raises(RuntimeError, match="No trial succeeded"):
+        search(
+            RECIPE, costs=[measure], budget={"layers": 5}, max_trials=1, epochs=1, data=data, out=tmp_path / "search"
+        )
+    assert [trial.status for trial in SearchResult.load(tmp_path / "search").trials] == ["over budget"]
+    assert not (tmp_path / "search" / "best.json").exists()
+
+
+def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data, tmp_path):
+    options = dict(max_trials=1, epochs=1, data=data, out=tmp_path / "search", verbose=0)
+    with pytest.raises(BudgetError):
+        search(RECIPE, budget={"parameters": 10}, **options)
+    search(RECIPE, budget={"parameters": 9000}, **options)
+    other = Measure()
+    other.identity = "another device"
+    with pytest.raises(ValueError, match=r"holds another search.*another device"):
+        search(RECIPE, budget={"parameters": 9000}, costs=[other], **options)
 
 
 @pytest.mark.parametrize(
@@ -432,10 +519,12 @@ def test_three_failures_in_a_row_stop_the_search(data, tmp_path):
     [
         (dict(tuner="genetic"), "tuner must be one of 'random', 'bayesian'"),
         (dict(space="large"), "space must be one of 'depth-width'"),
-        (dict(max_trials=0), "max_trials must be positive"),
+        (dict(max_trials=0), "max_trials must be a positive whole number"),
+        (dict(max_trials=2.5), "max_trials must be a positive whole number. Received: max_trials=2.5"),
+        (dict(objective="accuracy"), "objective must be one of val_accuracy, val_loss where there is no score"),
         (dict(objective="speed"), "objective must be a name that ends in 'accuracy' or 'loss'"),
         (dict(budget={"flash": 1}), "budget must limit some of"),
-        (dict(budget={"parameters": 10}), "No network of"),
+        (dict(budget={"parameters": 10}), "A network of the space must be within the budget"),
     ],
 )
 def test_wrong_arguments_are_told_at_once(data, tmp_path, change, message):
@@ -446,5 +535,7 @@ def test_wrong_arguments_are_told_at_once(data, tmp_path, change, message):
 
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="out must be a new or empty folder"):
-        search(RECIPE, data=data, out=tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="out must be a new or empty folder"):
+            search(RECIPE, data=data, out=tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -109,16 +109,42 @@ def test_a_killed_worker_loses_no_trial_and_none_runs_twice(tmp_path):
     assert shown.count(" of 6: trial ") == 6
 
 
+@pytest.mark.slow
+def test_a_chief_that_is_killed_and_started_again_finds_its_worker_at_work(tmp_path):
+    out = tmp_path / "cluster"
+    place = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": free_port()}
+    chief = start(out, 3, KERASTUNER_TUNER_ID="chief", **place)
+    worker = start(out, 3, seconds=3.0, KERASTUNER_TUNER_ID="worker", **place)
+    try:
+        wait_for(lambda: in_the_middle(out), "a trial under way")
+        chief.send_signal(signal.SIGKILL)
+        chief.communicate()
+        chief = start(out, 3, KERASTUNER_TUNER_ID="chief", **place)
+        shown, _ = chief.communicate(timeout=300)
+        assert chief.returncode == 0, shown
+        words, _ = worker.communicate(timeout=60)
+        assert worker.returncode == 0, words
+    finally:
+        for process in (chief, worker):
+            process.kill()
+            process.communicate()
+    assert ended(out) == ["0", "1", "2"]
+    assert sorted(json.loads((out / "keras_tuner" / "oracle.json").read_text())["end_order"]) == ["0", "1", "2"]
+    # The trial was trained once: one epoch row each, no resumption.
+    for history in out.glob("trials/*/history.csv"):
+        assert [row.split(",")[0] for row in history.read_text().splitlines()] == ["epoch", "1", "2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("boss", "a:1", "w"), "role must be 'chief' or 'worker'"),
-        (("chief", "nowhere", "w"), "must be HOST:PORT. Received: 'nowhere'"),
+        (("chief", "nowhere", "w"), "must be HOST:PORT. Received: address='nowhere'"),
         (("worker", "a:99999", "w"), "must be HOST:PORT"),
         (("worker", "a:1", "my-chief"), "must not hold 'chief'"),
     ],
 )
 def test_a_wrong_role(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        cluster.set_role(*arguments)
+    with pytest.raises(ValueError, match=message), cluster.part(*arguments):
+        pass
     assert cluster.role() is None

@@ -59,6 +59,7 @@ class DeviceCosts:
 
     Attributes:
         names: What a call returns, in this order.
+        identity: Device and names, which tell the costs of one object from another's.
 
     Raises:
         ValueError: unknown target, one without costs that can be told here, unknown names or accelerator.
@@ -89,6 +90,7 @@ class DeviceCosts:
         elif target == "mcu":
             require_micro()
         self.target = target
+        self.identity = f"{target}/{accelerator or ''}/{','.join(chosen)}"
         self.names = tuple(chosen)
         self.accelerator = accelerator if row.npu is None or accelerator else row.npu.accelerators[0]
         self._row = row
@@ -122,8 +124,8 @@ class DeviceCosts:
             if "latency_ms" in self.names and "latency_ms" not in found["costs"]:
                 for other in list(self._pending):
                     self._wait(other)  # the worker would disturb the timing
-                content = base64.b64decode(found.pop("content"))
-                found["costs"]["latency_ms"] = _latency_ms(content)
+                found["costs"]["latency_ms"] = _latency_ms(base64.b64decode(found["content"]))
+                del found["content"]
             return {name: float(found["costs"][name]) for name in self.names}
 
     def start(self, model: Any) -> None:
@@ -202,7 +204,9 @@ class DeviceCosts:
 
     def _wait(self, key: str) -> None:
         while key not in self._answers:
-            assert self._worker is not None
+            if self._worker is None:
+                self._begin()
+                continue
             answer = self._worker.receive()
             if answer is None:
                 words, ready = self._worker.last_words(), self._worker.ready

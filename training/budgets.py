@@ -15,11 +15,13 @@ from wavemix_tf.profiler import profile
 
 from .recipe import Recipe
 
-# Read from the Keras graph in a tenth of a second; what else there is, callables measure.
+# Read from the Keras graph in a tenth of a second or two; what else there is, callables measure.
 GRAPH_COSTS = ("parameters", "macs", "int8_bytes", "int8_activation_bytes")
 SAMPLE = 64  # networks from which the share that fits is estimated
 SAMPLE_S = 4.0
 NEAREST = 3
+DESCENTS = 3  # towards a network within the budget, each from the nearest so far
+UNBOUNDED = (0.0, math.inf)
 
 
 class BudgetError(ValueError):
@@ -48,12 +50,16 @@ def graph_costs(model: Any) -> dict[str, float]:
 
 
 @dataclasses.dataclass
-class _Architecture:
-    """What is known of one network: costs, bounds of costs that were not measured yet, and why it cannot be."""
+class _Network:
+    """What is known of one: costs, bounds of costs that were not measured yet, and why it cannot be."""
 
     costs: dict[str, float]
     bounds: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     refusal: str | None = None
+
+    def least(self) -> dict[str, float]:
+        """Each cost, or the least that it can be."""
+        return {name: low for name, (low, _) in self.bounds.items()} | self.costs
 
 
 class Candidates:
@@ -63,10 +69,11 @@ class Candidates:
         recipe_of: Values of a search space -> the candidate's recipe.
         build: Recipe -> the untrained Keras model.
         budget: Cost -> the most that it may be.
-        measures: Callables ``(model) -> {cost: value}`` with an attribute ``names``. They may have ``bounds(model) ->
-            {cost: (low, high)}``, which decides clear cases without measuring, and ``start(model)``, which begins to
-            measure in the background.
-        path: JSON file that keeps the costs; None: they are not kept.
+        measures: Callables ``(model) -> {cost: value}`` with an attribute ``names``; they raise a ValueError for a
+            network that their device cannot run. They may have ``bounds(model) -> {cost: (low, high)}``, which decides
+            clear cases without measuring, and ``start(model)``, which begins to measure in the background.
+        path: JSON file of the costs; None: they are not kept.
+        writes: Whether this process keeps what it measures there, or reads what another has.
     """
 
     def __init__(
@@ -76,33 +83,28 @@ class Candidates:
         budget: Mapping[str, float],
         measures: Sequence[Any] = (),
         path: Path | None = None,
+        writes: bool = True,
     ) -> None:
-        self.recipe_of, self.build, self.budget, self.measures, self.path = recipe_of, build, budget, measures, path
-        known = [*GRAPH_COSTS, *(name for measure in measures for name in measure.names)]
-        for name, most in budget.items():
-            if name not in known:
-                raise ValueError(f"budget must limit some of {', '.join(known)}. Received: budget={dict(budget)!r}")
-            if not most > 0:
-                raise ValueError(f"A limit must be positive. Received: {name}={most!r}")
-        self.refused = 0
-        self.seconds = 0.0  # spent in here
-        self._known: dict[str, _Architecture] = {}
-        if path is not None and path.is_file():
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            self._known = {key: _Architecture(**{**row, "bounds": {}}) for key, row in stored.items()}
+        self.recipe_of, self.build, self.budget, self.measures = recipe_of, build, budget, measures
+        self._path, self._writes = path, writes
+        check_budget(budget, measures)
+        self.refused: set[str] = set()  # networks that were over budget
+        self._known: dict[str, _Network] = {}
+        self._read()
 
     def fits(self, values: Mapping[str, Any]) -> bool:
         """Whether a candidate is within the budget. One that cannot be built is: it fails as a trial, and says why."""
-        begun = time.perf_counter()
+        if not self.budget:
+            return True
         try:
             recipe = self.recipe_of(values)
             self._network(recipe)
         except Exception:
             return True
-        within = not (self.budget and self.excess(recipe))
-        self.refused += not within
-        self.seconds += time.perf_counter() - begun
-        return within
+        if not self.excess(recipe):
+            return True
+        self.refused.add(_key(recipe))
+        return False
 
     def excess(self, recipe: Recipe, measured: bool = True) -> dict[str, float]:
         """Cost -> what it is as a multiple of its limit, for the limits that are exceeded.
@@ -112,24 +114,18 @@ class Candidates:
             measured: Measure what the bounds leave open; False: that counts as within the budget.
         """
         network = self._network(recipe)
-        if network.refusal is not None:
-            return {"refused": math.inf}
-        least = {**network.costs, **{name: low for name, (low, _) in network.bounds.items()}}
-        over = {name: least[name] / most for name, most in self.budget.items() if least.get(name, 0) > most}
+        over = self._over(network)
         if over or not measured:
             return over
         for measure in self.measures:
-            open_names = [name for name in measure.names if name in self.budget and name not in network.costs]
-            if any(network.bounds.get(name, (0, math.inf))[1] > self.budget[name] for name in open_names):
+            unknown = [name for name in measure.names if name in self.budget and name not in network.costs]
+            if any(network.bounds.get(name, UNBOUNDED)[1] > self.budget[name] for name in unknown):
                 self._measure(measure, recipe, network)
-        if network.refusal is not None:
-            return {"refused": math.inf}
-        return {
-            name: network.costs[name] / most for name, most in self.budget.items() if network.costs.get(name, 0) > most
-        }
+        return self._over(network)
 
     def start(self, recipe: Recipe) -> None:
         """Begin in the background what ``costs`` will want to know."""
+        self._read()
         network = self._network(recipe)
         waiting = [m for m in self.measures if hasattr(m, "start") and not set(m.names) <= set(network.costs)]
         if waiting and network.refusal is None:
@@ -139,97 +135,135 @@ class Candidates:
 
     def costs(self, recipe: Recipe) -> dict[str, float]:
         """Every cost of a candidate, measured; without those of a measure that refused the network."""
-        begun = time.perf_counter()
         network = self._network(recipe)
         for measure in self.measures:
             if network.refusal is None and not set(measure.names) <= set(network.costs):
                 self._measure(measure, recipe, network)
-        self.seconds += time.perf_counter() - begun
         return dict(network.costs)
 
     def refusal(self, recipe: Recipe) -> str | None:
         """Why a measure refused the network; None: none did."""
         return self._network(recipe).refusal
 
-    def check(self, sample: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
-        """(networks within the budget as far as can be told without measuring, networks looked at).
+    def check(
+        self, sample: Iterable[Mapping[str, Any]], variations: Callable[[Mapping[str, Any]], Iterable[Any]]
+    ) -> tuple[int, int, int]:
+        """(networks within the budget, networks that only measuring can tell, networks looked at).
 
         Args:
-            sample: Values of candidates; the first is looked at in any case, others while time lasts.
+            sample: Values of candidates; looked at while time lasts.
+            variations: Values -> values near the ends of the space, among which the nearest are looked for where
+                nothing of the sample is within the budget.
 
         Raises:
-            BudgetError: none of them is; it names the nearest.
+            BudgetError: no network is; it names the nearest.
         """
         begun = time.perf_counter()
-        seen: dict[str, Recipe] = {}
-        for values in sample:
-            if len(seen) >= SAMPLE or (seen and time.perf_counter() - begun > SAMPLE_S):
+        seen: dict[str, tuple[Recipe, Mapping[str, Any]]] = {}
+        for draw, values in enumerate(sample):
+            if draw >= 4 * SAMPLE or len(seen) >= SAMPLE or time.perf_counter() - begun > SAMPLE_S:
                 break
-            try:
-                recipe = self.recipe_of(values)
-                self._network(recipe)
-            except Exception:
-                continue  # becomes a trial that tells
-            seen.setdefault(_key(recipe), recipe)
-        recipes = list(seen.values())
-        within = [recipe for recipe in recipes if not self.excess(recipe, measured=False)]
-        if recipes and not within:
-            raise BudgetError(self._nearest(recipes))
+            self._look(values, seen)
+        if not seen:
+            return 0, 0, 0  # nothing can be built: becomes a trial that tells
+        for _ in range(DESCENTS):
+            nearest = min(seen.values(), key=lambda one: self._distance(one[0]))
+            if self._distance(nearest[0]) <= 1:
+                break
+            for values in variations(nearest[1]):
+                self._look(values, seen)
+        recipes = [recipe for recipe, _ in seen.values()]
+        within = [recipe for recipe in recipes if not self._over(self._network(recipe))]
         sure = [recipe for recipe in within if self._surely(recipe)]
-        if within and not sure:
-            smallest = sorted(within, key=lambda recipe: self._network(recipe).costs["parameters"])[:NEAREST]
-            if all(self.excess(recipe) for recipe in smallest):
+        if not sure:
+            smallest = sorted(within, key=lambda recipe: (self._distance(recipe), self._network(recipe).costs["macs"]))
+            if all(self.excess(recipe) for recipe in smallest[:NEAREST]):
                 raise BudgetError(self._nearest(recipes))
-        self.seconds += time.perf_counter() - begun
-        return len(within), len(recipes)
+        return len(sure), len(within) - len(sure), len(recipes)
+
+    def _look(self, values: Mapping[str, Any], seen: dict[str, Any]) -> None:
+        try:
+            recipe = self.recipe_of(values)
+            self._network(recipe)
+        except Exception:
+            return  # becomes a trial that tells
+        seen.setdefault(_key(recipe), (recipe, values))
+
+    def _over(self, network: _Network) -> dict[str, float]:
+        if network.refusal is not None:
+            return {"refused": math.inf}
+        least = network.least()
+        return {name: least[name] / most for name, most in self.budget.items() if least.get(name, 0) > most}
+
+    def _distance(self, recipe: Recipe) -> float:
+        """The largest cost as a multiple of its limit, as far as it is known."""
+        network = self._network(recipe)
+        least = network.least()
+        found = max((least.get(name, 0) / most for name, most in self.budget.items()), default=0.0)
+        return math.inf if network.refusal is not None else found
 
     def _surely(self, recipe: Recipe) -> bool:
         network = self._network(recipe)
-        for name, most in self.budget.items():
-            high = network.costs[name] if name in network.costs else network.bounds.get(name, (0, math.inf))[1]
-            if high > most:
-                return False
-        return True
+        most = {name: high for name, (_, high) in network.bounds.items()} | network.costs
+        return all(most.get(name, math.inf) <= limit for name, limit in self.budget.items())
 
     def _nearest(self, recipes: Sequence[Recipe]) -> str:
         """What a BudgetError says."""
-        ranked = sorted(recipes, key=lambda recipe: max(self.excess(recipe, measured=False).values(), default=1.0))
         lines = []
-        for recipe in ranked[:NEAREST]:
+        for recipe in sorted(recipes, key=self._distance)[:NEAREST]:
             network = self._network(recipe)
-            known = {**{name: low for name, (low, _) in network.bounds.items()}, **network.costs}
-            costs = ", ".join(f"{name} {number(known[name])}" for name in self.budget if name in known)
+            known = network.least()
+            costs = ", ".join(
+                f"{name} {'' if name in network.costs else 'at least '}{number(known[name])}"
+                for name in self.budget
+                if name in known
+            )
             lines.append(f"{_arguments(recipe)}: {network.refusal or costs}")
-        limits = ", ".join(f"{name}={number(most)}" for name, most in self.budget.items())
+        limits = ", ".join(f"{name}<={number(most)}" for name, most in self.budget.items())
         return (
-            f"No network of {len(recipes)} that were looked at is within the budget; nearest: {'; '.join(lines)}. "
-            f"Received: budget {limits}"
+            f"A network of the space must be within the budget; of {len(recipes)} none is, the nearest: "
+            f"{'; '.join(lines)}. Received: budget={limits}"
         )
 
-    def _network(self, recipe: Recipe) -> _Architecture:
+    def _network(self, recipe: Recipe) -> _Network:
         key = _key(recipe)
         found = self._known.get(key)
-        if found is None or (not found.bounds and any(hasattr(measure, "bounds") for measure in self.measures)):
+        unknown = found is None or not set(self.budget) <= {*found.costs, *found.bounds}
+        if unknown and (found is None or not found.bounds):
             model = self.build(recipe)
-            found = found or _Architecture(graph_costs(model))
+            found = found or _Network(graph_costs(model))
             for measure in self.measures:
                 if hasattr(measure, "bounds"):
                     found.bounds |= measure.bounds(model)
             self._known[key] = found
-            self._keep()
-        return found
+        return self._known[key]
 
-    def _measure(self, measure: Any, recipe: Recipe, network: _Architecture) -> None:
+    def _measure(self, measure: Any, recipe: Recipe, network: _Network) -> None:
         try:
             network.costs |= {name: float(value) for name, value in measure(self.build(recipe)).items()}
-        except ValueError as error:  # what is wrong with the network, as its target puts it
+        except ValueError as error:  # what is wrong with the network, as its device puts it
             network.refusal = str(error)
-        self._keep()
+        if self._path is not None and self._writes:
+            rows = {key: row.costs for key, row in self._known.items()}
+            write_text(self._path, json.dumps(rows, indent=1) + "\n")
 
-    def _keep(self) -> None:
-        if self.path is not None:
-            rows = {key: {"costs": row.costs, "refusal": row.refusal} for key, row in self._known.items()}
-            write_text(self.path, json.dumps(rows, indent=1) + "\n")
+    def _read(self) -> None:
+        if self._path is not None and self._path.is_file():
+            for key, costs in json.loads(self._path.read_text(encoding="utf-8")).items():
+                if key in self._known:
+                    self._known[key].costs |= costs
+                else:
+                    self._known[key] = _Network(costs)
+
+
+def check_budget(budget: Mapping[str, float], measures: Sequence[Any]) -> None:
+    """ValueError unless every limit is a positive number of a cost that is known."""
+    known = [*GRAPH_COSTS, *(name for measure in measures for name in measure.names)]
+    for name, most in budget.items():
+        if name not in known:
+            raise ValueError(f"budget must limit some of {', '.join(known)}. Received: budget={dict(budget)!r}")
+        if not isinstance(most, (int, float)) or not most > 0:
+            raise ValueError(f"A limit must be a positive number. Received: {name}={most!r}")
 
 
 def number(value: float) -> str:

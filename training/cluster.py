@@ -8,18 +8,20 @@ whoever is left.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from contextlib import contextmanager
 from typing import Any
 
 ALIVE_S = 2.0  # between a worker's signs of life
 SILENT_S = 20.0  # after which its trial is handed on
 POLL_S = 0.5
 LINGER_S = 5.0  # for which the chief answers late workers
+CONNECT_S = 120.0  # for which a worker waits for its chief
+THREADS = 8  # that answer: a candidate that is being measured must not keep a worker's sign of life waiting
 
 
 def role() -> str | None:
@@ -29,8 +31,9 @@ def role() -> str | None:
     return "chief" if "chief" in os.environ.get("KERASTUNER_TUNER_ID", "") else "worker"
 
 
-def set_role(name: str, address: str, worker: str) -> None:
-    """Set keras-tuner's environment variables for this process.
+@contextlib.contextmanager
+def part(name: str, address: str, worker: str) -> Iterator[None]:
+    """Keras-tuner's environment variables for this process, taken back in the end.
 
     Args:
         name: "chief" or "worker".
@@ -38,17 +41,30 @@ def set_role(name: str, address: str, worker: str) -> None:
         worker: Name of this worker, another for each.
 
     Raises:
-        ValueError: not so.
+        ValueError: another role, an address of another form, or a worker's name that keras-tuner takes for the chief's.
     """
     host, colon, port = address.rpartition(":")
     if name not in ("chief", "worker"):
         raise ValueError(f"role must be 'chief' or 'worker'. Received: role={name!r}")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"The chief's address must be HOST:PORT. Received: {address!r}")
+        raise ValueError(f"The chief's address must be HOST:PORT. Received: address={address!r}")
     if "chief" in worker:
-        raise ValueError(f"A worker's name must not hold 'chief'. Received: {worker!r}")
-    os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"] = host, port
-    os.environ["KERASTUNER_TUNER_ID"] = "chief" if name == "chief" else worker
+        raise ValueError(f"A worker's name must not hold 'chief'. Received: name={worker!r}")
+    given = {
+        "KERASTUNER_ORACLE_IP": host,
+        "KERASTUNER_ORACLE_PORT": port,
+        "KERASTUNER_TUNER_ID": "chief" if name == "chief" else worker,
+    }
+    before = {key: os.environ.get(key) for key in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
 
 
 def serve(oracle: Any, on_event: Callable[[], None]) -> None:
@@ -56,15 +72,14 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
 
     Args:
         oracle: One of ``oracles``.
-        on_event: Called a few times a second, for the progress.
+        on_event: Called a few times a second; what it raises ends the search.
     """
     import grpc
     from keras_tuner.src import protos
     from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
     host, port = os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"]
-    # One thread answers: an oracle's state has one reader and writer, and a candidate is built in it.
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=THREADS))
     servicer = OracleServicer(oracle)
     protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
     try:
@@ -72,19 +87,34 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
     except RuntimeError:
         bound = 0
     if not bound:
-        raise ValueError(f"The chief's address must be free, and this machine's. Received: {host}:{port}")
+        raise ValueError(f"The chief's address must be free, and this machine's. Received: address={host}:{port}")
     server.start()
     ended: float | None = None
-    while ended is None or (oracle.tuner_ids and time.monotonic() - ended < LINGER_S):
-        time.sleep(POLL_S)
-        oracle.give_up(SILENT_S)
-        on_event()
-        if servicer.stop_triggered and not oracle.ongoing_trials and not oracle._retry_queue:
-            ended = ended or time.monotonic()
-    server.stop(grace=1.0).wait()
+    try:
+        while ended is None or (oracle.tuner_ids and time.monotonic() - ended < LINGER_S):
+            time.sleep(POLL_S)
+            oracle.give_up(SILENT_S)
+            on_event()
+            waiting = oracle._retry_queue and oracle.halted is None
+            if servicer.stop_triggered and not oracle.ongoing_trials and not waiting:
+                ended = ended or time.monotonic()
+    finally:
+        server.stop(grace=1.0).wait()
 
 
-@contextmanager
+def find_chief() -> None:
+    """Wait for the chief; ValueError if there is none (keras-tuner waits for an hour, and dies without a word)."""
+    import grpc
+
+    address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=CONNECT_S)
+        except grpc.FutureTimeoutError:
+            raise ValueError(f"A worker needs a chief that runs. Received: nothing at address={address}") from None
+
+
+@contextlib.contextmanager
 def alive(oracle: Any, trial_id: str) -> Iterator[None]:
     """Let the chief hear of this worker while its trial runs."""
     if role() != "worker":
@@ -104,5 +134,4 @@ def alive(oracle: Any, trial_id: str) -> Iterator[None]:
     try:
         yield
     finally:
-        done.set()
-        thread.join()
+        done.set()  # nobody waits for the thread, which may be waiting for a chief that is gone

@@ -7,11 +7,15 @@ failures are counted within one call and told by the first one's message.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import math
 import random
+import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,8 @@ import numpy as np
 from keras_tuner.engine import base_tuner
 from keras_tuner.engine import hyperparameters as hp_module
 from keras_tuner.engine import trial as trial_module
+from keras_tuner.src.engine import oracle as oracle_module
+from sklearn.exceptions import ConvergenceWarning
 
 from wavemix_tf.files import write_text
 
@@ -64,6 +70,15 @@ def count_combinations(space: Any) -> int | None:
     return total
 
 
+def variations(space: Any, values: Mapping[str, Any]) -> Iterator[Values]:
+    """``values`` with one parameter at the smallest or largest of its options, each in turn."""
+    for parameter in space.space:
+        options = sorted(_options(parameter), key=_size)
+        for option in options if isinstance(options[0], str) else (options[0], options[-1]):
+            changed = {**values, parameter.name: option}
+            yield _fill(space, lambda one: changed.get(one.name, one.default))  # noqa: B023 - called here
+
+
 def sample(space: Any, seed: int) -> Iterator[Values]:
     """Candidates of a ``HyperParameters`` to judge it by: the one of the smallest numbers, then random ones."""
     yield _fill(space, lambda parameter: min(_options(parameter), key=_size))
@@ -91,13 +106,16 @@ class _Oracle(keras_tuner.Oracle):
     fits: Callable[[Values], bool] = staticmethod(lambda values: True)
     message_of: Callable[[Any], str] = staticmethod(lambda trial: trial.message or "")
     _retry_queue: list[str]
+    ongoing_trials: dict[str, Any]
     error: Exception | None = None  # that ended the search, of what is no candidate's fault
     halted: str | None = None  # the first message of the failures that ended the search
+    restarted: bool = False  # a chief: whoever had a trial is still at work on it, until silence says otherwise
 
     def __init__(self, **options: Any) -> None:
         super().__init__(max_consecutive_failed_trials=FAILURES, **options)
         self.verbose = 0
         self._failures: list[str] = []
+        self._own_lock = threading.RLock()
         self.seen: dict[str, float] = {}  # trial -> when its worker was last heard of
 
     # --- candidates ---
@@ -119,16 +137,31 @@ class _Oracle(keras_tuner.Oracle):
 
     # --- trials ---
 
-    @keras_tuner.synchronized
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One thread at a time; keras-tuner's own lock is never given back after an error."""
+        with self._own_lock:
+            try:
+                yield
+            except BaseException:
+                oracle_module.THREADS[self] = None
+                if oracle_module.LOCKS[self].locked():
+                    oracle_module.LOCKS[self].release()
+                raise
+
     def create_trial(self, tuner_id: str) -> Any:
+        with self._alone():
+            try:
+                return self._create_trial(tuner_id)
+            except Exception as error:  # which nobody would see of a chief
+                self.error, self.halted = error, str(error)
+                return self._create_trial(tuner_id)
+
+    def _create_trial(self, tuner_id: str) -> Any:
         if self.halted is not None and tuner_id not in self.ongoing_trials:
             self.tuner_ids.discard(tuner_id)
             return trial_module.Trial(self.hyperparameters.copy(), trial_id="", status=STOPPED)
-        try:
-            trial = super().create_trial(tuner_id)
-        except Exception as error:  # of a chief nobody would see it, and its lock would never be given back
-            self.error, self.halted = error, str(error)
-            return self.create_trial(tuner_id)
+        trial = super().create_trial(tuner_id)
         if trial.status == STOPPED and self.ongoing_trials:
             # Others still work, and one of them may be lost: whoever is left takes its trial.
             self.tuner_ids.add(tuner_id)
@@ -136,23 +169,29 @@ class _Oracle(keras_tuner.Oracle):
         self.seen[trial.trial_id] = time.monotonic()
         return trial
 
-    @keras_tuner.synchronized
     def get_trial(self, trial_id: str) -> Any:
-        self.seen[trial_id] = time.monotonic()  # a worker's sign of life
+        self.seen[trial_id] = time.monotonic()  # a worker's sign of life; it waits for no lock
         return super().get_trial(trial_id)
 
-    @keras_tuner.synchronized
-    def end_trial(self, trial: Any) -> None:
-        if trial.trial_id in self.end_order:
-            return  # a worker that was given up came back after another had run its trial
-        if trial.trial_id in self._retry_queue:
-            self._retry_queue.remove(trial.trial_id)
-        super().end_trial(trial)
-        self.save()  # keras-tuner saves before it takes the trial off the list of those that run
+    def update_trial(self, *given: Any, **named: Any) -> Any:
+        with self._alone():
+            return super().update_trial(*given, **named)
 
-    @keras_tuner.synchronized
+    def end_trial(self, trial: Any) -> None:
+        with self._alone():
+            if trial.trial_id in self.end_order:
+                return  # a worker that was given up came back after another had run its trial
+            if trial.trial_id in self._retry_queue:
+                self._retry_queue.remove(trial.trial_id)
+            super().end_trial(trial)
+            self.save()  # keras-tuner saves before it takes the trial off the list of those that run
+
     def give_up(self, silent_s: float) -> None:
         """Hand on the trials of workers that were not heard of for ``silent_s`` seconds."""
+        with self._alone():
+            self._give_up(silent_s)
+
+    def _give_up(self, silent_s: float) -> None:
         now, lost = time.monotonic(), False
         for tuner_id, trial in list(self.ongoing_trials.items()):
             if now - self.seen.setdefault(trial.trial_id, now) > silent_s:
@@ -178,9 +217,15 @@ class _Oracle(keras_tuner.Oracle):
     def set_state(self, state: dict[str, Any]) -> None:
         self.trials = {trial_id: trial_module.Trial.from_state(one) for trial_id, one in state["trials"].items()}
         super().set_state(state)
+        self._had = dict(self.ongoing_trials)
 
     def reload(self) -> None:
-        super().reload()
+        super().reload()  # hands every trial that was under way to whoever comes first
+        if self.restarted:
+            self.ongoing_trials = self._had
+            self.tuner_ids |= set(self._had)
+            running = {trial.trial_id for trial in self._had.values()}
+            self._retry_queue = [trial_id for trial_id in self._retry_queue if trial_id not in running]
         # Killed between the end of a trial and its leaving the list of those that run.
         waiting = list(self._retry_queue)
         self._retry_queue = [trial_id for trial_id in waiting if trial_id not in self.end_order]
@@ -205,7 +250,52 @@ class RandomOracle(_Oracle, keras_tuner.oracles.RandomSearchOracle):
 
 
 class HyperbandOracle(_Oracle, keras_tuner.oracles.HyperbandOracle):
-    """Hyperband (Li et al., arXiv 1603.06560): many candidates for a few epochs, the best of them for more."""
+    """Hyperband (Li et al., arXiv 1603.06560): many candidates for a few epochs, the best of them for more.
+
+    A bracket that has more trials than may be run is left out, as it would end before its best go on; one for which
+    there are too few candidates gets smaller.
+    """
+
+    _current_bracket: int
+    _brackets: list[dict[str, Any]]
+
+    def __init__(self, max_trials: int, **options: Any) -> None:
+        self._found: dict[str, int] = {}  # bracket -> candidates, where there were too few
+        super().__init__(hyperband_iterations=None, **options)
+        self.max_trials = max_trials
+        self._brackets = []
+        self._current_bracket = min(self._current_bracket, self._largest_bracket())
+        self._start_new_bracket()
+
+    def _largest_bracket(self) -> int:
+        sizes = {
+            number: sum(self._get_size(number, turn) for turn in range(self._get_num_rounds(number)))
+            for number in range(self._get_num_brackets())
+        }
+        return max((number for number, size in sizes.items() if size <= self.max_trials), default=0)
+
+    def _increment_bracket_num(self) -> None:
+        super()._increment_bracket_num()
+        self._current_bracket = min(self._current_bracket, self._largest_bracket())
+
+    def _random_trial(self, trial_id: str, bracket: dict[str, Any]) -> dict[str, Any]:
+        response = super()._random_trial(trial_id, bracket)
+        if response["status"] == STOPPED and bracket["rounds"][0]:
+            self._found[str(bracket["bracket_num"])] = len(bracket["rounds"][0])
+            return self.populate_space(trial_id)
+        return response
+
+    def _get_size(self, bracket_num: int, round_num: int) -> int:
+        found = self._found.get(str(bracket_num))
+        size = super()._get_size(bracket_num, round_num)
+        return size if found is None else min(size, max(1, math.ceil(found / self.factor**round_num)))
+
+    def get_state(self) -> dict[str, Any]:
+        return {**super().get_state(), "found": self._found}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self._found = state["found"]
 
 
 class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):
@@ -222,7 +312,7 @@ class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):
     Theirs looks for the best point of a continuous box and rounds it: to a candidate over budget, or to one that was
     tried before, as a small space has few. This one ranks a pool of random candidates by the same confidence bound and
     takes the best that fits. At most a third of the trials are random; keras-tuner's three for each hyperparameter
-    would be most of a short search.
+    would be most of a short search (three at least).
     """
 
     def __init__(self, max_trials: int, **options: Any) -> None:
@@ -233,7 +323,10 @@ class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):
         if len(completed) < max(3, min(3 * len(self._nonfixed_space()), self.max_trials // 3)):
             return self._random_populate_space()
         x, y = self._vectorize_trials()
-        self.gpr.fit(np.nan_to_num(x), np.nan_to_num(y))
+        with warnings.catch_warnings():
+            # Of a few points that differ little, any length scale is as good as another.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.gpr.fit(np.nan_to_num(x), np.nan_to_num(y))
         pool = self._pool()
         if not pool:
             return self._random_populate_space()

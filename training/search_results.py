@@ -33,8 +33,9 @@ class Trial:
         metrics: What training and ``score`` returned.
         costs: Cost -> value.
         epochs: Trained, those that Hyperband had trained before included.
-        seconds: Of training (and of the score).
-        message: Why it failed, with the traceback.
+        seconds: Of all that was done for it; of its last part, where it was interrupted.
+        error: Why it failed, or what its device has against the network.
+        traceback: Where it failed.
         recipe: What was trained; with the epochs of the recipe that the search began from.
     """
 
@@ -46,7 +47,8 @@ class Trial:
     costs: Mapping[str, float]
     epochs: int
     seconds: float
-    message: str | None
+    error: str | None
+    traceback: str | None
     recipe: Recipe
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,7 +91,7 @@ class SearchResult:
         """
         folder = Path(out)
         if not (folder / SEARCH_FILE).is_file():
-            raise FileNotFoundError(f"{folder} holds no search: it has no {SEARCH_FILE}.")
+            raise FileNotFoundError(f"out must hold a search, with its {SEARCH_FILE}. Received: out={str(out)!r}")
         settings = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
         paths = sorted((folder / "trials").glob(f"*/{OUTCOME_FILE}"), key=lambda path: int(path.parent.name))
         rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
@@ -118,7 +120,12 @@ class SearchResult:
 
         Args:
             cost: One of ``costs``.
+
+        Raises:
+            ValueError: another name.
         """
+        if cost not in self.costs:
+            raise ValueError(f"cost must be one of {', '.join(self.costs)}. Received: cost={cost!r}")
         there = [trial for trial in self.completed if cost in trial.costs]
         front: list[Trial] = []
         for trial in sorted(there, key=lambda trial: (trial.costs[cost], -self._gain(trial))):
@@ -261,17 +268,16 @@ class SearchResult:
             *costs,
             "epochs",
             "seconds",
-            "message",
+            "error",
         ]
         rows = []
         for trial in self.trials:
-            message = (trial.message or "").strip().splitlines()
             rows.append([
                 trial.trial_id, trial.status, trial.score,
                 *(trial.values.get(name) for name in values),
                 *(trial.metrics.get(name) for name in metrics if name != self.objective),
                 *(trial.costs.get(name) for name in costs),
-                trial.epochs, round(trial.seconds, 2), message[-1] if message else None,
+                trial.epochs, round(trial.seconds, 2), " ".join(trial.error.split()) if trial.error else None,
             ])  # fmt: skip
         return _csv([header, *rows])
 

@@ -53,14 +53,16 @@ def full(hp: Any, recipe: Recipe) -> Recipe:
     """Also levels, expansion, feed-forward width, stem, activation, resolution and strength of the augmentation."""
     base = network_arguments(recipe)
     side = min(recipe.image_shape[:2])
+    most_levels = max(1, min(4, int(math.log2(side)) - 1))
     recipe = _with(
         depth_width(hp, recipe),
-        levels=hp.Int("levels", 1, max(1, min(4, int(math.log2(side)) - 1)), default=1),
+        levels=hp.Int("levels", 1, most_levels, default=min(base["levels"], most_levels)),
         expansion=hp.Choice("expansion", _first(base["expansion"], (1, 2, 3))),
         upsample=hp.Choice("upsample", _first(base["upsample"], ("deconv", "bilinear", "nearest"))),
         activation=hp.Choice("activation", _first(base["activation"], ("gelu", "quick_gelu", "relu6", "hard_swish"))),
     )
-    share = hp.Choice("ff_share", [0.5, 1.0, 2.0], default=1.0)  # of the width
+    own_share = 1.0 if base["ff_dim"] is None else base["ff_dim"] / base["width"]
+    share = hp.Choice("ff_share", _first(own_share, (0.5, 1.0, 2.0)))  # of the width
     width = recipe.model_args["width"]
     recipe = _with(recipe, ff_dim=_multiples([share * width], WIDTH_MULTIPLE)[0])
     recipe = _with_resolution(hp, recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -19,7 +20,7 @@ import keras
 from wavemix_tf.files import write_text
 
 from . import cluster
-from .budgets import Candidates, number
+from .budgets import Candidates, check_budget, number
 from .datasets import DataBundle, as_bundle, load_data
 from .recipe import Recipe
 from .results import FitResult
@@ -29,7 +30,9 @@ from .trainer import build, fit
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")
 OWN_OBJECTIVES = ("val_accuracy", "val_loss")
-STATE_FOLDER = "keras_tuner"
+STATE_FOLDER, COSTS_FILE = "keras_tuner", "costs.json"
+WORKERS_FOLDER = "workers"  # whose logs may be there before the chief is
+LONGEST_ERROR = 300  # characters in the line of a trial; its outcome has all
 
 
 class SearchStoppedError(RuntimeError):
@@ -51,6 +54,7 @@ def search(
     out: str | os.PathLike[str] | None = None,
     callbacks: Callable[[], Sequence[Any]] | None = None,
     seed: int = 0,
+    watch: Callable[[], None] | None = None,
     verbose: int = 1,
     overwrite: bool = False,
 ) -> Recipe:
@@ -82,6 +86,7 @@ def search(
         out: Folder of the search; None: a temporary one, nothing is kept.
         callbacks: Makes Keras callbacks for a trial.
         seed: Of the choice of candidates.
+        watch: A chief's: called a few times a second; what it raises ends the search.
         verbose: 0: prints nothing.
         overwrite: Begin anew where the folder holds another search.
 
@@ -108,8 +113,15 @@ def search(
             f"space must be one of {', '.join(map(repr, SPACES))}, or a function. Received: space={space!r}"
         )
     for name, value in (("max_trials", max_trials), ("epochs", epochs)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be positive. Received: {name}={value!r}")
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{name} must be a positive whole number. Received: {name}={value!r}")
+    check_budget(budget or {}, costs)
+    goal = _objective(objective)
+    if score is None and goal[0] not in OWN_OBJECTIVES:
+        raise ValueError(
+            f"objective must be one of {', '.join(OWN_OBJECTIVES)} where there is no score. "
+            f"Received: objective={goal[0]!r}"
+        )
     options = dict(
         recipe=recipe,
         space=SPACES[space] if isinstance(space, str) else space,
@@ -117,13 +129,14 @@ def search(
         tuner=tuner,
         max_trials=max_trials,
         epochs=epochs or max(1, recipe.epochs // 2),
-        objective=_objective(objective),
+        objective=goal,
         budget=dict(budget or {}),
         measures=tuple(costs),
         score=score,
         data=data,
         callbacks=callbacks,
         seed=seed,
+        watch=watch,
         verbose=verbose,
     )
     if out is not None:
@@ -149,6 +162,7 @@ class _Search:
     data: Any
     callbacks: Any
     seed: int
+    watch: Any
     verbose: int
     out: Path
 
@@ -158,46 +172,63 @@ class _Search:
         self._begun = time.perf_counter()
         self._trained_s = 0.0  # in this call
         self._ended: set[str] = set()
+        self._first = 0
+        self._tuner: Any = None
+        self.candidates: Any = None
 
     # --- the whole ---
 
     def search(self, overwrite: bool) -> Recipe:
         oracles = _import_oracles()
-        self._claim(overwrite)
+        role = cluster.role()
+        overwrite = overwrite and role != "worker"  # it is the chief who begins anew
+        if role == "worker":
+            cluster.find_chief()  # who has claimed the folder by then
+        claimed = self._check_folder(overwrite)
         if self._classes is None:
             self._classes = len(self._bundle(self.recipe).class_names)
-        parameters = oracles.keras_tuner.HyperParameters()
-        if self.data is not None and self.space is SPACES["full"]:
+        probe, parameters = (oracles.keras_tuner.HyperParameters() for _ in range(2))
+        self.space(probe, self.recipe)
+        if self.data is not None and "resolution" in probe.values:
             parameters.Fixed("resolution", 1.0)  # own images have one size
         oracle = oracles.ORACLES[self.tuner](
             objective=oracles.keras_tuner.Objective(*self.objective),
+            max_trials=self.max_trials,
             seed=self.seed + 1,  # keras-tuner takes 0 for none
             hyperparameters=parameters,
-            **({"max_epochs": self.epochs, "hyperband_iterations": None} if self.tuner == "hyperband" else {}),
-            **({"max_trials": self.max_trials} if self.tuner != "hyperband" else {}),
+            **({"max_epochs": self.epochs} if self.tuner == "hyperband" else {}),
         )
-        oracle.max_trials = self.max_trials  # of Hyperband too, which repeats its brackets until then
-        tuner = oracles.TrialTuner(oracle, self._recipe, self._run, self.out / STATE_FOLDER, overwrite)
-        self.candidates = Candidates(
-            lambda values: self._recipe(_hyperparameters(oracles, oracle, values)),
-            lambda recipe: build(recipe, self._classes or 0),
-            self.budget,
-            self.measures,
-            self.out / "costs.json" if cluster.role() != "worker" else None,
-        )
-        self._tuner = tuner
-        oracle.fits = self.candidates.fits
-        oracle.message_of = self._message
-        if cluster.role() == "worker":
-            tuner.search()
-            return self._best()
-        self._tell_space(oracles, oracle)
+        oracle.restarted = role == "chief"
+        state = self.out / STATE_FOLDER
         try:
-            if cluster.role() == "chief":
+            self._tuner = oracles.TrialTuner(oracle, self._recipe, self._run, state, overwrite)
+            self.candidates = Candidates(
+                lambda values: self._recipe(_hyperparameters(oracle, values)),
+                lambda recipe: build(recipe, self._classes or 0),
+                self.budget,
+                self.measures,
+                None if overwrite else self.out / COSTS_FILE,
+                writes=role != "worker",
+            )
+            oracle.fits, oracle.message_of = self.candidates.fits, self._message
+            if role == "worker":
+                self._tuner.search()
+                return self._best()
+            self._tell_space(oracles, oracle)
+        except Exception:
+            if not claimed and role != "worker":  # nothing was begun: another budget may try here
+                shutil.rmtree(state, ignore_errors=True)
+                (self.out / COSTS_FILE).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self.out.rmdir()
+            raise
+        self._claim(overwrite)
+        try:
+            if role == "chief":
                 oracle.save()
-                cluster.serve(oracle, self._tell_ended)
+                cluster.serve(oracle, self._poll)
             else:
-                tuner.search()
+                self._tuner.search()
         finally:
             self._save()
         if oracle.error is not None:
@@ -206,9 +237,9 @@ class _Search:
             raise SearchStoppedError(f"{oracles.FAILURES} trials in a row failed; the first: {oracle.halted.strip()}")
         return self._best()
 
-    def _claim(self, overwrite: bool) -> None:
-        """Make the folder this search's; a worker's call finds the chief's, or makes it."""
-        settings = {
+    def _settings(self) -> dict[str, Any]:
+        """What makes two searches different."""
+        return {
             "recipe": json.loads(self.recipe.to_json()),
             "space": self.space_name,
             "tuner": self.tuner,
@@ -216,40 +247,57 @@ class _Search:
             "objective": self.objective[0],
             "direction": self.objective[1],
             "budget": self.budget,
-            "costs": sorted(name for measure in self.measures for name in measure.names),
+            "costs": [getattr(measure, "identity", "/".join(measure.names)) for measure in self.measures],
             "score": self.score is not None,
             "seed": self.seed,
         }
+
+    def _check_folder(self, overwrite: bool) -> bool:
+        """Whether the folder holds this search; ValueError if it holds something else."""
         path = self.out / SEARCH_FILE
-        if path.is_file() and not overwrite:
-            there = json.loads(path.read_text(encoding="utf-8"))
-            different = [name for name in settings if name != "recipe" and settings[name] != there.get(name)]
-            differences = [f"{name}={settings[name]!r} (there {there.get(name)!r})" for name in different]
-            differences += self.recipe.differences(Recipe.from_json(json.dumps(there["recipe"])))
-            if differences:
-                raise ValueError(
-                    f"{self.out} holds another search: take another folder, or overwrite=True. Received: "
-                    + ", ".join(differences)
-                )
-            return
-        if not path.is_file() and self.out.is_dir() and any(self.out.iterdir()) and not overwrite:
-            raise ValueError(f"out must be a new or empty folder, or a search's. Received: out={str(self.out)!r}")
-        if overwrite and cluster.role() != "worker":
-            for name in ("trials", "recipes", STATE_FOLDER):
+        if not path.is_file():
+            there = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
+            if self.out.is_file() or there - {WORKERS_FOLDER}:
+                raise ValueError(f"out must be a new or empty folder, or a search's. Received: out={str(self.out)!r}")
+            return False
+        if overwrite:
+            return True
+        there, settings = json.loads(path.read_text(encoding="utf-8")), self._settings()
+        different = [name for name in settings if name != "recipe" and settings[name] != there.get(name)]
+        differences = [f"{name}={settings[name]!r} (there {there.get(name)!r})" for name in different]
+        differences += self.recipe.differences(Recipe.from_json(json.dumps(there["recipe"])))
+        if differences:
+            raise ValueError(
+                f"{self.out} holds another search: take another folder, or overwrite=True. Received: "
+                + ", ".join(differences)
+            )
+        return True
+
+    def _claim(self, overwrite: bool) -> None:
+        """Make the folder this search's."""
+        if overwrite:
+            for name in ("trials", "recipes"):
                 shutil.rmtree(self.out / name, ignore_errors=True)
-            for name in ("trials.csv", "front.csv", "front.png", "best.json"):
+            for name in ("trials.csv", "front.csv", "front.png", "best.json", COSTS_FILE):
                 (self.out / name).unlink(missing_ok=True)
-        write_text(path, json.dumps(settings, indent=1) + "\n")
+        if overwrite or not (self.out / SEARCH_FILE).is_file():
+            write_text(self.out / SEARCH_FILE, json.dumps(self._settings(), indent=1) + "\n")
+        ended = SearchResult.load(self.out).trials
+        self._ended = {trial.trial_id for trial in ended}
+        self._first = len(ended)
+        if ended:
+            self._say(f"Resuming {self.out}: {len(ended)} of {self.max_trials} trials have ended.")
 
     def _save(self) -> None:
         """The files of the result, and what the search took."""
-        SearchResult.load(self.out).save(self.out)
+        result = SearchResult.load(self.out)
+        result.save(self.out)
         wall = time.perf_counter() - self._begun
         if self._trained_s:
             share = 100 * self._trained_s / wall
             self._say(f"{duration(wall)}, of which {share:.1f} % was training.")
         if self.candidates.refused:
-            self._say(f"{self.candidates.refused} candidates over budget were not trained.")
+            self._say(f"{len(self.candidates.refused)} networks over budget were not trained.")
 
     def _best(self) -> Recipe:
         result = SearchResult.load(self.out)
@@ -272,39 +320,47 @@ class _Search:
 
     def _run(self, trial: Any) -> Mapping[str, float]:
         """Train a trial, unless it had ended when the process was killed: its outcome is written before it counts."""
-        folder = self.out / "trials" / trial.trial_id
-        values = dict(trial.hyperparameters.values)
-        recipe: Recipe = self._recipe(trial.hyperparameters)
-        if (folder / OUTCOME_FILE).is_file():
-            outcome = Trial.from_dict(json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8")))
+        path = self.out / "trials" / trial.trial_id / OUTCOME_FILE
+        if path.is_file():
+            outcome = Trial.from_dict(json.loads(path.read_text(encoding="utf-8")))
             if outcome.status != FAILED:
                 return outcome.metrics
         begun = time.perf_counter()
         found: dict[str, Any] = {"status": FAILED, "score": None, "metrics": {}, "costs": {}, "epochs": 0}
-        failure: Exception | None = None
-        try:
-            with cluster.alive(self._oracle(), trial.trial_id):
-                found |= self._train(recipe, values, folder)
-        except Exception as error:
-            failure = error
-        seconds = time.perf_counter() - begun
-        self._trained_s += seconds
-        message = None if failure is None else "".join(traceback.format_exception(failure))
-        try:
-            found["costs"] = self.candidates.costs(recipe)
-            if failure is None and self.candidates.excess(recipe, measured=False):
-                found["status"] = OVER_BUDGET
-        except Exception as error:
-            if failure is None:  # otherwise the network cannot be built, which is what the trial failed of
-                raise _import_oracles().keras_tuner.errors.FatalRuntimeError(
-                    f"Costs could not be measured: {error}"
-                ) from error
-        outcome = Trial(trial.trial_id, values=values, seconds=seconds, message=message, recipe=recipe, **found)
-        write_text(folder / OUTCOME_FILE, json.dumps(outcome.to_dict(), indent=1) + "\n")
+        recipe, failure = None, None
+        with cluster.alive(self._tuner.oracle, trial.trial_id):
+            try:
+                recipe = self._recipe(trial.hyperparameters)
+                found |= self._train(recipe, trial.hyperparameters.values, path.parent)
+            except Exception as error:
+                failure = error
+            try:
+                if recipe is not None:
+                    found |= self._measured(recipe, failure)
+            except Exception as error:
+                if failure is None:  # otherwise the network cannot be built, which is what the trial failed of
+                    fatal = _import_oracles().keras_tuner.errors.FatalRuntimeError
+                    raise fatal(f"Costs could not be measured: {error}") from error
+        outcome = Trial(
+            trial_id=trial.trial_id,
+            values=dict(trial.hyperparameters.values),
+            seconds=time.perf_counter() - begun,
+            recipe=recipe or self.recipe,
+            **{"error": None if failure is None else f"{type(failure).__name__}: {failure}"} | found,
+            traceback=None if failure is None else "".join(traceback.format_exception(failure)),
+        )
+        write_text(path, json.dumps(outcome.to_dict(), indent=1) + "\n")
         self._tell_ended()
         if failure is not None:
             raise failure
         return outcome.metrics
+
+    def _measured(self, recipe: Recipe, failure: Exception | None) -> dict[str, Any]:
+        """Costs of a trained network, and what they say of it."""
+        found: dict[str, Any] = {"costs": self.candidates.costs(recipe)}
+        if failure is None and self.candidates.excess(recipe):
+            found["status"], found["error"] = OVER_BUDGET, self.candidates.refusal(recipe)
+        return found
 
     def _train(self, recipe: Recipe, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         keras.backend.clear_session()  # or every trial's graph stays in memory
@@ -322,26 +378,26 @@ class _Search:
         data = self._bundle(recipe)
         self.candidates.start(recipe)
         callbacks = [_StopAtNaN(), *(self.callbacks() if self.callbacks is not None else ())]
-        result = fit(
-            short, model=model, data=data, out=folder, callbacks=callbacks, verbose=2 if self.verbose > 1 else 0
-        )
+        begun = time.perf_counter()
+        verbose = 2 if self.verbose > 1 else 0
+        result = fit(short, model=model, data=data, out=folder, callbacks=callbacks, verbose=verbose)
         metrics = {"val_accuracy": result.validation_accuracy, "val_loss": result.validation_loss}
         if self.score is not None:
             metrics |= {name: float(value) for name, value in self.score(result, data).items()}
+        self._trained_s += time.perf_counter() - begun
         name = self.objective[0]
-        if not math.isfinite(metrics.get(name, math.nan)):
-            raise ValueError(f"The objective must be among the metrics, and finite. Received: {name} of {metrics}")
-        _write_hparams(folder / "tensorboard" / "hparams", values, metrics, recipe)
+        if name not in metrics:
+            raise ValueError(f"objective must be one of {', '.join(metrics)}. Received: objective={name!r}")
+        if not all(map(math.isfinite, metrics.values())):
+            raise ArithmeticError(f"A trial's metrics must be finite. Received: {metrics}")
+        _write_hparams(folder / "tensorboard" / "hparams", values, metrics, epochs)
         return {"status": COMPLETED, "score": metrics[name], "metrics": metrics, "epochs": epochs}
-
-    def _oracle(self) -> Any:
-        return self._tuner.oracle
 
     def _message(self, trial: Any) -> str:
         """Why a trial failed: keras-tuner's workers do not send it."""
         path = self.out / "trials" / trial.trial_id / OUTCOME_FILE
         stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return stored.get("message") or trial.message or "no message"
+        return f"{stored['error']}\n\n{stored['traceback']}" if stored.get("error") else trial.message or "no message"
 
     # --- what the user sees ---
 
@@ -354,21 +410,23 @@ class _Search:
         names = ", ".join(parameter.name for parameter in oracle.hyperparameters.space)
         self._say(f"Space {self.space_name}: {names}; {'continuous' if count is None else f'{count:,} combinations'}.")
         if self.budget:
-            sample = oracles.sample(oracle.hyperparameters, self.seed)
-            within, looked = self.candidates.check(sample)
+            space = oracle.hyperparameters
+            sure, unsure, looked = self.candidates.check(
+                oracles.sample(space, self.seed), lambda values: oracles.variations(space, values)
+            )
             limits = ", ".join(f"{name} <= {number(most)}" for name, most in self.budget.items())
-            share = 100 * within / max(looked, 1)
-            self._say(f"Budget {limits}: {within} of {looked} networks looked at ({share:.0f} %) are within it.")
-        ended = SearchResult.load(self.out).trials
-        self._ended = {
-            trial.trial_id for trial in ended if trial.status != FAILED or trial.trial_id in oracle.end_order
-        }
-        self._first = len(self._ended)
-        if self._ended:
-            self._say(f"Resuming {self.out}: {len(self._ended)} of {self.max_trials} trials have ended.")
+            share = f"{sure} of {looked} networks looked at ({100 * sure / max(looked, 1):.0f} %) are within it"
+            self._say(f"Budget {limits}: {share}{f', {unsure} have to be measured' if unsure else ''}.")
+
+    def _poll(self) -> None:
+        self._tell_ended()
+        if self.watch is not None:
+            self.watch()
 
     def _tell_ended(self) -> None:
-        if not self.verbose or cluster.role() == "worker":
+        """A line for each trial that has ended since the last call."""
+        there = {path.parent.name for path in (self.out / "trials").glob(f"*/{OUTCOME_FILE}")}
+        if not self.verbose or cluster.role() == "worker" or there <= self._ended:
             return
         result = SearchResult.load(self.out)
         for trial in result.trials:
@@ -378,7 +436,7 @@ class _Search:
             count, best = len(self._ended), result.best
             parts = [trial.describe()]
             if trial.status == FAILED:
-                parts.append("failed: " + (trial.message or "").strip().splitlines()[-1])
+                parts.append(f"failed: {' '.join((trial.error or '').split())[:LONGEST_ERROR]}")
             else:
                 costs = [f"{name} {number(trial.costs[name])}" for name in self.budget if name in trial.costs]
                 over = ["over budget"] if trial.status == OVER_BUDGET else []
@@ -424,7 +482,7 @@ def _objective(objective: Any) -> tuple[str, str]:
     )
 
 
-def _hyperparameters(oracles: Any, oracle: Any, values: Mapping[str, Any]) -> Any:
+def _hyperparameters(oracle: Any, values: Mapping[str, Any]) -> Any:
     hp = oracle.hyperparameters.copy()
     hp.values = dict(values)
     hp.ensure_active_values()
@@ -439,7 +497,7 @@ def _import_oracles() -> Any:
     return oracles
 
 
-def _write_hparams(folder: Path, values: Mapping[str, Any], metrics: Mapping[str, float], recipe: Recipe) -> None:
+def _write_hparams(folder: Path, values: Mapping[str, Any], metrics: Mapping[str, float], epochs: int) -> None:
     """What TensorBoard's HParams page shows of a trial; its writer is TensorFlow's."""
     try:
         import tensorflow as tf
@@ -449,4 +507,4 @@ def _write_hparams(folder: Path, values: Mapping[str, Any], metrics: Mapping[str
     with tf.summary.create_file_writer(str(folder)).as_default():
         api.hparams({name: value for name, value in values.items() if not name.startswith("tuner/")}, str(folder))
         for name, value in metrics.items():
-            tf.summary.scalar(name, value, step=recipe.epochs)
+            tf.summary.scalar(name, value, step=epochs)

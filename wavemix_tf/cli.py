@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -193,19 +193,17 @@ def tune(
     ] = None,
     space: Annotated[str, typer.Option(help="depth-width, small or full")] = "depth-width",
     tuner: Annotated[str, typer.Option(help="bayesian, hyperband, random or grid")] = "bayesian",
-    max_trials: Annotated[int, typer.Option(min=1, help="Networks to train.")] = 20,
+    max_trials: Annotated[int, typer.Option(min=1, help="Trainings, earlier calls' included.")] = 20,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of each trial  [default: half of the recipe's]")
     ] = None,
     objective: Annotated[str | None, typer.Option(help="val_accuracy or val_loss  [default: val_accuracy]")] = None,
     qat: Annotated[bool, typer.Option("--qat", help="Score by int8 accuracy, after a short fine-tuning.")] = False,
     seed: Annotated[int, typer.Option(help="Of the choice of candidates.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that train, started here unless --role is given.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that train, started here.")] = 1,
     role: Annotated[str | None, typer.Option(help="chief or worker: this process's part on several machines")] = None,
     address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the chief, with --role.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Of this worker, another for each  [default: host and process]")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of this worker, another for each  [default: drawn]")] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -216,24 +214,29 @@ def tune(
     out = out or Path("runs") / f"{chosen.name}_search"
     target, limits = parse_budget(budget) if budget else (None, {})
     if qat and objective is not None:
-        raise ValueError("--qat is an objective of its own. Received: --qat and --objective")
+        raise ValueError("--qat has an objective of its own. Received: --qat and --objective")
     if (role is None) != (address is None):
-        raise ValueError("--role and --address belong together. Received: one of them")
+        raise ValueError(f"--role and --address belong together. Received: --role {role}, --address {address}")
+    if role is not None or workers > 1:
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
     from .command import steps, tuning
     from .training import cluster
     from .training.search_results import SearchResult
     from .training.tuner import search
 
     steps.check_network(chosen)
-    local: Any = contextlib.nullcontext()
-    if role is not None:
-        cluster.set_role(role, address or "", name or f"{socket.gethostname()}-{os.getpid()}")
-    elif workers > 1:
+    local, part = None, cast(Any, contextlib.nullcontext())
+    if role is None and workers > 1:
         address = tuning.free_address()
-        words = [word for word in terminal.words if word != "--overwrite"]
-        local = tuning.local_workers(words, workers, address)
-        cluster.set_role("chief", address, "")
-    with tuning.device_costs(target) as costs, local:
+        local = tuning.LocalWorkers([w for w in terminal.words if w != "--overwrite"], workers, address, out)
+        part = cluster.part("chief", address, "")
+    elif role == "worker" and workers > 1:
+        local = tuning.LocalWorkers(terminal.words, workers, address or "", out)
+        with contextlib.closing(local):
+            raise typer.Exit(local.wait())
+    elif role is not None:
+        part = cluster.part(role, address or "", name or f"{os.getpid()}-{secrets.token_hex(4)}")
+    with part, tuning.device_costs(target) as costs, contextlib.closing(local or contextlib.ExitStack()):
         search(
             chosen,
             space=space,
@@ -246,6 +249,7 @@ def tune(
             score=tuning.int8_score if qat else None,
             out=out,
             seed=seed,
+            watch=local.watch if local else None,
             overwrite=overwrite,
         )
     if role == "worker":

@@ -89,13 +89,18 @@ def load_model(path: Path) -> Any:
     return keras.saving.load_model(path)
 
 
+def quantize_for_tuning(recipe: Recipe, model: Any, data: DataBundle) -> Any:
+    """The quantization-aware model that is fine-tuned, by the recipe's ``qat_*`` fields, for every int8 target."""
+    options = {"observer": recipe.qat_observer, "skip": recipe.qat_skip}
+    return quantize(model, data.calibration, target="mcu", **options)
+
+
 def fine_tune(
     recipe: Recipe, model: Any, data: DataBundle, out: Path, overwrite: bool, seconds: dict[str, float]
 ) -> Any:
     """Quantize and fine-tune; the result serves every int8 target, so activations are those of the most limited."""
     with step("Quantize", seconds):
-        options = {"observer": recipe.qat_observer, "skip": recipe.qat_skip}
-        qat = quantize(model, data.calibration, target="mcu", **options)
+        qat = quantize_for_tuning(recipe, model, data)
     with step("Fine-tune with int8 arithmetic", seconds):
         return fit(recipe, model=qat, data=data, out=out, stage="qat", overwrite=overwrite)
 

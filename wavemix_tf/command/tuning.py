@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
+import secrets
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from ..tflite.device_costs import DeviceCosts
-from ..tflite.quantizer import quantize
 from ..training.budgets import number
 from ..training.results import FitResult
 from ..training.search_results import SearchResult
 from ..training.trainer import fit
+from ..training.tuner import WORKERS_FOLDER
 from .report import percent
+from .steps import quantize_for_tuning
 from .terminal import grid
 
 INT8_OBJECTIVE = "val_int8_accuracy"
@@ -37,7 +40,7 @@ def device_costs(target: str | None) -> Iterator[list[Any]]:
 
 def int8_score(result: FitResult, data: Any) -> Mapping[str, float]:
     """Accuracy on the validation images with int8 arithmetic, after the recipe's ``qat_epochs`` of fine-tuning."""
-    qat = quantize(result.model, data.calibration, target="mcu", observer=result.recipe.qat_observer)
+    qat = quantize_for_tuning(result.recipe, result.model, data)
     tuned = fit(result.recipe, model=qat, data=data, out=result.out, stage="qat", verbose=0)
     return {INT8_OBJECTIVE: tuned.validation_accuracy}
 
@@ -64,27 +67,64 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-@contextlib.contextmanager
-def local_workers(words: Sequence[str], count: int, address: str) -> Iterator[None]:
-    """``count`` processes of this command as workers; they end with the block.
+class LocalWorkers:
+    """``count`` processes of this command as workers of a chief.
 
     Args:
         words: Of this command.
         count: How many.
         address: Of the chief.
+        out: Folder of the search; each worker's words go to ``workers/`` in it.
     """
-    own = ["--role", "worker", "--address", address]
-    command = [sys.executable, "-c", "from wavemix_tf.cli import script; script()"]
-    workers = [
-        subprocess.Popen([*command, *words, *own, "--name", f"worker-{index}"], stdout=subprocess.DEVNULL)
-        for index in range(count)
-    ]
-    try:
-        yield
-    finally:
-        for worker in workers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(timeout=10)
-            if worker.poll() is None:
-                os.kill(worker.pid, signal.SIGTERM)
-                worker.wait()
+
+    def __init__(self, words: Sequence[str], count: int, address: str, out: Path) -> None:
+        self._words = [*words, "--role", "worker", "--address", address, "--workers", "1"]
+        self._count, self._folder = count, out / WORKERS_FOLDER
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def watch(self) -> None:
+        """Start them, or raise a RuntimeError if all have ended and not all of them well."""
+        if not self._processes:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._processes = [self._start(index) for index in range(self._count)]
+        codes = [process.poll() for process in self._processes]
+        if None not in codes and any(codes):
+            path = self._folder / f"{codes.index(next(filter(None, codes)))}.log"
+            said = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+            raise RuntimeError(f"A worker must live. Received: {said[-1] if said else 'no word'}, in {path}")
+
+    def wait(self) -> int:
+        """The largest exit code, when all have ended."""
+        self.watch()
+        return max(process.wait() for process in self._processes)
+
+    def close(self) -> None:
+        """End them: they do by themselves when a search has ended, and at once when their standard input does."""
+        for process in self._processes:
+            if process.stdin is not None:
+                process.stdin.close()
+        for process in self._processes:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _start(self, index: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", "from wavemix_tf.command.tuning import work; work()", *self._words]
+        name = f"{index}-{secrets.token_hex(4)}"
+        with (self._folder / f"{index}.log").open("wb") as log:
+            return subprocess.Popen([*command, "--name", name], stdin=subprocess.PIPE, stdout=log, stderr=log)
+
+
+def work() -> None:
+    """The process of a local worker: the command, ended when whoever started it is gone, however that went."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    from ..cli import script
+
+    script()
