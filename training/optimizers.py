@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from .distribution import ONE_DEVICE, Devices
 from .recipe import Recipe
 
 
@@ -56,7 +57,7 @@ def phases(recipe: Recipe, stage: str) -> tuple[Phase, ...]:
     return (first, second)
 
 
-def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int) -> Any:
+def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int, devices: Devices = ONE_DEVICE) -> Any:
     """The optimizer of a phase with its learning-rate schedule, not built yet."""
     options: dict[str, Any] = {
         "learning_rate": _schedule(phase, steps_per_epoch),
@@ -65,17 +66,39 @@ def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int) -> Any:
         "use_ema": phase.ema > 0,
         "ema_momentum": phase.ema or 0.99,
     }
-    optimizer: Any
+    kind: Any = {"sgd": keras.optimizers.SGD, "lion": keras.optimizers.Lion}.get(
+        phase.optimizer, keras.optimizers.AdamW
+    )
     if phase.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(momentum=recipe.momentum, **options)
-    elif phase.optimizer == "lion":
-        optimizer = keras.optimizers.Lion(**options)
-    else:
-        # AdamW insists on a number.
-        optimizer = keras.optimizers.AdamW(**{**options, "weight_decay": phase.weight_decay})
+        options["momentum"] = recipe.momentum
+    elif phase.optimizer == "adamw":
+        options["weight_decay"] = phase.weight_decay  # it insists on a number
+    if recipe.clip_norm is not None and devices.count > 1 and keras.backend.backend() == "tensorflow":
+        kind = type(kind.__name__, (_ClipAcrossReplicas, kind), {"clip_norm": recipe.clip_norm})
+        options["global_clipnorm"] = None
+    optimizer = kind(**options)
     if phase.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+class _ClipAcrossReplicas:
+    """An optimizer under tf.distribute whose ``clip_norm`` is that of the whole batch's gradient.
+
+    Keras clips what each replica has before it adds them up: gradients that are a fraction as long and point elsewhere.
+    """
+
+    clip_norm: float
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+        import tensorflow as tf
+
+        grads = list(grads)
+        context = tf.distribute.get_replica_context()
+        norm = tf.linalg.global_norm(context.all_reduce("SUM", [grad for grad in grads if grad is not None]))
+        factor = self.clip_norm / tf.maximum(norm, self.clip_norm)
+        clipped = [grad if grad is None else grad * tf.cast(factor, grad.dtype) for grad in grads]
+        return super().apply(clipped, trainable_variables)  # type: ignore[misc]
 
 
 def _schedule(phase: Phase, steps_per_epoch: int) -> Any:

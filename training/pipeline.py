@@ -10,21 +10,26 @@ import keras
 import numpy as np
 
 from .augment import Augmenter, BatchSeed
+from .distribution import ONE_DEVICE, Devices, in_order
 from .recipe import Recipe
 from .sources import ArraySource, DatasetSource, NumpySource, epoch_order
 
 
-def training_batches(source: Any, recipe: Recipe, first_epoch: int, epochs: int, num_classes: int) -> Any:
+def training_batches(
+    source: Any, recipe: Recipe, first_epoch: int, epochs: int, num_classes: int, devices: Devices = ONE_DEVICE
+) -> Any:
     """All batches from `first_epoch` up to `epochs`: images augmented, labels float32 (B, num_classes), smoothed.
 
     The image order and the augmentation of an epoch depend on (seed, epoch) alone: a run that starts again in the
     middle sees what the uninterrupted run would have seen.
 
+    Every process prepares whole batches, which MixUp needs, and keeps its share of each.
+
     Returns:
         A tf.data dataset of all the epochs' batches in a row; or, for sources without tf.data, `EpochBatches`.
     """
     if isinstance(source, NumpySource) or (isinstance(source, DatasetSource) and source.is_py_dataset):
-        batches = EpochBatches(source, recipe, num_classes)
+        batches = EpochBatches(source, recipe, num_classes, devices)
         batches.start_epoch(first_epoch)  # Keras looks at a batch before the first epoch begins
         return batches
     import tensorflow as tf
@@ -42,7 +47,7 @@ def training_batches(source: Any, recipe: Recipe, first_epoch: int, epochs: int,
         targets = tf.one_hot(tf.reshape(labels, [-1]), num_classes)
         images = tf.ensure_shape(tf.cast(images, tf.float32), [None, *recipe.image_shape])
         images, targets = augmenter(images, targets, BatchSeed(recipe.seed, epoch, index))
-        return images, smoothed(targets, recipe, num_classes)
+        return devices.share(images, smoothed(targets, recipe, num_classes))
 
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
 
@@ -54,20 +59,18 @@ def smoothed(targets: Any, recipe: Recipe, num_classes: int) -> Any:
 
 def first_batches(dataset: Any, count: int) -> Iterable[Any]:
     """The first `count` batches of a tf.data dataset or a ``PyDataset``, or all if there are fewer."""
-    if isinstance(dataset, keras.utils.PyDataset):
-        return (dataset[index] for index in range(min(count, len(dataset))))
-    return itertools.islice(dataset, count)
+    return itertools.islice(in_order(dataset), count)
 
 
 class EpochBatches(keras.utils.PyDataset):
     """The batches of one epoch for backends without tf.data; `start_epoch` says which."""
 
-    def __init__(self, source: Any, recipe: Recipe, num_classes: int) -> None:
+    def __init__(self, source: Any, recipe: Recipe, num_classes: int, devices: Devices = ONE_DEVICE) -> None:
         wrapped = source.dataset if isinstance(source, DatasetSource) else None
         # Batches may be asked for by several threads, as the user's data set says; never by several processes, which
         # would not learn of a new epoch.
         super().__init__(workers=wrapped.workers if wrapped else 1)
-        self._source, self._recipe, self._num_classes = source, recipe, num_classes
+        self._source, self._recipe, self._num_classes, self._devices = source, recipe, num_classes, devices
         self._framework = keras.backend.backend()
         self._augmenter = Augmenter(recipe, framework=self._framework)
         self._epoch = 0
@@ -99,4 +102,4 @@ class EpochBatches(keras.utils.PyDataset):
             keras.ops.convert_to_tensor(images, "float32"), keras.ops.convert_to_tensor(targets), seed
         )
         images, targets = keras.ops.convert_to_numpy(images), keras.ops.convert_to_numpy(targets)
-        return images, smoothed(targets, recipe, self._num_classes)
+        return self._devices.share(images, smoothed(targets, recipe, self._num_classes))

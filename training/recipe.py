@@ -54,7 +54,7 @@ class Recipe:
         jit_compile: Compile the training step with XLA. On CPUs it is slower for one-level networks.
 
         seed: Of the initial weights, the order of the images, augmentation and dropout.
-        batch_size: Images a step; the last, incomplete batch of an epoch is left out.
+        batch_size: Images a step, on all devices together; the last, incomplete batch of an epoch is left out.
         epochs: Epochs of training; "adamw_then_sgd": at most so many for each of the two.
         optimizer: "adamw", "lion", "sgd" or "adamw_then_sgd": AdamW until ``patience`` epochs bring no gain, the best
             weights back, SGD likewise (the official WaveMix schedule; there at a constant rate, ``cosine=False``).

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from wavemix_tf.files import write_text
 
+from .distribution import devices_of, evaluate
 from .recipe import Recipe
-from .sources import float_array
+from .sources import ArraySource, NumpySource, float_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,11 @@ class RunFiles:
     @property
     def checkpoint(self) -> Path:
         return self._named("checkpoint.npz")
+
+    def checksums(self) -> list[int | None]:
+        """Of what decides how a run begins; None for a file that is not there."""
+        paths = (self.recipe, self.result, self.checkpoint, self.model)
+        return [zlib.crc32(path.read_bytes()) if path.is_file() else None for path in paths]
 
     @property
     def tensorboard(self) -> Path:
@@ -90,11 +98,10 @@ class FitResult:
             batch_size: For arrays.
         """
         data = self._load_test() if data is None else data
-        inputs: dict[str, Any] = {"x": data}
         if isinstance(data, (tuple, list)):
-            inputs = {"x": float_array(data[0]), "y": np.asarray(data[1]), "batch_size": batch_size}
-        logs = self.model.evaluate(**inputs, verbose=0, return_dict=True)
-        return {name: float(value) for name, value in logs.items()}
+            kind = ArraySource if keras.backend.backend() == "tensorflow" else NumpySource
+            data = kind(float_array(data[0]), np.asarray(data[1])).batches(batch_size)
+        return evaluate(self.model, data)
 
     @functools.cached_property
     def test_accuracy(self) -> float:
@@ -103,7 +110,9 @@ class FitResult:
         stored = json.loads(files.result.read_text(encoding="utf-8")) if files and files.result.is_file() else {}
         if stored.get("test_accuracy") is None:
             stored["test_accuracy"] = self.evaluate()["accuracy"]
-            if files and files.result.is_file():
+            with devices_of(self.model) as devices:
+                writes = devices.writes
+            if files and files.result.is_file() and writes:
                 write_text(files.result, json.dumps(stored, indent=1) + "\n")
         return stored["test_accuracy"]
 

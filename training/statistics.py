@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from .distribution import to_devices
+
 BATCHES = 8  # of 128 images of 28x28: means over 800,000 values a channel
 
 
@@ -69,4 +71,4 @@ def _compiled(model: Any) -> Any:
         import torch
 
         return torch.no_grad()(lambda images: model(images, training=True))
-    return lambda images: model(images, training=True)
+    return lambda images: model(to_devices(images), training=True)

@@ -20,6 +20,7 @@ from wavemix_tf.files import replacing, write_text
 
 from . import checkpoint
 from .datasets import DataBundle, as_bundle, load_data
+from .distribution import Devices, alone, devices_of, evaluate
 from .optimizers import Phase, accuracy, build_optimizer, cross_entropy, phases
 from .pipeline import EpochBatches, first_batches, training_batches
 from .recipe import Recipe
@@ -47,8 +48,13 @@ def fit(
     generators, history). A process killed at any moment goes on from its last finished epoch to the numbers that the
     uninterrupted run would have reached.
 
+    Several devices are Keras's matter: on TensorFlow call it in the scope of a ``tf.distribute.MirroredStrategy``; on
+    JAX after ``keras.distribution.set_distribution(keras.distribution.DataParallel())``, in one process or, after
+    ``keras.distribution.initialize``, in several, of which the first writes the run folder and all must see it. The
+    loss curve is that of one device (docs/training.md).
+
     Args:
-        recipe: What to do.
+        recipe: What to do; its ``batch_size`` is that of all devices together, and a multiple of their number.
         model: A Keras model that takes (B, H, W, C) in [0, 1] and returns logits (B, classes); None: built from the
             recipe. It is trained in place.
         data: A ``DataBundle``; arrays (images, integer labels), uint8 or floating point in [0, 1], of which validation
@@ -67,29 +73,38 @@ def fit(
         A ``FitResult``.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, or the model does not suit the data.
+        ValueError: the folder holds a run of another recipe, the model does not suit the data, or a batch does not
+            divide among the devices.
     """
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(map(repr, STAGES))}. Received: stage={stage!r}")
     if stage == "qat" and model is None:
         raise ValueError("stage='qat' needs the model that tflite.quantize returned. Received: model=None")
-    if verbose == "auto":
-        verbose = 1 if sys.stdout.isatty() else 2
     files = RunFiles(Path(out), stage) if out is not None else None
-    if files is not None:
-        _check_claim(files, recipe, overwrite)
-        if files.result.is_file() and files.model.is_file() and not overwrite:
-            files.checkpoint.unlink(missing_ok=True)  # killed after the last file was written
-            return _finished(recipe, model, data, files)
+    with devices_of(model) as devices:
+        if verbose == "auto":
+            verbose = (1 if sys.stdout.isatty() else 2) if devices.writes else 0
+        if data is None or isinstance(data, (DataBundle, tuple, list)):  # a dataset has batches of its own
+            devices.check_batch_size(recipe.batch_size)
+        if files is not None:
+            if devices.processes > 1:
+                devices.agree("What the run folder holds", files.checksums())
+            _check_claim(files, recipe, overwrite)
+            if files.result.is_file() and files.model.is_file() and not overwrite:
+                if devices.writes:
+                    files.checkpoint.unlink(missing_ok=True)  # killed after the last file was written
+                return _finished(recipe, model, data, files)
 
-    data = load_data(recipe) if data is None else as_bundle(recipe, data, validation_data)
-    if model is None:
-        keras.utils.set_random_seed(recipe.seed)
-        model = build(recipe, len(data.class_names))
-    run = _Run(recipe, model, data, files, stage, callbacks, verbose)
-    if files is not None:  # not before all that can be wrong has been found
-        _claim(files, recipe, overwrite)
-    return run.train()
+        data = load_data(recipe) if data is None else as_bundle(recipe, data, validation_data)
+        if model is None:
+            keras.utils.set_random_seed(recipe.seed)
+            model = build(recipe, len(data.class_names))
+        run = _Run(recipe, model, data, files, stage, callbacks, verbose, devices)
+        devices.agree("The data", run.state.fingerprint)
+        if files is not None and devices.writes:  # not before all that can be wrong has been found
+            _claim(files, recipe, overwrite)
+        devices.agree("The run folder", "claimed")  # nobody looks for a checkpoint before
+        return run.train()
 
 
 def adopt(recipe: Recipe, model: Any, out: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -137,12 +152,13 @@ class _Run:
         stage: str,
         callbacks: Iterable[Any],
         verbose: Any,
+        devices: Devices,
     ) -> None:
         if stage == "qat":
             recipe = dataclasses.replace(recipe, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
         self.recipe = recipe
         self.model, self.data, self.files, self.stage = model, data, files, stage
-        self.callbacks, self.verbose = list(callbacks), verbose
+        self.callbacks, self.verbose, self.devices = list(callbacks), verbose, devices
         self.phases = phases(recipe, stage)
         self.steps = data.train_source.steps(recipe.batch_size)
         if self.steps < 1:
@@ -157,11 +173,16 @@ class _Run:
         self.recalibrate = BatchNormRecalibration(model)
         self.resumed = 0
 
+    @property
+    def _written(self) -> RunFiles | None:
+        """The files, where this process writes them."""
+        return self.files if self.devices.writes else None
+
     def train(self) -> FitResult:
         optimizer_arrays = self._restore()
         while self.state.phase < len(self.phases):
             phase = self.phases[self.state.phase]
-            optimizer = build_optimizer(phase, self.recipe, self.steps)
+            optimizer = build_optimizer(phase, self.recipe, self.steps, self.devices)
             optimizer.build(self.model.trainable_variables)
             if optimizer_arrays:
                 checkpoint.assign(optimizer.variables, optimizer_arrays, self.files and self.files.checkpoint)
@@ -189,10 +210,12 @@ class _Run:
             jit_compile=self.recipe.jit_compile or keras.backend.backend() == "jax",
         )
         first, last = state.epoch, state.epoch - state.phase_epoch + phase.epochs
-        batches = training_batches(self.data.train_source, self.recipe, first, last, len(self.data.class_names))
+        batches = training_batches(
+            self.data.train_source, self.recipe, first, last, len(self.data.class_names), self.devices
+        )
         extra = []
-        if self.files is not None and _has_tensorflow():  # TensorBoard's files are written by it
-            extra.append(keras.callbacks.TensorBoard(str(self.files.tensorboard), write_graph=False))
+        if self._written is not None and _has_tensorflow():  # TensorBoard's files are written by it
+            extra.append(keras.callbacks.TensorBoard(str(self._written.tensorboard), write_graph=False))
         try:
             self.model.fit(
                 batches,
@@ -203,7 +226,10 @@ class _Run:
                 verbose=self.verbose,
                 shuffle=False,
             )
-        except Exception:
+        except Exception as error:
+            uneven = self.devices.complaint(error)
+            if uneven:
+                raise ValueError(uneven) from None
             failures = getattr(self.data.train_source, "failures", None)
             if failures:
                 raise ValueError(f"{failures[0]}; on_bad_image='skip' leaves such files out") from None
@@ -219,8 +245,7 @@ class _Run:
             checkpoint.assign(self.model.trainable_variables, averages, "the moving average")
             batches = self.data.train_source.batches(self.recipe.batch_size)
             self.recalibrate(first_batches(batches, BATCHES))
-        results = self.model.evaluate(self.data.validation, verbose=0, return_dict=True)
-        validation = {f"val_{name}": float(value) for name, value in results.items()}
+        validation = {f"val_{name}": value for name, value in evaluate(self.model, self.data.validation).items()}
         score = (validation["val_accuracy"], -validation["val_loss"])
         if state.best is None or score > state.best:
             state.best, state.best_epoch = score, state.epoch + 1
@@ -236,11 +261,11 @@ class _Run:
         state.phase_epoch += 1
         row = {"epoch": state.epoch, **logs, "learning_rate": _rate(optimizer), "seconds": round(seconds, 3)}
         state.history.append({name: float(value) for name, value in row.items()})
-        if self.files is not None:
+        if self._written is not None:
             arrays = {"model": self.variables, "optimizer": optimizer.variables}
             groups = {name: checkpoint.values(variables) for name, variables in arrays.items()}
-            checkpoint.save(self.files.checkpoint, state, {**groups, "best": self.best})
-            _write_history(self.files.history, state.history)
+            checkpoint.save(self._written.checkpoint, state, {**groups, "best": self.best})
+            _write_history(self._written.history, state.history)
         return _out_of_patience(phase, state)
 
     def _restore(self) -> list[Any]:
@@ -264,13 +289,15 @@ class _Run:
     def _finish(self) -> FitResult:
         state = self.state
         _compile_for_use(self.model)
-        if self.files is not None:
-            save_model(self.model, self.files.model)
+        if self._written is not None:
+            with alone():
+                save_model(self.model, self._written.model)
             if state.history:
-                _write_history(self.files.history, state.history)
-        summary = _write_result(self.files, self.stage, state)
-        if self.files is not None:
-            self.files.checkpoint.unlink(missing_ok=True)
+                _write_history(self._written.history, state.history)
+        summary = _write_result(self._written, self.stage, state)
+        if self._written is not None:
+            self._written.checkpoint.unlink(missing_ok=True)
+        self.devices.agree("The run folder", "finished")  # the next to look finds all of it
         return _result(self.recipe, self.model, summary, _columns(state.history), self.files, self.resumed, self.data)
 
 

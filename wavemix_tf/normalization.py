@@ -19,6 +19,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     A training step on the TensorFlow backend calls ``FusedBatchNormV3`` (about a quarter of the time and one kept
     activation instead of four); inference and every other backend take Keras's own path.
 
+    Under ``tf.distribute`` a training step takes the statistics of the whole batch, that of all replicas together, so
+    that a network trains as it does on one device; Keras's layer, and the kernel, would take each replica's own. On JAX
+    they are the whole batch's by construction.
+
     Input shape:
         (B, H, W, C) floating point for the fused kernel; any other rank takes Keras's path.
 
@@ -27,8 +31,12 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not (training and self.trainable and mask is None and self._has_fused_kernel(inputs)):
+        if not (training and self.trainable and mask is None):
             return super().call(inputs, training=training, mask=mask)
+        if _is_replica() and not self.renorm:
+            return self._train_across_replicas(inputs)
+        if not self._has_fused_kernel(inputs):
+            return super().call(inputs, training=training)
         import tensorflow as tf
 
         channels = inputs.shape[-1]
@@ -40,9 +48,32 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         # The kernel returns the unbiased variance; Keras averages the biased one.
         count = tf.cast(tf.size(inputs, out_type=tf.int64) // channels, "float32")
         variance = variance * ((count - 1.0) / count)
+        self._average(mean, variance)
+        return outputs
+
+    def _train_across_replicas(self, inputs: Any) -> Any:
+        import tensorflow as tf
+
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        axes = [axis for axis in range(len(x.shape)) if axis != self.axis % len(x.shape)]
+        context = tf.distribute.get_replica_context()
+        # Counted, for replicas may have unequal shares where a user's own loop leaves a part of a batch.
+        count = tf.cast(tf.size(x, out_type=tf.int64) // x.shape[self.axis], x.dtype)
+        count = context.all_reduce("SUM", count)
+        # In two passes: the mean of squares less the square of the mean would lose digits that one device keeps.
+        mean = context.all_reduce("SUM", ops.sum(x, axes)) / count
+        shape = [-1 if axis not in axes else 1 for axis in range(len(x.shape))]
+        centered = x - ops.reshape(mean, shape)
+        variance = context.all_reduce("SUM", ops.sum(ops.square(centered), axes)) / count
+        self._average(mean, variance)
+        gamma = ops.cast(self.gamma, x.dtype) if self.scale else None
+        beta = ops.cast(self.beta, x.dtype) if self.center else None
+        outputs = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _average(self, mean: Any, variance: Any) -> None:
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + ops.cast(batch, moving.dtype) * (1.0 - self.momentum))
-        return outputs
 
     def _has_fused_kernel(self, inputs: Any) -> bool:
         return (
@@ -53,3 +84,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             and not self.renorm
             and keras.backend.standardize_dtype(inputs.dtype) in ("float32", "bfloat16", "float16")
         )
+
+
+def _is_replica() -> bool:
+    """Whether this is one of several replicas of tf.distribute, each with a part of the batch."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return context is not None and context.num_replicas_in_sync > 1
