@@ -37,7 +37,7 @@ class Artifact:
         verification: Figures of the check that ``export`` made.
         input_ranges: What the values of each input lie in; None where it was measured.
         float_layers: Layers that stay float in an int8 file.
-        model_sha256: Digest of the configuration and weights of the model it was made from.
+        model_sha256: Digest of the layers and weights of the model it was made from.
         npu: The file compiled for an Ethos-U and the compiler's figures; None for other targets.
     """
 

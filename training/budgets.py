@@ -90,6 +90,7 @@ class Candidates:
         check_budget(budget, measures)
         self.refused: set[str] = set()  # networks that were over budget
         self._known: dict[str, _Network] = {}
+        self._last: tuple[str, Any] | None = None
         self._read()
 
     def fits(self, values: Mapping[str, Any]) -> bool:
@@ -129,7 +130,7 @@ class Candidates:
         network = self._network(recipe)
         waiting = [m for m in self.measures if hasattr(m, "start") and not set(m.names) <= set(network.costs)]
         if waiting and network.refusal is None:
-            model = self.build(recipe)
+            model = self._model(recipe)
             for measure in waiting:
                 measure.start(model)
 
@@ -230,7 +231,7 @@ class Candidates:
         found = self._known.get(key)
         unknown = found is None or not set(self.budget) <= {*found.costs, *found.bounds}
         if unknown and (found is None or not found.bounds):
-            model = self.build(recipe)
+            model = self._model(recipe)
             found = found or _Network(graph_costs(model))
             for measure in self.measures:
                 if hasattr(measure, "bounds"):
@@ -238,9 +239,16 @@ class Candidates:
             self._known[key] = found
         return self._known[key]
 
+    def _model(self, recipe: Recipe) -> Any:
+        """The untrained network; the last one is kept, as it is asked for several times in a row."""
+        key = _key(recipe)
+        if self._last is None or self._last[0] != key:
+            self._last = key, self.build(recipe)
+        return self._last[1]
+
     def _measure(self, measure: Any, recipe: Recipe, network: _Network) -> None:
         try:
-            network.costs |= {name: float(value) for name, value in measure(self.build(recipe)).items()}
+            network.costs |= {name: float(value) for name, value in measure(self._model(recipe)).items()}
         except ValueError as error:  # what is wrong with the network, as its device puts it
             network.refusal = str(error)
         if self._path is not None and self._writes:

@@ -410,6 +410,8 @@ class _Search:
         names = ", ".join(parameter.name for parameter in oracle.hyperparameters.space)
         self._say(f"Space {self.space_name}: {names}; {'continuous' if count is None else f'{count:,} combinations'}.")
         if self.budget:
+            with contextlib.suppress(Exception):  # a recipe that cannot be built becomes a trial that tells
+                self.candidates.start(self.recipe)  # what measures takes its time to begin
             space = oracle.hyperparameters
             sure, unsure, looked = self.candidates.check(
                 oracles.sample(space, self.seed), lambda values: oracles.variations(space, values)

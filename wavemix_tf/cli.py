@@ -10,6 +10,7 @@ import os
 import secrets
 import shlex
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -89,6 +90,17 @@ def script() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+def worker_script() -> None:
+    """The process of a local worker: ``script``, ended when whoever started it is gone, however that went."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    script()
 
 
 def _fail(message: str, code: int = 1) -> int:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,20 +109,7 @@ class LocalWorkers:
                 process.wait()
 
     def _start(self, index: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", "from wavemix_tf.command.tuning import work; work()", *self._words]
+        command = [sys.executable, "-c", "from wavemix_tf.cli import worker_script; worker_script()", *self._words]
         name = f"{index}-{secrets.token_hex(4)}"
         with (self._folder / f"{index}.log").open("wb") as log:
             return subprocess.Popen([*command, "--name", name], stdin=subprocess.PIPE, stdout=log, stderr=log)
-
-
-def work() -> None:
-    """The process of a local worker: the command, ended when whoever started it is gone, however that went."""
-
-    def watch() -> None:
-        sys.stdin.buffer.read()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    from ..cli import script
-
-    script()
