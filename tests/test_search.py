@@ -507,7 +507,10 @@ def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data
     options = dict(max_trials=1, epochs=1, data=data, out=tmp_path / "search", verbose=0)
     with pytest.raises(BudgetError):
         search(RECIPE, budget={"parameters": 10}, **options)
-    search(RECIPE, budget={"parameters": 9000}, **options)
+    best = search(RECIPE, budget={"parameters": 9000}, **options)
+    with pytest.raises(BudgetError):  # and what was found stays until there is something to begin
+        search(RECIPE, budget={"parameters": 10}, overwrite=True, **options)
+    assert search(RECIPE, budget={"parameters": 9000}, **options) == best
     other = Measure()
     other.identity = "another device"
     with pytest.raises(ValueError, match=r"holds another search.*another device"):
@@ -524,6 +527,7 @@ def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data
         (dict(objective="accuracy"), "objective must be one of val_accuracy, val_loss where there is no score"),
         (dict(objective="speed"), "objective must be a name that ends in 'accuracy' or 'loss'"),
         (dict(budget={"flash": 1}), "budget must limit some of"),
+        (dict(tuner="grid", space="full"), "tuner='grid' takes a space of at most 20,000 combinations"),
         (dict(budget={"parameters": 10}), "A network of the space must be within the budget"),
     ],
 )

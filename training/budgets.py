@@ -44,6 +44,7 @@ def graph_costs(model: Any) -> dict[str, float]:
     return {
         "parameters": found.parameters,
         "macs": found.macs,
+        # The smaller of a kernel's last two sides: which of them counts its outputs depends on the layer.
         "int8_bytes": sum(math.prod(shape) + 4 * min(shape[-2:]) for shape in kernels),
         "int8_activation_bytes": found.peak_activation_bytes // 4,  # counted in float32
     }
@@ -86,7 +87,7 @@ class Candidates:
         writes: bool = True,
     ) -> None:
         self.recipe_of, self.build, self.budget, self.measures = recipe_of, build, budget, measures
-        self._path, self._writes = path, writes
+        self.path, self._writes = path, writes
         check_budget(budget, measures)
         self.refused: set[str] = set()  # networks that were over budget
         self._known: dict[str, _Network] = {}
@@ -251,13 +252,13 @@ class Candidates:
             network.costs |= {name: float(value) for name, value in measure(self._model(recipe)).items()}
         except ValueError as error:  # what is wrong with the network, as its device puts it
             network.refusal = str(error)
-        if self._path is not None and self._writes:
+        if self.path is not None and self._writes:
             rows = {key: row.costs for key, row in self._known.items()}
-            write_text(self._path, json.dumps(rows, indent=1) + "\n")
+            write_text(self.path, json.dumps(rows, indent=1) + "\n")
 
     def _read(self) -> None:
-        if self._path is not None and self._path.is_file():
-            for key, costs in json.loads(self._path.read_text(encoding="utf-8")).items():
+        if self.path is not None and self.path.is_file():
+            for key, costs in json.loads(self.path.read_text(encoding="utf-8")).items():
                 if key in self._known:
                     self._known[key].costs |= costs
                 else:

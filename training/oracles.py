@@ -60,14 +60,14 @@ def _options(parameter: Any) -> list[Any]:
     return [parameter.default, *(value for value in values if value != parameter.default)]
 
 
-def count_combinations(space: Any) -> int | None:
-    """How many there are at most; None where one of the hyperparameters is continuous."""
-    total = 1
-    for parameter in space.space:
-        if isinstance(parameter, hp_module.Float) and parameter.step is None:
-            return None
-        total *= len(_options(parameter))
-    return total
+def count_combinations(space: Any) -> int:
+    """How many ``combinations`` has at most."""
+    return math.prod(len(_options(parameter)) for parameter in space.space)
+
+
+def is_continuous(space: Any) -> bool:
+    """Whether one of the hyperparameters has no steps."""
+    return any(isinstance(parameter, hp_module.Float) and parameter.step is None for parameter in space.space)
 
 
 def variations(space: Any, values: Mapping[str, Any]) -> Iterator[Values]:
@@ -377,7 +377,7 @@ class TrialTuner(base_tuner.BaseTuner):
         recipe_of: ``hp`` -> the candidate's recipe.
         run: Trains a trial; raises what makes it fail.
         folder: For keras-tuner's state.
-        overwrite: Begin anew.
+        overwrite: Begin anew; what the folder holds stays until there is something to save.
     """
 
     def __init__(
@@ -390,10 +390,8 @@ class TrialTuner(base_tuner.BaseTuner):
     ) -> None:
         self._run, self._waited = run, False
         state = Path(folder, "oracle.json")
-        if overwrite:
-            state.unlink(missing_ok=True)
         super().__init__(oracle, _Space(recipe_of), directory=str(folder.parent), project_name=folder.name)
-        if state.is_file() and hasattr(oracle, "reload") and not self._is_worker():
+        if state.is_file() and not overwrite and not self._is_worker():
             oracle.reload()
 
     def run_trial(self, trial: Any, *_: Any, **__: Any) -> Mapping[str, float]:

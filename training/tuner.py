@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 import traceback
@@ -207,7 +208,7 @@ class _Search:
                 lambda recipe: build(recipe, self._classes or 0),
                 self.budget,
                 self.measures,
-                None if overwrite else self.out / COSTS_FILE,
+                None if overwrite else self.out / COSTS_FILE,  # which may be another device's
                 writes=role != "worker",
             )
             oracle.fits, oracle.message_of = self.candidates.fits, self._message
@@ -276,10 +277,11 @@ class _Search:
     def _claim(self, overwrite: bool) -> None:
         """Make the folder this search's."""
         if overwrite:
-            for name in ("trials", "recipes"):
+            for name in ("trials", "recipes", STATE_FOLDER):
                 shutil.rmtree(self.out / name, ignore_errors=True)
             for name in ("trials.csv", "front.csv", "front.png", "best.json", COSTS_FILE):
                 (self.out / name).unlink(missing_ok=True)
+        self.candidates.path = self.out / COSTS_FILE
         if overwrite or not (self.out / SEARCH_FILE).is_file():
             write_text(self.out / SEARCH_FILE, json.dumps(self._settings(), indent=1) + "\n")
         ended = SearchResult.load(self.out).trials
@@ -292,6 +294,8 @@ class _Search:
         """The files of the result, and what the search took."""
         result = SearchResult.load(self.out)
         result.save(self.out)
+        if len(result.trials) < self.max_trials and self._tuner.oracle.halted is None and not sys.exc_info()[0]:
+            self._say(f"No further candidate that fits was found: {len(result.trials)} of {self.max_trials} trials.")
         wall = time.perf_counter() - self._begun
         if self._trained_s:
             share = 100 * self._trained_s / wall
@@ -407,8 +411,14 @@ class _Search:
 
     def _tell_space(self, oracles: Any, oracle: Any) -> None:
         count = oracles.count_combinations(oracle.hyperparameters)
+        if self.tuner == "grid" and count > oracles.LARGEST_WALK:
+            raise ValueError(
+                f"tuner='grid' takes a space of at most {oracles.LARGEST_WALK:,} combinations. "
+                f"Received: space={self.space_name!r} of {count:,}"
+            )
+        size = "continuous" if oracles.is_continuous(oracle.hyperparameters) else f"{count:,} combinations"
         names = ", ".join(parameter.name for parameter in oracle.hyperparameters.space)
-        self._say(f"Space {self.space_name}: {names}; {'continuous' if count is None else f'{count:,} combinations'}.")
+        self._say(f"Space {self.space_name}: {names}; {size}.")
         if self.budget:
             with contextlib.suppress(Exception):  # a recipe that cannot be built becomes a trial that tells
                 self.candidates.start(self.recipe)  # what measures takes its time to begin
