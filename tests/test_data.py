@@ -12,6 +12,7 @@ from wavemix_tf.training import RECIPES, Recipe, load_data
 from wavemix_tf.training.datasets import as_bundle, carve
 from wavemix_tf.training.images import fit_image, read_image
 from wavemix_tf.training.pipeline import training_batches
+from wavemix_tf.training.tasks import task_of
 from wavemix_tf.training.sources import ArraySource, FileSource, RecordSource
 
 DIGITS = dataclasses.replace(RECIPES["digits"], batch_size=64)
@@ -42,7 +43,7 @@ def assert_disjoint(sets):
 
 
 def batches_of(bundle, recipe, first=0, last=1, count=10):
-    batches = training_batches(bundle.train_source, recipe, first, last, count)
+    batches = training_batches(bundle.train_source, recipe, first, last, task_of(recipe, count))
     return [(images.numpy(), labels.numpy()) for images, labels in batches]
 
 

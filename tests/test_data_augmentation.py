@@ -9,6 +9,7 @@ import pytest
 from wavemix_tf.training import Recipe
 from wavemix_tf.training.augment import Augmenter, BatchSeed, Policy
 from wavemix_tf.training.pipeline import training_batches
+from wavemix_tf.training.tasks import task_of
 from wavemix_tf.training.sources import ArraySource
 
 PLAIN = Recipe(name="plain", dataset="digits", image_shape=(12, 12, 3), batch_size=16)
@@ -139,7 +140,7 @@ def test_in_a_pipeline_as_eagerly():
     labels = np.arange(16) % 8
     recipe = dataclasses.replace(PLAIN, shift=2, mixup=0.2, label_smoothing=0.1, seed=4, policy="trivial_augment")
     source = ArraySource(batch, labels)
-    ((ours, ours_labels),) = training_batches(source, recipe, 3, 4, 8)
+    ((ours, ours_labels),) = training_batches(source, recipe, 3, 4, task_of(recipe, 8))
     order = np.random.default_rng([4, 3]).permutation(16)
     targets = keras.ops.convert_to_tensor(np.eye(8, dtype="float32")[labels[order]])
     floats = keras.ops.convert_to_tensor(batch[order].astype("float32") / 255)

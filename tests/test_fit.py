@@ -111,9 +111,9 @@ def test_again_there_is_nothing_to_do(finished, data):
 def test_the_test_set_is_read_once(data, tmp_path, monkeypatch):
     recipe = dataclasses.replace(TINY, epochs=2)
     result = run(data, recipe, tmp_path)
-    assert json.loads((tmp_path / "training.json").read_text())["test_accuracy"] is None
+    assert json.loads((tmp_path / "training.json").read_text())["test"] is None
     first = result.test_accuracy
-    assert json.loads((tmp_path / "training.json").read_text())["test_accuracy"] == first
+    assert json.loads((tmp_path / "training.json").read_text())["test"] == first
     again = run(data, recipe, tmp_path)
     monkeypatch.setattr(FitResult, "evaluate", lambda *_: pytest.fail("read again"))
     assert again.test_accuracy == result.test_accuracy == first

@@ -6,6 +6,7 @@ a restart it is lost. Here every batch gets its own stateless seed instead, so t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +99,7 @@ class Augmenter:
             self._images.append(layers.RandomTranslation(*shift, interpolation="nearest", **BLACK))
         if recipe.flip:
             self._images.append(layers.RandomFlip("horizontal"))
+        self._images += _colour_layers(recipe)
         self._policy = Policy(recipe, framework) if recipe.policy else None
         # CutMix draws alpha from its factor's range; a range of one value is the paper's fixed alpha.
         self._mixers: list[Any] = [layers.MixUp(recipe.mixup)] if recipe.mixup else []
@@ -129,6 +131,93 @@ class Augmenter:
         _choose_backend(layer, self._framework)
         drawn = layer.get_random_transformation(images, training=True, seed=seed)
         return layer.transform_images(images, drawn), layer.transform_labels(labels, drawn)
+
+
+class MaskAugmenter:
+    """Augmentation that moves an image and its mask together; colours change in the image alone.
+
+    Args:
+        recipe: Fields ``flip``, ``smallest_scale``, ``largest_scale``, ``brightness``, ``contrast``, ``saturation``.
+        framework: Of the tensors, see ``BatchSeed``.
+
+    Call with images float32 (B, H, W, C) in [0, 1], masks integer (B, H, W), and a ``BatchSeed``; returns the same,
+    augmented. What a smaller image leaves free is black, and in the mask ``ignore_index`` (without one: class 0).
+    """
+
+    def __init__(self, recipe: Recipe, framework: str = "tensorflow") -> None:
+        self._flip = recipe.flip
+        self._scales = (recipe.smallest_scale, recipe.largest_scale)
+        self._void = recipe.ignore_index or 0
+        self._colours = _colour_layers(recipe)
+        self._framework = framework
+
+    def __call__(self, images: Any, masks: Any, seed: BatchSeed) -> tuple[Any, Any]:
+        ops: Any = _tensorflow() if self._framework == "tensorflow" else keras.ops
+        if self._flip or self._scales != (1.0, 1.0):
+            # In one resampling: the classes' numbers are not to be mixed, so masks take the nearest.
+            void, dtype = float(self._void), masks.dtype
+            masks = ops.cast(masks, "float32")[..., None] - void  # what is outside is filled with 0
+            boxes = self._boxes(images, seed, ops)
+            images = _cut(images, boxes, "bilinear", self._framework)
+            masks = ops.cast(_cut(masks, boxes, "nearest", self._framework)[..., 0] + void, dtype)
+        for layer in self._colours:
+            images = transform(layer, images, seed, self._framework)
+        return images, masks
+
+    def _boxes(self, images: Any, seed: BatchSeed, ops: Any) -> Any:
+        """(B, 4) top, left, bottom, right as shares of the image; mirrored where left is larger than right."""
+        count = images.shape[0] or ops.shape(images)[0]
+        side = 1.0 / ops.exp(seed.uniform((count,), *map(math.log, self._scales)))
+        top, left = seed.uniform((count,)) * (1.0 - side), seed.uniform((count,)) * (1.0 - side)
+        bottom, right = top + side, left + side
+        mirrored = seed.uniform((count,)) < (0.5 if self._flip else 0.0)
+        return ops.stack([top, ops.where(mirrored, right, left), bottom, ops.where(mirrored, left, right)], axis=1)
+
+
+class PairAugmenter:
+    """Mirrors and turns an image and its enlarged version alike, where the recipe's ``flip`` asks for it.
+
+    Args:
+        recipe: Field ``flip``.
+        framework: Of the tensors, see ``BatchSeed``.
+
+    Call with images float32 (B, H, W, C), their enlarged versions, and a ``BatchSeed``; returns the same, augmented.
+    """
+
+    def __init__(self, recipe: Recipe, framework: str = "tensorflow") -> None:
+        self._flip, self._square = recipe.flip, recipe.image_shape[0] == recipe.image_shape[1]
+        self._framework = framework
+
+    def __call__(self, images: Any, targets: Any, seed: BatchSeed) -> tuple[Any, Any]:
+        if not self._flip:
+            return images, targets
+        tensorflow = self._framework == "tensorflow"
+        ops: Any = _tensorflow() if tensorflow else keras.ops
+        reverse = _tensorflow().reverse if tensorflow else keras.ops.flip
+        count = images.shape[0] or ops.shape(images)[0]
+        for axis in (1, 2, None):
+            chosen = seed.uniform((count, 1, 1, 1)) < 0.5
+            if axis is not None:
+                images, targets = (
+                    ops.where(chosen, reverse(part, [axis] if tensorflow else axis), part) for part in (images, targets)
+                )
+            elif self._square:
+                images, targets = (
+                    ops.where(chosen, ops.transpose(part, (0, 2, 1, 3)), part) for part in (images, targets)
+                )
+        return images, targets
+
+
+def _colour_layers(recipe: Recipe) -> list[Any]:
+    layers, found = keras.layers, []
+    if recipe.brightness:
+        found.append(layers.RandomBrightness(recipe.brightness, **UNIT))
+    if recipe.contrast:
+        found.append(layers.RandomContrast(recipe.contrast, **UNIT))
+    if recipe.saturation:  # Keras's factor is 0.5 for the image as it is
+        half = recipe.saturation / 2
+        found.append(layers.RandomSaturation((0.5 - half, 0.5 + half), **UNIT))
+    return found
 
 
 def transform(layer: Any, images: Any, seed: BatchSeed, framework: str) -> Any:
@@ -238,14 +327,25 @@ def _crop(images: Any, smallest_area: float, seed: BatchSeed, framework: str) ->
     tensorflow = framework == "tensorflow"
     ops: Any = _tensorflow() if tensorflow else keras.ops
     count = images.shape[0] or ops.shape(images)[0]
-    _, height, width, _ = images.shape
     area = seed.uniform((count,), smallest_area, 1.0)
     stretch = ops.exp(seed.uniform((count,), -0.2877, 0.2877) / 2)  # half the logarithm of 4/3
     tall, wide = ops.minimum(ops.sqrt(area) * stretch, 1.0), ops.minimum(ops.sqrt(area) / stretch, 1.0)
     top, left = seed.uniform((count,)) * (1.0 - tall), seed.uniform((count,)) * (1.0 - wide)
-    if tensorflow:
-        boxes = ops.stack([top, left, top + tall, left + wide], axis=1)
-        return ops.image.crop_and_resize(images, boxes, ops.range(count), (height, width))
+    boxes = ops.stack([top, left, top + tall, left + wide], axis=1)
+    return _cut(images, boxes, "bilinear", framework)
+
+
+def _cut(images: Any, boxes: Any, interpolation: str, framework: str) -> Any:
+    """Boxes (B, 4) of top, left, bottom, right, as shares of the image, each resized to the image's size.
+
+    A box whose left is larger than its right comes out mirrored; what lies outside of the image is 0.
+    """
+    _, height, width, _ = images.shape
+    if framework == "tensorflow":
+        tf = _tensorflow()
+        return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), (height, width), interpolation)
+    ops = keras.ops
+    top, left, bottom, right = ops.unstack(boxes, axis=1)
     zero = ops.zeros_like(top)
-    matrix = ops.stack([wide, zero, left * (width - 1), zero, tall, top * (height - 1), zero, zero], axis=1)
-    return keras.ops.image.affine_transform(images, matrix, fill_mode="nearest")
+    matrix = [right - left, zero, left * (width - 1), zero, bottom - top, top * (height - 1), zero, zero]
+    return ops.image.affine_transform(images, ops.stack(matrix, axis=1), interpolation, fill_mode="constant")

@@ -18,7 +18,7 @@ from .recipe import Recipe
 # Read from the Keras graph in a tenth of a second or two; what else there is, callables measure.
 GRAPH_COSTS = ("parameters", "macs", "int8_bytes", "int8_activation_bytes")
 SAMPLE = 64  # networks from which the share that fits is estimated
-SAMPLE_S = 4.0
+SAMPLE_S = 2.5
 NEAREST = 3
 DESCENTS = 3  # towards a network within the budget, each from the nearest so far
 UNBOUNDED = (0.0, math.inf)
@@ -92,6 +92,7 @@ class Candidates:
         self.refused: set[str] = set()  # networks that were over budget
         self._known: dict[str, _Network] = {}
         self._last: tuple[str, Any] | None = None
+        self._taken = False  # the last network was given away to be trained
         self._read()
 
     def fits(self, values: Mapping[str, Any]) -> bool:
@@ -142,6 +143,14 @@ class Candidates:
             if network.refusal is None and not set(measure.names) <= set(network.costs):
                 self._measure(measure, recipe, network)
         return dict(network.costs)
+
+    def take(self, recipe: Recipe) -> Any:
+        """The untrained network, to be trained: one build serves its costs, which no weights change, and the trial."""
+        if self._taken:
+            self._last = None
+        model = self._model(recipe)
+        self._taken = True
+        return model
 
     def refusal(self, recipe: Recipe) -> str | None:
         """Why a measure refused the network; None: none did."""
@@ -241,10 +250,10 @@ class Candidates:
         return self._known[key]
 
     def _model(self, recipe: Recipe) -> Any:
-        """The untrained network; the last one is kept, as it is asked for several times in a row."""
+        """The network; the last one is kept, as it is asked for several times in a row."""
         key = _key(recipe)
         if self._last is None or self._last[0] != key:
-            self._last = key, self.build(recipe)
+            self._last, self._taken = (key, self.build(recipe)), False
         return self._last[1]
 
     def _measure(self, measure: Any, recipe: Recipe, network: _Network) -> None:

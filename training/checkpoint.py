@@ -29,7 +29,7 @@ class TrainingState:
         phase_epoch: Finished epochs of that phase.
         waited: Epochs since the phase's last gain.
         best_epoch: Number (from 1) of the epoch with the best validation, over all phases.
-        best: Its (accuracy, negative loss).
+        best: Its (metric, negative loss).
         phase_best: Best of this phase alone; patience counts from it.
         history: One row an epoch.
         fingerprint: Of the data; a resumed run must have the same.

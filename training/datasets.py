@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import urllib.error
 import urllib.request
@@ -16,7 +17,16 @@ import numpy as np
 
 from .folders import scan_folder
 from .recipe import Recipe
-from .sources import ArraySource, DatasetSource, FileSource, NumpySource, RecordSource, float_array, in_memory
+from .sources import (
+    ArraySource,
+    DatasetSource,
+    FileSource,
+    NumpySource,
+    RecordSource,
+    float_array,
+    in_memory,
+    target_array,
+)
 
 EVALUATION_BATCH = 256
 NO_TEST_SET = "The data must have a test set to be tested. Received: arrays without one"
@@ -30,7 +40,7 @@ class DataBundle:
     """The four sets of one data set; no image is in two of them.
 
     Attributes:
-        class_names: Name of each label.
+        class_names: Name of each label; none where images are to be enlarged.
         image_shape: (height, width, channels) of every image.
         calibration: float32 (N, H, W, C) in [0, 1], for quantisation.
         notes: What was done to the data: images skipped, converted, resized.
@@ -48,7 +58,10 @@ class DataBundle:
 
     @property
     def train(self) -> Any:
-        """tf.data of batches (images float32 (B, H, W, C) in [0, 1], labels int64 (B,)): in order, unaugmented."""
+        """tf.data of batches (images float32 (B, H, W, C) in [0, 1], targets): in order, unaugmented.
+
+        Targets are labels int64 (B,), masks int32 (B, H, W), or the enlarged images float32 (B, s*H, s*W, C).
+        """
         return self.train_source.batches(EVALUATION_BATCH)
 
     @property
@@ -65,12 +78,12 @@ class DataBundle:
 
     @property
     def validation_arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The validation set as (images float32, labels int64), or None where it is streamed."""
+        """The validation set as (images float32, targets), or None where it is streamed."""
         return _float_arrays(self.validation_source)
 
     @property
     def test_arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The test set as (images float32, labels int64), or None where it is streamed."""
+        """The test set as (images float32, targets), or None where it is streamed."""
         return _float_arrays(self.test_source)
 
     def sample(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,14 +94,14 @@ class DataBundle:
             limit: Largest number of images; also no more than ``SAMPLE_BYTES`` hold.
 
         Returns:
-            float32 (N, H, W, C) in [0, 1] and int64 (N,).
+            float32 (N, H, W, C) in [0, 1], and the targets: see ``train``.
         """
         source = {"validation": self.validation_source, "test": self.test_source}[split]
         if source is None:
             raise ValueError(NO_TEST_SET)
         limit = min(limit, max(SAMPLE_BYTES // (4 * int(np.prod(self.image_shape))), 1))
         images, labels = source.sample(limit)
-        return float_array(images), np.asarray(labels, np.int64)
+        return float_array(images), target_array(labels)
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must find again."""
@@ -101,7 +114,7 @@ class DataBundle:
 def _float_arrays(source: Any) -> tuple[np.ndarray, np.ndarray] | None:
     if not isinstance(source, ArraySource):
         return None
-    return float_array(source.images), np.asarray(source.labels)
+    return float_array(source.images), target_array(source.labels)
 
 
 def load_data(recipe: Recipe) -> DataBundle:
@@ -123,6 +136,10 @@ def load_data(recipe: Recipe) -> DataBundle:
     Example:
     >>> data = wm.training.load_data(wm.training.RECIPES["digits"])
     """
+    if recipe.task == "segmentation":
+        return _load_masks(recipe)
+    if recipe.task == "super_resolution":
+        return _load_pictures(recipe)
     if recipe.dataset == "folder":
         folder = scan_folder(recipe)
         check_classes(recipe, folder.class_names)
@@ -138,17 +155,100 @@ def load_data(recipe: Recipe) -> DataBundle:
     check_classes(recipe, class_names)
 
     def split(name: str) -> RecordSource:
-        source = RecordSource(builder, name, keys, recipe.image_shape, recipe.crop_to_aspect_ratio)
+        return RecordSource(builder, name, keys, recipe.image_shape, recipe.crop_to_aspect_ratio)
+
+    return _load_records(recipe, split, class_names)
+
+
+def _load_records(recipe: Recipe, source: Any, class_names: tuple[str, ...]) -> DataBundle:
+    """Of a TFDS data set; ``source``: name of a split -> ``RecordSource``."""
+
+    def split(name: str) -> RecordSource:
         try:
-            source.size  # noqa: B018
+            found = source(name)
+            found.size  # noqa: B018
         except (ValueError, KeyError) as error:
             raise ValueError(f"{str(error).splitlines()[0]} Received: split {name!r} of {recipe.dataset}") from None
-        return source
+        return found
 
     train, test = split(recipe.train_split), split(recipe.test_split)
-    if in_memory(recipe, train.size + test.size):
-        return _split(recipe, ArraySource(*train.arrays()), None, ArraySource(*test.arrays()), class_names, [])
+    images = train.size + test.size
+    if in_memory(recipe, images + (images // recipe.image_shape[2] if train.has_masks else 0)):
+        sources = [ArraySource(*one.arrays()) for one in (train, test)]
+        return _split(recipe, sources[0], None, sources[1], class_names, [])
     return _split_records(recipe, split, train.size, test, class_names)
+
+
+def _load_masks(recipe: Recipe) -> DataBundle:
+    from .masks import check_masks, record_masks, scan_masks
+
+    if recipe.dataset != "folder":
+        class_names, source = record_masks(_prepared_builder(recipe), recipe)
+        check_classes(recipe, class_names)
+        return _load_records(recipe, source, class_names)
+    notes: list[str] = []
+    class_names, files = scan_masks(recipe, notes)
+    check_classes(recipe, class_names)
+    splits: list[Any] = list(files)
+    images = sum(source.size for source in files if source is not None)
+    if in_memory(recipe, images + images // recipe.image_shape[2]):
+        splits = [_decoded(source, recipe, notes) for source in files]
+        for source in splits:
+            if source is not None:
+                check_masks(source, len(class_names), recipe)
+    return _split(recipe, *splits, class_names, notes)
+
+
+def _load_pictures(recipe: Recipe) -> DataBundle:
+    from . import patches
+
+    notes: list[str] = []
+    if recipe.dataset == "folder":
+        listed = patches.scan_pictures(recipe, notes)
+        found = [None if paths is None else (patches.file_reader(paths, recipe), tuple(paths)) for paths in listed]
+    else:
+        builder = _prepared_builder(recipe)
+        train, test = patches.record_readers(builder, recipe, (recipe.train_split, recipe.test_split))
+        found = [train, None, test]
+
+    def source(pair: Any, rows: np.ndarray, count: int) -> Any:
+        read, names = pair
+        chosen = [int(row) for row in rows]
+        kept = tuple("/".join(Path(names[row]).parts[-2:]) for row in chosen)
+        cached = getattr(read, "cache_info", None)
+        reader: Any = _Renumbered(read, chosen, cached)
+        return patches.PatchSource(reader, kept, recipe.image_shape, recipe.scale, count)
+
+    train = found[0]
+    images = len(train[1])
+    counts = [
+        0 if found[2] is not None else _share(images, recipe.test_fraction),
+        0 if found[1] is not None else _share(images, recipe.validation_fraction),
+        _share(images, patches.CALIBRATION_SHARE),
+    ]
+    (test, validation, calibration), rest = carve(np.zeros(images, np.int64), counts, recipe.seed)
+    fixed = patches.PATCHES_OF_AN_IMAGE
+    whole = [np.arange(len(pair[1])) if pair is not None else None for pair in found]
+    sets = [
+        source(train, rest, recipe.patches),
+        source(train, validation, fixed) if whole[1] is None else source(found[1], whole[1], fixed),
+        source(train, test, fixed) if whole[2] is None else source(found[2], whole[2], fixed),
+    ]
+    share = math.ceil(recipe.calibration_images / len(calibration))
+    images_of, _ = source(train, calibration, share).sample(recipe.calibration_images)
+    return DataBundle((), recipe.image_shape, *sets, float_array(images_of), tuple(notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Renumbered:
+    """Some images of a reader, numbered from 0."""
+
+    read: Any
+    rows: list[int]
+    cache_info: Any  # of a reader that decodes whenever it is asked; None of one that has all in memory
+
+    def __call__(self, number: int) -> Any:
+        return self.read(self.rows[number])
 
 
 def _decoded(source: FileSource | None, recipe: Recipe, notes: list[str]) -> ArraySource | None:
@@ -166,13 +266,13 @@ def _split(
 ) -> DataBundle:
     """Carve out of the training images what the data does not bring."""
     if test is None:
-        (chosen,), rest = carve(train.labels, [_share(train.size, recipe.test_fraction)], TEST_SEED)
+        (chosen,), rest = carve(_strata(train), [_share(train.size, recipe.test_fraction)], TEST_SEED)
         train, test = train.take(rest), train.take(chosen)
     counts = [
         0 if validation is not None else _share(train.size, recipe.validation_fraction),
         recipe.calibration_images,
     ]
-    (chosen, calibration), rest = carve(train.labels, counts, recipe.seed)
+    (chosen, calibration), rest = carve(_strata(train), counts, recipe.seed)
     if validation is None:
         validation = train.take(chosen)
     images = train.take(calibration)
@@ -187,6 +287,12 @@ def _split(
         calibration=float_array(images.images),
         notes=tuple(notes),
     )
+
+
+def _strata(source: Any) -> np.ndarray:
+    """What a sample has in the data's proportion: classes, where an image has one."""
+    labels = np.asarray(source.labels)
+    return labels if labels.ndim == 1 and labels.dtype.kind in "iu" else np.zeros(len(labels), np.int64)
 
 
 def _split_records(
@@ -256,7 +362,7 @@ def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
     """ValueError unless the data has as many classes as the recipe says, and at least two."""
     received = f"{recipe.dataset} has {len(class_names)}: {', '.join(class_names[:12])}"
     if len(class_names) < 2:
-        raise ValueError(f"A classifier needs at least two classes. Received: {received}")
+        raise ValueError(f"There must be at least two classes. Received: {received}")
     if recipe.num_classes is not None and recipe.num_classes != len(class_names):
         raise ValueError(
             "num_classes must be the number of classes in the data. Received: "
@@ -283,9 +389,11 @@ def _prepared_builder(recipe: Recipe) -> Any:
     if not builder.is_prepared():
         if not recipe.download:
             # TFDS itself would retry for minutes on a machine without network.
+            manual = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+            by_hand = f"; its archives have to be put into {_manual_dir(builder)} first" if manual else ""
             raise FileNotFoundError(
                 f"{recipe.dataset} is not prepared on this machine: set download=True to fetch it, or data_dir to the "
-                f"TFDS folder that holds it. Received: data_dir={recipe.data_dir!r}; looked for {builder.data_path}"
+                f"TFDS folder that holds it{by_hand}. Received: data_dir={recipe.data_dir!r}; looked for {builder.data_path}"
             )
         _check_network(builder, recipe)
         builder.download_and_prepare()
@@ -294,8 +402,16 @@ def _prepared_builder(recipe: Recipe) -> Any:
 
 def _check_network(builder: Any, recipe: Recipe) -> None:
     """Say at once that there is no network; TFDS retries a dead one for minutes before it does."""
-    downloads = Path(builder.data_path).parents[len(Path(builder.name).parts)] / "downloads"
-    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS or (downloads.is_dir() and any(downloads.iterdir())):
+    manual = _manual_dir(builder)
+    downloads = manual.parent
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        if not manual.is_dir() or not any(manual.iterdir()):
+            raise FileNotFoundError(
+                f"{recipe.dataset} must be fetched by hand: {_one_line(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)} "
+                f"Received: nothing in {manual}"
+            )
+        return
+    if downloads.is_dir() and any(downloads.iterdir()):
         return  # what it needs may be there already
     try:
         urllib.request.urlopen(NETWORK_PROBE, timeout=5).close()
@@ -305,6 +421,20 @@ def _check_network(builder: Any, recipe: Recipe) -> None:
         raise ConnectionError(
             f"download=True needs a network. Received: {recipe.dataset}, and {NETWORK_PROBE} is out of reach ({error})"
         ) from None
+
+
+def _manual_dir(builder: Any) -> Path:
+    """Where TFDS looks for what it may not download."""
+    return Path(builder.data_dir).parents[_depth(builder)] / "downloads" / "manual"
+
+
+def _depth(builder: Any) -> int:
+    """Folders between the data folder and that of this version: name, perhaps configuration."""
+    return 2 if builder.builder_config is not None else 1
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _feature_names(builder: Any, recipe: Recipe) -> tuple[str, str]:
@@ -334,20 +464,20 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
         return data
     if isinstance(data, (tuple, list)):
         source, classes = _array_source(recipe, data, "data")
-        names = tuple(str(label) for label in range(classes))
+        names = tuple(str(label) for label in range(classes))  # none where images are to be enlarged
         if validation_data is None:
             nothing = source.take(np.arange(0))  # no test set
             return dataclasses.replace(_split(recipe, source, None, nothing, names, []), test_source=None)
         validation, _ = _array_source(recipe, validation_data, "validation_data", classes)
-        (calibration,), rest = carve(source.labels, [recipe.calibration_images], recipe.seed)
+        (calibration,), rest = carve(_strata(source), [recipe.calibration_images], recipe.seed)
         images = float_array(source.images[calibration])
         return DataBundle(names, recipe.image_shape, source.take(rest), validation, None, images)
-    if validation_data is None or recipe.num_classes is None:
+    if validation_data is None or (recipe.num_classes is None and recipe.task != "super_resolution"):
         raise ValueError(
             "A dataset needs validation_data, and num_classes in the recipe. Received: "
             f"validation_data={validation_data}, num_classes={recipe.num_classes}"
         )
-    names = tuple(str(label) for label in range(recipe.num_classes))
+    names = tuple(str(label) for label in range(recipe.num_classes or 0))
     held_out: Any = DatasetSource(validation_data)
     if isinstance(validation_data, (tuple, list)):
         held_out, _ = _array_source(recipe, validation_data, "validation_data", recipe.num_classes)
@@ -372,15 +502,33 @@ def _array_source(recipe: Recipe, pair: Any, name: str, classes: int | None = No
                 "Floating-point images must be in [0, 1] (pixel / 255). Received: "
                 f"{name} from {images.min():.4g} to {images.max():.4g}"
             )
-    labels = labels.reshape(len(labels), -1)
-    if labels.shape[1] != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"Labels must be integers, one an image. Received: {name} with {received}")
-    labels = labels[:, 0].astype(np.int64)
-    classes = classes or recipe.num_classes or int(labels.max()) + 1
-    if labels.min() < 0 or labels.max() >= classes or classes < 2:
-        raise ValueError(
-            f"Labels must be in [0, {classes}), with 2 classes or more. Received: {name} with labels from "
-            f"{labels.min()} to {labels.max()}"
-        )
+    labels, classes = _check_targets(recipe, labels, f"{name} with {received}", classes)
     kind = ArraySource if keras.backend.backend() == "tensorflow" else NumpySource
     return kind(images, labels), classes
+
+
+def _check_targets(recipe: Recipe, labels: np.ndarray, received: str, classes: int | None) -> tuple[np.ndarray, int]:
+    """(targets as the task has them, number of classes); ValueError if they are not the task's."""
+    height, width, channels = recipe.image_shape
+    if recipe.task == "super_resolution":
+        shape = (recipe.scale * height, recipe.scale * width, channels)
+        if labels.shape[1:] != shape or labels.dtype.kind not in "uf" or not np.isfinite(labels).all():
+            raise ValueError(f"Targets must be images (N, {', '.join(map(str, shape))}). Received: {received}")
+        return labels, 0
+    if recipe.task == "segmentation":
+        if labels.shape[1:] != (height, width) or labels.dtype.kind not in "iu":
+            raise ValueError(f"Masks must be integers (N, {height}, {width}). Received: {received}")
+        counted = labels if recipe.ignore_index is None else labels[labels != recipe.ignore_index]
+    else:
+        labels = labels.reshape(len(labels), -1)
+        if labels.shape[1] != 1 or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"Labels must be integers, one an image. Received: {received}")
+        labels = counted = labels[:, 0].astype(np.int64)
+    low, high = (int(counted.min()), int(counted.max())) if counted.size else (0, 0)
+    classes = classes or recipe.num_classes or high + 1
+    if low < 0 or high >= classes or classes < 2:
+        raise ValueError(
+            f"Labels must be in [0, {classes}), with 2 classes or more. Received: {received}, labels from "
+            f"{low} to {high}"
+        )
+    return labels, classes

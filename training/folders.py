@@ -78,7 +78,7 @@ def scan_folder(recipe: Recipe) -> ImageFolder:
     streamed = not in_memory(recipe, sum(map(len, found.values())))
 
     def source(split: str) -> FileSource:
-        kept = _readable([path for path, _ in found[split]], recipe, streamed, notes)
+        kept = readable([path for path, _ in found[split]], recipe, streamed, notes)
         rows = [(path, labels[name]) for path, name in found[split] if path in kept]
         return FileSource(
             paths=tuple(path for path, _ in rows),
@@ -126,7 +126,7 @@ def _list(root: Path, notes: list[str]) -> list[tuple[str, str]]:
     return files
 
 
-def _readable(paths: list[str], recipe: Recipe, streamed: bool, notes: list[str]) -> set[str]:
+def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: list[str]) -> set[str]:
     """The paths whose header can be read, and in a streamed data set with skipping, whose every pixel can."""
     thorough = recipe.on_bad_image == "skip" and streamed
 

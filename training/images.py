@@ -75,13 +75,50 @@ def fit_image(image: Any, image_shape: tuple[int, int, int], crop_to_aspect_rati
         image = tf.image.grayscale_to_rgb(image) if channels == 3 else tf.image.rgb_to_grayscale(image)
     if tuple(image.shape[:2]) != (height, width):
         if crop_to_aspect_ratio:
-            size = tf.cast(tf.shape(image)[:2], tf.float32)
-            scale = tf.reduce_min(size / tf.constant([height, width], tf.float32))
-            kept = tf.cast(tf.round(scale * tf.constant([height, width], tf.float32)), tf.int32)
-            start = (tf.shape(image)[:2] - kept) // 2
-            image = image[start[0] : start[0] + kept[0], start[1] : start[1] + kept[1]]
+            image = _centre(image, height, width)
         image = _resized(image, height, width)
     return tf.ensure_shape(image, image_shape)
+
+
+def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a mask: an image file whose pixels are class numbers (grey, or of a palette, whose colours do not matter).
+
+    Returns:
+        uint8 (height, width).
+
+    Raises:
+        ValueError: the file is damaged, or its pixels are colours.
+        FileNotFoundError: there is no such file.
+    """
+    from PIL import Image
+
+    rule = "A mask must be a grey or palette image (8 bits) whose pixels are class numbers"
+    path = os.fspath(path)
+    if os.path.getsize(path) == 0:
+        raise ValueError(f"{rule}. Received: {path} (0 bytes)")
+    try:
+        with Image.open(path) as file:
+            file.load()
+            if file.mode not in ("L", "P", "1", "I", "I;16"):
+                raise ValueError(f"mode {file.mode}")
+            values = np.asarray(file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{rule} ({error}). Received: {path}") from None
+    if values.max(initial=0) > 255:
+        raise ValueError(f"{rule} of at most 255. Received: {path} with {values.max()}")
+    return values.astype(np.uint8)
+
+
+def fit_mask(mask: Any, image_shape: tuple[int, int, int], crop_to_aspect_ratio: bool = False) -> Any:
+    """uint8 (h, w) tensor -> uint8 (height, width): as ``fit_image`` moves the image, each pixel its nearest."""
+    import tensorflow as tf
+
+    height, width, _ = image_shape
+    if tuple(mask.shape) != (height, width):
+        if crop_to_aspect_ratio:
+            mask = _centre(mask, height, width)
+        mask = tf.image.resize(mask[..., None], (height, width), "nearest")[..., 0]
+    return tf.ensure_shape(mask, (height, width))
 
 
 def random_resized_crop(image: Any, image_shape: tuple[int, int, int], smallest_area: float, seed: Any) -> Any:
@@ -107,6 +144,17 @@ def random_resized_crop(image: Any, image_shape: tuple[int, int, int], smallest_
     size = tf.concat([size[:2], [-1]], 0)
     cropped = tf.ensure_shape(tf.slice(image, begin, size), [None, None, image.shape[-1]])
     return fit_image(cropped, image_shape)
+
+
+def _centre(image: Any, height: int, width: int) -> Any:
+    """The largest part in the middle that has the proportions of height and width."""
+    import tensorflow as tf
+
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = tf.reduce_min(size / tf.constant([height, width], tf.float32))
+    kept = tf.cast(tf.round(scale * tf.constant([height, width], tf.float32)), tf.int32)
+    start = (tf.shape(image)[:2] - kept) // 2
+    return image[start[0] : start[0] + kept[0], start[1] : start[1] + kept[1]]
 
 
 def _resized(image: Any, height: int, width: int) -> Any:

@@ -9,16 +9,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from .augment import Augmenter, BatchSeed
+from .augment import BatchSeed
 from .distribution import ONE_DEVICE, Devices, in_order
 from .recipe import Recipe
 from .sources import ArraySource, DatasetSource, NumpySource, epoch_order
+from .tasks import Task
 
 
 def training_batches(
-    source: Any, recipe: Recipe, first_epoch: int, epochs: int, num_classes: int, devices: Devices = ONE_DEVICE
+    source: Any, recipe: Recipe, first_epoch: int, epochs: int, task: Task, devices: Devices = ONE_DEVICE
 ) -> Any:
-    """All batches from `first_epoch` up to `epochs`: images augmented, labels float32 (B, num_classes), smoothed.
+    """All batches from `first_epoch` up to `epochs`: images augmented, targets as the task's loss takes them.
 
     The image order and the augmentation of an epoch depend on (seed, epoch) alone: a run that starts again in the
     middle sees what the uninterrupted run would have seen.
@@ -29,12 +30,12 @@ def training_batches(
         A tf.data dataset of all the epochs' batches in a row; or, for sources without tf.data, `EpochBatches`.
     """
     if isinstance(source, NumpySource) or (isinstance(source, DatasetSource) and source.is_py_dataset):
-        batches = EpochBatches(source, recipe, num_classes, devices)
+        batches = EpochBatches(source, recipe, task, devices)
         batches.start_epoch(first_epoch)  # Keras looks at a batch before the first epoch begins
         return batches
     import tensorflow as tf
 
-    augmenter = Augmenter(recipe, crop=isinstance(source, (ArraySource, DatasetSource)))
+    augmenter = task.augmenter(isinstance(source, (ArraySource, DatasetSource)), "tensorflow")
 
     def epoch_batches(epoch: Any) -> Any:
         return (
@@ -44,17 +45,12 @@ def training_batches(
         )
 
     def prepare(epoch: Any, index: Any, images: Any, labels: Any) -> Any:
-        targets = tf.one_hot(tf.reshape(labels, [-1]), num_classes)
+        targets = task.targets(labels, "tensorflow")
         images = tf.ensure_shape(tf.cast(images, tf.float32), [None, *recipe.image_shape])
         images, targets = augmenter(images, targets, BatchSeed(recipe.seed, epoch, index))
-        return devices.share(images, smoothed(targets, recipe, num_classes))
+        return devices.share(images, task.smoothed(targets))
 
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
-
-
-def smoothed(targets: Any, recipe: Recipe, num_classes: int) -> Any:
-    """Spread `label_smoothing` of each label over all classes (Szegedy et al., arXiv 1512.00567)."""
-    return targets * (1.0 - recipe.label_smoothing) + recipe.label_smoothing / num_classes
 
 
 def first_batches(dataset: Any, count: int) -> Iterable[Any]:
@@ -65,14 +61,14 @@ def first_batches(dataset: Any, count: int) -> Iterable[Any]:
 class EpochBatches(keras.utils.PyDataset):
     """The batches of one epoch for backends without tf.data; `start_epoch` says which."""
 
-    def __init__(self, source: Any, recipe: Recipe, num_classes: int, devices: Devices = ONE_DEVICE) -> None:
+    def __init__(self, source: Any, recipe: Recipe, task: Task, devices: Devices = ONE_DEVICE) -> None:
         wrapped = source.dataset if isinstance(source, DatasetSource) else None
         # Batches may be asked for by several threads, as the user's data set says; never by several processes, which
         # would not learn of a new epoch.
         super().__init__(workers=wrapped.workers if wrapped else 1)
-        self._source, self._recipe, self._num_classes, self._devices = source, recipe, num_classes, devices
+        self._source, self._recipe, self._task, self._devices = source, recipe, task, devices
         self._framework = keras.backend.backend()
-        self._augmenter = Augmenter(recipe, framework=self._framework)
+        self._augmenter = task.augmenter(True, self._framework)
         self._epoch = 0
         self._order = np.arange(source.size)
 
@@ -96,10 +92,10 @@ class EpochBatches(keras.utils.PyDataset):
             images, labels = self._source.read(rows)
         else:
             images, labels = self._source.dataset[index]
-        targets = np.eye(self._num_classes, dtype=np.float32)[np.asarray(labels).astype(np.int64).reshape(-1)]
+        targets = self._task.targets(np.asarray(labels), self._framework)
         seed = BatchSeed(recipe.seed, self._epoch, index, self._framework)
         images, targets = self._augmenter(
             keras.ops.convert_to_tensor(images, "float32"), keras.ops.convert_to_tensor(targets), seed
         )
         images, targets = keras.ops.convert_to_numpy(images), keras.ops.convert_to_numpy(targets)
-        return self._devices.share(images, smoothed(targets, recipe, self._num_classes))
+        return self._devices.share(images, self._task.smoothed(targets))

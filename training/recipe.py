@@ -16,6 +16,16 @@ from wavemix_tf.variants import VARIANTS
 OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
 POLICIES = ("trivial_augment", "rand_augment")
 BAD_IMAGE = ("error", "skip")
+TASKS = ("classification", "segmentation", "super_resolution")
+# Augmentation that a task's targets do not follow.
+NOT_OF_TASK = {
+    "classification": ("smallest_scale", "largest_scale"),
+    "segmentation": ("shift", "rotation", "zoom", "crop_area", "policy", "mixup", "cutmix", "erase"),
+    "super_resolution": (
+        *("shift", "rotation", "zoom", "crop_area", "policy", "mixup", "cutmix", "erase"),
+        *("smallest_scale", "largest_scale", "brightness", "contrast", "saturation", "label_smoothing"),
+    ),
+}
 
 
 def _place(default: Any) -> Any:
@@ -29,11 +39,15 @@ class Recipe:
 
     Args:
         name: Name of the recipe; also the report's title.
-        dataset: "digits" (embedded), "folder" (one sub-folder a class, see ``data_dir``) or a TFDS name such as
-            "cifar10" or "emnist/balanced".
+        dataset: "digits" (embedded), "folder" (one's own images in ``data_dir``: one sub-folder a class; images and
+            masks; or images to enlarge) or a TFDS name such as "cifar10", "emnist/balanced" or "cityscapes".
         image_shape: (height, width, channels) the network gets, in pixels; images are resized to it, grey becomes RGB
-            or RGB grey as ``channels`` asks.
+            or RGB grey as ``channels`` asks. For "super_resolution" the patch that is cut out, before it is enlarged.
+        task: "classification", "segmentation" (a class for every pixel) or "super_resolution".
         num_classes: None: as many as the data has; otherwise it must equal them.
+        ignore_index: Value of a mask's pixels that have no class: neither trained on nor counted.
+        scale: By how much "super_resolution" enlarges: 2, 4 or 8.
+        patches: Patches that "super_resolution" cuts out of each training image in an epoch.
         train_split: TFDS split that training, validation and calibration images come from.
         test_split: TFDS split that is read once, after training. (A folder's are its sub-folders train, val or
             validation, and test, where it has them.)
@@ -70,7 +84,7 @@ class Recipe:
             validated, chosen and saved, with batch norm statistics taken anew for it.
         label_smoothing: Share of the label spread over all classes, in [0, 1).
 
-        flip: Mirror left and right at random.
+        flip: Mirror left and right at random ("super_resolution": also up and down, and turn by 90 degrees).
         shift: Largest shift in pixels, each direction; the border is filled with 0 (pad and crop).
         rotation: Largest rotation in degrees.
         zoom: Largest zoom, in and out, as a share of the side.
@@ -78,6 +92,9 @@ class Recipe:
         policy: "trivial_augment" (arXiv 2103.10158), "rand_augment" (arXiv 1909.13719) or None.
         rand_augment_ops: Operations an image in RandAugment.
         rand_augment_strength: Strength of RandAugment in [0, 1].
+        smallest_scale, largest_scale: An image and its mask are scaled by a random factor between them; the network's
+            size is cut out at random, or filled up with black and ``ignore_index``.
+        brightness, contrast, saturation: Largest random change of each, as a share; of the image alone.
         mixup: Alpha of MixUp (arXiv 1710.09412); 0: none.
         cutmix: Alpha of CutMix (arXiv 1905.04899); 0: none. With both, each batch takes one of them.
         erase: Largest share of the area of a rectangle erased in half of the images; 0: none.
@@ -102,7 +119,11 @@ class Recipe:
     name: str
     dataset: str
     image_shape: tuple[int, int, int]
+    task: str = "classification"
     num_classes: int | None = None
+    ignore_index: int | None = None
+    scale: int = 2
+    patches: int = 16
     train_split: str = "train"
     test_split: str = "test"
     validation_fraction: float = 0.1
@@ -140,6 +161,11 @@ class Recipe:
     rotation: float = 0.0
     zoom: float = 0.0
     crop_area: float | None = None
+    smallest_scale: float = 1.0
+    largest_scale: float = 1.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
     policy: str | None = None
     rand_augment_ops: int = 2
     rand_augment_strength: float = 0.5
@@ -252,6 +278,10 @@ def _check(recipe: Recipe) -> None:
         recipe.name.strip() != "" and not set(recipe.name) & set('/\\:*?"<>|\n') and recipe.name not in (".", ".."),
         "name must be a name that a folder can have", "name",
     )  # fmt: skip
+    option("task", TASKS)
+    defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
+    for name in NOT_OF_TASK[recipe.task]:
+        rule(getattr(recipe, name) == defaults[name], f"task={recipe.task!r} takes no {name}", name)
     option("optimizer", OPTIMIZERS)
     option("policy", POLICIES, none=True)
     option("on_bad_image", BAD_IMAGE)
@@ -273,7 +303,18 @@ def _check(recipe: Recipe) -> None:
     for name in ("num_classes", "patience", "clip_norm"):
         value = getattr(recipe, name)
         rule(value is None or value > (1 if name == "num_classes" else 0), f"{name} is too small", name)
-    for name in ("ema", "label_smoothing", "zoom", "erase"):
+    rule(recipe.scale in (2, 4, 8), "scale must be 2, 4 or 8", "scale")
+    rule(recipe.patches > 0, "patches must be positive", "patches")
+    rule(
+        0 < recipe.smallest_scale <= recipe.largest_scale, "smallest_scale must be positive, and at most largest_scale",
+        "smallest_scale", "largest_scale",
+    )  # fmt: skip
+    rule(
+        recipe.ignore_index is None or 0 <= recipe.ignore_index <= 255,
+        "ignore_index must be in [0, 255]",
+        "ignore_index",
+    )
+    for name in ("ema", "label_smoothing", "zoom", "erase", "brightness", "contrast", "saturation"):
         rule(0 <= getattr(recipe, name) < 1, f"{name} must be in [0, 1)", name)
     rule(0 <= recipe.rand_augment_strength <= 1, "rand_augment_strength must be in [0, 1]", "rand_augment_strength")
     for name in ("validation_fraction", "test_fraction"):

@@ -66,12 +66,13 @@ class FitResult:
     """What `fit` returns.
 
     Attributes:
-        model: The network with the weights of the best epoch, compiled with cross-entropy and accuracy on integer
-            labels.
-        history: column -> one value an epoch: "epoch" (from 1), "loss", "accuracy", "val_loss", "val_accuracy",
+        model: The network with the weights of the best epoch, compiled with the loss and the metric of the recipe's
+            task, on targets as the data has them.
+        history: column -> one value an epoch: "epoch" (from 1), "loss", the metric, "val_loss", "val_" and the metric,
             "learning_rate", "seconds".
-        best_epoch: Epoch (from 1) with the best validation accuracy; the lower loss decides between equals.
-        validation_accuracy, validation_loss: Of that epoch.
+        metric: "accuracy", "mean_iou" or "psnr_y"; larger is better.
+        best_epoch: Epoch (from 1) with the best metric on validation; the lower loss decides between equals.
+        validation_score, validation_loss: Metric and loss of that epoch.
         seconds: Time in the epochs, interrupted runs together.
         resumed_epochs: Epochs that an earlier call had finished.
         out: Run folder, or None.
@@ -82,7 +83,8 @@ class FitResult:
     stage: str
     history: dict[str, list[float]]
     best_epoch: int
-    validation_accuracy: float
+    metric: str
+    validation_score: float
     validation_loss: float
     seconds: float
     resumed_epochs: int
@@ -90,11 +92,11 @@ class FitResult:
     _load_test: Callable[[], Any] = dataclasses.field(repr=False, compare=False)
 
     def evaluate(self, data: Any = None, batch_size: int = 256) -> dict[str, float]:
-        """Loss and accuracy.
+        """Loss and metric.
 
         Args:
-            data: tf.data or ``keras.utils.PyDataset`` of (images in [0, 1], integer labels), or a pair of arrays, their
-                images uint8 or floating point in [0, 1]; None: the test set.
+            data: tf.data or ``keras.utils.PyDataset`` of (images in [0, 1], targets), or a pair of arrays, their
+                images uint8 or floating point in [0, 1]; None: the test set (of "super_resolution": patches of it).
             batch_size: For arrays.
         """
         data = self._load_test() if data is None else data
@@ -103,20 +105,35 @@ class FitResult:
             data = kind(float_array(data[0]), np.asarray(data[1])).batches(batch_size)
         return evaluate(self.model, data)
 
-    @functools.cached_property
+    @property
+    def validation_accuracy(self) -> float:
+        """``validation_score`` of a classifier."""
+        return self._accuracy("validation_accuracy", self.validation_score)
+
+    @property
     def test_accuracy(self) -> float:
-        """Accuracy on the test set; read once, then kept in the run folder."""
+        """``test_score`` of a classifier."""
+        return self._accuracy("test_accuracy", self.test_score if self.metric == "accuracy" else 0.0)
+
+    @functools.cached_property
+    def test_score(self) -> float:
+        """The metric on the test set; read once, then kept in the run folder."""
         files = RunFiles(self.out, self.stage) if self.out is not None else None
         stored = json.loads(files.result.read_text(encoding="utf-8")) if files and files.result.is_file() else {}
-        if stored.get("test_accuracy") is None:
-            stored["test_accuracy"] = self.evaluate()["accuracy"]
+        if stored.get("test") is None:
+            stored["test"] = self.evaluate()[self.metric]
             with devices_of(self.model) as devices:
                 writes = devices.writes
             if files and files.result.is_file() and writes:
                 write_text(files.result, json.dumps(stored, indent=1) + "\n")
-        return stored["test_accuracy"]
+        return stored["test"]
+
+    def _accuracy(self, name: str, value: float) -> float:
+        if self.metric != "accuracy":
+            raise AttributeError(f"{name} is a classifier's. Received: metric={self.metric!r}, see validation_score")
+        return value
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values; the test set is not read for it."""
-        names = ("stage", "best_epoch", "validation_accuracy", "validation_loss", "seconds", "resumed_epochs")
+        names = ("stage", "best_epoch", "metric", "validation_score", "validation_loss", "seconds", "resumed_epochs")
         return {"recipe": self.recipe.name, **{name: getattr(self, name) for name in names}}

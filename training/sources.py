@@ -4,7 +4,8 @@ Every source has a ``size`` (images), ``steps(batch_size)`` full batches an epoc
 evaluation, ``epoch(recipe, epoch)``: the shuffled full batches of one epoch, which (recipe, epoch) alone decide, and
 ``sample(limit)``: (images, labels) of at most so many images, of which any first part is a fair sample; and
 ``checksum()``, by which a resumed run knows that the images are those it began with.
-Batches are (images float32 (B, H, W, C) in [0, 1], labels int64 (B,)).
+Batches are (images float32 (B, H, W, C) in [0, 1], targets): labels int64 (B,), masks int32 (B, H, W), or pictures
+float32 (B, H', W', C) in [0, 1]. What a source calls labels may be any of them; the number of axes says which.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from .images import fit_image, random_resized_crop, read_image
+from .images import fit_image, fit_mask, random_resized_crop, read_image, read_mask
 from .recipe import Recipe
 
 IN_MEMORY_BYTES = 1 << 30  # decoded images up to this size are kept in memory when Recipe.in_memory is None
@@ -46,6 +47,23 @@ def as_float(images: Any) -> Any:
     return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else tf.cast(images, tf.float32)
 
 
+def as_targets(labels: Any) -> Any:
+    """A batch of labels, masks or pictures as tensors that a loss takes."""
+    import tensorflow as tf
+
+    if len(labels.shape) > 3:
+        return as_float(labels)
+    return tf.cast(labels, tf.int64 if len(labels.shape) == 1 else tf.int32)
+
+
+def target_array(labels: Any) -> np.ndarray:
+    """As ``as_targets``, of an array."""
+    labels = np.asarray(labels)
+    if labels.ndim > 3:
+        return float_array(labels)
+    return labels.astype(np.int64 if labels.ndim == 1 else np.int32)
+
+
 def float_array(images: Any) -> np.ndarray:
     """float32 in [0, 1] of a uint8 or floating-point image array."""
     images = np.asarray(images)
@@ -58,7 +76,7 @@ class ArraySource:
 
     Args:
         images: uint8 (N, H, W, C), or floating point in [0, 1].
-        labels: Integers (N,).
+        labels: Integers (N,), masks (N, H, W), or pictures as ``images`` are, perhaps larger.
     """
 
     images: np.ndarray
@@ -69,7 +87,8 @@ class ArraySource:
         return len(self.labels)
 
     def checksum(self) -> int:
-        return zlib.crc32(np.ascontiguousarray(self.images).data, zlib.crc32(self.labels.tobytes()))
+        labels = np.ascontiguousarray(self.labels).data
+        return zlib.crc32(np.ascontiguousarray(self.images).data, zlib.crc32(labels))
 
     def take(self, rows: np.ndarray) -> ArraySource:
         """Some rows as a source of their own."""
@@ -89,7 +108,7 @@ class ArraySource:
 
         def read(start: Any) -> Any:
             stop = tf.minimum(start + batch_size, self.size)
-            return as_float(images[start:stop]), labels[start:stop]
+            return as_float(images[start:stop]), as_targets(labels[start:stop])
 
         starts = tf.data.Dataset.range(0, self.size, batch_size)
         return starts.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -100,7 +119,8 @@ class ArraySource:
         images, labels = self._tensors
         rows = _order(self.size, recipe.seed, epoch).batch(recipe.batch_size, drop_remainder=True)
         return rows.map(
-            lambda row: (as_float(tf.gather(images, row)), tf.gather(labels, row)), num_parallel_calls=tf.data.AUTOTUNE
+            lambda row: (as_float(tf.gather(images, row)), as_targets(tf.gather(labels, row))),
+            num_parallel_calls=tf.data.AUTOTUNE,
         )
 
     @functools.cached_property
@@ -109,7 +129,7 @@ class ArraySource:
 
         # Also where a pipeline's function is being traced: its graph would own the tensors.
         with tf.init_scope(), tf.device("CPU"):
-            return tf.convert_to_tensor(self.images), tf.convert_to_tensor(self.labels, tf.int64)
+            return tf.convert_to_tensor(self.images), tf.convert_to_tensor(self.labels)
 
 
 def _order(size: int, seed: int, epoch: Any) -> Any:
@@ -128,7 +148,7 @@ class NumpySource(ArraySource):
 
     def read(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels of some rows."""
-        return float_array(self.images[rows]), np.asarray(self.labels[rows])
+        return float_array(self.images[rows]), target_array(self.labels[rows])
 
 
 class _Rows(keras.utils.PyDataset):
@@ -151,7 +171,7 @@ class FileSource:
 
     Args:
         paths: One a file.
-        labels: Integers (N,).
+        labels: Integers (N,), or paths (N,) of masks.
         image_shape: (height, width, channels) that each is brought to.
         crop_to_aspect_ratio: See ``fit_image``.
         failures: What was wrong with the files that could not be read; TensorFlow wraps the error itself in pages.
@@ -169,8 +189,14 @@ class FileSource:
 
     def checksum(self) -> int:
         # Of names, not contents, which would have to be read: and of the last two parts, for the folder may move.
-        names = "\n".join("/".join(Path(path).parts[-2:]) for path in self.paths)
-        return zlib.crc32(names.encode(), zlib.crc32(self.labels.tobytes()))
+        paths = [*self.paths, *self.labels] if self.has_masks else self.paths
+        names = "\n".join("/".join(Path(path).parts[-2:]) for path in paths)
+        return zlib.crc32(names.encode(), 0 if self.has_masks else zlib.crc32(self.labels.tobytes()))
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether labels are paths of masks."""
+        return self.labels.dtype.kind == "U"
 
     def take(self, rows: np.ndarray) -> FileSource:
         """Some files as a source of their own."""
@@ -186,13 +212,13 @@ class FileSource:
         import tensorflow as tf
 
         files = tf.data.Dataset.from_tensor_slices((np.array(self.paths), self.labels))
-        whole = files.map(lambda path, label: (self._fit(self._decode(path)), label), tf.data.AUTOTUNE)
+        whole = files.map(lambda path, label: (self._fit(self._decode(path)), self._target(label)), tf.data.AUTOTUNE)
         return whole.batch(batch_size).map(_floats, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         import tensorflow as tf
 
-        paths, labels = tf.constant(self.paths), tf.convert_to_tensor(self.labels, tf.int64)
+        paths, labels = tf.constant(self.paths), tf.convert_to_tensor(self.labels)
 
         def read(index: Any, row: Any) -> Any:
             image = self._decode(paths[row])
@@ -201,7 +227,7 @@ class FileSource:
             else:
                 seed = _element_seed(recipe.seed, epoch, index)
                 image = random_resized_crop(image, self.image_shape, recipe.crop_area, seed)
-            return image, labels[row]
+            return image, self._target(labels[row])
 
         rows = _order(self.size, recipe.seed, epoch).enumerate()
         batches = rows.map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
@@ -214,34 +240,41 @@ class FileSource:
             stop: Raise at the first unreadable file; otherwise leave such files out.
 
         Returns:
-            uint8 (N, H, W, C), int64 (N,), and what was wrong with each file left out.
+            uint8 (N, H, W, C), int64 (N,) or uint8 masks (N, H, W), and what was wrong with each file left out.
         """
         import tensorflow as tf
 
         failures: dict[int, str] = {}
         channels = self.image_shape[2]
 
-        def decode(row: Any) -> np.ndarray:
+        def decode(row: Any) -> tuple[np.ndarray, np.ndarray]:
             try:
-                return read_image(self.paths[row], channels)
+                mask = read_mask(self.labels[row]) if self.has_masks else np.zeros((1, 1), np.uint8)
+                return read_image(self.paths[row], channels), mask
             except ValueError as error:
                 failures[int(row)] = str(error)
-                return np.zeros((1, 1, channels), np.uint8)
+                return np.zeros((1, 1, channels), np.uint8), np.zeros((1, 1), np.uint8)
 
         def load(row: Any) -> Any:
-            return self._fit(tf.ensure_shape(tf.numpy_function(decode, [row], tf.uint8), [None, None, channels]))
+            image, mask = tf.numpy_function(decode, [row], (tf.uint8, tf.uint8))
+            image, mask = tf.ensure_shape(image, [None, None, channels]), tf.ensure_shape(mask, [None, None])
+            fitted = fit_mask(mask, self.image_shape, self.crop_to_aspect_ratio) if self.has_masks else mask
+            return self._fit(image), fitted
 
         images = np.empty((self.size, *self.image_shape), np.uint8)
+        labels = np.empty((self.size, *self.image_shape[:2]), np.uint8) if self.has_masks else self.labels
         position = 0
-        for batch in tf.data.Dataset.range(self.size).map(load, tf.data.AUTOTUNE).batch(256).as_numpy_iterator():
+        for batch, masks in tf.data.Dataset.range(self.size).map(load, tf.data.AUTOTUNE).batch(64).as_numpy_iterator():
             images[position : position + len(batch)] = batch
+            if self.has_masks:
+                labels[position : position + len(batch)] = masks
             position += len(batch)
             if failures and stop:
                 raise ValueError(failures[min(failures)])
         kept = np.setdiff1d(np.arange(self.size), list(failures))
         if len(kept) < self.size:
-            images = images[kept]
-        return images, self.labels[kept], [failures[row] for row in sorted(failures)]
+            images, labels = images[kept], labels[kept]
+        return images, labels, [failures[row] for row in sorted(failures)]
 
     def _fit(self, image: Any) -> Any:
         return fit_image(image, self.image_shape, self.crop_to_aspect_ratio)
@@ -250,16 +283,26 @@ class FileSource:
         import tensorflow as tf
 
         channels = self.image_shape[2]
+        image = tf.numpy_function(self._noting(lambda name: read_image(name, channels)), [path], tf.uint8)
+        return tf.ensure_shape(image, [None, None, channels])
 
-        def read(name: bytes) -> np.ndarray:
+    def _target(self, label: Any) -> Any:
+        import tensorflow as tf
+
+        if not self.has_masks:
+            return label
+        mask = tf.ensure_shape(tf.numpy_function(self._noting(read_mask), [label], tf.uint8), [None, None])
+        return fit_mask(mask, self.image_shape, self.crop_to_aspect_ratio)
+
+    def _noting(self, read: Callable[[str], np.ndarray]) -> Callable[[bytes], np.ndarray]:
+        def noting(name: bytes) -> np.ndarray:
             try:
-                return read_image(name.decode(), channels)
+                return read(name.decode())
             except (ValueError, OSError) as error:
                 self.failures.append(str(error))
                 raise
 
-        image = tf.numpy_function(read, [path], tf.uint8)
-        return tf.ensure_shape(image, [None, None, channels])
+        return noting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,9 +315,11 @@ class RecordSource:
     Args:
         builder: A prepared TFDS builder.
         split: For example "train[5000:]".
-        keys: Names of the image and label features.
+        keys: Names of the image feature and of the label or mask feature.
         image_shape: (height, width, channels) that each image is brought to.
         crop_to_aspect_ratio: See ``fit_image``.
+        mask_table: Class of each value that a mask's pixel may have, 256 of them; None: the value itself. Empty where
+            the labels are no masks.
     """
 
     builder: Any
@@ -282,6 +327,7 @@ class RecordSource:
     keys: tuple[str, str]
     image_shape: tuple[int, int, int]
     crop_to_aspect_ratio: bool = False
+    mask_table: tuple[int, ...] | None = ()
 
     @property
     def size(self) -> int:
@@ -293,7 +339,9 @@ class RecordSource:
     def batches(self, batch_size: int) -> Any:
         import tensorflow as tf
 
-        whole = self._records().map(lambda encoded, label: (self._fit(self._decode(encoded)), label), tf.data.AUTOTUNE)
+        whole = self._records().map(
+            lambda encoded, label: (self._fit(self._decode(encoded)), self._target(label)), tf.data.AUTOTUNE
+        )
         return whole.batch(batch_size).map(_floats, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
@@ -304,12 +352,12 @@ class RecordSource:
         def read(index: Any, record: Any) -> Any:
             image = self._decode(record[0])
             if recipe.crop_area is None:
-                return self._fit(image), record[1]
+                return self._fit(image), self._target(record[1])
             seed = _element_seed(recipe.seed, epoch, index)
             return random_resized_crop(image, self.image_shape, recipe.crop_area, seed), record[1]
 
-        shuffled = _shuffled(records, recipe.shuffle_buffer, recipe.seed, epoch)
-        batches = shuffled.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
+        mixed = shuffled(records, recipe.shuffle_buffer, recipe.seed, epoch)
+        batches = mixed.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
         return batches.map(_floats, tf.data.AUTOTUNE)
 
     def checksum(self) -> int:
@@ -326,17 +374,20 @@ class RecordSource:
         return images[order], labels[order]
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """The whole split: uint8 (N, H, W, C) and int64 (N,), in the order on disk."""
+        """The whole split: uint8 (N, H, W, C) and int64 (N,) or uint8 masks (N, H, W), in the order on disk."""
         return self._read(self._records(), self.size)
 
     def _read(self, records: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
         import tensorflow as tf
 
-        whole = records.map(lambda encoded, label: (self._fit(self._decode(encoded)), label), tf.data.AUTOTUNE)
+        whole = records.map(
+            lambda encoded, label: (self._fit(self._decode(encoded)), self._target(label)), tf.data.AUTOTUNE
+        )
         images = np.empty((count, *self.image_shape), np.uint8)
-        labels = np.empty(count, np.int64)
+        labels = np.empty((count, *self.image_shape[:2]), np.uint8) if self.has_masks else np.empty(count, np.int64)
         position = 0
-        batches: Iterator[Any] = whole.batch(1024).prefetch(2).as_numpy_iterator()
+        at_once = max(1, min(1024, (64 << 20) // int(np.prod(self.image_shape))))
+        batches: Iterator[Any] = whole.batch(at_once).prefetch(2).as_numpy_iterator()
         for image, label in batches:
             images[position : position + len(label)], labels[position : position + len(label)] = image, label
             position += len(label)
@@ -346,13 +397,28 @@ class RecordSource:
         import tensorflow_datasets as tfds
 
         image, label = self.keys
+        encoded = self.keys if self.has_masks else (image,)
         dataset = self.builder.as_dataset(
-            split=self.split, shuffle_files=False, decoders={image: tfds.decode.SkipDecoding()}
+            split=self.split, shuffle_files=False, decoders={name: tfds.decode.SkipDecoding() for name in encoded}
         )
         return dataset.map(lambda example: (example[image], example[label]))
 
+    @property
+    def has_masks(self) -> bool:
+        return self.mask_table != ()
+
     def _decode(self, encoded: Any) -> Any:
         return self.builder.info.features[self.keys[0]].decode_example(encoded)
+
+    def _target(self, label: Any) -> Any:
+        import tensorflow as tf
+
+        if not self.has_masks:
+            return label
+        mask = self.builder.info.features[self.keys[1]].decode_example(label)[..., 0]
+        if self.mask_table is not None:
+            mask = tf.gather(tf.constant(self.mask_table, tf.uint8), tf.cast(mask, tf.int32))
+        return fit_mask(tf.cast(mask, tf.uint8), self.image_shape, self.crop_to_aspect_ratio)
 
     def _fit(self, image: Any) -> Any:
         return fit_image(image, self.image_shape, self.crop_to_aspect_ratio)
@@ -360,7 +426,7 @@ class RecordSource:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSource:
-    """A ``keras.utils.PyDataset`` or a batched ``tf.data.Dataset`` of (images, integer labels) made by the user.
+    """A ``keras.utils.PyDataset`` or a batched ``tf.data.Dataset`` of (images, targets) made by the user.
 
     Its order is its own: a resumed run repeats it only where the data set gives the same batches in every epoch.
     """
@@ -390,7 +456,8 @@ class DatasetSource:
         labels: list[Any] = []
         for image, label in self.dataset:
             images.append(np.asarray(image))
-            labels.append(np.asarray(label).reshape(-1))
+            label = np.asarray(label)
+            labels.append(label.reshape(-1) if label.ndim < 3 else label)
             if sum(map(len, labels)) >= limit:
                 break
         return np.concatenate(images)[:limit], np.concatenate(labels)[:limit]
@@ -402,7 +469,7 @@ class DatasetSource:
         return self.dataset
 
 
-def _shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:
+def shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:
     """``dataset.shuffle`` whose order depends on (seed, epoch) alone: that method mixes in TensorFlow's global seed."""
     import tensorflow as tf
 
@@ -420,9 +487,7 @@ def _shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:
 
 
 def _floats(images: Any, labels: Any) -> tuple[Any, Any]:
-    import tensorflow as tf
-
-    return as_float(images), tf.cast(labels, tf.int64)
+    return as_float(images), as_targets(labels)
 
 
 def _element_seed(seed: int, epoch: Any, index: Any) -> Any:

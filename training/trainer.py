@@ -15,17 +15,17 @@ from typing import Any
 
 import keras
 
-import wavemix_tf
 from wavemix_tf.files import replacing, write_text
 
 from . import checkpoint
 from .datasets import DataBundle, as_bundle, load_data
 from .distribution import Devices, alone, devices_of, evaluate
-from .optimizers import Phase, accuracy, build_optimizer, cross_entropy, phases
+from .optimizers import Phase, build_optimizer, phases
 from .pipeline import EpochBatches, first_batches, training_batches
 from .recipe import Recipe
 from .results import FitResult, RunFiles
 from .statistics import BATCHES, BatchNormRecalibration
+from .tasks import Task, task_of
 
 STAGES = ("float", "qat")
 
@@ -55,17 +55,20 @@ def fit(
 
     Args:
         recipe: What to do; its ``batch_size`` is that of all devices together, and a multiple of their number.
-        model: A Keras model that takes (B, H, W, C) in [0, 1] and returns logits (B, classes); None: built from the
-            recipe. It is trained in place.
-        data: A ``DataBundle``; arrays (images, integer labels), uint8 or floating point in [0, 1], of which validation
-            and calibration images are set aside as in ``load_data``; or a ``keras.utils.PyDataset`` or batched
+        model: A Keras model that takes (B, H, W, C) in [0, 1] and returns what the recipe's task asks for: logits
+            (B, classes), logits (B, H, W, classes), or images (B, scale*H, scale*W, C). None: built from the recipe. It
+            is trained in place.
+        data: A ``DataBundle``; arrays (images, targets), uint8 or floating point in [0, 1], of which validation
+            and calibration images are set aside as in ``load_data`` (targets: integer labels (N,), masks (N, H, W), or
+            the enlarged images); or a ``keras.utils.PyDataset`` or batched
             ``tf.data.Dataset`` of them, which keeps its own order. None: ``load_data(recipe)``. Arrays and PyDatasets
             need no TensorFlow on the JAX and PyTorch backends.
         out: Run folder; None: nothing is written, and nothing can be resumed.
         stage: "float", or "qat" for fine-tuning a model that ``wavemix_tf.tflite.quantize`` made, by the recipe's
             ``qat_*`` fields and with hard labels.
         validation_data: With arrays or a dataset: the images that choose the best epoch.
-        callbacks: Keras callbacks; "val_loss" and "val_accuracy" are in their epoch logs.
+        callbacks: Keras callbacks; "val_loss" and "val_accuracy" ("val_mean_iou", "val_psnr_y") are in their epoch
+            logs.
         verbose: As in ``keras.Model.fit``; "auto": a progress bar on a terminal, otherwise one line an epoch.
         overwrite: Begin anew where the folder holds this stage, or a run of another recipe.
 
@@ -107,12 +110,13 @@ def fit(
         return run.train()
 
 
-def adopt(recipe: Recipe, model: Any, out: str | os.PathLike[str], overwrite: bool = False) -> None:
+def adopt(recipe: Recipe, model: Any, num_classes: int, out: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Make a model that was trained elsewhere the finished float stage of a run folder; ``fit`` will not train it.
 
     Args:
         recipe: Names the network, and the data for later stages.
         model: Its weights are the result.
+        num_classes: Classes it tells apart; 0 for "super_resolution".
         out: Run folder.
         overwrite: Replace what the folder holds.
 
@@ -125,19 +129,15 @@ def adopt(recipe: Recipe, model: Any, out: str | os.PathLike[str], overwrite: bo
         raise FileExistsError(f"{files.model} exists; overwrite=True replaces it.")
     _check_claim(files, recipe, overwrite)
     _claim(files, recipe, overwrite)
-    _compile_for_use(model)
+    task = task_of(recipe, num_classes)
+    _compile_for_use(model, task)
     save_model(model, files.model)
-    _write_result(files, "float", checkpoint.TrainingState())
+    _write_result(files, "float", checkpoint.TrainingState(), task)
 
 
 def build(recipe: Recipe, num_classes: int) -> Any:
     """The network of a recipe, freshly initialised."""
-    options = {"num_classes": num_classes, "image_shape": recipe.image_shape, **recipe.model_args}
-    if recipe.dtype_policy != "float32":
-        options["dtype"] = recipe.dtype_policy
-    if recipe.model is None:
-        return wavemix_tf.WaveMixClassifier(**options)
-    return wavemix_tf.build_model(recipe.model, **options)
+    return task_of(recipe, num_classes).build()
 
 
 class _Run:
@@ -166,7 +166,8 @@ class _Run:
                 "batch_size must not exceed the number of training images. Received: "
                 f"batch_size={recipe.batch_size}, training images: {data.train_source.size}"
             )
-        _check_fits(model, data)
+        self.task = task_of(recipe, len(data.class_names))
+        self.task.check_model(model)
         self.variables = checkpoint.state_variables(model)
         self.state = checkpoint.TrainingState(fingerprint=self.data.fingerprint())
         self.best: list[Any] = []
@@ -200,19 +201,14 @@ class _Run:
         state = self.state
         if state.phase_epoch >= phase.epochs or _out_of_patience(phase, state):
             return
-        metric = keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")
-        metric._direction = "up"  # tells EarlyStopping and ModelCheckpoint, as in Keras's own accuracies
         self.model.compile(
             optimizer=optimizer,
-            loss=cross_entropy,
-            metrics=[metric],
+            **self.task.compile_arguments(),
             # On JAX there is no other compiled form.
             jit_compile=self.recipe.jit_compile or keras.backend.backend() == "jax",
         )
         first, last = state.epoch, state.epoch - state.phase_epoch + phase.epochs
-        batches = training_batches(
-            self.data.train_source, self.recipe, first, last, len(self.data.class_names), self.devices
-        )
+        batches = training_batches(self.data.train_source, self.recipe, first, last, self.task, self.devices)
         extra = []
         if self._written is not None and _has_tensorflow():  # TensorBoard's files are written by it
             extra.append(keras.callbacks.TensorBoard(str(self._written.tensorboard), write_graph=False))
@@ -246,7 +242,7 @@ class _Run:
             batches = self.data.train_source.batches(self.recipe.batch_size)
             self.recalibrate(first_batches(batches, BATCHES))
         validation = {f"val_{name}": value for name, value in evaluate(self.model, self.data.validation).items()}
-        score = (validation["val_accuracy"], -validation["val_loss"])
+        score = (validation[f"val_{self.task.metric}"], -validation["val_loss"])
         if state.best is None or score > state.best:
             state.best, state.best_epoch = score, state.epoch + 1
             self.best = checkpoint.values(self.variables)
@@ -288,13 +284,13 @@ class _Run:
 
     def _finish(self) -> FitResult:
         state = self.state
-        _compile_for_use(self.model)
+        _compile_for_use(self.model, self.task)
         if self._written is not None:
             with alone():
                 save_model(self.model, self._written.model)
             if state.history:
                 _write_history(self._written.history, state.history)
-        summary = _write_result(self._written, self.stage, state)
+        summary = _write_result(self._written, self.stage, state, self.task)
         if self._written is not None:
             self._written.checkpoint.unlink(missing_ok=True)
         self.devices.agree("The run folder", "finished")  # the next to look finds all of it
@@ -355,16 +351,17 @@ def _claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
     write_text(files.recipe, recipe.to_json())
 
 
-def _write_result(files: RunFiles | None, stage: str, state: checkpoint.TrainingState) -> dict[str, Any]:
+def _write_result(files: RunFiles | None, stage: str, state: checkpoint.TrainingState, task: Task) -> dict[str, Any]:
     """What a finished stage reached; the file that says that it is finished."""
     summary = {
         "stage": stage,
         "epochs": state.epoch,
         "best_epoch": state.best_epoch or 0,
-        "validation_accuracy": state.best[0] if state.best else None,
+        "metric": task.metric,
+        "validation_score": state.best[0] if state.best else None,
         "validation_loss": -state.best[1] if state.best else None,
         "seconds": round(sum(row["seconds"] for row in state.history), 3),
-        "test_accuracy": None,
+        "test": None,
     }
     if files is not None:
         write_text(files.result, json.dumps(summary, indent=1) + "\n")
@@ -377,7 +374,7 @@ def _finished(recipe: Recipe, model: Any, data: Any, files: RunFiles) -> FitResu
         model = keras.saving.load_model(files.model)
     else:
         model.load_weights(files.model)
-        _compile_for_use(model)
+        _compile_for_use(model, task_of(recipe, model.output_shape[-1]))
     summary = json.loads(files.result.read_text(encoding="utf-8"))
     history = []
     if files.history.is_file():  # not of adopted weights
@@ -401,7 +398,8 @@ def _result(
         stage=summary["stage"],
         history=history,
         best_epoch=summary["best_epoch"],
-        validation_accuracy=summary["validation_accuracy"],
+        metric=summary["metric"],
+        validation_score=summary["validation_score"],
         validation_loss=summary["validation_loss"],
         seconds=summary["seconds"],
         resumed_epochs=resumed,
@@ -410,15 +408,14 @@ def _result(
     )
 
 
-def _compile_for_use(model: Any) -> None:
-    """Compile with Keras's own loss and metric, so that a saved file needs nothing of this package's training.
+def _compile_for_use(model: Any, task: Task) -> None:
+    """Compile with losses and metrics that Keras or the core has, so that a saved file needs nothing of training.
 
     Plain SGD has no variables of its own: any other optimizer, saved before its first step, warns when it is loaded.
     """
     model.compile(
         optimizer="sgd",
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        **task.plain_compile_arguments(),
         jit_compile=keras.backend.backend() == "jax",
     )
 
@@ -427,17 +424,6 @@ def save_model(model: Any, path: Path) -> None:
     """Save as .keras, whole or not at all."""
     with replacing(path) as temporary:
         model.save(temporary)
-
-
-def _check_fits(model: Any, data: DataBundle) -> None:
-    if getattr(model, "input_shape", None) is None:
-        raise ValueError(f"The model must be built, with one input and one output. Received: {model.name}")
-    received = f"model input {model.input_shape}, output {model.output_shape}; images {data.image_shape}"
-    shape = tuple(model.input_shape[1:])
-    if len(shape) != 3 or any(a is not None and a != b for a, b in zip(shape, data.image_shape, strict=True)):
-        raise ValueError(f"The model must take the data's images. Received: {received}")
-    if model.output_shape[-1] != len(data.class_names):
-        raise ValueError(f"The model must return {len(data.class_names)} logits, one a class. Received: {received}")
 
 
 def _out_of_patience(phase: Phase, state: checkpoint.TrainingState) -> bool:

@@ -1,0 +1,227 @@
+"""Pictures to enlarge: patches cut out on the fly, their small versions, and whole images for the test."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .folders import SPLIT_FOLDERS, readable
+from .images import EXTENSIONS, peek, read_image
+from .recipe import Recipe
+from .sources import SAMPLE_SEED, as_float, epoch_order, shuffled
+
+CALIBRATION_SHARE = 0.02  # of the training images are set aside to calibrate
+IN_MEMORY_BYTES = 2 << 30  # of images as they are, if Recipe.in_memory is None
+PATCHES_OF_AN_IMAGE = 4  # in a fixed set: validation, the test's patches, calibration
+
+
+def reduced(image: np.ndarray, scale: int) -> np.ndarray:
+    """uint8 (s*h, s*w, 3) -> (h, w, 3): bicubic with antialiasing, as the field's data sets were made (MATLAB's)."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    small = Image.fromarray(image).resize((width // scale, height // scale), Image.Resampling.BICUBIC)
+    return np.asarray(small)
+
+
+def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
+    """uint8 (h, w, 3) -> (s*h, s*w, 3) by bicubic interpolation: what a network has to beat."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    large = Image.fromarray(image).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+    return np.asarray(large)
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchSource:
+    """Patches of images as (small, large): float32 (B, h, w, 3) and (B, s*h, s*w, 3) in [0, 1].
+
+    An epoch has ``patches`` of every image, at places that (seed, epoch, number of the patch) alone decide.
+
+    Args:
+        read: Number of an image -> (small, large), uint8. The large one is ``scale`` times as large.
+        names: Of the images, by which a resumed run knows them.
+        image_shape: (h, w, 3) of a small patch.
+        scale: Of the large ones.
+        patches: Of each image in an epoch.
+    """
+
+    read: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    scale: int
+    patches: int
+
+    @property
+    def size(self) -> int:
+        """Patches of an epoch."""
+        return len(self.names) * self.patches
+
+    def checksum(self) -> int:
+        return zlib.crc32("\n".join(self.names).encode())
+
+    def steps(self, batch_size: int) -> int:
+        return self.size // batch_size
+
+    def pairs(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """(name, small, large) of every whole image, uint8."""
+        for number, name in enumerate(self.names):
+            yield name, *self.read(number)
+
+    def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 patches, evenly from all images."""
+        rows = epoch_order(self.size, SAMPLE_SEED, 0)[:limit]
+        cut = [self.cut(int(row), SAMPLE_SEED, 0) for row in rows]
+        return np.stack([small for small, _ in cut]), np.stack([large for _, large in cut])
+
+    def cut(self, row: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """(small, large) of a patch of the image ``row // patches``, uint8."""
+        small, large = self.read(row // self.patches)
+        height, width, _ = self.image_shape
+        generator = np.random.default_rng([seed, epoch, row])
+        top = int(generator.integers(small.shape[0] - height + 1))
+        left = int(generator.integers(small.shape[1] - width + 1))
+        s = self.scale
+        corner = large[s * top : s * (top + height), s * left : s * (left + width)]
+        return small[top : top + height, left : left + width], corner
+
+    def batches(self, batch_size: int) -> Any:
+        import tensorflow as tf
+
+        rows = tf.data.Dataset.range(self.size)
+        cut = rows.map(lambda row: self._cut(row, SAMPLE_SEED, 0), num_parallel_calls=tf.data.AUTOTUNE)
+        return cut.batch(batch_size).map(_floats, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def epoch(self, recipe: Recipe, epoch: Any) -> Any:
+        import tensorflow as tf
+
+        # Image by image where they are read from disk, so that each is decoded once; shuffled again below.
+        def order(number: Any) -> np.ndarray:
+            if self.read_once is None:
+                return epoch_order(self.size, recipe.seed, int(number))
+            images = epoch_order(len(self.names), recipe.seed, int(number))
+            return (images[:, None] * self.patches + np.arange(self.patches)).reshape(-1)
+
+        rows = tf.ensure_shape(tf.numpy_function(order, [epoch], tf.int64), [self.size])
+        cut = tf.data.Dataset.from_tensor_slices(rows).map(
+            lambda row: self._cut(row, recipe.seed, epoch), num_parallel_calls=None if self.read_once else 2
+        )
+        if self.read_once is not None:
+            cut = shuffled(cut, min(recipe.shuffle_buffer, 64 * self.patches), recipe.seed, epoch)
+        return cut.batch(recipe.batch_size, drop_remainder=True).map(_floats, tf.data.AUTOTUNE)
+
+    @property
+    def read_once(self) -> Any:
+        """The cache of ``read`` where images come from disk, else None."""
+        return getattr(self.read, "cache_info", None)
+
+    def _cut(self, row: Any, seed: int, epoch: Any) -> Any:
+        import tensorflow as tf
+
+        height, width, channels = self.image_shape
+        small, large = tf.numpy_function(
+            lambda number, turn: self.cut(int(number), seed, int(turn)), [row, epoch], (tf.uint8, tf.uint8)
+        )
+        shape = (self.scale * height, self.scale * width, channels)
+        return tf.ensure_shape(small, self.image_shape), tf.ensure_shape(large, shape)
+
+
+def _floats(small: Any, large: Any) -> tuple[Any, Any]:
+    return as_float(small), as_float(large)
+
+
+def scan_pictures(recipe: Recipe, notes: list[str]) -> list[list[str] | None]:
+    """Image files of ``recipe.data_dir``: those to train on, to validate and to test; None where it has no such folder.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no images, or one that cannot be read or is smaller than a patch.
+    """
+    if recipe.data_dir is None:
+        raise ValueError("dataset='folder' needs data_dir, a folder of images to enlarge. Received: data_dir=None")
+    root = Path(recipe.data_dir).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"data_dir must be a folder. Received: data_dir={recipe.data_dir!r}")
+    places = {
+        split: next((root / name for name in names if (root / name).is_dir()), None)
+        for split, names in SPLIT_FOLDERS.items()
+    }
+    if places["train"] is None:
+        places = {"train": root, "validation": None, "test": None}
+    found: list[list[str] | None] = []
+    for place in places.values():
+        if place is None:
+            found.append(None)
+            continue
+        paths = sorted(str(Path(where) / name) for where, _, names in os.walk(place) for name in names)
+        paths = [path for path in paths if Path(path).suffix.lower() in EXTENSIONS]
+        kept = readable(paths, recipe, False, [])
+        found.append([path for path in paths if path in kept])
+        if not found[-1]:
+            raise ValueError(f"A folder of images must hold some. Received: none in {place}")
+    return found
+
+
+def file_reader(paths: Sequence[str], recipe: Recipe) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Number -> (small, large) of image files; all in memory where they take less than ``IN_MEMORY_BYTES``."""
+    def load(number: int) -> tuple[np.ndarray, np.ndarray]:
+        image = read_image(paths[number], recipe.image_shape[2])
+        return as_pair(image, recipe, paths[number])
+
+    size = sum(math.prod(peek(path)[:2]) for path in paths) * recipe.image_shape[2]
+    keep = recipe.in_memory if recipe.in_memory is not None else size <= IN_MEMORY_BYTES
+    if not keep:
+        return functools.lru_cache(maxsize=2)(load)
+    pairs = [load(number) for number in range(len(paths))]
+    return lambda number: pairs[number]
+
+
+def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | None = None) -> Any:
+    """(small, large) of an image, cut to a multiple of the scale; ValueError if it is smaller than a patch."""
+    s = recipe.scale
+    if small is None:
+        height, width = (side // s * s for side in image.shape[:2])
+        image = np.ascontiguousarray(image[:height, :width])
+        small = reduced(image, s) if min(height, width) else image
+    else:
+        image = image[: s * small.shape[0], : s * small.shape[1]]
+    if any(side < patch for side, patch in zip(small.shape, recipe.image_shape[:2], strict=False)):
+        raise ValueError(
+            f"An image must be at least {s} times as large as a patch, image_shape={recipe.image_shape}. Received: "
+            f"{name} {image.shape[0]}x{image.shape[1]}"
+        )
+    return small, image
+
+
+def record_readers(builder: Any, recipe: Recipe, splits: Sequence[str]) -> list[tuple[Any, tuple[str, ...]]]:
+    """(read, names) of each TFDS split with an image, or with images "lr" and "hr" as div2k has them.
+
+    Records have no random access: a split is decoded into memory.
+    """
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    images = [name for name in features if isinstance(features[name], tfds.features.Image)]
+    if not images:
+        raise ValueError(f"dataset must have an image. Received: {recipe.dataset} with {', '.join(features)}")
+    given = "lr" in images and "hr" in images
+    found = []
+    for split in splits:
+        pairs = []
+        for number, example in enumerate(builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()):
+            name = f"{split} {number}"
+            if given:
+                pairs.append(as_pair(example["hr"], recipe, name, example["lr"]))
+            else:
+                pairs.append(as_pair(example[images[0]], recipe, name))
+        found.append((pairs.__getitem__, tuple(f"{split} {number}" for number in range(len(pairs)))))
+    return found
