@@ -29,7 +29,7 @@ class Artifact:
         dtype: "float32", "float16", "int8" or "int16x8".
         io_dtype: dtype of input and output.
         ops: Ops in execution order.
-        class_names: Name of each output.
+        class_names: Name of each output; none where the outputs are no classes.
         model_name: Name of the Keras model it came from.
         upsample_form: How transposed convolutions were written; None if there are none.
         substituted: Layers whose activation was replaced, for this target or when the model was quantized.
@@ -113,9 +113,10 @@ class Artifact:
             raise ValueError(f"path must end in .tflite. Received: path={str(path)!r}")
         files = {
             base: self.content,
-            base.with_suffix(".labels.txt"): "".join(f"{name}\n" for name in self.class_names).encode(),
             base.with_suffix(".json"): (json.dumps(self.to_dict(), indent=2) + "\n").encode(),
         }
+        if self.class_names:
+            files[base.with_suffix(".labels.txt")] = "".join(f"{name}\n" for name in self.class_names).encode()
         if self.npu is not None:
             files[_compiled_path(base)] = self.npu.content
         if self.arena_bytes is not None:

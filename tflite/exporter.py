@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ from .verifier import ERROR_BOUND_STEPS, MARGIN_STEPS, VerifyReport, compare, fa
 MIN_AGREEMENT_CHANGED = 0.9
 WARN_AGREEMENT = 0.98
 VERIFY_IMAGES = 256
+VERIFY_BYTES = 64 << 20  # of a model's outputs: where each pixel has some, fewer images say as much
 VERIFY_LIMIT_S = 10.0  # for each runtime; reference kernels are slow
 
 
@@ -81,7 +83,8 @@ def export(
             and for every int16x8 file, whose ranges the converter measures. Without ``images`` the last quarter of
             them is held out for verification.
         images: Held-out images to verify on, as for ``quantize``. None: from ``calibration``, else generated ones.
-        class_names: Names of the classes of the (first) output, for the labels file; None: their numbers.
+        class_names: Names of the classes of the (first) output, for the labels file; None: their numbers. Empty where
+            the output has no classes, as an image enlarged by a whole number has none.
         input_range: As for ``quantize``; a quantized model knows its own.
         error_bound_steps: Largest mean error allowed, in output steps; any one output may have ``OUTPUT_SHARE`` times
             as much, and the first class is held to that of the model only where its lead is larger. For deep networks
@@ -128,6 +131,7 @@ def export(
     given = model if foreign else _in_float32(model)
     ranges = input_ranges(given) if is_quantized(given) else value_ranges(input_range, len(given.inputs))
     calibration, held_out, source = _images(given.inputs, ranges, calibration, images)
+    held_out = [part[: verify_images(given)] for part in held_out]
     computed, ptq = model, False
     if calibration is None and dtype == "int16x8":
         raise ValueError(
@@ -141,7 +145,7 @@ def export(
             )
         computed, ptq = quantize(given, calibration, dtype=dtype, input_range=ranges, target=target), True
 
-    names = _class_names(class_names, given.outputs[0].shape[-1])
+    names = _class_names(() if class_names is None and _enlarges(given) else class_names, given.outputs[0].shape[-1])
     kept_float = tuple(float_layers(computed)) if dtype in BITS and not foreign else ()
     forms, transposed = _forms(computed, row, dtype, upsample_form)
     if limits.max_arena_bytes is not None and len(forms) > 1:
@@ -163,12 +167,13 @@ def export(
     ran = {runtime: run_file(content, held_out, runtime, VERIFY_LIMIT_S) for runtime in row.runtimes}
     # Who allows an error of so many steps cannot ask for the same class where the lead is smaller.
     margin = max(MARGIN_STEPS, error_bound_steps or 0.0)
-    report = compare(info, expected, ran, margin_steps=margin)
+    options: Any = {"margin_steps": margin, "classes": bool(names)}
+    report = compare(info, expected, ran, **options)
     warn_if_degenerate(report, model.name)
     if ptq:
-        fidelity = compare(info, predict(computed, held_out), ran, margin_steps=margin)
+        fidelity = compare(info, predict(computed, held_out), ran, **options)
     elif substituted:
-        fidelity = compare(info, predict(stand_in, held_out), ran, margin_steps=margin)
+        fidelity = compare(info, predict(stand_in, held_out), ran, **options)
     else:
         fidelity = report
     own_bounds = model.error_bound_steps if foreign else ERROR_BOUND_STEPS[dtype]
@@ -338,9 +343,23 @@ def _substituted(model: Any, row: Target) -> tuple[list[str], Any]:
     return names, graph.to_model(model.name)
 
 
+def verify_images(model: Any) -> int:
+    """Images that ``export`` verifies a model's file on, at most."""
+    size = 4 * sum(math.prod(side or 1 for side in value.shape[1:]) for value in model.outputs)
+    return max(4, min(VERIFY_IMAGES, VERIFY_BYTES // size))
+
+
+def _enlarges(model: Any) -> bool:
+    """Whether a model returns its input image, enlarged by a whole number."""
+    given, found = tuple(model.inputs[0].shape[1:]), tuple(model.outputs[0].shape[1:])
+    if len(given) != 3 or len(found) != 3 or given[2] != found[2] or None in (*given, *found):
+        return False
+    return found[0] > given[0] and found[0] % given[0] == 0 == found[1] % given[1]
+
+
 def _class_names(names: Any, count: int) -> tuple[str, ...]:
     chosen = tuple(map(str, range(count))) if names is None else tuple(map(str, names))
-    if len(chosen) != count:
+    if chosen and len(chosen) != count:
         raise ValueError(f"class_names must name each of the {count} outputs. Received: {len(chosen)} names")
     broken = [name for name in chosen if len(name.splitlines()) != 1]
     if broken:

@@ -47,11 +47,11 @@ class RuntimeReport:
         mean_error_steps: Mean absolute difference of the outputs, in steps.
         worst_output_steps: Mean absolute difference of that output which differs most.
         max_error_steps: Largest difference.
-        agreement: Share of images with the same first class, among those whose lead in the Keras model exceeds two
-            steps; None where there is none.
+        agreement: Share of images (of pixels, where each has a class) with the same first class, among those whose
+            lead in the Keras model exceeds two steps; None where there is none, and where outputs are no classes.
         counted: Number of those images.
         accuracy: Share of images classified as labelled; None without labels.
-        predictions: First class of every image it ran.
+        predictions: First class of every image it ran; none where the outputs are not one class an image.
     """
 
     runtime: str
@@ -154,7 +154,7 @@ def verify(
         )
     expected = predict(model, arrays) if expected is None else expected
     ran = {runtime: run_file(artifact.content, arrays, runtime, limit_s) for runtime in chosen}
-    return compare(info, expected, ran, truth)
+    return compare(info, expected, ran, truth, classes=bool(artifact.class_names))
 
 
 def compare(
@@ -163,6 +163,7 @@ def compare(
     ran: Mapping[str, Any],
     labels: np.ndarray | None = None,
     margin_steps: float = MARGIN_STEPS,
+    classes: bool = True,
 ) -> VerifyReport:
     """Report on outputs that were computed already.
 
@@ -172,19 +173,22 @@ def compare(
         ran: Runtime -> what it computed, likewise; its first M <= N rows.
         labels: Integer classes (N,) for the first output.
         margin_steps: Images whose lead is smaller do not count for agreement.
+        classes: Whether the last axis of an output is classes; False: of a picture, say, which has no first one.
     """
     wanted = expected if isinstance(expected, list) else [expected]
     rows = {runtime: found if isinstance(found, list) else [found] for runtime, found in ran.items()}
     steps = [_step(tensor, part) for tensor, part in zip(info.outputs, wanted, strict=True)]
     reports, degenerate = [], []
     for index, (part, step) in enumerate(zip(wanted, steps, strict=True)):
-        best, certain = _first_class(part, step, margin_steps)
+        best, certain = (
+            _first_class(part, step, margin_steps) if classes else (part[..., 0], np.zeros(part.shape[:-1], bool))
+        )
         reports.append(
             [_runtime_report(runtime, part, found[index], step, best, certain) for runtime, found in rows.items()]
         )
         # Over the images, some output must move by more than the rounding and some lead must exceed it.
         moves = float(np.ptp(part, axis=0).max()) > MARGIN_STEPS * step
-        leads = certain.any() or part.shape[-1] == 1  # one output has no lead
+        leads = certain.any() or part.shape[-1] == 1 or not classes  # one output has no lead
         degenerate.append(not (moves and leads))
         if degenerate[-1] and len(wanted) > 1:  # of this output agreement means nothing; the others are judged
             reports[-1] = [replace(row, agreement=None, counted=0) for row in reports[-1]]
@@ -233,7 +237,7 @@ def _runtime_report(
         agreement=float(same[counted].mean()) if counted.any() else None,
         counted=int(counted.sum()),
         accuracy=None,
-        predictions=tuple(int(c) for c in outputs.argmax(-1).ravel()),
+        predictions=tuple(outputs.argmax(-1).tolist()) if outputs.ndim == 2 else (),
     )
 
 

@@ -393,7 +393,8 @@ def _prepared_builder(recipe: Recipe) -> Any:
             by_hand = f"; its archives have to be put into {_manual_dir(builder)} first" if manual else ""
             raise FileNotFoundError(
                 f"{recipe.dataset} is not prepared on this machine: set download=True to fetch it, or data_dir to the "
-                f"TFDS folder that holds it{by_hand}. Received: data_dir={recipe.data_dir!r}; looked for {builder.data_path}"
+                f"TFDS folder that holds it{by_hand}. Received: data_dir={recipe.data_dir!r}; looked for "
+                f"{builder.data_path}"
             )
         _check_network(builder, recipe)
         builder.download_and_prepare()

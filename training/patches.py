@@ -173,6 +173,7 @@ def scan_pictures(recipe: Recipe, notes: list[str]) -> list[list[str] | None]:
 
 def file_reader(paths: Sequence[str], recipe: Recipe) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
     """Number -> (small, large) of image files; all in memory where they take less than ``IN_MEMORY_BYTES``."""
+
     def load(number: int) -> tuple[np.ndarray, np.ndarray]:
         image = read_image(paths[number], recipe.image_shape[2])
         return as_pair(image, recipe, paths[number])

@@ -186,7 +186,7 @@ def fit(
         steps.tell_resumption(out, overwrite)
         result = steps.fit(chosen, data=images, out=out, overwrite=overwrite)
     console.print(
-        f"{out / 'model.keras'}: top-1 {reports.percent(result.validation_accuracy)} on the validation images "
+        f"{out / 'model.keras'}: {reports.score_text(result.metric, result.validation_score)} on the validation images "
         f"(epoch {result.best_epoch})."
     )
 
@@ -292,8 +292,8 @@ def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = F
     steps.forget(out, exports=True)
     result = steps.fine_tune(recipe, model, images, out, overwrite, seconds)
     console.print(
-        f"{out / 'qat.keras'}: top-1 {reports.percent(result.validation_accuracy)} on the validation images, "
-        f"{reports.percent(result.test_accuracy)} on the test images."
+        f"{out / 'qat.keras'}: {reports.score_text(result.metric, result.validation_score)} on the validation images, "
+        f"{reports.score_text(result.metric, result.test_score)} on the test images."
     )
 
 
@@ -367,7 +367,7 @@ def verify(
 
     artifacts = steps.saved_exports(out, chosen)
     data = steps.load_images(recipe, out)
-    images, labels = data.sample("test", test_images)
+    images, labels = steps.test_sample(recipe, data, out, test_images)
     seconds: dict[str, float] = {}
     with step("Run the test images through every file", seconds):
         rows, models = steps.verify_files(out, artifacts, data, images, labels)

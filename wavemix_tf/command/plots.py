@@ -108,12 +108,16 @@ def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
 
 
-def training_curves(stages: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Accuracy and loss over the epochs of every stage, one after the other on the same axis.
+def training_curves(
+    stages: Mapping[str, Mapping[str, Sequence[float]]], metric: str = "accuracy", title: str = "top-1"
+) -> str:
+    """Metric and loss over the epochs of every stage, one after the other on the same axis.
 
     Args:
-        stages: stage ("float", "qat") -> column of the history -> one value an epoch. Columns ``accuracy``, ``loss``
+        stages: stage ("float", "qat") -> column of the history -> one value an epoch. Columns ``metric``, ``loss``
             and their ``val_`` twins are drawn where they exist.
+        metric: "accuracy", "mean_iou" or "psnr_y".
+        title: What the metric is called.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -125,8 +129,8 @@ def training_curves(stages: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
         for stage, history in stages.items():
             length = max((len(values) for values in history.values()), default=0)
             epochs = np.arange(start + 1, start + length + 1)
-            for axis, metric in zip(axes, ("accuracy", "loss"), strict=True):
-                for column, dash, alpha in ((metric, (0, (2, 1.6)), 0.55), (f"val_{metric}", "-", 1.0)):
+            for axis, shown in zip(axes, (metric, "loss"), strict=True):
+                for column, dash, alpha in ((shown, (0, (2, 1.6)), 0.55), (f"val_{shown}", "-", 1.0)):
                     values = history.get(column)
                     if values is not None and len(values):
                         axis.plot(
@@ -156,9 +160,10 @@ def training_curves(stages: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
                     fontweight="bold",
                 )
             start += length
-        _focus_accuracy(axes[0], stages)
-        axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-        axes[0].set_ylabel("top-1 accuracy")
+        _focus(axes[0], stages, metric)
+        if metric != "psnr_y":
+            axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes[0].set_ylabel({"accuracy": "top-1 accuracy", "psnr_y": "PSNR-Y, dB"}.get(metric, title))
         axes[1].set_ylabel("loss")
         axes[1].set_xlabel("epoch")
         axes[1].set_ylim(bottom=0)
@@ -167,12 +172,16 @@ def training_curves(stages: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
         axes[1].plot([], [], color=MUTED, linestyle=(0, (2, 1.6)), alpha=0.6, linewidth=1.4, label="training")
         axes[1].legend(loc="upper right", ncols=2, handlelength=2.2)
         figure.align_ylabels()
-        return _svg(figure, "curves", "Accuracy and loss on the training and validation images, by epoch")
+        return _svg(figure, "curves", f"{title} and loss on the training and validation images, by epoch")
 
 
-def _focus_accuracy(axis: Axes, stages: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Cut off the steep first epochs below, so that the last points of accuracy can be told apart."""
-    values = [v for history in stages.values() for v in history.get("val_accuracy", []) if math.isfinite(v)]
+def _focus(axis: Axes, stages: Mapping[str, Mapping[str, Sequence[float]]], metric: str) -> None:
+    """Cut off the steep first epochs below, so that the last points of the metric can be told apart."""
+    values = [v for history in stages.values() for v in history.get(f"val_{metric}", []) if math.isfinite(v)]
+    if metric == "psnr_y":
+        if values:
+            axis.set_ylim(float(np.quantile(values, 0.1)) - 0.3, max(values) + 0.3)
+        return
     if len(values) >= 8:
         lowest = float(np.quantile(values, 0.12))
         best = max(values)
@@ -384,6 +393,17 @@ def png_url(pixels: Any) -> str:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def jpeg_url(pixels: Any, largest_side: int) -> str:
+    """uint8 (H, W, 3) as a ``data:image/jpeg`` URL, reduced to so many pixels of the longer side."""
+    from PIL import Image
+
+    image = Image.fromarray(np.asarray(pixels, dtype=np.uint8))
+    image.thumbnail((largest_side, largest_side))
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _rgb(colour: str) -> np.ndarray:

@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
+from . import picture_sections
+from .formats import METRICS, cell, kibibytes, metric_of, milliseconds, percent
+from .page_style import CSS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,26 +76,6 @@ def _number(text: str | None) -> float:
         return math.nan
 
 
-# --- numbers as people read them --------------------------------------------------------------------------------------
-
-
-def percent(value: float | None) -> str:
-    """0.98611 -> "98.61 %"."""
-    return "–" if value is None else f"{100 * value:.2f} %"
-
-
-def kibibytes(value: float | None) -> str:
-    """Bytes -> "119.4 KiB"; flash and RAM of microcontrollers are counted in KiB."""
-    if value is None:
-        return "–"
-    return f"{value / 1024:.1f} KiB" if value < 1024**2 else f"{value / 1024**2:.2f} MiB"
-
-
-def milliseconds(value: float | None) -> str:
-    """Milliseconds with three significant digits, two below a tenth."""
-    return "–" if value is None else f"{value:#.{3 if value >= 0.1 else 2}g}".rstrip(".")
-
-
 def _latency(row: Mapping[str, Any], quantile: str) -> float | None:
     value = (row.get("latency_ms") or {}).get(quantile)
     return None if value is None else float(value)
@@ -102,7 +85,7 @@ def _latency(row: Mapping[str, Any], quantile: str) -> float | None:
 
 
 def results_table(report: Mapping[str, Any]) -> Table:
-    """One row a model or file: accuracy in its own runtime, size, latency and arena."""
+    """One row a model or file: metric in its own runtime, size, latency and arena."""
     from rich import box
     from rich.table import Table
 
@@ -117,13 +100,14 @@ def results_table(report: Mapping[str, Any]) -> Table:
     )
     table.add_column("model or file", style="bold", no_wrap=True)
     table.add_column("runtime")
-    for header in ("top-1", "size", "p50 ms", "p90 ms", "arena"):
+    metric, metric_title, text = metric_of(report)
+    for header in (metric_title, "size", "p50 ms", "p90 ms", "arena"):
         table.add_column(header, justify="right", no_wrap=True)
     for row in report.get("results", []):
         table.add_row(
             str(row["name"]),
             str(row["runtime"]),
-            percent(row.get("accuracy")),
+            text(row.get(metric)),
             kibibytes(row.get("size_bytes")),
             milliseconds(_latency(row, "p50")),
             milliseconds(_latency(row, "p90")),
@@ -293,11 +277,14 @@ def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Se
             _header(report),
             _results(report),
             '<div class="grid">',
-            _curves(history or {}),
+            _curves(history or {}, metric_of(report)[0]),
+            picture_sections.class_iou(report),
+            picture_sections.enlargements(report),
             _confusion(report),
             _scatter(report),
             _wavelet(report),
             "</div>",
+            picture_sections.pictures(report),
             _mistakes(report),
             _verification(report),
             _exports(report),
@@ -319,7 +306,8 @@ def _header(report: Mapping[str, Any]) -> str:
     facts = []
     if dataset:
         shape = " × ".join(str(side) for side in dataset.get("image_shape", []))
-        facts.append(f"{len(dataset.get('class_names', []))} classes, images {shape}")
+        classes = len(dataset.get("class_names", []))
+        facts.append(f"{classes} classes, images {shape}" if classes else f"patches {shape}")
         sizes = dataset.get("sizes") or {}
         if sizes:
             facts.append(" / ".join(f"{count:,} {split}" for split, count in sizes.items()))
@@ -342,15 +330,16 @@ def _tiles(report: Mapping[str, Any]) -> str:
     """The five numbers one looks for first."""
     rows = report.get("results", [])
     files = [row for row in rows if row.get("file")]
-    first = next((row for row in rows if not row.get("file")), None)
     int8 = next((row for row in files if row.get("arena_bytes")), None) or next(
         (row for row in files if row.get("dtype") == "int8"), None
     )
     tiles = []
+    metric, title, text = metric_of(report)
+    first = next((row for row in rows if row.get("dtype") == "float32" and not row.get("file")), None)
     if first:
-        tiles.append(("float top-1", percent(first.get("accuracy")), first["runtime"], "float"))
+        tiles.append((f"float {title}", text(first.get(metric)), first["runtime"], "float"))
     if int8:
-        tiles.append(("int8 top-1", percent(int8.get("accuracy")), int8["runtime"], "int8"))
+        tiles.append((f"int8 {title}", text(int8.get(metric)), int8["runtime"], "int8"))
         tiles.append(("int8 file", kibibytes(int8.get("size_bytes")), int8["name"], "int8"))
         if int8.get("arena_bytes"):
             tiles.append(("arena", kibibytes(int8["arena_bytes"]), "RAM for all tensors", "int8"))
@@ -373,23 +362,25 @@ def _results(report: Mapping[str, Any]) -> str:
     rows = report.get("results", [])
     if not rows:
         return ""
-    accuracies = [row["accuracy"] for row in rows if row.get("accuracy") is not None]
-    # The bar starts at the accuracy of guessing, else 97 % and 99 % would look the same.
-    floor = max(0.0, min(accuracies) - 3 * (max(accuracies) - min(accuracies)) - 0.02) if accuracies else 0.0
+    metric, title, text = metric_of(report)
+    scores = [row[metric] for row in rows if row.get(metric) is not None]
+    top = 1.0 if metric != "psnr_y" else max(scores, default=1.0)
+    # The bar starts below the smallest value, else 97 % and 99 % would look the same.
+    floor = max(0.0, min(scores) - 3 * (max(scores) - min(scores)) - 0.02 * top) if scores else 0.0
     body = ""
     for row in rows:
-        accuracy = row.get("accuracy")
-        share = 0.0 if accuracy is None else 100 * (accuracy - floor) / max(1 - floor, 1e-9)
+        score = row.get(metric)
+        share = 0.0 if score is None else 100 * (score - floor) / max(top - floor, 1e-9)
         kind = "int8" if str(row.get("dtype", "")).startswith("int") else "float"
         p50, p90 = _latency(row, "p50"), _latency(row, "p90")
         latency = "–" if p50 is None else f"{milliseconds(p50)} / {milliseconds(p90)}"
         body += (
             f"<tr><th scope='row'><i class='dot {kind}'></i>{escape(str(row['name']))}</th>"
-            + _cell("runtime", escape(str(row["runtime"])))
-            + _cell("top-1", f"{percent(accuracy)}<i class='bar {kind}' style='--share:{share:.1f}%'></i>", "n")
-            + _cell("size", kibibytes(row.get("size_bytes")), "n")
-            + _cell("p50 / p90 ms", latency, "n")
-            + _cell("arena", kibibytes(row.get("arena_bytes")), "n")
+            + cell("runtime", escape(str(row["runtime"])))
+            + cell(title, f"{text(score)}<i class='bar {kind}' style='--share:{share:.1f}%'></i>", "n")
+            + cell("size", kibibytes(row.get("size_bytes")), "n")
+            + cell("p50 / p90 ms", latency, "n")
+            + cell("arena", kibibytes(row.get("arena_bytes")), "n")
             + "</tr>"
         )
     machine = report.get("machine") or {}
@@ -404,36 +395,31 @@ def _results(report: Mapping[str, Any]) -> str:
     images = ""
     if test:
         part = f"{test:,}" if tested == test else f"{tested:,} of the {test:,}"
-        images = f"Top-1 on {part} test images, which chose nothing."
+        images = f"{title[0].upper()}{title[1:]} on {part} test images, which chose nothing."
     return (
         "<section class='card'><h2>Results</h2>"
         f"<p class='note'>{images} Every file ran in the runtime named beside it. {where}</p>"
-        "<div class='scroll'><table><thead><tr><th>model or file</th><th>runtime</th><th class='n'>top-1</th>"
+        "<div class='scroll'><table><thead><tr><th>model or file</th><th>runtime</th>"
+        f"<th class='n'>{title}</th>"
         "<th class='n'>size</th><th class='n'>p50 / p90 ms</th><th class='n'>arena</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div></section>"
     )
-
-
-def _cell(label: str, content: str, kind: str = "") -> str:
-    """A table cell that knows its header, which a phone shows in place of the header row."""
-    empty = " empty" if content == "–" else ""
-    return f"<td class='{kind}{empty}' data-label='{label}'>{content}</td>"
 
 
 def _figure_card(title: str, note: str, figure: str) -> str:
     return f"<section class='card'><h2>{title}</h2><p class='note'>{note}</p><figure>{figure}</figure></section>"
 
 
-def _curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+def _curves(history: Mapping[str, Mapping[str, Sequence[float]]], metric: str) -> str:
     from . import plots
 
     if not any(history.values()):
         return ""
     note = (
         "The float network first, then the same weights fine-tuned on their int8 grid. "
-        "The epoch with the best validation accuracy is kept."
+        f"The epoch with the best {METRICS[metric][0]} on the validation images is kept."
     )
-    return _figure_card("Training", note, plots.training_curves(history))
+    return _figure_card("Training", note, plots.training_curves(history, metric, METRICS[metric][0]))
 
 
 def _confusion(report: Mapping[str, Any]) -> str:
@@ -534,15 +520,15 @@ def _verification(report: Mapping[str, Any]) -> str:
     return matrix + _layers(found.get("layers") or {})
 
 
-def _matrix_cell(runtime: str, cell: Mapping[str, Any] | None, images: int) -> str:
+def _matrix_cell(runtime: str, found: Mapping[str, Any] | None, images: int) -> str:
     label = escape(RUNTIMES[runtime])
-    if cell is None:
-        return _cell(label, "–")
-    agreement, error, rest = _cell_lines(cell, images)
-    kind = "unbound" if cell["bound_steps"] is None else "fail" if cell["fault"] else "pass"
-    why = f" title='{escape(str(cell['fault']), quote=True)}'" if cell["fault"] else ""
+    if found is None:
+        return cell(label, "–")
+    agreement, error, rest = _cell_lines(found, images)
+    kind = "unbound" if found["bound_steps"] is None else "fail" if found["fault"] else "pass"
+    why = f" title='{escape(str(found['fault']), quote=True)}'" if found["fault"] else ""
     lines = f"<b>{agreement}</b><span>{escape(error)}</span><small>{escape(rest)}</small>"
-    return _cell(label, f"<span class='mark {kind}'{why}>{lines}</span>")
+    return cell(label, f"<span class='mark {kind}'{why}>{lines}</span>")
 
 
 def _layers(layers: Mapping[str, Any]) -> str:
@@ -554,13 +540,13 @@ def _layers(layers: Mapping[str, Any]) -> str:
     worst = [row["name"] for row in worst_layers(layers)]
     body = "".join(
         f"<tr><th scope='row'>{escape(str(row['name']))}</th>"
-        + _cell("tensor", " × ".join(map(str, row["shape"])))
-        + _cell("step", f"{row['step']:.3g}", "n")
-        + _cell("SQNR", f"{row['noise_db']:.1f} dB", "n")
-        + _cell("share", f"{row['output_share']:.1%}", "n")
-        + _cell("costs", f"{row['lost_db']:.2f} dB", "n")
-        + _cell("file against model", escape(steps_text(row["file_error_steps"])), "n")
-        + _cell("integers that differ", f"{row['file_differs']:.2%}", "n")
+        + cell("tensor", " × ".join(map(str, row["shape"])))
+        + cell("step", f"{row['step']:.3g}", "n")
+        + cell("SQNR", f"{row['noise_db']:.1f} dB", "n")
+        + cell("share", f"{row['output_share']:.1%}", "n")
+        + cell("costs", f"{row['lost_db']:.2f} dB", "n")
+        + cell("file against model", escape(steps_text(row["file_error_steps"])), "n")
+        + cell("integers that differ", f"{row['file_differs']:.2%}", "n")
         + "</tr>"
         for row in rows
     )
@@ -660,99 +646,3 @@ def _pairs(pairs: Iterable[tuple[Any, Any]]) -> str:
         + "".join(f"<dt>{escape(str(k))}</dt><dd>{escape('–' if v is None else str(v))}</dd>" for k, v in pairs)
         + "</dl>"
     )
-
-
-CSS = """
-:root{--page:#f6f5f1;--card:#fff;--ink:#1c2431;--muted:#626c7c;--line:#e3e1da;--float:#2c6cb0;--int8:#d4602a;
---accent:#1f8a70;
---good:#1f8a70;--bad:#c0392b;--font:Inter,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
---mono:ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace}
-@media(prefers-color-scheme:dark){:root{--page:#10131a;--card:#181c25;--ink:#e9ecf2;--muted:#9aa4b4;--line:#2b313d;
---float:#6aa9e6;
---int8:#f08c58;--accent:#4cc2a3;--good:#4cc2a3;--bad:#ef7b6d}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 var(--font);-webkit-text-size-adjust:100%}
-main{max-width:1120px;margin:0 auto;padding:32px 20px 64px}
-header{margin:8px 0 28px}
-h1{font-size:clamp(2rem,6vw,3.1rem);line-height:1.1;letter-spacing:-.025em;margin:.1em 0 .25em}
-h2{font-size:1.2rem;letter-spacing:-.01em;margin:0 0 4px}
-h3{font-size:1.05rem;margin:0;display:flex;align-items:center;gap:8px}
-h4{font-size:.72rem;letter-spacing:.08em;text-transform:uppercase;color:var(--muted);margin:18px 0 6px}
-.kicker{font-size:.78rem;letter-spacing:.09em;text-transform:uppercase;color:var(--accent);font-weight:600;margin:0}
-.facts,.note{color:var(--muted);margin:0}
-.note{font-size:.9rem;margin-bottom:16px}
-.loose{margin-left:2px}
-h2.loose{margin-top:36px}
-code,pre{font-family:var(--mono);font-size:.88em}
-.command{margin:16px 0 0;padding:10px 14px;background:var(--card);border:1px solid var(--line);border-radius:10px;
-overflow-x:auto}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:20px}
-.tile{background:var(--card);border:1px solid var(--line);border-top:3px solid var(--accent);border-radius:12px;
-padding:12px 16px}
-.tile.float{border-top-color:var(--float)}.tile.int8{border-top-color:var(--int8)}
-.tile span,.tile small{display:block;color:var(--muted);font-size:.8rem}
-.tile strong{font-size:1.55rem;letter-spacing:-.02em;font-variant-numeric:tabular-nums;white-space:nowrap}
-.card{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:22px 24px;margin-bottom:18px;
-min-width:0}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:18px;margin-bottom:18px}
-.grid .card{margin:0}
-figure{margin:0}
-figure svg{display:block;width:100%;height:auto}
-.scroll{overflow-x:auto;margin:0 -24px;padding:0 24px}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.95rem}
-th,td{padding:10px 12px;text-align:left;white-space:nowrap;border-top:1px solid var(--line)}
-thead th{border-top:0;color:var(--muted);font-weight:500;font-size:.82rem;padding-top:0}
-th:first-child,td:first-child{padding-left:0}th:last-child,td:last-child{padding-right:0}
-tbody th{font-weight:600}
-.n{text-align:right}
-.bar{display:block;height:3px;border-radius:2px;margin-top:4px;background:var(--float);width:var(--share);
-margin-left:auto}
-.bar.int8{background:var(--int8)}
-.dot{display:inline-block;width:.62em;height:.62em;border-radius:50%;background:var(--float);margin-right:.5em;
-flex:none}
-.dot.int8{background:var(--int8)}
-h3 .dot{margin-right:0}.note .dot{margin:0 .3em 0 .5em}
-.badge{margin-left:auto;font-size:.76rem;font-weight:600;padding:2px 9px;border-radius:99px;
-border:1px solid currentColor;color:var(--float)}
-.badge.int8{color:var(--int8)}
-.path{margin:2px 0 12px;color:var(--muted);overflow-wrap:anywhere}
-dl{display:grid;grid-template-columns:fit-content(60%) minmax(7ch,1fr);gap:3px 16px;margin:0;font-size:.9rem}
-dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
-.checks{list-style:none;margin:0;padding:0;font-size:.9rem}
-.checks li{padding:2px 0 2px 1.6em;position:relative}
-.checks li::before{position:absolute;left:0;content:"✓";color:var(--good);font-weight:700}
-.checks li.fail::before{content:"✗";color:var(--bad)}
-.checks b{font-weight:600}.checks small{color:var(--muted);font-size:.92em}
-.ops{list-style:none;display:flex;flex-wrap:wrap;gap:6px;margin:0;padding:0;font:.76rem var(--mono)}
-.ops li{border:1px solid var(--line);border-radius:6px;padding:2px 7px;color:var(--muted)}.ops b{color:var(--ink)}
-.wavelet{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1.7fr);gap:24px;align-items:center}
-.wavelet img,.thumbs img{image-rendering:pixelated;display:block;width:100%;height:auto}
-.wavelet span{display:block;font-size:.84rem;color:var(--muted);margin-top:5px;text-align:center}
-.wavelet b{color:var(--ink)}
-.wavelet img{border:1px solid var(--line);border-radius:6px}
-.bands{display:grid;grid-template-columns:1fr 1fr;gap:14px}
-.thumbs{display:grid;grid-template-columns:repeat(auto-fill,minmax(76px,1fr));gap:14px}
-.thumbs img{border-radius:6px;border:1px solid var(--line)}
-.thumbs figcaption{font-size:.86rem;text-align:center;margin-top:3px;overflow-wrap:anywhere}
-.thumbs span{color:var(--int8)}
-.matrix td,.matrix tbody th{vertical-align:top}
-.matrix small,.matrix .mark span{display:block}.matrix small{color:var(--muted)}
-.mark{display:block;position:relative;padding-left:1.35em}
-.mark::before{position:absolute;left:0;font-weight:700}
-.mark.pass::before{content:"✓";color:var(--good)}
-.mark.fail::before{content:"✗";color:var(--bad)}.mark.fail b{color:var(--bad)}
-.layers svg{min-width:700px}.layers{margin-bottom:14px}
-.small{font-size:.84rem}.small th,.small td{padding-top:5px;padding-bottom:5px}
-.provenance{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:14px 32px;
-margin:10px 0 16px}
-summary{cursor:pointer;font-weight:600;margin-bottom:6px}
-@media(max-width:560px){main{padding:20px 14px 40px}.card{padding:18px 16px}.scroll{margin:0 -16px;padding:0 16px}
-.tiles{grid-template-columns:1fr 1fr;gap:10px}
-.tile strong{font-size:1.3rem}.tile:last-child:nth-child(odd){grid-column:1/-1}
-table,tbody{display:block}thead{display:none}tbody tr{display:grid;grid-template-columns:1fr 1fr 1fr;gap:2px 12px;
-padding:12px 0;border-top:1px solid var(--line)}
-tbody tr:first-child{border-top:0;padding-top:0}tbody th{grid-column:1/-1}th,td{border:0;padding:0;
-white-space:normal}.n{text-align:left}.bar{margin-left:0}
-td.empty{display:none}td[data-label]::before{content:attr(data-label);display:block;color:var(--muted);font-size:.74rem}}
-@media print{body{background:#fff}.card,.tile{break-inside:avoid}}
-"""

@@ -18,12 +18,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from ..colours import palette
 from ..files import write_text
 from ..models import WaveMixClassifier  # noqa: F401 - registers the layers that a .keras file names
 from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
 from ..tflite.errors import ExportError
-from ..tflite.exporter import VERIFY_IMAGES, export, model_sha256
+from ..tflite.exporter import export, model_sha256, verify_images
 from ..tflite.flatbuffer import read_file
 from ..tflite.kit import kit_digest
 from ..tflite.latency import benchmark
@@ -34,8 +35,9 @@ from ..tflite.targets import get_target
 from ..tflite.verifier import MIN_AGREEMENT, VerifyReport, compare, fault, predict, verify
 from ..training.datasets import DataBundle, load_data
 from ..training.recipe import Recipe
+from ..training.tasks import task_of
 from ..training.trainer import build, fit
-from . import findings
+from . import evaluation, findings, plots
 from . import report as reports
 from .terminal import console, note, step
 
@@ -47,7 +49,7 @@ RUNTIME_NAMES = {
 }
 KIT_IMAGES = 4
 LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator")
-LAYER_IMAGES = 64
+LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
 VERIFY_LIMIT_S = 60.0
 OTHER_LIMIT_S = 3.0  # in `run`, for each runtime but a file's own
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
@@ -69,7 +71,10 @@ def load_images(recipe: Recipe, out: Path, quantizes: bool = False) -> DataBundl
         )
     write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
-    console.print(f"  {sizes} images of {len(data.class_names)} classes")
+    if recipe.task == "super_resolution":
+        console.print(f"  {sizes} patches")
+    else:
+        console.print(f"  {sizes} images of {len(data.class_names)} classes")
     for text in data.notes:
         note(text)
     return data
@@ -155,7 +160,7 @@ def write_exports(
         check_arguments(target, get_target(target), *(limits.get(key) for key in LIMITS))
     if not overwrite:
         check_source(out, chosen, models)
-    images, _ = data.sample("validation", VERIFY_IMAGES)
+    images, _ = data.sample("validation", verify_images(models[min(models)]))
     artifacts: list[tuple[str, Artifact]] = []
     refused: dict[str, str] = {}
     for target, dtype in chosen:
@@ -273,7 +278,12 @@ def write_kits(out: Path, artifacts: Sequence[tuple[str, Artifact]], data: DataB
             continue
         with console.status(f"  {name}: kit"):
             artifact.save_kit(
-                folder, overwrite=kit_digest(folder) is not None, name=name, images=images, labels=labels, report=report
+                folder,
+                overwrite=kit_digest(folder) is not None,
+                name=name,
+                images=images,
+                labels=labels if labels.ndim == 1 else None,
+                report=report,
             )
         console.print(f"  {folder}/: written")
 
@@ -293,6 +303,8 @@ def measure(
     Returns:
         The content of ``report.json``, except for times and the command.
     """
+    if recipe.task != "classification":
+        return _measure_pictures(recipe, data, models, artifacts, limit)
     images, labels = data.sample("test", limit)
     logits = {dtype: predict(model, images) for dtype, model in models.items()}
     results: list[dict[str, Any]] = [
@@ -329,20 +341,8 @@ def measure(
         if kind == "int8" and (shown is None or row.images >= shown[1].runtimes[0].images):  # rather the last: mcu
             shown = (name, compared)
 
-    report: dict[str, Any] = {
-        "format": reports.FORMAT,
-        "name": recipe.name,
-        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "recipe": json.loads(recipe.to_json()),
-        "dataset": {
-            "class_names": list(data.class_names),
-            "image_shape": list(data.image_shape),
-            "sizes": split_sizes(data),
-            "tested": len(images),
-        },
-        "model": {"name": network_name(models["float32"]), "parameters": count_parameters(models["float32"])},
-        "machine": findings.machine(),
-        "versions": findings.versions(),
+    report = _about(recipe, data, models, len(images))
+    report |= {
         "results": results,
         "wavelet": findings.wavelet(images[0], data.class_names[labels[0]]),
         "exports": exports,
@@ -367,13 +367,97 @@ def measure(
     return report
 
 
+def _about(recipe: Recipe, data: DataBundle, models: dict[str, Any], tested: int) -> dict[str, Any]:
+    """What a report says of the run itself."""
+    return {
+        "format": reports.FORMAT,
+        "name": recipe.name,
+        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "recipe": json.loads(recipe.to_json()),
+        "dataset": {
+            "class_names": list(data.class_names),
+            "image_shape": list(data.image_shape),
+            "sizes": split_sizes(data),
+            "tested": tested,
+        },
+        "model": {"name": network_name(models["float32"]), "parameters": count_parameters(models["float32"])},
+        "machine": findings.machine(),
+        "versions": findings.versions(),
+    }
+
+
+def _measure_pictures(
+    recipe: Recipe, data: DataBundle, models: dict[str, Any], artifacts: Sequence[tuple[str, Artifact]], limit: int
+) -> dict[str, Any]:
+    """``measure`` of a network whose outputs are masks or images: too large to be kept for a whole test set."""
+    metric = task_of(recipe, len(data.class_names)).metric
+    count = min(limit, verify_images(models["float32"]))
+    images, _ = data.sample("test", count)
+    logits = {dtype: predict(model, images) for dtype, model in models.items()}
+    results: list[dict[str, Any]] = []
+
+    def add(name: str, runtime: str, dtype: str, found: evaluation.Score, **more: Any) -> None:
+        row = {"name": name, "runtime": runtime, "dtype": dtype, metric: found.value, "images": found.images}
+        results.append({**row, **found.details, **more})
+
+    if recipe.task == "super_resolution":
+        add("bicubic", "Pillow", "", evaluation.bicubic(recipe, data, limit))
+    runs = {}
+    for dtype, model in models.items():
+        with console.status(f"  {MODEL_NAMES[dtype]}"):
+            runs[MODEL_NAMES[dtype]] = evaluation.keras_run(model)
+            found = evaluation.score(recipe, data, runs[MODEL_NAMES[dtype]], limit)
+        add(MODEL_NAMES[dtype], "Keras", dtype, found)
+    tested = max(row["images"] for row in results)
+    exports, rows = [], []
+    for name, artifact in artifacts:
+        kind = "int8" if artifact.dtype == "int8" else "float32"
+        with console.status(f"  {name}"):
+            matrix_row, compared = verify_file(name, artifact, models[kind], logits, images, None, OTHER_LIMIT_S)
+            rows.append(matrix_row)
+            timed = benchmark(artifact, memory=False, peak=False)
+            runtime = get_target(artifact.target).runtimes[0]
+            run = evaluation.file_run(artifact.content, runtime)
+            found = evaluation.score(recipe, data, run, limit, VERIFY_LIMIT_S)
+        part = "" if found.images == tested else f", {found.images:,} of the images"
+        more = {"size_bytes": artifact.size_bytes, "latency_ms": timed.latency_ms, "arena_bytes": timed.arena_bytes}
+        more["file"] = f"exports/{name}.tflite"
+        add(name, RUNTIME_NAMES[runtime] + part, artifact.dtype, found, **more)
+        exports.append(_export_card(name, artifact, compared.to_dict()))
+        if artifact.dtype == "int8" and runtime == "litert-xnnpack":
+            runs[name] = run
+    del runs[MODEL_NAMES["int8"]]  # what its file makes of a picture is shown
+    report = _about(recipe, data, models, tested)
+    shown = evaluation.pictures(recipe, data, runs)
+    side = evaluation.SHOWN_SIDE
+    report |= {
+        "metric": metric,
+        "results": results,
+        "exports": exports,
+        "wavelet": findings.wavelet(images[0], "the first" if recipe.task == "segmentation" else "a patch"),
+        "pictures": [
+            {"cells": [{**cell, "image": plots.jpeg_url(cell["image"], side)} for cell in row["cells"]]}
+            for row in shown
+        ],
+        "verification": {"images": len(images), "rows": rows},
+    }
+    if recipe.task == "segmentation":
+        colours = ("#" + bytes(row).hex() for row in palette(len(data.class_names)))
+        report["colours"] = dict(zip(data.class_names, colours, strict=True))
+    else:
+        report["scale"] = recipe.scale
+    with console.status("  layer by layer"):
+        report["verification"]["layers"] = layer_rows(artifacts, models["int8"], images)
+    return report
+
+
 def verify_file(
     name: str,
     artifact: Artifact,
     model: Any,
     logits: Mapping[str, np.ndarray],
     images: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     other_limit_s: float = VERIFY_LIMIT_S,
 ) -> tuple[dict[str, Any], VerifyReport]:
     """Run a file in every runtime of its target: one row of the matrix.
@@ -384,7 +468,7 @@ def verify_file(
         model: The Keras model it was made from.
         logits: "int8" and "float32", as far as there are such models -> what each computes, (N, classes).
         images: (N, H, W, C).
-        labels: (N,).
+        labels: (N,); None: no accuracy.
         other_limit_s: Time for each runtime but the target's own, which gets ``VERIFY_LIMIT_S``.
 
     Returns:
@@ -403,7 +487,10 @@ def verify_file(
         reports_of.append(found)
     if kind == "int8" and "float32" in logits:
         info = read_file(artifact.content)
-        cells[FAKE_QUANT] = _cell(compare(info, logits["float32"], {FAKE_QUANT: logits["int8"]}, labels), None)
+        options: Any = {"classes": bool(artifact.class_names)}
+        cells[FAKE_QUANT] = _cell(
+            compare(info, logits["float32"], {FAKE_QUANT: logits["int8"]}, labels, **options), None
+        )
     return {"file": name, "dtype": artifact.dtype, "cells": cells}, reports_of[0]
 
 
@@ -412,7 +499,7 @@ def verify_files(
     artifacts: Sequence[tuple[str, Artifact]],
     data: DataBundle,
     images: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Every file of a run folder in every runtime of its target.
 
@@ -445,6 +532,13 @@ def _cell(found: VerifyReport, bound: float | None) -> dict[str, Any]:
     return {**{key: row[key] for key in kept}, "bound_steps": bound, "fault": wrong}
 
 
+def test_sample(recipe: Recipe, data: DataBundle, out: Path, limit: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """(test images, labels) to verify files on: of networks whose outputs are large, fewer and without labels."""
+    if recipe.task == "classification":
+        return data.sample("test", limit)
+    return data.sample("test", min(limit, verify_images(load_model(out / "model.keras"))))[0], None
+
+
 def layer_rows(artifacts: Sequence[tuple[str, Artifact]], model: Any, images: np.ndarray) -> dict[str, Any] | None:
     """Where the first int8 file among ``artifacts`` loses accuracy, layer by layer; None where there is none.
 
@@ -456,7 +550,7 @@ def layer_rows(artifacts: Sequence[tuple[str, Artifact]], model: Any, images: np
     name, artifact = next(((n, a) for n, a in artifacts if a.dtype == "int8"), (None, None))
     if artifact is None:
         return None
-    part = images[:LAYER_IMAGES]
+    part = images[: max(2, min(LAYER_IMAGES, LAYER_PIXELS // (images.shape[1] * images.shape[2])))]
     rows = [row.to_dict() for row in layer_errors(model, part, artifact)]
     return {"of": name, "images": len(part), "rows": rows}
 

@@ -1,0 +1,54 @@
+"""Numbers as people read them, in the terminal's tables and on the report page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def percent(value: float | None) -> str:
+    """0.98611 -> "98.61 %"."""
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def kibibytes(value: float | None) -> str:
+    """Bytes -> "119.4 KiB"; flash and RAM of microcontrollers are counted in KiB."""
+    if value is None:
+        return "–"
+    return f"{value / 1024:.1f} KiB" if value < 1024**2 else f"{value / 1024**2:.2f} MiB"
+
+
+def milliseconds(value: float | None) -> str:
+    """Milliseconds with three significant digits, two below a tenth."""
+    return "–" if value is None else f"{value:#.{3 if value >= 0.1 else 2}g}".rstrip(".")
+
+
+def decibels(value: float | None) -> str:
+    """33.674 -> "33.67 dB"."""
+    return "–" if value is None else f"{value:.2f} dB"
+
+
+# Metric of a task -> what it is called, how its values are written.
+METRICS: dict[str, tuple[str, Callable[[float | None], str]]] = {
+    "accuracy": ("top-1", percent),
+    "mean_iou": ("mIoU", percent),
+    "psnr_y": ("PSNR-Y", decibels),
+}
+
+
+def metric_of(report: Mapping[str, Any]) -> tuple[str, str, Callable[[float | None], str]]:
+    """(key in a result row, title, formatter) of a report's metric."""
+    name = report.get("metric", "accuracy")
+    return (name, *METRICS[name])
+
+
+def score_text(metric: str, value: float | None) -> str:
+    """As "top-1 99.17 %"."""
+    title, text = METRICS[metric]
+    return f"{title} {text(value)}"
+
+
+def cell(label: str, content: str, kind: str = "") -> str:
+    """A table cell that knows its header, which a phone shows in place of the header row."""
+    empty = " empty" if content == "–" else ""
+    return f"<td class='{kind}{empty}' data-label='{label}'>{content}</td>"
