@@ -133,7 +133,7 @@ def plan(model: WaveMixClassifier, row: Target, form: str) -> Plan:
     x = made.tensor(int(height or 0), int(across or 0), int(colours or 0))
     if model.normalize is not None:
         x = made.conv(x, x[3], 1, op="DEPTHWISE_CONV_2D")
-    activation: str = row.substitutes.get(model.activation, model.activation)
+    activation = str(row.substitutes.get(model.activation, model.activation))
     if model.stem == "strided":
         for filters in (model.width // 2, model.width):
             # A pixel of zeros on every side is "same" padding where the stride fits: the converter makes it one op.

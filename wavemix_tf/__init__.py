@@ -16,7 +16,7 @@ if TYPE_CHECKING or not is_command():
     from .imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
     from .models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
     from .profiler import ModelProfile, profile
-    from .torch_weights import load_torch_weights
+    from .torch_weights import export_torch_weights, load_torch_weights
     from .variants import CHECKPOINT_NORMALIZATION, VARIANTS, build_model
     from .wavelets import DWT2D, IDWT2D
 
@@ -37,6 +37,7 @@ __all__ = [
     "WaveMixV1Block",
     "YCbCrToRGB",
     "build_model",
+    "export_torch_weights",
     "load_torch_weights",
     "profile",
     "tflite",
