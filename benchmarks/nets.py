@@ -159,6 +159,105 @@ def official_classifier(config: dict[str, Any]) -> Any:
     )
 
 
+def official_network(config: dict[str, Any]) -> Any:
+    """The PyTorch network for the arguments of any of our networks.
+
+    Args:
+        config: arguments, and under "model" the class where it is not WaveMixClassifier, as in `wm.VARIANTS`.
+
+    Returns:
+        A torch.nn.Module: the official package's, or where it has none that of `torch_references`.
+    """
+    kind = config.get("model", "WaveMixClassifier")
+    if kind == "WaveMixClassifier":
+        if not in_package(config):
+            import torch_references
+
+            return torch_references.classifier(config)
+        return official_classifier(config)
+    import_official()
+    blocks = {
+        "depth": config["depth"],
+        "mult": config.get("expansion", 2),
+        "ff_channel": config.get("ff_dim") or config["width"],
+        "final_dim": config["width"],
+        "dropout": config.get("dropout", 0.0),
+    }
+    if kind == "WaveMixSegmenter":
+        if config.get("stem", "strided") == "strided":
+            import wavemix.SemSegment
+
+            return wavemix.SemSegment.WaveMix(
+                num_classes=config.get("num_classes", 20),
+                level=config.get("levels", 4),
+                stride=config.get("stride", 2),
+                **blocks,
+            )
+        from torch import nn
+
+        # As the official script does: its classifier with another head.
+        network = official_classifier({"num_classes": 2, **config})
+        first, second = config.get("head_dims") or (config["width"] // 2, config["width"] // 4)
+        network.pool = nn.Sequential(
+            nn.ConvTranspose2d(config["width"], first, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(first, second, 4, stride=2, padding=1),
+            nn.Conv2d(second, config.get("num_classes", 20), 1),
+        )
+        return network
+    if config.get("variant", "sisr") == "sisr":
+        import wavemix.sisr
+
+        return wavemix.sisr.WaveMix(level=config.get("levels", 1), **blocks)
+    import torch_references
+
+    return torch_references.super_resolver(config)
+
+
+def in_package(config: dict[str, Any]) -> bool:
+    """Whether the official package has the network of these arguments."""
+    if config.get("variant", "sisr") != "sisr" or config.get("image_shape", (0, 0, 3))[2] != 3:
+        return False
+    return config.get("block", "wavemix") == "wavemix" and config.get("upsample", "deconv") == "deconv"
+
+
+def official_outputs(network: Any, config: dict[str, Any], images: np.ndarray) -> np.ndarray:
+    """What a network of `official_network` makes of RGB images (N, H, W, C) float32: logits, or images (N, H, W, C).
+
+    WaveMixSR's are YCbCr, as it takes them.
+    """
+    import torch
+
+    if config.get("variant", "sisr") != "sisr":
+        images = rgb_to_ycbcr(images)
+    with torch.no_grad():
+        outputs = network.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+    return outputs.transpose(0, 2, 3, 1) if outputs.ndim == 4 else outputs
+
+
+def rgb_to_ycbcr(images: np.ndarray) -> np.ndarray:
+    """As `kornia.color.rgb_to_ycbcr`, channels last."""
+    red, green, blue = np.moveaxis(images.astype("float64"), -1, 0)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    return np.stack([luma, (blue - luma) * 0.564 + 0.5, (red - luma) * 0.713 + 0.5], axis=-1).astype("float32")
+
+
+def our_network(config: dict[str, Any]) -> Any:
+    """Our network of these arguments, see `official_network`."""
+    import wavemix_tf as wm
+
+    arguments = {**config, "image_shape": tuple(config["image_shape"])}
+    return getattr(wm, arguments.pop("model", "WaveMixClassifier"))(**arguments)
+
+
+def our_outputs(model: Any, images: np.ndarray) -> np.ndarray:
+    """What `official_outputs` is to be compared with: WaveMixSR's before it is made RGB."""
+    import keras
+
+    if getattr(model, "variant", "sisr") != "sisr":
+        model = keras.Model(model.input, model.get_layer("ycbcr").output)
+    return keras.ops.convert_to_numpy(model(images, training=False))
+
+
 def reference(net: str) -> Any:
     """The official network as every contender has it, and what it computes.
 

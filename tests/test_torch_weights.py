@@ -64,15 +64,51 @@ def test_another_level_count_names_the_keys():
         wm.load_torch_weights(golden_model("strided1"), golden_state(CASE))
 
 
-def test_only_a_classifier_is_accepted():
-    with pytest.raises(ValueError, match="model=int"):
-        wm.load_torch_weights(3, {})
+@pytest.mark.parametrize("call", [lambda: wm.load_torch_weights(3, {}), lambda: wm.export_torch_weights(3)])
+def test_only_our_networks_are_accepted(call):
+    with pytest.raises(ValueError, match=r"WaveMixSegmenter, WaveMixSuperResolver\. .*model=int"):
+        call()
+
+
+@pytest.mark.parametrize("case", ["strided2", "segmenter", "wavemixsr_v2_x4"])
+def test_new_head_keeps_the_models_own(case):
+    """The checkpoint's head may be of any size, or absent."""
+    state = golden_state(case)
+    heads = ("pool", "expand", "final")
+    is_head = {key: any(part in heads for part in key.split(".")) for key in state}
+    assert any(is_head.values())
+    whole = wm.load_torch_weights(golden_model(case), state)
+    for others in ({}, {key: array[:1] for key, array in state.items() if is_head[key]}):
+        model = golden_model(case)
+        before = wm.export_torch_weights(model)
+        kept = {key: array for key, array in state.items() if not is_head[key]}
+        assert wm.load_torch_weights(model, kept | others, new_head=True) is model
+        after, full = wm.export_torch_weights(model), wm.export_torch_weights(whole)
+        for key, array in after.items():
+            np.testing.assert_array_equal(array, (before if is_head[key] else full)[key], err_msg=key)
+
+
+def test_a_classifiers_weights_start_a_segmenter():
+    state = golden_state("strided2")
+    config = {"width": 8, "depth": 2, "levels": 2, "ff_dim": 12, "image_shape": (16, 16, 3)}
+    segmenter = wm.load_torch_weights(wm.WaveMixSegmenter(3, **config), state, new_head=True)
+    exported = wm.export_torch_weights(segmenter)
+    np.testing.assert_array_equal(exported["layers.1.reduction.weight"], state["layers.1.reduction.weight"])
+
+
+def test_a_head_under_its_other_name():
+    for case, old, new in (("strided1", "pool.", "head."), ("segmenter", "expand.", "pool.")):
+        state = {key.replace(old, new): array for key, array in golden_state(case).items()}
+        one, other = (wm.load_torch_weights(golden_model(case), s) for s in (state, golden_state(case)))
+        for mine, theirs in zip(weights_of(one), weights_of(other), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
 
 
 def test_no_official_counterpart_for_pixel_shuffle():
     model = wm.WaveMixClassifier(num_classes=2, image_shape=(8, 8, 3), width=8, depth=1, upsample="pixel_shuffle")
-    with pytest.raises(ValueError, match="upsample='pixel_shuffle'"):
-        wm.load_torch_weights(model, {})
+    for call in (lambda: wm.load_torch_weights(model, {}), lambda: wm.export_torch_weights(model)):
+        with pytest.raises(ValueError, match="upsample='pixel_shuffle'"):
+            call()
 
 
 class TestFiles:
@@ -89,6 +125,29 @@ class TestFiles:
         from_arrays = wm.load_torch_weights(golden_model(CASE), golden_state(CASE))
         for one, other in zip(weights_of(from_file), weights_of(from_arrays), strict=True):
             np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.parametrize("container", ["state_dict", "model_state_dict", "model"])
+    def test_a_training_checkpoint_loads(self, torch, container, tmp_path):
+        path = tmp_path / "checkpoint.pth"
+        state = {f"module.{key}": torch.from_numpy(array) for key, array in golden_state(CASE).items()}
+        torch.save({"epoch": 7, container: state, "optimizer": {"lr": 0.1}}, path)
+        from_file = wm.load_torch_weights(golden_model(CASE), path)
+        from_arrays = wm.load_torch_weights(golden_model(CASE), golden_state(CASE))
+        for one, other in zip(weights_of(from_file), weights_of(from_arrays), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_exported_files_load_and_are_not_overwritten(self, torch, tmp_path):
+        path = tmp_path / "ours.pth"
+        model = wm.load_torch_weights(golden_model(CASE), golden_state(CASE))
+        state = wm.export_torch_weights(model, path)
+        stored = torch.load(path, weights_only=True)
+        assert list(stored) == list(state)
+        again = wm.load_torch_weights(golden_model(CASE), path)
+        for one, other in zip(weights_of(model), weights_of(again), strict=True):
+            np.testing.assert_array_equal(one, other)
+        with pytest.raises(ValueError, match=r"overwrite=True.*ours\.pth"):
+            wm.export_torch_weights(model, path)
+        wm.export_torch_weights(model, path, overwrite=True)
 
     def test_missing_file(self, tmp_path):
         with pytest.raises(ValueError, match=r"nowhere\.pth"):
@@ -126,19 +185,24 @@ import sys
 sys.path.insert(0, {fixtures!r})
 import numpy as np, torch
 import make_golden
+from nets import official_network, official_outputs, our_network, our_outputs
 import wavemix_tf as wm
 
 for seed, (name, config) in enumerate(make_golden.cases().items(), start=100):
     config = config | {{"depth": 3}}
-    official = make_golden.official_classifier(config).eval()
-    make_golden.randomize(official, seed)
-    model = wm.load_torch_weights(wm.WaveMixClassifier(**config), official.state_dict())
+    network = official_network(config).eval()
+    make_golden.randomize(network, seed)
+    model = wm.load_torch_weights(our_network(config), network.state_dict())
     image = make_golden.random_images(2, config["image_shape"], seed)
-    with torch.no_grad():
-        expected = official(torch.from_numpy(image.transpose(0, 3, 1, 2).copy())).numpy()
-    difference = np.abs(np.asarray(model(image, training=False)) - expected).max()
+    expected = official_outputs(network, config, image)
+    difference = np.abs(our_outputs(model, image) - expected).max()
     print(name, difference)
     assert difference <= 1e-4, (name, difference)
+
+    back = official_network(config).eval()  # the way back
+    exported = wm.export_torch_weights(model)
+    back.load_state_dict({{key: torch.from_numpy(array) for key, array in exported.items()}}, strict=True)
+    assert np.array_equal(official_outputs(back, config, image), expected), name
 """
 
 

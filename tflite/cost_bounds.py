@@ -133,7 +133,7 @@ def plan(model: WaveMixClassifier, row: Target, form: str) -> Plan:
     x = made.tensor(int(height or 0), int(across or 0), int(colours or 0))
     if model.normalize is not None:
         x = made.conv(x, x[3], 1, op="DEPTHWISE_CONV_2D")
-    activation = row.substitutes.get(model.activation, model.activation)
+    activation = str(row.substitutes.get(model.activation, model.activation))
     if model.stem == "strided":
         for filters in (model.width // 2, model.width):
             # A pixel of zeros on every side is "same" padding where the stride fits: the converter makes it one op.
@@ -189,7 +189,11 @@ def _block(made: Plan, x: Map, model: WaveMixClassifier, activation: str, form: 
             hidden = made.add("ADD", [hidden, made.conv(up, model.expansion * width, 1)], hidden[1:])
         hidden = _activate(made, hidden, activation)
         weighted = model.upsample in ("deconv", "pixel_shuffle")
-        up = _upsample(made, made.conv(hidden, (model.ff_dim or width) if weighted else out, 1), out, model, form)
+        if model.upsample != "pixel_shuffle_conv":
+            hidden = made.conv(hidden, (model.ff_dim or width) if weighted else out, 1)
+        elif model.ff_dim:
+            hidden = made.conv(hidden, model.ff_dim, 1)
+        up = _upsample(made, hidden, out, model, form)
     assert up is not None
     if padded:
         up = made.add("STRIDED_SLICE", [up], x[1:])
@@ -208,6 +212,8 @@ def _upsample(made: Plan, x: Map, channels: int, model: WaveMixClassifier, form:
     sides = (2 * x[1], 2 * x[2], channels)
     if model.upsample == "pixel_shuffle":
         return made.add("DEPTH_TO_SPACE", [made.conv(x, 4 * channels, 1)], sides)
+    if model.upsample == "pixel_shuffle_conv":
+        return made.conv(made.add("DEPTH_TO_SPACE", [x], (*sides[:2], x[3] // 4)), channels, 3, same=True)
     if model.upsample != "deconv":
         return made.add(RESIZES[model.upsample], [x], sides)
     if form == "transposed_conv":
@@ -243,7 +249,7 @@ def bounds(model: Any, target: str, row: Target, accelerator: str | None) -> dic
         accelerator: Of an Ethos-U.
     """
     found = dict.fromkeys(DEVICE_COSTS[target], (0.0, math.inf))
-    if type(model) is not WaveMixClassifier or None in model.image_shape:
+    if type(model) is not WaveMixClassifier or model.block != "wavemix" or None in model.image_shape:
         for name in ("flash_bytes", "file_bytes"):
             if name in found and row.npu is None:
                 found[name] = (float(_constants(model)), math.inf)

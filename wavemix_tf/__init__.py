@@ -12,23 +12,32 @@ from typing import TYPE_CHECKING, Any
 from .startup import is_command
 
 if TYPE_CHECKING or not is_command():
-    from .blocks import WaveMixBlock
-    from .models import WaveMixClassifier
+    from .blocks import WaveMixBlock, WaveMixV1Block
+    from .imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
+    from .models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
     from .profiler import ModelProfile, profile
-    from .torch_weights import load_torch_weights
-    from .variants import VARIANTS, build_model
+    from .torch_weights import export_torch_weights, load_torch_weights
+    from .variants import CHECKPOINT_NORMALIZATION, VARIANTS, build_model
     from .wavelets import DWT2D, IDWT2D
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BicubicUpsampling2D",
+    "CHECKPOINT_NORMALIZATION",
     "DWT2D",
     "IDWT2D",
     "ModelProfile",
+    "RGBToYCbCr",
     "VARIANTS",
     "WaveMixBlock",
     "WaveMixClassifier",
+    "WaveMixSegmenter",
+    "WaveMixSuperResolver",
+    "WaveMixV1Block",
+    "YCbCrToRGB",
     "build_model",
+    "export_torch_weights",
     "load_torch_weights",
     "profile",
     "tflite",
@@ -40,7 +49,7 @@ def __getattr__(name: str) -> Any:
     if name in ("training", "tflite"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in __all__:  # left out above
-        for home in ("wavelets", "blocks", "models", "variants", "torch_weights", "profiler"):
+        for home in ("wavelets", "blocks", "imaging", "models", "variants", "torch_weights", "profiler"):
             module = importlib.import_module(f"{__name__}.{home}")
             if name in vars(module):
                 return getattr(module, name)

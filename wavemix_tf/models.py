@@ -3,21 +3,70 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
-from .blocks import ACTIVATIONS, BATCH_NORM, UPSAMPLERS, WaveMixBlock
+from .blocks import ACTIVATIONS, BATCH_NORM, UPSAMPLERS, WaveMixBlock, WaveMixV1Block, crop_to, pad_to_multiple
 from .checks import check_option, check_positive
+from .imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
 from .normalization import FusedBatchNormalization
 
 STEMS = ("strided", "patchify")
+BLOCKS = ("wavemix", "v1")
+SR_VARIANTS = ("sisr", "wavemixsr", "wavemixsr_v2")
+
+
+class _Network(keras.Model):
+    """Common ground of the networks: arguments that are attributes and config keys, and the parts they share.
+
+    A subclass makes its graph of layers with the policy of ``_policy`` and hands it to ``_finish``.
+    """
+
+    def _policy(self, arguments: dict[str, Any]) -> Any:
+        """The layers' dtype policy; refuses arguments that the class does not have."""
+        unknown, dtype = sorted(set(arguments["kwargs"]) - {"name", "trainable"}), arguments["dtype"]
+        if unknown:
+            known = ", ".join(list(inspect.signature(type(self)).parameters)[:-1])
+            raise ValueError(f"The arguments are {known}. Received: {', '.join(unknown)}")
+        # Settled here, so that a saved file does not depend on the global policy of whoever loads it.
+        return keras.dtype_policies.get(dtype if dtype is not None else keras.config.dtype_policy())
+
+    def _finish(self, inputs: Any, outputs: Any, arguments: dict[str, Any], policy: Any) -> None:
+        """Become the functional model, and keep the constructor's arguments."""
+        super().__init__(inputs=inputs, outputs=outputs, **arguments["kwargs"])
+        self.layer_policy = policy
+        for name in self._argument_names():
+            value = arguments[name]
+            setattr(self, name, tuple(value) if name == "image_shape" else value)
+
+    @classmethod
+    def _argument_names(cls) -> list[str]:
+        parameters = inspect.signature(cls.__init__).parameters
+        return [name for name in parameters if name not in ("self", "dtype", "kwargs")]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            **{name: _plain(getattr(self, name)) for name in self._argument_names()},
+            "dtype": keras.dtype_policies.serialize(self.layer_policy),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        return cls(**config)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class WaveMixClassifier(keras.Model):
+class WaveMixClassifier(_Network):
     """WaveMix image classifier: stem, ``depth`` blocks of one resolution, global mean, linear head.
 
     WaveMix (arXiv 2205.14375, figure 2). With the weights of the official PyTorch network the logits are the same;
@@ -29,11 +78,11 @@ class WaveMixClassifier(keras.Model):
         width: C, channels of every block; a multiple of 4.
         depth: Number of blocks.
         levels: Levels of the wavelet transform in each block.
-        ff_dim: Feed-forward output channels; None: ``width``.
+        ff_dim: Feed-forward output channels; None: see the block.
         expansion: Hidden channels of the feed-forward as a multiple of ``width``.
         dropout: Rate in each feed-forward.
         activation: "gelu", "relu6", "hard_swish" or "quick_gelu"; in the blocks and in the patchify stem.
-        upsample: "deconv", "bilinear", "nearest" or "pixel_shuffle", see ``WaveMixBlock``.
+        upsample: "deconv", "bilinear", "nearest", "pixel_shuffle" or "pixel_shuffle_conv", see ``WaveMixBlock``.
         stem: "strided": 3x3 convolution to C/2, 3x3 to C, both of stride ``stride``; or "patchify": 3x3 to C/4, 3x3 to
             C/2, ``patch_size`` x ``patch_size`` of that stride to C, activation, batch norm.
         stride: Stride in pixels of each convolution of the strided stem.
@@ -42,6 +91,7 @@ class WaveMixClassifier(keras.Model):
             standardises its input itself.
         dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy
             the head computes in float32.
+        block: "wavemix" (``WaveMixBlock``) or "v1" (``WaveMixV1Block``, which upsamples by "deconv" alone).
 
     Input shape:
         (B, H, W, channels) floating point in [0, 1] (pixel / 255), RGB.
@@ -73,96 +123,306 @@ class WaveMixClassifier(keras.Model):
         patch_size: int = 4,
         normalize: tuple[Sequence[float], Sequence[float]] | None = None,
         dtype: Any = None,
+        block: str = "wavemix",
         **kwargs: Any,
     ) -> None:
-        unknown = sorted(set(kwargs) - {"name", "trainable"})
-        if unknown:
-            known = ", ".join(list(inspect.signature(WaveMixClassifier).parameters)[:-1])
-            raise ValueError(f"The arguments are {known}. Received: {', '.join(unknown)}")
+        arguments = dict(locals())
+        policy = self._policy(arguments)
         check_positive("num_classes", num_classes)
-        check_positive("depth", depth)
-        check_positive("stride", stride)
-        check_positive("patch_size", patch_size)
-        check_option("stem", stem, STEMS)
-        check_option("activation", activation, tuple(ACTIVATIONS))
-        check_option("upsample", upsample, UPSAMPLERS)
-        _check_image_shape(image_shape, (stride**2 if stem == "strided" else patch_size))
-        # Settled here, so that a saved file does not depend on the global policy of whoever loads it.
-        policy = keras.dtype_policies.get(dtype if dtype is not None else keras.config.dtype_policy())
+        _check_image_shape(image_shape, _stem_reduction(stem, stride, patch_size))
 
         inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs
-        if normalize is not None:
-            x = _normalization(normalize, image_shape[-1], policy)(x)
-        if stem == "strided":
-            x = _conv3x3(x, width // 2, stride, "stem_conv1", policy)
-            x = _conv3x3(x, width, stride, "stem_conv2", policy)
-        else:
-            x = _conv3x3(x, width // 4, 1, "stem_conv1", policy)
-            x = _conv3x3(x, width // 2, 1, "stem_conv2", policy)
-            x = layers.Conv2D(
-                width, patch_size, strides=patch_size, data_format="channels_last", name="stem_conv3", dtype=policy
-            )(x)
-            x = layers.Activation(ACTIVATIONS[activation], name="stem_activation", dtype=policy)(x)
-            x = FusedBatchNormalization(**BATCH_NORM, name="stem_norm", dtype=policy)(x)
-        for index in range(1, depth + 1):
-            x = WaveMixBlock(
-                width,
-                levels=levels,
-                expansion=expansion,
-                ff_dim=ff_dim,
-                dropout=dropout,
-                activation=activation,
-                upsample=upsample,
-                name=f"block{index}",
-                dtype=policy,
-            )(x)
+        x = inputs if normalize is None else _normalization(normalize, image_shape[-1], policy)(inputs)
+        x = _stem(x, stem, width, stride, patch_size, activation, policy)
+        x = _blocks(x, arguments, policy)
         x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
-        # A softmax over half-precision logits loses small probabilities.
-        mixed = policy.compute_dtype != policy.variable_dtype
-        logits = layers.Dense(num_classes, name="head", dtype="float32" if mixed else policy)(x)
-        super().__init__(inputs=inputs, outputs=logits, **kwargs)
+        logits = layers.Dense(num_classes, name="head", dtype=_exact(policy))(x)
+        self._finish(inputs, logits, arguments, policy)
 
-        self.num_classes = num_classes
-        self.image_shape = tuple(image_shape)
-        self.width = width
-        self.depth = depth
-        self.levels = levels
-        self.ff_dim = ff_dim
-        self.expansion = expansion
-        self.dropout = dropout
-        self.activation = activation
-        self.upsample = upsample
-        self.stem = stem
-        self.stride = stride
-        self.patch_size = patch_size
-        self.normalize = normalize
-        self.layer_policy = policy
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+class WaveMixSegmenter(_Network):
+    """WaveMix for semantic segmentation: stem, ``depth`` blocks, transposed convolutions back to every pixel's logits.
+
+    WaveMix (arXiv 2205.14375, section 4.3): each 4x4 transposed convolution of stride 2 doubles the resolution, a 1x1
+    convolution ends in the classes; nothing stands between them. With the weights of the official PyTorch network, and
+    sides that its stem divides, the logits are the same.
+
+    Args:
+        num_classes: Number of classes.
+        image_shape: (height, width, channels) of the input in pixels; height and width may be None.
+        width: C, channels of every block; a multiple of 4.
+        depth: Number of blocks.
+        levels: Levels of the wavelet transform in each block.
+        ff_dim: Feed-forward output channels; None: see the block.
+        expansion: Hidden channels of the feed-forward as a multiple of ``width``.
+        dropout: Rate in each feed-forward.
+        activation: "gelu", "relu6", "hard_swish" or "quick_gelu"; in the blocks and in the patchify stem.
+        upsample: "deconv", "bilinear", "nearest", "pixel_shuffle" or "pixel_shuffle_conv", see ``WaveMixBlock``; the
+            head's transposed convolutions stay.
+        stem: "strided" or "patchify", see ``WaveMixClassifier``. It reduces the sides by ``stride**2`` or by
+            ``patch_size``, which must be a power of two.
+        stride: Stride in pixels of each convolution of the strided stem.
+        patch_size: Side in pixels of a patch of the patchify stem.
+        head_dims: Channels of the head's transposed convolutions, one for each halving of the stem; None: C/2, C/4, ...
+            The Cityscapes network of width 192 has (128, 64).
+        normalize: None, or (mean, std), each one value per channel in the input's [0, 1] units: the network then
+            standardises its input itself.
+        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy
+            the logits are computed in float32.
+
+    Input shape:
+        (B, H, W, channels) floating point in [0, 1] (pixel / 255), RGB. A side that the stem's reduction does not
+        divide is padded with zeros at the bottom and right, behind ``normalize``, and the logits are cropped.
+
+    Output shape:
+        (B, H, W, num_classes) logits.
+
+    Raises:
+        ValueError: an option out of its range; a stem whose reduction is not ``2**len(head_dims)``.
+
+    Example:
+    >>> model = wm.WaveMixSegmenter(num_classes=21, image_shape=(128, 128, 3), width=64, depth=4, levels=3)
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 20,
+        image_shape: Sequence[int | None] = (256, 256, 3),
+        width: int = 256,
+        depth: int = 16,
+        levels: int = 4,
+        ff_dim: int | None = None,
+        expansion: int = 2,
+        dropout: float = 0.0,
+        activation: str = "gelu",
+        upsample: str = "deconv",
+        stem: str = "strided",
+        stride: int = 2,
+        patch_size: int = 4,
+        head_dims: Sequence[int] | None = None,
+        normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        arguments = dict(locals())
+        policy = self._policy(arguments)
+        check_positive("num_classes", num_classes)
+        reduction = _stem_reduction(stem, stride, patch_size)
+        _check_image_shape(image_shape, 1)
+        doublings = _doublings(reduction)
+        if doublings is None or (head_dims is not None and len(head_dims) != doublings):
+            wanted = "a power of two" if head_dims is None else "2**len(head_dims)"
+            raise ValueError(
+                "The stem's reduction (stride**2 of a strided stem, patch_size of a patchify stem) must be "
+                f"{wanted}. Received: reduction={reduction}, head_dims={head_dims}"
+            )
+        dims = [width // 2**index for index in range(1, doublings + 1)] if head_dims is None else head_dims
+
+        inputs = keras.Input(tuple(image_shape), name="image")
+        x = inputs if normalize is None else _normalization(normalize, image_shape[-1], policy)(inputs)
+        height, breadth = image_shape[:2]
+        unknown = height is None or breadth is None
+        extra = None if unknown else ((0, -height % reduction), (0, -breadth % reduction))  # type: ignore[operator]
+        padded = reduction > 1 and extra != ((0, 0), (0, 0))
+        if padded and unknown:
+            x = PadToMultiple2D(reduction, name="pad", dtype=policy)(x)
+        elif padded:
+            x = layers.ZeroPadding2D(extra, data_format="channels_last", name="pad", dtype=policy)(x)
+        x = _stem(x, stem, width, stride, patch_size, activation, policy)
+        x = _blocks(x, arguments, policy)
+        for index, dim in enumerate(dims, 1):
+            x = _deconv(x, check_positive("head_dims", dim), f"head_deconv{index}", policy)
+        exact = _exact(policy)
+        x = layers.Conv2D(num_classes, 1, data_format="channels_last", name="head", dtype=exact)(x)
+        if padded and unknown:
+            x = CropTo2D(name="crop", dtype=exact)([x, inputs])
+        elif padded:
+            x = layers.Cropping2D(extra, data_format="channels_last", name="crop", dtype=exact)(x)
+        self._finish(inputs, x, arguments, policy)
+
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+class WaveMixSuperResolver(_Network):
+    """WaveMix for single-image super-resolution, RGB to RGB.
+
+    Three published networks:
+
+    - "sisr" (the official package's): two 3x3 convolutions, ``depth`` blocks at the input's resolution, a 4x4
+      transposed convolution of stride 2 to C/2 channels, a 1x1 convolution to RGB. The published network doubles; for
+      ``scale`` 4, 8, ... the transposed convolution is repeated, each time to half the channels.
+    - "wavemixsr" (Jeevan, Srinidhi, Prathiba & Sethi, arXiv 2307.00430, figure 1): the image is taken apart into luma
+      and chroma. The luma is upsampled bicubically by ``scale``, then two 3x3 convolutions, ``depth`` blocks, a 3x3
+      convolution to C/2 and a 1x1 convolution give the luma anew; the chroma is upsampled bicubically.
+    - "wavemixsr_v2" (Jeevan, Nixon & Sethi, arXiv 2409.10582): stages of "wavemixsr" for scale 2, one behind another,
+      whose blocks upsample by a pixel shuffle and a 3x3 convolution. ``depth`` counts the blocks of each stage.
+
+    With the weights of the official PyTorch networks the outputs are the same; theirs of the latter two are YCbCr. The
+    luma before it is made RGB is the output of the layer "luma", or of "stage{n}_luma" with "wavemixsr_v2".
+
+    Args:
+        variant: "sisr", "wavemixsr" or "wavemixsr_v2".
+        scale: Upsampling factor: for "wavemixsr" any from 2 on, for the others a power of two.
+        image_shape: (height, width, 3) of the small image in pixels; height and width may be None.
+        width: C, channels of every block; a multiple of 4.
+        depth: Number of blocks.
+        levels: Levels of the wavelet transform in each block.
+        ff_dim: Feed-forward output channels; None: as published, 4C for "wavemixsr_v2" and C for the others.
+        expansion: Hidden channels of the feed-forward as a multiple of ``width``; None: as published, 2 for "sisr" and
+            1 for the others.
+        dropout: Rate in each feed-forward; None: as published, 0 for "sisr" and 0.3 for the others.
+        activation: "gelu", "relu6", "hard_swish" or "quick_gelu".
+        upsample: Of the blocks, see ``WaveMixBlock``; None: as published, "pixel_shuffle_conv" for "wavemixsr_v2" and
+            "deconv" for the others.
+        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy
+            colours, bicubic upsampling and the last convolution compute in float32.
+
+    Input shape:
+        (B, H, W, 3) floating point in [0, 1] (pixel / 255), RGB.
+
+    Output shape:
+        (B, scale * H, scale * W, 3) in the input's units, not clipped.
+
+    Raises:
+        ValueError: an option out of its range.
+
+    Example:
+    >>> model = wm.WaveMixSuperResolver("wavemixsr", scale=2, image_shape=(64, 64, 3), width=32, depth=2)
+    """
+
+    def __init__(
+        self,
+        variant: str = "sisr",
+        scale: int = 2,
+        image_shape: Sequence[int | None] = (None, None, 3),
+        width: int = 144,
+        depth: int = 4,
+        levels: int = 1,
+        ff_dim: int | None = None,
+        expansion: int | None = None,
+        dropout: float | None = None,
+        activation: str = "gelu",
+        upsample: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        arguments = dict(locals())
+        policy = self._policy(arguments)
+        check_option("variant", variant, SR_VARIANTS)
+        check_positive("width", width)
+        _check_image_shape(image_shape, 1)
+        if image_shape[2] != 3:
+            raise ValueError(f"image_shape must have 3 channels, RGB. Received: image_shape={tuple(image_shape)}")
+        doublings = _doublings(check_positive("scale", scale))
+        if scale < 2 or (doublings is None and variant != "wavemixsr"):
+            rule = "at least 2" if variant == "wavemixsr" else "a power of two of at least 2"
+            raise ValueError(f"scale must be {rule} with variant={variant!r}. Received: scale={scale}")
+        published: dict[str, Any] = {
+            "ff_dim": 4 * width if variant == "wavemixsr_v2" else None,
+            "expansion": 2 if variant == "sisr" else 1,
+            "dropout": 0.0 if variant == "sisr" else 0.3,
+            "upsample": "pixel_shuffle_conv" if variant == "wavemixsr_v2" else "deconv",
+        }
+        chosen = {**arguments, **{name: value for name, value in published.items() if arguments[name] is None}}
+
+        inputs = keras.Input(tuple(image_shape), name="image")
+        if variant == "sisr":
+            outputs = _stem(inputs, "strided", width, 1, 1, activation, policy)
+            outputs = _blocks(outputs, chosen, policy)
+            for index in range(1, (doublings or 0) + 1):
+                outputs = _deconv(outputs, width // 2**index, f"head_deconv{index}", policy)
+            outputs = layers.Conv2D(3, 1, data_format="channels_last", name="head", dtype=_exact(policy))(outputs)
+        else:
+            factors = [scale] if variant == "wavemixsr" else [2] * (doublings or 0)
+            outputs = _luma_and_chroma(inputs, factors, chosen, policy, staged=variant == "wavemixsr_v2")
+        self._finish(inputs, outputs, arguments, policy)
+
+
+def _luma_and_chroma(inputs: Any, factors: Sequence[int], arguments: dict[str, Any], policy: Any, staged: bool) -> Any:
+    """The luma through one network for each factor, the chroma through bicubic upsampling alone."""
+    exact = _exact(policy)
+    luma = RGBToYCbCr((0, 1), name="rgb_to_luma", dtype=exact)(inputs)
+    chroma = RGBToYCbCr((1, 3), name="rgb_to_chroma", dtype=exact)(inputs)
+    for number, factor in enumerate(factors, 1):
+        prefix = f"stage{number}_" if staged else ""
+        width = arguments["width"]
+        luma = BicubicUpsampling2D(factor, name=f"{prefix}luma_upsample", dtype=exact)(luma)
+        luma = _stem(luma, "strided", width, 1, 1, arguments["activation"], policy, prefix)
+        luma = _blocks(luma, arguments, policy, prefix)
+        luma = _conv3x3(luma, width // 2, 1, f"{prefix}head_conv", policy)
+        luma = layers.Conv2D(1, 1, data_format="channels_last", name=f"{prefix}luma", dtype=exact)(luma)
+        chroma = BicubicUpsampling2D(factor, name=f"{prefix}chroma_upsample", dtype=exact)(chroma)
+    ycbcr = layers.Concatenate(name="ycbcr", dtype=exact)([luma, chroma])
+    return YCbCrToRGB(name="rgb", dtype=exact)(ycbcr)
+
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+class PadToMultiple2D(layers.Layer):
+    """Pads sides known at run time alone to the next multiple with zeros at the bottom and right.
+
+    Args:
+        multiple: What the sides are to be divisible by.
+
+    Input shape:
+        (B, H, W, C).
+
+    Output shape:
+        (B, H', W', C).
+
+    Raises:
+        ValueError: multiple < 1.
+    """
+
+    def __init__(self, multiple: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.multiple = check_positive("multiple", multiple)
+
+    def call(self, x: Any) -> Any:
+        return pad_to_multiple(x, self.multiple)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        batch, height, width, channels = input_shape
+        sides = [None if side is None else side + -side % self.multiple for side in (height, width)]
+        return (batch, *sides, channels)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "num_classes": self.num_classes,
-            "image_shape": tuple(self.image_shape),
-            "width": self.width,
-            "depth": self.depth,
-            "levels": self.levels,
-            "ff_dim": self.ff_dim,
-            "expansion": self.expansion,
-            "dropout": self.dropout,
-            "activation": self.activation,
-            "upsample": self.upsample,
-            "stem": self.stem,
-            "stride": self.stride,
-            "patch_size": self.patch_size,
-            "normalize": self.normalize and tuple(tuple(part) for part in self.normalize),
-            "dtype": keras.dtype_policies.serialize(self.layer_policy),
-        }
+        return {**super().get_config(), "multiple": self.multiple}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> WaveMixClassifier:
-        return cls(**config)
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+class CropTo2D(layers.Layer):
+    """Crops the first of two images at the bottom and right to the sides of the second.
+
+    Input shape:
+        A list of (B, H', W', C) and (B, H, W, anything), H' >= H and W' >= W.
+
+    Output shape:
+        (B, H, W, C).
+    """
+
+    def call(self, images: Any) -> Any:
+        return crop_to(*images)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        image, like = input_shape
+        return (image[0], *like[1:3], image[3])
+
+
+def _exact(policy: Any) -> Any:
+    """The policy of what ends a network: a softmax over half-precision logits loses small probabilities."""
+    return "float32" if policy.compute_dtype != policy.variable_dtype else policy
+
+
+def _doublings(factor: int) -> int | None:
+    """N with ``factor == 2**n``; None if there is none."""
+    return int(math.log2(factor)) if factor & (factor - 1) == 0 else None
+
+
+def _stem_reduction(stem: str, stride: int, patch_size: int) -> int:
+    """By how much a stem divides the sides."""
+    check_positive("stride", stride)
+    check_positive("patch_size", patch_size)
+    return stride**2 if check_option("stem", stem, STEMS) == "strided" else patch_size
 
 
 def _check_image_shape(image_shape: Sequence[int | None], reduction: int) -> None:
@@ -182,6 +442,37 @@ def _normalization(normalize: tuple[Sequence[float], Sequence[float]], channels:
     return layers.Normalization(mean=list(mean), variance=[s * s for s in std], name="normalize", dtype=policy)
 
 
+def _stem(
+    x: Any, stem: str, width: int, stride: int, patch_size: int, activation: str, policy: Any, prefix: str = ""
+) -> Any:
+    check_option("activation", activation, tuple(ACTIVATIONS))
+    if stem == "strided":
+        x = _conv3x3(x, width // 2, stride, f"{prefix}stem_conv1", policy)
+        return _conv3x3(x, width, stride, f"{prefix}stem_conv2", policy)
+    x = _conv3x3(x, width // 4, 1, f"{prefix}stem_conv1", policy)
+    x = _conv3x3(x, width // 2, 1, f"{prefix}stem_conv2", policy)
+    last = {"data_format": "channels_last", "name": f"{prefix}stem_conv3", "dtype": policy}
+    x = layers.Conv2D(width, patch_size, strides=patch_size, **last)(x)
+    x = layers.Activation(ACTIVATIONS[activation], name=f"{prefix}stem_activation", dtype=policy)(x)
+    return FusedBatchNormalization(**BATCH_NORM, name=f"{prefix}stem_norm", dtype=policy)(x)
+
+
+def _blocks(x: Any, arguments: dict[str, Any], policy: Any, prefix: str = "") -> Any:
+    """``depth`` blocks with the network's arguments of the same names."""
+    upsample = check_option("upsample", arguments["upsample"], UPSAMPLERS)
+    block = check_option("block", arguments.get("block", "wavemix"), BLOCKS)
+    names = ("width", "levels", "expansion", "ff_dim", "dropout", "activation")
+    options = {name: arguments[name] for name in names}
+    if block == "wavemix":
+        options["upsample"] = upsample
+    elif upsample != "deconv":
+        raise ValueError(f"upsample must be 'deconv' with block={block!r}. Received: upsample={upsample!r}")
+    cls = {"wavemix": WaveMixBlock, "v1": WaveMixV1Block}[block]
+    for index in range(1, check_positive("depth", arguments["depth"]) + 1):
+        x = cls(**options, name=f"{prefix}block{index}", dtype=policy)(x)
+    return x
+
+
 def _conv3x3(x: Any, filters: int, stride: int, name: str, policy: Any) -> Any:
     """3x3 convolution with one pixel of zeros on every side; Keras's "same" pads otherwise where it strides."""
     if stride > 1:
@@ -191,3 +482,9 @@ def _conv3x3(x: Any, filters: int, stride: int, name: str, policy: Any) -> Any:
         filters, 3, strides=stride, padding=padding, data_format="channels_last", name=name, dtype=policy
     )
     return conv(x)
+
+
+def _deconv(x: Any, filters: int, name: str, policy: Any) -> Any:
+    """Transposed 4x4 convolution of stride 2: twice the sides."""
+    last = {"data_format": "channels_last", "name": name, "dtype": policy}
+    return layers.Conv2DTranspose(filters, 4, strides=2, padding="same", **last)(x)

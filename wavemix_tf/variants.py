@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .checks import check_option
+
 if TYPE_CHECKING:
     import keras
 
-# name -> constructor arguments. The dataset each row was published with gives image_shape and num_classes.
+# name -> constructor arguments, and under "model" the class where it is not WaveMixClassifier. The dataset each row was
+# published with gives image_shape and num_classes; with other classes and image sizes a row serves other datasets too
+# (wavemix_192_16_l3_p4: TinyImageNet 27.70M, Galaxy10 27.7M parameters).
 # Sources: README and training scripts of the official repository; WaveMix, arXiv 2205.14375, tables 1-6.
 VARIANTS: dict[str, dict[str, Any]] = {
     # WaveMix-Lite: one level. "_up" upsamples bilinearly in place of the transposed convolution.
@@ -35,7 +39,33 @@ VARIANTS: dict[str, dict[str, Any]] = {
                                  image_shape=(224, 224, 3)),  # ImageNet-1k, 62.76M
     "wavemix_256_12_l2_p8": dict(width=256, depth=12, levels=2, stem="patchify", patch_size=8, num_classes=365,
                                  image_shape=(256, 256, 3)),  # Places365, 28.45M
+    # The first paper's block (arXiv 2203.03689), four levels; 256/7: Image_Classification/WaveMix_Version1.py.
+    "wavemix_v1_128_7": dict(block="v1", width=128, depth=7, levels=4),
+    "wavemix_v1_256_7": dict(block="v1", width=256, depth=7, levels=4, num_classes=1000, image_shape=(64, 64, 3)),
+    # The third version's block: Image_Classification/WaveMixV3.py.
+    "wavemix_v3_144_16": dict(width=144, depth=16, expansion=4, upsample="pixel_shuffle_conv", stem="patchify",
+                              patch_size=4, num_classes=1000, image_shape=(224, 224, 3)),
+    # Cityscapes, 19 classes and one for the rest: arXiv 2205.14375, table 3; Semantic_Segmentation/Cityscapes.py.
+    "wavemix_seg_256_16_l4": dict(model="WaveMixSegmenter", width=256, depth=16, levels=4, stem="strided", stride=2,
+                                  image_shape=(1024, 2048, 3)),  # 63.16M
+    "wavemix_seg_192_16_l3": dict(model="WaveMixSegmenter", width=192, depth=16, levels=3, stem="patchify",
+                                  patch_size=4, head_dims=(128, 64), dropout=0.5,
+                                  image_shape=(1024, 2048, 3)),  # 28,190,388
+    # Super-resolution x2: arXiv 2307.00430, and arXiv 2409.10582 as its repository's WaveMixSRV2.py.
+    "wavemix_sisr_144_4": dict(model="WaveMixSuperResolver", variant="sisr", width=144, depth=4),
+    "wavemixsr_144_4": dict(model="WaveMixSuperResolver", variant="wavemixsr", width=144, depth=4),  # 1.7M
+    "wavemixsr_v2": dict(model="WaveMixSuperResolver", variant="wavemixsr_v2", width=144, depth=2),
 }  # fmt: skip
+
+# dataset -> (mean, std) per channel, in units of [0, 1], by which the official scripts standardise their training
+# images; a checkpoint of theirs needs them in the network, ``build_model(name, normalize=dataset)``. The test images of
+# CIFAR-10 and TinyImageNet are standardised by slightly other values there. Galaxy10 and super-resolution have none.
+CHECKPOINT_NORMALIZATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),  # Image_Classification/example_cifar10.py
+    "tinyimagenet": ((0.4803, 0.4481, 0.3975), (0.2764, 0.2689, 0.2816)),  # Image_Classification/tinyimagenet.py
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # Image_Classification/timm.py
+    "cityscapes": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # Semantic_Segmentation/Cityscapes.py
+}
 
 
 def build_model(
@@ -51,24 +81,30 @@ def build_model(
         num_classes: Number of classes; None: that of the dataset the row was published with.
         image_shape: (height, width, channels) in pixels; None: that of the published dataset.
         **overrides: Any other argument of the model's class, for example ``dropout=0.0`` or ``activation="relu6"``.
+            ``normalize`` may also name a dataset of ``CHECKPOINT_NORMALIZATION``, whose official checkpoint is to be
+            loaded.
 
     Returns:
-        A ``WaveMixClassifier`` that returns logits.
+        A ``WaveMixClassifier``, ``WaveMixSegmenter`` or ``WaveMixSuperResolver``, as the row says.
 
     Raises:
         ValueError: unknown name, an override out of its range, or one the class does not have.
 
     Example:
     >>> model = wm.build_model("wavemix_lite_144_7", num_classes=10, image_shape=(32, 32, 3))
+    >>> model = wm.load_torch_weights(wm.build_model("wavemix_lite_144_7", normalize="cifar10"), "cifar10_94.58.pth")
     """
-    from .models import WaveMixClassifier  # here, so that listing the table does not load Keras
+    from . import models  # here, so that listing the table does not load Keras
 
     if name not in VARIANTS:
         raise ValueError(f"name must be one of {', '.join(VARIANTS)}. Received: name={name!r}")
     arguments = {**VARIANTS[name], **overrides}
+    if isinstance(arguments.get("normalize"), str):
+        dataset = check_option("normalize", arguments["normalize"], tuple(CHECKPOINT_NORMALIZATION))
+        arguments["normalize"] = CHECKPOINT_NORMALIZATION[dataset]
     if num_classes is not None:
         arguments["num_classes"] = num_classes
     if image_shape is not None:
         arguments["image_shape"] = tuple(image_shape)
     arguments.setdefault("name", name)
-    return WaveMixClassifier(**arguments)
+    return getattr(models, arguments.pop("model", "WaveMixClassifier"))(**arguments)
