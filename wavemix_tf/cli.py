@@ -17,9 +17,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from .command import image_files, terminal
 from .command import report as reports
-from .command import terminal
 from .command.arguments import EXPORTS, check_export, check_folder, choose_recipe, finished_report, saved_recipe
+from .command.networks import check_model_file
 from .command.terminal import console, grid, one_line, quiet, step
 from .training.recipes import RECIPES
 
@@ -54,6 +55,14 @@ TargetOption = Annotated[
 ]
 DtypeOption = Annotated[
     str | None, typer.Option("--dtype", help="float32, float16 or int8  [default: what the target prefers]")
+]
+Images = Annotated[
+    list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, or - for standard input: paths, or one image.")
+]
+MaybeRun = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder.")]
+SaveOption = Annotated[
+    Path | None,
+    typer.Option("--save", metavar="DIR", help="Where pictures go  [default: predictions/ in the run folder, or here]"),
 ]
 TestImages = Annotated[int, typer.Option("--test-images", min=1, help="Largest number of test images to run.")]
 
@@ -422,40 +431,74 @@ def benchmark(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
-    out: RunFolder,
-    file: Annotated[Path | None, typer.Option(help="A .tflite file of the run  [default: model.keras]")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes to show.")] = 3,
+    images: Images,
+    out: MaybeRun = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="FILE", help="A .keras or .tflite file  [default: the run's model.keras]"),
+    ] = None,
+    save: SaveOption = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Of a mask also the image with the mask over it.")] = False,
+    tile: Annotated[
+        bool, typer.Option("--tile", help="Run overlapping tiles of a large image instead of making it small.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Classes to show  [default: 3; of a mask all]", show_default=False)
+    ] = None,
     settings: Settings = None,
     debug: Debug = False,
 ) -> None:
-    """Classify image files with the Keras model or an exported file."""
-    recipe = saved_recipe(out, settings)
-    for path in [*images, *([file] if file else [])]:
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no file {path}")
-    import numpy as np
+    """Classify, segment or enlarge images with a Keras model or an exported file, as its shapes tell."""
+    path, pictures, found = _network_and_images(images, out, model, save, settings)
+    from .command import networks, predicting
 
-    from .command import steps
-    from .training.images import fit_image, read_image
+    network = networks.load_network(path, out, len(found))
+    failed = predicting.predict_images(found, network, pictures, top=top, tile=tile, overlays=overlay, as_json=as_json)
+    if failed:
+        raise ValueError(f"{failed} of {len(found)} files could not be read")
 
-    pixels = [read_image(path, recipe.image_shape[2]) for path in images]
-    fitted = [fit_image(image, recipe.image_shape, recipe.crop_to_aspect_ratio) for image in pixels]
-    batch = np.stack(fitted).astype(np.float32) / 255
-    if file is None:
-        logits = np.asarray(steps.load_model(out / "model.keras").predict(batch, verbose=0))
-        names = (out / "labels.txt").read_text(encoding="utf-8").splitlines()
-    else:
-        from .tflite.verifier import run_file
 
-        artifact = steps.Artifact.load(file)
-        logits = run_file(artifact.content, batch, steps.get_target(artifact.target).runtimes[0])
-        names = list(artifact.class_names)
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    shares /= shares.sum(-1, keepdims=True)
-    for path, share in zip(images, shares, strict=True):
-        best = ", ".join(f"{names[index]} {share[index]:.1%}" for index in np.argsort(-share)[:top])
-        print(f"{path}: {best}")
+@app.command()
+def explain(
+    images: Images,
+    out: MaybeRun = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="FILE", help="A .keras file  [default: the run's model.keras]")
+    ] = None,
+    save: SaveOption = None,
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class", metavar="NAME", help="What the pixels should speak for  [default: the prediction]"),
+    ] = None,
+    settings: Settings = None,
+    debug: Debug = False,
+) -> None:
+    """Draw what the network sees: the wavelet bands of its blocks and, of a classifier, where it looks."""
+    if model is not None and model.suffix != ".keras":
+        raise ValueError(f"--model must be a .keras file: an exported one no longer has blocks. Received: {model}")
+    path, pictures, found = _network_and_images(images, out, model, save, settings)
+    from .command import explaining
+
+    failed = explaining.explain_images(found, path, out, pictures, class_name)
+    if failed:
+        raise ValueError(f"{failed} of {len(found)} files could not be read")
+
+
+def _network_and_images(
+    words: list[str], out: Path | None, model: Path | None, save: Path | None, settings: list[str] | None
+) -> tuple[Path, image_files.PictureFolder, list[image_files.ImageFile]]:
+    """The model's file, the folder of pictures and the images that the words of `predict` or `explain` name."""
+    if out is None and model is None:
+        raise typer.BadParameter("name a run folder with --out, or a file with --model.")
+    if out is not None:
+        saved_recipe(out, settings)
+    elif settings:
+        raise ValueError("--set belongs to a run: name it with --out. Received: --set without --out")
+    path = check_model_file(out, model)
+    save = save or (out or Path()) / "predictions"
+    found = image_files.find_images(words, save)
+    return path, image_files.PictureFolder(save, found), found
 
 
 def show_results(report: dict[str, Any], out: Path) -> None:

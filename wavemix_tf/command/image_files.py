@@ -1,0 +1,148 @@
+"""The IMAGE arguments of `predict` and `explain`, and where the pictures made from them go. Loads no Keras."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import replacing
+from ..training.images import EXTENSIONS, read_image
+
+STDIN = "-"
+# First bytes of the formats that `read_image` takes.
+MAGIC = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n",
+    b"GIF8",
+    b"BM",
+    b"RIFF",
+    b"II*\0",
+    b"MM\0*",
+    b"P2\n",
+    b"P3\n",
+    b"P5\n",
+    b"P6\n",
+)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image to read.
+
+    Args:
+        name: What it is called in the output: its path, or "-" for one that came as bytes.
+        stem: What pictures made from it are called: its path below the folder that was named, without the ending.
+        content: The bytes; None: they are in the file ``name``.
+    """
+
+    name: str
+    stem: str
+    content: bytes | None = field(default=None, repr=False)
+
+    def read(self, channels: int) -> np.ndarray:
+        """uint8 (H, W, channels); ValueError or OSError where that is not possible."""
+        if self.content is None:
+            if Path(self.name).is_dir():
+                raise IsADirectoryError(f"An image must be a file. Received: the folder {self.name}")
+            if not Path(self.name).exists():
+                raise FileNotFoundError(f"There is no file {self.name}")
+            return read_image(self.name, channels)
+        with tempfile.TemporaryDirectory() as folder:  # the reader of the training takes files
+            path = Path(folder) / "stdin"
+            path.write_bytes(self.content)
+            return read_image(path, channels)
+
+
+def find_images(words: Sequence[str], save: Path) -> list[ImageFile]:
+    """The images that IMAGE... names.
+
+    Args:
+        words: Files; folders, of which all images below are taken in the order of their paths; "-" for standard input,
+            which holds the bytes of one image or a list of paths, one a line.
+        save: Where pictures go; not searched when it lies below a folder that is.
+
+    Raises:
+        FileNotFoundError: a word names nothing, or there is no image in a folder. A path in the list of standard input
+            is looked at when its turn comes.
+    """
+    found: list[ImageFile] = []
+    for word in words:
+        path = Path(word)
+        if word == STDIN:
+            found += _from_stdin(sys.stdin.buffer.read())
+        elif path.is_dir():
+            inside = _below(path, save)
+            if not inside:
+                raise FileNotFoundError(f"There are no images ({', '.join(EXTENSIONS)}) below {path}")
+            found += inside
+        elif path.is_file() or path.is_fifo():
+            found.append(ImageFile(word, path.stem))
+        else:
+            raise FileNotFoundError(f"There is no file {word}")
+    return found
+
+
+def _below(folder: Path, save: Path) -> list[ImageFile]:
+    paths = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if (Path(here) / name).resolve() != save.resolve()]
+        # Names with a dot in front are other programs' notes, such as macOS's "._1.jpg".
+        paths += [Path(here) / name for name in names if name.lower().endswith(EXTENSIONS) and name[0] != "."]
+    return [ImageFile(str(path), path.relative_to(folder).with_suffix("").as_posix()) for path in sorted(paths)]
+
+
+def _from_stdin(content: bytes) -> list[ImageFile]:
+    if content.startswith(MAGIC):
+        return [ImageFile(STDIN, "stdin", content)]
+    separator = b"\0" if b"\0" in content else b"\n"  # `find -print0` ends paths with a zero
+    names = [os.fsdecode(line.strip(b"\r\n")) for line in content.split(separator)]
+    found = [ImageFile(name, Path(name).stem) for name in names if name.strip()]
+    if not found:
+        raise ValueError("Standard input must hold an image or paths, one a line. Received: nothing")
+    return found
+
+
+class PictureFolder:
+    """Gives every picture a place of its own in one folder, and none that of an input.
+
+    Args:
+        folder: Where to; made when the first picture is written.
+        inputs: What must not be overwritten.
+    """
+
+    def __init__(self, folder: Path, inputs: Iterable[ImageFile]) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"--save must be a folder. Received: {folder}")
+        self.folder = folder
+        self.written = 0
+        self._taken = {Path(image.name).resolve() for image in inputs if image.content is None}
+
+    def places(self, stem: str, forms: Sequence[str]) -> list[Path]:
+        """A free path for each of ``forms``, such as "{}_mask.png", all with one stem in the place of "{}".
+
+        Files of an earlier call are no obstacle: the same call again writes the same pictures.
+        """
+        number, parent, name = 1, Path(stem).parent, Path(stem).name
+        while True:
+            numbered = name if number == 1 else f"{name}_{number}"
+            paths = [self.folder / parent / form.format(numbered) for form in forms]
+            if not any(path.resolve() in self._taken for path in paths):
+                self._taken.update(path.resolve() for path in paths)
+                return paths
+            number += 1
+
+    def save(self, path: Path, picture: Any) -> str:
+        """Write a Pillow image, or a uint8 array, as PNG; returns the path as text."""
+        from PIL import Image
+
+        with replacing(path) as temporary:
+            (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(temporary, format="PNG")
+        self.written += 1
+        return str(path)

@@ -1,0 +1,254 @@
+"""A trained network as `predict` uses it, whatever file it comes from, and what task its shapes tell. Light to import."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .terminal import note
+
+CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = TASKS = ("classification", "segmentation", "super-resolution")
+PROBE_SIDE = 256  # pixels, where a model takes any size
+PROBABILITY_SLACK = 0.02  # an int8 softmax sums to one within its steps
+
+
+@dataclass(frozen=True)
+class Network:
+    """One input, one output, and what is known of them.
+
+    Args:
+        run: float32 (N, H, W, C) in [0, 1] -> float32 (N, ...).
+        image_shape: (H, W, C) of the input; None for a side that may have any length.
+        task: One of ``TASKS``.
+        classes: Number of classes; 0 for super-resolution.
+        scale: Side of the output over that of the input; 1 but for super-resolution.
+        names: Of the classes.
+        crop_to_aspect_ratio: How images of another size were made to fit in training, see ``Recipe``.
+        most_images: That ``run`` computes at once.
+    """
+
+    run: Callable[[np.ndarray], np.ndarray]
+    image_shape: tuple[int | None, int | None, int]
+    task: str
+    classes: int
+    scale: int
+    names: tuple[str, ...]
+    crop_to_aspect_ratio: bool
+    most_images: int
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it takes images of one size only."""
+        return None not in self.image_shape
+
+
+def task_of(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
+    """What a network does, by its shapes.
+
+    Args:
+        input_shape: (B, H, W, C).
+        output_shape: (B, classes): classification; (B, H, W, classes): segmentation; (B, s*H, s*W, C) with s > 1:
+            super-resolution.
+
+    Raises:
+        ValueError: none of these.
+    """
+    if len(input_shape) == 4 and input_shape[-1] in (1, 3):
+        if len(output_shape) == 2:
+            return CLASSIFICATION
+        if len(output_shape) == 4:
+            if tuple(output_shape[1:3]) == tuple(input_shape[1:3]):
+                return SEGMENTATION
+            scale = output_shape[1] // input_shape[1]
+            enlarged = (scale * input_shape[1], scale * input_shape[2], input_shape[3])
+            if scale > 1 and tuple(output_shape[1:]) == enlarged:
+                return SUPER_RESOLUTION
+    raise ValueError(
+        "A network must take images (B, H, W, 3 or 1) and give (B, classes), (B, H, W, classes) or enlarged images. "
+        f"Received: {tuple(input_shape)} -> {tuple(output_shape)}"
+    )
+
+
+def check_model_file(out: Path | None, model: Path | None) -> Path:
+    """The file that --out and --model name, looked at without Keras.
+
+    Args:
+        out: Run folder.
+        model: .keras or .tflite file; None: the run's model.keras.
+    """
+    if model is None:
+        path = (out or Path()) / "model.keras"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: `wavemix-tf fit --out {path.parent}` makes it.")
+        return path
+    if model.suffix not in (".keras", ".tflite"):
+        raise ValueError(f"--model must be a .keras or .tflite file. Received: {model}")
+    if not model.is_file():
+        raise FileNotFoundError(f"There is no file {model}")
+    with model.open("rb") as file:
+        head = file.read(8)
+    if model.suffix == ".tflite" and head[4:] != b"TFL3":
+        raise ValueError(f"--model must be a TensorFlow Lite file (identifier TFL3). Received: {model}")
+    if model.suffix == ".keras" and not zipfile.is_zipfile(model):
+        raise ValueError(f"--model must be a file that Keras saved. Received: {model}")
+    return model
+
+
+def load_network(path: Path, out: Path | None, images: int) -> Network:
+    """Read a .keras or .tflite file.
+
+    Args:
+        path: The file.
+        out: Run folder, if one was named; otherwise the run is looked for where the file is.
+        images: How many will be run: for a few a graph of the model is not worth its tracing.
+    """
+    if path.suffix == ".keras":
+        model = load_keras(path)
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise ValueError(
+                f"A network must have one input and one output. Received: {len(model.inputs)} and {len(model.outputs)}"
+            )
+        given = tuple(model.inputs[0].shape)
+        probe = (1, *(side or PROBE_SIDE for side in given[1:-1]), given[-1])
+        computed = tuple(model.outputs[0].shape) if probe[1:] == given[1:] else model.compute_output_shape(probe)
+        run, names, most = _keras_runner(model, images), None, 32
+    else:
+        run, given, computed, names = _open_file(path)
+        probe, most = given, 1
+    task = task_of(probe, computed)
+    classes = 0 if task == SUPER_RESOLUTION else max(2, computed[-1])  # one output: yes or no
+    if names is None or len(names) != classes:
+        names = _names(path, out, classes)
+    settings = _settings(path, out)
+    return Network(
+        run=run,
+        image_shape=(given[1], given[2], int(given[3])),
+        task=task,
+        classes=classes,
+        scale=computed[1] // probe[1] if task == SUPER_RESOLUTION else 1,
+        names=names,
+        crop_to_aspect_ratio=bool(settings.get("crop_to_aspect_ratio", False)),
+        most_images=most,
+    )
+
+
+def load_keras(path: Path) -> Any:
+    """A .keras file as a model, every layer of the package known; a ValueError in one line where it is none."""
+    from . import steps
+
+    try:
+        return steps.load_model(path)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"Keras cannot load {path}: {first}") from error
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Shares of the classes, (..., classes), which sum to one.
+
+    Args:
+        logits: (..., K). With K = 1 the logit of the second of two classes. What is a distribution already stays.
+    """
+    values = np.asarray(logits, np.float64)
+    if values.shape[-1] == 1:
+        inside = values.min() >= 0 and values.max() <= 1
+        second = values if inside else 1 / (1 + np.exp(-values))
+        return np.concatenate([1 - second, second], axis=-1)
+    if values.min() >= 0 and np.abs(values.sum(-1) - 1).max() < PROBABILITY_SLACK:
+        return values / values.sum(-1, keepdims=True)
+    shares = np.exp(values - values.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
+
+
+def _keras_runner(model: Any, images: int) -> Callable[[np.ndarray], np.ndarray]:
+    import keras
+
+    def eager(batch: np.ndarray) -> np.ndarray:
+        return np.asarray(keras.ops.convert_to_numpy(model(batch, training=False)), np.float32)
+
+    def traced(batch: np.ndarray) -> np.ndarray:
+        return np.asarray(model.predict_on_batch(batch), np.float32)
+
+    return eager if images < 8 else traced
+
+
+def _open_file(path: Path) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None]:
+    """(runner, input shape, output shape, class names where the card tells) of a .tflite file."""
+    from ..tflite.flatbuffer import from_output, read_file, to_input
+    from ..tflite.verifier import invoke, make_interpreter, run_file
+    from . import steps
+
+    artifact = steps.Artifact.load(path) if path.with_suffix(".json").is_file() else None
+    content = path.read_bytes()
+    info = read_file(content)
+    if len(info.inputs) != 1 or len(info.outputs) != 1:
+        raise ValueError(
+            f"A network must have one input and one output. Received: {len(info.inputs)} and {len(info.outputs)}"
+        )
+    source, sink = info.inputs[0], info.outputs[0]
+    low, high = (artifact.input_ranges[0] or (0.0, 1.0)) if artifact else (0.0, 1.0)
+
+    def fed(images: np.ndarray) -> np.ndarray:
+        if artifact is None and source.dtype in ("int8", "uint8"):
+            # Nothing tells the range, but whoever quantized pixels laid black and white onto the ends of the grid.
+            return (np.round(255 * images) + np.iinfo(source.dtype).min).astype(source.dtype)
+        return to_input(source, low + (high - low) * images)
+
+    runtime = steps.get_target(artifact.target).runtimes[0] if artifact else "litert-xnnpack"
+    if runtime == "tflite-micro":
+        return (
+            lambda images: run_file(content, low + (high - low) * images, runtime),
+            source.shape,
+            sink.shape,
+            artifact.class_names if artifact else None,
+        )
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    interpreter = make_interpreter(content, reference=runtime == "litert-reference", threads=threads)
+    places = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        rows = []
+        for row in fed(images):
+            interpreter.set_tensor(places[0], row[None])
+            invoke(interpreter)
+            rows.append(interpreter.get_tensor(places[1])[0])
+        return from_output(sink, np.stack(rows))
+
+    return run, source.shape, sink.shape, artifact.class_names if artifact else None
+
+
+def _homes(path: Path, out: Path | None) -> list[Path]:
+    """Folders that may hold what belongs to a model: its own, its run's."""
+    return [path.parent, *([path.parent.parent] if path.parent.name == "exports" else []), *([out] if out else [])]
+
+
+def _names(path: Path, out: Path | None, classes: int) -> tuple[str, ...]:
+    """From the first list of labels that has as many as there are classes; otherwise numbers."""
+    if not classes:
+        return ()
+    for labels in (path.with_suffix(".labels.txt"), *(home / "labels.txt" for home in _homes(path, out))):
+        if labels.is_file():
+            names = tuple(labels.read_text(encoding="utf-8").splitlines())
+            if len(names) == classes:
+                return names
+            note(f"{labels} names {len(names)} classes, the network has {classes}: it is not used")
+    return tuple(map(str, range(classes)))
+
+
+def _settings(path: Path, out: Path | None) -> dict[str, Any]:
+    """The recipe of the run that a file belongs to, as far as there is one."""
+    for home in _homes(path, out):
+        try:
+            found = json.loads((home / "recipe.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}

@@ -1,0 +1,281 @@
+"""The verb `predict`: images one batch at a time through any network, and what becomes of the outputs. Light to import."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..colours import overlay, palette
+from ..tiling import largest_multiple, predict_tiled
+from .image_files import ImageFile, PictureFolder
+from .networks import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, Network, probabilities
+from .terminal import console, note, one_line
+
+BATCH_PIXELS = 512 * 512  # of the images that a network computes at once
+TILE = 512  # pixels, side of a tile where a network takes any size
+SHOWN_CLASSES = 3
+
+Output = tuple[ImageFile, np.ndarray, Any, float]  # image, its pixels, what `_compute` made of it, seconds
+
+
+def predict_images(
+    images: Sequence[ImageFile],
+    network: Network,
+    pictures: PictureFolder,
+    *,
+    top: int | None = None,
+    tile: bool = False,
+    overlays: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Run a network over images, write its pictures and print one line an image, as each is done.
+
+    An image that cannot be read is told on standard error and left out.
+
+    Args:
+        images: In this order.
+        network: Any of the tasks.
+        pictures: Where masks and enlarged images go.
+        top: Classes in a line; None: three, or all that a mask has.
+        tile: Run tiles of the network's size instead of resizing images to it.
+        overlays: Write each image with its mask laid over it too.
+        as_json: Lines of JSON, one object an image.
+
+    Returns:
+        Number of images that could not be read.
+
+    Raises:
+        ValueError: an option that the network's task does not have.
+    """
+    for option, given, tasks in (
+        ("--tile", tile, (SEGMENTATION, SUPER_RESOLUTION)),
+        ("--overlay", overlays, (SEGMENTATION,)),
+    ):
+        if given and network.task not in tasks:
+            raise ValueError(f"{option} is for {' and '.join(tasks)}. Received: a network for {network.task}")
+    if network.task == SEGMENTATION:
+        palette(network.classes)  # too many for a mask is told before the first image
+    tiled = tile or (network.fixed and network.task == SUPER_RESOLUTION)
+    failures: list[ImageFile] = []
+    with _progress(len(images)) as advance:
+
+        def failed(image: ImageFile, error: Exception) -> None:
+            failures.append(image)
+            print(_printable(f"wavemix-tf: {one_line(error)}"), file=sys.stderr, flush=True)
+            advance(1)
+
+        for done in _computed(images, network, tiled, failed):
+            row, text = _finish(done, network, pictures, top, overlays)
+            print(json.dumps(row) if as_json else _printable(text), flush=True)
+            advance(1)
+    return len(failures)
+
+
+def first_class(logits: np.ndarray) -> np.ndarray:
+    """uint8 class of each pixel, (..., K) -> (...); with K = 1 whether the logit is positive."""
+    if logits.shape[-1] == 1:
+        return (logits[..., 0] > 0).astype(np.uint8)
+    return logits.argmax(-1).astype(np.uint8)
+
+
+def _computed(
+    images: Sequence[ImageFile], network: Network, tiled: bool, failed: Callable[[ImageFile, Exception], None]
+) -> Iterator[Output]:
+    """Read and run image after image; those of one size that follow each other are run together."""
+    waiting: list[tuple[ImageFile, np.ndarray, np.ndarray, float]] = []
+
+    def flush() -> Iterator[Output]:
+        if waiting:
+            started = time.perf_counter()
+            outputs = _compute(network, np.stack([fitted for *_, fitted, _ in waiting]), tiled)
+            share = (time.perf_counter() - started) / len(waiting)
+            for (image, pixels, _, seconds), output in zip(waiting, outputs, strict=True):
+                yield image, pixels, output, seconds + share
+            waiting.clear()
+
+    for image in images:
+        started = time.perf_counter()
+        try:
+            pixels = image.read(network.image_shape[2])
+        except (OSError, ValueError) as error:
+            failed(image, error)
+            continue
+        fitted = _fit(pixels, network, tiled)
+        size = fitted.shape[0] * fitted.shape[1]
+        most = 1 if tiled else max(1, min(network.most_images, BATCH_PIXELS // size))
+        if waiting and waiting[0][2].shape != fitted.shape:
+            yield from flush()
+        waiting.append((image, pixels, fitted, time.perf_counter() - started))
+        if len(waiting) >= most:
+            yield from flush()
+    yield from flush()
+
+
+def _fit(pixels: np.ndarray, network: Network, tiled: bool) -> np.ndarray:
+    """The pixels in the size that the network is run at."""
+    height, width, channels = network.image_shape
+    if tiled or height is None or width is None or pixels.shape[:2] == (height, width):
+        return pixels
+    from ..training.images import fit_image
+
+    # A mask must lie over the whole image.
+    crop = network.crop_to_aspect_ratio and network.task == CLASSIFICATION
+    return np.asarray(fit_image(pixels, (height, width, channels), crop))
+
+
+def _compute(network: Network, batch: np.ndarray, tiled: bool) -> Any:
+    """uint8 (N, H, W, C) -> for each image its logits; of a tiled segmentation the mask."""
+    images = batch.astype(np.float32) / 255
+    if not tiled:
+        return _run_whole(network, images) if network.task != CLASSIFICATION else network.run(images)
+    if network.fixed and network.task == SUPER_RESOLUTION and batch.shape[1:] != network.image_shape:
+        note(
+            f"the network takes {network.image_shape[0]} x {network.image_shape[1]} pixels: other images are enlarged "
+            "tile by tile"
+        )
+    tile = network.image_shape[0] or TILE, network.image_shape[1] or TILE
+    overlap = min(tile) // 4
+    finish = first_class if network.task == SEGMENTATION else None
+    options: dict[str, Any] = {"overlap": overlap, "multiple": largest_multiple(tile, overlap), "finish": finish}
+    options["batch"] = max(1, min(network.most_images, BATCH_PIXELS // (tile[0] * tile[1])))
+    return [predict_tiled(network.run, image, tile, scale=network.scale, **options) for image in images]
+
+
+def _run_whole(network: Network, images: np.ndarray) -> np.ndarray:
+    """Images at their size; one whose sides the network cannot halve often enough is mirrored on and cut off again."""
+    height, width = images.shape[1:3]
+    wanted = network.scale * height, network.scale * width
+    extra = [(0, 0), (0, -height % 64), (0, -width % 64), (0, 0)]
+    try:
+        outputs = network.run(images)
+        if outputs.shape[1:3] == wanted or extra[1:3] == [(0, 0), (0, 0)]:
+            return outputs
+    except Exception:
+        if network.fixed or extra[1:3] == [(0, 0), (0, 0)]:
+            raise
+    return network.run(np.pad(images, extra, mode="symmetric"))[:, : wanted[0], : wanted[1]]
+
+
+def _finish(
+    done: Output, network: Network, pictures: PictureFolder, top: int | None, overlays: bool
+) -> tuple[dict[str, Any], str]:
+    """Write what there is to write; the line of one image as an object and as text."""
+    image, pixels, output, seconds = done
+    started = time.perf_counter()
+    row: dict[str, Any] = {"path": image.name, "task": network.task}
+    if network.task == CLASSIFICATION:
+        shares = probabilities(output)
+        best = np.argsort(-shares, kind="stable")[: top or SHOWN_CLASSES]
+        row["classes"] = [
+            {"index": int(index), "name": network.names[index], "probability": float(shares[index])} for index in best
+        ]
+        text = ", ".join(f"{part['name']} {part['probability']:.1%}" for part in row["classes"])
+    elif network.task == SEGMENTATION:
+        mask = output if output.ndim == 2 else _first_class_at(output, pixels.shape[:2])
+        row |= _save_mask(image, pixels, mask, network, pictures, overlays)
+        counts = np.bincount(mask.reshape(-1), minlength=network.classes)
+        best = [index for index in np.argsort(-counts, kind="stable") if counts[index]][:top]
+        row["classes"] = [
+            {"index": int(index), "name": network.names[index], "share": float(counts[index] / mask.size)}
+            for index in best
+        ]
+        text = ", ".join(f"{part['name']} {part['share']:.1%}" for part in row["classes"])
+        text += f" -> {', '.join(row[key] for key in ('mask', 'overlay') if key in row)}"
+    else:
+        enlarged = np.round(255 * np.clip(output, 0, 1)).astype(np.uint8)
+        (path,) = pictures.places(image.stem, [f"{{}}_x{network.scale}.png"])
+        row["picture"] = pictures.save(path, enlarged[..., 0] if enlarged.shape[-1] == 1 else enlarged)
+        row["size"] = list(enlarged.shape[:2])
+        text = f"{enlarged.shape[1]} x {enlarged.shape[0]} pixels -> {row['picture']}"
+    row["seconds"] = round(seconds + time.perf_counter() - started, 4)
+    return row, f"{image.name}: {text}"
+
+
+def _first_class_at(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """First class of each pixel of an image of ``size``; the logits are interpolated, one class at a time."""
+    from PIL import Image
+
+    if logits.shape[:2] == size:
+        return first_class(logits)
+
+    def resized(plane: np.ndarray) -> np.ndarray:
+        picture = Image.fromarray(np.ascontiguousarray(plane, np.float32))
+        return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+    best = resized(logits[..., 0])
+    if logits.shape[-1] == 1:
+        return (best > 0).astype(np.uint8)
+    mask = np.zeros(size, np.uint8)
+    for index in range(1, logits.shape[-1]):
+        plane = resized(logits[..., index])
+        mask[plane > best] = index
+        best = np.maximum(best, plane)
+    return mask
+
+
+def _save_mask(
+    image: ImageFile, pixels: np.ndarray, mask: np.ndarray, network: Network, pictures: PictureFolder, overlays: bool
+) -> dict[str, Any]:
+    """Write the mask, the overlay if it is wanted and, once, the legend; the paths."""
+    from PIL import Image
+
+    colours = palette(network.classes)
+    if not pictures.written:
+        (path,) = pictures.places("legend", ["{}.png"])
+        pictures.save(path, legend(network.names, colours))
+    forms = ["{}_mask.png", "{}_overlay.png"][: 1 + overlays]
+    paths = pictures.places(image.stem, forms)
+    indexed = Image.fromarray(mask)  # "L": what is a pixel's value stays one
+    indexed.putpalette(colours.tobytes())
+    row = {"mask": pictures.save(paths[0], indexed)}
+    if overlays:
+        row["overlay"] = pictures.save(paths[1], overlay(pixels, mask, colours))
+    return {**row, "size": list(mask.shape)}
+
+
+def legend(names: Sequence[str], colours: np.ndarray) -> np.ndarray:
+    """A picture of each class's colour and name, in columns of 24: uint8 (H, W, 3)."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=15)
+    rows = min(len(names), 24)
+    texts = [name if len(name) <= 40 else name[:39] + "…" for name in names]
+    wide = 60 + int(max(font.getlength(text) for text in texts))
+    picture = Image.new("RGB", (wide * -(-len(names) // rows) + 8, 28 * rows + 16), "white")
+    draw = ImageDraw.Draw(picture)
+    for index, (text, colour) in enumerate(zip(texts, colours, strict=True)):
+        left, top = 14 + wide * (index // rows), 10 + 28 * (index % rows)
+        draw.rounded_rectangle((left, top, left + 22, top + 22), 4, fill=tuple(map(int, colour)))
+        draw.text((left + 32, top + 11), text, fill="#1c2431", font=font, anchor="lm")
+    return np.asarray(picture)
+
+
+def _printable(text: str) -> str:
+    """A file's name may hold bytes that are no text."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar where someone watches and there is something to wait for; lines go above it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    watched = console.is_terminal or sys.stderr.isatty()
+    if total < 2 or not watched:
+        yield lambda count: None
+        return
+    columns = (TextColumn("  images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Where standard output is a file or a pipe, the lines must reach it and nothing else may.
+    where: dict[str, Any] = {"console": console} if console.is_terminal else {"redirect_stdout": False}
+    where.setdefault("console", Console(stderr=True))
+    with Progress(*columns, transient=True, **where) as progress:
+        task = progress.add_task("images", total=total)
+        yield lambda count: progress.advance(task, count)

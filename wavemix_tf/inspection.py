@@ -1,0 +1,223 @@
+"""What a trained WaveMix sees: the wavelet bands inside its blocks, and which pixels speak for a class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from .blocks import WaveMixBlock
+from .checks import check_positive
+
+BANDS = ("LL", "LH", "HL", "HH")
+
+
+@dataclass(frozen=True)
+class BlockBands:
+    """The transform of one level of one block, for one image.
+
+    Args:
+        block: Name of the block.
+        level: 1 for the finest.
+        energy: Share of LL, LH, HL and HH in the sum of squares of all coefficients of this level. The Haar transform
+            is orthonormal: that sum is the one of what it transforms.
+        bands: float32 (4, H / 2**level, W / 2**level, width / 4), the coefficients.
+    """
+
+    block: str
+    level: int
+    energy: tuple[float, float, float, float]
+    bands: np.ndarray = field(repr=False)
+
+    def strongest(self, count: int = 1) -> list[int]:
+        """The channels whose details (LH, HL and HH together) have the most energy, first the most."""
+        energy = np.square(self.bands[1:], dtype=np.float64).sum(axis=(0, 1, 2))
+        return [int(channel) for channel in np.argsort(-energy, kind="stable")[: check_positive("count", count)]]
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """Where a classifier looks for one class.
+
+    Args:
+        class_index: The class.
+        logit: Its logit.
+        probability: Softmax of the logits at that class.
+        map: float32 (H, W) of the last block's output, at least 0 and at most 1.
+    """
+
+    class_index: int
+    logit: float
+    probability: float
+    map: np.ndarray = field(repr=False)
+
+
+def wavemix_blocks(model: Any) -> list[Any]:
+    """The ``WaveMixBlock`` layers of a model, nested ones included, in the order in which the model lists them.
+
+    Raises:
+        ValueError: there is none. A quantized model has none either: its blocks were written as single layers.
+    """
+    blocks = [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, WaveMixBlock)]
+    if not blocks:
+        raise ValueError(
+            "A model must have WaveMixBlock layers to look into; a quantized one shows what the float one, model.keras, "
+            f"does. Received: model {model.name!r} with {len(model.layers)} layers and none of them"
+        )
+    return blocks
+
+
+def block_bands(model: Any, image: np.ndarray) -> list[BlockBands]:
+    """The wavelet bands that each block of a model works on, for one image.
+
+    A block transforms what its 1x1 convolution ``reduce`` makes of its input, and the LL band of that again.
+
+    Args:
+        model: A Keras model with ``WaveMixBlock`` layers.
+        image: float (H, W, C) in [0, 1], of the model's size.
+
+    Returns:
+        One ``BlockBands`` a block and level, in the order of blocks, the finest level first.
+
+    Raises:
+        ValueError: the model has no ``WaveMixBlock``.
+    """
+    blocks = wavemix_blocks(model)
+    with _recording(blocks) as inputs:
+        model(ops.convert_to_tensor(np.asarray(image, np.float32)[None]), training=False)
+    found = []
+    for block in blocks:
+        if block.name not in inputs:
+            continue  # not called, as a part that only trains
+        x = inputs[block.name]
+        # As the block does at its entry: zeros, which `reduce` turns into its bias.
+        extra = [-side % 2**block.levels for side in x.shape[1:3]]
+        x = block.reduce(ops.pad(x, [[0, 0], [0, extra[0]], [0, extra[1]], [0, 0]]))
+        for level, transform in enumerate(block.dwts, 1):
+            bands = transform(x)
+            x = bands[..., : x.shape[-1]]
+            array = np.asarray(ops.convert_to_numpy(ops.cast(bands, "float32")))[0]
+            stacked = np.stack(np.split(array, 4, axis=-1))
+            energy = np.square(stacked, dtype=np.float64).sum(axis=(1, 2, 3))
+            ll, lh, hl, hh = (float(part) for part in energy / max(energy.sum(), 1e-30))
+            found.append(BlockBands(block.name, level, (ll, lh, hl, hh), stacked))
+    return found
+
+
+def saliency(model: Any, image: np.ndarray, class_index: int | None = None) -> Saliency:
+    """Grad-CAM (Selvaraju et al., arXiv 1610.02391, eq. 1 and 2) on the output A of the last block.
+
+    ``relu(sum_k a_k A_k)`` with ``a_k`` the mean over all places of the gradient of the class's logit with respect to
+    channel k of A; scaled to a maximum of one.
+
+    Args:
+        model: A classifier with ``WaveMixBlock`` layers: (1, H, W, C) -> (1, classes) logits.
+        image: float (H, W, C) in [0, 1], of the model's size.
+        class_index: The class; None: the one with the largest logit.
+
+    Returns:
+        A ``Saliency``, whose map has the size of the last block.
+
+    Raises:
+        ValueError: no classifier, no ``WaveMixBlock``, no such class, or a Keras backend that has no gradients.
+    """
+    blocks = wavemix_blocks(model)
+    x = ops.convert_to_tensor(np.asarray(image, np.float32)[None])
+    with _recording(blocks) as inputs:
+        logits = np.asarray(ops.convert_to_numpy(model(x, training=False)), np.float64)
+    if logits.ndim != 2:
+        raise ValueError(f"model must be a classifier, (B, classes). Received: output of shape {logits.shape}")
+    chosen = int(logits[0].argmax()) if class_index is None else class_index
+    if not 0 <= chosen < logits.shape[1]:
+        raise ValueError(f"class_index must be 0 to {logits.shape[1] - 1}. Received: class_index={class_index}")
+    # The order of calls, which for a branched model is not the order of layers.
+    last = next(block for block in reversed(blocks) if block.name == list(inputs)[-1])
+    caught: dict[str, Any] = {}
+
+    def class_logit(shift: Any) -> Any:
+        """The logit as a function of something added to A: its gradient at zero is that with respect to A."""
+        with _shifting(last, shift, caught):
+            return ops.cast(model(x, training=False)[0, chosen], "float32")
+
+    shape = inputs[last.name].shape  # a block keeps its input's
+    gradient = _gradient(class_logit, np.zeros(tuple(shape), np.float32))[0]
+    with _shifting(last, None, caught):  # once more, since a traced function catches no numbers
+        model(x, training=False)
+    activation = np.asarray(ops.convert_to_numpy(ops.cast(caught["output"], "float32")))[0]
+    weights = gradient.mean(axis=(0, 1))
+    shown = np.maximum((activation * weights).sum(-1), 0)
+    shifted = np.exp(logits[0] - logits[0].max())
+    return Saliency(
+        class_index=chosen,
+        logit=float(logits[0, chosen]),
+        probability=float(shifted[chosen] / shifted.sum()),
+        map=(shown / max(float(shown.max()), 1e-30)).astype(np.float32),
+    )
+
+
+@contextmanager
+def _recording(blocks: list[Any]) -> Iterator[dict[str, Any]]:
+    """Name of each block -> the input of its last call inside the block, in the order of calls."""
+    inputs: dict[str, Any] = {}
+
+    def spy(block: Any) -> Any:
+        original = block.call
+
+        def call(x: Any, *args: Any, **options: Any) -> Any:
+            inputs.pop(block.name, None)
+            inputs[block.name] = x
+            return original(x, *args, **options)
+
+        return call
+
+    for block in blocks:
+        object.__setattr__(block, "call", spy(block))
+    try:
+        yield inputs
+    finally:
+        for block in blocks:
+            object.__delattr__(block, "call")
+
+
+@contextmanager
+def _shifting(block: Any, shift: Any, caught: dict[str, Any]) -> Iterator[None]:
+    """Add ``shift`` to what a block returns; ``caught["output"]`` is that without it."""
+    original = block.call
+
+    def call(x: Any, *args: Any, **options: Any) -> Any:
+        caught["output"] = original(x, *args, **options)
+        return caught["output"] if shift is None else caught["output"] + ops.cast(shift, caught["output"].dtype)
+
+    object.__setattr__(block, "call", call)
+    try:
+        yield
+    finally:
+        object.__delattr__(block, "call")
+
+
+def _gradient(function: Any, at: np.ndarray) -> np.ndarray:
+    """Gradient of a scalar Keras function of one tensor: the one thing that ``keras.ops`` leaves to its backend."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        point = tf.constant(at)
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            value = function(point)
+        return np.asarray(tape.gradient(value, point))
+    if backend == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(at))
+    if backend == "torch":
+        import torch
+
+        point = ops.convert_to_tensor(at).clone().requires_grad_(True)
+        return np.asarray(torch.autograd.grad(function(point), point)[0].cpu())  # leaves the weights' own alone
+    raise ValueError(f"Gradients need the tensorflow, jax or torch backend of Keras. Received: backend={backend!r}")

@@ -1,0 +1,147 @@
+"""A large image through a network of a fixed size: overlapping tiles whose outputs are blended without seams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .checks import check_positive
+
+Run = Callable[[np.ndarray], Any]
+
+
+def predict_tiled(
+    run: Run,
+    image: np.ndarray,
+    tile: tuple[int, int],
+    overlap: int | None = None,
+    scale: int = 1,
+    multiple: int = 1,
+    batch: int = 8,
+    finish: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Run a network over an image tile by tile.
+
+    Neighbouring tiles share at least ``overlap`` pixels. Of these a quarter at each end counts for nothing, because
+    there a tile sees its own border instead of the image; in between the outputs are blended along half a cosine, and
+    the weights of all tiles add up to one everywhere. So a network whose outputs depend on pixels less than a quarter
+    of the overlap away gives what it gives for the whole image, up to that image's own border.
+
+    Args:
+        run: float32 (N, h, w, C) -> (N, scale*h, scale*w, K).
+        image: (H, W, C) of any size. A smaller one than a tile is mirrored at the bottom and right, and cut off again.
+        tile: (h, w) in pixels, what ``run`` takes.
+        overlap: Least number of pixels that neighbouring tiles share; None: a quarter of the shorter side.
+        scale: Side of the output over that of the input.
+        multiple: Tiles begin at multiples of so many pixels: the stride of the network's coarsest grid, so that every
+            tile is sampled in the phase of the whole image. The image is mirrored at the bottom and right to where the
+            last tile then ends.
+        batch: Most tiles that ``run`` is given at once.
+        finish: Applied to strips of finished rows (rows, scale*W, K), for example to take the first class: only one
+            row of tiles is then ever held with all its channels. None: they are kept as they are.
+
+    Returns:
+        (scale*H, scale*W, K) float32, or what ``finish`` made of it.
+
+    Raises:
+        ValueError: an argument out of its range, or a ``run`` whose output has another size.
+    """
+    height, width = check_positive("tile height", tile[0]), check_positive("tile width", tile[1])
+    for name, value in (("scale", scale), ("multiple", multiple), ("batch", batch)):
+        check_positive(name, value)
+    overlap = min(tile) // 4 if overlap is None else overlap
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"image must be (H, W, C). Received: shape={image.shape}")
+    if overlap < 0 or min(tile) - overlap < multiple:
+        raise ValueError(
+            "overlap must be at least 0 and leave a tile at least one multiple of its own. "
+            f"Received: overlap={overlap}, tile={tuple(tile)}, multiple={multiple}"
+        )
+    rows = _starts(image.shape[0], height, overlap, multiple)
+    columns = _starts(image.shape[1], width, overlap, multiple)
+    down, across = _weights(rows, height, scale), _weights(columns, width, scale)
+    beyond = [(rows[-1] + height - image.shape[0]), (columns[-1] + width - image.shape[1])]
+    padded = np.pad(image, [(0, beyond[0]), (0, beyond[1]), (0, 0)], mode="symmetric").astype(np.float32, copy=False)
+    wide, strips = scale * image.shape[1], []
+    band = np.zeros((scale * height, scale * padded.shape[1], 0), np.float32)  # sum over the tiles that reach into it
+    for index, top in enumerate(rows):
+        for left, place, output in _outputs(run, padded[top : top + height], columns, width, batch):
+            if output.shape[:2] != (scale * height, scale * width):
+                raise ValueError(
+                    f"run must return tiles of {scale * height} x {scale * width} pixels. Received: {output.shape}"
+                )
+            if not band.size:  # the first output tells K
+                band = np.zeros((*band.shape[:2], output.shape[2]), np.float32)
+            weight = down[index][:, None, None] * across[place][None, :, None]
+            band[:, scale * left : scale * (left + width)] += weight * output
+        # No later tile reaches above the next row of tiles.
+        done = scale * ((rows[index + 1] if index + 1 < len(rows) else image.shape[0]) - top)
+        strip = band[:done, :wide]
+        strips.append(strip.copy() if finish is None else finish(strip))
+        rest = band[done:].copy()
+        band[: len(rest)], band[len(rest) :] = rest, 0.0
+    return np.concatenate(strips)
+
+
+def largest_multiple(tile: tuple[int, int], overlap: int, most: int = 64) -> int:
+    """Largest power of two, up to ``most``, that tiles of this size can be placed on multiples of.
+
+    For networks whose own grid is not known: it divides both sides and leaves room for the overlap. 64 is the coarsest
+    grid of the published networks (four levels behind a stem of stride 4).
+    """
+    multiple = most
+    while multiple > 1 and (tile[0] % multiple or tile[1] % multiple or min(tile) - overlap < multiple):
+        multiple //= 2
+    return multiple
+
+
+def _outputs(
+    run: Run, band: np.ndarray, columns: list[int], width: int, batch: int
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(left edge, number of the column, output) of every tile of one row."""
+    for start in range(0, len(columns), batch):
+        lefts = columns[start : start + batch]
+        found = np.asarray(run(np.stack([band[:, left : left + width] for left in lefts])))
+        if found.ndim != 4 or len(found) != len(lefts):
+            raise ValueError(f"run must return (N, rows, columns, K) for {len(lefts)} tiles. Received: {found.shape}")
+        for place, (left, output) in enumerate(zip(lefts, found, strict=True), start):
+            yield left, place, output
+
+
+def _starts(side: int, tile: int, overlap: int, multiple: int) -> list[int]:
+    """Where the tiles of one axis begin: evenly, on multiples, the last one ending at or just beyond ``side``."""
+    last = max(0, -(-(side - tile) // multiple))  # here and below in multiples
+    step = (tile - overlap) // multiple
+    gaps = -(-last // step)
+    # As few tiles as the overlap allows; spread evenly they share more than it asks for, and no gap exceeds ``step``.
+    return [multiple * (-(-index * last // gaps)) for index in range(gaps + 1)] if gaps else [0]
+
+
+def _weights(starts: list[int], tile: int, scale: int) -> list[np.ndarray]:
+    """Weight of each tile of one axis at each of its outputs, (scale*tile,); their sum is one at every output."""
+    position = (np.arange(scale * tile) + 0.5) / scale
+    weights = []
+    for index, start in enumerate(starts):
+        weight = np.ones(scale * tile)
+        if index:
+            weight *= _rise(position, starts[index - 1] + tile - start)
+        if index + 1 < len(starts):
+            weight *= _rise(tile - position, start + tile - starts[index + 1])
+        weights.append(weight)
+    total = np.zeros(scale * (starts[-1] + tile))
+    for start, weight in zip(starts, weights, strict=True):
+        total[scale * start : scale * (start + tile)] += weight
+    return [
+        (weight / total[scale * start : scale * (start + tile)]).astype(np.float32)
+        for start, weight in zip(starts, weights, strict=True)
+    ]
+
+
+def _rise(distance: np.ndarray, overlap: int) -> np.ndarray:
+    """0 within a quarter of the overlap from the tile's edge, 1 beyond three quarters, half a cosine in between."""
+    if overlap == 0:
+        return np.ones_like(distance)
+    along = np.clip((distance / overlap - 0.25) / 0.5, 0, 1)
+    return 0.5 - 0.5 * np.cos(np.pi * along)
