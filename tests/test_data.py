@@ -12,8 +12,8 @@ from wavemix_tf.training import RECIPES, Recipe, load_data
 from wavemix_tf.training.datasets import as_bundle, carve
 from wavemix_tf.training.images import fit_image, read_image
 from wavemix_tf.training.pipeline import training_batches
-from wavemix_tf.training.tasks import task_of
 from wavemix_tf.training.sources import ArraySource, FileSource, RecordSource
+from wavemix_tf.training.tasks import task_of
 
 DIGITS = dataclasses.replace(RECIPES["digits"], batch_size=64)
 FOLDER = Recipe(name="photos", dataset="folder", image_shape=(8, 8, 3), calibration_images=4, batch_size=8)

@@ -19,7 +19,15 @@ import typer
 
 from .command import image_files, terminal
 from .command import report as reports
-from .command.arguments import EXPORTS, check_export, check_folder, choose_recipe, finished_report, saved_recipe
+from .command.arguments import (
+    EXPORTS,
+    PICTURE_EXPORTS,
+    check_export,
+    check_folder,
+    choose_recipe,
+    finished_report,
+    saved_recipe,
+)
 from .command.networks import check_model_file
 from .command.terminal import console, grid, one_line, quiet, step
 from .training.recipes import RECIPES
@@ -157,7 +165,8 @@ def run(
     tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
     models = {"float32": trained.model, "int8": tuned.model}
     with step("Export", seconds):
-        artifacts, refused = steps.write_exports(out, EXPORTS, models, images)
+        pairs = EXPORTS if chosen.task == "classification" else PICTURE_EXPORTS
+        artifacts, refused = steps.write_exports(out, pairs, models, images)
     with step("Run the test images through every file", seconds):
         found = steps.measure(chosen, images, models, artifacts, test_images)
     seconds |= {"Train": round(trained.seconds, 1), "Fine-tune with int8 arithmetic": round(tuned.seconds, 1)}

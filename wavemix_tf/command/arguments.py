@@ -15,8 +15,9 @@ from ..training.recipe import Recipe
 from ..training.recipes import RECIPES
 from . import report as reports
 
-# What `run` exports: target, dtype.
+# What `run` exports: target, dtype. A microcontroller has no room for the images that others return: `export` tries.
 EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", "float16"), ("mcu", "int8"))
+PICTURE_EXPORTS = EXPORTS[:3]
 
 
 def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] | None) -> Recipe:
