@@ -464,8 +464,8 @@ def cityscapes() -> Recipe:
 def super_resolution_x2() -> Recipe:
     """Enlarge one's own images twice, with a network of some ten thousand parameters that a CPU trains in minutes.
 
-    PHOTOS holds images, or train/, val/ and test/ of them. Small ones are made by bicubic reduction; the test is of whole
-    images, by the field's protocol.
+    PHOTOS holds images, or train/, val/ and test/ of them. Small ones are made by bicubic reduction; the test is of
+    whole images, by the field's protocol.
 
     Command: wavemix-tf run super_resolution_x2 --data PHOTOS
     """

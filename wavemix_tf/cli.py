@@ -6,6 +6,7 @@ A verb checks its arguments, which takes no Keras, then calls the steps of ``com
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import secrets
 import shlex
@@ -22,11 +23,13 @@ from .command import report as reports
 from .command.arguments import (
     EXPORTS,
     PICTURE_EXPORTS,
+    START_FILE,
     check_export,
     check_folder,
     choose_recipe,
     finished_report,
     saved_recipe,
+    variant_recipe,
 )
 from .command.networks import check_model_file
 from .command.terminal import console, grid, one_line, quiet, step
@@ -161,7 +164,8 @@ def run(
         steps.forget(out, exports=True)
     with step("Train", seconds):
         steps.tell_resumption(out, overwrite)
-        trained = steps.fit(chosen, data=images, out=out, overwrite=overwrite)
+        start = steps.load_start(out)
+        trained = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
     tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
     models = {"float32": trained.model, "int8": tuned.model}
     with step("Export", seconds):
@@ -202,7 +206,8 @@ def fit(
     steps.forget(out, exports=True)
     with step("Train", seconds):
         steps.tell_resumption(out, overwrite)
-        result = steps.fit(chosen, data=images, out=out, overwrite=overwrite)
+        start = steps.load_start(out)
+        result = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
     console.print(
         f"{out / 'model.keras'}: {reports.score_text(result.metric, result.validation_score)} on the validation images "
         f"(epoch {result.best_epoch})."
@@ -521,7 +526,7 @@ def show_results(report: dict[str, Any], out: Path) -> None:
 def list_names() -> None:
     """The recipes, published networks and targets that can be named."""
     from .tflite.targets import TARGETS
-    from .variants import VARIANTS
+    from .variants import CHECKPOINT_NORMALIZATION, VARIANTS
 
     table = grid("recipe", "data", "image", "epochs", "what")
     for recipe in RECIPES.values():
@@ -532,6 +537,7 @@ def list_names() -> None:
     for name, arguments in VARIANTS.items():
         table.add_row(name, ", ".join(f"{key}={value}" for key, value in arguments.items()))
     console.print(table)
+    console.print(f"\nMean and std of official checkpoints, for import-torch: {', '.join(CHECKPOINT_NORMALIZATION)}\n")
     table = grid("target", "dtypes", "best activation", "best upsample", "device")
     for name, row in TARGETS.items():
         table.add_row(name, ", ".join(row.dtypes), row.activation, row.upsample, row.device)
@@ -541,30 +547,60 @@ def list_names() -> None:
 @app.command("import-torch")
 def import_torch(
     checkpoint: Annotated[Path, typer.Argument(help="State dict of the official PyTorch package.")],
-    recipe: Annotated[str, typer.Argument(help="Recipe that names the network and the data for later steps.")],
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Names the network, and the data for later steps.")
+    ] = None,
+    *,
     out: RunFolder,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A published network, in place of a recipe; own images follow with --set data_dir=."),
+    ] = None,
+    normalize: Annotated[
+        str | None, typer.Option(help="Data set by whose mean and std it was trained, see `wavemix-tf list`.")
+    ] = None,
+    new_head: Annotated[
+        bool,
+        typer.Option("--new-head", help="Leave the head out, to fine-tune on other classes."),
+    ] = False,
     settings: Settings = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Read official weights into a run folder (model.keras), ready for quantize and export."""
-    chosen = choose_recipe(recipe, None, settings)
+    """Read official weights into a run folder (model.keras), ready for quantize and export, or to fine-tune."""
+    if (recipe is None) == (model is None):
+        raise ValueError(
+            f"Name a recipe or, with --model, a published network. Received: RECIPE={recipe}, --model {model}"
+        )
+    chosen = choose_recipe(recipe, None, settings) if recipe is not None else variant_recipe(str(model), settings)
+    if data is not None:
+        chosen = dataclasses.replace(chosen, dataset="folder", data_dir=str(data.resolve()))
+    if normalize is not None:
+        chosen = dataclasses.replace(chosen, model_args={**chosen.model_args, "normalize": normalize})
     check_folder(out, chosen, overwrite)
     if not checkpoint.is_file():
         raise FileNotFoundError(f"There is no checkpoint {checkpoint}")
-    if chosen.num_classes is None:
-        raise ValueError("The recipe must say how many classes the checkpoint has: --set num_classes=N")
-    if (out / "model.keras").exists() and not overwrite:
-        raise FileExistsError(f"{out / 'model.keras'} exists: --overwrite replaces it.")
+    if chosen.num_classes is None and chosen.task != "super_resolution":
+        raise ValueError("The recipe must say how many classes the network has: --set num_classes=N")
+    made = out / (START_FILE if new_head else "model.keras")
+    if made.exists() and not overwrite:
+        raise FileExistsError(f"{made} exists: --overwrite replaces it.")
     from .command import steps
     from .torch_weights import load_torch_weights
     from .training.trainer import adopt, build
 
-    model = build(chosen, chosen.num_classes)
-    load_torch_weights(model, checkpoint)
+    network = build(chosen, chosen.num_classes or 0)
+    load_torch_weights(network, checkpoint, new_head=new_head)
     steps.forget(out, exports=True)
-    adopt(chosen, model, out, overwrite)
-    console.print(f"{out / 'model.keras'}: {steps.count_parameters(model):,} parameters read from {checkpoint}")
+    if new_head:
+        steps.save_start(network, chosen, out, overwrite)
+        console.print(f"{made}: read from {checkpoint}, but for its head.")
+        console.print(f"Next: wavemix-tf fit {out / 'recipe.json'} --out {out}")
+        return
+    adopt(chosen, network, chosen.num_classes or 0, out, overwrite)
+    console.print(f"{made}: {steps.count_parameters(network):,} parameters read from {checkpoint}")
+    if chosen.task != "super_resolution" and chosen.model_args.get("normalize") is None:
+        console.print("Trained on images standardised by a mean and std? Then import it with --normalize.")
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ def wavemix_blocks(model: Any) -> list[Any]:
     blocks = [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, WaveMixBlock)]
     if not blocks:
         raise ValueError(
-            "A model must have WaveMixBlock layers to look into; a quantized one shows what the float one, model.keras, "
-            f"does. Received: model {model.name!r} with {len(model.layers)} layers and none of them"
+            "A model must have WaveMixBlock layers to look into; a quantized one shows what the float one, "
+            f"model.keras, does. Received: model {model.name!r} with {len(model.layers)} layers and none of them"
         )
     return blocks
 

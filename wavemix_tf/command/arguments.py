@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ..training.images import EXTENSIONS
-from ..training.recipe import Recipe
+from ..training.recipe import TASKS, Recipe
 from ..training.recipes import RECIPES
+from ..variants import VARIANTS
 from . import report as reports
 
 # What `run` exports: target, dtype. A microcontroller has no room for the images that others return: `export` tries.
 EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", "float16"), ("mcu", "int8"))
 PICTURE_EXPORTS = EXPORTS[:3]
+START_FILE = "start.keras"  # of a run folder: the weights that training begins with
+TASK_OF = {"WaveMixSegmenter": "segmentation", "WaveMixSuperResolver": "super_resolution"}
 
 
 def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] | None) -> Recipe:
@@ -29,13 +32,13 @@ def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] |
         settings: KEY=VALUE texts.
     """
     if data is not None and not data.is_dir():
-        raise FileNotFoundError(f"--data must be a folder with one sub-folder of images a class. Received: {data}")
+        raise FileNotFoundError(f"--data must be a folder of images. Received: {data}")
     if name is None and data is None:
         raise ValueError(
             f"Name one of the recipes {', '.join(RECIPES)}, a JSON file, or own images with --data FOLDER."
         )
     if name is None:
-        recipe = folder_recipe(Path(str(data)))
+        recipe = folder_recipe(Path(str(data)), _task_in(settings))
     elif name in RECIPES:
         recipe = RECIPES[name]
     elif name.endswith(".json"):
@@ -56,8 +59,47 @@ def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] |
     return recipe
 
 
-def folder_recipe(folder: Path) -> Recipe:
+def variant_recipe(name: str, settings: Sequence[str] | None) -> Recipe:
+    """A published network on own images, with --set applied.
+
+    Args:
+        name: A key of ``VARIANTS``.
+        settings: KEY=VALUE texts.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"--model must be one of {', '.join(VARIANTS)}. Received: {name}")
+    row = VARIANTS[name]
+    task = TASK_OF.get(row.get("model", ""), "classification")
+    shape = row.get("image_shape", (48, 48, 3) if task == "super_resolution" else (32, 32, 3))
+    classes = {"classification": 10, "segmentation": 20}.get(task)
+    recipe = Recipe(
+        name=name,
+        dataset="folder",
+        task=task,
+        image_shape=shape,
+        num_classes=row.get("num_classes", classes),
+        model=name,
+        learning_rate=3e-4,
+        ema=0.99,
+        flip=True,
+    )
+    return apply_settings(recipe, settings)
+
+
+def _task_in(settings: Sequence[str] | None) -> str:
+    """What --set task= says, or "classification"."""
+    given = [text.strip() for key, _, text in (one.partition("=") for one in settings or ()) if key.strip() == "task"]
+    return given[-1] if given else "classification"
+
+
+def folder_recipe(folder: Path, task: str = "classification") -> Recipe:
     """Defaults for own images: a small WaveMix that a CPU trains in minutes; --set changes any of it."""
+    if task != "classification" and task in TASKS:
+        like = RECIPES["camvid" if task == "segmentation" else "super_resolution_x2"]
+        own: dict[str, Any] = {"ignore_index": 255, "num_classes": None} if task == "segmentation" else {}
+        return dataclasses.replace(
+            like, name=folder.resolve().name, data_dir=str(folder.resolve()), description="", **own
+        )
     train = folder / "train"
     names = (name for _, _, files in os.walk(train if train.is_dir() else folder) for name in files)
     count = sum(name.lower().endswith(EXTENSIONS) for name in names)

@@ -1,4 +1,4 @@
-"""A trained network as `predict` uses it, whatever file it comes from, and what task its shapes tell. Light to import."""
+"""A trained network as `predict` uses it, whatever file it comes from, and what task its shapes tell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `predict`: images one batch at a time through any network, and what becomes of the outputs. Light to import."""
+"""The verb `predict`: images one batch at a time through any network, and what becomes of the outputs."""
 
 from __future__ import annotations
 

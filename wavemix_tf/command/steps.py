@@ -36,9 +36,10 @@ from ..tflite.verifier import MIN_AGREEMENT, VerifyReport, compare, fault, predi
 from ..training.datasets import DataBundle, load_data
 from ..training.recipe import Recipe
 from ..training.tasks import task_of
-from ..training.trainer import build, fit
+from ..training.trainer import build, fit, save_model
 from . import evaluation, findings, plots
 from . import report as reports
+from .arguments import START_FILE
 from .terminal import console, note, step
 
 FAKE_QUANT = "keras-fake-quant"
@@ -92,6 +93,21 @@ def load_model(path: Path) -> Any:
         made_by = "quantize" if path.name == "qat.keras" else "fit"
         raise FileNotFoundError(f"{path} is missing: `wavemix-tf {made_by} --out {path.parent}` makes it.")
     return keras.saving.load_model(path)
+
+
+def load_start(out: Path) -> Any:
+    """The network that training begins with, where ``import-torch --new-head`` left one in the folder; else None."""
+    return keras.saving.load_model(out / START_FILE) if (out / START_FILE).is_file() else None
+
+
+def save_start(model: Any, recipe: Recipe, out: Path, overwrite: bool) -> None:
+    """Leave a network in a run folder for ``fit`` to begin with; with ``overwrite`` what was trained there goes."""
+    out.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        for name in ("model.keras", "training.json", "checkpoint.npz", "history.csv"):
+            (out / name).unlink(missing_ok=True)
+    save_model(model, out / START_FILE)
+    write_text(out / "recipe.json", recipe.to_json())
 
 
 def quantize_for_tuning(recipe: Recipe, model: Any, data: DataBundle) -> Any:
