@@ -554,11 +554,12 @@ def import_torch(
     out: RunFolder,
     model: Annotated[
         str | None,
-        typer.Option(help="A published network, in place of a recipe; own images follow with --set data_dir=."),
+        typer.Option(help="A published network, in place of a recipe"),
     ] = None,
     normalize: Annotated[
         str | None, typer.Option(help="Data set by whose mean and std it was trained, see `wavemix-tf list`.")
     ] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="FOLDER", help="Own images for later steps.")] = None,
     new_head: Annotated[
         bool,
         typer.Option("--new-head", help="Leave the head out, to fine-tune on other classes."),
