@@ -112,9 +112,7 @@ def record_masks(builder: Any, recipe: Recipe) -> tuple[tuple[str, ...], Any]:
 
     def split(name: str) -> RecordSource:
         keys = (pictures[0], masks[0])
-        source = RecordSource(builder, name, keys, recipe.image_shape, recipe.crop_to_aspect_ratio, table)
-        source.size  # noqa: B018 - raises where there is no such split
-        return source
+        return RecordSource(builder, name, keys, recipe.image_shape, recipe.crop_to_aspect_ratio, table)
 
     return names, split
 

@@ -1,0 +1,372 @@
+"""Segmentation and super-resolution through `load_data` and `fit`: data, augmentation, losses, what is learnt."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import wavemix_tf as wm
+from wavemix_tf.metrics import class_iou, confusion_matrix, psnr_y
+from wavemix_tf.training import RECIPES, Recipe, fit, load_data
+from wavemix_tf.training.augment import BatchSeed, MaskAugmenter, PairAugmenter
+from wavemix_tf.training.patches import enlarged, reduced
+from wavemix_tf.training.pipeline import training_batches
+from wavemix_tf.training.tasks import PixelCrossEntropy, task_of
+
+VOID = 3
+MASKS = Recipe(
+    name="shapes",
+    dataset="folder",
+    task="segmentation",
+    image_shape=(24, 32, 3),
+    ignore_index=VOID,
+    model_args={"width": 8, "depth": 1, "levels": 1, "dropout": 0.0},
+    calibration_images=4,
+    batch_size=4,
+    epochs=8,
+    learning_rate=2e-2,
+    flip=True,
+)
+PICTURES = Recipe(
+    name="pictures",
+    dataset="folder",
+    task="super_resolution",
+    image_shape=(12, 12, 3),
+    model_args={"width": 8, "depth": 1, "dropout": 0.0},
+    patches=6,
+    calibration_images=8,
+    batch_size=8,
+    epochs=6,
+    learning_rate=1e-2,
+    warmup_epochs=0.5,
+    flip=True,
+)
+
+
+def scene(random):
+    """Sky over ground with a box in it: (image, mask) of three colours, with a void line between."""
+    horizon, left, top = random.integers(8, 16), random.integers(2, 20), random.integers(4, 14)
+    mask = np.zeros((24, 32), np.uint8)
+    mask[horizon:] = 1
+    mask[top : top + 8, left : left + 9] = 2
+    image = np.array([[90, 140, 230], [60, 150, 40], [220, 60, 50]], np.uint8)[mask].astype(int)
+    mask[horizon] = VOID
+    return np.clip(image + random.integers(-25, 25, image.shape), 0, 255).astype(np.uint8), mask
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root, random = tmp_path_factory.mktemp("scenes"), np.random.default_rng(0)
+    for split, count in (("train", 40), ("val", 8), ("test", 8)):
+        for number in range(count):
+            image, mask = scene(random)
+            for folder, pixels in ((split, image), (f"{split}annot", mask)):
+                (root / folder).mkdir(exist_ok=True)
+                Image.fromarray(pixels).save(root / folder / f"{number}.png")
+    (root / "classes.txt").write_text("sky\nground\nbox\nvoid\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Smooth pictures with edges, each of another size."""
+    root, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for number in range(24):
+        height, width = random.integers(40, 60, 2)
+        rows, columns = np.indices((height, width))
+        waves = [np.sin(rows * random.uniform(0, 0.5) + columns * random.uniform(0, 0.5) + k) for k in range(3)]
+        image = 128 + 60 * np.stack(waves, -1)
+        image[rows > columns * random.uniform(0.3, 2)] *= 0.5
+        Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(root / f"{number:02}.png")
+    return root
+
+
+def of(recipe, folder, **changes):
+    return dataclasses.replace(recipe, data_dir=str(folder), **changes)
+
+
+# --- masks ---
+
+
+def test_masks_are_read_beside_their_images(scenes):
+    data = load_data(of(MASKS, scenes))
+    assert data.class_names == ("sky", "ground", "box")
+    assert [source.size for source in (data.train_source, data.validation_source, data.test_source)] == [36, 8, 8]
+    images, masks = next(iter(data.test))
+    assert images.shape == (8, 24, 32, 3)
+    assert masks.dtype == "int32"
+    np.testing.assert_array_equal(masks[3], np.asarray(Image.open(scenes / "testannot" / "3.png")))
+    streamed = load_data(of(MASKS, scenes, in_memory=False))
+    for ours, theirs in zip(next(iter(streamed.test)), (images, masks), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["images/{split}|masks/{split}", "{split}/images|{split}/masks", "images|annotations"],
+)
+def test_other_layouts(scenes, tmp_path, layout):
+    splits = ("train", "test") if "{split}" in layout else ("train",)
+    for split in splits:
+        for pattern, source in zip(layout.split("|"), (split, f"{split}annot"), strict=True):
+            target = tmp_path / pattern.format(split=split)
+            target.mkdir(parents=True)
+            for path in (scenes / source).iterdir():
+                (target / path.name).write_bytes(path.read_bytes())
+    data = load_data(of(MASKS, tmp_path, num_classes=3))
+    assert data.class_names == ("0", "1", "2")
+    assert data.test_source.size == (8 if len(splits) == 2 else 4)
+    assert load_data(of(MASKS, tmp_path)).class_names == ("0", "1", "2")  # counted in the masks
+
+
+def damaged(name, folder):
+    annotations = folder / "trainannot"
+    if name == "missing":
+        (annotations / "5.png").unlink()
+    elif name == "size":
+        Image.fromarray(np.zeros((24, 30), np.uint8)).save(annotations / "5.png")
+    elif name == "colours":
+        Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(annotations / "5.png")
+    elif name == "number":
+        Image.fromarray(np.full((24, 32), 9, np.uint8)).save(annotations / "5.png")
+    else:
+        (annotations / "5.png").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing", "Every image must have a mask of its name. Received: 1 of 40 images"),
+        ("size", r"A mask must have its image's size. Received: .*5.png \(24, 32\), .*5.png \(24, 30\)"),
+        ("colours", "A mask must be a grey or palette image .*mode RGB.*5.png"),
+        ("number", r"A mask's pixels must be classes in \[0, 3\), or ignore_index. Received: 9, ignore_index=3"),
+        ("empty", "must not be empty|0 bytes"),
+    ],
+)
+def test_damaged_masks_are_told(scenes, tmp_path, name, message):
+    import shutil
+
+    shutil.copytree(scenes, tmp_path / "scenes")
+    damaged(name, tmp_path / "scenes")
+    with pytest.raises(ValueError, match=message):
+        load_data(of(MASKS, tmp_path / "scenes"))
+
+
+def test_a_folder_of_another_kind_is_told(photographs):
+    with pytest.raises(ValueError, match="data_dir of a segmentation must hold images/ and masks/"):
+        load_data(of(MASKS, photographs))
+
+
+def test_image_and_mask_move_together(scenes):
+    data = load_data(of(MASKS, scenes))
+    images, masks = (np.asarray(part) for part in data.train_source.sample(16))
+    recipe = dataclasses.replace(MASKS, smallest_scale=0.5, largest_scale=2.0)
+    moved, moved_masks = MaskAugmenter(recipe)(
+        keras.ops.convert_to_tensor(images / np.float32(255)), keras.ops.convert_to_tensor(masks), BatchSeed(0, 1, 2)
+    )
+    moved, moved_masks = np.asarray(moved), np.asarray(moved_masks)
+    assert moved.shape == images.shape
+    assert (np.abs(moved - images / 255).mean((1, 2, 3)) > 0.02).sum() > 12
+    colours = np.array([[90, 140, 230], [60, 150, 40], [220, 60, 50]]) / 255
+    # A pixel's colour still tells its class (pixels on edges are mixtures), and what came from outside is void.
+    nearest = np.linalg.norm(moved[..., None, :] - colours, axis=-1).argmin(-1)
+    black = moved.sum(-1) == 0
+    assert (moved_masks[black] == VOID).mean() > 0.99
+    kept = (moved_masks != VOID) & ~black
+    assert kept.mean() > 0.3
+    assert (nearest == moved_masks)[kept].mean() > 0.95
+    # Mirrored against each other they would not agree.
+    assert (nearest[:, :, ::-1] == moved_masks)[kept].mean() < 0.9
+
+
+def test_mask_augmentation_repeats(scenes):
+    recipe = of(MASKS, scenes, smallest_scale=0.5, largest_scale=2.0, brightness=0.2, contrast=0.2, saturation=0.2)
+    data = load_data(recipe)
+    first, second = (
+        [np.asarray(part) for part in next(iter(training_batches(data.train_source, recipe, 2, 3, task_of(recipe, 3))))]
+        for _ in range(2)
+    )
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert first[0].min() >= 0
+    assert first[0].max() <= 1
+
+
+def test_loss_is_the_mean_over_pixels_with_a_class(rng):
+    logits = rng.normal(size=(2, 3, 4, 5)).astype("float32")
+    labels = rng.integers(0, 5, (2, 3, 4))
+    labels[0, 0] = 255
+    log_shares = np.asarray(keras.ops.log_softmax(logits))
+    kept = labels != 255
+    picked = -np.take_along_axis(log_shares, np.where(kept, labels, 0)[..., None], -1)[..., 0]
+    assert float(PixelCrossEntropy(255)(labels, logits)) == pytest.approx(picked[kept].mean(), rel=1e-5)
+    smooth = 0.9 * picked[kept].mean() - 0.1 * log_shares[kept].mean()
+    assert float(PixelCrossEntropy(255, 0.1)(labels, logits)) == pytest.approx(smooth, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def segmented(scenes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "shapes"
+    recipe = of(MASKS, scenes)
+    return fit(recipe, out=out, verbose=0), recipe, out
+
+
+def test_segmenter_learns_and_its_metric_is_one_confusion_matrix(segmented, scenes):
+    result, recipe, out = segmented
+    assert isinstance(result.model, wm.WaveMixSegmenter)
+    assert result.metric == "mean_iou"
+    assert result.validation_score == max(result.history["val_mean_iou"]) > 0.6
+    data = load_data(recipe)
+    images, masks = data.test_arrays
+    total = confusion_matrix(masks, result.model.predict(images, verbose=0).argmax(-1), 3, VOID)
+    assert result.test_score == pytest.approx(np.nanmean(class_iou(total)), abs=1e-6)
+    assert json.loads((out / "training.json").read_text())["test"] == result.test_score
+    with pytest.raises(AttributeError, match="test_accuracy is a classifier's"):
+        result.test_accuracy  # noqa: B018
+
+
+def test_saved_segmenter_evaluates_itself(segmented):
+    result, recipe, out = segmented
+    again = keras.saving.load_model(out / "model.keras")
+    found = again.evaluate(load_data(recipe).validation, verbose=0, return_dict=True)
+    assert found["mean_iou"] == pytest.approx(result.validation_score, abs=1e-6)
+
+
+def test_finished_segmentation_has_nothing_to_do(segmented):
+    result, recipe, out = segmented
+    again = fit(recipe, out=out, verbose=0)
+    assert (again.resumed_epochs, again.validation_score) == (8, result.validation_score)
+
+
+def test_masks_as_arrays_need_no_folder(scenes):
+    images, masks = load_data(of(MASKS, scenes)).validation_arrays
+    recipe = dataclasses.replace(MASKS, epochs=1, warmup_epochs=0, batch_size=2, num_classes=3, calibration_images=1)
+    result = fit(recipe, data=(images, masks), verbose=0)
+    assert np.isfinite(result.validation_loss)
+    with pytest.raises(ValueError, match=r"Masks must be integers \(N, 24, 32\)"):
+        fit(recipe, data=(images, masks[:, :5]), verbose=0)
+
+
+def test_model_must_return_masks(scenes):
+    with pytest.raises(ValueError, match="The model must return 3 logits for every pixel"):
+        fit(of(MASKS, scenes), model=wm.WaveMixClassifier(3, (24, 32, 3), width=8, depth=1), verbose=0)
+
+
+@pytest.mark.parametrize("field", ["mixup", "policy", "shift", "crop_area"])
+def test_augmentation_that_masks_do_not_follow_is_refused(field):
+    value = {"policy": "trivial_augment", "shift": 1}.get(field, 0.5)
+    with pytest.raises(ValueError, match=f"task='segmentation' takes no {field}"):
+        dataclasses.replace(MASKS, **{field: value})
+
+
+def test_cityscapes_tells_where_its_archives_go(tmp_path):
+    recipe = dataclasses.replace(RECIPES["cityscapes"], data_dir=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"its archives have to be put into .*downloads/manual first"):
+        load_data(recipe)
+    with pytest.raises(FileNotFoundError, match=r"must be fetched by hand: .*cityscapes-dataset.com"):
+        load_data(dataclasses.replace(recipe, download=True))
+
+
+def test_cityscapes_numbers_become_classes(tmp_path):
+    import tensorflow_datasets as tfds
+
+    from wavemix_tf.training.masks import record_masks
+
+    with tfds.testing.mock_data(num_examples=2):
+        builder = tfds.builder("cityscapes", data_dir=str(tmp_path))
+        recipe = dataclasses.replace(RECIPES["cityscapes"], image_shape=(32, 64, 3), data_dir=str(tmp_path))
+        names, split = record_masks(builder, recipe)
+        assert len(names) == 19
+        table = np.array(split("train").mask_table)
+    assert (table[7], table[26], table[33], table[0], table[255]) == (0, 13, 18, 255, 255)
+    assert sorted(set(table.tolist()) - {255}) == list(range(19))
+
+
+# --- pictures ---
+
+
+def test_patches_are_reduced_images(photographs):
+    data = load_data(of(PICTURES, photographs))
+    assert data.class_names == ()
+    small, large = next(iter(data.validation))
+    assert small.shape[1:] == (12, 12, 3)
+    assert large.shape[1:] == (24, 24, 3)
+    for _, whole, truth in data.test_source.pairs():
+        assert truth.shape == (2 * whole.shape[0], 2 * whole.shape[1], 3)
+        np.testing.assert_array_equal(whole, reduced(truth, 2))
+    # A patch is what stands at its place in both.
+    source = data.train_source
+    for row in range(4):
+        (cut, detail), (whole, truth) = source.cut(row, 0, 1), source.read(row // 6)
+        places = [
+            (top, left)
+            for top in range(whole.shape[0] - 11)
+            for left in range(whole.shape[1] - 11)
+            if np.array_equal(whole[top : top + 12, left : left + 12], cut)
+        ]
+        assert any(np.array_equal(truth[2 * t : 2 * t + 24, 2 * a : 2 * a + 24], detail) for t, a in places)
+
+
+def test_patches_of_an_epoch_repeat_and_differ_from_the_next(photographs):
+    recipe = of(PICTURES, photographs)
+    for changes in ({}, {"in_memory": False}):
+        data = load_data(dataclasses.replace(recipe, **changes))
+        epochs = [
+            np.concatenate([np.asarray(small) for small, _ in data.train_source.epoch(recipe, epoch)])
+            for epoch in (0, 0, 1)
+        ]
+        np.testing.assert_array_equal(epochs[0], epochs[1])
+        assert not np.array_equal(epochs[0], epochs[2])
+        assert len(epochs[0]) == data.train_source.size // 8 * 8
+
+
+def test_images_too_small_for_a_patch_are_told(photographs):
+    with pytest.raises(ValueError, match=r"at least 2 times as large as a patch, image_shape=\(40, 40, 3\). Received"):
+        load_data(of(PICTURES, photographs, image_shape=(40, 40, 3)))
+
+
+def test_pairs_turn_alike(rng):
+    large = rng.random((16, 8, 8, 3)).astype("float32")
+    small = large.reshape(16, 4, 2, 4, 2, 3).mean((2, 4))
+    recipe = dataclasses.replace(PICTURES, image_shape=(4, 4, 3))
+    a, b = PairAugmenter(recipe)(
+        keras.ops.convert_to_tensor(small), keras.ops.convert_to_tensor(large), BatchSeed(0, 0, 0)
+    )
+    a, b = np.asarray(a), np.asarray(b)
+    np.testing.assert_allclose(a, b.reshape(16, 4, 2, 4, 2, 3).mean((2, 4)), atol=1e-6)
+    forms = {
+        name: np.mean([np.array_equal(x, turn(y)) for x, y in zip(b, large, strict=True)])
+        for name, turn in {
+            "same": lambda y: y,
+            "mirrored": lambda y: y[:, ::-1],
+            "turned": lambda y: np.rot90(y),
+            "transposed": lambda y: y.transpose(1, 0, 2),
+        }.items()
+    }
+    assert sum(share > 0 for share in forms.values()) >= 3, forms
+
+
+def test_super_resolver_learns(photographs, tmp_path):
+    recipe = of(PICTURES, photographs, epochs=20)
+    result = fit(recipe, out=tmp_path / "run", verbose=0)
+    assert isinstance(result.model, wm.WaveMixSuperResolver)
+    assert result.metric == "psnr_y"
+    history = result.history["val_psnr_y"]
+    assert result.validation_score == max(history) > history[0] + 3
+    small, large = next(iter(load_data(recipe).validation))
+    found = result.model.predict(small, verbose=0)
+    quality = np.mean([psnr_y(a, np.asarray(b), 2) for a, b in zip(found, large, strict=True)])
+    assert quality == pytest.approx(result.validation_score, abs=0.05)
+    again = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert again.evaluate(load_data(recipe).validation, verbose=0, return_dict=True)["psnr_y"] == pytest.approx(
+        result.validation_score, abs=1e-4
+    )
+
+
+def test_bicubic_of_a_flat_image_is_flat():
+    flat = np.full((8, 10, 3), 77, np.uint8)
+    np.testing.assert_array_equal(enlarged(flat, 2), np.full((16, 20, 3), 77, np.uint8))
+    np.testing.assert_array_equal(reduced(flat, 2), np.full((4, 5, 3), 77, np.uint8))
