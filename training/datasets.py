@@ -196,7 +196,7 @@ def _load_masks(recipe: Recipe) -> DataBundle:
         for source in splits:
             if source is not None:
                 check_masks(source, len(class_names), recipe)
-    return _split(recipe, *splits, class_names, notes)
+    return _split(recipe, splits[0], splits[1], splits[2], class_names, notes)
 
 
 def _load_pictures(recipe: Recipe) -> DataBundle:
@@ -205,7 +205,9 @@ def _load_pictures(recipe: Recipe) -> DataBundle:
     notes: list[str] = []
     if recipe.dataset == "folder":
         listed = patches.scan_pictures(recipe, notes)
-        found = [None if paths is None else (patches.file_reader(paths, recipe), tuple(paths)) for paths in listed]
+        found: list[Any] = [
+            None if paths is None else (patches.file_reader(paths, recipe), tuple(paths)) for paths in listed
+        ]
     else:
         builder = _prepared_builder(recipe)
         train, test = patches.record_readers(builder, recipe, (recipe.train_split, recipe.test_split))
@@ -228,15 +230,21 @@ def _load_pictures(recipe: Recipe) -> DataBundle:
     ]
     (test, validation, calibration), rest = carve(np.zeros(images, np.int64), counts, recipe.seed)
     fixed = patches.PATCHES_OF_AN_IMAGE
-    whole = [np.arange(len(pair[1])) if pair is not None else None for pair in found]
-    sets = [
-        source(train, rest, recipe.patches),
-        source(train, validation, fixed) if whole[1] is None else source(found[1], whole[1], fixed),
-        source(train, test, fixed) if whole[2] is None else source(found[2], whole[2], fixed),
-    ]
+
+    def held_out(pair: Any, rows: np.ndarray) -> Any:
+        return source(train, rows, fixed) if pair is None else source(pair, np.arange(len(pair[1])), fixed)
+
     share = math.ceil(recipe.calibration_images / len(calibration))
     images_of, _ = source(train, calibration, share).sample(recipe.calibration_images)
-    return DataBundle((), recipe.image_shape, *sets, float_array(images_of), tuple(notes))
+    return DataBundle(
+        class_names=(),
+        image_shape=recipe.image_shape,
+        train_source=source(train, rest, recipe.patches),
+        validation_source=held_out(found[1], validation),
+        test_source=held_out(found[2], test),
+        calibration=float_array(images_of),
+        notes=tuple(notes),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

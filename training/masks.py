@@ -99,7 +99,8 @@ def record_masks(builder: Any, recipe: Recipe) -> tuple[tuple[str, ...], Any]:
             f"dataset must have an image and a mask. Received: {recipe.dataset} with "
             + ", ".join(f"{name}: {type(features[name]).__name__}" for name in features)
         )
-    names, table = (), None
+    names: tuple[str, ...]
+    table: tuple[int, ...] | None = None
     known = KNOWN.get(builder.name)
     if known is not None:
         names, ids = known

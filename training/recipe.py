@@ -16,7 +16,9 @@ from wavemix_tf.variants import VARIANTS
 OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
 POLICIES = ("trivial_augment", "rand_augment")
 BAD_IMAGE = ("error", "skip")
-TASKS = ("classification", "segmentation", "super_resolution")
+# Task -> the metric that chooses the best epoch; larger is better.
+METRICS = {"classification": "accuracy", "segmentation": "mean_iou", "super_resolution": "psnr_y"}
+TASKS = tuple(METRICS)
 # Augmentation that a task's targets do not follow.
 NOT_OF_TASK = {
     "classification": ("smallest_scale", "largest_scale"),
@@ -185,6 +187,11 @@ class Recipe:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
         _check(self)
+
+    @property
+    def metric(self) -> str:
+        """What the task is judged by: "accuracy", "mean_iou" or "psnr_y"."""
+        return METRICS[self.task]
 
     def to_json(self) -> str:
         """This recipe as a JSON object of its fields."""

@@ -51,6 +51,8 @@ def small(hp: Any, recipe: Recipe) -> Recipe:
 
 def full(hp: Any, recipe: Recipe) -> Recipe:
     """Also levels, expansion, feed-forward width, stem, activation, resolution and strength of the augmentation."""
+    if recipe.task != "classification":
+        raise ValueError(f"space='full' is that of classifiers: take another. Received: task={recipe.task!r}")
     base = network_arguments(recipe)
     side = min(recipe.image_shape[:2])
     most_levels = max(1, min(4, int(math.log2(side)) - 1))
@@ -75,9 +77,9 @@ SPACES: Mapping[str, Space] = MappingProxyType({"depth-width": depth_width, "sma
 
 def network_arguments(recipe: Recipe) -> dict[str, Any]:
     """Every argument of a recipe's network: the class's defaults, its published variant's and the recipe's own."""
-    from wavemix_tf.models import WaveMixClassifier  # here: listing the spaces needs no Keras
+    from .tasks import task_of  # here: listing the spaces needs no Keras
 
-    parameters = inspect.signature(WaveMixClassifier).parameters.values()
+    parameters = inspect.signature(task_of(recipe, recipe.num_classes or 0).network).parameters.values()
     defaults = {
         parameter.name: parameter.default for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD
     }

@@ -28,7 +28,10 @@ class Task:
     recipe: Recipe
     num_classes: int
 
-    metric = "accuracy"  # chooses the best epoch; larger is better
+    @property
+    def metric(self) -> str:
+        """Chooses the best epoch; larger is better."""
+        return self.recipe.metric
 
     @property
     def network(self) -> Any:
@@ -103,8 +106,6 @@ class Classification(Task):
 class Segmentation(Task):
     """A class for every pixel: masks (B, H, W)."""
 
-    metric = "mean_iou"
-
     @property
     def network(self) -> Any:
         return wavemix_tf.WaveMixSegmenter
@@ -140,8 +141,6 @@ class Segmentation(Task):
 
 class SuperResolution(Task):
     """An enlarged image: targets RGB (B, scale*H, scale*W, 3) in [0, 1]."""
-
-    metric = "psnr_y"
 
     @property
     def network(self) -> Any:

@@ -167,6 +167,11 @@ class _Run:
                 f"batch_size={recipe.batch_size}, training images: {data.train_source.size}"
             )
         self.task = task_of(recipe, len(data.class_names))
+        if devices.count > 1 and recipe.task == "segmentation":
+            raise ValueError(
+                "Several devices train classifiers and super-resolution: the IoU of masks is that of one confusion "
+                f"matrix, which they would have to share. Received: task={recipe.task!r}, devices={devices.count}"
+            )
         self.task.check_model(model)
         self.variables = checkpoint.state_variables(model)
         self.state = checkpoint.TrainingState(fingerprint=self.data.fingerprint())

@@ -23,14 +23,13 @@ from wavemix_tf.files import write_text
 from . import cluster
 from .budgets import Candidates, check_budget, number
 from .datasets import DataBundle, as_bundle, load_data
-from .recipe import Recipe
+from .recipe import METRICS, Recipe
 from .results import FitResult
 from .search_results import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, SEARCH_FILE, SearchResult, Trial
 from .spaces import SPACES, Space
 from .trainer import build, fit
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")
-OWN_OBJECTIVES = ("val_accuracy", "val_loss")
 STATE_FOLDER, COSTS_FILE = "keras_tuner", "costs.json"
 WORKERS_FOLDER = "workers"  # whose logs may be there before the chief is
 LONGEST_ERROR = 300  # characters in the line of a trial; its outcome has all
@@ -47,7 +46,7 @@ def search(
     tuner: str = "bayesian",
     max_trials: int = 20,
     epochs: int | None = None,
-    objective: Any = "val_accuracy",
+    objective: Any = None,
     budget: Mapping[str, float] | None = None,
     costs: Sequence[Any] = (),
     score: Callable[[FitResult, DataBundle], Mapping[str, float]] | None = None,
@@ -76,7 +75,8 @@ def search(
         max_trials: Trials in all, those of earlier calls included.
         epochs: Of each trial (of Hyperband's longest); None: half of the recipe's. The recipe that is returned has the
             recipe's own.
-        objective: "val_accuracy", "val_loss", a name that ``score`` returns (ending in "accuracy" or "loss"), or a
+        objective: None: the metric of the recipe's task on validation ("val_accuracy", "val_mean_iou" or "val_psnr_y");
+            or "val_loss", a name that ``score`` returns (ending as one of these), or a
             ``keras_tuner.Objective``.
         budget: Cost -> the most that it may be: "parameters", "macs", "int8_bytes", "int8_activation_bytes", and what
             ``costs`` measure.
@@ -117,11 +117,11 @@ def search(
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{name} must be a positive whole number. Received: {name}={value!r}")
     check_budget(budget or {}, costs)
-    goal = _objective(objective)
-    if score is None and goal[0] not in OWN_OBJECTIVES:
+    own = (f"val_{recipe.metric}", "val_loss")
+    goal = _objective(own[0] if objective is None else objective)
+    if score is None and goal[0] not in own:
         raise ValueError(
-            f"objective must be one of {', '.join(OWN_OBJECTIVES)} where there is no score. "
-            f"Received: objective={goal[0]!r}"
+            f"objective must be one of {', '.join(own)} where there is no score. Received: objective={goal[0]!r}"
         )
     options = dict(
         recipe=recipe,
@@ -491,11 +491,11 @@ def _objective(objective: Any) -> tuple[str, str]:
     """(name, "max" or "min")."""
     if hasattr(objective, "direction"):
         return objective.name, objective.direction
-    for ending, direction in (("accuracy", "max"), ("loss", "min")):
+    for ending, direction in (*((metric, "max") for metric in METRICS.values()), ("loss", "min")):
         if isinstance(objective, str) and objective.endswith(ending):
             return objective, direction
     raise ValueError(
-        "objective must be a name that ends in 'accuracy' or 'loss', or a keras_tuner.Objective. "
+        f"objective must be a name that ends in {', '.join(METRICS.values())} or loss, or a keras_tuner.Objective. "
         f"Received: objective={objective!r}"
     )
 

@@ -31,6 +31,7 @@ from .command.arguments import (
     saved_recipe,
     variant_recipe,
 )
+from .command.formats import score_text
 from .command.networks import check_model_file
 from .command.terminal import console, grid, one_line, quiet, step
 from .training.recipes import RECIPES
@@ -209,7 +210,7 @@ def fit(
         start = steps.load_start(out)
         result = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
     console.print(
-        f"{out / 'model.keras'}: {reports.score_text(result.metric, result.validation_score)} on the validation images "
+        f"{out / 'model.keras'}: {score_text(result.metric, result.validation_score)} on the validation images "
         f"(epoch {result.best_epoch})."
     )
 
@@ -232,8 +233,8 @@ def tune(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of each trial  [default: half of the recipe's]")
     ] = None,
-    objective: Annotated[str | None, typer.Option(help="val_accuracy or val_loss  [default: val_accuracy]")] = None,
-    qat: Annotated[bool, typer.Option("--qat", help="Score by int8 accuracy, after a short fine-tuning.")] = False,
+    objective: Annotated[str | None, typer.Option(help="val_loss, or val_accuracy and the like  [default]")] = None,
+    qat: Annotated[bool, typer.Option("--qat", help="Score in int8, after a short fine-tuning.")] = False,
     seed: Annotated[int, typer.Option(help="Of the choice of candidates.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that train, started here.")] = 1,
     role: Annotated[str | None, typer.Option(help="chief or worker: this process's part on several machines")] = None,
@@ -278,7 +279,7 @@ def tune(
             tuner=tuner,
             max_trials=max_trials,
             epochs=epochs,
-            objective=objective or (tuning.INT8_OBJECTIVE if qat else "val_accuracy"),
+            objective=objective or (tuning.int8_objective(chosen) if qat else None),
             budget=limits,
             costs=costs,
             score=tuning.int8_score if qat else None,
@@ -315,8 +316,8 @@ def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = F
     steps.forget(out, exports=True)
     result = steps.fine_tune(recipe, model, images, out, overwrite, seconds)
     console.print(
-        f"{out / 'qat.keras'}: {reports.score_text(result.metric, result.validation_score)} on the validation images, "
-        f"{reports.score_text(result.metric, result.test_score)} on the test images."
+        f"{out / 'qat.keras'}: {score_text(result.metric, result.validation_score)} on the validation images, "
+        f"{score_text(result.metric, result.test_score)} on the test images."
     )
 
 

@@ -42,8 +42,8 @@ RUNTIMES = {
 WORST_LAYERS = 5
 MATRIX_NOTE = (
     "Same class as the Keras model the file was made from (of the images where that model is sure: a lead of two "
-    "output steps), mean error in steps of the file's output, and top-1 accuracy; a cross where a bound is exceeded. "
-    "Keras fake-quant: that model against the float one."
+    "output steps), mean error in steps of the file's output, and a classifier's top-1 accuracy; a cross where a bound "
+    "is exceeded. Keras fake-quant: that model against the float one."
 )
 
 

@@ -503,10 +503,9 @@ def verify_file(
         reports_of.append(found)
     if kind == "int8" and "float32" in logits:
         info = read_file(artifact.content)
-        options: Any = {"classes": bool(artifact.class_names)}
-        cells[FAKE_QUANT] = _cell(
-            compare(info, logits["float32"], {FAKE_QUANT: logits["int8"]}, labels, **options), None
-        )
+        classes = bool(artifact.class_names)
+        compared = compare(info, logits["float32"], {FAKE_QUANT: logits["int8"]}, labels, classes=classes)
+        cells[FAKE_QUANT] = _cell(compared, None)
     return {"file": name, "dtype": artifact.dtype, "cells": cells}, reports_of[0]
 
 

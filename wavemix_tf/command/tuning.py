@@ -15,15 +15,14 @@ from rich.table import Table
 
 from ..tflite.device_costs import DeviceCosts
 from ..training.budgets import number
+from ..training.recipe import Recipe
 from ..training.results import FitResult
 from ..training.search_results import SearchResult
 from ..training.trainer import fit
 from ..training.tuner import WORKERS_FOLDER
-from .report import percent
+from .formats import METRICS
 from .steps import quantize_for_tuning
 from .terminal import grid
-
-INT8_OBJECTIVE = "val_int8_accuracy"
 
 
 @contextlib.contextmanager
@@ -37,10 +36,15 @@ def device_costs(target: str | None) -> Iterator[list[Any]]:
 
 
 def int8_score(result: FitResult, data: Any) -> Mapping[str, float]:
-    """Accuracy on the validation images with int8 arithmetic, after the recipe's ``qat_epochs`` of fine-tuning."""
+    """Metric on the validation images with int8 arithmetic, after the recipe's ``qat_epochs`` of fine-tuning."""
     qat = quantize_for_tuning(result.recipe, result.model, data)
     tuned = fit(result.recipe, model=qat, data=data, out=result.out, stage="qat", verbose=0)
-    return {INT8_OBJECTIVE: tuned.validation_accuracy}
+    return {int8_objective(result.recipe): tuned.validation_score}
+
+
+def int8_objective(recipe: Recipe) -> str:
+    """Name of the metric that ``int8_score`` returns."""
+    return f"val_int8_{recipe.metric}"
 
 
 def front_table(result: SearchResult) -> Table:
@@ -52,7 +56,8 @@ def front_table(result: SearchResult) -> Table:
     table = grid("trial", result.objective, *(name.replace("_", " ") for name in costs), "network", "")
     for trial in sorted(shown.values(), key=lambda trial: trial.costs.get(costs[0], 0)):
         own = [number(trial.costs[name]) if name in trial.costs else "" for name in costs]
-        score = percent(trial.score) if result.objective.endswith("accuracy") else f"{trial.score:.4f}"
+        text = next((text for key, (_, text) in METRICS.items() if result.objective.endswith(key)), "{:.4f}".format)
+        score = text(trial.score)
         best = "best" if result.best is not None and trial.trial_id == result.best.trial_id else ""
         table.add_row(trial.trial_id, score, *own, trial.describe(), best)
     return table
