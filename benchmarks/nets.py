@@ -50,6 +50,23 @@ NETS = {
     ),
 }
 
+# The one that `input_size.py` grows the images of: four levels, as the published networks for large images have.
+NETS_BY_SIZE = {
+    "64_4_l4": Net(
+        "64/4 level 4, strided 2",
+        {
+            "width": 64,
+            "depth": 4,
+            "levels": 4,
+            "stem": "strided",
+            "stride": 2,
+            "image_shape": (128, 128, 3),
+            "num_classes": 10,
+        },
+        2,
+    )
+}
+
 
 # What `targets.py` writes for every target: arguments of `wm.build_model`, or, without a variant, of WaveMixClassifier.
 TARGET_NETS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from nets import NETS, import_official, keep_official_dwt_in_float32, official_classifier
+from nets import NETS, NETS_BY_SIZE, import_official, keep_official_dwt_in_float32, official_classifier
 from side_by_side import PeakMemory, cpu_seconds, serve, times_ms
 
 BATCHES = 4  # different ones in turn, in memory
@@ -19,9 +19,14 @@ WARM_UP_STEPS = 3
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+def config_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the network: those of a name, and what is laid over them."""
+    return {**(NETS | NETS_BY_SIZE)[arguments["net"]].config, **arguments.get("config", {})}
+
+
 def data(arguments: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """(BATCHES * batch, H, W, C) images and labels."""
-    config, count = NETS[arguments["net"]].config, BATCHES * arguments["batch"]
+    config, count = config_of(arguments), BATCHES * arguments["batch"]
     random = np.random.default_rng(0)
     images = random.random((count, *config["image_shape"]), dtype="float32")
     return images, random.integers(0, config["num_classes"], count)
@@ -40,7 +45,7 @@ def official(arguments: dict[str, Any]) -> Answer:
     y = torch.from_numpy(labels).split(arguments["batch"])
     if arguments["bfloat16"]:
         keep_official_dwt_in_float32()
-    model = official_classifier(NETS[arguments["net"]].config).train().to(memory_format=layout)
+    model = official_classifier(config_of(arguments)).train().to(memory_format=layout)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     steps = 0
 
@@ -79,7 +84,7 @@ def ours(arguments: dict[str, Any]) -> Answer:
     images, labels = data(arguments)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(arguments["batch"], drop_remainder=True)
     dataset = dataset.repeat().prefetch(2)
-    model = wm.WaveMixClassifier(**NETS[arguments["net"]].config)
+    model = wm.WaveMixClassifier(**config_of(arguments))
     model.compile(
         optimizer=keras.optimizers.AdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

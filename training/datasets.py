@@ -210,8 +210,8 @@ def _load_pictures(recipe: Recipe) -> DataBundle:
         ]
     else:
         builder = _prepared_builder(recipe)
-        train, test = patches.record_readers(builder, recipe, (recipe.train_split, recipe.test_split))
-        found = [train, None, test]
+        readers = patches.record_readers(builder, recipe, (recipe.train_split, recipe.test_split))
+        found = [readers[0], None, readers[1]]
 
     def source(pair: Any, rows: np.ndarray, count: int) -> Any:
         read, names = pair
@@ -223,12 +223,14 @@ def _load_pictures(recipe: Recipe) -> DataBundle:
 
     train = found[0]
     images = len(train[1])
+    count = 0 if found[2] is not None else _share(images, recipe.test_fraction)
+    (test,), left = carve(np.zeros(images, np.int64), [count], TEST_SEED)
     counts = [
-        0 if found[2] is not None else _share(images, recipe.test_fraction),
-        0 if found[1] is not None else _share(images, recipe.validation_fraction),
-        _share(images, patches.CALIBRATION_SHARE),
+        0 if found[1] is not None else _share(len(left), recipe.validation_fraction),
+        _share(len(left), patches.CALIBRATION_SHARE),
     ]
-    (test, validation, calibration), rest = carve(np.zeros(images, np.int64), counts, recipe.seed)
+    carved, remaining = carve(np.zeros(len(left), np.int64), counts, recipe.seed)
+    validation, calibration, rest = (left[rows] for rows in (*carved, remaining))
     fixed = patches.PATCHES_OF_AN_IMAGE
 
     def held_out(pair: Any, rows: np.ndarray) -> Any:
