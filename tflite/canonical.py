@@ -1,9 +1,9 @@
 """What users write in many ways, in the few forms that the passes and the quantizer know. Every pass is exact.
 
 ``canonicalize`` runs before any other pass, on float models as on quantized ones: operations of ``keras.ops`` become
-layers, fused activations nodes of their own, a separable convolution its two convolutions, bicubic upsampling and a
-colour conversion a convolution, a sum of many a chain of sums of two, a global maximum a pooling, fixed scalings part of
-the weights before them.
+layers, fused activations nodes of their own, a separable convolution its two convolutions, bicubic upsampling and
+conversions of colours convolutions, a sum of many a chain of sums of two, a global maximum a pooling, fixed scalings
+part of the weights before them.
 """
 
 from __future__ import annotations
