@@ -159,10 +159,14 @@ def import_official() -> Any:
 
 
 def official_classifier(config: dict[str, Any]) -> Any:
-    """The official package's network (a torch.nn.Module) for the arguments of our WaveMixClassifier."""
+    """The official package's network (a torch.nn.Module) for the arguments of our WaveMixClassifier.
+
+    The package knows RGB and transposed convolutions alone: for other images the first convolution is replaced, and for
+    upsample="bilinear" the transposed ones, as the authors did for their smallest networks.
+    """
     WaveMix = import_official().WaveMix
 
-    return WaveMix(
+    network = WaveMix(
         num_classes=config["num_classes"],
         depth=config["depth"],
         mult=config.get("expansion", 2),
@@ -170,10 +174,35 @@ def official_classifier(config: dict[str, Any]) -> Any:
         final_dim=config["width"],
         dropout=config.get("dropout", 0.5),
         level=config.get("levels", 1),
-        initial_conv={"strided": "strided", "patchify": "pachify"}[config["stem"]],
+        initial_conv={"strided": "strided", "patchify": "pachify"}[config.get("stem", "strided")],
         patch_size=config.get("patch_size", 4),
         stride=config.get("stride", 1),
     )
+    first, channels = network.conv[0], config["image_shape"][2]
+    if channels != first.in_channels:
+        network.conv[0] = type(first)(channels, first.out_channels, 3, first.stride, 1)
+    if config.get("upsample", "deconv") == "bilinear":
+        from torch import nn
+
+        for block in network.layers:
+            block.feedforward[4] = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+    return network
+
+
+def random_images(count: int, shape: tuple[int, int, int], seed: int) -> np.ndarray:
+    """(count, H, W, C) float32 in [0, 1]: noise under random patches and brightness.
+
+    The global pooling would average images of plain noise into one and the same.
+    """
+    generator = np.random.default_rng(seed)
+    height, width, channels = shape
+    patches = (
+        generator.random((count, 4, 4, channels))
+        .repeat(-(-height // 4), axis=1)
+        .repeat(-(-width // 4), axis=2)[:, :height, :width]
+    )
+    brightness = generator.uniform(0.1, 1, (count, 1, 1, channels))
+    return (patches * brightness * generator.random((count, *shape))).astype("float16").astype("float32")
 
 
 def official_network(config: dict[str, Any]) -> Any:
@@ -232,9 +261,8 @@ def official_network(config: dict[str, Any]) -> Any:
 
 def in_package(config: dict[str, Any]) -> bool:
     """Whether the official package has the network of these arguments."""
-    if config.get("variant", "sisr") != "sisr" or config.get("image_shape", (0, 0, 3))[2] != 3:
-        return False
-    return config.get("block", "wavemix") == "wavemix" and config.get("upsample", "deconv") == "deconv"
+    of_a_script = config.get("upsample") == "pixel_shuffle_conv" or config.get("block") == "v1"
+    return config.get("variant", "sisr") == "sisr" and not of_a_script
 
 
 def official_outputs(network: Any, config: dict[str, Any], images: np.ndarray) -> np.ndarray:

@@ -170,3 +170,32 @@ def super_resolver(config: dict[str, Any]) -> nn.Module:
     if not staged:
         return stage(scale)
     return Stages([stage(2) for _ in range(scale.bit_length() - 1)])
+
+
+def randomize(model: nn.Module, seed: int) -> None:
+    """Random weights of trained size and random BatchNorm statistics, in place.
+
+    All are rounded to half precision, so that the file holds twice as many cases.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(shape: torch.Size) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.copy_(1 + 0.2 * normal(module.weight.shape))
+                module.bias.copy_(0.2 * normal(module.bias.shape))
+                module.running_mean.copy_(0.2 * normal(module.running_mean.shape))
+                module.running_var.copy_(0.5 + normal(module.running_var.shape).abs())
+            elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                taps = (
+                    module.weight[0].numel()
+                    if not isinstance(module, nn.ConvTranspose2d)
+                    else 4 * module.weight.shape[0]
+                )
+                module.weight.copy_(1.2 * normal(module.weight.shape) / taps**0.5)
+                module.bias.copy_(0.2 * normal(module.bias.shape))
+        for tensor in (*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())):
+            tensor.copy_(tensor.half().float())

@@ -1,4 +1,4 @@
-"""WaveMixBlock: its two routes agree, any size works, every weight learns."""
+"""The blocks: their two routes agree, any size works, every weight learns."""
 
 import keras
 import numpy as np
@@ -36,8 +36,38 @@ def test_contracted_route_equals_the_sublayers(levels, upsample, rng):
     assert kinds.count("LowPass2D") == levels - 1
 
 
-def test_unknown_sides_equal_known_ones(rng):
-    known, unknown = wm.WaveMixBlock(8, levels=2, name="known"), wm.WaveMixBlock(8, levels=2, name="unknown")
+@pytest.mark.parametrize("levels", [1, 2, 4])
+def test_contracted_route_equals_the_sublayers_of_the_first_version(levels, rng):
+    block = wm.WaveMixV1Block(8, levels=levels, ff_dim=12)
+    x = rng.normal(size=(2, 17, 20, 8)).astype("float32")
+    block.build(x.shape)
+    randomise(block, rng)
+    direct = block(x)
+    assert np.std(direct - x) > 0.1
+    inputs = keras.Input((17, 20, 8))
+    graph = keras.Model(inputs, block.inline(inputs))
+    np.testing.assert_allclose(graph.predict_on_batch(x), direct, atol=2e-5, rtol=0)
+    shared = [layer for layer in graph.layers if layer.name.endswith("_expand")]
+    assert len(shared) == 1
+    assert len(shared[0]._inbound_nodes) == levels
+
+
+def test_third_version_has_no_second_convolution():
+    """1x1 to 4C, pixel shuffle, 3x3: what `ff_dim` adds comes between."""
+    published = wm.WaveMixBlock(8, expansion=4, upsample="pixel_shuffle_conv")
+    wider = wm.WaveMixBlock(8, expansion=1, upsample="pixel_shuffle_conv", ff_dim=32)
+    for block, shapes in (
+        (published, [(1, 1, 8, 32), (3, 3, 8, 8)]),
+        (wider, [(1, 1, 8, 8), (1, 1, 8, 32), (3, 3, 8, 8)]),
+    ):
+        block.build((1, 4, 4, 8))
+        kernels = [tuple(v.shape) for v in block.trainable_variables if v.path.endswith("kernel")]
+        assert kernels == [(1, 1, 8, 2), *shapes]
+
+
+@pytest.mark.parametrize("cls", [wm.WaveMixBlock, wm.WaveMixV1Block])
+def test_unknown_sides_equal_known_ones(cls, rng):
+    known, unknown = cls(8, levels=2, name="known"), cls(8, levels=2, name="unknown")
     inputs = keras.Input((None, None, 8))
     model = keras.Model(inputs, unknown(inputs))
     for size in [(16, 12), (15, 13)]:
@@ -65,7 +95,11 @@ def test_gradients_reach_every_trainable_weight(activation, upsample, rng):
     for variable, gradient in zip(variables, tape.gradient(loss, [v.value for v in variables]), strict=True):
         assert gradient is not None, variable.path
         # A bias in front of a batch norm with nothing in between has exactly no effect.
-        if not (upsample in ("deconv", "pixel_shuffle") and "upsample" in variable.path and "bias" in variable.path):
+        if not (
+            upsample in ("deconv", "pixel_shuffle", "pixel_shuffle_conv")
+            and "upsample" in variable.path
+            and "bias" in variable.path
+        ):
             assert np.any(gradient.numpy()), variable.path
 
 
@@ -105,11 +139,17 @@ def test_quick_gelu_is_close_to_gelu():
         ({"width": 8, "dropout": 1.0}, r"dropout must be a rate in \[0, 1\)"),
         ({"width": 8, "activation": "swish"}, "activation must be one of 'gelu', 'relu6', 'hard_swish', 'quick_gelu'"),
         ({"width": 8, "upsample": "pachify"}, "upsample must be one of 'deconv', 'bilinear', .*'pachify'"),
+        ({"width": 8, "upsample": "pixel_shuffle_conv", "ff_dim": 6}, "ff_dim must be a multiple of 4.*ff_dim=6"),
     ],
 )
 def test_options_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         wm.WaveMixBlock(**options)
+
+
+def test_levels_of_the_first_version_divide_its_width():
+    with pytest.raises(ValueError, match=r"width must be a multiple of levels\. Received: width=8, levels=3"):
+        wm.WaveMixV1Block(8, levels=3)
 
 
 def test_wrong_channels_are_named():

@@ -41,6 +41,25 @@ def test_wavemix_192_16_has_the_macs_of_the_official_network():
     assert found.uncounted == ()
 
 
+def test_a_segmenter_counts_its_head():
+    options = dict(width=8, depth=1, levels=1)
+    found = wm.profile(wm.WaveMixSegmenter(5, (16, 24, 3), **options))
+    backbone = wm.profile(wm.WaveMixClassifier(5, (16, 24, 3), stride=2, **options))
+    head = 24 * 8 * 16 * 4 + 96 * 4 * 16 * 2 + 384 * 2 * 5
+    assert found.macs == backbone.macs - 8 * 5 + head
+    assert found.uncounted == ()
+
+
+def test_a_super_resolver_counts_colours_and_bicubic_upsampling():
+    found = wm.profile(wm.WaveMixSuperResolver("wavemixsr", 2, (6, 10, 3), width=8, depth=1))
+    stem = 240 * 9 * (1 * 4 + 4 * 8)
+    block = 240 * 8 * 2 + 60 * (8 * 8 + 8 * 8 + 16 * 8 * 8)
+    head = 240 * 9 * 8 * 4 + 240 * 4
+    colours = 60 * 3 * 3 + 60 * 25 * (4 + 2 * 8) + 240 * 3 * 3
+    assert found.macs == stem + block + head + colours
+    assert found.uncounted == ()
+
+
 def test_mobilenet_v2():
     """300 million multiply-adds and 3.4 to 3.5 million parameters (Sandler et al., arXiv 1801.04381, table 4)."""
     model = keras.applications.MobileNetV2(weights=None)
@@ -72,6 +91,19 @@ LAYERS = {
     "resize": (IMAGE, lambda: layers.UpSampling2D(2, interpolation="bilinear"), 0),
     "haar": (IMAGE, lambda: wm.DWT2D(), 0),
     "db2": (IMAGE, lambda: wm.DWT2D("db2"), 5 * 6 * 24 * 16),
+    "bicubic": (IMAGE, lambda: wm.BicubicUpsampling2D(2), 80 * 24 * 25 * 6),
+    "luma": ((8, 10, 3), lambda: wm.RGBToYCbCr((0, 1)), 80 * 3),
+    # reduce; 1x1 convolutions shared by two levels; a transposed convolution for each; depthwise 5x5
+    "first version": (
+        (8, 12, 8),
+        lambda: wm.WaveMixV1Block(8, levels=2),
+        96 * 8 * 2 + (24 + 6) * (8 * 16 + 16 * 8) + 24 * 8 * 16 * 4 + 6 * 8 * 36 * 4 + 96 * 8 * 25,
+    ),
+    "third version": (
+        (8, 12, 8),
+        lambda: wm.WaveMixBlock(8, expansion=4, upsample="pixel_shuffle_conv"),
+        96 * 8 * 2 + 24 * 8 * 32 + 96 * 9 * 8 * 8,
+    ),
 }
 
 

@@ -1,8 +1,9 @@
 """What users write in many ways, in the few forms that the passes and the quantizer know. Every pass is exact.
 
 ``canonicalize`` runs before any other pass, on float models as on quantized ones: operations of ``keras.ops`` become
-layers, fused activations nodes of their own, a separable convolution its two convolutions, a sum of many a chain of
-sums of two, a global maximum a pooling, fixed scalings part of the weights before them.
+layers, fused activations nodes of their own, a separable convolution its two convolutions, bicubic upsampling and
+conversions of colours convolutions, a sum of many a chain of sums of two, a global maximum a pooling, fixed scalings
+part of the weights before them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
+
+from wavemix_tf.blocks import PixelShuffle
+from wavemix_tf.imaging import ReplicatePadding2D
 
 from . import folding
 from .graph import Graph, Node, Value
@@ -29,12 +33,14 @@ ACTIVATION_OPERATIONS = {
     "HardSilu": "hard_silu",
     "Tanh": "tanh",
 }
+FIXED_CONVOLUTIONS = ("BicubicUpsampling2D", "RGBToYCbCr", "YCbCrToRGB")
 MERGES = ("Add", "Multiply")  # of any number of inputs, in any order
 
 
 def canonicalize(graph: Graph) -> None:
     """Bring a graph into the forms that the other passes expect."""
     operations_to_layers(graph)
+    write_fixed_convolutions(graph)
     split_separable(graph)
     split_activations(graph)
     drop_linear_activations(graph)
@@ -114,6 +120,26 @@ def _rescaling(scale: Any, offset: Any, name: str, dtype: Any = None) -> Any:
         return float(array) if array.ndim == 0 else array.tolist()
 
     return layers.Rescaling(plain(scale), plain(offset), name=name, dtype=dtype)
+
+
+def write_fixed_convolutions(graph: Graph) -> None:
+    """Bicubic upsampling and colour conversions -> the convolutions that they are, which never train."""
+    for node in graph.nodes():
+        if node.kind not in FIXED_CONVOLUTIONS:
+            continue
+        layer, value = node.layer, node.inputs[0]
+        options = {"dtype": layer.dtype_policy}
+        kernel = np.asarray(keras.ops.convert_to_numpy(layer.filters), np.float32)
+        bicubic = node.kind == "BicubicUpsampling2D"
+        if bicubic:
+            value = graph.add(ReplicatePadding2D(2, name=f"{node.name}_pad", **options), value)
+        name = f"{node.name}_filters" if bicubic else node.name
+        conv = folding.conv2d(kernel, layer.offset.astype(np.float32), name, **options)
+        conv.trainable = False
+        value = graph.add(conv, value)
+        if bicubic:
+            value = graph.add(PixelShuffle(layer.factor, name=node.name, **options), value)
+        graph.replace(node.output, value)
 
 
 def split_separable(graph: Graph) -> None:

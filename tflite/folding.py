@@ -39,6 +39,7 @@ MOVES_VALUES = (
     "Permute",
     "PixelShuffle",
     "ZeroPadding2D",
+    "ReplicatePadding2D",
     "Cropping2D",
     "MaxPooling2D",
 )

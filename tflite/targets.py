@@ -90,6 +90,7 @@ INT8_RULES: dict[str, tuple[str, ...]] = {
     "LOGISTIC": ("one scale a feature map", "output scale 1/256, zero point -128"),
     "MAX_POOL_2D": ("one scale a feature map", "output on its input's scale"),
     "MEAN": ("one scale a feature map",),
+    "MIRROR_PAD": ("one scale a feature map", "output on its input's scale"),
     "MUL": ("one scale a feature map",),
     "PAD": ("one scale a feature map", "output on its input's scale"),
     "RELU": ("one scale a feature map",),
@@ -174,6 +175,7 @@ TARGETS: dict[str, Target] = {
             "LOGISTIC": (),
             "MAX_POOL_2D": (),
             "MEAN": ("constant axes",),
+            "MIRROR_PAD": (),
             "MUL": (),
             "NEG": (),  # before a part that stays float: a mark that the converter leaves alone
             "PAD": (),
@@ -422,6 +424,7 @@ TARGETS: dict[str, Target] = {
             "LOGISTIC": (),
             "MAX_POOL_2D": (),
             "MEAN": ("constant axes",),
+            "MIRROR_PAD": (),
             "MUL": (),
             "NEG": (),  # before a part that stays float: a mark that the converter leaves alone
             "PAD": ("constant parameters",),

@@ -75,6 +75,9 @@ class _FixedConvolution(keras.layers.Layer):
             name="filters",
         )
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config()}  # Keras's own refuses a dtype that is a policy object
+
     def _check(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(

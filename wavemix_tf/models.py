@@ -407,6 +407,9 @@ class CropTo2D(layers.Layer):
         image, like = input_shape
         return (image[0], *like[1:3], image[3])
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config()}  # Keras's own refuses a dtype that is a policy object
+
 
 def _exact(policy: Any) -> Any:
     """The policy of what ends a network: a softmax over half-precision logits loses small probabilities."""

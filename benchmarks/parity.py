@@ -1,0 +1,105 @@
+"""Our networks against the authors' PyTorch ones with the same random weights: parameters, and outputs to rounding.
+
+    pip install torch einops PyWavelets wavemix==0.2.4
+    python benchmarks/parity.py --out build/parity
+    python benchmarks/parity.py --out build/parity --variants wavemix_lite_144_7 wavemixsr_144_4
+
+Every network of `wm.VARIANTS` at its published width and depth, on small images. Where the official package has no such
+network it is that of the authors' script, see `torch_references.py`. The weights go from PyTorch to ours and back
+again (`load_state_dict(strict=True)`). Writes `parity.json` and `parity.md`; `--doc docs/checkpoints.md` puts the table
+there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nets import in_package, official_network, official_outputs, our_network, our_outputs, random_images
+from report import markdown_table
+from side_by_side import write_atomically
+from torch_references import randomize
+
+import wavemix_tf as wm
+
+SMALLEST_SIDE = 16  # pixels
+IMAGES = 2
+MARK = "<!-- parity -->"
+
+
+def compare(name: str, seed: int) -> dict[str, Any]:
+    row = dict(wm.VARIANTS[name])
+    resolves = row.get("model") == "WaveMixSuperResolver"
+    # The official network needs sides that the stem and every level divide. Not square, so that a swap shows.
+    reduction = row["patch_size"] if row.get("stem") == "patchify" else row.get("stride", 1) ** 2
+    side = max(SMALLEST_SIDE, reduction * 2 ** row.get("levels", 1))
+    shape = (side, 2 * side, row.get("image_shape", (0, 0, 3))[2])
+    config = {"num_classes": 20 if "model" in row else 10, **row, "image_shape": shape}
+    if resolves:
+        del config["num_classes"]
+    network = official_network(config).eval()
+    randomize(network, seed)
+    model = wm.load_torch_weights(our_network(config), network.state_dict())
+    images = random_images(IMAGES, shape, seed)
+    expected = official_outputs(network, config, images)
+    back = {key: torch.from_numpy(array) for key, array in wm.export_torch_weights(model).items()}
+    network.load_state_dict(back, strict=True)
+    return {
+        "class": type(model).__name__,
+        "parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
+        "official_parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "num_classes": config.get("num_classes"),
+        "in_package": in_package(config),
+        "image_shape": shape,
+        "largest_output": float(np.abs(expected).max()),
+        "difference": float(np.abs(our_outputs(model, images) - expected).max()),
+        "difference_after_export": float(np.abs(official_outputs(network, config, images) - expected).max()),
+    }
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    header = ["variant", "class", "parameters, ours", "official", "largest output", "largest difference", "from"]
+    lines = [
+        [
+            name,
+            row["class"],
+            f"{row['parameters']:,}",
+            f"{row['official_parameters']:,}",
+            f"{row['largest_output']:.1f}",
+            f"{row['difference']:.1e}",
+            "package" if row["in_package"] else "script",
+        ]
+        for name, row in rows.items()
+    ]
+    return markdown_table(header, lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--variants", nargs="+", choices=wm.VARIANTS, default=list(wm.VARIANTS))
+    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are to be this table")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = given.out / "parity.json"
+    rows: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+    for seed, name in enumerate(wm.VARIANTS):
+        if name in given.variants:
+            rows[name] = compare(name, seed)
+            write_atomically(path, (json.dumps(rows, indent=2) + "\n").encode())
+            print(f"{name}: {rows[name]['difference']:.1e} of {rows[name]['largest_output']:.1f}", flush=True)
+    rows = {name: rows[name] for name in wm.VARIANTS if name in rows}
+    text = table(rows)
+    write_atomically(given.out / "parity.md", (text + "\n").encode())
+    if given.doc is not None:
+        before, _, after = given.doc.read_text(encoding="utf-8").split(MARK)
+        write_atomically(given.doc, f"{before}{MARK}\n{text}\n{MARK}{after}".encode())
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
