@@ -41,7 +41,7 @@ def test_bands_are_those_of_the_blocks_transform(rng):
     ]
     for name in ("block1", "block2"):
         block = model.get_layer(name)
-        entry = as_array(keras.Model(model.inputs, block.input)(image[None]))
+        entry = as_array(keras.Model(model.input, block.input)(image[None]))
         entry = np.pad(entry, [(0, 0), (0, 0), (0, 2), (0, 0)])  # 18 to a multiple of 4
         low = as_array(block.reduce(entry))[0]
         for row in (row for row in found if row.block == name):
@@ -97,7 +97,7 @@ def test_looking_leaves_the_model_as_it_was(rng):
 def test_saliency_behind_a_linear_head(rng):
     """Behind a mean and a linear layer Grad-CAM is the class activation map: its weights are the head's."""
     model, image = classifier(), picture(rng)
-    activation = as_array(keras.Model(model.inputs, model.get_layer("block2").output)(image[None]))[0]
+    activation = as_array(keras.Model(model.input, model.get_layer("block2").output)(image[None]))[0]
     kernel = as_array(model.get_layer("head").kernel)
     for index in range(4):
         found = saliency(model, image, index)
@@ -159,6 +159,7 @@ def test_what_cannot_be_looked_into(rng):
         saliency(classifier(), picture(rng), 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_gradients_of_other_backends(backend, tmp_path):
     if find_spec(backend) is None:
@@ -168,7 +169,7 @@ def test_gradients_of_other_backends(backend, tmp_path):
         "from wavemix_tf.inspection import block_bands, saliency\n"
         "model = wm.WaveMixClassifier(num_classes=3, image_shape=(8, 8, 3), width=8, depth=1)\n"
         "image = np.random.default_rng(0).random((8, 8, 3)).astype('float32')\n"
-        "tail = keras.Model(model.inputs, model.get_layer('block1').output)\n"
+        "tail = keras.Model(model.input, model.get_layer('block1').output)\n"
         "activation = keras.ops.convert_to_numpy(tail(image[None]))[0]\n"
         "kernel = keras.ops.convert_to_numpy(model.get_layer('head').kernel)[:, 1]\n"
         "expected = np.maximum(activation @ kernel, 0)\n"
