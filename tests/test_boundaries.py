@@ -15,8 +15,9 @@ import wavemix_tf as wm
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"core": ROOT / "wavemix_tf", "training": ROOT / "training", "tflite": ROOT / "tflite"}
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tf_keras", "keras_tuner", "ai_edge_litert", "tflite_micro", "tfmot"}
-# The fused kernel of batch normalisation, reached inside a function and only when Keras already runs on TensorFlow.
-MAY_USE_TENSORFLOW = {"normalization.py"}
+# Reached inside a function and only when Keras already runs on TensorFlow: the fused kernel of batch normalisation, and
+# gradients, which `keras.ops` does not have.
+MAY_USE_TENSORFLOW = {"normalization.py", "inspection.py"}
 # The command joins the packages: its verbs, and the folder behind them.
 JOINERS = {ROOT / "wavemix_tf" / "cli.py", *(ROOT / "wavemix_tf" / "command").glob("*.py")}
 

@@ -248,7 +248,7 @@ def test_benchmark_with_a_profile(finished, capsys, monkeypatch):
 @pytest.mark.parametrize("file", [None, "mcu-int8", "android-cpu-float32"])
 def test_predict(finished, folder, capsys, file):
     images = [folder / "rows" / "1.png", folder / "checks" / "2.png"]
-    options = ["--file", finished["out"] / "exports" / f"{file}.tflite"] if file else []
+    options = ["--model", finished["out"] / "exports" / f"{file}.tflite"] if file else []
     code, out, err = call(capsys, "predict", *images, "--out", finished["out"], *options)
     assert code == 0, err
     first, second = out.strip().splitlines()
@@ -552,10 +552,10 @@ def test_wrong_argument_for_a_run(finished, capsys, words, expected):
 
 def test_corrupt_image_is_named(finished, tmp_path, capsys):
     (tmp_path / "empty.png").touch()
-    code, _, err = call(capsys, "predict", tmp_path / "empty.png", "--out", finished["out"])
-    assert code == 1
-    assert one_line(err)
-    assert "empty.png" in err
+    code, out, err = call(capsys, "predict", tmp_path / "empty.png", "--out", finished["out"])
+    assert (code, out) == (1, "")
+    assert "empty.png" in err.splitlines()[0]
+    assert err.splitlines()[1:] == ["wavemix-tf: 1 of 1 files could not be read"]
 
 
 def test_debug_shows_the_traceback():
@@ -629,7 +629,16 @@ def script(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(["--help"], 0), (["list"], 0), (["run", "nope"], 1), (["run", "digits", "--set", "x=1"], 1)]
+    ("words", "code"),
+    [
+        (["--help"], 0),
+        (["list"], 0),
+        (["run", "nope"], 1),
+        (["run", "digits", "--set", "x=1"], 1),
+        (["predict", "--help"], 0),
+        (["predict", "no.png", "--model", "no.keras"], 1),
+        (["explain", "no.png", "--model", "no.tflite"], 1),
+    ],
 )
 def test_answers_without_keras(script, words, code):
     result = script(*words)
@@ -647,7 +656,7 @@ def test_finished_run_answers_without_keras(script, finished):
 def test_loads_the_models_it_saved(script, finished, folder):
     """In the command's process nothing has registered the layers before."""
     out = finished["out"]
-    result = script("predict", folder / "rows" / "1.png", "--out", out)
+    result = script("predict", folder / "rows" / "1.png", folder / "rows" / "2.png", "--out", out)
     assert result.returncode == 0, result.stderr
     assert "rows" in result.stdout
     assert result.stderr == ""  # no log of TensorFlow

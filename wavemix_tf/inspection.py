@@ -46,14 +46,12 @@ class Saliency:
 
     Args:
         class_index: The class.
-        logit: Its logit.
-        probability: Softmax of the logits at that class.
+        logits: float32 (classes,), the model's output.
         map: float32 (H, W) of the last block's output, at least 0 and at most 1.
     """
 
     class_index: int
-    logit: float
-    probability: float
+    logits: np.ndarray = field(repr=False)
     map: np.ndarray = field(repr=False)
 
 
@@ -66,8 +64,8 @@ def wavemix_blocks(model: Any) -> list[Any]:
     blocks = [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, WaveMixBlock)]
     if not blocks:
         raise ValueError(
-            "A model must have WaveMixBlock layers to look into; a quantized one shows what the float one, "
-            f"model.keras, does. Received: model {model.name!r} with {len(model.layers)} layers and none of them"
+            "A model must have WaveMixBlock layers to be looked into; model.keras of a run has, qat.keras has not. "
+            f"Received: model {model.name!r} with {len(model.layers)} layers, none of them a WaveMixBlock"
         )
     return blocks
 
@@ -129,7 +127,7 @@ def saliency(model: Any, image: np.ndarray, class_index: int | None = None) -> S
     blocks = wavemix_blocks(model)
     x = ops.convert_to_tensor(np.asarray(image, np.float32)[None])
     with _recording(blocks) as inputs:
-        logits = np.asarray(ops.convert_to_numpy(model(x, training=False)), np.float64)
+        logits = np.asarray(ops.convert_to_numpy(model(x, training=False)), np.float32)
     if logits.ndim != 2:
         raise ValueError(f"model must be a classifier, (B, classes). Received: output of shape {logits.shape}")
     chosen = int(logits[0].argmax()) if class_index is None else class_index
@@ -151,11 +149,9 @@ def saliency(model: Any, image: np.ndarray, class_index: int | None = None) -> S
     activation = np.asarray(ops.convert_to_numpy(ops.cast(caught["output"], "float32")))[0]
     weights = gradient.mean(axis=(0, 1))
     shown = np.maximum((activation * weights).sum(-1), 0)
-    shifted = np.exp(logits[0] - logits[0].max())
     return Saliency(
         class_index=chosen,
-        logit=float(logits[0, chosen]),
-        probability=float(shifted[chosen] / shifted.sum()),
+        logits=logits[0],
         map=(shown / max(float(shown.max()), 1e-30)).astype(np.float32),
     )
 

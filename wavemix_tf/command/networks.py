@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """A trained network as `predict` uses it, whatever file it comes from, and what task its shapes tell."""
+=======
+"""A trained network as `predict` uses it, whatever file it comes from; its shapes tell the task. Light to import."""
+>>>>>>> predict
 
 from __future__ import annotations
 
@@ -32,6 +36,7 @@ class Network:
         names: Of the classes.
         crop_to_aspect_ratio: How images of another size were made to fit in training, see ``Recipe``.
         most_images: That ``run`` computes at once.
+        model: The Keras model; None of a .tflite file.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
@@ -42,6 +47,7 @@ class Network:
     names: tuple[str, ...]
     crop_to_aspect_ratio: bool
     most_images: int
+    model: Any = None
 
     @property
     def fixed(self) -> bool:
@@ -54,7 +60,7 @@ def task_of(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
 
     Args:
         input_shape: (B, H, W, C).
-        output_shape: (B, classes): classification; (B, H, W, classes): segmentation; (B, s*H, s*W, C) with s > 1:
+        output_shape: (B, classes): classification; (B, H, W, classes): segmentation; (B, s*H, s*W, 3 or 1) with s > 1:
             super-resolution.
 
     Raises:
@@ -67,8 +73,8 @@ def task_of(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
             if tuple(output_shape[1:3]) == tuple(input_shape[1:3]):
                 return SEGMENTATION
             scale = output_shape[1] // input_shape[1]
-            enlarged = (scale * input_shape[1], scale * input_shape[2], input_shape[3])
-            if scale > 1 and tuple(output_shape[1:]) == enlarged:
+            enlarged = scale * input_shape[1], scale * input_shape[2]
+            if scale > 1 and tuple(output_shape[1:3]) == enlarged and output_shape[3] in (1, 3):
                 return SUPER_RESOLUTION
     raise ValueError(
         "A network must take images (B, H, W, 3 or 1) and give (B, classes), (B, H, W, classes) or enlarged images. "
@@ -109,6 +115,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         out: Run folder, if one was named; otherwise the run is looked for where the file is.
         images: How many will be run: for a few a graph of the model is not worth its tracing.
     """
+    model = None
     if path.suffix == ".keras":
         model = load_keras(path)
         if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -136,6 +143,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         names=names,
         crop_to_aspect_ratio=bool(settings.get("crop_to_aspect_ratio", False)),
         most_images=most,
+        model=model,
     )
 
 

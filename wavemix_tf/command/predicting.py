@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """The verb `predict`: images one batch at a time through any network, and what becomes of the outputs."""
+=======
+"""The verb `predict`: images through any network, batch by batch, and what becomes of the outputs. Light to import."""
+>>>>>>> predict
 
 from __future__ import annotations
 
@@ -63,7 +67,8 @@ def predict_images(
         palette(network.classes)  # too many for a mask is told before the first image
     tiled = tile or (network.fixed and network.task == SUPER_RESOLUTION)
     failures: list[ImageFile] = []
-    with _progress(len(images)) as advance:
+    # A reader that has seen enough, such as `head`, ends the work and is no failure.
+    with contextlib.suppress(BrokenPipeError), _progress(len(images)) as advance:
 
         def failed(image: ImageFile, error: Exception) -> None:
             failures.append(image)
@@ -106,7 +111,7 @@ def _computed(
         except (OSError, ValueError) as error:
             failed(image, error)
             continue
-        fitted = _fit(pixels, network, tiled)
+        fitted = pixels if tiled else fit_pixels(pixels, network)
         size = fitted.shape[0] * fitted.shape[1]
         most = 1 if tiled else max(1, min(network.most_images, BATCH_PIXELS // size))
         if waiting and waiting[0][2].shape != fitted.shape:
@@ -117,10 +122,10 @@ def _computed(
     yield from flush()
 
 
-def _fit(pixels: np.ndarray, network: Network, tiled: bool) -> np.ndarray:
-    """The pixels in the size that the network is run at."""
+def fit_pixels(pixels: np.ndarray, network: Network) -> np.ndarray:
+    """uint8 (H, W, C) of any size -> of the size that the network takes, if it takes but one."""
     height, width, channels = network.image_shape
-    if tiled or height is None or width is None or pixels.shape[:2] == (height, width):
+    if height is None or width is None or pixels.shape[:2] == (height, width):
         return pixels
     from ..training.images import fit_image
 
@@ -133,7 +138,7 @@ def _compute(network: Network, batch: np.ndarray, tiled: bool) -> Any:
     """uint8 (N, H, W, C) -> for each image its logits; of a tiled segmentation the mask."""
     images = batch.astype(np.float32) / 255
     if not tiled:
-        return _run_whole(network, images) if network.task != CLASSIFICATION else network.run(images)
+        return run_whole(network, images) if network.task != CLASSIFICATION else network.run(images)
     if network.fixed and network.task == SUPER_RESOLUTION and batch.shape[1:] != network.image_shape:
         note(
             f"the network takes {network.image_shape[0]} x {network.image_shape[1]} pixels: other images are enlarged "
@@ -147,7 +152,7 @@ def _compute(network: Network, batch: np.ndarray, tiled: bool) -> Any:
     return [predict_tiled(network.run, image, tile, scale=network.scale, **options) for image in images]
 
 
-def _run_whole(network: Network, images: np.ndarray) -> np.ndarray:
+def run_whole(network: Network, images: np.ndarray) -> np.ndarray:
     """Images at their size; one whose sides the network cannot halve often enough is mirrored on and cut off again."""
     height, width = images.shape[1:3]
     wanted = network.scale * height, network.scale * width
@@ -180,10 +185,10 @@ def _finish(
         mask = output if output.ndim == 2 else _first_class_at(output, pixels.shape[:2])
         row |= _save_mask(image, pixels, mask, network, pictures, overlays)
         counts = np.bincount(mask.reshape(-1), minlength=network.classes)
-        best = [index for index in np.argsort(-counts, kind="stable") if counts[index]][:top]
+        present = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
         row["classes"] = [
             {"index": int(index), "name": network.names[index], "share": float(counts[index] / mask.size)}
-            for index in best
+            for index in present[:top]
         ]
         text = ", ".join(f"{part['name']} {part['share']:.1%}" for part in row["classes"])
         text += f" -> {', '.join(row[key] for key in ('mask', 'overlay') if key in row)}"

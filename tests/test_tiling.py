@@ -1,0 +1,216 @@
+"""Tiled inference against the whole image, and the colours of masks."""
+
+import numpy as np
+import pytest
+
+from wavemix_tf.colours import _distance, _lab, overlay, palette
+from wavemix_tf.tiling import largest_multiple, predict_tiled
+
+
+def blur(radius, scale=1, channels=2):
+    """A purely local network with zeros beyond its border, as a convolution has: (N, h, w, C) -> (N, s*h, s*w, K)."""
+    kernel = np.random.default_rng(radius).normal(size=(2 * radius + 1, 2 * radius + 1))
+
+    def run(images):
+        padded = np.pad(images, [(0, 0), (radius, radius), (radius, radius), (0, 0)])
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape, axis=(1, 2))
+        outputs = np.einsum("nhwcij,ij->nhwc", windows, kernel)
+        outputs = np.concatenate([np.tanh(outputs), outputs], -1)[..., :channels]
+        return outputs.repeat(scale, 1).repeat(scale, 2).astype(np.float32)
+
+    return run
+
+
+@pytest.mark.parametrize("size", [(64, 64), (91, 57), (200, 33), (32, 100), (33, 32)])
+@pytest.mark.parametrize(("overlap", "multiple", "scale"), [(16, 1, 1), (16, 8, 1), (17, 4, 2), (8, 3, 3)])
+def test_a_local_network_gives_what_it_gives_for_the_whole_image(rng, size, overlap, multiple, scale):
+    radius = overlap // 4
+    image = rng.random((*size, 3)).astype(np.float32)
+    run = blur(radius, scale, channels=5)
+    calls = []
+
+    def counted(tiles):
+        calls.append(tiles.shape)
+        return run(tiles)
+
+    found = predict_tiled(counted, image, (32, 32), overlap, scale, multiple, batch=3)
+    expected = run(image[None])[0]
+    assert found.shape == expected.shape
+    assert found.dtype == np.float32
+    inside = (slice(scale * radius, -scale * radius),) * 2  # beyond the border the whole image sees zeros
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-5)
+    assert all(shape[0] <= 3 and shape[1:] == (32, 32, 3) for shape in calls)
+
+
+def test_tiles_begin_on_multiples_and_overlap(rng):
+    height, width = 203, 150
+    rows, columns = np.indices((height, width))
+    image = np.stack([rows, columns], -1).astype(np.float32)
+    seen = []
+
+    def run(tiles):
+        seen.extend((int(tile[0, 0, 0]), int(tile[0, 0, 1])) for tile in tiles)
+        return tiles
+
+    found = predict_tiled(run, image, (64, 48), overlap=16, multiple=8)
+    np.testing.assert_allclose(found, image, atol=1e-3)
+    assert all(top % 8 == 0 and left % 8 == 0 for top, left in seen)
+    for axis, (side, tile) in enumerate(((height, 64), (width, 48))):
+        starts = sorted({place[axis] for place in seen})
+        assert starts[0] == 0
+        assert side <= starts[-1] + tile < side + 8
+        assert max(np.diff(starts)) <= tile - 16
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (31, 64), (32, 32), (1, 90)])
+def test_an_image_smaller_than_a_tile(rng, size):
+    image = rng.random((*size, 3)).astype(np.float32)
+    shapes = []
+
+    def run(tiles):
+        shapes.append(tiles.shape[1:])
+        return tiles.repeat(2, 1).repeat(2, 2)
+
+    found = predict_tiled(run, image, (32, 32), scale=2, multiple=4)
+    np.testing.assert_allclose(found, image.repeat(2, 0).repeat(2, 1), atol=1e-6)
+    assert set(shapes) == {(32, 32, 3)}
+
+
+def test_a_constant_stays_one():
+    found = predict_tiled(lambda tiles: np.full((*tiles.shape[:3], 4), 0.7), np.zeros((157, 211, 3)), (48, 64), 20)
+    np.testing.assert_allclose(found, 0.7, atol=1e-6)
+
+
+def position_dependent(tiles):
+    """What global mixing does to a tile: every output depends on the whole tile."""
+    means = tiles.mean(axis=(1, 2), keepdims=True)
+    slope = np.linspace(-0.2, 0.2, tiles.shape[1])[None, :, None, None] * np.std(tiles, axis=(1, 2), keepdims=True)
+    return tiles.mean(-1, keepdims=True) * 0.1 + 3 * means[..., :1] + slope[..., :1]
+
+
+def jumps(output, starts, tile):
+    """Mean step across the lines where tiles begin or end, over the mean step elsewhere; larger axis."""
+    ratios = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(output[..., 0], axis=axis)).mean(axis=1 - axis)
+        edges = sorted({e - 1 for start in starts for e in (start, start + tile) if 0 < e < output.shape[axis]})
+        ratios.append(steps[edges].mean() / np.delete(steps, edges).mean())
+    return max(ratios)
+
+
+def test_no_seams(rng):
+    """The step across the tiles' borders is that of the rest; where tiles are cut hard it is many times that."""
+    rows, columns = np.indices((160, 160)) / 160
+    image = np.stack([np.sin(3 * rows), np.cos(2 * columns), rows * columns], -1).astype(np.float32)
+    image += rng.normal(0, 0.01, image.shape).astype(np.float32)
+    blended = predict_tiled(position_dependent, image, (64, 64), overlap=32, multiple=32)
+    cut = predict_tiled(position_dependent, image, (32, 32), overlap=0, multiple=32)
+    assert jumps(blended, [0, 32, 64, 96], 64) < 1.5
+    assert jumps(cut, [0, 32, 64, 96, 128], 32) > 6
+
+
+def test_no_seams_behind_a_wavemix_block():
+    import keras
+
+    import wavemix_tf as wm
+
+    inputs = keras.Input((None, None, 8))
+    x = wm.WaveMixBlock(8, levels=3)(inputs)
+    model = keras.Model(inputs, wm.WaveMixBlock(8, levels=3)(x))
+    rows, columns = np.indices((128, 128)) / 128
+    image = np.stack([np.sin((k + 1) * rows + k * columns) for k in range(8)], -1).astype(np.float32)
+
+    def run(tiles):
+        return keras.ops.convert_to_numpy(model(tiles, training=False))
+
+    whole = run(image[None])[0]
+    tiled = predict_tiled(run, image, (64, 64), overlap=32, multiple=8)
+    cut = predict_tiled(run, image, (32, 32), overlap=0, multiple=8)
+    inside = (slice(16, -16),) * 2
+    scale = np.abs(whole[inside] - whole[inside].mean((0, 1))).mean()
+    error, error_cut = (np.abs(part[inside] - whole[inside]).mean() / scale for part in (tiled, cut))
+    assert error < 0.25 * error_cut
+    # In the wrong phase of the wavelet the same tiles give something else.
+    shifted = predict_tiled(run, image[3:, 3:], (64, 64), overlap=32, multiple=8)
+    off = np.abs(shifted[13:-16, 13:-16] - whole[16:-16, 16:-16]).mean() / scale
+    assert off > 2 * error
+
+
+def test_finished_strips(rng):
+    image = rng.random((150, 70, 5)).astype(np.float32)
+    strips = []
+
+    def first(logits):
+        strips.append(logits.shape)
+        return logits.argmax(-1)
+
+    found = predict_tiled(lambda tiles: tiles, image, (32, 32), finish=first)
+    np.testing.assert_array_equal(found, image.argmax(-1))
+    assert len(strips) > 4
+    assert sum(shape[0] for shape in strips) == 150
+    assert all(shape[1:] == (70, 5) for shape in strips)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"overlap": 32}, "overlap must"),
+        ({"overlap": -1}, "overlap must"),
+        ({"overlap": 20, "multiple": 16}, "multiple=16"),
+        ({"scale": 0}, "scale must"),
+        ({"tile": (0, 32)}, "tile height must"),
+        ({"image": np.zeros((4, 4))}, "image must"),
+        ({"image": np.zeros((0, 4, 3))}, "image must"),
+        ({"scale": 2}, "run must return tiles of 64 x 64"),
+        ({"run": lambda tiles: tiles[:1].mean((1, 2))}, "run must return"),
+    ],
+)
+def test_wrong_arguments(changed, words):
+    arguments = {"run": lambda tiles: tiles, "image": np.zeros((40, 40, 3)), "tile": (32, 32), **changed}
+    with pytest.raises(ValueError, match=words):
+        predict_tiled(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "expected"), [((256, 256), 64, 64), ((224, 224), 56, 32), ((64, 64), 16, 32), ((33, 32), 8, 1)]
+)
+def test_largest_multiple(tile, overlap, expected):
+    assert largest_multiple(tile, overlap) == expected
+
+
+# --- colours ----------------------------------------------------------------------------------------------------------
+
+
+def test_palette_is_distinct_and_does_not_change_with_more_classes():
+    colours = palette(256)
+    assert (colours.shape, colours.dtype) == ((256, 3), np.uint8)
+    for count in (1, 2, 10, 11, 21, 150):
+        np.testing.assert_array_equal(palette(count), colours[:count])
+    points = _lab(colours)
+    distances = np.stack([_distance(points, point) for point in points])
+    np.fill_diagonal(distances, np.inf)
+    # 2.3 is a difference that is just noticed; neighbouring classes need many times that.
+    assert distances[:20, :20].min() > 25
+    assert distances.min() > 10
+    with pytest.raises(ValueError, match="256"):
+        palette(257)
+
+
+def test_lab_of_known_colours():
+    """Reference values of CIELAB for sRGB red, white and a mid grey."""
+    expected = [[53.24, 80.09, 67.20], [100, 0, 0], [53.59, 0, 0]]
+    np.testing.assert_allclose(_lab(np.array([[255, 0, 0], [255] * 3, [128] * 3])), expected, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float"])
+def test_overlay(kind):
+    image = np.full((2, 3, 3), 100, np.uint8) if kind == "uint8" else np.full((2, 3, 3), 100 / 255)
+    mask = np.array([[0, 1, 255], [1, 0, 255]])
+    found = overlay(image, mask, [(200, 0, 100), (0, 50, 100)], ignore=255)
+    assert found.dtype == np.uint8
+    assert found[0].tolist() == [[150, 50, 100], [50, 75, 100], [100, 100, 100]]
+    assert overlay(image[..., :1], mask, [(200, 0, 100), (0, 50, 100)], ignore=[255])[0, 0].tolist() == [150, 50, 100]
+    with pytest.raises(ValueError, match="0 to 1"):
+        overlay(image, mask, [(200, 0, 100), (0, 50, 100)])
+    with pytest.raises(ValueError, match="mask"):
+        overlay(image, mask[:1], [(200, 0, 100), (0, 50, 100)])
