@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""A trained network as `predict` uses it, whatever file it comes from, and what task its shapes tell."""
-=======
 """A trained network as `predict` uses it, whatever file it comes from; its shapes tell the task. Light to import."""
->>>>>>> predict
 
 from __future__ import annotations
 

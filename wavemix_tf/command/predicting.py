@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The verb `predict`: images one batch at a time through any network, and what becomes of the outputs."""
-=======
 """The verb `predict`: images through any network, batch by batch, and what becomes of the outputs. Light to import."""
->>>>>>> predict
 
 from __future__ import annotations
 
