@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import wavemix_tf as wm
 from wavemix_tf import cli
 from wavemix_tf.command import arguments, steps, terminal
 from wavemix_tf.tflite import verifier
@@ -470,6 +471,31 @@ def test_import_torch(tmp_path, capsys):
     again = fit(recipe, out=out)
     np.testing.assert_array_equal(again.model.predict(image, verbose=0), model.predict(image, verbose=0))
     assert again.history == {}
+
+
+def test_import_torch_with_a_new_head(folder, tmp_path, capsys):
+    torch = pytest.importorskip("torch", reason="pip install wavemix-tf[torch]")
+    source = wm.build_model("wavemix_lite_8_5", num_classes=10, image_shape=(12, 12, 3))
+    state = {key: torch.tensor(value) for key, value in wm.export_torch_weights(source).items()}
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "official.pth")
+    out = tmp_path / "run"
+    words = ["import-torch", tmp_path / "official.pth", "--model", "wavemix_lite_8_5", "--out", out, "--data", folder]
+    sizes = ["--set", "image_shape=12x12x3", "--set", "num_classes=3", "--set", "epochs=1", "--set", "batch_size=16"]
+    code, _, err = call(capsys, *words, *sizes)
+    assert (code, "head" in err or "pool" in err) == (1, True), err  # ten classes do not fit three
+    code, shown, err = call(capsys, *words, *sizes, "--normalize", "cifar10", "--new-head")
+    assert code == 0, err
+    assert f"wavemix-tf fit {out / 'recipe.json'} --out {out}" in shown
+    start = steps.load_model(out / "start.keras")
+    assert start.output_shape == (None, 3)
+    np.testing.assert_array_equal(start.get_layer("block1").reduce.kernel, source.get_layer("block1").reduce.kernel)
+    code, _, err = call(capsys, "fit", out / "recipe.json", "--out", out, "--set", "calibration_images=32")
+    assert code == 1
+    code, shown, err = call(capsys, *words, *sizes, *TINY[-6:-4], "--new-head", "--overwrite")
+    assert code == 0, err
+    code, shown, err = call(capsys, "fit", out / "recipe.json", "--out", out)
+    assert code == 0, err
+    assert "model.keras: top-1" in shown
 
 
 @pytest.mark.parametrize("present", [False, True])

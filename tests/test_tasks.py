@@ -6,17 +6,18 @@ import json
 import keras
 import numpy as np
 import pytest
+from picture_support import VOID, write_photographs, write_scenes
 from PIL import Image
 
 import wavemix_tf as wm
 from wavemix_tf.metrics import class_iou, confusion_matrix, psnr_y
 from wavemix_tf.training import RECIPES, Recipe, fit, load_data
 from wavemix_tf.training.augment import BatchSeed, MaskAugmenter, PairAugmenter
+from wavemix_tf.training.images import read_mask
 from wavemix_tf.training.patches import enlarged, reduced
 from wavemix_tf.training.pipeline import training_batches
 from wavemix_tf.training.tasks import PixelCrossEntropy, task_of
 
-VOID = 3
 MASKS = Recipe(
     name="shapes",
     dataset="folder",
@@ -46,42 +47,14 @@ PICTURES = Recipe(
 )
 
 
-def scene(random):
-    """Sky over ground with a box in it: (image, mask) of three colours, with a void line between."""
-    horizon, left, top = random.integers(8, 16), random.integers(2, 20), random.integers(4, 14)
-    mask = np.zeros((24, 32), np.uint8)
-    mask[horizon:] = 1
-    mask[top : top + 8, left : left + 9] = 2
-    image = np.array([[90, 140, 230], [60, 150, 40], [220, 60, 50]], np.uint8)[mask].astype(int)
-    mask[horizon] = VOID
-    return np.clip(image + random.integers(-25, 25, image.shape), 0, 255).astype(np.uint8), mask
-
-
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    root, random = tmp_path_factory.mktemp("scenes"), np.random.default_rng(0)
-    for split, count in (("train", 40), ("val", 8), ("test", 8)):
-        for number in range(count):
-            image, mask = scene(random)
-            for folder, pixels in ((split, image), (f"{split}annot", mask)):
-                (root / folder).mkdir(exist_ok=True)
-                Image.fromarray(pixels).save(root / folder / f"{number}.png")
-    (root / "classes.txt").write_text("sky\nground\nbox\nvoid\n")
-    return root
+    return write_scenes(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Smooth pictures with edges, each of another size."""
-    root, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
-    for number in range(24):
-        height, width = random.integers(40, 60, 2)
-        rows, columns = np.indices((height, width))
-        waves = [np.sin(rows * random.uniform(0, 0.5) + columns * random.uniform(0, 0.5) + k) for k in range(3)]
-        image = 128 + 60 * np.stack(waves, -1)
-        image[rows > columns * random.uniform(0.3, 2)] *= 0.5
-        Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(root / f"{number:02}.png")
-    return root
+    return write_photographs(tmp_path_factory.mktemp("photographs"))
 
 
 def of(recipe, folder, **changes):
@@ -98,7 +71,7 @@ def test_masks_are_read_beside_their_images(scenes):
     images, masks = next(iter(data.test))
     assert images.shape == (8, 24, 32, 3)
     assert masks.dtype == "int32"
-    np.testing.assert_array_equal(masks[3], np.asarray(Image.open(scenes / "testannot" / "3.png")))
+    np.testing.assert_array_equal(masks[3], read_mask(scenes / "testannot" / "3.png"))
     streamed = load_data(of(MASKS, scenes, in_memory=False))
     for ours, theirs in zip(next(iter(streamed.test)), (images, masks), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
