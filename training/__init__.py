@@ -15,10 +15,23 @@ from .recipes import RECIPES
 from .spaces import SPACES
 
 if TYPE_CHECKING or not is_command():
+    from .budgets import BudgetError
     from .datasets import DataBundle, load_data
     from .results import FitResult
     from .search_results import SearchResult
     from .trainer import fit
-    from .tuner import search
+    from .tuner import SearchStoppedError, search
 
-__all__ = ["RECIPES", "SPACES", "DataBundle", "FitResult", "Recipe", "SearchResult", "fit", "load_data", "search"]
+__all__ = [
+    "RECIPES",
+    "SPACES",
+    "BudgetError",
+    "DataBundle",
+    "FitResult",
+    "Recipe",
+    "SearchResult",
+    "SearchStoppedError",
+    "fit",
+    "load_data",
+    "search",
+]

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from .imaging import LUMA
+
 # ITU-R BT.601 in the studio range, as MATLAB's rgb2ycbcr: Y of RGB in [0, 1] lies in [16, 235].
 STUDIO_LUMA = (65.481, 128.553, 24.966)
 STUDIO_BLACK = 16.0
-# The same weights in the full range, as JPEG and Kornia have them: Y lies in [0, 1].
-FULL_LUMA = (0.299, 0.587, 0.114)
 # Of Wang, Bovik, Sheikh & Simoncelli, "Image quality assessment" (2004).
 SSIM_WINDOW, SSIM_SIGMA, SSIM_K1, SSIM_K2 = 11, 1.5, 0.01, 0.03
 
@@ -104,7 +104,7 @@ def official_psnr_y(image: np.ndarray, truth: np.ndarray) -> float:
         image: RGB (H, W, 3), uint8 or floating point in [0, 1].
         truth: Likewise.
     """
-    x, y = (np.asarray(_unit(part), np.float64) @ FULL_LUMA for part in (image, truth))
+    x, y = (np.asarray(_unit(part), np.float64) @ LUMA for part in (image, truth))
     mse = np.mean(np.square(x - y))
     return float("inf") if mse == 0 else float(10 * np.log10(y.max() ** 2 / mse))
 
