@@ -5,7 +5,7 @@ r"""Draws docs/explain.png: what a network trained on CIFAR-10 sees in one test 
         --set ema=0.98 --set warmup_epochs=1 --out runs/explain
     python docs/draw_explain.py runs/explain 2
 
-The number is the test image's. The test images are written as PNG files and given to `wavemix-tf explain`.
+The number is the test image's. It is written as a PNG file and given to `wavemix-tf explain`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(run: Path, index: int) -> int:
         code = cli.main(["explain", str(path), "--out", str(run), "--save", folder])
         if code == 0:
             picture = Image.open(Path(folder) / f"explain_{name}.png").convert("RGB")
-            # Few colours: the file is a third of the size.
+            # Few colours make a small file.
             picture.quantize(256).save(Path(__file__).with_name("explain.png"), optimize=True)
     return code
 
