@@ -13,7 +13,7 @@ from PIL import Image
 import wavemix_tf as wm
 from wavemix_tf import cli
 from wavemix_tf.colours import overlay, palette
-from wavemix_tf.command.networks import probabilities, task_of
+from wavemix_tf.command.networks import probabilities, task_by_shape
 from wavemix_tf.tflite import export
 from wavemix_tf.tiling import predict_tiled
 
@@ -184,15 +184,15 @@ def test_one_line_of_text_an_image(place, tmp_path, capsys):
     assert out == f"{image}: 32 x 32 pixels -> {tmp_path / 'a_x2.png'}\n"
 
 
-def test_task_of():
-    assert task_of((1, 8, 8, 3), (1, 10)) == "classification"
-    assert task_of((1, 8, 8, 3), (1, 8, 8, 3)) == "segmentation"
-    assert task_of((1, 8, 6, 3), (1, 24, 18, 3)) == "super-resolution"
+def test_task_by_shape():
+    assert task_by_shape((1, 8, 8, 3), (1, 10)) == "classification"
+    assert task_by_shape((1, 8, 8, 3), (1, 8, 8, 3)) == "segmentation"
+    assert task_by_shape((1, 8, 6, 3), (1, 24, 18, 3)) == "super-resolution"
     for output in ((1, 4, 4, 3), (1, 16, 16, 5), (1, 16, 24, 3), (1, 8, 10), (1,)):
         with pytest.raises(ValueError, match="Received"):
-            task_of((1, 8, 8, 3), output)
+            task_by_shape((1, 8, 8, 3), output)
     with pytest.raises(ValueError, match="Received"):
-        task_of((1, 8, 8, 4), (1, 10))
+        task_by_shape((1, 8, 8, 4), (1, 10))
 
 
 def test_probabilities_of_logits_of_one_logit_and_of_a_distribution():

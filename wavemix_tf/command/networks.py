@@ -51,7 +51,7 @@ class Network:
         return None not in self.image_shape
 
 
-def task_of(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
+def task_by_shape(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
     """What a network does, by its shapes.
 
     Args:
@@ -125,7 +125,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
     else:
         run, given, computed, names = _open_file(path)
         probe, most = given, 1
-    task = task_of(probe, computed)
+    task = task_by_shape(probe, computed)
     classes = 0 if task == SUPER_RESOLUTION else max(2, computed[-1])  # one output: yes or no
     if names is None or len(names) != classes:
         names = _names(path, out, classes)
