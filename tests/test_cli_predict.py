@@ -187,7 +187,7 @@ def test_one_line_of_text_an_image(place, tmp_path, capsys):
 def test_task_by_shape():
     assert task_by_shape((1, 8, 8, 3), (1, 10)) == "classification"
     assert task_by_shape((1, 8, 8, 3), (1, 8, 8, 3)) == "segmentation"
-    assert task_by_shape((1, 8, 6, 3), (1, 24, 18, 3)) == "super-resolution"
+    assert task_by_shape((1, 8, 6, 3), (1, 24, 18, 3)) == "super_resolution"
     for output in ((1, 4, 4, 3), (1, 16, 16, 5), (1, 16, 24, 3), (1, 8, 10), (1,)):
         with pytest.raises(ValueError, match="Received"):
             task_by_shape((1, 8, 8, 3), output)

@@ -14,7 +14,7 @@ from wavemix_tf.metrics import class_iou, confusion_matrix, psnr_y
 from wavemix_tf.training import RECIPES, Recipe, fit, load_data
 from wavemix_tf.training.augment import BatchSeed, MaskAugmenter, PairAugmenter
 from wavemix_tf.training.images import read_mask
-from wavemix_tf.training.patches import enlarged, reduced
+from wavemix_tf.training.patches import as_pair, enlarged, reduced
 from wavemix_tf.training.pipeline import training_batches
 from wavemix_tf.training.tasks import PixelCrossEntropy, task_of
 
@@ -126,6 +126,101 @@ def test_damaged_masks_are_told(scenes, tmp_path, name, message):
     damaged(name, tmp_path / "scenes")
     with pytest.raises(ValueError, match=message):
         load_data(of(MASKS, tmp_path / "scenes"))
+
+
+def test_foreground_of_255_is_not_ignored_in_silence(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number in range(12):
+        mask = np.zeros((24, 32), np.uint8)
+        mask[:12] = 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+        Image.fromarray(np.repeat(mask[..., None], 3, -1)).save(tmp_path / "images" / f"{number}.png")
+    recipe = of(MASKS, tmp_path, ignore_index=255)
+    with pytest.raises(ValueError, match="Received: the numbers 0, 255 with ignore_index=255"):
+        load_data(recipe)
+    with pytest.raises(ValueError, match="no pixel of 1; 50% of the pixels are ignore_index=255"):
+        load_data(dataclasses.replace(recipe, num_classes=2))
+
+
+def test_ignore_index_is_no_class(scenes):
+    with pytest.raises(ValueError, match=r"ignore_index must not be the number of a class, which are \[0, 4\)"):
+        load_data(of(MASKS, scenes, ignore_index=1))
+
+
+def test_an_image_that_a_camera_turned_meets_its_mask(scenes, tmp_path):
+    import shutil
+
+    shutil.copytree(scenes, tmp_path / "scenes")
+    with Image.open(scenes / "train" / "0.png") as file:
+        image = file.convert("RGB")
+    lying, exif = image.transpose(Image.Transpose.ROTATE_90), Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise when shown
+    lying.save(tmp_path / "scenes" / "train" / "0.png", exif=exif)
+    source = load_data(of(MASKS, tmp_path / "scenes", calibration_images=1)).train_source
+    rows = [row for row in source.images if np.array_equal(row, np.asarray(image))]
+    assert len(rows) == 1
+    # A mask that lies as the pixels of the file do is refused.
+    mask = read_mask(scenes / "trainannot" / "0.png")
+    Image.fromarray(np.rot90(mask)).save(tmp_path / "scenes" / "trainannot" / "0.png")
+    with pytest.raises(ValueError, match="A mask must have its image's size"):
+        load_data(of(MASKS, tmp_path / "scenes"))
+
+
+def test_broken_masks_are_left_out_if_asked(scenes, tmp_path):
+    import shutil
+
+    shutil.copytree(scenes, tmp_path / "scenes")
+    damaged("empty", tmp_path / "scenes")
+    (tmp_path / "scenes" / "trainannot" / "._7.png").write_bytes(b"a Mac's")
+    for in_memory in (True, False):
+        with pytest.warns(UserWarning, match="1 unreadable masks left out with their images"):
+            data = load_data(of(MASKS, tmp_path / "scenes", on_bad_image="skip", in_memory=in_memory))
+        assert data.train_source.size == 35
+
+
+def test_grey_images_and_masks(scenes, tmp_path):
+    recipe = of(MASKS, scenes, image_shape=(24, 32, 1), epochs=1, warmup_epochs=0, saturation=0.2, brightness=0.1)
+    assert np.isfinite(fit(recipe, verbose=0).validation_loss)
+
+
+def test_large_images_are_evaluated_a_few_at_a_time(scenes):
+    data = load_data(of(MASKS, scenes, image_shape=(512, 1024, 3), calibration_images=1))
+    images, masks = next(iter(data.validation))
+    assert len(images) == len(masks) == 2
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfter(keras.callbacks.Callback):
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.epochs:
+            raise Killed
+
+
+@pytest.mark.parametrize("task", ["masks", "streamed masks", "patches", "streamed patches"])
+def test_interrupted_training_ends_as_the_uninterrupted(task, scenes, photographs, tmp_path):
+    recipe = of(MASKS, scenes) if "masks" in task else of(PICTURES, photographs)
+    recipe = dataclasses.replace(
+        recipe, epochs=3, warmup_epochs=0.5, ema=0.5, in_memory="streamed" not in task, calibration_images=4
+    )
+    if "masks" in task:
+        recipe = dataclasses.replace(recipe, smallest_scale=0.7, largest_scale=1.5)
+    whole = fit(recipe, out=tmp_path / "whole", verbose=0)
+    with pytest.raises(Killed):
+        fit(recipe, out=tmp_path / "killed", verbose=0, callbacks=[KillAfter(2)])
+    again = fit(recipe, out=tmp_path / "killed", verbose=0)
+    assert again.resumed_epochs == 2
+    for name in ("loss", "val_loss", f"val_{recipe.metric}"):
+        np.testing.assert_allclose(again.history[name], whole.history[name], rtol=1e-5)
+    for ours, theirs in zip(again.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_a_folder_of_another_kind_is_told(photographs):
@@ -299,6 +394,36 @@ def test_patches_of_an_epoch_repeat_and_differ_from_the_next(photographs):
 def test_images_too_small_for_a_patch_are_told(photographs):
     with pytest.raises(ValueError, match=r"at least 2 times as large as a patch, image_shape=\(40, 40, 3\). Received"):
         load_data(of(PICTURES, photographs, image_shape=(40, 40, 3)))
+
+
+def test_test_images_alone_are_not_trained_on(photographs, tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "a.png").write_bytes((photographs / "00.png").read_bytes())
+    with pytest.raises(ValueError, match="data_dir with test must have train too"):
+        load_data(of(PICTURES, tmp_path))
+
+
+def test_broken_pictures_are_left_out_if_asked(photographs, tmp_path):
+    import shutil
+
+    shutil.copytree(photographs, tmp_path / "photographs")
+    path = tmp_path / "photographs" / "05.png"
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(ValueError, match=r"05\.png"):
+        load_data(of(PICTURES, tmp_path / "photographs"))
+    with pytest.warns(UserWarning, match="1 unreadable images left out"):
+        data = load_data(of(PICTURES, tmp_path / "photographs", on_bad_image="skip"))
+    sources = (data.train_source, data.validation_source, data.test_source)
+    names = [name for source in sources for name in source.names]
+    assert len(names) == len(set(names)) == 22  # of 23, one is for calibration
+    assert not any("05.png" in name for name in names)
+
+
+def test_pairs_of_another_scale_are_refused():
+    with pytest.raises(
+        ValueError, match=r"scale must be that of the data set\. Received: scale=2, x with images of 20x20"
+    ):
+        as_pair(np.zeros((80, 80, 3), np.uint8), PICTURES, "x", np.zeros((20, 20, 3), np.uint8))
 
 
 def test_pairs_turn_alike(rng):

@@ -172,7 +172,7 @@ def test_wrong_arguments(changed, words):
 
 
 @pytest.mark.parametrize(
-    ("tile", "overlap", "expected"), [((256, 256), 64, 64), ((224, 224), 56, 32), ((64, 64), 16, 32), ((33, 32), 8, 1)]
+    ("tile", "overlap", "expected"), [((256, 256), 64, 64), ((360, 480), 90, 64), ((64, 64), 16, 32), ((33, 32), 8, 16)]
 )
 def test_largest_multiple(tile, overlap, expected):
     assert largest_multiple(tile, overlap) == expected

@@ -214,7 +214,7 @@ def _colour_layers(recipe: Recipe) -> list[Any]:
         found.append(layers.RandomBrightness(recipe.brightness, **UNIT))
     if recipe.contrast:
         found.append(layers.RandomContrast(recipe.contrast, **UNIT))
-    if recipe.saturation:  # Keras's factor is 0.5 for the image as it is
+    if recipe.saturation and recipe.image_shape[2] == 3:  # Keras's factor is 0.5 for the image as it is
         half = recipe.saturation / 2
         found.append(layers.RandomSaturation((0.5 - half, 0.5 + half), **UNIT))
     return found

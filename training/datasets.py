@@ -29,6 +29,7 @@ from .sources import (
 )
 
 EVALUATION_BATCH = 256
+EVALUATION_PIXELS = 1 << 20  # of a batch's images: what a network keeps of large ones takes gigabytes
 NO_TEST_SET = "The data must have a test set to be tested. Received: arrays without one"
 SAMPLE_BYTES = 1 << 30  # of images that `DataBundle.sample` returns
 NETWORK_PROBE = "https://storage.googleapis.com"  # where TFDS keeps its own files
@@ -62,19 +63,23 @@ class DataBundle:
 
         Targets are labels int64 (B,), masks int32 (B, H, W), or the enlarged images float32 (B, s*H, s*W, C).
         """
-        return self.train_source.batches(EVALUATION_BATCH)
+        return self.train_source.batches(self._batch)
 
     @property
     def validation(self) -> Any:
         """As ``train``; chooses the best epoch."""
-        return self.validation_source.batches(EVALUATION_BATCH)
+        return self.validation_source.batches(self._batch)
 
     @property
     def test(self) -> Any:
         """As ``train``; to be read once, after training."""
         if self.test_source is None:
             raise ValueError(NO_TEST_SET)
-        return self.test_source.batches(EVALUATION_BATCH)
+        return self.test_source.batches(self._batch)
+
+    @property
+    def _batch(self) -> int:
+        return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // math.prod(self.image_shape[:2])))
 
     @property
     def validation_arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -180,12 +185,17 @@ def _load_records(recipe: Recipe, source: Any, class_names: tuple[str, ...]) -> 
 
 
 def _load_masks(recipe: Recipe) -> DataBundle:
-    from .masks import check_masks, record_masks, scan_masks
+    from .masks import MASKS_LOOKED_AT, check_masks, count_pixels, record_masks, scan_masks
 
     if recipe.dataset != "folder":
         class_names, source = record_masks(_prepared_builder(recipe), recipe)
         check_classes(recipe, class_names)
-        return _load_records(recipe, source, class_names)
+        data = _load_records(recipe, source, class_names)
+        for part in (data.train_source, data.validation_source, data.test_source):
+            whole = isinstance(part, ArraySource)
+            masks = part.labels if whole else part.sample(MASKS_LOOKED_AT)[1]
+            check_masks(count_pixels(masks), class_names, recipe, every_class=whole and part is data.train_source)
+        return data
     notes: list[str] = []
     class_names, files = scan_masks(recipe, notes)
     check_classes(recipe, class_names)
@@ -193,9 +203,6 @@ def _load_masks(recipe: Recipe) -> DataBundle:
     images = sum(source.size for source in files if source is not None)
     if in_memory(recipe, images + images // recipe.image_shape[2]):
         splits = [_decoded(source, recipe, notes) for source in files]
-        for source in splits:
-            if source is not None:
-                check_masks(source, len(class_names), recipe)
     return _split(recipe, splits[0], splits[1], splits[2], class_names, notes)
 
 

@@ -105,6 +105,12 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
 
 
+def list_images(root: Path) -> list[str]:
+    """Every image file below a folder, sorted; hidden ones, such as a Mac's "._" files, are none."""
+    paths = [Path(place) / name for place, _, names in os.walk(root, followlinks=True) for name in names]
+    return sorted(str(p) for p in paths if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+
+
 def _list(root: Path, notes: list[str]) -> list[tuple[str, str]]:
     """(path, class name) of every image below `root`, in a fixed order."""
     classes = _folders(root)
@@ -126,7 +132,7 @@ def _list(root: Path, notes: list[str]) -> list[tuple[str, str]]:
     return files
 
 
-def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: list[str]) -> set[str]:
+def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: list[str], resized: bool = True) -> set[str]:
     """The paths whose header can be read, and in a streamed data set with skipping, whose every pixel can."""
     thorough = recipe.on_bad_image == "skip" and streamed
 
@@ -153,7 +159,7 @@ def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: list[str])
         notes.append(f"{len(grey)} of {len(good)} images are grey and become RGB, the first: {grey[0]}")
         warnings.warn(notes[-1], UserWarning, stacklevel=2)
     sizes = collections.Counter((height, width) for height, width, _ in good.values())
-    if set(sizes) - {recipe.image_shape[:2]}:
+    if resized and set(sizes) - {recipe.image_shape[:2]}:
         smallest, largest = min(sizes, key=np.prod), max(sizes, key=np.prod)
         notes.append(
             (f"images of {len(sizes)} sizes, {_size(smallest)} to " if len(sizes) > 1 else "images of ")

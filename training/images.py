@@ -9,6 +9,8 @@ import numpy as np
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
+EXIF_ORIENTATION, EXIF_TURNED = 0x0112, (5, 6, 7, 8)  # lying on its side
+
 
 def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
     """Read an image file.
@@ -47,7 +49,7 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
 
 
 def peek(path: str | os.PathLike[str]) -> tuple[int, int, str]:
-    """(height, width, Pillow mode) from an image file's header; ValueError where there is none to read."""
+    """(height, width, Pillow mode) from an image file's header, upright; ValueError where there is none to read."""
     from PIL import Image
 
     path = os.fspath(path)
@@ -55,7 +57,9 @@ def peek(path: str | os.PathLike[str]) -> tuple[int, int, str]:
         raise ValueError(f"An image file must not be empty. Received: {path} (0 bytes)")
     try:
         with Image.open(path) as file:
-            return file.height, file.width, file.mode
+            turned = file.getexif().get(EXIF_ORIENTATION, 1) in EXIF_TURNED
+            size = (file.width, file.height) if turned else (file.height, file.width)
+            return *size, file.mode
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"An image file must be of a known format ({error}). Received: {path}") from None
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .folders import SPLIT_FOLDERS, readable
-from .images import EXTENSIONS, peek, read_mask
+from .folders import SPLIT_FOLDERS, list_images, readable
+from .images import peek, read_mask
 from .recipe import Recipe
-from .sources import ArraySource, FileSource, RecordSource, in_memory
+from .sources import FileSource, RecordSource, in_memory
 
 IMAGE_FOLDERS = ("images", "image", "img")
 MASK_FOLDERS = ("masks", "mask", "annotations", "labels")
@@ -24,6 +24,7 @@ LAYOUT = (
     "train/ and trainannot/ and so on, or train/images/ and train/masks/; a mask has its image's name"
 )
 VOID = 255
+MASKS_LOOKED_AT = 64  # of a streamed TFDS split, before training
 CITYSCAPES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
     *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
@@ -58,28 +59,55 @@ def scan_masks(recipe: Recipe, notes: list[str]) -> tuple[tuple[str, ...], list[
     total = sum(map(len, found.values()))
     streamed = not in_memory(recipe, total + total // recipe.image_shape[2])
     sources: dict[str, FileSource] = {}
+    counts: dict[str, np.ndarray] = {}
     for split, pairs in found.items():
         kept = readable([image for image, _ in pairs], recipe, streamed, notes)
-        rows = [(image, mask) for image, mask in pairs if image in kept]
-        _check_sizes(rows)
+        rows, counts[split] = _look_at_masks([pair for pair in pairs if pair[0] in kept], recipe, notes)
         sources[split] = FileSource(
             paths=tuple(image for image, _ in rows),
             labels=np.array([mask for _, mask in rows], dtype=np.str_),
             image_shape=recipe.image_shape,
             crop_to_aspect_ratio=recipe.crop_to_aspect_ratio,
         )
-    return _class_names(root, recipe, sources["train"]), [sources.get(split) for split in SPLIT_FOLDERS]
+    names = _class_names(root, recipe, counts["train"])
+    for split, count in counts.items():
+        check_masks(count, names, recipe, every_class=split == "train")
+    return names, [sources.get(split) for split in SPLIT_FOLDERS]
 
 
-def check_masks(source: ArraySource, classes: int, recipe: Recipe) -> None:
-    """ValueError if a mask holds a number that is neither a class nor ``ignore_index``."""
-    counts = np.bincount(source.labels.reshape(-1), minlength=256)
-    strange = [int(value) for value in np.flatnonzero(counts) if value >= classes and value != recipe.ignore_index]
+def count_pixels(masks: np.ndarray) -> np.ndarray:
+    """How many pixels of masks have each number, (256,)."""
+    return np.bincount(np.asarray(masks).reshape(-1).astype(np.int64), minlength=256)
+
+
+def check_masks(counts: np.ndarray, class_names: tuple[str, ...], recipe: Recipe, every_class: bool) -> None:
+    """ValueError if masks hold a number that is neither a class nor ``ignore_index``, or hardly any class at all.
+
+    Args:
+        counts: Of ``count_pixels``.
+        class_names: Name of each class.
+        recipe: Its ``ignore_index``.
+        every_class: Whether the masks are those to train on, in which a class that is missing cannot be learnt.
+    """
+    classes, void = len(class_names), recipe.ignore_index
+    if void is not None and void < classes:
+        raise ValueError(
+            f"ignore_index must not be the number of a class, which are [0, {classes}). Received: ignore_index={void}"
+        )
+    strange = [int(value) for value in np.flatnonzero(counts) if value >= classes and value != void]
     if strange:
         raise ValueError(
             f"A mask's pixels must be classes in [0, {classes}), or ignore_index. Received: "
-            f"{', '.join(map(str, strange[:8]))}, ignore_index={recipe.ignore_index}"
+            f"{', '.join(map(str, strange[:8]))}, ignore_index={void}"
         )
+    missing = [name for name, count in zip(class_names, counts, strict=False) if not count]
+    if not every_class or not missing:
+        return
+    ignored = 0.0 if void is None else counts[void] / max(counts.sum(), 1)
+    received = f"no pixel of {', '.join(missing[:8])}; {ignored:.0%} of the pixels are ignore_index={void}"
+    if classes - len(missing) < 2:
+        raise ValueError(f"Two classes or more must occur in the training masks. Received: {received}")
+    warnings.warn(f"Classes that do not occur in the training masks cannot be learnt: {received}", stacklevel=2)
 
 
 def record_masks(builder: Any, recipe: Recipe) -> tuple[tuple[str, ...], Any]:
@@ -145,11 +173,18 @@ def _pairs(images: Path, masks: Path) -> list[tuple[str, str]]:
     """(image, mask) paths by name, in a fixed order."""
 
     def listed(folder: Path) -> dict[str, str]:
-        paths = [Path(place) / name for place, _, names in os.walk(folder) for name in names]
-        paths = [path for path in paths if path.suffix.lower() in EXTENSIONS]
-        return {str(path.relative_to(folder).with_suffix("")): str(path) for path in sorted(paths)}
+        found: dict[str, str] = {}
+        for path in map(Path, list_images(folder)):
+            name = str(path.relative_to(folder).with_suffix(""))
+            if name in found:
+                raise ValueError(f"Files must differ in more than their extension. Received: {found[name]} and {path}")
+            found[name] = str(path)
+        return found
 
     pictures, answers = listed(images), listed(masks)
+    lossy = next((path for path in answers.values() if path.lower().endswith((".jpg", ".jpeg", ".webp"))), None)
+    if lossy is not None:
+        raise ValueError(f"A mask must be saved without loss, as .png: JPEG mixes class numbers. Received: {lossy}")
     alone = sorted(set(pictures) - set(answers))
     if alone or not pictures:
         raise ValueError(
@@ -159,15 +194,34 @@ def _pairs(images: Path, masks: Path) -> list[tuple[str, str]]:
     return [(path, answers[name]) for name, path in pictures.items()]
 
 
-def _check_sizes(rows: list[tuple[str, str]]) -> None:
+def _look_at_masks(
+    pairs: list[tuple[str, str]], recipe: Recipe, notes: list[str]
+) -> tuple[list[tuple[str, str]], np.ndarray]:
+    """(pairs whose mask can be read, pixels of each number); a mask that cannot is an error, or skipped and noted."""
+
+    def look(pair: tuple[str, str]) -> np.ndarray | str:
+        image, path = pair
+        try:
+            mask, size = read_mask(path), peek(image)[:2]
+        except ValueError as error:
+            return str(error)
+        if mask.shape != size:
+            return f"A mask must have its image's size. Received: {image} {size}, {path} {mask.shape}"
+        return count_pixels(mask)
+
     with ThreadPoolExecutor(max_workers=8) as pool:
-        sizes = list(pool.map(lambda row: (peek(row[0])[:2], peek(row[1])[:2]), rows, chunksize=64))
-    for (image, mask), (first, second) in zip(rows, sizes, strict=True):
-        if first != second:
-            raise ValueError(f"A mask must have its image's size. Received: {image} {first}, {mask} {second}")
+        seen = list(pool.map(look, pairs, chunksize=16))
+    bad = [answer for answer in seen if isinstance(answer, str)]
+    if bad and recipe.on_bad_image == "error":
+        raise ValueError(bad[0] if len(bad) == 1 else f"{bad[0]} (and {len(bad) - 1} more)")
+    if bad:
+        notes.append(f"{len(bad)} unreadable masks left out with their images, the first: {bad[0]}")
+        warnings.warn(notes[-1], UserWarning, stacklevel=2)
+    rows = [pair for pair, answer in zip(pairs, seen, strict=True) if not isinstance(answer, str)]
+    return rows, sum((answer for answer in seen if not isinstance(answer, str)), np.zeros(256, np.int64))
 
 
-def _class_names(root: Path, recipe: Recipe, train: FileSource) -> tuple[str, ...]:
+def _class_names(root: Path, recipe: Recipe, counts: np.ndarray) -> tuple[str, ...]:
     path = root / CLASSES_FILE
     if path.is_file():
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -177,12 +231,13 @@ def _class_names(root: Path, recipe: Recipe, train: FileSource) -> tuple[str, ..
     elif recipe.num_classes is not None:
         names = tuple(map(str, range(recipe.num_classes)))
     else:
-        values = np.zeros(256, np.int64)
-        for mask in train.labels:
-            values += np.bincount(read_mask(mask).reshape(-1), minlength=256)
-        if recipe.ignore_index is not None:
-            values[recipe.ignore_index] = 0
-        names = tuple(map(str, range(int(np.flatnonzero(values).max(initial=0)) + 1)))
+        values = np.flatnonzero(counts)
+        names = tuple(map(str, range(int(values[values != recipe.ignore_index].max(initial=0)) + 1)))
+        if len(names) < 2:
+            raise ValueError(
+                "Masks must hold two classes or more, numbers from 0 on. Received: the numbers "
+                f"{', '.join(map(str, values[:8]))} with ignore_index={recipe.ignore_index}"
+            )
     if recipe.num_classes is not None and recipe.num_classes != len(names):
         raise ValueError(
             f"num_classes must be the number of classes in {path}, that of ignore_index left out. Received: "

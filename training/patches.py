@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from .folders import SPLIT_FOLDERS, readable
-from .images import EXTENSIONS, peek, read_image
+from .folders import SPLIT_FOLDERS, list_images, readable
+from .images import peek, read_image
 from .recipe import Recipe
 from .sources import SAMPLE_SEED, as_float, epoch_order, shuffled
 
 CALIBRATION_SHARE = 0.02  # of the training images are set aside to calibrate
-IN_MEMORY_BYTES = 2 << 30  # of images as they are, if Recipe.in_memory is None
+WHOLE_BYTES = 2 << 30  # of a split's images as they are, kept in memory if Recipe.in_memory is None
 PATCHES_OF_AN_IMAGE = 4  # in a fixed set: validation, the test's patches, calibration
 
 
@@ -151,10 +150,15 @@ def scan_pictures(recipe: Recipe, notes: list[str]) -> list[list[str] | None]:
     root = Path(recipe.data_dir).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"data_dir must be a folder. Received: data_dir={recipe.data_dir!r}")
-    places = {
+    places: dict[str, Path | None] = {
         split: next((root / name for name in names if (root / name).is_dir()), None)
         for split, names in SPLIT_FOLDERS.items()
     }
+    held_out = [place.name for place in places.values() if place is not None]
+    if places["train"] is None and held_out:
+        raise ValueError(
+            f"data_dir with {' and '.join(held_out)} must have train too. Received: data_dir={recipe.data_dir!r}"
+        )
     if places["train"] is None:
         places = {"train": root, "validation": None, "test": None}
     found: list[list[str] | None] = []
@@ -162,9 +166,9 @@ def scan_pictures(recipe: Recipe, notes: list[str]) -> list[list[str] | None]:
         if place is None:
             found.append(None)
             continue
-        paths = sorted(str(Path(where) / name) for where, _, names in os.walk(place) for name in names)
-        paths = [path for path in paths if Path(path).suffix.lower() in EXTENSIONS]
-        kept = readable(paths, recipe, False, [])
+        paths = list_images(place)
+        # Whole, where broken ones are to be skipped: they are decoded when training is under way.
+        kept = readable(paths, recipe, True, notes, resized=False)
         found.append([path for path in paths if path in kept])
         if not found[-1]:
             raise ValueError(f"A folder of images must hold some. Received: none in {place}")
@@ -172,14 +176,14 @@ def scan_pictures(recipe: Recipe, notes: list[str]) -> list[list[str] | None]:
 
 
 def file_reader(paths: Sequence[str], recipe: Recipe) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    """Number -> (small, large) of image files; all in memory where they take less than ``IN_MEMORY_BYTES``."""
+    """Number -> (small, large) of image files; all in memory where they take less than ``WHOLE_BYTES``."""
 
     def load(number: int) -> tuple[np.ndarray, np.ndarray]:
         image = read_image(paths[number], recipe.image_shape[2])
         return as_pair(image, recipe, paths[number])
 
     size = sum(math.prod(peek(path)[:2]) for path in paths) * recipe.image_shape[2]
-    keep = recipe.in_memory if recipe.in_memory is not None else size <= IN_MEMORY_BYTES
+    keep = recipe.in_memory if recipe.in_memory is not None else size <= WHOLE_BYTES
     if not keep:
         return functools.lru_cache(maxsize=2)(load)
     pairs = [load(number) for number in range(len(paths))]
@@ -194,6 +198,12 @@ def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | No
         image = np.ascontiguousarray(image[:height, :width])
         small = reduced(image, s) if min(height, width) else image
     else:
+        beyond = [large - s * side for large, side in zip(image.shape[:2], small.shape[:2], strict=True)]
+        if not all(0 <= side < s for side in beyond):
+            raise ValueError(
+                f"scale must be that of the data set. Received: scale={s}, {name} with images of "
+                f"{small.shape[0]}x{small.shape[1]} and {image.shape[0]}x{image.shape[1]}"
+            )
         image = image[: s * small.shape[0], : s * small.shape[1]]
     if any(side < patch for side, patch in zip(small.shape, recipe.image_shape[:2], strict=False)):
         raise ValueError(
@@ -208,6 +218,8 @@ def record_readers(builder: Any, recipe: Recipe, splits: Sequence[str]) -> list[
 
     Records have no random access: a split is decoded into memory.
     """
+    if recipe.in_memory is False:
+        raise ValueError("Images of TFDS to enlarge are decoded into memory. Received: in_memory=False")
     import tensorflow_datasets as tfds
 
     features = builder.info.features

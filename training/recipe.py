@@ -56,9 +56,11 @@ class Recipe:
         validation_fraction: Share of the training images held out, class by class, to choose the best epoch.
         test_fraction: The same for the test set of data that has no test split; the test images do not depend on
             ``seed``.
-        calibration_images: Training images set aside to calibrate quantisation; never trained on.
+        calibration_images: Training images set aside to calibrate quantisation; never trained on. Of
+            "super_resolution" so many patches of some images that are set aside.
         crop_to_aspect_ratio: Resize with the proportions kept and crop the centre; False: stretch.
-        in_memory: Decode once into memory, or stream from disk; None: decode where it takes less than 1 GiB.
+        in_memory: Decode once into memory, or stream from disk; None: decode where it takes less than 1 GiB (whole
+            images to enlarge: 2 GiB a split).
         shuffle_buffer: Examples in the shuffle buffer of a streamed dataset.
         on_bad_image: "error", or "skip" with a count, for a folder's unreadable files.
         data_dir: Folder of the prepared TFDS data (None: TFDS's own default), or the image folder.
@@ -311,6 +313,10 @@ def _check(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         rule(value is None or value > (1 if name == "num_classes" else 0), f"{name} is too small", name)
     rule(recipe.scale in (2, 4, 8), "scale must be 2, 4 or 8", "scale")
+    rule(
+        recipe.task != "super_resolution" or recipe.image_shape[2] == 3, "task='super_resolution' takes RGB images",
+        "image_shape",
+    )  # fmt: skip
     rule(recipe.patches > 0, "patches must be positive", "patches")
     rule(
         0 < recipe.smallest_scale <= recipe.largest_scale, "smallest_scale must be positive, and at most largest_scale",

@@ -135,6 +135,11 @@ def adopt(recipe: Recipe, model: Any, num_classes: int, out: str | os.PathLike[s
     _write_result(files, "float", checkpoint.TrainingState(), task)
 
 
+def claim(out: str | os.PathLike[str], recipe: Recipe, overwrite: bool = False) -> None:
+    """Make a run folder a recipe's; with ``overwrite`` what another, or an earlier one, trained there goes."""
+    _claim(RunFiles(Path(out), "float"), recipe, overwrite)
+
+
 def build(recipe: Recipe, num_classes: int) -> Any:
     """The network of a recipe, freshly initialised."""
     return task_of(recipe, num_classes).build()

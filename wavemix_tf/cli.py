@@ -165,7 +165,7 @@ def run(
         steps.forget(out, exports=True)
     with step("Train", seconds):
         steps.tell_resumption(out, overwrite)
-        start = steps.load_start(out)
+        start = steps.load_start(out, chosen)
         trained = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
     tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
     models = {"float32": trained.model, "int8": tuned.model}
@@ -207,7 +207,7 @@ def fit(
     steps.forget(out, exports=True)
     with step("Train", seconds):
         steps.tell_resumption(out, overwrite)
-        start = steps.load_start(out)
+        start = steps.load_start(out, chosen)
         result = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
     console.print(
         f"{out / 'model.keras'}: {score_text(result.metric, result.validation_score)} on the validation images "
@@ -315,9 +315,10 @@ def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = F
         images = steps.load_images(recipe, out, quantizes=True)
     steps.forget(out, exports=True)
     result = steps.fine_tune(recipe, model, images, out, overwrite, seconds)
+    part = "patches of " if recipe.task == "super_resolution" else ""
     console.print(
-        f"{out / 'qat.keras'}: {score_text(result.metric, result.validation_score)} on the validation images, "
-        f"{score_text(result.metric, result.test_score)} on the test images."
+        f"{out / 'qat.keras'}: {score_text(result.metric, result.validation_score)} on {part}the validation images, "
+        f"{score_text(result.metric, result.test_score)} on {part}the test images."
     )
 
 
@@ -574,9 +575,11 @@ def import_torch(
         raise ValueError(
             f"Name a recipe or, with --model, a published network. Received: RECIPE={recipe}, --model {model}"
         )
-    chosen = choose_recipe(recipe, None, settings) if recipe is not None else variant_recipe(str(model), settings)
     if data is not None:
-        chosen = dataclasses.replace(chosen, dataset="folder", data_dir=str(data.resolve()))
+        if not data.is_dir():
+            raise FileNotFoundError(f"--data must be a folder of images. Received: {data}")
+        settings = [*(settings or ()), "dataset=folder", f"data_dir={data.resolve()}"]
+    chosen = choose_recipe(recipe, None, settings) if recipe is not None else variant_recipe(str(model), settings)
     if normalize is not None:
         chosen = dataclasses.replace(chosen, model_args={**chosen.model_args, "normalize": normalize})
     check_folder(out, chosen, overwrite)

@@ -16,6 +16,7 @@ from .imaging import LUMA
 # ITU-R BT.601 in the studio range, as MATLAB's rgb2ycbcr: Y of RGB in [0, 1] lies in [16, 235].
 STUDIO_LUMA = (65.481, 128.553, 24.966)
 STUDIO_BLACK = 16.0
+MOST_DB = 100.0  # of images that are equal, whose PSNR would be infinite
 # Of Wang, Bovik, Sheikh & Simoncelli, "Image quality assessment" (2004).
 SSIM_WINDOW, SSIM_SIGMA, SSIM_K1, SSIM_K2 = 11, 1.5, 0.01, 0.03
 
@@ -75,10 +76,12 @@ def psnr_y(image: np.ndarray, truth: np.ndarray, shave: int) -> float:
         image: RGB (H, W, 3), uint8 or floating point in [0, 1]; the latter is rounded to 256 levels, as a picture is.
         truth: Likewise.
         shave: Pixels left out on every side; the tables use the scale.
+
+    Returns:
+        Decibels, at most 100.
     """
     error = _shaved(studio_luma(image), shave) - _shaved(studio_luma(truth), shave)
-    mse = np.mean(np.square(error))
-    return float("inf") if mse == 0 else float(10 * np.log10(255.0**2 / mse))
+    return _decibels(255.0, float(np.mean(np.square(error))))
 
 
 def ssim_y(image: np.ndarray, truth: np.ndarray, shave: int) -> float:
@@ -105,8 +108,14 @@ def official_psnr_y(image: np.ndarray, truth: np.ndarray) -> float:
         truth: Likewise.
     """
     x, y = (np.asarray(_unit(part), np.float64) @ LUMA for part in (image, truth))
-    mse = np.mean(np.square(x - y))
-    return float("inf") if mse == 0 else float(10 * np.log10(y.max() ** 2 / mse))
+    return _decibels(float(y.max()), float(np.mean(np.square(x - y))))
+
+
+def _decibels(peak: float, mse: float) -> float:
+    """Of a black truth, which has no peak, 0."""
+    if mse == 0:
+        return MOST_DB
+    return 0.0 if peak == 0 else min(float(10 * np.log10(peak**2 / mse)), MOST_DB)
 
 
 def studio_luma(image: np.ndarray) -> np.ndarray:
@@ -156,7 +165,7 @@ class LumaPSNR(keras.metrics.Mean):
         if self.shave:
             error = error[:, self.shave : -self.shave, self.shave : -self.shave]
         luma = ops.sum(error * ops.convert_to_tensor(STUDIO_LUMA, "float32"), axis=-1)
-        mse = ops.maximum(ops.mean(ops.square(luma), axis=(1, 2)), 1e-8)
+        mse = ops.maximum(ops.mean(ops.square(luma), axis=(1, 2)), 255.0**2 / 10 ** (MOST_DB / 10))
         return super().update_state(10.0 * ops.log(255.0**2 / mse) / np.log(10.0), sample_weight)
 
     def get_config(self) -> dict[str, Any]:

@@ -88,11 +88,11 @@ def predict_tiled(
 def largest_multiple(tile: tuple[int, int], overlap: int, most: int = 64) -> int:
     """Largest power of two, up to ``most``, that tiles of this size can be placed on multiples of.
 
-    For networks whose own grid is not known: it divides both sides and leaves room for the overlap. 64 is the coarsest
-    grid of the published networks (four levels behind a stem of stride 4).
+    For networks whose own grid is not known: it leaves room for the overlap. 64 is the coarsest grid of the published
+    networks (four levels behind a stem of stride 4).
     """
     multiple = most
-    while multiple > 1 and (tile[0] % multiple or tile[1] % multiple or min(tile) - overlap < multiple):
+    while multiple > 1 and min(tile) - overlap < multiple:
         multiple //= 2
     return multiple
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from ..colours import overlay, palette
 from ..metrics import class_iou, confusion_matrix, mean_iou, official_psnr_y, psnr_y, ssim_y
+from ..tflite.flatbuffer import from_output, read_file, to_input
 from ..tflite.images import predict
-from ..tflite.verifier import run_file
+from ..tflite.verifier import invoke, make_interpreter, run_file
 from ..tiling import largest_multiple, predict_tiled
 from ..training.datasets import DataBundle
 from ..training.patches import enlarged
@@ -26,7 +27,6 @@ BATCH = 8
 SHOWN = 3  # pictures in the report
 SHOWN_SIDE = 480  # pixels of the longer side of one
 CROP = 96  # pixels a side of a detail of an enlarged image
-TILE_OVERLAP = 16
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -53,8 +53,22 @@ def keras_run(model: Any) -> Run:
 
 
 def file_run(content: bytes, runtime: str) -> Run:
-    """A file in a runtime as a callable on batches."""
-    return lambda images: np.asarray(run_file(content, images, runtime))
+    """A file in a runtime as a callable on batches; LiteRT's interpreter is made once."""
+    if runtime == "tflite-micro":
+        return lambda images: np.asarray(run_file(content, images, runtime))
+    interpreter = make_interpreter(content, reference=runtime == "litert-reference")
+    info = read_file(content)
+    source, sink = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        found = []
+        for image in to_input(info.inputs[0], images):
+            interpreter.set_tensor(source, image[None])
+            invoke(interpreter)
+            found.append(interpreter.get_tensor(sink)[0])
+        return np.asarray(from_output(info.outputs[0], np.stack(found)))
+
+    return run
 
 
 def score(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
@@ -86,18 +100,41 @@ def _batches(source: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _score_enlarged(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None) -> Score:
     begun, rows = time.perf_counter(), []
-    for name, small, large in data.test_source.pairs():
+    for name, small, large in _mixed(data.test_source):
         rows.append({"name": name, **qualities(enlarge(run, small, recipe), large, recipe.scale)})
         if len(rows) >= limit or (limit_s is not None and time.perf_counter() - begun > limit_s):
             break
+    return _means(rows)
+
+
+def _means(rows: list[dict[str, Any]]) -> Score:
     means = {key: float(np.mean([row[key] for row in rows])) for key in ("psnr_y", "ssim_y", "official_psnr_y")}
     return Score(means["psnr_y"], len(rows), {"rows": rows, **means})
+
+
+def _mixed(source: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(name, small, large) of the whole images, in an order of which any first part is a fair sample."""
+    for number in epoch_order(len(source.names), SAMPLE_SEED, 0):
+        yield source.names[number], *source.read(int(number))
+
+
+def on_common_images(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Result rows of super-resolution, with the means of those images alone that every one of them got to.
+
+    Images differ by ten decibels: a file that was too slow for all of them must not be compared on others.
+    """
+    count = min(len(row["rows"]) for row in scores)
+    found = []
+    for row in scores:
+        part = _means(row["rows"][:count])
+        found.append({**row, **part.details, "images": part.images})
+    return found
 
 
 def enlarge(run: Run, small: np.ndarray, recipe: Recipe) -> np.ndarray:
     """uint8 (h, w, 3) -> uint8 (s*h, s*w, 3), tile by tile of ``recipe.image_shape``."""
     height, width, _ = recipe.image_shape
-    overlap = min(TILE_OVERLAP, min(height, width) // 2)
+    overlap = min(height, width) // 4  # as `predict`
     image = small.astype(np.float32) / np.float32(255)
     multiple = largest_multiple((height, width), overlap)
     found = predict_tiled(run, image, (height, width), overlap, recipe.scale, multiple)
@@ -115,12 +152,12 @@ def qualities(image: np.ndarray, truth: np.ndarray, scale: int) -> dict[str, flo
 
 def bicubic(recipe: Recipe, data: DataBundle, limit: int) -> Score:
     """What bicubic interpolation reaches: the row that every table of super-resolution begins with."""
-    begun = [
-        {"name": name, **qualities(enlarged(small, recipe.scale), large, recipe.scale)}
-        for name, small, large in _first(data.test_source.pairs(), limit)
-    ]
-    means = {key: float(np.mean([row[key] for row in begun])) for key in ("psnr_y", "ssim_y", "official_psnr_y")}
-    return Score(means["psnr_y"], len(begun), {"rows": begun, **means})
+    return _means(
+        [
+            {"name": name, **qualities(enlarged(small, recipe.scale), large, recipe.scale)}
+            for name, small, large in _first(_mixed(data.test_source), limit)
+        ]
+    )
 
 
 def pictures(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
@@ -140,9 +177,8 @@ def _overlays(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[di
             {"title": "truth", "image": _painted(pixels, mask, colours, recipe)},
         ]
         for title, run in runs.items():
-            # Void pixels are judged by nobody; to paint the guesses there would hide where the truth has none.
-            found = run(image[None])[0].argmax(-1)
-            cells.append({"title": title, "image": _painted(pixels, found, colours, recipe)})
+            found = run(image[None])[0].argmax(-1)  # also where the truth has no class, and nobody judges it
+            cells.append({"title": title, "image": overlay(pixels, found, colours)})
         rows.append({"cells": cells})
     return rows
 

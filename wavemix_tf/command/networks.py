@@ -14,7 +14,7 @@ import numpy as np
 
 from .terminal import note
 
-CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = TASKS = ("classification", "segmentation", "super-resolution")
+CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = TASKS = ("classification", "segmentation", "super_resolution")
 PROBE_SIDE = 256  # pixels, where a model takes any size
 PROBABILITY_SLACK = 0.02  # an int8 softmax sums to one within its steps
 

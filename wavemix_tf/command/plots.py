@@ -396,10 +396,11 @@ def png_url(pixels: Any) -> str:
 
 
 def jpeg_url(pixels: Any, largest_side: int) -> str:
-    """uint8 (H, W, 3) as a ``data:image/jpeg`` URL, reduced to so many pixels of the longer side."""
+    """uint8 (H, W, 3) or (H, W, 1) as a ``data:image/jpeg`` URL, reduced to so many pixels of the longer side."""
     from PIL import Image
 
-    image = Image.fromarray(np.asarray(pixels, dtype=np.uint8))
+    array = np.asarray(pixels, dtype=np.uint8)
+    image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
     image.thumbnail((largest_side, largest_side))
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=90)

@@ -36,10 +36,10 @@ from ..tflite.verifier import MIN_AGREEMENT, VerifyReport, compare, fault, predi
 from ..training.datasets import DataBundle, load_data
 from ..training.recipe import Recipe
 from ..training.tasks import task_of
-from ..training.trainer import build, fit, save_model
+from ..training.trainer import build, claim, fit, save_model
 from . import evaluation, findings, plots
 from . import report as reports
-from .arguments import START_FILE
+from .arguments import START_FILE, saved_recipe
 from .terminal import console, note, step
 
 FAKE_QUANT = "keras-fake-quant"
@@ -95,19 +95,20 @@ def load_model(path: Path) -> Any:
     return keras.saving.load_model(path)
 
 
-def load_start(out: Path) -> Any:
-    """The network that training begins with, where ``import-torch --new-head`` left one in the folder; else None."""
-    return keras.saving.load_model(out / START_FILE) if (out / START_FILE).is_file() else None
+def load_start(out: Path, recipe: Recipe) -> Any:
+    """The network that training begins with, where ``import-torch --new-head`` left one for this recipe; else None."""
+    if not (out / START_FILE).is_file():
+        return None
+    if recipe.differences(saved_recipe(out)):
+        (out / START_FILE).unlink()  # of a run that is being replaced
+        return None
+    return keras.saving.load_model(out / START_FILE)
 
 
 def save_start(model: Any, recipe: Recipe, out: Path, overwrite: bool) -> None:
     """Leave a network in a run folder for ``fit`` to begin with; with ``overwrite`` what was trained there goes."""
-    out.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        for name in ("model.keras", "training.json", "checkpoint.npz", "history.csv"):
-            (out / name).unlink(missing_ok=True)
+    claim(out, recipe, overwrite)
     save_model(model, out / START_FILE)
-    write_text(out / "recipe.json", recipe.to_json())
 
 
 def quantize_for_tuning(recipe: Recipe, model: Any, data: DataBundle) -> Any:
@@ -442,6 +443,8 @@ def _measure_pictures(
         exports.append(_export_card(name, artifact, compared.to_dict()))
         if artifact.dtype == "int8" and runtime == "litert-xnnpack":
             runs[name] = run
+    if recipe.task == "super_resolution":
+        results = evaluation.on_common_images(results)
     del runs[MODEL_NAMES["int8"]]  # what its file makes of a picture is shown
     report = _about(recipe, data, models, tested)
     shown = evaluation.pictures(recipe, data, runs)
