@@ -190,7 +190,7 @@ def test_large_images_are_evaluated_a_few_at_a_time(scenes):
     assert len(images) == len(masks) == 2
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -201,7 +201,7 @@ class KillAfter(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch + 1 == self.epochs:
-            raise Killed
+            raise KilledError
 
 
 @pytest.mark.parametrize("task", ["masks", "streamed masks", "patches", "streamed patches"])
@@ -213,7 +213,7 @@ def test_interrupted_training_ends_as_the_uninterrupted(task, scenes, photograph
     if "masks" in task:
         recipe = dataclasses.replace(recipe, smallest_scale=0.7, largest_scale=1.5)
     whole = fit(recipe, out=tmp_path / "whole", verbose=0)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(recipe, out=tmp_path / "killed", verbose=0, callbacks=[KillAfter(2)])
     again = fit(recipe, out=tmp_path / "killed", verbose=0)
     assert again.resumed_epochs == 2
