@@ -1,6 +1,5 @@
 """The networks beside the classifier, quantized and written for the targets that have their ops."""
 
-import keras
 import numpy as np
 import pytest
 from tflite_support import randomise
@@ -46,7 +45,9 @@ def test_int8_files(name, target, models):
         return
     artifact = wm.tflite.export(quantized, target=target, images=images[:8])
     report = wm.tflite.verify(artifact, quantized, images[:8])
-    assert max(runtime.mean_error_steps for runtime in report.runtimes) < 0.5
+    # TF Lite Micro rounds products twice, and the first version's levels all meet in one sum.
+    bound = 1.0 if target == "mcu" else 0.5
+    assert max(runtime.mean_error_steps for runtime in report.runtimes) < bound
     # Not too far from the float network either: half the signal would be a mistake in the graph.
     plain, rounded = model.predict(images[:8], verbose=0), quantized.predict(images[:8], verbose=0)
     assert plain.shape == rounded.shape
@@ -79,4 +80,4 @@ def test_unknown_sides_are_named():
     with pytest.raises(ValueError, match="input sides must be known"):
         wm.tflite.export(wm.WaveMixSuperResolver(**SMALL), target="android-cpu", dtype="float32")
     with pytest.raises(ValueError, match="input sides must be known"):
-        wm.tflite.quantize(keras.Sequential([wm.WaveMixSegmenter(image_shape=(None, None, 3), **SMALL)]), np.zeros(1))
+        wm.tflite.quantize(wm.WaveMixSegmenter(image_shape=(None, None, 3), **SMALL), np.zeros((32, 8, 8, 3)))

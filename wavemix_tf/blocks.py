@@ -131,6 +131,8 @@ class _WaveletBlock(layers.Layer):
                 self.pad = layers.ZeroPadding2D(extra, name=f"{self.name}_pad", **last)
                 self.crop = layers.Cropping2D(extra, name=f"{self.name}_crop", **last)
                 height, width = height + extra[0][1], width + extra[1][1]
+        else:
+            height = width = None  # both are padded at run time
 
         self.reduce.build((batch, height, width, channels))
         half: Any = (batch, height and height // 2, width and width // 2)
