@@ -394,7 +394,8 @@ def _results(report: Mapping[str, Any]) -> str:
     tested = dataset.get("tested", test)
     images = ""
     if test:
-        part = f"{test:,}" if tested == test else f"{tested:,} of the {test:,}"
+        whole = tested == test or "scale" in report  # the test set's size is that of its patches
+        part = f"{tested:,}" if whole else f"{tested:,} of the {test:,}"
         images = f"{title[0].upper()}{title[1:]} on {part} test images, which chose nothing."
     return (
         "<section class='card'><h2>Results</h2>"
