@@ -294,10 +294,18 @@ SPREAD = [
 ]
 
 
+# An Ethos-U has no depth to space.
+SHUFFLED = [
+    dict(width=8, depth=2, image_shape=(16, 16, 3), upsample="pixel_shuffle_conv", expansion=4),
+    dict(width=8, depth=1, image_shape=(12, 16, 1), upsample="pixel_shuffle_conv", ff_dim=32, levels=2),
+]
+
+
 @pytest.mark.parametrize(
     ("target", "accelerator", "options"),
     [
         *(("mcu", None, options) for options in SPREAD),
+        *(("mcu", None, options) for options in SHUFFLED),
         *(("ethos-u55", "ethos-u55-32", options) for options in SPREAD[3:]),
         ("ethos-u85", "ethos-u85-2048", SPREAD[0]),
         ("ethos-u85", "ethos-u85-1024", SPREAD[2]),
