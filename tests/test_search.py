@@ -525,7 +525,7 @@ def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data
         (dict(max_trials=0), "max_trials must be a positive whole number"),
         (dict(max_trials=2.5), "max_trials must be a positive whole number. Received: max_trials=2.5"),
         (dict(objective="accuracy"), "objective must be one of val_accuracy, val_loss where there is no score"),
-        (dict(objective="speed"), "objective must be a name that ends in 'accuracy' or 'loss'"),
+        (dict(objective="speed"), "objective must be a name that ends in accuracy, mean_iou, psnr_y or loss"),
         (dict(budget={"flash": 1}), "budget must limit some of"),
         (dict(tuner="grid", space="full"), "tuner='grid' takes a space of at most 20,000 combinations"),
         (dict(budget={"parameters": 10}), "A network of the space must be within the budget"),

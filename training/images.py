@@ -57,7 +57,9 @@ def peek(path: str | os.PathLike[str]) -> tuple[int, int, str]:
         raise ValueError(f"An image file must not be empty. Received: {path} (0 bytes)")
     try:
         with Image.open(path) as file:
-            turned = file.getexif().get(EXIF_ORIENTATION, 1) in EXIF_TURNED
+            # Only where there is some: of a PNG without, Pillow would read all pixels to look for it behind them.
+            exif = file.getexif() if "exif" in file.info or file.format == "TIFF" else {}
+            turned = exif.get(EXIF_ORIENTATION, 1) in EXIF_TURNED
             size = (file.width, file.height) if turned else (file.height, file.width)
             return *size, file.mode
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
