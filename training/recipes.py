@@ -473,8 +473,8 @@ def super_resolution_x2() -> Recipe:
     Command: wavemix-tf run super_resolution_x2 --data PHOTOS
     Measured: trained on the 367 training images of CamVid (JPEG, 360x480), chosen on its 101 validation images; the
     test images of Set5 34.38 dB float and 33.71 dB int8 (android-cpu), bicubic interpolation 33.67; those of Set14
-    31.10 and 30.69, bicubic 30.32 (`benchmarks/super_resolution.py`); 40 epochs and 12 of fine-tuning, 20 minutes on two
-    cores that other work shared, seed 0. Four epochs of fine-tuning at 2e-4 gave 31.24 in place of 31.34 dB on
+    31.10 and 30.69, bicubic 30.32 (`benchmarks/super_resolution.py`); 40 epochs and 12 of fine-tuning, 20 minutes on
+    two cores that other work shared, seed 0. Four epochs of fine-tuning at 2e-4 gave 31.24 in place of 31.34 dB on
     validation, and less than bicubic (33.61) on Set5.
     """
     return Recipe(
