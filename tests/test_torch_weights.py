@@ -196,8 +196,9 @@ for seed, (name, config) in enumerate(make_golden.cases().items(), start=100):
     image = make_golden.random_images(2, config["image_shape"], seed)
     expected = official_outputs(network, config, image)
     difference = np.abs(our_outputs(model, image) - expected).max()
-    print(name, difference)
-    assert difference <= 1e-4, (name, difference)
+    largest = np.abs(expected).max()
+    print(name, difference, largest)
+    assert difference <= 1e-4 * max(1, largest / 10), (name, difference, largest)  # float32: six digits of the largest
 
     back = official_network(config).eval()  # the way back
     exported = wm.export_torch_weights(model)
