@@ -461,7 +461,7 @@ def test_import_torch(tmp_path, capsys):
     assert code == 0, err
     model = steps.load_model(out / "model.keras")
     image = golden["strided1/image"]
-    np.testing.assert_allclose(model.predict(image, verbose=0), golden["strided1/logits"], atol=1e-4)
+    np.testing.assert_allclose(model.predict(image, verbose=0), golden["strided1/outputs"], atol=1e-4)
     assert arguments.saved_recipe(out) == recipe
     code, _, err = call(capsys, *words)
     assert (code, "--overwrite" in err) == (1, True)
@@ -485,7 +485,7 @@ def test_import_torch_with_a_new_head(folder, tmp_path, capsys):
     assert (code, "head" in err or "pool" in err) == (1, True), err  # ten classes do not fit three
     code, shown, err = call(capsys, *words, *sizes, "--normalize", "cifar10", "--new-head")
     assert code == 0, err
-    assert f"wavemix-tf fit {out / 'recipe.json'} --out {out}" in shown
+    assert f"wavemix-tf fit {out / 'recipe.json'} --out {out}".replace(" ", "") in "".join(shown.split())
     start = steps.load_model(out / "start.keras")
     assert start.output_shape == (None, 3)
     np.testing.assert_array_equal(start.get_layer("block1").reduce.kernel, source.get_layer("block1").reduce.kernel)
@@ -495,7 +495,7 @@ def test_import_torch_with_a_new_head(folder, tmp_path, capsys):
     assert code == 0, err
     code, shown, err = call(capsys, "fit", out / "recipe.json", "--out", out)
     assert code == 0, err
-    assert "model.keras: top-1" in shown
+    assert "model.keras:top-1" in "".join(shown.split())
 
 
 @pytest.mark.parametrize("present", [False, True])
