@@ -34,6 +34,7 @@ RUNTIMES = {
     "litert-reference": ("LiteRT's reference kernels", "ai-edge-litert"),
     "tflite-micro": ("TensorFlow Lite Micro's reference kernels", "tflite-micro"),
 }
+METRICS = {"accuracy": "top-1", "mean_iou": "mIoU", "psnr_y": "PSNR of the luma"}  # of report.json
 UNKNOWN = "unknown"
 LARGEST_LIST = 40  # class names; a longer list is in the labels alone
 
@@ -640,11 +641,12 @@ def _metrics(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "Accuracy: unknown; there is no report of a run that measured this file."
     tested = report.get("dataset", {}).get("tested")
-    lines = ["| | top-1 on the test images |", "|---|---|"]
+    metric = report.get("metric", "accuracy")
+    lines = [f"| | {METRICS[metric]} on the test images |", "|---|---|"]
     for other in report["results"]:
         if other is row or other.get("runtime") == "Keras":
             mark = "**this file**, " if other is row else ""
-            lines.append(f"| {mark}{other['name']} ({other['runtime']}) | {_percent(other.get('accuracy'))} |")
+            lines.append(f"| {mark}{other['name']} ({other['runtime']}) | {_score(other.get(metric), metric)} |")
     lines.append("")
     lines.append(f"{UNKNOWN if tested is None else f'{tested:,}'} test images, seen by neither training nor export.")
     latency = row.get("latency_ms") or {}
@@ -737,6 +739,11 @@ def _quantization(tensor: TensorInfo) -> str:
 
 def _output_formula(tensor: TensorInfo) -> str:
     return f"(q - ({tensor.zero_point})) * {tensor.scale:.9g}" if tensor.scale else "as it is"
+
+
+def _score(value: float | None, metric: str) -> str:
+    """A share in percent, or decibels."""
+    return f"{value:.2f} dB" if metric == "psnr_y" and value is not None else _percent(value)
 
 
 def _percent(value: float | None) -> str:
