@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from official import import_official
 
 
 @dataclass(frozen=True)
@@ -145,17 +144,6 @@ def spread_weights(model: Any, images: np.ndarray, seed: int = 0) -> None:
         deviation = np.sqrt(np.asarray(layer.moving_variance))
         layer.moving_mean.assign(np.asarray(layer.moving_mean) + rng.normal(0, 0.2, deviation.shape) * deviation)
         layer.moving_variance.assign(np.square(deviation) * rng.uniform(0.6, 1.6, deviation.shape))
-
-
-def import_official() -> Any:
-    """The official package's `wavemix.classification` module."""
-    if "numpy.lib.function_base" not in sys.modules:  # gone in NumPy 2; the package imports it and uses nothing of it
-        stand_in = types.ModuleType("numpy.lib.function_base")
-        stand_in.hamming = np.hamming  # type: ignore[attr-defined]
-        sys.modules["numpy.lib.function_base"] = stand_in
-    import wavemix.classification
-
-    return wavemix.classification
 
 
 def official_classifier(config: dict[str, Any]) -> Any:

@@ -30,12 +30,12 @@ def scores(run: Path, folder: str) -> dict[str, dict[str, float]]:
     from wavemix_tf.command import evaluation
     from wavemix_tf.tflite import TARGETS
     from wavemix_tf.tflite.artifact import Artifact
-    from wavemix_tf.training.patches import PatchSource, file_reader
+    from wavemix_tf.training.patches import PatchSource, file_pictures
     from wavemix_tf.training.recipe import Recipe
 
     recipe = dataclasses.replace(Recipe.from_json(run / "recipe.json"), in_memory=True)
     paths = sorted(str(path) for path in Path(folder).iterdir() if path.suffix.lower() in (".png", ".bmp", ".jpg"))
-    source = PatchSource(file_reader(paths, recipe), tuple(paths), recipe.image_shape, recipe.scale, 1)
+    source = PatchSource(file_pictures(paths, recipe), recipe.image_shape, recipe.scale, 1)
     data: Any = dataclasses.make_dataclass("Data", ["test_source"])(source)
     found = {"bicubic": evaluation.bicubic(recipe, data, len(paths))}
     model = keras.saving.load_model(run / "model.keras")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from nets import import_official
+from official import import_official
 from torch import nn
 
 import_official()

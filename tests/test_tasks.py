@@ -368,7 +368,7 @@ def test_patches_are_reduced_images(photographs):
     # A patch is what stands at its place in both.
     source = data.train_source
     for row in range(4):
-        (cut, detail), (whole, truth) = source.cut(row, 0, 1), source.read(row // 6)
+        (cut, detail), (whole, truth) = source.cut(row, 0, 1), source.pictures.read(row // 6)
         places = [
             (top, left)
             for top in range(whole.shape[0] - 11)
@@ -414,7 +414,7 @@ def test_broken_pictures_are_left_out_if_asked(photographs, tmp_path):
     with pytest.warns(UserWarning, match="1 unreadable images left out"):
         data = load_data(of(PICTURES, tmp_path / "photographs", on_bad_image="skip"))
     sources = (data.train_source, data.validation_source, data.test_source)
-    names = [name for source in sources for name in source.names]
+    names = [name for source in sources for name in source.pictures.names]
     assert len(names) == len(set(names)) == 22  # of 23, one is for calibration
     assert not any("05.png" in name for name in names)
 

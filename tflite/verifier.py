@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -329,20 +329,29 @@ def run_raw(content: bytes, inputs: list[np.ndarray], runtime: str, limit_s: flo
     Returns:
         For each output an array (M, ...), M <= N.
     """
+    return open_raw(content, runtime)(inputs, limit_s)
+
+
+def open_raw(content: bytes, runtime: str, threads: int = 1) -> Callable[..., list[np.ndarray]]:
+    """A file in a runtime, to be run many times: ``run_raw`` without content and runtime, LiteRT's interpreter kept."""
     if runtime == "tflite-micro":
-        return run_micro(content, inputs, limit_s=limit_s)[0]
-    interpreter = make_interpreter(content, reference=runtime == "litert-reference")
+        return lambda inputs, limit_s=None: run_micro(content, inputs, limit_s=limit_s)[0]
+    interpreter = make_interpreter(content, reference=runtime == "litert-reference", threads=threads)
     sources = [detail["index"] for detail in interpreter.get_input_details()]
     sinks = [detail["index"] for detail in interpreter.get_output_details()]
-    rows, start = [], time.perf_counter()
-    for parts in zip(*inputs, strict=True):
-        for source, part in zip(sources, parts, strict=True):
-            interpreter.set_tensor(source, part[None])
-        invoke(interpreter)
-        rows.append([interpreter.get_tensor(sink)[0] for sink in sinks])
-        if limit_s is not None and time.perf_counter() - start > limit_s:
-            break
-    return [np.stack(column) for column in zip(*rows, strict=True)]
+
+    def run(inputs: list[np.ndarray], limit_s: float | None = None) -> list[np.ndarray]:
+        rows, start = [], time.perf_counter()
+        for parts in zip(*inputs, strict=True):
+            for source, part in zip(sources, parts, strict=True):
+                interpreter.set_tensor(source, part[None])
+            invoke(interpreter)
+            rows.append([interpreter.get_tensor(sink)[0] for sink in sinks])
+            if limit_s is not None and time.perf_counter() - start > limit_s:
+                break
+        return [np.stack(column) for column in zip(*rows, strict=True)]
+
+    return run
 
 
 def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) -> Any:

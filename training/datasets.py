@@ -212,24 +212,17 @@ def _load_pictures(recipe: Recipe) -> DataBundle:
     notes: list[str] = []
     if recipe.dataset == "folder":
         listed = patches.scan_pictures(recipe, notes)
-        found: list[Any] = [
-            None if paths is None else (patches.file_reader(paths, recipe), tuple(paths)) for paths in listed
-        ]
+        found = [None if paths is None else patches.file_pictures(paths, recipe) for paths in listed]
     else:
-        builder = _prepared_builder(recipe)
-        readers = patches.record_readers(builder, recipe, (recipe.train_split, recipe.test_split))
-        found = [readers[0], None, readers[1]]
+        splits = (recipe.train_split, recipe.test_split)
+        train_pictures, test_pictures = patches.record_pictures(_prepared_builder(recipe), recipe, splits)
+        found = [train_pictures, None, test_pictures]
 
-    def source(pair: Any, rows: np.ndarray, count: int) -> Any:
-        read, names = pair
-        chosen = [int(row) for row in rows]
-        kept = tuple("/".join(Path(names[row]).parts[-2:]) for row in chosen)
-        cached = getattr(read, "cache_info", None)
-        reader: Any = _Renumbered(read, chosen, cached)
-        return patches.PatchSource(reader, kept, recipe.image_shape, recipe.scale, count)
+    def source(pictures: Any, count: int) -> Any:
+        return patches.PatchSource(pictures, recipe.image_shape, recipe.scale, count)
 
-    train = found[0]
-    images = len(train[1])
+    train: Any = found[0]
+    images = len(train.names)
     count = 0 if found[2] is not None else _share(images, recipe.test_fraction)
     (test,), left = carve(np.zeros(images, np.int64), [count], TEST_SEED)
     counts = [
@@ -239,33 +232,17 @@ def _load_pictures(recipe: Recipe) -> DataBundle:
     carved, remaining = carve(np.zeros(len(left), np.int64), counts, recipe.seed)
     validation, calibration, rest = (left[rows] for rows in (*carved, remaining))
     fixed = patches.PATCHES_OF_AN_IMAGE
-
-    def held_out(pair: Any, rows: np.ndarray) -> Any:
-        return source(train, rows, fixed) if pair is None else source(pair, np.arange(len(pair[1])), fixed)
-
     share = math.ceil(recipe.calibration_images / len(calibration))
-    images_of, _ = source(train, calibration, share).sample(recipe.calibration_images)
+    images_of, _ = source(train.take(calibration), share).sample(recipe.calibration_images)
     return DataBundle(
         class_names=(),
         image_shape=recipe.image_shape,
-        train_source=source(train, rest, recipe.patches),
-        validation_source=held_out(found[1], validation),
-        test_source=held_out(found[2], test),
+        train_source=source(train.take(rest), recipe.patches),
+        validation_source=source(found[1] or train.take(validation), fixed),
+        test_source=source(found[2] or train.take(test), fixed),
         calibration=float_array(images_of),
         notes=tuple(notes),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Renumbered:
-    """Some images of a reader, numbered from 0."""
-
-    read: Any
-    rows: list[int]
-    cache_info: Any  # of a reader that decodes whenever it is asked; None of one that has all in memory
-
-    def __call__(self, number: int) -> Any:
-        return self.read(self.rows[number])
 
 
 def _decoded(source: FileSource | None, recipe: Recipe, notes: list[str]) -> ArraySource | None:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +41,39 @@ def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Whole images and their small versions.
+
+    Args:
+        read: Number of an image -> (small, large), uint8. The large one is the scale times as large.
+        names: Of the images, by which a resumed run knows them.
+        streamed: Whether ``read`` decodes an image whenever it is asked.
+    """
+
+    read: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    names: tuple[str, ...]
+    streamed: bool = False
+
+    def take(self, rows: np.ndarray) -> Pictures:
+        """Some of them, numbered from 0."""
+        names = tuple(self.names[row] for row in rows)
+        return dataclasses.replace(self, read=lambda number: self.read(int(rows[number])), names=names)
+
+
+@dataclasses.dataclass(frozen=True)
 class PatchSource:
     """Patches of images as (small, large): float32 (B, h, w, 3) and (B, s*h, s*w, 3) in [0, 1].
 
     An epoch has ``patches`` of every image, at places that (seed, epoch, number of the patch) alone decide.
 
     Args:
-        read: Number of an image -> (small, large), uint8. The large one is ``scale`` times as large.
-        names: Of the images, by which a resumed run knows them.
+        pictures: The images.
         image_shape: (h, w, 3) of a small patch.
         scale: Of the large ones.
         patches: Of each image in an epoch.
     """
 
-    read: Callable[[int], tuple[np.ndarray, np.ndarray]]
-    names: tuple[str, ...]
+    pictures: Pictures
     image_shape: tuple[int, int, int]
     scale: int
     patches: int
@@ -63,18 +81,18 @@ class PatchSource:
     @property
     def size(self) -> int:
         """Patches of an epoch."""
-        return len(self.names) * self.patches
+        return len(self.pictures.names) * self.patches
 
     def checksum(self) -> int:
-        return zlib.crc32("\n".join(self.names).encode())
+        return zlib.crc32("\n".join(self.pictures.names).encode())
 
     def steps(self, batch_size: int) -> int:
         return self.size // batch_size
 
-    def pairs(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """(name, small, large) of every whole image, uint8."""
-        for number, name in enumerate(self.names):
-            yield name, *self.read(number)
+    def pairs(self, order: Iterable[int] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """(name, small, large) of every whole image, uint8; by their numbers, or in another order."""
+        for number in range(len(self.pictures.names)) if order is None else order:
+            yield self.pictures.names[number], *self.pictures.read(int(number))
 
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
         """uint8 patches, evenly from all images."""
@@ -84,7 +102,7 @@ class PatchSource:
 
     def cut(self, row: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """(small, large) of a patch of the image ``row // patches``, uint8."""
-        small, large = self.read(row // self.patches)
+        small, large = self.pictures.read(row // self.patches)
         height, width, _ = self.image_shape
         generator = np.random.default_rng([seed, epoch, row])
         top = int(generator.integers(small.shape[0] - height + 1))
@@ -105,23 +123,18 @@ class PatchSource:
 
         # Image by image where they are read from disk, so that each is decoded once; shuffled again below.
         def order(number: Any) -> np.ndarray:
-            if self.read_once is None:
+            if not self.pictures.streamed:
                 return epoch_order(self.size, recipe.seed, int(number))
-            images = epoch_order(len(self.names), recipe.seed, int(number))
+            images = epoch_order(len(self.pictures.names), recipe.seed, int(number))
             return (images[:, None] * self.patches + np.arange(self.patches)).reshape(-1)
 
         rows = tf.ensure_shape(tf.numpy_function(order, [epoch], tf.int64), [self.size])
         cut = tf.data.Dataset.from_tensor_slices(rows).map(
-            lambda row: self._cut(row, recipe.seed, epoch), num_parallel_calls=None if self.read_once else 2
+            lambda row: self._cut(row, recipe.seed, epoch), num_parallel_calls=None if self.pictures.streamed else 2
         )
-        if self.read_once is not None:
+        if self.pictures.streamed:
             cut = shuffled(cut, min(recipe.shuffle_buffer, 64 * self.patches), recipe.seed, epoch)
         return cut.batch(recipe.batch_size, drop_remainder=True).map(_floats, tf.data.AUTOTUNE)
-
-    @property
-    def read_once(self) -> Any:
-        """The cache of ``read`` where images come from disk, else None."""
-        return getattr(self.read, "cache_info", None)
 
     def _cut(self, row: Any, seed: int, epoch: Any) -> Any:
         import tensorflow as tf
@@ -175,8 +188,8 @@ def scan_pictures(recipe: Recipe, notes: list[str]) -> list[list[str] | None]:
     return found
 
 
-def file_reader(paths: Sequence[str], recipe: Recipe) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    """Number -> (small, large) of image files; all in memory where they take less than ``WHOLE_BYTES``."""
+def file_pictures(paths: Sequence[str], recipe: Recipe) -> Pictures:
+    """Image files; all in memory where they take less than ``WHOLE_BYTES``."""
 
     def load(number: int) -> tuple[np.ndarray, np.ndarray]:
         image = read_image(paths[number], recipe.image_shape[2])
@@ -184,10 +197,11 @@ def file_reader(paths: Sequence[str], recipe: Recipe) -> Callable[[int], tuple[n
 
     size = sum(math.prod(peek(path)[:2]) for path in paths) * recipe.image_shape[2]
     keep = recipe.in_memory if recipe.in_memory is not None else size <= WHOLE_BYTES
+    names = tuple("/".join(Path(path).parts[-2:]) for path in paths)  # the folder may move
     if not keep:
-        return functools.lru_cache(maxsize=2)(load)
+        return Pictures(functools.lru_cache(maxsize=2)(load), names, streamed=True)
     pairs = [load(number) for number in range(len(paths))]
-    return lambda number: pairs[number]
+    return Pictures(pairs.__getitem__, names)
 
 
 def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | None = None) -> Any:
@@ -213,8 +227,8 @@ def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | No
     return small, image
 
 
-def record_readers(builder: Any, recipe: Recipe, splits: Sequence[str]) -> list[tuple[Any, tuple[str, ...]]]:
-    """(read, names) of each TFDS split with an image, or with images "lr" and "hr" as div2k has them.
+def record_pictures(builder: Any, recipe: Recipe, splits: Sequence[str]) -> list[Pictures]:
+    """Those of each TFDS split with an image, or with images "lr" and "hr" as div2k has them.
 
     Records have no random access: a split is decoded into memory.
     """
@@ -236,5 +250,5 @@ def record_readers(builder: Any, recipe: Recipe, splits: Sequence[str]) -> list[
                 pairs.append(as_pair(example["hr"], recipe, name, example["lr"]))
             else:
                 pairs.append(as_pair(example[images[0]], recipe, name))
-        found.append((pairs.__getitem__, tuple(f"{split} {number}" for number in range(len(pairs)))))
+        found.append(Pictures(pairs.__getitem__, tuple(f"{split} {number}" for number in range(len(pairs)))))
     return found

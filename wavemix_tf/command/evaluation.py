@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from ..colours import overlay, palette
 from ..metrics import class_iou, confusion_matrix, mean_iou, official_psnr_y, psnr_y, ssim_y
 from ..tflite.flatbuffer import from_output, read_file, to_input
 from ..tflite.images import predict
-from ..tflite.verifier import invoke, make_interpreter, run_file
+from ..tflite.verifier import open_raw
 from ..tiling import largest_multiple, predict_tiled
 from ..training.datasets import DataBundle
 from ..training.patches import enlarged
@@ -54,21 +55,8 @@ def keras_run(model: Any) -> Run:
 
 def file_run(content: bytes, runtime: str) -> Run:
     """A file in a runtime as a callable on batches; LiteRT's interpreter is made once."""
-    if runtime == "tflite-micro":
-        return lambda images: np.asarray(run_file(content, images, runtime))
-    interpreter = make_interpreter(content, reference=runtime == "litert-reference")
-    info = read_file(content)
-    source, sink = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-
-    def run(images: np.ndarray) -> np.ndarray:
-        found = []
-        for image in to_input(info.inputs[0], images):
-            interpreter.set_tensor(source, image[None])
-            invoke(interpreter)
-            found.append(interpreter.get_tensor(sink)[0])
-        return np.asarray(from_output(info.outputs[0], np.stack(found)))
-
-    return run
+    info, run = read_file(content), open_raw(content, runtime)
+    return lambda images: np.asarray(from_output(info.outputs[0], run([to_input(info.inputs[0], images)])[0]))
 
 
 def score(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
@@ -114,8 +102,7 @@ def _means(rows: list[dict[str, Any]]) -> Score:
 
 def _mixed(source: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """(name, small, large) of the whole images, in an order of which any first part is a fair sample."""
-    for number in epoch_order(len(source.names), SAMPLE_SEED, 0):
-        yield source.names[number], *source.read(int(number))
+    yield from source.pairs(epoch_order(len(source.pictures.names), SAMPLE_SEED, 0))
 
 
 def on_common_images(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -155,7 +142,7 @@ def bicubic(recipe: Recipe, data: DataBundle, limit: int) -> Score:
     return _means(
         [
             {"name": name, **qualities(enlarged(small, recipe.scale), large, recipe.scale)}
-            for name, small, large in _first(_mixed(data.test_source), limit)
+            for name, small, large in itertools.islice(_mixed(data.test_source), limit)
         ]
     )
 
@@ -190,7 +177,7 @@ def _painted(pixels: np.ndarray, mask: np.ndarray, colours: np.ndarray, recipe: 
 def _details(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
     """The part of each image that has the most detail, enlarged by each."""
     rows = []
-    for _, small, large in _first(data.test_source.pairs(), SHOWN):
+    for _, small, large in itertools.islice(data.test_source.pairs(), SHOWN):
         versions = {"truth": large, "bicubic": enlarged(small, recipe.scale)}
         versions |= {title: enlarge(run, small, recipe) for title, run in runs.items()}
         top, left = _busiest(large)
@@ -211,10 +198,3 @@ def _busiest(image: np.ndarray) -> tuple[int, int]:
     found = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     top, left = np.unravel_index(found.argmax(), found.shape)
     return int(top), int(left)
-
-
-def _first(pairs: Iterator[Any], limit: int) -> Iterator[Any]:
-    for number, pair in enumerate(pairs):
-        if number >= limit:
-            return
-        yield pair

@@ -19,13 +19,6 @@ MISTAKES = 12
 PACKAGES = ("wavemix-tf", "keras", "tensorflow", "ai-edge-litert", "tflite-micro", "numpy")
 
 
-def confusion_matrix(labels: Any, predictions: Any, classes: int) -> list[list[int]]:
-    """Counts of (true class, predicted class), (classes, classes)."""
-    counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (np.asarray(labels), np.asarray(predictions)), 1)
-    return counts.tolist()
-
-
 def mistakes(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str]) -> list[Any]:
     """The wrongly classified images with the largest lead of the wrong class over the true one.
 

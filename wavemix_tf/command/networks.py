@@ -186,7 +186,7 @@ def _keras_runner(model: Any, images: int) -> Callable[[np.ndarray], np.ndarray]
 def _open_file(path: Path) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None]:
     """(runner, input shape, output shape, class names where the card tells) of a .tflite file."""
     from ..tflite.flatbuffer import from_output, read_file, to_input
-    from ..tflite.verifier import invoke, make_interpreter, run_file
+    from ..tflite.verifier import open_raw
     from . import steps
 
     artifact = steps.Artifact.load(path) if path.with_suffix(".json").is_file() else None
@@ -206,26 +206,10 @@ def _open_file(path: Path) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any
         return to_input(source, low + (high - low) * images)
 
     runtime = steps.get_target(artifact.target).runtimes[0] if artifact else "litert-xnnpack"
-    if runtime == "tflite-micro":
-        return (
-            lambda images: run_file(content, low + (high - low) * images, runtime),
-            source.shape,
-            sink.shape,
-            artifact.class_names if artifact else None,
-        )
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    interpreter = make_interpreter(content, reference=runtime == "litert-reference", threads=threads)
-    places = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-
-    def run(images: np.ndarray) -> np.ndarray:
-        rows = []
-        for row in fed(images):
-            interpreter.set_tensor(places[0], row[None])
-            invoke(interpreter)
-            rows.append(interpreter.get_tensor(places[1])[0])
-        return from_output(sink, np.stack(rows))
-
-    return run, source.shape, sink.shape, artifact.class_names if artifact else None
+    run = open_raw(content, runtime, threads)
+    names = artifact.class_names if artifact else None
+    return lambda images: from_output(sink, run([fed(images)])[0]), source.shape, sink.shape, names
 
 
 def _homes(path: Path, out: Path | None) -> list[Path]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..colours import palette
 from ..files import write_text
+from ..metrics import confusion_matrix
 from ..models import WaveMixClassifier  # noqa: F401 - registers the layers that a .keras file names
 from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
@@ -35,7 +36,6 @@ from ..tflite.targets import get_target
 from ..tflite.verifier import MIN_AGREEMENT, VerifyReport, compare, fault, predict, verify
 from ..training.datasets import DataBundle, load_data
 from ..training.recipe import Recipe
-from ..training.tasks import task_of
 from ..training.trainer import build, claim, fit, save_model
 from . import evaluation, findings, plots
 from . import report as reports
@@ -378,8 +378,8 @@ def measure(
             "step": compared.step,
             **dict(zip(("int8", "qat", "float"), sampled, strict=True)),
         }
-        matrix = findings.confusion_matrix(labels[:count], found.argmax(-1), len(data.class_names))
-        report["confusion"] = {"of": name, "matrix": matrix}
+        matrix = confusion_matrix(labels[:count], found.argmax(-1), len(data.class_names))
+        report["confusion"] = {"of": name, "matrix": matrix.tolist()}
         report["mistakes"] = findings.mistakes(images[:count], labels[:count], found, data.class_names)
     return report
 
@@ -407,7 +407,7 @@ def _measure_pictures(
     recipe: Recipe, data: DataBundle, models: dict[str, Any], artifacts: Sequence[tuple[str, Artifact]], limit: int
 ) -> dict[str, Any]:
     """``measure`` of a network whose outputs are masks or images: too large to be kept for a whole test set."""
-    metric = task_of(recipe, len(data.class_names)).metric
+    metric = recipe.metric
     count = min(limit, verify_images(models["float32"]))
     images, _ = data.sample("test", count)
     logits = {dtype: predict(model, images) for dtype, model in models.items()}
@@ -445,6 +445,7 @@ def _measure_pictures(
             runs[name] = run
     if recipe.task == "super_resolution":
         results = evaluation.on_common_images(results)
+        tested = results[0]["images"]
     del runs[MODEL_NAMES["int8"]]  # what its file makes of a picture is shown
     report = _about(recipe, data, models, tested)
     shown = evaluation.pictures(recipe, data, runs)
