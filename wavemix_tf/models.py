@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,63 +9,25 @@ from typing import Any
 import keras
 from keras import layers
 
-from .blocks import ACTIVATIONS, BATCH_NORM, UPSAMPLERS, WaveMixBlock, WaveMixV1Block, crop_to, pad_to_multiple
+from .blocks import UPSAMPLERS, WaveMixBlock, WaveMixV1Block, crop_to, pad_to_multiple
 from .checks import check_option, check_positive
 from .imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
-from .normalization import FusedBatchNormalization
+from .network import (
+    Network,
+    check_image_shape,
+    conv3x3,
+    convolutional_stem,
+    exact_policy,
+    normalization_layer,
+    stem_reduction,
+)
 
-STEMS = ("strided", "patchify")
 BLOCKS = ("wavemix", "v1")
 SR_VARIANTS = ("sisr", "wavemixsr", "wavemixsr_v2")
 
 
-class _Network(keras.Model):
-    """Common ground of the networks: arguments that are attributes and config keys, and the parts they share.
-
-    A subclass makes its graph of layers with the policy of ``_policy`` and hands it to ``_finish``.
-    """
-
-    def _policy(self, arguments: dict[str, Any]) -> Any:
-        """The layers' dtype policy; refuses arguments that the class does not have."""
-        unknown, dtype = sorted(set(arguments["kwargs"]) - {"name", "trainable"}), arguments["dtype"]
-        if unknown:
-            known = ", ".join(list(inspect.signature(type(self)).parameters)[:-1])
-            raise ValueError(f"The arguments are {known}. Received: {', '.join(unknown)}")
-        # Settled here, so that a saved file does not depend on the global policy of whoever loads it.
-        return keras.dtype_policies.get(dtype if dtype is not None else keras.config.dtype_policy())
-
-    def _finish(self, inputs: Any, outputs: Any, arguments: dict[str, Any], policy: Any) -> None:
-        """Become the functional model, and keep the constructor's arguments."""
-        super().__init__(inputs=inputs, outputs=outputs, **arguments["kwargs"])
-        self.layer_policy = policy
-        for name in self._argument_names():
-            value = arguments[name]
-            setattr(self, name, tuple(value) if name == "image_shape" else value)
-
-    @classmethod
-    def _argument_names(cls) -> list[str]:
-        parameters = inspect.signature(cls.__init__).parameters
-        return [name for name in parameters if name not in ("self", "dtype", "kwargs")]
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            **{name: _plain(getattr(self, name)) for name in self._argument_names()},
-            "dtype": keras.dtype_policies.serialize(self.layer_policy),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        return cls(**config)
-
-
-def _plain(value: Any) -> Any:
-    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
-
-
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class WaveMixClassifier(_Network):
+class WaveMixClassifier(Network):
     """WaveMix image classifier: stem, ``depth`` blocks of one resolution, global mean, linear head.
 
     WaveMix (arXiv 2205.14375, figure 2). With the weights of the official PyTorch network the logits are the same;
@@ -129,19 +90,19 @@ class WaveMixClassifier(_Network):
         arguments = dict(locals())
         policy = self._policy(arguments)
         check_positive("num_classes", num_classes)
-        _check_image_shape(image_shape, _stem_reduction(stem, stride, patch_size))
+        check_image_shape(image_shape, stem_reduction(stem, stride, patch_size))
 
         inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs if normalize is None else _normalization(normalize, image_shape[-1], policy)(inputs)
-        x = _stem(x, stem, width, stride, patch_size, activation, policy)
+        x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
+        x = convolutional_stem(x, stem, width, stride, patch_size, activation, policy)
         x = _blocks(x, arguments, policy)
         x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
-        logits = layers.Dense(num_classes, name="head", dtype=_exact(policy))(x)
+        logits = layers.Dense(num_classes, name="head", dtype=exact_policy(policy))(x)
         self._finish(inputs, logits, arguments, policy)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class WaveMixSegmenter(_Network):
+class WaveMixSegmenter(Network):
     """WaveMix for semantic segmentation: stem, ``depth`` blocks, transposed convolutions back to every pixel's logits.
 
     WaveMix (arXiv 2205.14375, section 4.3): each 4x4 transposed convolution of stride 2 doubles the resolution, a 1x1
@@ -208,8 +169,8 @@ class WaveMixSegmenter(_Network):
         arguments = dict(locals())
         policy = self._policy(arguments)
         check_positive("num_classes", num_classes)
-        reduction = _stem_reduction(stem, stride, patch_size)
-        _check_image_shape(image_shape, 1)
+        reduction = stem_reduction(stem, stride, patch_size)
+        check_image_shape(image_shape, 1)
         doublings = _doublings(reduction)
         if doublings is None or (head_dims is not None and len(head_dims) != doublings):
             wanted = "a power of two" if head_dims is None else "2**len(head_dims)"
@@ -220,7 +181,7 @@ class WaveMixSegmenter(_Network):
         dims = [width // 2**index for index in range(1, doublings + 1)] if head_dims is None else head_dims
 
         inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs if normalize is None else _normalization(normalize, image_shape[-1], policy)(inputs)
+        x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
         height, breadth = image_shape[:2]
         unknown = height is None or breadth is None
         extra = None if unknown else ((0, -height % reduction), (0, -breadth % reduction))  # type: ignore[operator]
@@ -229,11 +190,11 @@ class WaveMixSegmenter(_Network):
             x = PadToMultiple2D(reduction, name="pad", dtype=policy)(x)
         elif padded:
             x = layers.ZeroPadding2D(extra, data_format="channels_last", name="pad", dtype=policy)(x)
-        x = _stem(x, stem, width, stride, patch_size, activation, policy)
+        x = convolutional_stem(x, stem, width, stride, patch_size, activation, policy)
         x = _blocks(x, arguments, policy)
         for index, dim in enumerate(dims, 1):
             x = _deconv(x, check_positive("head_dims", dim), f"head_deconv{index}", policy)
-        exact = _exact(policy)
+        exact = exact_policy(policy)
         x = layers.Conv2D(num_classes, 1, data_format="channels_last", name="head", dtype=exact)(x)
         if padded and unknown:
             x = CropTo2D(name="crop", dtype=exact)([x, inputs])
@@ -243,7 +204,7 @@ class WaveMixSegmenter(_Network):
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class WaveMixSuperResolver(_Network):
+class WaveMixSuperResolver(Network):
     """WaveMix for single-image super-resolution, RGB to RGB.
 
     Three published networks:
@@ -310,7 +271,7 @@ class WaveMixSuperResolver(_Network):
         policy = self._policy(arguments)
         check_option("variant", variant, SR_VARIANTS)
         check_positive("width", width)
-        _check_image_shape(image_shape, 1)
+        check_image_shape(image_shape, 1)
         if image_shape[2] != 3:
             raise ValueError(f"image_shape must have 3 channels, RGB. Received: image_shape={tuple(image_shape)}")
         doublings = _doublings(check_positive("scale", scale))
@@ -327,11 +288,11 @@ class WaveMixSuperResolver(_Network):
 
         inputs = keras.Input(tuple(image_shape), name="image")
         if variant == "sisr":
-            outputs = _stem(inputs, "strided", width, 1, 1, activation, policy)
+            outputs = convolutional_stem(inputs, "strided", width, 1, 1, activation, policy)
             outputs = _blocks(outputs, chosen, policy)
             for index in range(1, (doublings or 0) + 1):
                 outputs = _deconv(outputs, width // 2**index, f"head_deconv{index}", policy)
-            outputs = layers.Conv2D(3, 1, data_format="channels_last", name="head", dtype=_exact(policy))(outputs)
+            outputs = layers.Conv2D(3, 1, data_format="channels_last", name="head", dtype=exact_policy(policy))(outputs)
         else:
             factors = [scale] if variant == "wavemixsr" else [2] * (doublings or 0)
             outputs = _luma_and_chroma(inputs, factors, chosen, policy, staged=variant == "wavemixsr_v2")
@@ -340,16 +301,16 @@ class WaveMixSuperResolver(_Network):
 
 def _luma_and_chroma(inputs: Any, factors: Sequence[int], arguments: dict[str, Any], policy: Any, staged: bool) -> Any:
     """The luma through one network for each factor, the chroma through bicubic upsampling alone."""
-    exact = _exact(policy)
+    exact = exact_policy(policy)
     luma = RGBToYCbCr((0, 1), name="rgb_to_luma", dtype=exact)(inputs)
     chroma = RGBToYCbCr((1, 3), name="rgb_to_chroma", dtype=exact)(inputs)
     for number, factor in enumerate(factors, 1):
         prefix = f"stage{number}_" if staged else ""
         width = arguments["width"]
         luma = BicubicUpsampling2D(factor, name=f"{prefix}luma_upsample", dtype=exact)(luma)
-        luma = _stem(luma, "strided", width, 1, 1, arguments["activation"], policy, prefix)
+        luma = convolutional_stem(luma, "strided", width, 1, 1, arguments["activation"], policy, prefix)
         luma = _blocks(luma, arguments, policy, prefix)
-        luma = _conv3x3(luma, width // 2, 1, f"{prefix}head_conv", policy)
+        luma = conv3x3(luma, width // 2, 1, f"{prefix}head_conv", policy)
         luma = layers.Conv2D(1, 1, data_format="channels_last", name=f"{prefix}luma", dtype=exact)(luma)
         chroma = BicubicUpsampling2D(factor, name=f"{prefix}chroma_upsample", dtype=exact)(chroma)
     ycbcr = layers.Concatenate(name="ycbcr", dtype=exact)([luma, chroma])
@@ -411,53 +372,9 @@ class CropTo2D(layers.Layer):
         return {**super().get_config()}  # Keras's own refuses a dtype that is a policy object
 
 
-def _exact(policy: Any) -> Any:
-    """The policy of what ends a network: a softmax over half-precision logits loses small probabilities."""
-    return "float32" if policy.compute_dtype != policy.variable_dtype else policy
-
-
 def _doublings(factor: int) -> int | None:
     """N with ``factor == 2**n``; None if there is none."""
     return int(math.log2(factor)) if factor & (factor - 1) == 0 else None
-
-
-def _stem_reduction(stem: str, stride: int, patch_size: int) -> int:
-    """By how much a stem divides the sides."""
-    check_positive("stride", stride)
-    check_positive("patch_size", patch_size)
-    return stride**2 if check_option("stem", stem, STEMS) == "strided" else patch_size
-
-
-def _check_image_shape(image_shape: Sequence[int | None], reduction: int) -> None:
-    rule = "image_shape must be (height, width, channels), sides None or at least the stem's reduction"
-    if len(image_shape) != 3 or not isinstance(image_shape[2], int) or image_shape[2] < 1:
-        raise ValueError(f"{rule}, channels at least 1. Received: image_shape={tuple(image_shape)}")
-    if any(side is not None and side < reduction for side in image_shape[:2]):
-        raise ValueError(f"{rule} ({reduction} pixels). Received: image_shape={tuple(image_shape)}")
-
-
-def _normalization(normalize: tuple[Sequence[float], Sequence[float]], channels: Any, policy: Any) -> Any:
-    if len(normalize) != 2 or any(len(part) != channels for part in normalize) or any(s <= 0 for s in normalize[1]):
-        raise ValueError(
-            f"normalize must be (mean, std) with {channels} values each, std positive. Received: normalize={normalize}"
-        )
-    mean, std = normalize
-    return layers.Normalization(mean=list(mean), variance=[s * s for s in std], name="normalize", dtype=policy)
-
-
-def _stem(
-    x: Any, stem: str, width: int, stride: int, patch_size: int, activation: str, policy: Any, prefix: str = ""
-) -> Any:
-    check_option("activation", activation, tuple(ACTIVATIONS))
-    if stem == "strided":
-        x = _conv3x3(x, width // 2, stride, f"{prefix}stem_conv1", policy)
-        return _conv3x3(x, width, stride, f"{prefix}stem_conv2", policy)
-    x = _conv3x3(x, width // 4, 1, f"{prefix}stem_conv1", policy)
-    x = _conv3x3(x, width // 2, 1, f"{prefix}stem_conv2", policy)
-    last = {"data_format": "channels_last", "name": f"{prefix}stem_conv3", "dtype": policy}
-    x = layers.Conv2D(width, patch_size, strides=patch_size, **last)(x)
-    x = layers.Activation(ACTIVATIONS[activation], name=f"{prefix}stem_activation", dtype=policy)(x)
-    return FusedBatchNormalization(**BATCH_NORM, name=f"{prefix}stem_norm", dtype=policy)(x)
 
 
 def _blocks(x: Any, arguments: dict[str, Any], policy: Any, prefix: str = "") -> Any:
@@ -474,17 +391,6 @@ def _blocks(x: Any, arguments: dict[str, Any], policy: Any, prefix: str = "") ->
     for index in range(1, check_positive("depth", arguments["depth"]) + 1):
         x = cls(**options, name=f"{prefix}block{index}", dtype=policy)(x)
     return x
-
-
-def _conv3x3(x: Any, filters: int, stride: int, name: str, policy: Any) -> Any:
-    """3x3 convolution with one pixel of zeros on every side; Keras's "same" pads otherwise where it strides."""
-    if stride > 1:
-        x = layers.ZeroPadding2D(1, data_format="channels_last", name=f"{name}_pad", dtype=policy)(x)
-    padding = "same" if stride == 1 else "valid"
-    conv = layers.Conv2D(
-        filters, 3, strides=stride, padding=padding, data_format="channels_last", name=name, dtype=policy
-    )
-    return conv(x)
 
 
 def _deconv(x: Any, filters: int, name: str, policy: Any) -> Any:

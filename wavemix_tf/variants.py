@@ -94,7 +94,7 @@ def build_model(
     >>> model = wm.build_model("wavemix_lite_144_7", num_classes=10, image_shape=(32, 32, 3))
     >>> model = wm.load_torch_weights(wm.build_model("wavemix_lite_144_7", normalize="cifar10"), "cifar10_94.58.pth")
     """
-    from . import models  # here, so that listing the table does not load Keras
+    import wavemix_tf  # here, so that listing the table does not load Keras
 
     if name not in VARIANTS:
         raise ValueError(f"name must be one of {', '.join(VARIANTS)}. Received: name={name!r}")
@@ -107,4 +107,4 @@ def build_model(
     if image_shape is not None:
         arguments["image_shape"] = tuple(image_shape)
     arguments.setdefault("name", name)
-    return getattr(models, arguments.pop("model", "WaveMixClassifier"))(**arguments)
+    return getattr(wavemix_tf, arguments.pop("model", "WaveMixClassifier"))(**arguments)
