@@ -32,11 +32,58 @@ CASES = {
         ({"width": 8, "upsample": "nearest", "activation": "relu6"}, (2, 4, 4, 8)),
         ({"width": 8, "upsample": "pixel_shuffle_conv", "expansion": 4}, (2, 4, 6, 8)),
         ({"width": 8, "upsample": "pixel_shuffle_conv", "expansion": 1, "ff_dim": 32}, (2, 5, 6, 8)),
+        *(({"width": 8, "transform": name}, (2, 5, 8, 8)) for name in ("dct", "random", "learned", "none")),
     ],
     "WaveMixV1Block": [
         ({"width": 8}, (2, 16, 32, 8)),
         ({"width": 12, "levels": 2, "ff_dim": 8, "expansion": 1, "activation": "relu6"}, (2, 6, 7, 12)),
         ({"width": 8, "levels": 1, "dropout": 0.2}, (2, 4, 4, 8)),
+    ],
+    "FilterBank2D": [({}, (2, 6, 8, 3)), ({"basis": "random"}, (2, 4, 4, 2)), ({"basis": "learned"}, (2, 4, 4, 2))],
+    "LayerScale": [({}, (2, 3, 4, 5)), ({"initial": 0.5}, (2, 5))],
+    "FourierMatrix": [({}, (2, 3, 5)), ({"part": "sin", "sides": (3, 4)}, (2, 12))],
+    "ConvMixerBlock": [({"width": 8}, (2, 6, 7, 8)), ({"width": 6, "kernel_size": 4, "dropout": 0.2}, (2, 5, 5, 6))],
+    "MLPMixerBlock": [
+        ({"width": 8}, (2, 4, 6, 8)),
+        ({"width": 6, "token_dim": 5, "expansion": 2, "norm": "batch", "activation": "relu6"}, (2, 4, 4, 6)),
+        ({"width": 8, "dropout": 0.2, "stochastic_depth": 0.2, "layer_scale": 0.1}, (8, 4, 4, 8)),
+    ],
+    "FourierBlock": [({"width": 8}, (2, 4, 6, 8)), ({"width": 6, "expansion": 2, "norm": "batch"}, (2, 5, 4, 6))],
+    "PoolFormerBlock": [
+        ({"width": 8}, (2, 5, 6, 8)),
+        ({"width": 6, "pool_size": 5, "expansion": 2, "norm": "batch", "layer_scale": None}, (2, 6, 6, 6)),
+    ],
+    "TokenMixerClassifier": [
+        (
+            {"mixer": name, "num_classes": 3, "image_shape": (16, 8, 3), "width": 8, "depth": 1, "patch_size": 2},
+            (2, 16, 8, 3),
+        )
+        for name in wm.MIXERS
+    ],
+    "ConvMixer": [
+        (
+            {"num_classes": 3, "image_shape": (9, 8, 3), "width": 8, "depth": 1, "kernel_size": 3, "patch_size": 2},
+            (2, 9, 8, 3),
+        )
+    ],
+    "MLPMixer": [
+        (
+            {
+                "num_classes": 3,
+                "image_shape": (12, 8, 1),
+                "width": 8,
+                "depth": 2,
+                "patch_size": 4,
+                "normalize": ((0.5,), (0.25,)),
+            },
+            (2, 12, 8, 1),
+        )
+    ],
+    "PoolFormer": [
+        (
+            {"num_classes": 3, "image_shape": (20, 16, 3), "depths": (1, 2), "widths": (8, 12), "layer_scale": 0.1},
+            (2, 20, 16, 3),
+        )
     ],
     "ReplicatePadding2D": [({}, (2, 3, 4, 5)), ({"padding": 2}, (1, 2, 3, 1))],
     "BicubicUpsampling2D": [({}, (2, 3, 4, 2)), ({"factor": 3}, (1, 5, 4, 1))],

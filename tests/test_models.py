@@ -36,6 +36,12 @@ PUBLISHED = [
 ]
 # Published to one digit behind the point, or counted in the PyTorch network of the authors' script.
 OTHERS = [
+    ("convmixer_256_8", {}, 706_570),  # 0.7M
+    ("convmixer_768_32", {}, 21_110_248),
+    ("mlp_mixer_s16", {}, 18_528_264),
+    ("mlp_mixer_b16", {}, 59_880_472),
+    ("poolformer_s12", {}, 11_915_176),
+    ("poolformer_s24", {}, 21_388_968),
     ("wavemixsr_144_4", {}, 1_704_385),  # 1.7M (arXiv 2307.00430, table 1)
     ("wavemix_sisr_144_4", {}, 1_944_867),
     ("wavemixsr_v2", {}, 780_985),
@@ -67,13 +73,14 @@ def test_every_row_names_its_class_and_its_arguments():
     """At a depth of one, for speed."""
     for name, row in wm.VARIANTS.items():
         cls = getattr(wm, row.get("model", "WaveMixClassifier"))
-        side = 32 if cls is wm.WaveMixClassifier else None
+        side = None if cls in (wm.WaveMixSegmenter, wm.WaveMixSuperResolver) else 32
         channels = row.get("image_shape", (0, 0, 3))[2]
-        model = wm.build_model(name, depth=1, image_shape=(side, side, channels))
+        short = {"depths": (1,), "widths": (8,)} if "depths" in row else {"depth": 1}
+        model = wm.build_model(name, **short, image_shape=(side, side, channels))
         assert type(model) is cls
         assert model.name == name
         for key, value in row.items():
-            if key not in ("model", "depth", "image_shape"):
+            if key not in ("model", "image_shape", *short):
                 assert getattr(model, key) == value, (name, key)
 
 

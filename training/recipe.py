@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wavemix_tf.variants import VARIANTS
+from wavemix_tf.variants import NETWORKS, VARIANTS
 
 OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
 POLICIES = ("trivial_augment", "rand_augment")
@@ -66,7 +66,8 @@ class Recipe:
         data_dir: Folder of the prepared TFDS data (None: TFDS's own default), or the image folder.
         download: Let TFDS download what is missing; False: fail at once.
 
-        model: A name that ``build_model`` knows, or None for ``WaveMixClassifier``.
+        model: A name that ``build_model`` knows: a published network or a class of networks, as "ConvMixer". None: the
+            WaveMix network of the task.
         model_args: Arguments of the network, laid over the named variant's.
         dtype_policy: Keras dtype policy, for example "mixed_bfloat16".
         jit_compile: Compile the training step with XLA. On CPUs it is slower for one-level networks.
@@ -294,7 +295,7 @@ def _check(recipe: Recipe) -> None:
     option("optimizer", OPTIMIZERS)
     option("policy", POLICIES, none=True)
     option("on_bad_image", BAD_IMAGE)
-    option("model", tuple(VARIANTS), none=True)
+    option("model", (*VARIANTS, *NETWORKS), none=True)
     rule(
         min(recipe.image_shape) > 0 and recipe.image_shape[2] in (1, 3), "image_shape must be (height, width, 1 or 3)",
         "image_shape",

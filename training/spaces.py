@@ -83,7 +83,7 @@ def network_arguments(recipe: Recipe) -> dict[str, Any]:
     defaults = {
         parameter.name: parameter.default for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD
     }
-    variant = VARIANTS[recipe.model] if recipe.model is not None else {}
+    variant = VARIANTS.get(recipe.model or "", {})
     return {**defaults, **variant, **recipe.model_args}
 
 

@@ -14,21 +14,45 @@ from .startup import is_command
 if TYPE_CHECKING or not is_command():
     from .blocks import WaveMixBlock, WaveMixV1Block
     from .imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
+    from .mixer_models import ConvMixer, MLPMixer, PoolFormer, TokenMixerClassifier
+    from .mixers import MIXERS, ConvMixerBlock, FourierBlock, MLPMixerBlock, PoolFormerBlock
     from .models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
     from .profiler import ModelProfile, profile
     from .torch_weights import export_torch_weights, load_torch_weights
     from .variants import CHECKPOINT_NORMALIZATION, VARIANTS, build_model
-    from .wavelets import DWT2D, IDWT2D
+    from .wavelets import DWT2D, IDWT2D, FilterBank2D
+
+HOMES = (
+    "wavelets",
+    "blocks",
+    "mixers",
+    "imaging",
+    "models",
+    "mixer_models",
+    "variants",
+    "torch_weights",
+    "profiler",
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BicubicUpsampling2D",
     "CHECKPOINT_NORMALIZATION",
+    "ConvMixer",
+    "ConvMixerBlock",
     "DWT2D",
+    "FilterBank2D",
+    "FourierBlock",
     "IDWT2D",
+    "MIXERS",
+    "MLPMixer",
+    "MLPMixerBlock",
     "ModelProfile",
+    "PoolFormer",
+    "PoolFormerBlock",
     "RGBToYCbCr",
+    "TokenMixerClassifier",
     "VARIANTS",
     "WaveMixBlock",
     "WaveMixClassifier",
@@ -49,7 +73,7 @@ def __getattr__(name: str) -> Any:
     if name in ("training", "tflite"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in __all__:  # left out above
-        for home in ("wavelets", "blocks", "imaging", "models", "variants", "torch_weights", "profiler"):
+        for home in HOMES:
             module = importlib.import_module(f"{__name__}.{home}")
             if name in vars(module):
                 return getattr(module, name)

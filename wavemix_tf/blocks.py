@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ from keras import layers, ops
 from .checks import check_option, check_positive
 from .elementwise import ByteDropout, gelu_dropout
 from .normalization import FusedBatchNormalization
-from .wavelets import DWT2D, LowPass2D, fold_dwt
+from .wavelets import BASES, DWT2D, FilterBank2D, LowPass2D, fold_dwt
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -25,15 +25,26 @@ def quick_gelu(x: Any) -> Any:
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "gelu": keras.activations.gelu,  # exact, by the error function, as the official network
+    "relu": keras.activations.relu,
     "relu6": keras.activations.relu6,
     "hard_swish": keras.activations.hard_swish,
     "quick_gelu": quick_gelu,
 }
+TRANSFORMS = ("haar", *BASES, "none")
 UPSAMPLERS = ("deconv", "bilinear", "nearest", "pixel_shuffle", "pixel_shuffle_conv")
 
 # PyTorch's defaults where they differ from Keras's: the official weights were trained with this epsilon, and Keras's
 # momentum of 0.99 leaves the moving statistics of a run of a few hundred steps far behind the weights.
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
+
+
+CHANNELS_LAST = (
+    layers.AveragePooling2D,
+    layers.Conv2D,
+    layers.Conv2DTranspose,
+    layers.DepthwiseConv2D,
+    layers.UpSampling2D,
+)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -77,8 +88,67 @@ def _haar_low_pass(x: Any) -> Any:
     return 2.0 * ops.average_pool(x, 2, strides=2, data_format="channels_last")
 
 
-class _WaveletBlock(layers.Layer):
-    """Common ground of the blocks: their options, the multi-level transform, padding, the residual sum.
+class ResidualBlock(layers.Layer):
+    """Common ground of every block: (B, H, W, C) in and out, the residual included, and its common options.
+
+    A subclass makes its sublayers in its constructor with ``_named``, and defines ``inline``.
+    """
+
+    def __init__(self, width: int, dropout: float, activation: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be a rate in [0, 1). Received: dropout={dropout!r}")
+        self.width = check_positive("width", width)
+        self.dropout = dropout
+        self.activation = check_option("activation", activation, tuple(ACTIVATIONS))
+
+    def _named(self, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
+        """A sublayer named after the block, for names must be unique in the flat graph."""
+        if layer in CHANNELS_LAST:
+            options["data_format"] = "channels_last"  # whatever the user's keras.json says
+        return layer(*args, **options, name=f"{self.name}_{role}", dtype=self.dtype_policy)
+
+    @staticmethod
+    def _run(parts: Iterable[Any], x: Any, training: bool | None) -> Any:
+        """One sublayer after another."""
+        for layer in parts:
+            takes_training = isinstance(layer, (layers.BatchNormalization, layers.Dropout))
+            x = layer(x, training=training) if takes_training else layer(x)
+        return x
+
+    def _check_input(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 4 or input_shape[-1] != self.width:
+            raise ValueError(f"{self.name} takes (B, H, W, {self.width}). Received: input_shape={tuple(input_shape)}")
+
+    def inline(self, x: Any, training: bool | None = None) -> Any:
+        """``call`` as a graph of the sublayers.
+
+        Args:
+            x: (B, H, W, C) tensor or KerasTensor with known H and W.
+            training: As in ``call``.
+
+        Returns:
+            The same values as ``call`` (to rounding), same shape and dtype.
+        """
+        raise NotImplementedError
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return self.inline(x, training)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "dropout": self.dropout,
+            "activation": self.activation,
+        }
+
+
+class _WaveletBlock(ResidualBlock):
+    """Common ground of the wavelet blocks: the multi-level transform, padding, the residual sum.
 
     A subclass makes its other sublayers in its constructor, and defines ``_build_mix`` and ``_mix``.
     """
@@ -91,37 +161,34 @@ class _WaveletBlock(layers.Layer):
         ff_dim: int | None,
         dropout: float,
         activation: str,
+        transform: str = "haar",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if check_positive("width", width) % 4:
+        super().__init__(width, dropout, activation, **kwargs)
+        if width % 4:
             raise ValueError(f"width must be a multiple of 4 (the transform makes four bands). Received: width={width}")
-        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be a rate in [0, 1). Received: dropout={dropout!r}")
-        self.width = width
         self.levels = check_positive("levels", levels)
         self.expansion = check_positive("expansion", expansion)
         self.ff_dim = None if ff_dim is None else check_positive("ff_dim", ff_dim)
-        self.dropout = dropout
-        self.activation = check_option("activation", activation, tuple(ACTIVATIONS))
+        self.transform = check_option("transform", transform, TRANSFORMS)
+        if levels > 1 and transform != "haar":
+            raise ValueError(f"levels must be 1 with transform={transform!r}. Received: levels={levels}")
 
-        self.reduce = self._named(layers.Conv2D, "reduce", width // 4, 1)
-        self.dwts = [self._named(DWT2D, f"dwt{level}") for level in range(1, levels + 1)]
+        if transform == "none":
+            self.reduce = self._named(layers.Conv2D, "reduce", width, 1, strides=2)
+            self.dwts: list[Any] = []
+        else:
+            self.reduce = self._named(layers.Conv2D, "reduce", width // 4, 1)
+            bank = {"haar": (DWT2D,)}.get(transform, (FilterBank2D, transform))
+            self.dwts = [self._named(bank[0], f"dwt{level}", *bank[1:]) for level in range(1, levels + 1)]
         self.low_passes = [self._named(LowPass2D, f"low_pass{level}") for level in range(1, levels)]
         self.residual = self._named(layers.Add, "residual")
         self.pad: Any = None
         self.crop: Any = None
         self.built_size: tuple[int | None, ...] = (None, None)
 
-    def _named(self, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
-        """A sublayer named after the block, for names must be unique in the flat graph."""
-        if layer in (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose, layers.UpSampling2D):
-            options["data_format"] = "channels_last"  # whatever the user's keras.json says
-        return layer(*args, **options, name=f"{self.name}_{role}", dtype=self.dtype_policy)
-
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        if len(input_shape) != 4 or input_shape[-1] != self.width:
-            raise ValueError(f"{self.name} takes (B, H, W, {self.width}). Received: input_shape={tuple(input_shape)}")
+        self._check_input(input_shape)
         batch, height, width, channels = input_shape
         self.built_size = (height, width)
         if height is not None and width is not None:
@@ -138,7 +205,8 @@ class _WaveletBlock(layers.Layer):
         half: Any = (batch, height and height // 2, width and width // 2)
         for level in range(1, self.levels + 1):
             source: Any = (batch, half[1] and 2 * half[1], half[2] and 2 * half[2], self.width // 4)
-            self.dwts[level - 1].build(source)
+            if self.dwts:
+                self.dwts[level - 1].build(source)
             if level < self.levels:
                 self.low_passes[level - 1].build(source)
             self._build_mix(level, half)
@@ -173,19 +241,8 @@ class _WaveletBlock(layers.Layer):
         """
         return self._mix_static(x, training, contract=False)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return tuple(input_shape)
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "width": self.width,
-            "levels": self.levels,
-            "expansion": self.expansion,
-            "ff_dim": self.ff_dim,
-            "dropout": self.dropout,
-            "activation": self.activation,
-        }
+        return {**super().get_config(), "levels": self.levels, "expansion": self.expansion, "ff_dim": self.ff_dim}
 
     def _mix_static(self, x: Any, training: bool | None, contract: bool) -> Any:
         y = self._mix(x if self.pad is None else self.pad(x), training, contract)
@@ -200,12 +257,15 @@ class _WaveletBlock(layers.Layer):
 
     def _expand(self, conv: Any, level: int, x: Any, joined: Any, join: Any, contract: bool) -> Any:
         """1x1 convolution ``conv`` of ``x``'s bands and, if not None, what ``join`` puts behind them."""
-        if not contract:
+        if not self.dwts:
+            return conv(x)
+        if not contract or self.transform == "dct":  # whose windows overlap: contracted, they would cost more
             bands = self.dwts[level - 1](x)
             return conv(bands if joined is None else join([bands, joined]))
         kernel = ops.convert_to_tensor(conv.kernel, dtype=self.compute_dtype)
         bias = ops.convert_to_tensor(conv.bias, dtype=self.compute_dtype)
-        y = ops.conv(x, fold_dwt(kernel[:, :, : self.width]), strides=2, data_format="channels_last")
+        bank = None if self.transform == "haar" else ops.cast(self.dwts[level - 1].filters, self.compute_dtype)
+        y = ops.conv(x, fold_dwt(kernel[:, :, : self.width], bank), strides=2, data_format="channels_last")
         if joined is not None:
             y = y + ops.conv(joined, kernel[:, :, self.width :], data_format="channels_last")
         return y + bias
@@ -254,13 +314,15 @@ class WaveMixBlock(_WaveletBlock):
         ff_dim: F, channels between the feed-forward and the upsampling; None: ``width``, or with
             "pixel_shuffle_conv" no second 1x1 convolution at all.
         dropout: Rate in [0, 1) after each activation.
-        activation: "gelu" (exact), "relu6", "hard_swish" or "quick_gelu".
+        activation: "gelu" (exact), "relu", "relu6", "hard_swish" or "quick_gelu".
         upsample: "deconv" (transposed 4x4 convolution of stride 2, as published), "bilinear" or "nearest" (no weights;
             the published small networks use bilinear), "pixel_shuffle" (1x1 convolution to 4x the channels, then
             depth to space) or "pixel_shuffle_conv" (depth to space of the m*C, or F, channels, then a 3x3
             convolution: the third published version, and with ``ff_dim`` that of WaveMixSR-V2, arXiv 2409.10582).
             Where the upsampled width is not ``ff_dim``, "bilinear" and "nearest" let the feed-forward end in that
             width.
+        transform: "haar"; or, with one level, what ablations put in its place: "dct", "random" or "learned" (see
+            ``FilterBank2D``), or "none", where the 1x1 convolution in front keeps C channels and has stride 2.
 
     Input shape:
         (B, H, W, C) floating point. A side not divisible by ``2**levels`` is padded with zeros at the bottom and right
@@ -285,9 +347,10 @@ class WaveMixBlock(_WaveletBlock):
         dropout: float = 0.0,
         activation: str = "gelu",
         upsample: str = "deconv",
+        transform: str = "haar",
         **kwargs: Any,
     ) -> None:
-        super().__init__(width, levels, expansion, ff_dim, dropout, activation, **kwargs)
+        super().__init__(width, levels, expansion, ff_dim, dropout, activation, transform, **kwargs)
         self.upsample = check_option("upsample", upsample, UPSAMPLERS)
 
         named = self._named
@@ -340,14 +403,11 @@ class WaveMixBlock(_WaveletBlock):
             conv, activation, dropout, *rest = self.feed_forwards[level - 1]
             join = self.joins[level - 1] if level < self.levels else None
             up = self._expand(conv, level, approximations[level - 1], up, join, contract)  # (B, H/2**k, W/2**k, m*C)
-            up = self._activate(up, activation, dropout, training, contract)
-            for layer in rest:
-                takes_training = isinstance(layer, layers.BatchNormalization)
-                up = layer(up, training=training) if takes_training else layer(up)
+            up = self._run(rest, self._activate(up, activation, dropout, training, contract), training)
         return up
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "upsample": self.upsample}
+        return {**super().get_config(), "upsample": self.upsample, "transform": self.transform}
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -371,7 +431,7 @@ class WaveMixV1Block(_WaveletBlock):
         expansion: m, hidden channels of the feed-forward as a multiple of ``width``.
         ff_dim: F, channels between the feed-forward and the transposed convolutions; None: ``width``.
         dropout: Rate in [0, 1) after each 1x1 convolution of the feed-forward.
-        activation: "gelu" (exact), "relu6", "hard_swish" or "quick_gelu".
+        activation: "gelu" (exact), "relu", "relu6", "hard_swish" or "quick_gelu".
 
     Input shape:
         (B, H, W, C) floating point. A side not divisible by ``2**levels`` is padded with zeros at the bottom and right

@@ -55,7 +55,28 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "wavemix_sisr_144_4": dict(model="WaveMixSuperResolver", variant="sisr", width=144, depth=4),
     "wavemixsr_144_4": dict(model="WaveMixSuperResolver", variant="wavemixsr", width=144, depth=4),  # 1.7M
     "wavemixsr_v2": dict(model="WaveMixSuperResolver", variant="wavemixsr_v2", width=144, depth=2),
+    # What WaveMix is compared with. ConvMixer: arXiv 2201.09792, tables 1 and 3; MLP-Mixer: arXiv 2105.01601, table 1;
+    # PoolFormer: arXiv 2111.11418, table 1.
+    "convmixer_256_8": dict(model="ConvMixer", width=256, depth=8, kernel_size=9, patch_size=1, num_classes=10,
+                            image_shape=(32, 32, 3)),  # CIFAR-10, 0.7M
+    "convmixer_768_32": dict(model="ConvMixer", width=768, depth=32, kernel_size=7, patch_size=7,
+                             activation="relu"),  # 21.1M
+    "mlp_mixer_s16": dict(model="MLPMixer", patch_size=16, width=512, depth=8),  # 18.5M
+    "mlp_mixer_b16": dict(model="MLPMixer", patch_size=16, width=768, depth=12),  # 59.9M
+    "poolformer_s12": dict(model="PoolFormer", depths=(2, 2, 6, 2)),  # 11.9M
+    "poolformer_s24": dict(model="PoolFormer", depths=(4, 4, 12, 4)),  # 21.4M
 }  # fmt: skip
+
+# The networks that ``build_model`` also knows by the name of their class, all arguments given.
+NETWORKS = (
+    "WaveMixClassifier",
+    "WaveMixSegmenter",
+    "WaveMixSuperResolver",
+    "TokenMixerClassifier",
+    "ConvMixer",
+    "MLPMixer",
+    "PoolFormer",
+)
 
 # dataset -> (mean, std) per channel, in units of [0, 1], by which the official scripts standardise their training
 # images; a checkpoint of theirs needs them in the network, ``build_model(name, normalize=dataset)``. The test images of
@@ -77,7 +98,7 @@ def build_model(
     """Build a published network, freshly initialised.
 
     Args:
-        name: A key of ``VARIANTS``.
+        name: A key of ``VARIANTS``, or the name of a class of ``NETWORKS`` for a network of one's own.
         num_classes: Number of classes; None: that of the dataset the row was published with.
         image_shape: (height, width, channels) in pixels; None: that of the published dataset.
         **overrides: Any other argument of the model's class, for example ``dropout=0.0`` or ``activation="relu6"``.
@@ -85,7 +106,7 @@ def build_model(
             loaded.
 
     Returns:
-        A ``WaveMixClassifier``, ``WaveMixSegmenter`` or ``WaveMixSuperResolver``, as the row says.
+        A ``WaveMixClassifier`` or what the row says.
 
     Raises:
         ValueError: unknown name, an override out of its range, or one the class does not have.
@@ -96,9 +117,8 @@ def build_model(
     """
     import wavemix_tf  # here, so that listing the table does not load Keras
 
-    if name not in VARIANTS:
-        raise ValueError(f"name must be one of {', '.join(VARIANTS)}. Received: name={name!r}")
-    arguments = {**VARIANTS[name], **overrides}
+    check_option("name", name, (*VARIANTS, *NETWORKS))
+    arguments = {**VARIANTS.get(name, {"model": name}), **overrides}
     if isinstance(arguments.get("normalize"), str):
         dataset = check_option("normalize", arguments["normalize"], tuple(CHECKPOINT_NORMALIZATION))
         arguments["normalize"] = CHECKPOINT_NORMALIZATION[dataset]
@@ -106,5 +126,6 @@ def build_model(
         arguments["num_classes"] = num_classes
     if image_shape is not None:
         arguments["image_shape"] = tuple(image_shape)
-    arguments.setdefault("name", name)
+    if name in VARIANTS:
+        arguments.setdefault("name", name)
     return getattr(wavemix_tf, arguments.pop("model", "WaveMixClassifier"))(**arguments)

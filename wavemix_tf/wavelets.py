@@ -49,7 +49,7 @@ def analysis_kernels(wavelet: str) -> np.ndarray:
 HAAR_KERNELS = analysis_kernels("haar")  # (4, 2, 2), entries +-1/2
 
 
-def fold_dwt(kernel: Any) -> Any:
+def fold_dwt(kernel: Any, filters: Any = None) -> Any:
     """Contract a one-level Haar DWT with the 1x1 convolution behind it into one 2x2 convolution of stride 2.
 
     The two are linear and the Haar windows do not overlap, so this is exact, with the same number of weights and
@@ -57,25 +57,40 @@ def fold_dwt(kernel: Any) -> Any:
 
     Args:
         kernel: (1, 1, 4C, F) kernel of the 1x1 convolution, band-major; a tensor (differentiable) or an array.
+        filters: (4, 2, 2), the filters of the four bands; None: Haar's. An array where ``kernel`` is one.
 
     Returns:
         (2, 2, C, F) tensor of the kernel's dtype; a NumPy array if ``kernel`` is one.
     """
+    filters = HAAR_KERNELS if filters is None else filters
     if len(kernel.shape) != 4 or tuple(kernel.shape[:2]) != (1, 1) or kernel.shape[2] % 4:
         raise ValueError(f"kernel must have shape (1, 1, 4C, F). Received: kernel.shape={tuple(kernel.shape)}")
-    channels, filters = kernel.shape[2] // 4, kernel.shape[3]
+    channels, outputs = kernel.shape[2] // 4, kernel.shape[3]
     if isinstance(kernel, np.ndarray):
-        bands = kernel.reshape(4, channels, filters)
-        return np.einsum("bij,bcf->ijcf", HAAR_KERNELS, bands).astype(kernel.dtype)
-    bands = ops.reshape(kernel, (4, channels * filters))
-    taps = ops.convert_to_tensor(HAAR_KERNELS.reshape(4, 4).T, dtype=kernel.dtype)  # (taps, bands)
-    return ops.reshape(ops.matmul(taps, bands), (2, 2, channels, filters))
+        bands = kernel.reshape(4, channels, outputs)
+        return np.einsum("bij,bcf->ijcf", filters, bands).astype(kernel.dtype)
+    bands = ops.reshape(kernel, (4, channels * outputs))
+    if isinstance(filters, np.ndarray):
+        filters = ops.convert_to_tensor(filters, dtype=kernel.dtype)
+    taps = ops.transpose(ops.reshape(filters, (4, 4)))  # (taps, bands)
+    return ops.reshape(ops.matmul(taps, bands), (2, 2, channels, outputs))
 
 
 def _wrap_index(length: Any, before: int, after: int) -> Any:
     """Indices that extend an axis periodically; an odd axis first repeats its last sample (pywt periodization)."""
     even = length + length % 2
     return ops.minimum(ops.mod(ops.arange(-before, even + after), even), length - 1)
+
+
+def _filter_bands(x: Any, kernels: Any) -> Any:
+    """(B, H, W, C) with each of ``kernels`` (N, L, L), stride 2 and no padding -> (B, H', W', N*C), band-major."""
+    bands = []
+    for band in range(kernels.shape[0]):
+        # Four depthwise convolutions and a concatenation run faster than one with depth multiplier 4, and the
+        # GPU delegate accepts only the former.
+        kernel = ops.tile(kernels[band][:, :, None, None], (1, 1, x.shape[-1], 1))
+        bands.append(ops.depthwise_conv(x, kernel, strides=2, padding="valid", data_format="channels_last"))
+    return ops.concatenate(bands, axis=-1) if len(bands) > 1 else bands[0]
 
 
 class _FixedFilters(keras.layers.Layer):
@@ -110,7 +125,6 @@ class _FixedFilters(keras.layers.Layer):
 
     def _analyse(self, x: Any, kernels: Any) -> Any:
         """Filter (B, H, W, C) with each of ``kernels`` (N, L, L) at stride 2 -> (B, H', W', N*C), band-major."""
-        channels = x.shape[-1]
         if self.mode == "periodization":
             side = self.taps // 2 - 1
             for axis in (1, 2):
@@ -123,13 +137,7 @@ class _FixedFilters(keras.layers.Layer):
             spare = [0 if x.shape[axis] is not None and x.shape[axis] % 2 == 0 else 1 for axis in (1, 2)]
             if side or any(spare):
                 x = ops.pad(x, [[0, 0], [side, side + spare[0]], [side, side + spare[1]], [0, 0]])
-        bands = []
-        for band in range(kernels.shape[0]):
-            # Four depthwise convolutions and a concatenation run faster than one with depth multiplier 4, and the
-            # GPU delegate accepts only the former.
-            kernel = ops.tile(kernels[band][:, :, None, None], (1, 1, channels, 1))
-            bands.append(ops.depthwise_conv(x, kernel, strides=2, padding="valid", data_format="channels_last"))
-        return ops.concatenate(bands, axis=-1) if len(bands) > 1 else bands[0]
+        return _filter_bands(x, kernels)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -216,6 +224,80 @@ class LowPass2D(_FixedFilters):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, height, width, channels = input_shape
         return (batch, self._coefficients(height), self._coefficients(width), channels)
+
+
+BASES = ("dct", "random", "learned")
+
+
+def dct_kernels(side: int = 4) -> np.ndarray:
+    """The four lowest frequencies of the orthonormal 2D DCT-II over windows of ``side`` x ``side`` pixels.
+
+    Over 2x2 pixels they are Haar's four filters.
+
+    Returns:
+        float64 array (4, side, side): frequencies (0, 0), (1, 0), (0, 1), (1, 1) of (height, width).
+    """
+    places = np.arange(side) + 0.5
+    low = np.full(side, side**-0.5)
+    high = (2 / side) ** 0.5 * np.cos(np.pi * places / side)
+    return np.stack([np.outer(along_h, along_w) for along_w in (low, high) for along_h in (low, high)])
+
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+class FilterBank2D(keras.layers.Layer):
+    """Four filters of stride 2 where a DWT has its own, the same for every channel: the DWT's rivals in ablations.
+
+    WaveMix (arXiv 2205.14375) asks what the Haar filters are worth by putting others in their place.
+
+    Args:
+        basis: "dct": the four lowest frequencies of the 4x4 DCT-II, in overlapping windows (over 2x2 pixels the DCT,
+            and the discrete Fourier transform, *are* Haar's filters up to sign); "random": four random 2x2 filters of
+            norm one, drawn when the layer is built and never trained; "learned": the same, trained.
+
+    Input shape:
+        (B, H, W, C) floating point, H and W even.
+
+    Output shape:
+        (B, H / 2, W / 2, 4C), band-major.
+
+    Raises:
+        ValueError: unknown basis, input that is not 4D or has an odd side.
+    """
+
+    def __init__(self, basis: str = "dct", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.basis = check_option("basis", basis, BASES)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        _check_image_tensor(self.name, input_shape)
+        if any(side is not None and side % 2 for side in input_shape[1:3]):
+            raise ValueError(f"{self.name} takes even sides. Received: input_shape={tuple(input_shape)}")
+        fixed = dct_kernels()
+
+        def draw(shape: Any, dtype: Any = None) -> Any:
+            if self.basis == "dct":
+                return ops.convert_to_tensor(fixed, dtype=dtype)
+            drawn = keras.initializers.RandomNormal(stddev=1.0)(shape, dtype=dtype)
+            return drawn / ops.sqrt(ops.sum(ops.square(drawn), axis=(1, 2), keepdims=True))
+
+        self.filters = self.add_weight(
+            shape=fixed.shape if self.basis == "dct" else (4, 2, 2),
+            initializer=draw,
+            trainable=self.basis == "learned",
+            name="filters",
+        )
+
+    def call(self, x: Any) -> Any:
+        if self.basis == "dct":
+            x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])  # windows of 4 around cells of 2
+        return _filter_bands(x, ops.convert_to_tensor(self.filters))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        batch, height, width, channels = input_shape
+        return (batch, height and height // 2, width and width // 2, 4 * channels)  # type: ignore[operator]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "basis": self.basis}
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
