@@ -298,6 +298,56 @@ def tune(
 
 
 @app.command()
+def compare(
+    recipe: RecipeName = None,
+    data: DataFolder = None,
+    systems: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Token mixers, or published networks as they are  [default: all mixers]"),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[TARGET:]LIMITS", help="What each may cost, as 50k-parameters, 3M-macs, android-cpu:1ms."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each system.")] = 3,
+    qat: Annotated[bool, typer.Option("--qat", help="Fine-tune before the int8 files are written.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder  [default: runs/RECIPE_comparison]")
+    ] = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Train several systems of one budget alike, and measure them alike. Again: goes on."""
+    from .command.budgets import parse_budget
+    from .training.systems import SYSTEMS, check_systems
+
+    chosen = choose_recipe(recipe, data, settings)
+    if chosen.task != "classification":
+        raise ValueError(f"compare takes recipes of classification. Received: task={chosen.task!r}")
+    names = check_systems(SYSTEMS if systems is None else [name.strip() for name in systems.split(",")])
+    out = out or Path("runs") / f"{chosen.name}_comparison"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder. Received: {out}")
+    target, limits = parse_budget(budget) if budget else (None, {})
+    from .command import comparison_page, tuning
+    from .command.comparing import Comparison
+
+    with tuning.device_costs(target) as costs:
+        words = shlex.join(["wavemix-tf", *(word for word in terminal.words if word != "--overwrite")])
+        comparison = Comparison(chosen, names, limits, costs, seeds, out, qat, words, overwrite)
+        page = comparison.compare()
+    console.print()
+    console.print(comparison_page.to_table(comparison.record))
+    console.print(f"[bold]{page}[/], comparison.csv, comparison.md")
+    failed = [name for name in names if "failed" in comparison.row(name)]
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(names)} systems failed, see their rows: {', '.join(failed)}")
+
+
+@app.command()
 def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = False, debug: Debug = False) -> None:
     """Make the trained network quantization-aware and fine-tune it: model.keras -> qat.keras."""
     recipe = saved_recipe(out, settings, also="qat_")

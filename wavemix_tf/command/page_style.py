@@ -1,4 +1,6 @@
-"""The style sheet of the report page."""
+"""What the pages look like: their style sheet and frame."""
+
+from __future__ import annotations
 
 CSS = """
 :root{--page:#f6f5f1;--card:#fff;--ink:#1c2431;--muted:#626c7c;--line:#e3e1da;--float:#2c6cb0;--int8:#d4602a;
@@ -89,6 +91,8 @@ margin-bottom:14px}
 .provenance{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:14px 32px;
 margin:10px 0 16px}
 summary{cursor:pointer;font-weight:600;margin-bottom:6px}
+.remarks{font-size:.9rem;color:var(--muted);margin:14px 0 0;padding-left:1.2em}.remarks b{color:var(--ink)}
+tr.failed th,tr.failed td{color:var(--muted)}
 @media(max-width:560px){main{padding:20px 14px 40px}.card{padding:18px 16px}.scroll{margin:0 -16px;padding:0 16px}
 .tiles{grid-template-columns:1fr 1fr;gap:10px}
 .tile strong{font-size:1.3rem}.tile:last-child:nth-child(odd){grid-column:1/-1}
@@ -99,3 +103,19 @@ white-space:normal}.n{text-align:left}.bar{margin-left:0}
 td.empty{display:none}td[data-label]::before{content:attr(data-label);display:block;color:var(--muted);font-size:.74rem}}
 @media print{body{background:#fff}.card,.tile{break-inside:avoid}}
 """
+
+
+def page(title: str, content: str) -> str:
+    """One HTML document without any outside reference.
+
+    Args:
+        title: Plain text, already escaped.
+        content: Markup of the page's main part.
+    """
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{title} · wavemix-tf</title>\n<style>{CSS}</style>\n</head>\n"
+        f"<body>\n<main>\n{content}\n</main>\n</body>\n</html>\n"
+    )

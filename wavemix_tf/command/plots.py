@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -361,6 +362,77 @@ def layer_noise(rows: Sequence[Mapping[str, Any]], worst: Sequence[str]) -> str:
         right.set_xlabel("share of the noise in the outputs (less is better)")
         right.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         return _svg(figure, "layers", "For each layer: SQNR of its tensor, and its share of the noise in the outputs")
+
+
+Point = tuple[str, float, Sequence[float], bool]
+
+
+def accuracy_front(points: Sequence[Point], cost: str, name: str) -> str:
+    """Accuracy of systems over one of their costs, with the Pareto front.
+
+    Args:
+        points: (name, cost, accuracies of its seeds in [0, 1], whether to pick it out) of each system.
+        cost: title of the horizontal axis.
+        name: of the figure, one of its kind on a page.
+    """
+    with _figure(5.6, 4.3) as figure:
+        _draw_front(figure.subplots(), points, cost)
+        return _svg(figure, name, f"Accuracy over {cost}")
+
+
+def save_fronts(path: str | os.PathLike[str], panels: Sequence[tuple[str, Sequence[Point]]]) -> None:
+    """The same as a picture, one panel a cost.
+
+    Args:
+        path: of the PNG file.
+        panels: (cost, points), see ``accuracy_front``.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    with _figure(5.2 * columns, 4.0 * rows) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis, (cost, points) in zip(axes, panels, strict=False):
+            _draw_front(axis, points, cost)
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        figure.savefig(path, format="png", dpi=110, facecolor="white")
+
+
+def _draw_front(axis: Axes, points: Sequence[Point], cost: str) -> None:
+    from matplotlib import ticker
+
+    best, front = -math.inf, []
+    for point in sorted(points, key=lambda point: (point[1], -float(np.mean(point[2])))):
+        if np.mean(point[2]) > best:
+            best = float(np.mean(point[2]))
+            front.append((point[1], 100 * best))
+    if len(front) > 1:
+        axis.plot(*zip(*front, strict=True), drawstyle="steps-post", color=ACCENT, linewidth=1.2, zorder=1)
+    heights = sorted((100 * float(np.mean(found)), index) for index, (_, _, found, _) in enumerate(points))
+    left = {index for place, (_, index) in enumerate(heights) if place % 2}  # neighbours' names on either side
+    for index, (label, value, found, picked) in enumerate(points):
+        middle, colour = 100 * float(np.mean(found)), INT8 if picked else FLOAT
+        axis.plot([value, value], [100 * min(found), 100 * max(found)], color=colour, linewidth=1.2, alpha=0.6)
+        axis.scatter([value], [middle], s=30, color=colour, zorder=3)
+        away, align = (-7, "right") if index in left else (7, "left")
+        axis.annotate(
+            label,
+            (value, middle),
+            xytext=(away, 0),
+            textcoords="offset points",
+            ha=align,
+            va="center",
+            fontsize=8.5,
+            color=INT8 if picked else MUTED,
+        )
+    values = [value for _, value, _, _ in points]
+    if max(values) > 8 * min(values):
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axis.xaxis.set_minor_locator(ticker.NullLocator())
+    axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+    axis.margins(x=0.3, y=0.08)
+    axis.set(xlabel=cost, ylabel="top-1, %")
 
 
 def band_image(values: Sequence[Sequence[float]], *, signed: bool, limit: float) -> str:

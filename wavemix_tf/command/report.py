@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..files import write_text
 from . import picture_sections
 from .formats import METRICS, cell, kibibytes, metric_of, milliseconds, percent
-from .page_style import CSS
+from .page_style import page
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -292,13 +292,7 @@ def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Se
         )
         if part
     )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{name} · wavemix-tf</title>\n<style>{CSS}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return page(name, body)
 
 
 def _header(report: Mapping[str, Any]) -> str:

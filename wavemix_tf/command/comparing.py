@@ -1,0 +1,302 @@
+"""What ``wavemix-tf compare`` does: systems of one budget, trained alike, measured alike; every step kept on disk.
+
+The folder holds ``comparison.json`` (everything that is known), ``costs.json`` (what candidates cost), a run folder for
+each system and seed, the exported files, and what is made of it all: ``comparison.html``, ``.csv`` and ``.md``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..files import write_text
+from ..profiler import profile
+from ..tflite.artifact import Artifact
+from ..tflite.errors import ExportError, UnsupportedLayerError
+from ..tflite.exporter import export
+from ..tflite.flatbuffer import read_file, to_input
+from ..tflite.latency import times_ms
+from ..tflite.quantizer import quantize
+from ..tflite.verifier import run_file
+from ..training.budgets import Candidates
+from ..training.datasets import DataBundle, load_data
+from ..training.recipe import Recipe
+from ..training.systems import SYSTEMS, system_recipe, widest
+from ..training.trainer import build, fit
+from . import comparison_page, findings
+from .steps import load_model
+from .terminal import console
+
+FORMAT = 1
+RECORD, COSTS = "comparison.json", "costs.json"
+TARGET = "android-cpu"
+TEST_LIMIT_S = 60.0  # for the test images in one file
+ROUNDS, LATENCY_S, STEPS = 5, 0.2, 5
+
+
+class Comparison:
+    """One folder's comparison; every method goes on where the folder stands.
+
+    Args:
+        recipe: Data, schedule, depth and stem, the same for all.
+        systems: Keys of ``SYSTEMS`` or ``VARIANTS``.
+        budget: Cost -> the most that it may be; empty: every system has the recipe's own width.
+        costs: Callables that measure what the graph does not tell, as for ``search``.
+        seeds: How many; the first is the recipe's.
+        out: Folder.
+        qat: Fine-tune the int8 networks by the recipe's ``qat_*`` fields.
+        command: As typed.
+        overwrite: Begin anew.
+
+    Raises:
+        ValueError: the folder holds a comparison of another recipe or budget.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        systems: Sequence[str],
+        budget: Mapping[str, float],
+        costs: Sequence[Any],
+        seeds: int,
+        out: Path,
+        qat: bool,
+        command: str,
+        overwrite: bool = False,
+    ) -> None:
+        self.recipe, self.names, self.out, self.qat = recipe, list(systems), out, qat
+        self.seeds = [recipe.seed + index for index in range(seeds)]
+        self._bundles: dict[int, DataBundle] = {}
+        if overwrite and (out / RECORD).is_file():
+            for name in ("runs", "exports"):
+                shutil.rmtree(out / name, ignore_errors=True)
+            for name in (RECORD, COSTS):
+                (out / name).unlink(missing_ok=True)
+        self.record = self._claim(recipe, dict(budget), command)
+        self.candidates = Candidates(
+            lambda values: system_recipe(recipe, values["system"], values["width"]),
+            lambda one: build(one, one.num_classes or 2),
+            budget,
+            costs,
+            out / COSTS,
+        )
+
+    def _claim(self, recipe: Recipe, budget: dict[str, float], command: str) -> dict[str, Any]:
+        asked = {"budget": budget, "qat": self.qat}
+        record: dict[str, Any] = {"systems": {}}
+        if (self.out / RECORD).is_file():
+            record = json.loads((self.out / RECORD).read_text(encoding="utf-8"))
+            there = recipe.differences(Recipe.from_json(json.dumps(record["recipe"])))
+            there += [f"{key}={asked[key]!r} (there {record[key]!r})" for key in asked if record[key] != asked[key]]
+            if there:
+                raise ValueError(
+                    f"{self.out} holds another comparison: take another --out, or --overwrite. "
+                    f"Received: {', '.join(there)}"
+                )
+        return {
+            **record,
+            **asked,
+            "format": FORMAT,
+            "recipe": json.loads(recipe.to_json()),
+            "command": command,
+            "seeds": self.seeds,
+        }
+
+    def row(self, name: str) -> dict[str, Any]:
+        """What is known of a system."""
+        return self.record["systems"].setdefault(name, {"runs": {}, "files": {}})
+
+    def compare(self) -> Path:
+        """Everything, in order; the page is drawn whenever a step has ended.
+
+        Returns:
+            The page.
+        """
+        self._each("size", self.size)
+        for seed in self.seeds:
+            self._each(f"train, seed {seed}", functools.partial(self.train, seed=seed))
+        self._each("export", self.export)
+        self.time()
+        self.record["created"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        self.record["machine"], self.record["versions"] = findings.machine(), findings.versions()
+        return self._save()
+
+    def _each(self, title: str, do: Callable[[str], str]) -> None:
+        """One step for every system that has not failed; a failure is written into its row."""
+        console.print(f"[bold cyan]▸[/] [bold]{title[0].upper()}{title[1:]}[/]")
+        for index, name in enumerate(self.names, 1):
+            row = self.row(name)
+            failed = row.get("failed")
+            if failed and failed["step"] != title:
+                console.print(f"  {index}/{len(self.names)} {name}: failed before ({failed['step']})")
+                continue
+            row.pop("failed", None)
+            try:
+                with console.status(f"  {index}/{len(self.names)} {name}"):
+                    told = do(name)
+            except Exception as error:  # whatever is wrong with one system, the others go on
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                row["failed"] = {"step": title, "reason": lines[0]}
+                told = f"[red]failed[/]: {lines[0]}"
+            console.print(f"  {index}/{len(self.names)} {name}: {told}", soft_wrap=True, highlight=False)
+            self._save()
+
+    def _save(self) -> Path:
+        write_text(self.out / RECORD, json.dumps(self.record, indent=1) + "\n")
+        return comparison_page.write(self.out, self.record)
+
+    # --- the steps ----------------------------------------------------------------------------------------------------
+
+    def size(self, name: str) -> str:
+        """Choose the width, and count what it costs."""
+        row = self.row(name)
+        if "profile" not in row:
+            one = self.recipe
+            if self.record["budget"]:
+                row["width"] = widest(one, name, self.candidates)
+            elif name in SYSTEMS:
+                row["width"] = one.model_args.get("width", 64)
+            chosen = system_recipe(one, name, row.get("width"))
+            row["costs"] = self.candidates.costs(chosen) if self.record["budget"] else {}
+            counted = profile(build(chosen, len(self.data(self.seeds[0]).class_names)))
+            names = ("parameters", "other_parameters", "macs", "peak_activation_bytes")
+            row["profile"] = {key: getattr(counted, key) for key in names}
+            row["model_args"] = dict(chosen.model_args)
+            row["title"] = SYSTEMS[name].title if name in SYSTEMS else name
+        found = row["profile"]
+        width = f"width {row['width']}, " if row.get("width") else ""
+        return f"{width}{found['parameters']:,} parameters, {found['macs'] / 1e6:.2f} MMAC"
+
+    def train(self, name: str, seed: int) -> str:
+        """Train one seed; the test images are read once, at its end."""
+        row = self.row(name)
+        if str(seed) not in row["runs"]:
+            chosen = system_recipe(self.recipe, name, row.get("width"), seed)
+            result = fit(chosen, data=self.data(seed), out=self._run(name, seed), verbose=0)
+            row["runs"][str(seed)] = {
+                "validation": result.validation_score,
+                "test": result.test_score,
+                "best_epoch": result.best_epoch,
+                "seconds": round(result.seconds, 1),
+            }
+        found = row["runs"][str(seed)]
+        return (
+            f"{100 * found['validation']:.2f} % validation, {100 * found['test']:.2f} % test, {found['seconds']:.0f} s"
+        )
+
+    def export(self, name: str) -> str:
+        """The first seed's network as float32 and int8 files, and the int8 file's accuracy."""
+        row, seed = self.row(name), self.seeds[0]
+        data, told = self.data(seed), []
+        for dtype in ("float32", "int8"):
+            if "size_bytes" not in row["files"].get(dtype, {}):  # what was refused is tried again
+                row["files"][dtype] = self._export(name, dtype, data)
+            found = row["files"][dtype]
+            if "refused" in found:
+                told.append(f"{dtype} refused: {comparison_page.brief(found['refused'])}")
+            else:
+                told.append(f"{dtype} {100 * found['accuracy']:.2f} %, {found['size_bytes'] / 1024:.1f} KiB")
+        return "; ".join(told)
+
+    def _export(self, name: str, dtype: str, data: DataBundle) -> dict[str, Any]:
+        model = load_model(self._run(name, self.seeds[0]) / "model.keras")
+        floats: list[str] = []
+        try:
+            if dtype == "int8":
+                model, floats = self._quantized(name, model, data)
+            images, _ = data.sample("validation", 256)
+            names = data.class_names
+            artifact = export(model, target=TARGET, dtype=dtype, images=images, class_names=names)
+        except (ExportError, UnsupportedLayerError) as error:
+            return {"refused": str(error).splitlines()[0]}
+        artifact.save(self._file(name, dtype), overwrite=True)
+        images, labels = data.sample("test", 10_000)
+        logits = run_file(artifact.content, images, "litert-xnnpack", TEST_LIMIT_S)
+        accuracy = float((logits.argmax(-1) == labels[: len(logits)]).mean())
+        return {
+            "accuracy": accuracy,
+            "images": len(logits),
+            "size_bytes": artifact.size_bytes,
+            "float_layers": floats,
+        }
+
+    def _quantized(self, name: str, model: Any, data: DataBundle) -> tuple[Any, list[str]]:
+        """(quantization-aware model, layers that stay float because no int8 rule is known)."""
+        options = {"target": TARGET, "observer": self.recipe.qat_observer}
+        qat = quantize(model, data.calibration, skip=self.recipe.qat_skip, **options)
+        if self.qat:
+            chosen = system_recipe(self.recipe, name, self.row(name).get("width"), self.seeds[0])
+            qat = fit(chosen, model=qat, data=data, out=self._run(name, self.seeds[0]), stage="qat", verbose=0).model
+        return qat, []
+
+    def time(self) -> None:
+        """Latency of the files and time of a training step, of all systems in turn, round after round."""
+        ready = [name for name in self.names if "failed" not in self.row(name) and self.row(name)["runs"]]
+        done = self.record.get("timed")
+        if done == ready:
+            return
+        console.print("[bold cyan]▸[/] [bold]Time, all systems in turn[/]")
+        runners: dict[tuple[str, str], Callable[[], list[float]]] = {}
+        for name in ready:
+            for dtype in ("float32", "int8"):
+                if self._file(name, dtype).is_file():
+                    runners[name, f"{dtype}_ms"] = self._latency(self._file(name, dtype))
+            runners[name, "step_ms"] = self._training_step(name)
+        found: dict[tuple[str, str], list[float]] = {key: [] for key in runners}
+        for turn in range(ROUNDS):
+            with console.status(f"  round {turn + 1} of {ROUNDS}"):
+                for key, run in runners.items():
+                    found[key].append(median(run()))
+        for (name, kind), medians in found.items():
+            times = {"median": median(medians), "least": min(medians), "most": max(medians)}
+            self.row(name).setdefault("times", {})[kind] = times
+        self.record["timed"] = ready
+
+    def _latency(self, path: Path) -> Callable[[], list[float]]:
+        artifact = Artifact.load(path)
+        image = self.data(self.seeds[0]).sample("validation", 1)[0]
+        inputs = [to_input(read_file(artifact.content).inputs[0], image)]
+        return lambda: times_ms(artifact.content, inputs, threads=1, warmup=3, runs=10_000, limit_s=LATENCY_S)
+
+    def _training_step(self, name: str) -> Callable[[], list[float]]:
+        """Runs a few steps at the recipe's batch size; the first call compiles."""
+        chosen = system_recipe(self.recipe, name, self.row(name).get("width"))
+        model = build(chosen, len(self.data(self.seeds[0]).class_names))
+        model.compile(keras.optimizers.AdamW(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        shape = (chosen.batch_size, *chosen.image_shape)
+        images = np.random.default_rng(0).random(shape, "float32")
+        labels = np.zeros(len(images), "int32")
+        for _ in range(2):
+            model.train_on_batch(images, labels)
+
+        def run() -> list[float]:
+            times = []
+            for _ in range(STEPS):
+                begun = time.perf_counter()
+                model.train_on_batch(images, labels)
+                times.append(1e3 * (time.perf_counter() - begun))
+            return times
+
+        return run
+
+    def data(self, seed: int) -> DataBundle:
+        """The images with a seed's validation split; those of the last seed are kept."""
+        if seed not in self._bundles:
+            self._bundles = {seed: load_data(system_recipe(self.recipe, self.names[0], None, seed))}
+        return self._bundles[seed]
+
+    def _run(self, name: str, seed: int) -> Path:
+        return self.out / "runs" / name / f"seed{seed}"
+
+    def _file(self, name: str, dtype: str) -> Path:
+        return self.out / "exports" / f"{name}-{TARGET}-{dtype}.tflite"
