@@ -43,6 +43,9 @@ OTHERS = [
     ("wavemix_v1_128_7", {}, 14_241_130),
     ("wavemix_v1_256_7", {}, 57_154_728),
     ("wavemix_v3_144_16", {}, 4_748_464),
+    ("deit_tiny", {}, 5_717_416),
+    ("deit_small", {}, 22_050_664),
+    ("deit_base", {}, 86_567_656),
 ]
 
 
@@ -67,7 +70,7 @@ def test_every_row_names_its_class_and_its_arguments():
     """At a depth of one, for speed."""
     for name, row in wm.VARIANTS.items():
         cls = getattr(wm, row.get("model", "WaveMixClassifier"))
-        side = 32 if cls is wm.WaveMixClassifier else None
+        side = 32 if cls in (wm.WaveMixClassifier, wm.ViT) else None
         channels = row.get("image_shape", (0, 0, 3))[2]
         model = wm.build_model(name, depth=1, image_shape=(side, side, channels))
         assert type(model) is cls

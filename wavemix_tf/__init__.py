@@ -16,20 +16,33 @@ if TYPE_CHECKING or not is_command():
     from .imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
     from .models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
     from .profiler import ModelProfile, profile
+    from .token_sampling import (
+        AdaptiveTokenSampling,
+        TokenCounts,
+        count_tokens,
+        surviving_patches,
+        with_token_sampling,
+    )
     from .torch_weights import export_torch_weights, load_torch_weights
     from .variants import CHECKPOINT_NORMALIZATION, VARIANTS, build_model
+    from .vit import SelfAttention, TransformerBlock, ViT
     from .wavelets import DWT2D, IDWT2D
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveTokenSampling",
     "BicubicUpsampling2D",
     "CHECKPOINT_NORMALIZATION",
     "DWT2D",
     "IDWT2D",
     "ModelProfile",
     "RGBToYCbCr",
+    "SelfAttention",
+    "TokenCounts",
+    "TransformerBlock",
     "VARIANTS",
+    "ViT",
     "WaveMixBlock",
     "WaveMixClassifier",
     "WaveMixSegmenter",
@@ -37,11 +50,14 @@ __all__ = [
     "WaveMixV1Block",
     "YCbCrToRGB",
     "build_model",
+    "count_tokens",
     "export_torch_weights",
     "load_torch_weights",
     "profile",
+    "surviving_patches",
     "tflite",
     "training",
+    "with_token_sampling",
 ]
 
 
@@ -49,7 +65,8 @@ def __getattr__(name: str) -> Any:
     if name in ("training", "tflite"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in __all__:  # left out above
-        for home in ("wavelets", "blocks", "imaging", "models", "variants", "torch_weights", "profiler"):
+        homes = ("wavelets", "blocks", "imaging", "models", "token_sampling", "vit", "variants")
+        for home in (*homes, "torch_weights", "profiler"):
             module = importlib.import_module(f"{__name__}.{home}")
             if name in vars(module):
                 return getattr(module, name)

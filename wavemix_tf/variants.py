@@ -55,6 +55,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "wavemix_sisr_144_4": dict(model="WaveMixSuperResolver", variant="sisr", width=144, depth=4),
     "wavemixsr_144_4": dict(model="WaveMixSuperResolver", variant="wavemixsr", width=144, depth=4),  # 1.7M
     "wavemixsr_v2": dict(model="WaveMixSuperResolver", variant="wavemixsr_v2", width=144, depth=2),
+    # Vision transformers: DeiT, arXiv 2012.12877, table 1, without the distillation token; the base one is ViT-B/16.
+    "deit_tiny": dict(model="ViT", width=192, depth=12, heads=3),  # ImageNet-1k, 5,717,416
+    "deit_small": dict(model="ViT", width=384, depth=12, heads=6),  # ImageNet-1k, 22,050,664
+    "deit_base": dict(model="ViT", width=768, depth=12, heads=12),  # ImageNet-1k, 86,567,656
 }  # fmt: skip
 
 # dataset -> (mean, std) per channel, in units of [0, 1], by which the official scripts standardise their training
@@ -85,7 +89,7 @@ def build_model(
             loaded.
 
     Returns:
-        A ``WaveMixClassifier``, ``WaveMixSegmenter`` or ``WaveMixSuperResolver``, as the row says.
+        A ``WaveMixClassifier`` or the class that the row names.
 
     Raises:
         ValueError: unknown name, an override out of its range, or one the class does not have.
