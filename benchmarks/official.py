@@ -1,9 +1,13 @@
-"""The official PyTorch package, made importable."""
+"""The official PyTorch package, and timm, made importable."""
 
 from __future__ import annotations
 
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import sys
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,3 +22,45 @@ def import_official() -> Any:
     import wavemix.classification
 
     return wavemix.classification
+
+
+def import_timm() -> Any:
+    """timm, whose networks need nothing of torchvision though importing it does."""
+    if importlib.util.find_spec("torchvision") is None:
+        sys.meta_path.append(_Torchvision())
+    import timm
+
+    return timm
+
+
+class _AnyName(type):
+    """A class whose attributes are their own names."""
+
+    def __getattr__(cls, name: str) -> str:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return name
+
+
+class _StandIn(types.ModuleType):
+    """A module that has a class of every name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _AnyName(name, (), {})
+
+
+class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a stand-in for torchvision and every module in it."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> Any:
+        if fullname.partition(".")[0] == "torchvision":
+            return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        return None
+
+    def create_module(self, spec: Any) -> types.ModuleType:
+        return _StandIn(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        pass

@@ -18,8 +18,16 @@ if TYPE_CHECKING or not is_command():
     from .mixers import MIXERS, ConvMixerBlock, FourierBlock, MLPMixerBlock, PoolFormerBlock
     from .models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
     from .profiler import ModelProfile, profile
+    from .token_sampling import (
+        AdaptiveTokenSampling,
+        TokenCounts,
+        count_tokens,
+        surviving_patches,
+        with_token_sampling,
+    )
     from .torch_weights import export_torch_weights, load_torch_weights
     from .variants import CHECKPOINT_NORMALIZATION, VARIANTS, build_model
+    from .vit import SelfAttention, TransformerBlock, ViT
     from .wavelets import DWT2D, IDWT2D, FilterBank2D
 
 HOMES = (
@@ -29,6 +37,8 @@ HOMES = (
     "imaging",
     "models",
     "mixer_models",
+    "token_sampling",
+    "vit",
     "variants",
     "torch_weights",
     "profiler",
@@ -37,6 +47,7 @@ HOMES = (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveTokenSampling",
     "BicubicUpsampling2D",
     "CHECKPOINT_NORMALIZATION",
     "ConvMixer",
@@ -52,8 +63,12 @@ __all__ = [
     "PoolFormer",
     "PoolFormerBlock",
     "RGBToYCbCr",
+    "SelfAttention",
+    "TokenCounts",
     "TokenMixerClassifier",
+    "TransformerBlock",
     "VARIANTS",
+    "ViT",
     "WaveMixBlock",
     "WaveMixClassifier",
     "WaveMixSegmenter",
@@ -61,11 +76,14 @@ __all__ = [
     "WaveMixV1Block",
     "YCbCrToRGB",
     "build_model",
+    "count_tokens",
     "export_torch_weights",
     "load_torch_weights",
     "profile",
+    "surviving_patches",
     "tflite",
     "training",
+    "with_token_sampling",
 ]
 
 

@@ -21,6 +21,8 @@ Layouts differ in four ways and are converted here: convolutions are stored (out
 (in, out, h, w), the wavelet bands reach a feed-forward as all LL channels followed by [LH, HL, HH] interleaved
 channel by channel, where ours are band-major [LL | LH | HL | HH], and a pixel shuffle takes channel c of place p of a
 cell at 4c + p, where ours takes it at pC + c.
+
+What other networks are saved under says the module that has their plan, `timm_weights`.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ import numpy as np
 
 from wavemix_tf.files import replacing
 from wavemix_tf.models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
+from wavemix_tf.vit import ViT
 
 Array = np.ndarray
 ModelT = TypeVar("ModelT", bound=keras.Model)
-MODELS = (WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver)
+MODELS = (WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver, ViT)
 
 # Under which of our variable names a PyTorch layer's tensors live.
 _BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -64,12 +67,14 @@ class _Entry:
         axes: The official axis of each of ours; None: the same.
         inputs: The official channel of each of ours along the last axis but one; None: the same.
         outputs: The same along the last axis.
+        note: What to say of it where the shape does not fit.
     """
 
     key: str
     axes: tuple[int, ...] | None = None
     inputs: Array | None = None
     outputs: Array | None = None
+    note: str = ""
 
     def load(self, stored: Array) -> Array:
         """Ours from the official array; of another shape than ours if that does not fit."""
@@ -98,15 +103,15 @@ Plan = dict[str, _Entry]
 def load_torch_weights(
     model: ModelT, source: str | os.PathLike[str] | Mapping[str, Any], new_head: bool = False
 ) -> ModelT:
-    """Loads an official WaveMix checkpoint into `model`, in place.
+    """Loads an official checkpoint into `model`, in place: WaveMix's, or timm's of a vision transformer.
 
     Nothing is changed unless every tensor fits: keys and shapes are checked first. A checkpoint trained on
     mean/std-normalised images needs a model built with the same `normalize` (see `CHECKPOINT_NORMALIZATION`), which has
     no weights and so is not part of the file.
 
     Args:
-        model: a `WaveMixClassifier`, `WaveMixSegmenter` or `WaveMixSuperResolver` built with the checkpoint's arguments
-            (`levels`, `stem`, `width`, `ff_dim`, ...).
+        model: a `WaveMixClassifier`, `WaveMixSegmenter`, `WaveMixSuperResolver` or `ViT` built with the checkpoint's
+            arguments (`levels`, `stem`, `width`, `ff_dim`, ...).
         source: path of a `.pth` file holding a state dict (needs PyTorch; read with `weights_only=True`, so a file that
             would run code is refused), or a mapping from official key to array or tensor. Wrapped in a training
             checkpoint or by DataParallel, it is unwrapped.
@@ -143,7 +148,7 @@ def load_torch_weights(
         expected = tuple(variables[name].shape)
         values[name] = entry.load(stored)
         if values[name].shape != expected:
-            misshapen.append(f"{entry.key} {stored.shape} for {name} {expected}")
+            misshapen.append(f"{entry.key} {stored.shape} for {name} {expected}{entry.note}")
     if missing or unexpected or misshapen:
         complaints = [
             f"{what}: {', '.join(names)}"
@@ -152,7 +157,7 @@ def load_torch_weights(
         ]
         raise ValueError(
             "A checkpoint must hold exactly the tensors of the model "
-            "(same width, depth, levels, stem, ff_dim, expansion, upsample, num_classes; new_head=True leaves out the "
+            "(built with the same arguments, num_classes among them; new_head=True leaves out the "
             f"head). Received: {'; '.join(complaints)}"
         )
     for name, value in values.items():
@@ -168,7 +173,7 @@ def export_torch_weights(
     The official network takes them with `load_state_dict(strict=True)`. What `normalize` does is not part of them.
 
     Args:
-        model: a `WaveMixClassifier`, `WaveMixSegmenter` or `WaveMixSuperResolver`.
+        model: a `WaveMixClassifier`, `WaveMixSegmenter`, `WaveMixSuperResolver` or `ViT`.
         path: of a `.pth` file to write (needs PyTorch); None: none.
         overwrite: whether an existing file may be replaced.
 
@@ -263,6 +268,10 @@ def _plan(model: Any, state: Mapping[str, Any] | None = None) -> Plan:
             f"Official weights belong to a {', '.join(cls.__name__ for cls in MODELS)}. "
             f"Received: model={type(model).__name__}"
         )
+    if isinstance(model, ViT):
+        from wavemix_tf.timm_weights import vit_plan  # here, because it imports this module
+
+        return vit_plan(model)
     first = model.get_layer("stage1_block1" if getattr(model, "variant", "") == "wavemixsr_v2" else "block1")
     if getattr(first, "upsample", "") == "pixel_shuffle":
         raise ValueError(

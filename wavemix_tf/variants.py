@@ -65,6 +65,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mlp_mixer_b16": dict(model="MLPMixer", patch_size=16, width=768, depth=12),  # 59.9M
     "poolformer_s12": dict(model="PoolFormer", depths=(2, 2, 6, 2)),  # 11.9M
     "poolformer_s24": dict(model="PoolFormer", depths=(4, 4, 12, 4)),  # 21.4M
+    # Vision transformers: DeiT, arXiv 2012.12877, table 1, without the distillation token; the base one is ViT-B/16.
+    "deit_tiny": dict(model="ViT", width=192, depth=12, heads=3),  # ImageNet-1k, 5,717,416
+    "deit_small": dict(model="ViT", width=384, depth=12, heads=6),  # ImageNet-1k, 22,050,664
+    "deit_base": dict(model="ViT", width=768, depth=12, heads=12),  # ImageNet-1k, 86,567,656
 }  # fmt: skip
 
 # The networks that ``build_model`` also knows by the name of their class, all arguments given.
@@ -76,6 +80,7 @@ NETWORKS = (
     "ConvMixer",
     "MLPMixer",
     "PoolFormer",
+    "ViT",
 )
 
 # dataset -> (mean, std) per channel, in units of [0, 1], by which the official scripts standardise their training
