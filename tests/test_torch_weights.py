@@ -66,7 +66,7 @@ def test_another_level_count_names_the_keys():
 
 @pytest.mark.parametrize("call", [lambda: wm.load_torch_weights(3, {}), lambda: wm.export_torch_weights(3)])
 def test_only_our_networks_are_accepted(call):
-    with pytest.raises(ValueError, match=r"WaveMixSegmenter, WaveMixSuperResolver\. .*model=int"):
+    with pytest.raises(ValueError, match=r"WaveMixSegmenter, WaveMixSuperResolver, .*model=int"):
         call()
 
 

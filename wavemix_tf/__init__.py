@@ -13,6 +13,7 @@ from .startup import is_command
 
 if TYPE_CHECKING or not is_command():
     from .blocks import WaveMixBlock, WaveMixV1Block
+    from .dynamixer import DynaMixer, DynaMixerBlock, DynaMixerOp
     from .imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
     from .models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
     from .profiler import ModelProfile, profile
@@ -26,6 +27,9 @@ __all__ = [
     "BicubicUpsampling2D",
     "CHECKPOINT_NORMALIZATION",
     "DWT2D",
+    "DynaMixer",
+    "DynaMixerBlock",
+    "DynaMixerOp",
     "IDWT2D",
     "ModelProfile",
     "RGBToYCbCr",
@@ -49,7 +53,7 @@ def __getattr__(name: str) -> Any:
     if name in ("training", "tflite"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in __all__:  # left out above
-        for home in ("wavelets", "blocks", "imaging", "models", "variants", "torch_weights", "profiler"):
+        for home in ("wavelets", "blocks", "dynamixer", "imaging", "models", "variants", "torch_weights", "profiler"):
             module = importlib.import_module(f"{__name__}.{home}")
             if name in vars(module):
                 return getattr(module, name)

@@ -34,12 +34,13 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from wavemix_tf.dynamixer import DynaMixer
 from wavemix_tf.files import replacing
 from wavemix_tf.models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
 
 Array = np.ndarray
 ModelT = TypeVar("ModelT", bound=keras.Model)
-MODELS = (WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver)
+MODELS = (WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver, DynaMixer)
 
 # Under which of our variable names a PyTorch layer's tensors live.
 _BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -98,15 +99,15 @@ Plan = dict[str, _Entry]
 def load_torch_weights(
     model: ModelT, source: str | os.PathLike[str] | Mapping[str, Any], new_head: bool = False
 ) -> ModelT:
-    """Loads an official WaveMix checkpoint into `model`, in place.
+    """Loads an official checkpoint into `model`, in place.
 
     Nothing is changed unless every tensor fits: keys and shapes are checked first. A checkpoint trained on
     mean/std-normalised images needs a model built with the same `normalize` (see `CHECKPOINT_NORMALIZATION`), which has
     no weights and so is not part of the file.
 
     Args:
-        model: a `WaveMixClassifier`, `WaveMixSegmenter` or `WaveMixSuperResolver` built with the checkpoint's arguments
-            (`levels`, `stem`, `width`, `ff_dim`, ...).
+        model: a `WaveMixClassifier`, `WaveMixSegmenter`, `WaveMixSuperResolver` or `DynaMixer` built with the
+            checkpoint's arguments (`levels`, `stem`, `width`, `ff_dim`, ...).
         source: path of a `.pth` file holding a state dict (needs PyTorch; read with `weights_only=True`, so a file that
             would run code is refused), or a mapping from official key to array or tensor. Wrapped in a training
             checkpoint or by DataParallel, it is unwrapped.
@@ -152,7 +153,7 @@ def load_torch_weights(
         ]
         raise ValueError(
             "A checkpoint must hold exactly the tensors of the model "
-            "(same width, depth, levels, stem, ff_dim, expansion, upsample, num_classes; new_head=True leaves out the "
+            "(built with the same arguments, num_classes among them; new_head=True leaves out the "
             f"head). Received: {'; '.join(complaints)}"
         )
     for name, value in values.items():
@@ -168,7 +169,7 @@ def export_torch_weights(
     The official network takes them with `load_state_dict(strict=True)`. What `normalize` does is not part of them.
 
     Args:
-        model: a `WaveMixClassifier`, `WaveMixSegmenter` or `WaveMixSuperResolver`.
+        model: a `WaveMixClassifier`, `WaveMixSegmenter`, `WaveMixSuperResolver` or `DynaMixer`.
         path: of a `.pth` file to write (needs PyTorch); None: none.
         overwrite: whether an existing file may be replaced.
 
@@ -263,6 +264,10 @@ def _plan(model: Any, state: Mapping[str, Any] | None = None) -> Plan:
             f"Official weights belong to a {', '.join(cls.__name__ for cls in MODELS)}. "
             f"Received: model={type(model).__name__}"
         )
+    if isinstance(model, DynaMixer):
+        from wavemix_tf.dynamixer_weights import dynamixer_plan  # here, because it imports this module
+
+        return dynamixer_plan(model)
     first = model.get_layer("stage1_block1" if getattr(model, "variant", "") == "wavemixsr_v2" else "block1")
     if getattr(first, "upsample", "") == "pixel_shuffle":
         raise ValueError(

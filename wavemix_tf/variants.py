@@ -55,6 +55,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "wavemix_sisr_144_4": dict(model="WaveMixSuperResolver", variant="sisr", width=144, depth=4),
     "wavemixsr_144_4": dict(model="WaveMixSuperResolver", variant="wavemixsr", width=144, depth=4),  # 1.7M
     "wavemixsr_v2": dict(model="WaveMixSuperResolver", variant="wavemixsr_v2", width=144, depth=2),
+    # DynaMixer on ImageNet-1k: arXiv 2201.12083 and models/configs/conf_dynamixer.py of its repository.
+    "dynamixer_s": dict(model="DynaMixer", depths=(4, 3, 8, 3), widths=(192, 384, 384, 384), segments=(8, 16, 16, 16),
+                        strides=(2, 1, 1), reduced_dim=2),  # 26.27M
+    "dynamixer_m": dict(model="DynaMixer", depths=(4, 3, 14, 3), widths=(256, 256, 512, 512), segments=(8, 8, 16, 16),
+                        strides=(1, 2, 1), reduced_dim=2),  # 57.13M
+    "dynamixer_l": dict(model="DynaMixer", depths=(8, 8, 16, 4), widths=(256, 512, 512, 512), segments=(8, 16, 16, 16),
+                        strides=(2, 1, 1), reduced_dim=8),  # 97.82M
 }  # fmt: skip
 
 # dataset -> (mean, std) per channel, in units of [0, 1], by which the official scripts standardise their training
@@ -85,7 +92,7 @@ def build_model(
             loaded.
 
     Returns:
-        A ``WaveMixClassifier``, ``WaveMixSegmenter`` or ``WaveMixSuperResolver``, as the row says.
+        A network of the class that the row says, ``WaveMixClassifier`` where it says none.
 
     Raises:
         ValueError: unknown name, an override out of its range, or one the class does not have.
