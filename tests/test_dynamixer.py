@@ -263,7 +263,8 @@ config |= {{key: value for key, value in wm.VARIANTS["dynamixer_s"].items() if k
 config["depths"] = (2, 1, 2, 1)
 reference = Network(config | {{"patch_size": 7}}).eval()
 randomize(reference, 7)
-model = wm.load_torch_weights(wm.build_model("dynamixer_s", 10, (56, 112, 3), depths=(2, 1, 2, 1)), reference.state_dict())
+model = wm.build_model("dynamixer_s", 10, (56, 112, 3), depths=config["depths"])
+wm.load_torch_weights(model, reference.state_dict())
 images = random_images(2, (56, 112, 3), 7)
 with torch.no_grad():
     expected = reference(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()

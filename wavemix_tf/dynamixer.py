@@ -280,7 +280,9 @@ class DynaMixerBlock(layers.Layer):
         weights = self.weigh2(self._activate(self.weigh1(pooled), self.weigh_activation, contract))
         weights = ops.softmax(ops.reshape(weights, (-1, self.width, 3)), axis=-1)
         weighted = [
-            branch * ops.reshape(weights[:, :, index], (-1, 1, 1, self.width)) for index, branch in enumerate(branches)
+            # A slice that keeps its axis: runtimes have the plain one alone.
+            branch * ops.reshape(weights[:, :, index : index + 1], (-1, 1, 1, self.width))
+            for index, branch in enumerate(branches)
         ]
         return weighted[0] + weighted[1] + weighted[2]
 
