@@ -128,6 +128,55 @@ CASES = {
         ({"variant": "wavemixsr", "image_shape": (4, 5, 3), "width": 8, "depth": 1, "scale": 3}, (2, 4, 5, 3)),
         ({"variant": "wavemixsr_v2", "image_shape": (4, 6, 3), "width": 8, "depth": 1, "scale": 4}, (2, 4, 6, 3)),
     ],
+    "DynaMixerOp": [
+        ({"segments": 2}, (2, 5, 8)),
+        ({"segments": 4, "reduced_dim": 3, "axis": -3}, (2, 3, 4, 8)),
+    ],
+    "DynaMixerBlock": [
+        ({"width": 8, "segments": 2}, (2, 3, 4, 8)),
+        (
+            {
+                "width": 12,
+                "segments": 3,
+                "reduced_dim": 1,
+                "mlp_ratio": 1.5,
+                "dropout": 0.1,
+                "stochastic_depth": 0.1,
+                "activation": "relu6",
+            },
+            (8, 4, 2, 12),
+        ),
+    ],
+    "DynaMixer": [
+        (
+            {
+                "num_classes": 3,
+                "image_shape": (8, 12, 3),
+                "patch_size": 2,
+                "depths": (1, 2),
+                "widths": (8, 12),
+                "segments": (2, 3),
+                "strides": (2,),
+            },
+            (2, 8, 12, 3),
+        ),
+        (
+            {
+                "num_classes": 2,
+                "image_shape": (9, 6, 1),
+                "patch_size": 3,
+                "depths": (1,),
+                "widths": (8,),
+                "segments": (4,),
+                "strides": (),
+                "reduced_dim": 3,
+                "mlp_ratio": 2,
+                "activation": "hard_swish",
+                "normalize": ((0.5,), (0.25,)),
+            },
+            (2, 9, 6, 1),
+        ),
+    ],
     "FakeQuant": [({}, (2, 3, 4, 5)), ({"fixed": True}, (2, 5))],
     "KeepFloat": [({}, (2, 3, 4, 5)), ({"limits": (0.0, 255.0)}, (2, 5))],
     "QuantConv2D": [

@@ -13,6 +13,7 @@ from .startup import is_command
 
 if TYPE_CHECKING or not is_command():
     from .blocks import WaveMixBlock, WaveMixV1Block
+    from .dynamixer import DynaMixer, DynaMixerBlock, DynaMixerOp
     from .imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
     from .mixer_models import ConvMixer, MLPMixer, PoolFormer, TokenMixerClassifier
     from .mixers import MIXERS, ConvMixerBlock, FourierBlock, MLPMixerBlock, PoolFormerBlock
@@ -37,6 +38,7 @@ HOMES = (
     "imaging",
     "models",
     "mixer_models",
+    "dynamixer",
     "token_sampling",
     "vit",
     "variants",
@@ -53,6 +55,9 @@ __all__ = [
     "ConvMixer",
     "ConvMixerBlock",
     "DWT2D",
+    "DynaMixer",
+    "DynaMixerBlock",
+    "DynaMixerOp",
     "FilterBank2D",
     "FourierBlock",
     "IDWT2D",

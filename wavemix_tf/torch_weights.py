@@ -36,13 +36,14 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from wavemix_tf.dynamixer import DynaMixer
 from wavemix_tf.files import replacing
 from wavemix_tf.models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
 from wavemix_tf.vit import ViT
 
 Array = np.ndarray
 ModelT = TypeVar("ModelT", bound=keras.Model)
-MODELS = (WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver, ViT)
+MODELS = (WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver, ViT, DynaMixer)
 
 # Under which of our variable names a PyTorch layer's tensors live.
 _BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -103,7 +104,7 @@ Plan = dict[str, _Entry]
 def load_torch_weights(
     model: ModelT, source: str | os.PathLike[str] | Mapping[str, Any], new_head: bool = False
 ) -> ModelT:
-    """Loads an official checkpoint into `model`, in place: WaveMix's, or timm's of a vision transformer.
+    """Loads an official checkpoint into `model`, in place.
 
     Nothing is changed unless every tensor fits: keys and shapes are checked first. A checkpoint trained on
     mean/std-normalised images needs a model built with the same `normalize` (see `CHECKPOINT_NORMALIZATION`), which has
@@ -272,6 +273,10 @@ def _plan(model: Any, state: Mapping[str, Any] | None = None) -> Plan:
         from wavemix_tf.timm_weights import vit_plan  # here, because it imports this module
 
         return vit_plan(model)
+    if isinstance(model, DynaMixer):
+        from wavemix_tf.dynamixer_weights import dynamixer_plan  # here, because it imports this module
+
+        return dynamixer_plan(model)
     first = model.get_layer("stage1_block1" if getattr(model, "variant", "") == "wavemixsr_v2" else "block1")
     if getattr(first, "upsample", "") == "pixel_shuffle":
         raise ValueError(

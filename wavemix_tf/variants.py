@@ -69,6 +69,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "deit_tiny": dict(model="ViT", width=192, depth=12, heads=3),  # ImageNet-1k, 5,717,416
     "deit_small": dict(model="ViT", width=384, depth=12, heads=6),  # ImageNet-1k, 22,050,664
     "deit_base": dict(model="ViT", width=768, depth=12, heads=12),  # ImageNet-1k, 86,567,656
+    # DynaMixer on ImageNet-1k: arXiv 2201.12083 and models/configs/conf_dynamixer.py of its repository.
+    "dynamixer_s": dict(model="DynaMixer", depths=(4, 3, 8, 3), widths=(192, 384, 384, 384), segments=(8, 16, 16, 16),
+                        strides=(2, 1, 1), reduced_dim=2),  # 26.27M
+    "dynamixer_m": dict(model="DynaMixer", depths=(4, 3, 14, 3), widths=(256, 256, 512, 512), segments=(8, 8, 16, 16),
+                        strides=(1, 2, 1), reduced_dim=2),  # 57.13M
+    "dynamixer_l": dict(model="DynaMixer", depths=(8, 8, 16, 4), widths=(256, 512, 512, 512), segments=(8, 16, 16, 16),
+                        strides=(2, 1, 1), reduced_dim=8),  # 97.82M
 }  # fmt: skip
 
 # The networks that ``build_model`` also knows by the name of their class, all arguments given.
@@ -81,6 +88,7 @@ NETWORKS = (
     "MLPMixer",
     "PoolFormer",
     "ViT",
+    "DynaMixer",
 )
 
 # dataset -> (mean, std) per channel, in units of [0, 1], by which the official scripts standardise their training
@@ -111,7 +119,7 @@ def build_model(
             loaded.
 
     Returns:
-        A ``WaveMixClassifier`` or what the row says.
+        A network of the class that the row says, ``WaveMixClassifier`` where it says none.
 
     Raises:
         ValueError: unknown name, an override out of its range, or one the class does not have.
