@@ -1,7 +1,9 @@
 """The token mixers: each against an independent oracle (NumPy, SciPy, PyTorch), and what they have in common."""
 
+import json
 import re
 from importlib.util import find_spec
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -307,3 +309,54 @@ def test_build_model_knows_classes_by_name():
     assert type(model) is wm.TokenMixerClassifier
     assert (model.mixer, model.width, model.output_shape) == ("poolformer", 8, (None, 3))
     assert type(model.get_layer("block1")) is wm.PoolFormerBlock
+
+
+# --- weights of other packages ----------------------------------------------------------------------------------------
+
+GOLDEN = np.load(Path(__file__).parent / "fixtures" / "timm_golden.npz")
+PUBLISHED = {"convmixer": wm.ConvMixer, "mlp_mixer": wm.MLPMixer, "poolformer": wm.PoolFormer}
+# Of the authors' PoolFormer, stage M and block N of theirs.
+OFFICIAL = (
+    (r"^stem\.conv", "patch_embed.proj"),
+    (r"^stages\.(\d+)\.downsample\.conv", lambda m: f"network.{2 * int(m[1]) - 1}.proj"),
+    (r"^stages\.(\d+)\.blocks", lambda m: f"network.{2 * int(m[1])}"),
+    (r"layer_scale(\d)\.scale", r"layer_scale_\1"),
+    (r"^head\.(norm)", r"\1"),
+    (r"^head\.fc", "head"),
+)
+
+
+def golden(case):
+    """(our network, timm's state)."""
+    config = json.loads(str(GOLDEN[f"{case}/config"]))
+    prefix = f"{case}/state/"
+    state = {key.removeprefix(prefix): GOLDEN[key] for key in GOLDEN.files if key.startswith(prefix)}
+    return PUBLISHED[case](**config), state
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_with_timms_weights_the_outputs_are_timms(case):
+    """Of PoolFormer with the authors' order at the end, see the fixture's script."""
+    model, state = golden(case)
+    wm.load_torch_weights(model, state)
+    expected = GOLDEN[f"{case}/outputs"]
+    assert np.ptp(expected, axis=0).max() > 0.05  # an output that images move
+    np.testing.assert_allclose(values(model, GOLDEN[f"{case}/image"]), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_weights_go_back_under_their_names(case):
+    model, state = golden(case)
+    wm.load_torch_weights(model, state)
+    if case == "poolformer":
+        for pattern, name in OFFICIAL:
+            state = {re.sub(pattern, name, key): value for key, value in state.items()}
+    exported = wm.export_torch_weights(model)
+    assert set(exported) == set(state)
+    for key, value in state.items():
+        assert exported[key].shape == value.shape
+        np.testing.assert_array_equal(exported[key], value, err_msg=key)
+    again, _ = golden(case)
+    wm.load_torch_weights(again, exported)
+    for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -19,53 +19,45 @@ of stages and of the convolutions between them, `N` the block in its stage, both
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from wavemix_tf.dynamixer import DynaMixer
-from wavemix_tf.torch_weights import _CONV, _LINEAR, Plan, _Entry
+from .dynamixer import DynaMixer
+from .weight_plans import CONV, LINEAR, Plan, layer_norm, weights
 
 
-def dynamixer_plan(model: DynaMixer) -> Plan:
+def dynamixer_plan(model: DynaMixer, _: Mapping[str, Any] | None = None) -> Plan:
     """Our `layer/variable` -> entry, for every variable of the model."""
-    plan = _weights("stem_conv", "patch_embed.proj", _CONV)
+    plan = weights("stem_conv", "patch_embed.proj", CONV)
     names = {layer.name for layer in model.layers}
     place = -1
     for stage, depth in enumerate(model.depths, 1):
         place += 1
         if f"stage{stage}_conv" in names:
-            plan |= _weights(f"stage{stage}_conv", f"network.{place}.proj", _CONV)
+            plan |= weights(f"stage{stage}_conv", f"network.{place}.proj", CONV)
             place += 1
         for index in range(depth):
             block = model.get_layer(f"stage{stage}_block{index + 1}")
             _, height, width, _ = block.input.shape
             plan |= _block(block.name, f"network.{place}.{index}", height, width)
-    return plan | _norm("norm", "norm") | _weights("head", "head", _LINEAR)
+    return plan | layer_norm("norm", "norm") | weights("head", "head", LINEAR)
 
 
 def _block(ours: str, official: str, height: int, width: int) -> Plan:
-    plan = _norm(f"{ours}_norm1", f"{official}.norm1") | _norm(f"{ours}_norm2", f"{official}.norm2")
+    plan = layer_norm(f"{ours}_norm1", f"{official}.norm1") | layer_norm(f"{ours}_norm2", f"{official}.norm2")
     plan |= _mixing(f"{ours}_columns", f"{official}.attn.mix_h", height)
     plan |= _mixing(f"{ours}_rows", f"{official}.attn.mix_w", width)
-    plan |= {f"{ours}_channels/kernel": _Entry(f"{official}.attn.mlp_c.weight", _LINEAR)}
+    plan |= weights(f"{ours}_channels", f"{official}.attn.mlp_c", LINEAR, bias=False)
     roles = {"weigh1": "attn.reweight.fc1", "weigh2": "attn.reweight.fc2", "project": "attn.proj"}
     for mine, theirs in {**roles, "mlp1": "mlp.fc1", "mlp2": "mlp.fc2"}.items():
-        plan |= _weights(f"{ours}_{mine}", f"{official}.{theirs}", _LINEAR)
+        plan |= weights(f"{ours}_{mine}", f"{official}.{theirs}", LINEAR)
     return plan
 
 
 def _mixing(ours: str, official: str, tokens: int) -> Plan:
     transposed = np.arange(tokens * tokens).reshape(tokens, tokens).T.ravel()
-    plan = _weights(f"{ours}_compress", f"{official}.compress", _LINEAR)
-    plan |= _weights(f"{ours}_generate", f"{official}.generate", _LINEAR, transposed)
-    return plan | _weights(f"{ours}_out", f"{official}.out", _LINEAR)
-
-
-def _weights(ours: str, official: str, axes: tuple[int, ...], outputs: np.ndarray | None = None) -> Plan:
-    return {
-        f"{ours}/kernel": _Entry(f"{official}.weight", axes, outputs=outputs),
-        f"{ours}/bias": _Entry(f"{official}.bias", outputs=outputs),
-    }
-
-
-def _norm(ours: str, official: str) -> Plan:
-    return {f"{ours}/gamma": _Entry(f"{official}.weight"), f"{ours}/beta": _Entry(f"{official}.bias")}
+    plan = weights(f"{ours}_compress", f"{official}.compress", LINEAR)
+    plan |= weights(f"{ours}_generate", f"{official}.generate", LINEAR, outputs=transposed)
+    return plan | weights(f"{ours}_out", f"{official}.out", LINEAR)

@@ -372,9 +372,7 @@ class TransformerBlock(layers.Layer):
 
         path = {"noise_shape": (None, 1, 1)}
         self.norm1 = _named(self, layers.LayerNormalization, "norm1", **LAYER_NORM)
-        self.attention = _named(
-            self, SelfAttention, "attention", width, heads, dropout, sampling_tokens, sampling_mode
-        )
+        self.attention = _named(self, SelfAttention, "attention", width, heads, dropout, sampling_tokens, sampling_mode)
         self.path1 = _named(self, layers.Dropout, "path1", stochastic_depth, **path)
         self.norm2 = _named(self, layers.LayerNormalization, "norm2", **LAYER_NORM)
         self.fc1 = _named(self, layers.Dense, "fc1", hidden, **_initial())
