@@ -196,7 +196,7 @@ BASE = Recipe(
 )
 
 
-@pytest.mark.parametrize("name", ["wavemix", "convmixer", "mlp_mixer"])
+@pytest.mark.parametrize("name", ["wavemix", "convmixer", "mlp_mixer", "vit", "dynamixer"])
 @pytest.mark.parametrize("budget", [{"parameters": 5000}, {"macs": 200_000}])
 def test_the_width_is_the_largest_within_the_budget(name, budget):
     width = widest(BASE, name, candidates(budget))

@@ -14,14 +14,37 @@ from .budgets import Candidates
 from .recipe import Recipe
 
 WIDEST = 2048  # no search beyond
+HEAD_WIDTH = 8  # channels of a head of the small vision transformers
+Arguments = Callable[[int, Mapping[str, Any]], dict[str, Any]]
 
-# Arguments of a recipe's network that every system shares with it: what is compared is the rest.
+# Arguments of a recipe's network that every system shares with it, as far as it has them: what is compared is the rest.
 COMMON = ("depth", "dropout", "activation", "normalize")
 STEM = ("stem", "stride", "patch_size")
 
 
-def _width(width: int, _: Mapping[str, Any]) -> dict[str, Any]:
-    return {"width": width}
+def _common(base: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: base[name] for name in names if name in base}
+
+
+def _patch(base: Mapping[str, Any]) -> int:
+    """Side in pixels of a patch by which a stem of one layer comes to the resolution of the recipe's."""
+    return base.get("stride", 1) ** 2 if base.get("stem", "patchify") == "strided" else base.get("patch_size", 4)
+
+
+def _mixer(mixer: str) -> Arguments:
+    return lambda width, base: {"mixer": mixer, **_common(base, *COMMON, *STEM), "width": width}
+
+
+def _vit(width: int, base: Mapping[str, Any]) -> dict[str, Any]:
+    found = _common(base, "depth", "dropout", "normalize")
+    heads = max(1, width // HEAD_WIDTH)
+    return {**found, "patch_size": _patch(base), "width": width, "heads": heads, "mlp_ratio": 2}
+
+
+def _dynamixer(width: int, base: Mapping[str, Any]) -> dict[str, Any]:
+    stages = {"depths": (base.get("depth", 4),), "widths": (width,), "segments": (4,), "strides": ()}
+    found = _common(base, "dropout", "activation", "normalize")
+    return {**found, **stages, "patch_size": _patch(base), "mlp_ratio": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,35 +54,29 @@ class System:
     Args:
         title: As tables name it.
         model: Class of ``wm.NETWORKS``.
-        arguments: Of the class, the same for every width.
-        shared: Arguments that are taken from the recipe's network where it has them.
+        arguments: (width, arguments of the recipe's own network) -> arguments of the class.
         step: The widths are its multiples.
-        at: (width, shared arguments) -> the arguments that depend on the width.
     """
 
     title: str
     model: str
-    arguments: Mapping[str, Any]
-    shared: tuple[str, ...] = (*COMMON, *STEM)
+    arguments: Arguments
     step: int = 4
-    at: Callable[[int, Mapping[str, Any]], dict[str, Any]] = _width
-
-
-def _mixer(title: str, mixer: str) -> System:
-    return System(title, "TokenMixerClassifier", MappingProxyType({"mixer": mixer}))
 
 
 SYSTEMS: Mapping[str, System] = MappingProxyType(
     {
-        "wavemix": _mixer("WaveMix", "wavemix"),
-        "dct": _mixer("4x4 DCT for the DWT", "dct"),
-        "random_filters": _mixer("random filters for the DWT", "random_filters"),
-        "learned_filters": _mixer("learned filters for the DWT", "learned_filters"),
-        "no_transform": _mixer("no transform", "no_transform"),
-        "convmixer": _mixer("ConvMixer", "convmixer"),
-        "mlp_mixer": _mixer("MLP-Mixer", "mlp_mixer"),
-        "poolformer": _mixer("PoolFormer", "poolformer"),
-        "fourier": _mixer("Fourier (FNet)", "fourier"),
+        "wavemix": System("WaveMix", "TokenMixerClassifier", _mixer("wavemix")),
+        "dct": System("4x4 DCT for the DWT", "TokenMixerClassifier", _mixer("dct")),
+        "random_filters": System("random filters for the DWT", "TokenMixerClassifier", _mixer("random_filters")),
+        "learned_filters": System("learned filters for the DWT", "TokenMixerClassifier", _mixer("learned_filters")),
+        "no_transform": System("no transform", "TokenMixerClassifier", _mixer("no_transform")),
+        "convmixer": System("ConvMixer", "TokenMixerClassifier", _mixer("convmixer")),
+        "mlp_mixer": System("MLP-Mixer", "TokenMixerClassifier", _mixer("mlp_mixer")),
+        "poolformer": System("PoolFormer", "TokenMixerClassifier", _mixer("poolformer")),
+        "fourier": System("Fourier (FNet)", "TokenMixerClassifier", _mixer("fourier")),
+        "vit": System("ViT", "ViT", _vit, step=HEAD_WIDTH),
+        "dynamixer": System("DynaMixer", "DynaMixer", _dynamixer),
     }
 )
 
@@ -78,9 +95,10 @@ def system_recipe(recipe: Recipe, name: str, width: int | None = None, seed: int
     """A recipe with its network replaced by a system's.
 
     Args:
-        recipe: Data, schedule and augmentation; of its network the depth, dropout, activation and stem are kept.
+        recipe: Data, schedule and augmentation; of its network the depth, dropout, activation and the stem, or its
+            resolution, are kept.
         name: A key of ``SYSTEMS``, or of ``VARIANTS``: a published network as it is.
-        width: Of the network; None for a published one.
+        width: Of the network; None: the recipe's, and for a published network.
         seed: None: the recipe's.
 
     Raises:
@@ -92,10 +110,7 @@ def system_recipe(recipe: Recipe, name: str, width: int | None = None, seed: int
         return dataclasses.replace(recipe, model=name, model_args={}, **changes)
     system = SYSTEMS[name]
     base = {**VARIANTS.get(recipe.model or "", {}), **recipe.model_args}
-    shared = {key: base[key] for key in system.shared if key in base}
-    arguments = {**system.arguments, **shared}
-    if width is not None:
-        arguments |= system.at(width, arguments)
+    arguments = system.arguments(width or base.get("width", 8 * system.step), base)
     return dataclasses.replace(recipe, model=system.model, model_args=arguments, **changes)
 
 

@@ -303,7 +303,7 @@ def compare(
     data: DataFolder = None,
     systems: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="Token mixers, or published networks as they are  [default: all mixers]"),
+        typer.Option(metavar="NAME,...", help="Systems, or published networks as they are  [default: all]"),
     ] = None,
     budget: Annotated[
         str | None,

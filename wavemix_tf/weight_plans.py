@@ -85,7 +85,8 @@ def weights(
         theirs: Name of the PyTorch module.
         axes: ``CONV``, ``DEPTHWISE``, ``LINEAR`` or ``POINTWISE``.
         bias: Whether there is one.
-        inputs, outputs: Of the kernel's entry.
+        inputs: Of the kernel's entry.
+        outputs: Of both entries.
     """
     plan = {f"{ours}/kernel": Entry(f"{theirs}.weight", axes, inputs, outputs)}
     return plan | ({f"{ours}/bias": Entry(f"{theirs}.bias", outputs=outputs)} if bias else {})

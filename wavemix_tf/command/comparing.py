@@ -164,8 +164,6 @@ class Comparison:
             one = self.recipe
             if self.record["budget"]:
                 row["width"] = widest(one, name, self.candidates)
-            elif name in SYSTEMS:
-                row["width"] = one.model_args.get("width", 64)
             chosen = system_recipe(one, name, row.get("width"))
             row["costs"] = self.candidates.costs(chosen) if self.record["budget"] else {}
             counted = profile(build(chosen, len(self.data(self.seeds[0]).class_names)))
