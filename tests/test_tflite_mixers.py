@@ -63,6 +63,7 @@ def test_every_op_of_a_system_is_int8_and_computes_the_quantized_model(name, sys
     assert rows["litert-reference"] <= REFERENCE_BOUND_STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["mcu", "ethos-u55", "ethos-u85", "android-npu", "edge-tpu", "android-gpu"])
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_targets_run_a_system_or_say_why_not(name, target, systems, images):
@@ -80,7 +81,7 @@ def test_targets_run_a_system_or_say_why_not(name, target, systems, images):
 
 def test_a_sampled_vit_keeps_the_choice_in_float(images):
     model = stand_in(vit_ats)
-    with pytest.raises(UnsupportedLayerError, match=r"of type ops.CumSum has no int8 rule.*skip='unsupported'"):
+    with pytest.raises(UnsupportedLayerError, match=r"of type ops.Cumsum has no int8 rule.*skip='unsupported'"):
         quantize(model, images[:64])
     quantized = quantize(model, images[:64], skip="unsupported")
     artifact = export(quantized, "android-cpu", images=images[64:], error_bound_steps=4)
@@ -135,6 +136,22 @@ def test_the_ways_to_write_it_are_one(images):
     assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= 0.5
 
 
+def test_a_mask_before_a_softmax_leaves_the_scores_their_levels(images):
+    def body(x):
+        x = patches(x)
+        mask = np.where(np.arange(16) % 3 == 0, -1e4, 0.0).astype("float32")
+        scores = ops.matmul(layers.Dense(16, name="q")(x), ops.transpose(layers.Dense(16, name="k")(x), (0, 2, 1)))
+        x = ops.matmul(ops.softmax(scores / 4.0 + mask), x)
+        return layers.Dense(5, name="head")(layers.GlobalAveragePooling1D()(x))
+
+    model = stand_in(body)
+    quantized = quantize(model, images[:64])
+    expected = predict(model, images[64:])
+    assert np.abs(predict(quantized, images[64:]) - expected).mean() < 0.1 * spread(expected)
+    artifact = export(quantized, "android-cpu", images=images[64:])
+    assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= 1.0
+
+
 def test_query_key_and_value_get_ranges_of_their_own(images):
     def body(x):
         return layers.Dense(5, name="head")(layers.GlobalAveragePooling1D()(attention(patches(x), "attention")))
@@ -174,14 +191,13 @@ def test_a_constant_token_does_not_divide_by_zero(images):
 
     model = stand_in(body)
     quantized = quantize(model, images[:64])
-    black = images[64:72].copy()
-    black[:4] = 0.0
+    black = np.zeros_like(images[64:68])
     expected = predict(quantized, black)
     assert np.isfinite(expected).all()
     content = export(quantized, "mcu", images=images[64:]).content
     scale = read_file(content).outputs[0].scale
     for runtime in TARGETS["mcu"].runtimes:
-        assert np.abs(run_file(content, black, runtime) - expected).max() <= 3 * scale
+        assert np.abs(run_file(content, black, runtime) - expected).max() <= 1.01 * scale
 
 
 def test_token_networks_train_on_and_load(images, tmp_path):

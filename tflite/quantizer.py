@@ -40,6 +40,8 @@ AVERAGING_MOMENTUM = 0.9
 SAMPLES_PER_IMAGE = 512  # values of each tensor that the percentile and MSE observers see of every calibration image
 MIN_IMAGES = 32
 UNSUPPORTED = "unsupported"  # for ``skip``
+# What a mask adds to a score before a softmax, and what stands for it in int8: exp(-32) is no share of anything.
+MASK_FROM, MASKED = -1000.0, -32.0
 
 # What each layer's output needs, by the TensorFlow Lite int8 specification.
 AVERAGES_IN_PLACE = ("AveragePooling2D",)  # rounds again, on its input's grid
@@ -574,9 +576,11 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> dict[s
     probe = graph.to_model("calibration", outputs=taps, skip=quantizers)
     statistics = predict(probe, arrays)
     statistics = statistics if len(observed) > 1 else [statistics]
-    ranges = {}
+    ranges, readers = {}, graph.consumers()
     for node, table in zip(observed, statistics, strict=True):
         low, high = _range(np.asarray(table, np.float32), observer)
+        if low < MASK_FROM and _only_softmax_reads(node.output, readers):
+            low = MASKED  # scores keep their levels
         if not np.isfinite([low, high]).all():
             raise ValueError(
                 "The model's activations must be finite on the calibration images. "
@@ -585,6 +589,19 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> dict[s
         node.layer.set_range(low, high)
         ranges[node.name] = node.layer.get_range()
     return ranges
+
+
+def _only_softmax_reads(value: Value, readers: dict[Value, list[Node]]) -> bool:
+    """Whether ``value`` is added to what a softmax reads, and nothing else."""
+    follows = readers.get(value, [])
+    return bool(follows) and all(
+        activation_name(node) == "softmax"
+        or (
+            node.kind in ("FakeQuant", "Add", "AddConstant", *folding.MOVES_VALUES)
+            and _only_softmax_reads(node.output, readers)
+        )
+        for node in follows
+    )
 
 
 def _range(table: np.ndarray, observer: str) -> tuple[float, float]:
