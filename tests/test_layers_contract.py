@@ -187,9 +187,14 @@ CASES = {
     "QuantConv2DTranspose": [({"filters": 6, "kernel_size": 4, "strides": 2, "padding": "same"}, (2, 4, 4, 3))],
     "QuantDense": [({"units": 5}, (2, 7)), ({"units": 5, "input_step": 0.01}, (2, 7))],
     "QuantBatchNormalization": [({}, (4, 3, 4, 5)), ({"input_step": 0.01}, (4, 3, 4, 5))],
+    "Cut": [({"starts": (0, 1), "stops": (3, 2)}, (2, 4, 5))],
+    "Mean": [({"axes": (1,)}, (2, 4, 5)), ({"axes": (1, 2), "keepdims": True}, (2, 3, 4, 5))],
+    "Rsqrt": [({}, (2, 3, 4)), ({"floor": 0.5}, (2, 5))],
+    "AddConstant": [({"shape": (3, 4)}, (2, 3, 4)), ({"shape": (1, 4), "rounded": True}, (2, 3, 4))],
+    "ChannelAffine": [({}, (2, 3, 4))],
 }
-# Of two inputs, which the contract does not know: tests/test_models.py runs it.
-SEVERAL_INPUTS = {"CropTo2D"}
+# Of two inputs, which the contract does not know: tests/test_models.py and tests/test_tflite_mixers.py run them.
+SEVERAL_INPUTS = {"CropTo2D", "MatMul"}
 # Layers with a batch normalisation behind them and nothing between that is not linear.
 BEFORE_BATCH_NORM = ("project", "upsample", "stem")
 # Relative error a reduced precision may cause over a whole layer: its rounding step times a few operations in a row.

@@ -8,7 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 from tflite_support import network, randomise
 
 from wavemix_tf.blocks import PixelShuffle
@@ -80,10 +80,23 @@ def int8_file(model, io_dtype="int8"):
     )
 
 
+def attention():
+    """The ops of networks of tokens."""
+    inputs = keras.Input((8, 8, 4), name="image")
+    x = layers.Reshape((16, 8), name="tokens")(layers.Conv2D(8, 2, strides=2, name="patches")(inputs))
+    x = layers.LayerNormalization(name="norm")(x)
+    q, k, v = (layers.Dense(8, name=name)(x) for name in "qkv")
+    shares = ops.softmax(ops.matmul(q, ops.transpose(k, (0, 2, 1))) * 0.35)
+    x = layers.Permute((2, 1), name="to_channels")(ops.matmul(shares, v))
+    x = layers.Permute((2, 1), name="to_tokens")(layers.Dense(16, name="mix")(x))
+    return randomise(keras.Model(inputs, layers.Dense(5, name="head")(x[:, 0]), name="attention"))
+
+
 @pytest.fixture(scope="module")
 def files():
     several = several_ops("int8")
     return {
+        "attention": int8_file(attention()),
         "int8": int8_file(several),
         "float io": int8_file(several, "float32"),
         "gelu": int8_file(several_ops("gelu")),
@@ -219,6 +232,27 @@ BREAKS = {
     "default weights format": ("edge-tpu", "int8", "FULLY_CONNECTED", lambda e: e.options(weightsFormat=1)),
     "integer feature maps": ("ethos-u55", "float io", "QUANTIZE", lambda e: None),
     "no ellipsis or new axis": ("edge-tpu", "int8", "STRIDED_SLICE", lambda e: e.options(ellipsisMask=1)),
+    "8 or 16 bits": ("ethos-u85", "attention", "RSQRT", lambda e: setattr(e.source(), "type", TYPES.INT32)),
+    "8-bit operands": (
+        "ethos-u55",
+        "attention",
+        "BATCH_MATMUL",
+        lambda e: setattr(e.source(1), "type", TYPES.INT16),
+    ),
+    "all sides but two make 65536 at most": (
+        "ethos-u65",
+        "attention",
+        "TRANSPOSE",
+        lambda e: shape(e.source(), 1, 300, 300, 8),
+    ),
+    "depth reduced in a row alone": (
+        "ethos-u55",
+        "attention",
+        "MEAN",
+        lambda e: (shape(e.source(), 1, 4, 4, 8), e.values(1, 3, 3)),
+    ),
+    "no negative input": ("android-cpu", "attention", "RSQRT", lambda e: zero_point(e.source(), 0)),
+    "sides of 65536 at most": ("ethos-u55", "attention", "BATCH_MATMUL", lambda e: shape(e.result(), 1, 70_000, 16)),
     "8-bit weights": ("ethos-u55", "int8", "CONV_2D", lambda e: setattr(e.source(1), "type", TYPES.INT16)),
     "constant bias of 32 or 64 bits": (
         "ethos-u85",
@@ -351,8 +385,10 @@ def test_the_unbroken_files_pass(target, files):
     info = read_file(files[name])
     audit(info, target, TARGETS[target], dtype_of(target))
     assert {op.name for op in info.ops} >= set(TARGETS["edge-tpu"].ops) - {
-        *("QUANTIZE", "RELU", "RELU6", "RESHAPE", "SLICE", "SPACE_TO_DEPTH", "SUB"),
+        *("QUANTIZE", "RELU", "RELU6", "RESHAPE", "RSQRT", "SLICE", "SPACE_TO_DEPTH", "SUB", "TRANSPOSE"),
     }
+    if target not in ("android-gpu", "edge-tpu"):
+        audit(read_file(files["attention"]), target, TARGETS[target], "int8")
     if name == "int8":
         audit(read_file(files["gelu"]), "android-cpu", TARGETS["android-cpu"], "int8")
 

@@ -219,6 +219,24 @@ def _small_softmax(op: OpInfo) -> bool:
     return int(np.prod(op.inputs[0].shape[:-1])) < 65536
 
 
+def _depth_in_a_row(op: OpInfo) -> bool:
+    shape = op.inputs[0].shape
+    return len(shape) - 1 not in _axes(op) or 1 in (*shape[-3:], *([1] if len(shape) < 4 else []))
+
+
+def _byte_operands(op: OpInfo) -> bool:
+    return all(tensor.dtype == "int8" for tensor in op.inputs[:2])
+
+
+def _no_negative_input(op: OpInfo) -> bool:
+    return op.inputs[0].zero_point == -128
+
+
+def _pairs_of_sides(op: OpInfo) -> bool:
+    sides = sorted(op.inputs[0].shape)
+    return int(np.prod(sides[2:])) <= 65536
+
+
 def _positive_strides(op: OpInfo) -> bool:
     return bool(np.all(op.inputs[3].values() > 0))
 
@@ -359,18 +377,23 @@ CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
         f"StridedSlice at {CORAL}; litert/vendors/mediatek/compiler/MediaTek_Neuro_Compiler.md",
     ),
     # Ethos-U
+    "8 or 16 bits": (lambda op: op.inputs[0].dtype in ("int8", "int16"), f"RSQRT in {VELA}"),
+    "8-bit operands": (_byte_operands, f"BATCH_MATMUL in {VELA}"),
     "8-bit weights": (_byte_weights, VELA),
     "constant bias of 32 or 64 bits": (_wide_constant_bias, VELA),
+    "depth reduced in a row alone": (_depth_in_a_row, f"MEAN in {VELA}"),
     "factor 2, 4 or 8": (_factor_2_4_8, f"RESIZE_NEAREST_NEIGHBOR in {VELA}"),
     "factor 2, or 4 or 8 without half pixels": (_bilinear_factor, f"RESIZE_BILINEAR in {VELA}"),
     "height times width below 65536": (_small_softmax, f"SOFTMAX in {VELA}"),
     "output is input times stride": (_transposed_shape, f"TRANSPOSE_CONV in {VELA}"),
+    "all sides but two make 65536 at most": (_pairs_of_sides, f"TRANSPOSE in {VELA}"),
     "pooling window": (_pooling_window, f"AVERAGE_POOL_2D, MAX_POOL_2D in {VELA}"),
     "positive strides": (_positive_strides, f"STRIDED_SLICE in {VELA}"),
     "power-of-two factor": (_power_of_two, f"RESIZE_BILINEAR in {VELA}, Ethos-U85"),
     "reduced axes below 4096": (_small_axes, f"MEAN in {VELA}"),
     "same factor both ways": (_same_factor, f"RESIZE_BILINEAR, RESIZE_NEAREST_NEIGHBOR in {VELA}"),
     "same type and shape": (_same_type_and_shape, f"GELU in {VELA}"),
+    "sides of 65536 at most": (lambda op: max(op.outputs[0].shape) <= 65536, f"BATCH_MATMUL in {VELA}"),
     "scales on feature maps": (_scaled_maps, f"{VELA}, generic"),
     "stride 3 at most unless valid": (_stride_3_unless_valid, f"CONV_2D and pools in {VELA}"),
     "strides 1 to 3": (lambda op: all(1 <= stride <= 3 for stride in _strides(op)), f"DEPTHWISE_CONV_2D in {VELA}"),
@@ -389,6 +412,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
     "version 3 at most": (lambda op: op.version <= 3, "https://github.com/google-coral/edgetpu/issues/845"),
     # The int8 kernels everywhere
     "int32 bias": (_bias_32, f"{SPEC}: (scale, zero point) = (input scale * weight scale, 0)"),
+    "no negative input": (_no_negative_input, "RsqrtEvalQuantized in tensorflow/lite/kernels/elementwise.cc"),
     "one scale a feature map": (_one_scale, f"{SPEC}: activations are per tensor"),
     "output on its input's scale": (_on_input_scale, f"{SPEC}: input and outputs must have the same scale"),
     "output scale 1/128, zero point 0": (_fixed_scale(1 / 128, 0), f"TANH in {SPEC}"),

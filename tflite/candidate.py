@@ -92,7 +92,7 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
     lower(graph, row.substitutes)
     for form in row.upsample_forms if transposed else row.upsample_forms[:1]:
         written = graph.copy()
-        finish(written, form, row.max_stride)
+        finish(written, form, row.max_stride, row.dense_as_convolution)
         content = _convert(written.to_model(f"{model.name}_quantized_deployed"), row.io_dtypes["int8"])
         info = read_file(content)
         audit(info, target, row, "int8", False)
@@ -115,13 +115,15 @@ def _draw_weights(layer: Any, rng: np.random.Generator) -> None:
 
 def _draw_ranges(graph: Graph, rng: np.random.Generator) -> None:
     """A range of its own for every quantizer: the converter drops ops between tensors of one scale."""
-    drawn = set()
+    drawn, consumers = set(), graph.consumers()
     for node in graph.nodes():
         if node.kind != "FakeQuant" or node.layer.fixed or id(node.layer) in drawn:
             continue
         drawn.add(id(node.layer))
         low, high = -rng.uniform(1.0, 3.0), rng.uniform(1.0, 3.0)
-        node.layer.set_range(0.0 if activation_name(node.inputs[0].node) in ("relu", "relu6") else low, high)
+        positive = activation_name(node.inputs[0].node) in ("relu", "relu6")
+        positive |= any(reader.kind == "Rsqrt" for reader in consumers.get(node.output, []))
+        node.layer.set_range(0.0 if positive else low, high)
 
 
 def _convert(deployed: Any, io_dtype: str) -> bytes:

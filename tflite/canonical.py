@@ -8,6 +8,7 @@ part of the weights before them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from keras import layers
 from wavemix_tf.blocks import PixelShuffle
 from wavemix_tf.imaging import ReplicatePadding2D
 
-from . import folding
+from . import folding, token_forms
 from .graph import Graph, Node, Value
 
 # Layers whose `activation=` is split off.
@@ -39,6 +40,7 @@ MERGES = ("Add", "Multiply")  # of any number of inputs, in any order
 
 def canonicalize(graph: Graph) -> None:
     """Bring a graph into the forms that the other passes expect."""
+    token_forms.index_before_transposing(graph)
     operations_to_layers(graph)
     write_fixed_convolutions(graph)
     split_separable(graph)
@@ -47,6 +49,8 @@ def canonicalize(graph: Graph) -> None:
     split_hard_sigmoid(graph)
     split_merges(graph)
     pool_globally(graph)
+    softmax_over_last(graph)
+    token_forms.settle(graph)
     gather_affines(graph)
 
 
@@ -58,9 +62,12 @@ def operations_to_layers(graph: Graph) -> None:
     for node in graph.nodes():
         if node.layer is None or isinstance(node.layer, keras.Layer):
             continue
+        if not all(value.is_float for value in (*node.inputs, *node.outputs)):
+            continue  # indices and masks
         layer = _layer_for(node)
-        if layer is not None:
-            graph.replace(node.output, graph.add(layer, *node.inputs))
+        value = graph.add(layer, *node.inputs) if layer is not None else token_forms.token_operation(graph, node)
+        if value is not None:
+            graph.replace(node.output, value)
 
 
 def _layer_for(node: Node) -> Any:
@@ -79,8 +86,11 @@ def _layer_for(node: Node) -> Any:
     if kind == "Mean" and len(node.inputs[0].shape) == 4 and _axes(operation.axis, 4) == (1, 2):
         return layers.GlobalAveragePooling2D(keepdims=bool(operation.keepdims), name=name)
     if kind in ("Reshape", "Squeeze", "ExpandDims") and None not in node.output.shape[1:]:
+        before, behind = (math.prod(side or 0 for side in v.shape[1:]) for v in (node.inputs[0], node.output))
+        if before != behind:
+            return None  # it takes part of the batch
         return layers.Reshape(node.output.shape[1:], name=name)
-    if kind == "Concatenate":
+    if kind == "Concatenate" and len(node.inputs) > 1:
         return layers.Concatenate(axis=operation.axis, name=name)
     return None
 
@@ -255,6 +265,21 @@ def pool_globally(graph: Graph) -> None:
         graph.replace(node.output, value)
 
 
+def softmax_over_last(graph: Graph) -> None:
+    """Softmax layers over another axis than the last -> a transposition, softmax over the last, and back."""
+    for node in graph.nodes():
+        if node.kind != "Softmax" or not isinstance(node.layer.axis, int) or len(node.inputs) > 1:
+            continue
+        rank, axis = len(node.output.shape), node.layer.axis % len(node.output.shape)
+        if axis in (0, rank - 1):
+            continue
+        order = list(range(rank))
+        order[axis], order[-1] = order[-1], order[axis]
+        value = token_forms.permuted(graph, node.inputs[0], order, f"{node.name}_to_last")
+        value = graph.add(layers.Activation("softmax", name=node.name, dtype=node.layer.dtype_policy), value)
+        graph.replace(node.output, token_forms.permuted(graph, value, order, f"{node.name}_back"))
+
+
 def gather_affines(graph: Graph) -> None:
     """Rescaling and Normalization into the weights before them, if any; chains of them into one Rescaling."""
     for node in graph.nodes():
@@ -267,4 +292,4 @@ def gather_affines(graph: Graph) -> None:
             affine = inner[0] * affine[0], inner[1] * affine[0] + affine[1]
             merged = _rescaling(*affine, node.name, node.layer.dtype_policy)
             graph.replace(node.output, graph.add(merged, before.inputs[0]))
-    folding.fold_affine(graph, folding.CONSTANT_AFFINES, unshare=False)
+    folding.fold_affine(graph, (*folding.CONSTANT_AFFINES, *folding.TRAINED_AFFINES), unshare=False)

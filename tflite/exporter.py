@@ -154,7 +154,8 @@ def export(
     def write(form: str) -> bytes:
         if foreign:
             return model.convert(io_dtype)
-        return convert(deploy(computed, row.substitutes, form, row.max_stride), dtype, io_dtype, calibration)
+        written = deploy(computed, row.substitutes, form, row.max_stride, row.dense_as_convolution)
+        return convert(written, dtype, io_dtype, calibration)
 
     written = _smallest(write, forms, row, target, dtype, held_out, bool(kept_float), limits.max_flash_bytes)
     content, info, form, arena_bytes = written

@@ -37,16 +37,22 @@ MOVES_VALUES = (
     "Reshape",
     "Flatten",
     "Permute",
+    "Cut",
     "PixelShuffle",
+    "ZeroPadding1D",
     "ZeroPadding2D",
     "ReplicatePadding2D",
+    "Cropping1D",
     "Cropping2D",
     "MaxPooling2D",
+    "GatherTokens",
 )
 # Layers that commute with an affine map of the channels: they move values or average them with weights of sum one.
 AFFINE_COMMUTING = (*INFERENCE_NOOPS, "UpSampling2D", "Resizing", "Resize2D", "PixelShuffle", "Cropping2D")
 # Fixed affine maps of the channels.
 CONSTANT_AFFINES = ("Rescaling", "Normalization")
+# Affine maps of the channels that train: a layer norm's scale and offset, a scale of a residual branch.
+TRAINED_AFFINES = ("ChannelAffine", "LayerScale")
 # Layers that commute with a factor common to all channels.
 SCALE_COMMUTING = (
     *AFFINE_COMMUTING,
@@ -250,25 +256,31 @@ def affine_of(node: Node) -> tuple[np.ndarray, np.ndarray] | None:
     layer = node.layer
     channels = int(node.inputs[0].shape[-1] or 0) if node.inputs else 0
     if node.kind == "BatchNormalization" and layer.axis in (-1, len(node.output.shape) - 1):
-        mean, variance = _float64(layer.moving_mean), _float64(layer.moving_variance)
+        mean, variance = to_float64(layer.moving_mean), to_float64(layer.moving_variance)
         scale = 1.0 / np.sqrt(variance + layer.epsilon)
         if layer.scale:
-            scale = scale * _float64(layer.gamma)
+            scale = scale * to_float64(layer.gamma)
         shift = -mean * scale
         if layer.center:
-            shift = shift + _float64(layer.beta)
+            shift = shift + to_float64(layer.beta)
         return scale, shift
     last = ((), (-1,), (len(node.output.shape) - 1,))
     if node.kind == "Normalization" and not layer.invert and tuple(np.ravel(layer.axis or ())) in last:
-        mean, variance = (_float64(v).ravel() for v in (layer.mean, layer.variance))
+        mean, variance = (to_float64(v).ravel() for v in (layer.mean, layer.variance))
         scale = 1.0 / np.maximum(np.sqrt(variance), keras.backend.epsilon())  # as the layer computes it
         return np.broadcast_to(scale, (channels,)), np.broadcast_to(-mean * scale, (channels,))
+    if node.kind == "ChannelAffine":
+        return to_float64(layer.scale), to_float64(layer.offset)
+    if node.kind == "LayerScale":
+        return to_float64(layer.gamma).ravel(), np.zeros(channels)
     if node.kind == "Rescaling":
-        return np.broadcast_to(_float64(layer.scale), (channels,)), np.broadcast_to(_float64(layer.offset), (channels,))
+        return np.broadcast_to(to_float64(layer.scale), (channels,)), np.broadcast_to(
+            to_float64(layer.offset), (channels,)
+        )
     return None
 
 
-def _float64(values: Any) -> np.ndarray:
+def to_float64(values: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(values), np.float64)
 
 
@@ -303,7 +315,7 @@ def fold_batchnorm(graph: Graph) -> None:
     Reaches through upsampling, pixel shuffle and crop, see ``affine_source``. A layer that is called more than
     once becomes one of its own for each call whose output is scaled.
     """
-    fold_affine(graph, ("BatchNormalization", *CONSTANT_AFFINES))
+    fold_affine(graph, ("BatchNormalization", *CONSTANT_AFFINES, *TRAINED_AFFINES))
 
 
 def fold_affine(graph: Graph, kinds: tuple[str, ...], unshare: bool = True) -> None:
@@ -336,7 +348,9 @@ def fold_affine(graph: Graph, kinds: tuple[str, ...], unshare: bool = True) -> N
         consumers = graph.consumers()
 
 
-def lower_affine(graph: Graph, kinds: tuple[str, ...] = ("BatchNormalization", *CONSTANT_AFFINES)) -> None:
+def lower_affine(
+    graph: Graph, kinds: tuple[str, ...] = ("BatchNormalization", *CONSTANT_AFFINES, *TRAINED_AFFINES)
+) -> None:
     """What ``fold_affine`` left (behind GELU, an add, the input) -> a 1x1 depthwise convolution.
 
     Never into the convolution behind: that one may pad with zeros, which the affine map would have moved. A fixed map

@@ -34,10 +34,16 @@ class Value:
     node: Node
     index: int
     shape: tuple[int | None, ...]
+    dtype: str = "float32"
 
     @property
     def name(self) -> str:
         return self.node.name
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds floating point numbers, as all but indices and masks do."""
+        return "float" in self.dtype
 
 
 @dataclass(eq=False)
@@ -129,7 +135,7 @@ class Graph:
         for tensor in model.inputs:
             node = Node(None, label=tensor._keras_history.operation.name)
             node.origin = (node.label,)
-            node.outputs = [Value(node, 0, tuple(tensor.shape))]
+            node.outputs = [Value(node, 0, tuple(tensor.shape), tensor.dtype)]
             inputs.append(node.output)
         values = copier.trace(model.outputs, dict(zip(map(id, model.inputs), inputs, strict=True)))
         # Keras's public API gives the tensors in a flat list.
@@ -159,7 +165,7 @@ class Graph:
                 lambda leaf: values[leaf] if isinstance(leaf, Value) else leaf, (node.args, node.kwargs)
             )
             twin = Node(node.layer, args, kwargs, [], node.grid, node.accumulator, node.label, node.origin)
-            twin.outputs = [Value(twin, value.index, value.shape) for value in node.outputs]
+            twin.outputs = [Value(twin, value.index, value.shape, value.dtype) for value in node.outputs]
             values.update(zip(node.outputs, twin.outputs, strict=True))
         inputs, outputs = ([values[value] for value in part] for part in (self.inputs, self.outputs))
         return Graph(inputs, outputs, self._dtypes, self._structure)
@@ -303,7 +309,7 @@ class _Copier:
         args, kwargs = keras.tree.map_structure(value_of, (call.arguments.args, call.arguments.kwargs))
         given = {k: v for k, v in kwargs.items() if v is not None}
         node = Node(self._clone(operation), args, given, origin=origin)
-        node.outputs = [Value(node, index, tuple(tensor.shape)) for index, tensor in enumerate(call.outputs)]
+        node.outputs = [Value(node, index, tuple(t.shape), t.dtype) for index, t in enumerate(call.outputs)]
         return node.outputs
 
     def _clone(self, operation: Any) -> Any:

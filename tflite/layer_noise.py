@@ -143,7 +143,7 @@ def _file_errors(
     computed = [node for node in quantizers if node.inputs[0].node.layer is not None]
     tapped = graph.to_model("tensors", outputs=[node.output for node in computed])
     io_dtype = "float32" if has_float_ends(tapped) else "int8"
-    deployed = deploy(tapped, target.substitutes, form, target.max_stride)
+    deployed = deploy(tapped, target.substitutes, form, target.max_stride, target.dense_as_convolution)
     content = convert(deployed, "int8", io_dtype)
     info = read_file(content)
     sums = np.zeros((len(computed), 3))

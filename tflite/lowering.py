@@ -11,7 +11,7 @@ from keras import layers, ops
 from wavemix_tf.blocks import PixelShuffle, quick_gelu
 from wavemix_tf.checks import check_option
 
-from . import folding
+from . import folding, token_forms
 from .canonical import canonicalize
 from .errors import UnsupportedLayerError
 from .fake_quant import (
@@ -26,6 +26,7 @@ from .fake_quant import (
 )
 from .graph import Graph, Node
 from .targets import get_target
+from .tokens import Rsqrt
 
 # How a transposed convolution of stride s is written. All three are the same function:
 UPSAMPLE_FORMS = (
@@ -79,6 +80,29 @@ class FixedQuant(layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
+
+
+class FixedConstant(layers.Layer):
+    """x + constant, the constant rounded to 8 bits as the file is to hold it."""
+
+    def __init__(self, values: np.ndarray, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.values = np.asarray(values, np.float32)
+        grid = FakeQuant(dtype="float32")
+        grid.build(None)
+        grid.set_range(float(self.values.min()), float(self.values.max()))
+        self.minimum, self.maximum = grid.get_range()
+
+    def call(self, x: Any) -> Any:
+        # A range of its own for the constant, which the converter makes its scale.
+        constant = ops.convert_to_tensor(self.values)
+        return x + keras.quantizers.fake_quant_with_min_max_vars(constant, self.minimum, self.maximum, num_bits=8)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "values": self.values}
 
 
 class NegatedTwice(layers.Layer):
@@ -169,10 +193,16 @@ def fold(model: Any, target: str = "android-cpu", upsample_form: str | None = No
     row = get_target(target)
     chosen = row.upsample_forms[0] if upsample_form is None else upsample_form
     check_option("upsample_form", chosen, UPSAMPLE_FORMS)
-    return deploy(model, row.substitutes, chosen, row.max_stride)
+    return deploy(model, row.substitutes, chosen, row.max_stride, row.dense_as_convolution)
 
 
-def deploy(model: Any, substitutes: dict[str, str], upsample_form: str, max_stride: int | None = None) -> Any:
+def deploy(
+    model: Any,
+    substitutes: dict[str, str],
+    upsample_form: str,
+    max_stride: int | None = None,
+    dense_as_convolution: bool = False,
+) -> Any:
     """The float32 inference twin of ``model`` in the target's form: same function, nothing left to fold.
 
     For a quantized model the weights are baked onto their int8 grids and the activation ranges stay as fake-quant
@@ -184,13 +214,14 @@ def deploy(model: Any, substitutes: dict[str, str], upsample_form: str, max_stri
         substitutes: Activations the target has no op for -> what stands in for them.
         upsample_form: One of ``UPSAMPLE_FORMS``.
         max_stride: Largest stride of a convolution, in pixels, that the target runs in one piece; None: any.
+        dense_as_convolution: As of ``Target``.
 
     Raises:
         UnsupportedLayerError: a layer that has no exact form here.
     """
     graph = Graph.from_model(model, dtype="float32")
     lower(graph, substitutes)
-    finish(graph, upsample_form, max_stride)
+    finish(graph, upsample_form, max_stride, dense_as_convolution)
     return graph.to_model(f"{model.name}_deployed")
 
 
@@ -205,6 +236,7 @@ def lower(graph: Graph, substitutes: dict[str, str]) -> None:
     folding.drop_inference_noops(graph)
     canonicalize(graph)
     substitute_activations(graph, substitutes)
+    token_forms.write_norms(graph)
     folding.fold_wavelets(graph)
     folding.fold_batchnorm(graph)
     folding.decompose_swish(graph)
@@ -212,11 +244,13 @@ def lower(graph: Graph, substitutes: dict[str, str]) -> None:
     folding.lower_wavelets(graph)
 
 
-def finish(graph: Graph, upsample_form: str, max_stride: int | None) -> None:
+def finish(graph: Graph, upsample_form: str, max_stride: int | None, dense_as_convolution: bool = False) -> None:
     """The rest of ``deploy``, behind ``lower``; what it replaces it replaces by new layers, so nodes may be copies."""
     lower_upsampling(graph, upsample_form)
     if max_stride is not None:
         split_strides(graph, max_stride)
+    if dense_as_convolution:
+        write_dense_as_convolution(graph)
     _fix_ranges(graph)
     for node in graph.nodes():
         if STAND_IN in node.name:  # names cost bytes in the file
@@ -412,6 +446,27 @@ def split_strides(graph: Graph, largest: int) -> None:
         graph.replace(chain[-1].output if chain else node.output, value)
 
 
+def write_dense_as_convolution(graph: Graph) -> None:
+    """A dense layer on (B, ..., C) -> a 1x1 convolution over one row of pixels: the same integers.
+
+    A quantizer behind it stays behind the reshape, which keeps the grid.
+    """
+    for node in graph.nodes():
+        if node.kind != "Dense" or len(node.output.shape) < 3:
+            continue
+        sides: list[int] = [int(side or 0) for side in node.output.shape[1:]]
+        row = (1, int(np.prod(sides[:-1])))
+        kernel, bias = folding.kernel_of(node.layer), folding.bias_of(node.layer)
+        image = layers.Reshape((*row, kernel.shape[0]), name=f"{node.name}_image", dtype="float32")
+        conv = folding.conv2d(kernel[None, None], bias, node.name)
+        value = graph.add(conv, graph.add(image, node.inputs[0]), grid=node.grid)
+        chain = _to_quantizer(graph, node) or []
+        for follower in chain:
+            value = graph.add(follower.layer, value)
+        shape = layers.Reshape(sides, name=f"{node.name}_shape", dtype="float32")
+        graph.replace(chain[-1].output if chain else node.output, graph.add(shape, value))
+
+
 def stride_factors(stride: int, largest: int) -> list[int]:
     """``stride`` as a product of numbers up to ``largest``, the largest first; empty if it is none."""
     factors = []
@@ -461,6 +516,11 @@ def _fix_ranges(graph: Graph) -> None:
         elif node.kind == "FakeQuant":
             node.layer = FixedQuant(*node.layer.get_range(), name=node.name, dtype="float32")
             node.kwargs = {}  # the converter knows no ties
+        elif node.kind == "AddConstant" and node.layer.rounded:
+            values = np.asarray(ops.convert_to_numpy(node.layer.constant), np.float32)
+            node.layer = FixedConstant(values, name=node.name, dtype="float32")
+        elif node.kind == "Rsqrt" and node.inputs[0].node.kind in ("FakeQuant", "FixedQuant"):
+            node.layer = Rsqrt(0.0, name=node.name, dtype="float32")  # an int8 op has no floor
         elif node.kind == "KeepFloat" and node.inputs[0].node.layer is None:
             graph.replace(node.output, node.inputs[0])  # an input of the model is float as it is
         elif node.kind == "KeepFloat":

@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from wavemix_tf.checks import check_option
 
-from . import folding
+from . import folding, token_forms
 from .canonical import canonicalize
 from .errors import UnsupportedLayerError
 from .fake_quant import (
@@ -39,6 +39,9 @@ AVERAGING_IMAGES = 16  # in each batch of the moving average, and its weight
 AVERAGING_MOMENTUM = 0.9
 SAMPLES_PER_IMAGE = 512  # values of each tensor that the percentile and MSE observers see of every calibration image
 MIN_IMAGES = 32
+UNSUPPORTED = "unsupported"  # for ``skip``
+# What a mask adds to a score before a softmax, and what stands for it in int8: exp(-32) is no share of anything.
+MASK_FROM, MASKED = -1000.0, -32.0
 
 # What each layer's output needs, by the TensorFlow Lite int8 specification.
 AVERAGES_IN_PLACE = ("AveragePooling2D",)  # rounds again, on its input's grid
@@ -55,9 +58,17 @@ OWN_RANGE = (
     "Multiply",
     "Concatenate",
     "GlobalAveragePooling2D",
+    "GlobalAveragePooling1D",
+    "MatMul",
+    "Mean",
+    "Rsqrt",
+    "AddConstant",
 )
 OWN_RANGE_ACTIVATIONS = ("gelu", "hard_silu", "leaky_relu", "relu", "relu6")
-REWRITTEN = ("SeparableConv2D", "Average", "GlobalMaxPooling2D", "quick_gelu", "silu", "hard_sigmoid")  # before
+REWRITTEN = (  # before
+    *("SeparableConv2D", "Average", "GlobalMaxPooling2D", *token_forms.NORMS, *folding.TRAINED_AFFINES),
+    *("quick_gelu", "silu", "hard_sigmoid"),
+)
 CLAMPS = ("relu", "relu6")  # fused into the op before them
 FUSES_CLAMPS = ("Conv2D", "DepthwiseConv2D", "Dense", "Add", "Subtract", "Multiply")
 
@@ -70,7 +81,7 @@ def quantize(
     dtype: str = "int8",
     observer: str | None = None,
     rounding: str = "nearest",
-    skip: Sequence[str] = (),
+    skip: Sequence[str] | str = (),
     input_range: Any = (0.0, 1.0),
     target: str | None = None,
 ) -> Any:
@@ -97,6 +108,8 @@ def quantize(
             compensate for the rounding of those before on the calibration images (Frantar et al., arXiv 2210.17323).
             For post-training use: training goes on from the rounded weights.
         skip: Names of layers that stay float; a composite's or nested model's name stands for all its parts.
+            "unsupported": those without an int8 rule, whatever they are (``Artifact.float_layers`` lists them); the
+            file then fits targets with float kernels alone, "android-cpu" and mostly "mcu".
         input_range: (low, high) that an input's values lie in: (0, 1) for pixel / 255, for which an int8 input is
             ``pixel - 128``. None: measured. Several inputs: one for all, or a list of one each.
         target: A target's name: activations it lacks are replaced before calibration, so that fine-tuning makes good
@@ -137,7 +150,8 @@ def quantize(
     graph = Graph.from_model(model)
     skipped = _check_skip(skip, graph)
     arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
-    round_graph(graph, value_ranges(input_range, len(arrays)), arrays, BITS[dtype], skipped, substitutes)
+    limits = value_ranges(input_range, len(arrays))
+    round_graph(graph, limits, arrays, BITS[dtype], skipped, substitutes, keep_unsupported=skip == UNSUPPORTED)
     find_ranges(graph, arrays, observer)
     set_input_steps(graph)
     if rounding == "gptq":
@@ -153,6 +167,7 @@ def round_graph(
     bits: int = 8,
     skipped: frozenset[str] = frozenset(),
     substitutes: dict[str, str] | None = None,
+    keep_unsupported: bool = False,
 ) -> None:
     """Everything that ``quantize`` does to a graph before it measures ranges.
 
@@ -164,19 +179,21 @@ def round_graph(
         bits: Of the activations.
         skipped: Names of layers that stay float.
         substitutes: Activations to replace.
+        keep_unsupported: Whether what has no int8 rule stays float, too.
     """
     canonicalize(graph)
+    token_forms.write_norms(graph, _nodes_of(graph, skipped), integer=True)
     check_exportable(graph)
     substitute_activations(graph, substitutes or {})
     folding.fold_wavelets(graph)
     folding.decompose_swish(graph)
     _norm_before_bilinear(graph, arrays)
-    folding.lower_affine(graph, folding.CONSTANT_AFFINES)
+    folding.lower_affine(graph, (*folding.CONSTANT_AFFINES, *folding.TRAINED_AFFINES))
     round_taps(graph)
-    insert_fake_quant(graph, ranges, bits, skipped)
+    insert_fake_quant(graph, ranges, bits, skipped, keep_unsupported)
 
 
-def check_options(model: Any, *, observer: str | None = None, skip: Sequence[str] = ()) -> None:
+def check_options(model: Any, *, observer: str | None = None, skip: Sequence[str] | str = ()) -> None:
     """Raise what ``quantize`` will raise of these options, before the model is trained and calibrated.
 
     Args:
@@ -234,9 +251,11 @@ def input_ranges(model: Any) -> list[tuple[float, float] | None]:
     return [tuple(limits[0]) if limits and limits[0] else None for limits in found]
 
 
-def _check_skip(skip: Sequence[str], graph: Graph) -> frozenset[str]:
+def _check_skip(skip: Sequence[str] | str, graph: Graph) -> frozenset[str]:
     if isinstance(skip, str):
-        raise ValueError(f"skip must be a list of layer names. Received: skip={skip!r}")
+        if skip == UNSUPPORTED:
+            return frozenset()
+        raise ValueError(f"skip must be a list of layer names, or {UNSUPPORTED!r}. Received: skip={skip!r}")
     known = {name for node in graph.nodes() for name in node.origin}
     for name in skip:
         if name not in known:
@@ -247,7 +266,11 @@ def _check_skip(skip: Sequence[str], graph: Graph) -> frozenset[str]:
 
 
 def insert_fake_quant(
-    graph: Graph, ranges: Sequence[tuple[float, float] | None], bits: int = 8, skip: frozenset[str] = frozenset()
+    graph: Graph,
+    ranges: Sequence[tuple[float, float] | None],
+    bits: int = 8,
+    skip: frozenset[str] = frozenset(),
+    keep_unsupported: bool = False,
 ) -> None:
     """Round weights, and round every tensor that the file stores, once, where the file rounds it.
 
@@ -256,8 +279,11 @@ def insert_fake_quant(
         ranges: Of each input; None: to be calibrated.
         bits: Of the activations.
         skip: Names of layers (see ``Node.origin``) that stay float.
+        keep_unsupported: Whether what has no int8 rule stays float, too.
     """
-    skipped = {node for node in graph.nodes() if node.layer is not None and skip.intersection(node.origin)}
+    skipped = _nodes_of(graph, skip)
+    if keep_unsupported:
+        skipped |= {node for node in graph.nodes() if node.layer is not None and not _has_rule(node)}
     deferred = _deferred_values(graph, skipped)
     norm_sources = _norm_sources(graph, skipped)
     readers = graph.consumers()
@@ -269,11 +295,15 @@ def insert_fake_quant(
         floats = [reader for reader in readers.get(value, []) if reader in skipped]
         if node in skipped:
             _keep_float(graph, node, quantizers)
-            if len(floats) == len(readers.get(value, [])):
-                continue
-            rounded = graph.add(_make_quantizer(node, bits, None, check=False), value)
-            graph.replace(value, rounded, keep=[rounded.node, *floats])
-            quantizers[rounded] = rounded.node.layer
+            for index, output in enumerate(node.outputs):
+                floats = [reader for reader in readers.get(output, []) if reader in skipped]
+                if not output.is_float or len(floats) == len(readers.get(output, [])):
+                    continue
+                quantizer = _make_quantizer(node, bits, None, check=False)
+                quantizer.name += f"_{index}" if index else ""
+                rounded = graph.add(quantizer, output)
+                graph.replace(output, rounded, keep=[rounded.node, *floats])
+                quantizers[rounded] = quantizer
             continue
         if node.kind in QUANT_LAYERS:
             if id(node.layer) not in twins:
@@ -285,6 +315,8 @@ def insert_fake_quant(
             node.layer = twins[id(node.layer)]
             if node in norm_sources:
                 node.kwargs["steps"] = _emit_steps(norm_sources[node])
+        elif node.kind == "AddConstant":
+            node.layer.rounded = bits == 8
         if node in pinned and readers.get(value) and len(floats) == len(readers[value]):
             marker = graph.add(KeepFloat(limits=pinned[node], name=f"{node.name}_float"), value)
             graph.replace(value, marker, keep=[marker.node])
@@ -322,11 +354,22 @@ def _is_nearest(node: Node) -> bool:
     return node.kind in RESIZES and node.layer.interpolation == "nearest"
 
 
+def _nodes_of(graph: Graph, names: frozenset[str]) -> set[Node]:
+    """The nodes that layers of these names became."""
+    return {node for node in graph.nodes() if node.layer is not None and names.intersection(node.origin)}
+
+
+def _has_rule(node: Node) -> bool:
+    if not all(value.is_float for value in (*node.inputs, *node.outputs)) and node.kind not in folding.MOVES_VALUES:
+        return False
+    ranged = (*OWN_RANGE, *folding.MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES)
+    known = activation_name(node) in (*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES)
+    return known or node.kind.removeprefix("Quant") in ranged
+
+
 def _make_quantizer(node: Node, bits: int, pinned: tuple[float, float] | None, check: bool = True) -> FakeQuant:
     name = activation_name(node)
-    ranged = (*OWN_RANGE, *folding.MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES)
-    known = name in (*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES) or node.kind.removeprefix("Quant") in ranged
-    if check and node.layer is not None and not known:
+    if check and node.layer is not None and not _has_rule(node):
         raise _no_rule(node, name)
     policy = None if node.layer is None else getattr(node.layer, "dtype_policy", None)
     if name in FIXED_RANGES:
@@ -340,10 +383,11 @@ def _make_quantizer(node: Node, bits: int, pinned: tuple[float, float] | None, c
 
 def _no_rule(node: Node, activation: str | None) -> UnsupportedLayerError:
     what = f"Activation({activation})" if activation else node.kind
-    kinds = sorted({*OWN_RANGE, *folding.MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES, *REWRITTEN[:3]})
-    functions = sorted({*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES, *REWRITTEN[3:]})
+    kinds = sorted({*OWN_RANGE, *folding.MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES, *REWRITTEN[:-3]})
+    functions = sorted({*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES, *REWRITTEN[-3:]})
     return UnsupportedLayerError(
-        f"Layer {node.name!r} of type {what} has no int8 rule: name it in skip=[...] to keep it float, or express it "
+        f"Layer {node.name!r} of type {what} has no int8 rule: name it in skip=[...] to keep it float (or "
+        f"skip={UNSUPPORTED!r}, all that have none), or express it "
         f"by {', '.join(kinds)} and the activations {', '.join(functions)}. Received: layer={node.name!r}"
     )
 
@@ -532,9 +576,11 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> dict[s
     probe = graph.to_model("calibration", outputs=taps, skip=quantizers)
     statistics = predict(probe, arrays)
     statistics = statistics if len(observed) > 1 else [statistics]
-    ranges = {}
+    ranges, readers = {}, graph.consumers()
     for node, table in zip(observed, statistics, strict=True):
         low, high = _range(np.asarray(table, np.float32), observer)
+        if low < MASK_FROM and _only_softmax_reads(node.output, readers):
+            low = MASKED  # scores keep their levels
         if not np.isfinite([low, high]).all():
             raise ValueError(
                 "The model's activations must be finite on the calibration images. "
@@ -543,6 +589,19 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> dict[s
         node.layer.set_range(low, high)
         ranges[node.name] = node.layer.get_range()
     return ranges
+
+
+def _only_softmax_reads(value: Value, readers: dict[Value, list[Node]]) -> bool:
+    """Whether ``value`` is added to what a softmax reads, and nothing else."""
+    follows = readers.get(value, [])
+    return bool(follows) and all(
+        activation_name(node) == "softmax"
+        or (
+            node.kind in ("FakeQuant", "Add", "AddConstant", *folding.MOVES_VALUES)
+            and _only_softmax_reads(node.output, readers)
+        )
+        for node in follows
+    )
 
 
 def _range(table: np.ndarray, observer: str) -> tuple[float, float]:

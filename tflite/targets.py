@@ -50,6 +50,7 @@ class Target:
         upsample: Likewise.
         substitutes: Activations it has no op for -> what replaces them.
         max_stride: Largest stride of a convolution, in pixels, that it runs in one piece; None: any.
+        dense_as_convolution: Whether a dense layer over more than one row is written as a 1x1 convolution.
         npu: For the Ethos-U compiler; None for other devices.
         strips_names: Whether the names of inner tensors, which no runtime reads, leave the file: flash is short.
         max_arena_bytes: RAM for tensors that every device of the family has; None: they differ too much for a limit.
@@ -68,6 +69,7 @@ class Target:
     substitutes: dict[str, str] = field(default_factory=dict)
     every_op: tuple[str, ...] = ()
     max_stride: int | None = None
+    dense_as_convolution: bool = False
     npu: Npu | None = None
     strips_names: bool = False
     max_arena_bytes: int | None = None
@@ -79,11 +81,13 @@ class Target:
 INT8_RULES: dict[str, tuple[str, ...]] = {
     "ADD": ("one scale a feature map",),
     "AVERAGE_POOL_2D": ("one scale a feature map", "output on its input's scale"),
+    "BATCH_MATMUL": ("one scale a feature map",),
     "CONCATENATION": ("one scale a feature map", "output on its input's scale"),
     "CONV_2D": ("one scale a feature map", "symmetric int8 weights", "weight scales on axis 0", "int32 bias"),
     "DEPTHWISE_CONV_2D": ("one scale a feature map", "symmetric int8 weights", "weight scales on axis 3", "int32 bias"),
     "DEPTH_TO_SPACE": ("one scale a feature map", "output on its input's scale"),
     "FULLY_CONNECTED": ("one scale a feature map", "symmetric int8 weights", "weight scales on axis 0", "int32 bias"),
+    "GATHER": ("one scale a feature map", "output on its input's scale"),
     "GELU": ("one scale a feature map",),
     "HARD_SWISH": ("one scale a feature map",),
     "LEAKY_RELU": ("one scale a feature map",),
@@ -98,6 +102,7 @@ INT8_RULES: dict[str, tuple[str, ...]] = {
     "RESHAPE": ("one scale a feature map", "output on its input's scale"),
     "RESIZE_BILINEAR": ("one scale a feature map", "output on its input's scale"),
     "RESIZE_NEAREST_NEIGHBOR": ("one scale a feature map", "output on its input's scale"),
+    "RSQRT": ("one scale a feature map", "no negative input"),
     "SLICE": ("one scale a feature map", "output on its input's scale"),
     "SOFTMAX": ("one scale a feature map", "output scale 1/256, zero point -128"),
     "SPACE_TO_DEPTH": ("one scale a feature map", "output on its input's scale"),
@@ -113,6 +118,8 @@ INSTEAD = {
     "DEPTH_TO_SPACE": "upsample='deconv', 'bilinear' or 'nearest' (not 'pixel_shuffle'), "
     "and upsample_form='transposed_conv'",
     "DEQUANTIZE": "io_dtype='int8', and no float layer between int8 ones",
+    "BATCH_MATMUL": "a mixer whose weights are constant: this target multiplies no two activations",
+    "GATHER": "a network that keeps every token",
     "GELU": "activation='quick_gelu'",
     "HARD_SWISH": "activation='quick_gelu' or 'relu6'",
     "QUANTIZE": "io_dtype='int8'",
@@ -124,6 +131,7 @@ INSTEAD = {
 ETHOS_U55_OPS: dict[str, tuple[str, ...]] = {
     "ADD": (),
     "AVERAGE_POOL_2D": ("pooling window", "stride 3 at most unless valid"),
+    "BATCH_MATMUL": ("8-bit operands", "sides of 65536 at most"),
     "CONCATENATION": (),
     "CONV_2D": ("constant bias of 32 or 64 bits", "8-bit weights", "stride 3 at most unless valid"),
     "DEPTHWISE_CONV_2D": ("constant bias of 32 or 64 bits", "8-bit weights", "strides 1 to 3"),
@@ -133,7 +141,7 @@ ETHOS_U55_OPS: dict[str, tuple[str, ...]] = {
     "LEAKY_RELU": (),
     "LOGISTIC": (),
     "MAX_POOL_2D": ("pooling window", "stride 3 at most unless valid"),
-    "MEAN": ("constant axes", "batch 1", "reduced axes below 4096"),
+    "MEAN": ("constant axes", "batch 1", "reduced axes below 4096", "depth reduced in a row alone"),
     "MUL": (),
     "PAD": ("constant parameters",),
     "QUANTIZE": (),
@@ -142,11 +150,13 @@ ETHOS_U55_OPS: dict[str, tuple[str, ...]] = {
     "RESHAPE": (),
     "RESIZE_BILINEAR": ("same factor both ways", "factor 2, or 4 or 8 without half pixels"),
     "RESIZE_NEAREST_NEIGHBOR": ("same factor both ways", "factor 2, 4 or 8"),
+    "RSQRT": ("8 or 16 bits",),
     "SLICE": ("constant parameters",),
     "SOFTMAX": ("height times width below 65536",),
     "STRIDED_SLICE": ("constant parameters", "positive strides"),
     "SUB": (),
     "TANH": (),
+    "TRANSPOSE": ("constant parameters", "all sides but two make 65536 at most"),
     "TRANSPOSE_CONV": (
         "constant bias of 32 or 64 bits",
         "8-bit weights",
@@ -155,20 +165,36 @@ ETHOS_U55_OPS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# Ops that stand only in what ``quantize(skip=...)`` left in float, indices and masks with it: both the runtimes of a
+# phone's CPU and of a microcontroller have their kernels.
+FLOAT_ISLANDS: dict[str, tuple[str, ...]] = dict.fromkeys(
+    (
+        *("ABS", "ARG_MAX", "BROADCAST_TO", "CAST", "CUMSUM", "DIV", "EQUAL", "EXP", "EXPAND_DIMS", "FLOOR"),
+        *("GATHER_ND", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LOG", "LOGICAL_AND", "LOGICAL_NOT"),
+        *("LOGICAL_OR", "MAXIMUM", "MINIMUM", "NOT_EQUAL", "PACK", "REDUCE_MAX", "SELECT_V2", "SPLIT", "SQRT"),
+        *("SQUARE", "SQUARED_DIFFERENCE", "SQUEEZE", "SUM", "UNPACK"),
+    ),
+    (),
+)
+
 TARGETS: dict[str, Target] = {
     "android-cpu": Target(
         device="LiteRT with XNNPACK on a phone's CPU cores",
         dtypes=("float32", "int8", "int16x8"),
         io_dtypes={"int8": "int8", "int16x8": "int16", "float32": "float32"},
         ops={
+            **FLOAT_ISLANDS,
+            "TOPK_V2": (),
             "ADD": (),
             "AVERAGE_POOL_2D": (),
+            "BATCH_MATMUL": (),
             "CONCATENATION": (),
             "CONV_2D": (),
             "DEPTHWISE_CONV_2D": (),
             "DEPTH_TO_SPACE": (),
             "DEQUANTIZE": (),
             "FULLY_CONNECTED": (),
+            "GATHER": (),
             "GELU": (),
             "HARD_SWISH": (),
             "LEAKY_RELU": (),
@@ -185,6 +211,7 @@ TARGETS: dict[str, Target] = {
             "RESHAPE": (),
             "RESIZE_BILINEAR": (),
             "RESIZE_NEAREST_NEIGHBOR": (),
+            "RSQRT": (),
             "SLICE": (),
             "SOFTMAX": (),
             "STRIDED_SLICE": ("plain slice",),
@@ -206,6 +233,7 @@ TARGETS: dict[str, Target] = {
         ops={
             "ADD": ("two inputs",),
             "AVERAGE_POOL_2D": ("one runtime input", "window and strides positive", "known fused activation"),
+            "BATCH_MATMUL": ("two inputs",),
             "CONCATENATION": ("known fused activation",),
             "CONV_2D": ("at most two runtime inputs", "strides and dilations positive", "known fused activation"),
             "DEPTHWISE_CONV_2D": (
@@ -230,14 +258,17 @@ TARGETS: dict[str, Target] = {
             "MAX_POOL_2D": ("one runtime input", "window and strides positive", "known fused activation"),
             "MEAN": ("constant axes",),
             "MUL": ("two inputs", "one input covers the other", "known fused activation"),
+            "NEG": ("one runtime input and no constant",),
             "PAD": ("one runtime input", "paddings of 3 or 4 dimensions"),
             "RELU": (),
             "RELU6": (),
             "RESHAPE": ("one runtime input",),
             "RESIZE_BILINEAR": ("one runtime input", "corners aligned or half pixels, not both"),
             "RESIZE_NEAREST_NEIGHBOR": ("one runtime input",),
+            "RSQRT": ("one runtime input and no constant",),
             "SLICE": ("three or four dimensions",),
             "SOFTMAX": ("beta 1",),
+            "SQUARED_DIFFERENCE": ("one or two runtime operands",),
             "STRIDED_SLICE": ("plain slice", "three or four dimensions"),
             "SUB": ("one or two runtime operands", "known fused activation"),
             "TANH": ("one runtime input and no constant",),
@@ -257,6 +288,7 @@ TARGETS: dict[str, Target] = {
         ops={
             "ADD": (),
             "AVERAGE_POOL_2D": (),
+            "BATCH_MATMUL": (),
             "CONCATENATION": (),
             "CONV_2D": (),
             "DEPTHWISE_CONV_2D": (),
@@ -274,11 +306,13 @@ TARGETS: dict[str, Target] = {
             "RESHAPE": (),
             "RESIZE_BILINEAR": ("constant parameters",),
             "RESIZE_NEAREST_NEIGHBOR": ("constant parameters",),
+            "RSQRT": (),
             "SLICE": ("constant parameters",),
             "SOFTMAX": (),
             "STRIDED_SLICE": ("constant parameters", "no ellipsis or new axis"),
             "SUB": (),
             "TANH": (),
+            "TRANSPOSE": ("constant parameters",),
             "TRANSPOSE_CONV": (),
         },
         source="ops that both litert/vendors/qualcomm/compiler/Qualcomm_QNN_Compiler.md and "
@@ -330,6 +364,7 @@ TARGETS: dict[str, Target] = {
         ops={
             "ADD": (),
             "AVERAGE_POOL_2D": ("pooling window",),
+            "BATCH_MATMUL": (),
             "CONCATENATION": (),
             "CONV_2D": ("constant bias of 32 or 64 bits", "8-bit weights"),
             "DEPTHWISE_CONV_2D": ("constant bias of 32 or 64 bits", "8-bit weights"),
@@ -339,7 +374,7 @@ TARGETS: dict[str, Target] = {
             "LEAKY_RELU": (),
             "LOGISTIC": (),
             "MAX_POOL_2D": ("pooling window",),
-            "MEAN": ("constant axes", "batch 1", "reduced axes below 4096"),
+            "MEAN": ("constant axes", "batch 1", "reduced axes below 4096", "depth reduced in a row alone"),
             "MUL": (),
             "PAD": ("constant parameters",),
             "QUANTIZE": (),
@@ -348,11 +383,13 @@ TARGETS: dict[str, Target] = {
             "RESHAPE": (),
             "RESIZE_BILINEAR": ("power-of-two factor", "corners aligned or half pixels, not both"),
             "RESIZE_NEAREST_NEIGHBOR": ("corners aligned or half pixels, not both",),
+            "RSQRT": ("8 or 16 bits",),
             "SLICE": ("constant parameters",),
             "SOFTMAX": ("height times width below 65536",),
             "STRIDED_SLICE": ("constant parameters", "positive strides"),
             "SUB": (),
             "TANH": (),
+            "TRANSPOSE": ("constant parameters",),
             "TRANSPOSE_CONV": ("constant bias of 32 or 64 bits", "8-bit weights", "output is input times stride"),
         },
         source="Vela's SUPPORTED_OPS.md (`vela --supported-ops-report`, 5.2.0), Ethos-U85; and the compiler itself, "
@@ -389,36 +426,43 @@ TARGETS: dict[str, Target] = {
             "RESHAPE": (),
             "RESIZE_BILINEAR": ("constant parameters",),
             "RESIZE_NEAREST_NEIGHBOR": ("constant parameters",),
+            "RSQRT": (),
             "SLICE": ("constant parameters",),
             "SOFTMAX": ("one dimension of at most 16000",),
             "SPACE_TO_DEPTH": (),
             "STRIDED_SLICE": ("constant parameters", "unit strides", "no ellipsis or new axis"),
             "SUB": (),
             "TANH": (),
+            "TRANSPOSE": ("constant parameters",),
             "TRANSPOSE_CONV": ("version 3 at most",),
         },
         source="https://coral.ai/docs/edgetpu/models-intro/#supported-operations and "
-        "https://github.com/google-coral/edgetpu/issues (818: no GELU; 272: no HARD_SWISH; 386: no DEPTH_TO_SPACE); an "
+        "https://github.com/google-coral/edgetpu/issues (818: no GELU; 272: no HARD_SWISH; 386: no DEPTH_TO_SPACE); "
+        "RSQRT and TRANSPOSE from version 14 of its runtime on; an "
         "audit against this table: the Edge TPU compiler was not run, and it leaves resizes of some sizes to the CPU "
         "without saying which",
         runtimes=("litert-xnnpack", "litert-reference"),
         upsample_forms=("transposed_conv",),
         activation="quick_gelu",
         substitutes={"gelu": "quick_gelu"},
+        dense_as_convolution=True,  # the output of FULLY_CONNECTED has one dimension there
     ),
     "mcu": Target(
         device="TensorFlow Lite Micro on a microcontroller",
         dtypes=("int8", "int16x8"),
         io_dtypes={"int8": "int8", "int16x8": "int16"},
         ops={
+            **FLOAT_ISLANDS,
             "ADD": (),
             "AVERAGE_POOL_2D": (),
+            "BATCH_MATMUL": (),
             "CONCATENATION": (),
             "CONV_2D": (),
             "DEPTHWISE_CONV_2D": (),
             "DEPTH_TO_SPACE": (),
             "DEQUANTIZE": (),
             "FULLY_CONNECTED": (),
+            "GATHER": (),
             "HARD_SWISH": (),
             "LEAKY_RELU": (),
             "LOGISTIC": (),
@@ -434,6 +478,7 @@ TARGETS: dict[str, Target] = {
             "RESHAPE": (),
             "RESIZE_BILINEAR": ("constant parameters",),
             "RESIZE_NEAREST_NEIGHBOR": ("constant parameters",),
+            "RSQRT": (),
             "SLICE": (),
             "SOFTMAX": (),
             "STRIDED_SLICE": ("plain slice",),
