@@ -50,6 +50,11 @@ for options in ({"levels": 2}, {"upsample": "bilinear"}, {"upsample": "pixel_shu
     set_weights(block)
     found["block-" + "-".join(f"{key}={value}" for key, value in options.items())] = run_layers([block], features)
 
+stages = {"patch_size": 2, "depths": (1, 1), "widths": (8, 12), "segments": (2, 3), "strides": (3,)}
+mixer = wm.DynaMixer(num_classes=4, image_shape=(6, 12, 3), **stages)
+set_weights(mixer)
+found["dynamixer-logits"] = mixer.predict_on_batch(image[:, :6])
+
 model = wm.WaveMixClassifier(num_classes=4, image_shape=(10, 12, 3), width=8, depth=1, levels=2, dropout=0.0)
 set_weights(model)
 images = random.random((8, 10, 12, 3), dtype="float32")
