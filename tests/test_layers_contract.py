@@ -81,6 +81,36 @@ CASES = {
         ({"variant": "wavemixsr", "image_shape": (4, 5, 3), "width": 8, "depth": 1, "scale": 3}, (2, 4, 5, 3)),
         ({"variant": "wavemixsr_v2", "image_shape": (4, 6, 3), "width": 8, "depth": 1, "scale": 4}, (2, 4, 6, 3)),
     ],
+    "ClassTokenAndPositions": [({}, (2, 6, 8))],
+    "SelfAttention": [
+        ({"width": 12, "heads": 3, "dropout": 0.1}, (2, 7, 12)),
+        ({"width": 8, "heads": 2, "sampling_tokens": 8, "sampling_mode": "static"}, (2, 20, 8)),
+    ],
+    "TransformerBlock": [
+        ({"width": 12, "heads": 3, "mlp_ratio": 1.5, "stochastic_depth": 0.1}, (2, 7, 12)),
+        ({"width": 8, "heads": 2, "sampling_mode": "static"}, (2, 12, 8)),
+    ],
+    "ViT": [
+        (
+            {"num_classes": 3, "image_shape": (8, 12, 3), "patch_size": 4, "width": 8, "depth": 2, "heads": 2},
+            (2, 8, 12, 3),
+        ),
+        (
+            {
+                "num_classes": 3,
+                "image_shape": (16, 16, 1),
+                "patch_size": 4,
+                "width": 8,
+                "depth": 3,
+                "heads": 2,
+                "mlp_ratio": 2,
+                "sampling_blocks": (0, 2),
+                "sampling_tokens": (12, None),
+                "normalize": ((0.5,), (0.25,)),
+            },
+            (2, 16, 16, 1),
+        ),
+    ],
     "FakeQuant": [({}, (2, 3, 4, 5)), ({"fixed": True}, (2, 5))],
     "KeepFloat": [({}, (2, 3, 4, 5)), ({"limits": (0.0, 255.0)}, (2, 5))],
     "QuantConv2D": [
@@ -92,8 +122,8 @@ CASES = {
     "QuantDense": [({"units": 5}, (2, 7)), ({"units": 5, "input_step": 0.01}, (2, 7))],
     "QuantBatchNormalization": [({}, (4, 3, 4, 5)), ({"input_step": 0.01}, (4, 3, 4, 5))],
 }
-# Of two inputs, which the contract does not know: tests/test_models.py runs it.
-SEVERAL_INPUTS = {"CropTo2D"}
+# Of two inputs, which the contract does not know: tests/test_models.py and tests/test_token_sampling.py run them.
+SEVERAL_INPUTS = {"CropTo2D", "AdaptiveTokenSampling", "GatherTokens"}
 # Layers with a batch normalisation behind them and nothing between that is not linear.
 BEFORE_BATCH_NORM = ("project", "upsample", "stem")
 # Relative error a reduced precision may cause over a whole layer: its rounding step times a few operations in a row.

@@ -1,6 +1,6 @@
 """Which tensor of a timm checkpoint each of our variables is; `torch_weights` loads and saves by it.
 
-timm's `VisionTransformer`, and the DeiT checkpoints of its authors, have these names, with `N` the block counted from 0:
+timm's `VisionTransformer` and the checkpoints of DeiT's authors have these names, with `N` the block counted from 0:
 
     cls_token, pos_embed         the class token, and the positions of all tokens, the class token's first
     patch_embed.proj             the patches' convolution

@@ -363,7 +363,7 @@ def _v1_block(block: Any, ours: str, official: str) -> Plan:
     return plan | _batch_norm(f"{ours}_norm", f"{official}.depthconv.2")
 
 
-def _conv(ours: str, official: str, axes: tuple[int, ...] = _CONV, **orders: Array) -> Plan:
+def _conv(ours: str, official: str, axes: tuple[int, ...] = _CONV, **orders: Any) -> Plan:
     return {
         f"{ours}/kernel": _Entry(f"{official}.weight", axes, **orders),
         f"{ours}/bias": _Entry(f"{official}.bias", outputs=orders.get("outputs")),

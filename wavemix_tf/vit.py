@@ -29,7 +29,7 @@ LAYER_NORM = {"epsilon": 1e-6}  # as DeiT; Keras's default is 1e-3
 class ViT(Network):
     """Vision transformer: patches as tokens, a class token, learned positions, pre-norm blocks.
 
-    ViT (Dosovitskiy et al., arXiv 2010.11929, eq. 1-4) in the sizes of DeiT (Touvron et al., arXiv 2012.12877, table 1);
+    ViT (Dosovitskiy et al., arXiv 2010.11929, eq. 1-4), DeiT-Ti by default (Touvron et al., arXiv 2012.12877, table 1);
     the logits come from the class token. In any of the blocks tokens can be sampled (``AdaptiveTokenSampling``), which
     changes no weight: see ``with_token_sampling``. With a checkpoint in timm's key names the logits are timm's.
 
@@ -372,9 +372,7 @@ class TransformerBlock(layers.Layer):
 
         path = {"noise_shape": (None, 1, 1)}
         self.norm1 = _named(self, layers.LayerNormalization, "norm1", **LAYER_NORM)
-        self.attention = _named(
-            self, SelfAttention, "attention", width, heads, dropout, sampling_tokens, sampling_mode
-        )
+        self.attention = _named(self, SelfAttention, "attention", width, heads, dropout, sampling_tokens, sampling_mode)
         self.path1 = _named(self, layers.Dropout, "path1", stochastic_depth, **path)
         self.norm2 = _named(self, layers.LayerNormalization, "norm2", **LAYER_NORM)
         self.fc1 = _named(self, layers.Dense, "fc1", hidden, **_initial())
