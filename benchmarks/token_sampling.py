@@ -14,7 +14,8 @@ OUT/token_sampling, and the same command goes on from there:
 - `speed`: wall-clock of the adaptive and of the static form against the plain network, in turn in one process, forward
   with batch 1 and 64 and a training step of 64; ratios are taken within a round. Also deit_tiny with random weights, on
   random images, at a budget, for the price of 197 tokens.
-- `draw`: OUT/token_sampling.{md,png} and OUT/token_sampling_patches.png from the record and the trained networks.
+- `draw`: OUT/token_sampling.{md,png} and OUT/token_sampling_patches.png from the record and the trained networks;
+  `--doc docs/token_sampling.md` puts the tables there and the pictures beside it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ DEIT_BLOCKS, DEIT_BUDGET = range(3, 12), 70
 PLAIN, TUNED_PLAIN = "plain", "plain, trained on"
 SETTINGS = ("width", "depth", "train_images", "epochs", "tuning_epochs", "seed")
 PICTURES = 6
+MARK = "<!-- token_sampling -->"
 
 
 def network(options: argparse.Namespace) -> Any:
@@ -356,6 +358,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for token_sampling.*")
     parser.add_argument("--stage", choices=STAGES, help="one stage alone")
     parser.add_argument("--data-dir", help="folder of prepared TFDS data; None: TFDS's own")
+    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are to be the tables")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--train-images", type=int, default=20000)
@@ -389,6 +392,11 @@ def main() -> int:
         write_atomically(options.out / "token_sampling.md", table(results))
         draw_curve(results, options.out / "token_sampling.png")
         draw_patches(options, results, options.out / "token_sampling_patches.png")
+        if options.doc is not None:
+            before, _, after = options.doc.read_text(encoding="utf-8").split(MARK)
+            write_atomically(options.doc, f"{before}{MARK}\n{table(results)}{MARK}{after}")
+            for name in ("token_sampling.png", "token_sampling_patches.png"):
+                write_atomically(options.doc.parent / name, (options.out / name).read_bytes())
         print("\n" + table(results))
     return 0
 

@@ -44,8 +44,7 @@ def test_timms_weights_load_into_a_network_that_samples():
     image = GOLDEN["vit/image"]
     expected = wm.with_token_sampling(plain, (1, 2), 9).predict_on_batch(image)
     np.testing.assert_array_equal(sampled.predict_on_batch(image), expected)
-    # A budget that no image exhausts at blocks that all but keep every token changes little.
-    assert np.abs(expected - GOLDEN["vit/outputs"]).max() > 1e-3
+    assert np.abs(expected - GOLDEN["vit/outputs"]).max() > 1e-3  # or nothing was sampled
 
 
 def test_positions_of_another_image_size_are_refused_by_name():
@@ -105,13 +104,12 @@ def test_live_comparison_with_timm():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "gmacs"),
-    [("deit_tiny", 1.26), ("deit_small", 4.61), ("deit_base", 17.58)],  # DeiT's table 1 counts 1.3, 4.6 and 17.6
-)
+@pytest.mark.parametrize(("name", "gmacs"), [("deit_tiny", 1.26), ("deit_small", 4.61), ("deit_base", 17.58)])
 def test_products_are_the_published_ones(name, gmacs):
-    found = wm.profile(wm.build_model(name))
-    assert found.macs / 1e9 == pytest.approx(gmacs, abs=0.005)
+    """fvcore, by which they are published, counts five operations a value of each of the 25 LayerNorms beside."""
+    model = wm.build_model(name)
+    found = wm.profile(model)
+    assert (found.macs + 25 * 5 * 197 * model.width) / 1e9 == pytest.approx(gmacs, abs=0.005)
     assert found.uncounted == ()
 
 

@@ -132,7 +132,7 @@ class AdaptiveTokenSampling(layers.Layer):
         """The distribution from 0, at the least significant token, to 1; the first point, and the step to the next."""
         high = ops.max(cdf, axis=-1, keepdims=True)
         low = ops.minimum(ops.min(scores + (1.0 - there) * 9.0, axis=-1, keepdims=True), high)
-        cdf = (cdf - low) / ops.maximum(high - low, 1e-30)
+        cdf = ops.maximum((cdf - low) / ops.maximum(high - low, 1e-30), -1.0)  # below 0: those removed
         first = ops.min(cdf + ops.cast(cdf <= 0.0, "float32") * 9.0, axis=-1, keepdims=True)
         first = ops.minimum(first, 1.0)  # a single token is at 0
         return cdf, first, ops.maximum((1.0 - first) / (self.budget - 2), 1e-30)
