@@ -6,14 +6,16 @@
 Stages, all of them unless `--stage` names one; what is finished is kept in OUT/token_sampling.json and
 OUT/token_sampling, and the same command goes on from there:
 
-- `accuracy`: a ViT is trained on Fashion-MNIST without sampling (images that `fit` holds out choose the epoch). That very
-  network then samples, off the shelf, with each budget of tokens; with some it is trained on for a few epochs, and so is
-  the plain one, for what the further epochs give by themselves. The test images are read once for each point; budgets
-  are fixed beforehand. Products are those of each image with its own numbers of tokens, averaged over the test images.
+- `accuracy`: a ViT is trained on Fashion-MNIST without sampling (images that `fit` holds out choose the epoch). That
+  very network then samples, off the shelf, with each budget of tokens; with some it is trained on for a few epochs, and
+  so is the plain one, for what the further epochs give by themselves. The test images are read once for each point;
+  budgets are fixed beforehand. Products are those of each image with its own numbers of tokens, averaged over the test
+  images.
 - `speed`: wall-clock of the adaptive and of the static form against the plain network, in turn in one process, forward
   with batch 1 and 64 and a training step of 64; ratios are taken within a round. Also deit_tiny with random weights, on
   random images, at a budget, for the price of 197 tokens.
-- `draw`: OUT/token_sampling.{md,png} and OUT/token_sampling_patches.png from the record and the trained networks.
+- `draw`: OUT/token_sampling.{md,png} and OUT/token_sampling_patches.png from the record and the trained networks;
+  `--doc docs/token_sampling.md` puts the tables there and the pictures beside it.
 """
 
 from __future__ import annotations
@@ -35,14 +37,25 @@ from report import markdown_table
 from side_by_side import machine, warn_if_busy, write_atomically
 
 STAGES = ("accuracy", "speed", "draw")
-NETWORK = dict(num_classes=10, image_shape=(28, 28, 1), patch_size=4, width=64, depth=8, heads=4)
-BLOCKS = range(2, 8)
+SHAPE, PATCH = (28, 28, 1), 4
 BUDGETS = (None, 40, 32, 24, 20, 16, 12, 8)  # of 50 tokens
-TUNED = (24, 16, 12, 8)
+TUNED = (32, 20, 12)
 DEIT_BLOCKS, DEIT_BUDGET = range(3, 12), 70
 PLAIN, TUNED_PLAIN = "plain", "plain, trained on"
-FORMS = ("plain", "adaptive", "static")
+SETTINGS = ("width", "depth", "train_images", "epochs", "tuning_epochs", "seed")
 PICTURES = 6
+MARK = "<!-- token_sampling -->"
+
+
+def network(options: argparse.Namespace) -> Any:
+    import wavemix_tf as wm
+
+    return wm.ViT(10, SHAPE, PATCH, options.width, options.depth, options.width // 16)
+
+
+def blocks_of(depth: int) -> range:
+    """Blocks that sample: all but the first quarter, as DeiT-S has them in the paper."""
+    return range(depth // 4, depth)
 
 
 def recipe(options: argparse.Namespace, name: str, tuning: bool) -> Any:
@@ -52,7 +65,7 @@ def recipe(options: argparse.Namespace, name: str, tuning: bool) -> Any:
         name=name,
         dataset="fashion_mnist",
         data_dir=options.data_dir,
-        image_shape=NETWORK["image_shape"],
+        image_shape=SHAPE,
         train_split=f"train[:{options.train_images}]",
         calibration_images=64,
         batch_size=64,
@@ -74,13 +87,13 @@ def trained(options: argparse.Namespace) -> Any:
 
     keras.utils.set_random_seed(options.seed)
     plan = recipe(options, "token_sampling", tuning=False)
-    return wm.training.fit(plan, wm.ViT(**NETWORK), out=options.folder / "plain", verbose=2).model
+    return wm.training.fit(plan, network(options), out=options.folder / "plain", verbose=2).model
 
 
 def measure_accuracy(options: argparse.Namespace, results: dict[str, Any], keep: Any) -> None:
     import wavemix_tf as wm
 
-    plain = trained(options)
+    plain, blocks = trained(options), blocks_of(options.depth)
     images, labels = wm.training.load_data(recipe(options, "token_sampling", tuning=False)).test_arrays
 
     def score(model: Any) -> dict[str, Any]:
@@ -97,7 +110,7 @@ def measure_accuracy(options: argparse.Namespace, results: dict[str, Any], keep:
     for budget in (PLAIN, *BUDGETS):
         key = PLAIN if budget == PLAIN else f"off the shelf/{budget}"
         if key not in rows:
-            model = plain if budget == PLAIN else wm.with_token_sampling(plain, BLOCKS, budget)
+            model = plain if budget == PLAIN else wm.with_token_sampling(plain, blocks, budget)
             rows[key] = score(model)
             keep()
             print(f"{key}: {rows[key]['accuracy']:.2%} at {rows[key]['mmacs']:.2f} MMAC", flush=True)
@@ -106,7 +119,7 @@ def measure_accuracy(options: argparse.Namespace, results: dict[str, Any], keep:
         if key in rows:
             continue
         # The plain one too begins from a copy: the others start from what was trained without sampling.
-        model = wm.with_token_sampling(plain, () if budget == PLAIN else BLOCKS, None if budget == PLAIN else budget)
+        model = wm.with_token_sampling(plain, () if budget == PLAIN else blocks, None if budget == PLAIN else budget)
         plan = recipe(options, f"token_sampling_{budget}", tuning=True)
         fitted = wm.training.fit(plan, model, out=options.folder / f"tuned_{budget}", verbose=2)
         rows[key] = score(fitted.model) | {"seconds": fitted.seconds}
@@ -129,7 +142,7 @@ def measure_speed(options: argparse.Namespace, results: dict[str, Any], keep: An
     images = wm.training.load_data(recipe(options, "token_sampling", tuning=False)).sample("test", 1024)[0]
     keras.utils.set_random_seed(0)
     cases = {
-        "small": (plain, BLOCKS, half, images),
+        "small": (plain, blocks_of(options.depth), half, images),
         "deit_tiny": (
             wm.build_model("deit_tiny"),
             DEIT_BLOCKS,
@@ -211,7 +224,7 @@ def half_point(results: dict[str, Any]) -> int:
 
 def table(results: dict[str, Any]) -> str:
     rows, settings = results["rows"], results["settings"]
-    plain = rows[PLAIN]["mmacs"]
+    plain, blocks = rows[PLAIN]["mmacs"], blocks_of(settings["depth"])
     lines = []
     for key, row in rows.items():
         mark = " (the first at half)" if key.endswith(f"/{half_point(results)}") else ""
@@ -226,8 +239,8 @@ def table(results: dict[str, Any]) -> str:
     header = ["network", "top-1", "MMAC an image", "times fewer", "tokens behind each block", "behind the last"]
     parts = [
         f"Fashion-MNIST, {settings['train_images']} training images, {settings['epochs']} epochs, trained on for "
-        f"{settings['tuning_epochs']}, seed {settings['seed']}; ViT of {NETWORK['depth']} blocks, width "
-        f"{NETWORK['width']}, 50 tokens, sampling in blocks {BLOCKS[0]} to {BLOCKS[-1]} (from 0); 10,000 test images.",
+        f"{settings['tuning_epochs']}, seed {settings['seed']}; ViT of {settings['depth']} blocks, width "
+        f"{settings['width']}, 50 tokens, sampling in blocks {blocks[0]} to {blocks[-1]} (from 0); 10,000 test images.",
         "",
         markdown_table(header, lines),
     ]
@@ -255,8 +268,8 @@ def speed_table(speed: dict[str, Any]) -> str:
     header = ["job and batch", "plain, ms", "adaptive, times as fast", "static, times as fast", "adaptive, times fewer "
               "products", "static, times fewer products"]  # fmt: skip
     return "\n".join([
-        f"{host['cpu']}, {host['cores']} cores, load before the start {host['load_average']}, {speed['rounds']} rounds; "
-        f"budgets {speed['small']['budget']} of 50 tokens and {speed['deit_tiny']['budget']} of 197.",
+        f"{host['cpu']}, {host['cores']} cores, load before the start {host['load_average']}, {speed['rounds']} "
+        f"rounds; budgets {speed['small']['budget']} of 50 tokens and {speed['deit_tiny']['budget']} of 197.",
         "",
         markdown_table(header, lines),
     ])  # fmt: skip
@@ -306,25 +319,24 @@ def draw_patches(options: argparse.Namespace, results: dict[str, Any], path: Pat
 
     import wavemix_tf as wm
 
-    budget = half_point(results)
-    model = wm.with_token_sampling(trained(options), BLOCKS, budget)
+    budget, blocks = half_point(results), blocks_of(options.depth)
+    model = wm.with_token_sampling(trained(options), blocks, budget)
     images, labels = wm.training.load_data(recipe(options, "token_sampling", tuning=False)).sample("test", 200)
     chosen = [int(np.flatnonzero(labels == label)[0]) for label in range(PICTURES)]
     images = images[chosen]
     left = wm.surviving_patches(model, images)
-    shown = range(0, len(BLOCKS), 2)
+    shown = range(0, len(blocks), 2)
     figure, axes = pyplot.subplots(len(shown) + 1, PICTURES, figsize=(1.3 * PICTURES, 1.4 * (len(shown) + 1)))
-    patch = NETWORK["patch_size"]
     for column, image in enumerate(images):
         for row, index in enumerate((None, *shown)):
-            mask = np.ones(image.shape[:2]) if index is None else np.kron(left[column, index], np.ones((patch, patch)))
+            mask = np.ones(image.shape[:2]) if index is None else np.kron(left[column, index], np.ones((PATCH, PATCH)))
             picture = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
             dimmed = 0.25 * picture + 0.6
             axes[row, column].imshow(np.where(mask[..., None] > 0, picture, dimmed), vmin=0, vmax=1)
             axes[row, column].set_xticks([])
             axes[row, column].set_yticks([])
             if column == 0:
-                label = "image" if index is None else f"block {BLOCKS[index]}"
+                label = "image" if index is None else f"block {blocks[index]}"
                 axes[row, column].set_ylabel(label, fontsize=8)
             if index is not None:
                 axes[row, column].set_xlabel(f"{int(left[column, index].sum())} patches", fontsize=7, labelpad=2)
@@ -346,6 +358,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for token_sampling.*")
     parser.add_argument("--stage", choices=STAGES, help="one stage alone")
     parser.add_argument("--data-dir", help="folder of prepared TFDS data; None: TFDS's own")
+    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are to be the tables")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--train-images", type=int, default=20000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--tuning-epochs", type=int, default=1)
@@ -356,8 +371,8 @@ def main() -> int:
     options.folder = options.out / "token_sampling"
     options.folder.mkdir(parents=True, exist_ok=True)
     record = options.out / "token_sampling.json"
-    settings = {name: getattr(options, name) for name in ("train_images", "epochs", "tuning_epochs", "seed")}
-    results: dict[str, Any] = {"settings": settings, "network": dict(NETWORK), "machine": machine(), "rows": {}}
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    results: dict[str, Any] = {"settings": settings, "machine": machine(), "rows": {}}
     if record.exists():
         found = json.loads(record.read_text())
         if found["settings"] != settings:
@@ -377,6 +392,11 @@ def main() -> int:
         write_atomically(options.out / "token_sampling.md", table(results))
         draw_curve(results, options.out / "token_sampling.png")
         draw_patches(options, results, options.out / "token_sampling_patches.png")
+        if options.doc is not None:
+            before, _, after = options.doc.read_text(encoding="utf-8").split(MARK)
+            write_atomically(options.doc, f"{before}{MARK}\n{table(results)}{MARK}{after}")
+            for name in ("token_sampling.png", "token_sampling_patches.png"):
+                write_atomically(options.doc.parent / name, (options.out / name).read_bytes())
         print("\n" + table(results))
     return 0
 

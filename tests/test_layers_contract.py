@@ -177,6 +177,36 @@ CASES = {
             (2, 9, 6, 1),
         ),
     ],
+    "ClassTokenAndPositions": [({}, (2, 6, 8))],
+    "SelfAttention": [
+        ({"width": 12, "heads": 3, "dropout": 0.1}, (2, 7, 12)),
+        ({"width": 8, "heads": 2, "sampling_tokens": 8, "sampling_mode": "static"}, (2, 20, 8)),
+    ],
+    "TransformerBlock": [
+        ({"width": 12, "heads": 3, "mlp_ratio": 1.5, "stochastic_depth": 0.1}, (2, 7, 12)),
+        ({"width": 8, "heads": 2, "sampling_mode": "static"}, (2, 12, 8)),
+    ],
+    "ViT": [
+        (
+            {"num_classes": 3, "image_shape": (8, 12, 3), "patch_size": 4, "width": 8, "depth": 2, "heads": 2},
+            (2, 8, 12, 3),
+        ),
+        (
+            {
+                "num_classes": 3,
+                "image_shape": (16, 16, 1),
+                "patch_size": 4,
+                "width": 8,
+                "depth": 3,
+                "heads": 2,
+                "mlp_ratio": 2,
+                "sampling_blocks": (0, 2),
+                "sampling_tokens": (12, None),
+                "normalize": ((0.5,), (0.25,)),
+            },
+            (2, 16, 16, 1),
+        ),
+    ],
     "FakeQuant": [({}, (2, 3, 4, 5)), ({"fixed": True}, (2, 5))],
     "KeepFloat": [({}, (2, 3, 4, 5)), ({"limits": (0.0, 255.0)}, (2, 5))],
     "QuantConv2D": [
@@ -193,8 +223,9 @@ CASES = {
     "AddConstant": [({"shape": (3, 4)}, (2, 3, 4)), ({"shape": (1, 4), "rounded": True}, (2, 3, 4))],
     "ChannelAffine": [({}, (2, 3, 4))],
 }
-# Of two inputs, which the contract does not know: tests/test_models.py and tests/test_tflite_mixers.py run them.
-SEVERAL_INPUTS = {"CropTo2D", "MatMul"}
+# Of several inputs, which the contract does not know; tests/test_models.py, tests/test_tflite_mixers.py and
+# tests/test_token_sampling.py run them.
+SEVERAL_INPUTS = {"AdaptiveTokenSampling", "CropTo2D", "GatherTokens", "MatMul"}
 # Layers with a batch normalisation behind them and nothing between that is not linear.
 BEFORE_BATCH_NORM = ("project", "upsample", "stem")
 # Relative error a reduced precision may cause over a whole layer: its rounding step times a few operations in a row.

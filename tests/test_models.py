@@ -19,7 +19,9 @@ def test_every_row_names_its_class_and_its_arguments():
         cls = getattr(wm, row.get("model", "WaveMixClassifier"))
         side = None if cls in (wm.WaveMixSegmenter, wm.WaveMixSuperResolver) else 32
         channels = row.get("image_shape", (0, 0, 3))[2]
-        short = {"depths": (1,), "widths": (8,)} if "depths" in row else {"depth": 1}
+        short = {"depth": 1} if "depths" not in row else {"depths": (1,), "widths": (16,)}
+        if "segments" in row:
+            short |= {"segments": (8,), "strides": (), "image_shape": (28, 28, 3)}
         model = wm.build_model(name, **short, image_shape=(side, side, channels))
         assert type(model) is cls
         assert model.name == name

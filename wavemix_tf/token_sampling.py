@@ -64,7 +64,7 @@ class AdaptiveTokenSampling(layers.Layer):
     def __init__(self, tokens: int | None = None, mode: str = "adaptive", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tokens = check_tokens("tokens", tokens)
-        self.budget = self.tokens
+        self.budget: Any = self.tokens
         self.mode = check_option("mode", mode, SAMPLING_MODES)
         if mode == "adaptive" and keras.backend.backend() != "jax":
             self.supports_jit = False  # XLA knows no length that depends on the data
@@ -132,7 +132,7 @@ class AdaptiveTokenSampling(layers.Layer):
         """The distribution from 0, at the least significant token, to 1; the first point, and the step to the next."""
         high = ops.max(cdf, axis=-1, keepdims=True)
         low = ops.minimum(ops.min(scores + (1.0 - there) * 9.0, axis=-1, keepdims=True), high)
-        cdf = (cdf - low) / ops.maximum(high - low, 1e-30)
+        cdf = ops.maximum((cdf - low) / ops.maximum(high - low, 1e-30), -1.0)  # below 0: those removed
         first = ops.min(cdf + ops.cast(cdf <= 0.0, "float32") * 9.0, axis=-1, keepdims=True)
         first = ops.minimum(first, 1.0)  # a single token is at 0
         return cdf, first, ops.maximum((1.0 - first) / (self.budget - 2), 1e-30)
@@ -286,8 +286,8 @@ def count_tokens(vit: Any, images: Any, batch_size: int = 64) -> TokenCounts:
     for batch in _batches(images, batch_size):
         kept = np.full((len(batch), vit.depth), tokens)
         if probe is not None:
-            for block, live in zip(vit.sampling_blocks, _as_list(probe.predict_on_batch(batch)), strict=True):
-                kept[:, block:] = np.asarray(live, "float32").sum(axis=-1).round().astype(int)[:, None]
+            for block, live in zip(vit.sampling_blocks, _run(probe, batch), strict=True):
+                kept[:, block:] = live.astype("float32").sum(axis=-1).round().astype(int)[:, None]
         found.append(kept)
     kept = np.concatenate(found)
     return TokenCounts(kept, token_macs(vit, kept))
@@ -344,7 +344,7 @@ def surviving_patches(vit: Any, images: Any, batch_size: int = 64) -> np.ndarray
     probe = keras.Model(vit.inputs, [layer.output[2] for layer in layers_])
     found = []
     for batch in _batches(images, batch_size):
-        parts = _as_list(probe.predict_on_batch(batch))
+        parts = _run(probe, batch)
         left = np.zeros((len(batch), len(layers_), rows * columns + 1), bool)
         origin = np.tile(np.arange(rows * columns + 1), (len(batch), 1))
         for index in range(len(layers_)):
@@ -368,8 +368,9 @@ def _check_vit(vit: Any) -> None:
         raise ValueError(f"vit must be a ViT. Received: vit of type {type(vit).__name__}")
 
 
-def _as_list(found: Any) -> list[Any]:
-    return list(found) if isinstance(found, (list, tuple)) else [found]
+def _run(probe: Any, batch: np.ndarray) -> list[np.ndarray]:
+    """The probe's outputs, not compiled: shapes depend on the images, and each would be compiled anew."""
+    return [ops.convert_to_numpy(part) for part in keras.tree.flatten(probe(batch, training=False))]
 
 
 def _batches(images: Any, batch_size: int) -> Iterable[np.ndarray]:

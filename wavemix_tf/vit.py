@@ -29,7 +29,7 @@ LAYER_NORM = {"epsilon": 1e-6}  # as DeiT; Keras's default is 1e-3
 class ViT(Network):
     """Vision transformer: patches as tokens, a class token, learned positions, pre-norm blocks.
 
-    ViT (Dosovitskiy et al., arXiv 2010.11929, eq. 1-4) in the sizes of DeiT (Touvron et al., arXiv 2012.12877, table 1);
+    ViT (Dosovitskiy et al., arXiv 2010.11929, eq. 1-4), DeiT-Ti by default (Touvron et al., arXiv 2012.12877, table 1);
     the logits come from the class token. In any of the blocks tokens can be sampled (``AdaptiveTokenSampling``), which
     changes no weight: see ``with_token_sampling``. With a checkpoint in timm's key names the logits are timm's.
 
