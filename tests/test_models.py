@@ -19,9 +19,9 @@ def test_every_row_names_its_class_and_its_arguments():
         cls = getattr(wm, row.get("model", "WaveMixClassifier"))
         side = None if cls in (wm.WaveMixSegmenter, wm.WaveMixSuperResolver) else 32
         channels = row.get("image_shape", (0, 0, 3))[2]
-        short = {"depth": 1} if "depths" not in row else {"depths": (1,), "widths": (16,)}
-        if "segments" in row:
-            short |= {"segments": (8,), "strides": (), "image_shape": (28, 28, 3)}
+        short = {"depths": (1,), "widths": (16,)} if "depths" in row else {"depth": 1}
+        if cls is wm.DynaMixer:
+            side, short = 28, {**short, "segments": (8,), "strides": ()}
         model = wm.build_model(name, **short, image_shape=(side, side, channels))
         assert type(model) is cls
         assert model.name == name
@@ -264,7 +264,7 @@ def test_channels_last_whatever_the_configuration(rng):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: wm.build_model("wavemix_144"), "name must be one of wavemix_lite_8_10_up, .*name='wavemix_144'"),
+        (lambda: wm.build_model("wavemix_144"), "name must be one of 'wavemix_lite_8_10_up', .*name='wavemix_144'"),
         (lambda: wm.WaveMixClassifier(stem="pachify"), "stem must be one of 'strided', 'patchify'.*'pachify'"),
         (lambda: wm.WaveMixClassifier(num_classes=0), "num_classes must be an integer of at least 1"),
         (lambda: wm.WaveMixClassifier(image_shape=(32, 32)), r"image_shape must be .*Received: image_shape=\(32, 32\)"),
