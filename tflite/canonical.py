@@ -18,6 +18,7 @@ from keras import layers
 
 from wavemix_tf.blocks import PixelShuffle
 from wavemix_tf.imaging import ReplicatePadding2D
+from wavemix_tf.wavelets import fold_dwt
 
 from . import folding, token_forms
 from .graph import Graph, Node, Value
@@ -43,6 +44,7 @@ def canonicalize(graph: Graph) -> None:
     token_forms.index_before_transposing(graph)
     operations_to_layers(graph)
     write_fixed_convolutions(graph)
+    write_filter_banks(graph)
     split_separable(graph)
     split_activations(graph)
     drop_linear_activations(graph)
@@ -150,6 +152,37 @@ def write_fixed_convolutions(graph: Graph) -> None:
         if bicubic:
             value = graph.add(PixelShuffle(layer.factor, name=node.name, **options), value)
         graph.replace(node.output, value)
+
+
+def write_filter_banks(graph: Graph) -> None:
+    """FilterBank2D -> convolutions: with the 1x1 convolution behind it one of 2x2, otherwise a depthwise one a band."""
+    for node in graph.nodes():
+        if node.kind != "FilterBank2D":
+            continue
+        layer, value, reader = node.layer, node.inputs[0], graph.sole_consumer(node.output, graph.consumers())
+        filters = np.asarray(keras.ops.convert_to_numpy(layer.filters), np.float32)
+        options = {"dtype": layer.dtype_policy}
+        if (
+            layer.basis != "dct"
+            and reader is not None
+            and reader.kind == "Conv2D"
+            and folding.is_pointwise(reader.layer)
+        ):
+            kernel = np.asarray(fold_dwt(folding.kernel_of(reader.layer), filters))
+            window: dict[str, Any] = {"kernel_size": (2, 2), "strides": (2, 2)}
+            conv = folding.with_weights(reader.layer, kernel, folding.bias_of(reader.layer), **window)
+            graph.replace(reader.output, graph.add(conv, value))
+            continue
+        if layer.basis == "dct":
+            value = graph.add(layers.ZeroPadding2D(1, name=f"{node.name}_pad", **options), value)
+        bands = []
+        for band, taps in enumerate(filters):
+            kernel = np.tile(taps[:, :, None, None], (1, 1, int(value.shape[-1] or 0), 1))
+            name = f"{node.name}_band{band}"
+            conv = folding.conv2d(kernel, None, name, layers.DepthwiseConv2D, strides=2, **options)
+            conv.trainable = layer.basis == "learned"
+            bands.append(graph.add(conv, value))
+        graph.replace(node.output, graph.add(layers.Concatenate(name=node.name, **options), *bands))
 
 
 def split_separable(graph: Graph) -> None:

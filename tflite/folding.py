@@ -153,7 +153,7 @@ def fold_wavelets(graph: Graph) -> None:
     """
     made: dict[tuple[Any, ...], Any] = {}  # calls that share a convolution go on sharing what it becomes
     for node in graph.nodes():
-        if node.kind != "Conv2D" or not _is_pointwise(node.layer):
+        if node.kind != "Conv2D" or not is_pointwise(node.layer):
             continue
         source = node.inputs[0].node
         parts = [node.inputs[0]]
@@ -168,7 +168,8 @@ def _is_foldable(node: Node) -> bool:
     return node.kind == "DWT2D" and is_plain_haar(node)
 
 
-def _is_pointwise(layer: Any) -> bool:
+def is_pointwise(layer: Any) -> bool:
+    """Whether a Conv2D is 1x1, of stride 1, and mixes all channels."""
     return tuple(layer.kernel_size) == (1, 1) and tuple(layer.strides) == (1, 1) and layer.groups == 1
 
 

@@ -97,6 +97,10 @@ class FourierMatrix(layers.Layer):
     def call(self, x: Any) -> Any:
         return ops.matmul(x, ops.cast(self.matrix, x.dtype))
 
+    def inline(self, x: Any) -> Any:
+        """``call`` for graph passes, which know a product with a weight."""
+        return ops.matmul(x, self.matrix)
+
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
 

@@ -208,10 +208,9 @@ class Comparison:
 
     def _export(self, name: str, dtype: str, data: DataBundle) -> dict[str, Any]:
         model = load_model(self._run(name, self.seeds[0]) / "model.keras")
-        floats: list[str] = []
         try:
             if dtype == "int8":
-                model, floats = self._quantized(name, model, data)
+                model = self._quantized(name, model, data)
             images, _ = data.sample("validation", 256)
             names = data.class_names
             artifact = export(model, target=TARGET, dtype=dtype, images=images, class_names=names)
@@ -225,17 +224,20 @@ class Comparison:
             "accuracy": accuracy,
             "images": len(logits),
             "size_bytes": artifact.size_bytes,
-            "float_layers": floats,
+            "float_layers": list(artifact.float_layers),
         }
 
-    def _quantized(self, name: str, model: Any, data: DataBundle) -> tuple[Any, list[str]]:
-        """(quantization-aware model, layers that stay float because no int8 rule is known)."""
+    def _quantized(self, name: str, model: Any, data: DataBundle) -> Any:
+        """The quantization-aware model; a layer without an int8 rule stays float, and the file says which did."""
         options = {"target": TARGET, "observer": self.recipe.qat_observer}
-        qat = quantize(model, data.calibration, skip=self.recipe.qat_skip, **options)
-        if self.qat:
-            chosen = system_recipe(self.recipe, name, self.row(name).get("width"), self.seeds[0])
-            qat = fit(chosen, model=qat, data=data, out=self._run(name, self.seeds[0]), stage="qat", verbose=0).model
-        return qat, []
+        try:
+            qat = quantize(model, data.calibration, skip=self.recipe.qat_skip, **options)
+        except UnsupportedLayerError:
+            qat = quantize(model, data.calibration, skip="unsupported", **options)
+        if not self.qat:
+            return qat
+        chosen = system_recipe(self.recipe, name, self.row(name).get("width"), self.seeds[0])
+        return fit(chosen, model=qat, data=data, out=self._run(name, self.seeds[0]), stage="qat", verbose=0).model
 
     def time(self) -> None:
         """Latency of the files and time of a training step, of all systems in turn, round after round."""

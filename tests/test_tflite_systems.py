@@ -1,0 +1,89 @@
+"""The networks of the package that are not WaveMix, through quantize, export and the runtimes: all of them in int8."""
+
+import keras
+import numpy as np
+import pytest
+from tflite_support import randomise, spread, spread_statistics
+
+import wavemix_tf as wm
+from wavemix_tf.tflite import export, quantize
+from wavemix_tf.tflite.flatbuffer import read_file
+from wavemix_tf.tflite.images import generated_images, predict
+
+SMALL = {"num_classes": 5, "image_shape": (16, 16, 3)}
+MIXER = {**SMALL, "width": 16, "depth": 2, "patch_size": 2}
+NETWORKS = {
+    **{name: lambda name=name: wm.TokenMixerClassifier(name, **MIXER) for name in wm.MIXERS},
+    **{
+        f"{name}, batch norm": lambda name=name: wm.TokenMixerClassifier(name, **MIXER, mixer_args={"norm": "batch"})
+        for name in ("mlp_mixer", "poolformer", "fourier")
+    },
+    "poolformer, layer scale": lambda: wm.TokenMixerClassifier("poolformer", **MIXER, mixer_args={"layer_scale": 0.5}),
+    "PoolFormer": lambda: wm.PoolFormer(5, (32, 32, 3), (1, 1), (8, 16)),
+    "ViT": lambda: wm.ViT(**SMALL, patch_size=4, width=16, depth=2, heads=2, mlp_ratio=2),
+    "DynaMixer": lambda: wm.DynaMixer(
+        **SMALL, patch_size=4, depths=(1, 1), widths=(16, 16), segments=(2, 4), strides=(2,)
+    ),
+}
+# Error that int8 costs, of the logits' spread over the images; a ViT's images share the class token, so that with random
+# weights theirs spread less.
+COST = {"ViT": 0.35}
+BOUND_STEPS = 1.0  # under XNNPACK, mean, as in tests/test_tflite_mixers.py
+
+
+@pytest.fixture(scope="module")
+def quantized():
+    """name -> (network, images, quantized network), each made once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            keras.utils.set_random_seed(0)
+            model = NETWORKS[name]()
+            images = generated_images(model.input_shape[1:], 96, seed=1)
+            randomise(model)
+            spread_statistics(model, images[:16])
+            made[name] = model, images, quantize(model, images[:64], target="android-cpu")
+        return made[name]
+
+    return get
+
+
+def float_ops(info):
+    return [op.name for op in info.ops if any(t.dtype.startswith("float") for t in (*op.inputs, *op.outputs))]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_runs_in_int8_as_its_quantized_model_does(name, quantized):
+    model, images, rounded = quantized(name)
+    expected, held = predict(model, images[64:]), predict(rounded, images[64:])
+    assert np.abs(held - expected).mean() < COST.get(name, 0.25) * spread(expected)
+    artifact = export(rounded, "android-cpu", images=images[64:])
+    assert float_ops(read_file(artifact.content)) == []
+    assert artifact.float_layers == ()
+    rows = artifact.verification["fidelity"]["runtimes"]
+    assert next(row for row in rows if row["runtime"] == "litert-xnnpack")["mean_error_steps"] <= BOUND_STEPS
+
+
+@pytest.mark.parametrize("name", ["dct", "random_filters", "no_transform", "PoolFormer"])
+def test_float_files_compute_the_network(name, quantized):
+    model, images, _ = quantized(name)
+    artifact = export(model, "android-cpu", dtype="float32", images=images[64:])
+    assert {op.name for op in read_file(artifact.content).ops}.isdisjoint({"QUANTIZE", "DEQUANTIZE", "GATHER"})
+
+
+def test_filters_in_the_transforms_place_cost_no_op_of_their_own(quantized):
+    """As the Haar transform: one convolution with the 1x1 behind it; the DCT's windows overlap and stay."""
+    ops = {name: export(quantized(name)[2], "android-cpu", images=quantized(name)[1][64:]).ops for name in
+           ("wavemix", "random_filters", "learned_filters", "dct")}  # fmt: skip
+    assert ops["random_filters"] == ops["learned_filters"] == ops["wavemix"]
+    assert ops["dct"].count("DEPTHWISE_CONV_2D") == ops["wavemix"].count("DEPTHWISE_CONV_2D") + 2 * 4
+
+
+@pytest.mark.parametrize("name", ["convmixer", "mlp_mixer, batch norm", "dct", "poolformer, layer scale"])
+def test_a_microcontroller_runs_them(name, quantized):
+    pytest.importorskip("tflite_micro", reason="no wheel for this platform")
+    model, images, _ = quantized(name)
+    artifact = export(quantize(model, images[:64], target="mcu"), "mcu", images=images[64:])
+    assert float_ops(read_file(artifact.content)) == []
+    assert artifact.arena_bytes > 0
