@@ -171,7 +171,7 @@ FLOAT_ISLANDS: dict[str, tuple[str, ...]] = dict.fromkeys(
     (
         *("ABS", "ARG_MAX", "BROADCAST_TO", "CAST", "CUMSUM", "DIV", "EQUAL", "EXP", "EXPAND_DIMS", "FLOOR"),
         *("GATHER_ND", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LOG", "LOGICAL_AND", "LOGICAL_NOT"),
-        *("LOGICAL_OR", "MAXIMUM", "MINIMUM", "NOT_EQUAL", "PACK", "REDUCE_MAX", "SELECT_V2", "SPLIT", "SQRT"),
+        *("LOGICAL_OR", "MAXIMUM", "MINIMUM", "NOT_EQUAL", "PACK", "PADV2", "REDUCE_MAX", "SELECT_V2", "SPLIT", "SQRT"),
         *("SQUARE", "SQUARED_DIFFERENCE", "SQUEEZE", "SUM", "UNPACK"),
     ),
     (),
@@ -184,7 +184,7 @@ TARGETS: dict[str, Target] = {
         io_dtypes={"int8": "int8", "int16x8": "int16", "float32": "float32"},
         ops={
             **FLOAT_ISLANDS,
-            "TOPK_V2": (),
+            **dict.fromkeys(("REDUCE_MIN", "SELECT", "TOPK_V2"), ()),
             "ADD": (),
             "AVERAGE_POOL_2D": (),
             "BATCH_MATMUL": (),
