@@ -86,7 +86,7 @@ def _transpose(graph: Graph, node: Node) -> Value | None:
 
 def _get_item(graph: Graph, node: Node) -> Value | None:
     key = node.args[1] if len(node.args) > 1 else node.kwargs.get("key")
-    return _cut(graph, node.inputs[0], key if isinstance(key, tuple) else (key,), node.name)
+    return _cut(graph, node.inputs[0], tuple(key) if isinstance(key, (tuple, list)) else (key,), node.name)
 
 
 def _cut(graph: Graph, value: Value, key: tuple[Any, ...], name: str) -> Value | None:
@@ -369,7 +369,7 @@ def _first_index(node: Node, output: int) -> int | None:
         return output
     if node.kind == "ops.GetItem":
         key = node.args[1] if len(node.args) > 1 else node.kwargs.get("key")
-        key = key[0] if isinstance(key, tuple) and len(key) == 1 else key
+        key = key[0] if isinstance(key, (tuple, list)) and len(key) == 1 else key
         return int(key) if isinstance(key, (int, np.integer)) and key >= 0 else None
     if node.kind == "ops.Take" and node.layer.axis == 0:
         index = node.args[1] if len(node.args) > 1 else node.kwargs.get("indices")
