@@ -279,6 +279,7 @@ TARGETS: dict[str, Target] = {
         "here because the analyzer that calls it accepts everything in TensorFlow 2.21; an audit: no GPU was run",
         runtimes=("litert-xnnpack", "litert-reference"),
         upsample_forms=("transposed_conv",),
+        dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
     ),
     "android-npu": Target(
         device="LiteRT on a phone's NPU (Qualcomm Hexagon, MediaTek APU)",
@@ -321,6 +322,7 @@ TARGETS: dict[str, Target] = {
         "driver may still leave an op to the CPU",
         runtimes=("litert-xnnpack", "litert-reference"),
         upsample_forms=("transposed_conv",),  # of the ways to upsample, the only one with weights that both run
+        dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
     ),
     "ethos-u55": Target(
         device="Arm Ethos-U55 beside a Cortex-M; compiled for 256 MACs a cycle",

@@ -118,6 +118,15 @@ def _cut(graph: Graph, value: Value, key: tuple[Any, ...], name: str) -> Value |
             kept.append(stop - start)
     if any(stop <= start for start, stop in zip(starts, stops, strict=True)) or not kept:
         return None
+    if rank > 4:  # more than microcontrollers cut: axes that stay whole are one
+        merged: list[list[int]] = []
+        for side, start, stop in zip(_sides(value), starts, stops, strict=True):
+            if merged and stop - start == side and merged[-1][1:] == [0, merged[-1][0]]:
+                merged[-1] = [merged[-1][0] * side, 0, merged[-1][0] * side]
+            else:
+                merged.append([side, start, stop])
+        value = reshaped(graph, value, [side for side, _, _ in merged], f"{name}_flat")
+        starts, stops = [start for _, start, _ in merged], [stop for _, _, stop in merged]
     whole = starts == [0] * len(starts) and tuple(stops) == _sides(value)
     piece = value if whole else graph.add(Cut(starts, stops, name=name), value)
     return reshaped(graph, piece, kept, f"{name}_shape")
