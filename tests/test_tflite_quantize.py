@@ -206,9 +206,9 @@ def test_wrong_options_name_the_right_ones(model, quantized, images):
 
 def test_a_layer_without_a_rule_is_named(images):
     inputs = keras.Input(SHAPE)
-    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.LayerNormalization(name="odd_one")(inputs)))
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.UnitNormalization(name="odd_one")(inputs)))
     with pytest.raises(
-        UnsupportedLayerError, match=r"'odd_one' of type LayerNormalization.*name it in skip=.* to keep it float"
+        UnsupportedLayerError, match=r"'odd_one' of type UnitNormalization.*name it in skip=.* to keep it float"
     ):
         quantize(model, images)
 

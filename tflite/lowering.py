@@ -519,7 +519,7 @@ def _fix_ranges(graph: Graph) -> None:
         elif node.kind == "AddConstant" and node.layer.rounded:
             values = np.asarray(ops.convert_to_numpy(node.layer.constant), np.float32)
             node.layer = FixedConstant(values, name=node.name, dtype="float32")
-        elif node.kind == "Rsqrt" and node.inputs[0].node.kind in ("FakeQuant", "FixedQuant"):
+        elif node.kind == "Rsqrt":
             node.layer = Rsqrt(0.0, name=node.name, dtype="float32")  # an int8 op has no floor
         elif node.kind == "KeepFloat" and node.inputs[0].node.layer is None:
             graph.replace(node.output, node.inputs[0])  # an input of the model is float as it is

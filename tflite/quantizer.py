@@ -578,7 +578,9 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> dict[s
     statistics = statistics if len(observed) > 1 else [statistics]
     ranges, readers = {}, graph.consumers()
     for node, table in zip(observed, statistics, strict=True):
-        low, high = _range(np.asarray(table, np.float32), observer)
+        # A clipped square would make the very tokens too large whose variance is the largest.
+        own = "minmax" if observer == "percentile" and _is_of_norm(node, readers) else observer
+        low, high = _range(np.asarray(table, np.float32), own)
         if low < MASK_FROM and _only_softmax_reads(node.output, readers):
             low = MASKED  # scores keep their levels
         if not np.isfinite([low, high]).all():
@@ -589,6 +591,27 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> dict[s
         node.layer.set_range(low, high)
         ranges[node.name] = node.layer.get_range()
     return ranges
+
+
+def _is_of_norm(node: Node, readers: dict[Value, list[Node]]) -> bool:
+    """Whether a quantizer rounds a step of a layer or group norm: difference, square, variance, its inverse root."""
+    if node.inputs[0].node.kind == "Rsqrt":
+        return True
+    for reader in readers.get(node.output, []):
+        squares = reader.kind == "Multiply" and reader.inputs == [node.output] * 2
+        through = squares or reader.kind in ("Mean", "FakeQuant", "AddConstant")
+        if reader.kind == "Rsqrt" or (through and _is_of_norm_read(reader.output, readers)):
+            return True
+    return False
+
+
+def _is_of_norm_read(value: Value, readers: dict[Value, list[Node]]) -> bool:
+    """Whether an inverse root is taken of ``value``, or of its mean."""
+    return any(
+        reader.kind == "Rsqrt"
+        or (reader.kind in ("Mean", "FakeQuant", "AddConstant") and _is_of_norm_read(reader.output, readers))
+        for reader in readers.get(value, [])
+    )
 
 
 def _only_softmax_reads(value: Value, readers: dict[Value, list[Node]]) -> bool:

@@ -171,7 +171,7 @@ FLOAT_ISLANDS: dict[str, tuple[str, ...]] = dict.fromkeys(
     (
         *("ABS", "ARG_MAX", "BROADCAST_TO", "CAST", "CUMSUM", "DIV", "EQUAL", "EXP", "EXPAND_DIMS", "FLOOR"),
         *("GATHER_ND", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LOG", "LOGICAL_AND", "LOGICAL_NOT"),
-        *("LOGICAL_OR", "MAXIMUM", "MINIMUM", "NOT_EQUAL", "PACK", "REDUCE_MAX", "SELECT_V2", "SPLIT", "SQRT"),
+        *("LOGICAL_OR", "MAXIMUM", "MINIMUM", "NOT_EQUAL", "PACK", "PADV2", "REDUCE_MAX", "SELECT_V2", "SPLIT", "SQRT"),
         *("SQUARE", "SQUARED_DIFFERENCE", "SQUEEZE", "SUM", "UNPACK"),
     ),
     (),
@@ -184,7 +184,7 @@ TARGETS: dict[str, Target] = {
         io_dtypes={"int8": "int8", "int16x8": "int16", "float32": "float32"},
         ops={
             **FLOAT_ISLANDS,
-            "TOPK_V2": (),
+            **dict.fromkeys(("REDUCE_MIN", "SELECT", "TOPK_V2"), ()),
             "ADD": (),
             "AVERAGE_POOL_2D": (),
             "BATCH_MATMUL": (),
@@ -279,6 +279,7 @@ TARGETS: dict[str, Target] = {
         "here because the analyzer that calls it accepts everything in TensorFlow 2.21; an audit: no GPU was run",
         runtimes=("litert-xnnpack", "litert-reference"),
         upsample_forms=("transposed_conv",),
+        dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
     ),
     "android-npu": Target(
         device="LiteRT on a phone's NPU (Qualcomm Hexagon, MediaTek APU)",
@@ -321,6 +322,7 @@ TARGETS: dict[str, Target] = {
         "driver may still leave an op to the CPU",
         runtimes=("litert-xnnpack", "litert-reference"),
         upsample_forms=("transposed_conv",),  # of the ways to upsample, the only one with weights that both run
+        dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
     ),
     "ethos-u55": Target(
         device="Arm Ethos-U55 beside a Cortex-M; compiled for 256 MACs a cycle",

@@ -86,7 +86,7 @@ def _transpose(graph: Graph, node: Node) -> Value | None:
 
 def _get_item(graph: Graph, node: Node) -> Value | None:
     key = node.args[1] if len(node.args) > 1 else node.kwargs.get("key")
-    return _cut(graph, node.inputs[0], key if isinstance(key, tuple) else (key,), node.name)
+    return _cut(graph, node.inputs[0], tuple(key) if isinstance(key, (tuple, list)) else (key,), node.name)
 
 
 def _cut(graph: Graph, value: Value, key: tuple[Any, ...], name: str) -> Value | None:
@@ -118,6 +118,15 @@ def _cut(graph: Graph, value: Value, key: tuple[Any, ...], name: str) -> Value |
             kept.append(stop - start)
     if any(stop <= start for start, stop in zip(starts, stops, strict=True)) or not kept:
         return None
+    if rank > 4:  # more than microcontrollers cut: axes that stay whole are one
+        merged: list[list[int]] = []
+        for side, start, stop in zip(_sides(value), starts, stops, strict=True):
+            if merged and stop - start == side and merged[-1][1:] == [0, merged[-1][0]]:
+                merged[-1] = [merged[-1][0] * side, 0, merged[-1][0] * side]
+            else:
+                merged.append([side, start, stop])
+        value = reshaped(graph, value, [side for side, _, _ in merged], f"{name}_flat")
+        starts, stops = [start for _, start, _ in merged], [stop for _, _, stop in merged]
     whole = starts == [0] * len(starts) and tuple(stops) == _sides(value)
     piece = value if whole else graph.add(Cut(starts, stops, name=name), value)
     return reshaped(graph, piece, kept, f"{name}_shape")
@@ -369,7 +378,7 @@ def _first_index(node: Node, output: int) -> int | None:
         return output
     if node.kind == "ops.GetItem":
         key = node.args[1] if len(node.args) > 1 else node.kwargs.get("key")
-        key = key[0] if isinstance(key, tuple) and len(key) == 1 else key
+        key = key[0] if isinstance(key, (tuple, list)) and len(key) == 1 else key
         return int(key) if isinstance(key, (int, np.integer)) and key >= 0 else None
     if node.kind == "ops.Take" and node.layer.axis == 0:
         index = node.args[1] if len(node.args) > 1 else node.kwargs.get("indices")
