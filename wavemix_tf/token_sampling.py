@@ -282,7 +282,7 @@ def count_tokens(vit: Any, images: Any, batch_size: int = 64) -> TokenCounts:
     layers_ = _sampling_layers(vit)
     tokens = _patches(vit) + 1
     found = []
-    probe = keras.Model(vit.inputs, [layer.output[1] for layer in layers_]) if layers_ else None
+    probe = keras.Model(vit.input, [layer.output[1] for layer in layers_]) if layers_ else None
     for batch in _batches(images, batch_size):
         kept = np.full((len(batch), vit.depth), tokens)
         if probe is not None:
@@ -341,7 +341,7 @@ def surviving_patches(vit: Any, images: Any, batch_size: int = 64) -> np.ndarray
     if not layers_:
         raise ValueError("vit must sample tokens in one block at least. Received: sampling_blocks=()")
     rows, columns = (side // vit.patch_size for side in vit.image_shape[:2])
-    probe = keras.Model(vit.inputs, [layer.output[2] for layer in layers_])
+    probe = keras.Model(vit.input, [layer.output[2] for layer in layers_])
     found = []
     for batch in _batches(images, batch_size):
         parts = _run(probe, batch)
