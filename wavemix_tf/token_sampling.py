@@ -42,7 +42,8 @@ class AdaptiveTokenSampling(layers.Layer):
         mode: "adaptive": the outputs are as long as the image of the batch with the most tokens needs, the others are
             filled up. Under JAX, where shapes are fixed, and in a graph of symbolic tensors they keep the length of
             "static". "static": always ``min(tokens, N)`` long, for runtimes of fixed shapes; written with comparisons
-            and sums instead of a sort, for which many of those have no op.
+            and sums instead of a sort, for which many of those have no op. The two choose the same tokens, but where
+            float32 rounding decides which of two is nearer.
 
     Call arguments:
         attention: Weights (B, heads, rows, N) behind the softmax; the first row is the class token's, and no other is
@@ -91,7 +92,7 @@ class AdaptiveTokenSampling(layers.Layer):
 
     def _by_sorting(self, scores: Any, there: Any, count: int) -> tuple[Any, Any]:
         size = ops.shape(scores)[-1]
-        order = ops.argsort(ops.where(there > 0, scores, -1.0), axis=-1)  # those removed before all others
+        order = ops.argsort(ops.where(there > 0.0, scores, -1.0), axis=-1)  # those removed before all others
         cdf = ops.cumsum(ops.take_along_axis(scores, order, axis=-1), axis=-1)
         cdf, first, step = self._normalised(cdf, scores, there)
         middles = (cdf[:, :-1] + cdf[:, 1:]) / 2.0
@@ -108,7 +109,7 @@ class AdaptiveTokenSampling(layers.Layer):
 
     def _by_comparison(self, scores: Any, there: Any, count: int) -> tuple[Any, Any]:
         size = scores.shape[-1]
-        key = scores + there  # those removed before all others
+        key = ops.where(there > 0.0, scores, -1.0)  # those removed before all others
         earlier = np.triu(np.ones((size, size), "float32"), 1)[None]  # of equal ones the first is first
         one, other = key[:, :, None], key[:, None, :]
         # (B, N - 1, N - 1): whether token i comes before token j.
@@ -117,7 +118,7 @@ class AdaptiveTokenSampling(layers.Layer):
         cdf = ops.sum(until * scores[:, :, None], axis=1)
         cdf, first, step = self._normalised(cdf, scores, there)
         # The values before and after each token's own; those of the first and the last lie outside of all points.
-        previous = ops.max(ops.where(0.0 < before, cdf[:, :, None], -9.0), axis=1)
+        previous = ops.max(ops.where(before > 0.0, cdf[:, :, None], -9.0), axis=1)
         following = ops.min(ops.where(until < 1.0, cdf[:, :, None], 9.0), axis=1)
         below = self._points_below((cdf + previous) / 2.0, first, step)
         taken = ops.cast(below < self._points_below((cdf + following) / 2.0, first, step), "float32") * there
@@ -133,7 +134,7 @@ class AdaptiveTokenSampling(layers.Layer):
         high = ops.max(cdf, axis=-1, keepdims=True)
         low = ops.minimum(ops.min(scores + (1.0 - there) * 9.0, axis=-1, keepdims=True), high)
         cdf = ops.maximum((cdf - low) / ops.maximum(high - low, 1e-30), -1.0)  # below 0: those removed
-        first = ops.min(ops.where(0.0 < cdf, cdf, 1.0), axis=-1, keepdims=True)  # 1: a single token, which is at 0
+        first = ops.min(ops.where(cdf > 0.0, cdf, 1.0), axis=-1, keepdims=True)  # 1: a single token, which is at 0
         return cdf, first, ops.maximum((1.0 - first) / (self.budget - 2), 1e-30)
 
     def _points_below(self, bounds: Any, first: Any, step: Any) -> Any:
