@@ -178,14 +178,9 @@ CASES = {
         ),
     ],
     "ClassTokenAndPositions": [({}, (2, 6, 8))],
-    "SelfAttention": [
-        ({"width": 12, "heads": 3, "dropout": 0.1}, (2, 7, 12)),
-        ({"width": 8, "heads": 2, "sampling_tokens": 8, "sampling_mode": "static"}, (2, 20, 8)),
-    ],
-    "TransformerBlock": [
-        ({"width": 12, "heads": 3, "mlp_ratio": 1.5, "stochastic_depth": 0.1}, (2, 7, 12)),
-        ({"width": 8, "heads": 2, "sampling_mode": "static"}, (2, 12, 8)),
-    ],
+    # With sampling they return integers, too, which no precision changes: tests/test_token_sampling.py.
+    "SelfAttention": [({"width": 12, "heads": 3, "dropout": 0.1}, (2, 7, 12))],
+    "TransformerBlock": [({"width": 12, "heads": 3, "mlp_ratio": 1.5, "stochastic_depth": 0.1}, (2, 7, 12))],
     "ViT": [
         (
             {"num_classes": 3, "image_shape": (8, 12, 3), "patch_size": 4, "width": 8, "depth": 2, "heads": 2},

@@ -133,12 +133,12 @@ def test_the_batch_shrinks_to_its_longest_image():
     images = some_images()
     counts = wm.count_tokens(model, images).kept
     np.testing.assert_allclose(model.predict_on_batch(images), compute(model, images), atol=2e-6)  # compiled
-    probe = keras.Model(model.inputs, [model.get_layer(f"block{block + 1}").output[0] for block in BLOCKS])
+    probe = keras.Model(model.input, [model.get_layer(f"block{block + 1}").output[0] for block in BLOCKS])
     lengths = [part.shape[1] for part in compute(probe, images)]
     assert lengths == counts.max(axis=0)[list(BLOCKS)].tolist()
     assert min(lengths) < 20
     static = wm.with_token_sampling(model, BLOCKS, 20, "static")
-    probe = keras.Model(static.inputs, static.get_layer("block2").output[0])
+    probe = keras.Model(static.input, static.get_layer("block2").output[0])
     assert compute(probe, images).shape[1] == 20
 
 
@@ -257,7 +257,7 @@ for mode in ("adaptive", "static"):
     found = keras.ops.convert_to_numpy(model(stored["images"], training=False))
     np.testing.assert_allclose(found, stored[mode], atol=1e-5, err_msg=mode)
     np.testing.assert_array_equal(wm.count_tokens(model, stored["images"]).kept, stored["kept"])
-    probe = keras.Model(model.inputs, model.get_layer("block2").output[0])
+    probe = keras.Model(model.input, model.get_layer("block2").output[0])
     shrinks = mode == "adaptive" and backend == "torch"
     length = probe.predict_on_batch(stored["images"]).shape[1]
     assert length == (stored["kept"][:, 1].max() if shrinks else 20), (mode, length)

@@ -42,7 +42,8 @@ class AdaptiveTokenSampling(layers.Layer):
         mode: "adaptive": the outputs are as long as the image of the batch with the most tokens needs, the others are
             filled up. Under JAX, where shapes are fixed, and in a graph of symbolic tensors they keep the length of
             "static". "static": always ``min(tokens, N)`` long, for runtimes of fixed shapes; written with comparisons
-            and sums instead of a sort, for which many of those have no op.
+            and sums instead of a sort, for which many of those have no op. The two choose the same tokens, but where
+            float32 rounding decides which of two is nearer.
 
     Call arguments:
         attention: Weights (B, heads, rows, N) behind the softmax; the first row is the class token's, and no other is
@@ -79,7 +80,7 @@ class AdaptiveTokenSampling(layers.Layer):
 
     def call(self, attention: Any, values: Any, live: Any = None) -> tuple[Any, Any]:
         attention, values = (ops.cast(ops.stop_gradient(part), "float32") for part in (attention, values))
-        norms = ops.sqrt(ops.sum(ops.square(values), axis=(1, 3)))[:, 1:]  # (B, N - 1)
+        norms = ops.sqrt(ops.sum(values * values, axis=(1, 3)))[:, 1:]  # (B, N - 1)
         scores = ops.sum(attention[:, :, 0, 1:], axis=1) * norms
         there = ops.ones_like(scores) if live is None else ops.cast(live, "float32")[:, 1:]
         scores = scores * there
@@ -87,11 +88,11 @@ class AdaptiveTokenSampling(layers.Layer):
         count = min(self.budget, attention.shape[-1] or self.budget) - 1
         chosen, kept = (self._by_comparison if self.mode == "static" else self._by_sorting)(scores, there, count)
         # Before all of them, the class token.
-        return ops.pad(chosen, [[0, 0], [1, 0]]), ops.pad(kept, [[0, 0], [1, 0]], constant_values=1)
+        return ops.pad(chosen, [[0, 0], [1, 0]]), 1.0 - ops.pad(1.0 - kept, [[0, 0], [1, 0]])
 
     def _by_sorting(self, scores: Any, there: Any, count: int) -> tuple[Any, Any]:
         size = ops.shape(scores)[-1]
-        order = ops.argsort(ops.where(there > 0, scores, -1.0), axis=-1)  # those removed before all others
+        order = ops.argsort(ops.where(there > 0.0, scores, -1.0), axis=-1)  # those removed before all others
         cdf = ops.cumsum(ops.take_along_axis(scores, order, axis=-1), axis=-1)
         cdf, first, step = self._normalised(cdf, scores, there)
         middles = (cdf[:, :-1] + cdf[:, 1:]) / 2.0
@@ -108,7 +109,7 @@ class AdaptiveTokenSampling(layers.Layer):
 
     def _by_comparison(self, scores: Any, there: Any, count: int) -> tuple[Any, Any]:
         size = scores.shape[-1]
-        key = scores + there  # those removed before all others
+        key = ops.where(there > 0.0, scores, -1.0)  # those removed before all others
         earlier = np.triu(np.ones((size, size), "float32"), 1)[None]  # of equal ones the first is first
         one, other = key[:, :, None], key[:, None, :]
         # (B, N - 1, N - 1): whether token i comes before token j.
@@ -116,11 +117,11 @@ class AdaptiveTokenSampling(layers.Layer):
         until = before + np.eye(size, dtype="float32")[None]
         cdf = ops.sum(until * scores[:, :, None], axis=1)
         cdf, first, step = self._normalised(cdf, scores, there)
-        # The values before and after each token's own; -1 and 2 lie outside of all points.
-        previous = ops.max(before * (cdf[:, :, None] + 9.0), axis=1) - 9.0
-        following = 9.0 - ops.max((1.0 - until) * (9.0 - cdf[:, :, None]), axis=1)
-        taken = self._points_below((cdf + following) / 2.0, first, step)
-        taken = ops.cast(taken > self._points_below((cdf + previous) / 2.0, first, step), "float32") * there
+        # The values before and after each token's own; those of the first and the last lie outside of all points.
+        previous = ops.max(ops.where(before > 0.0, cdf[:, :, None], -9.0), axis=1)
+        following = ops.min(ops.where(until < 1.0, cdf[:, :, None], 9.0), axis=1)
+        below = self._points_below((cdf + previous) / 2.0, first, step)
+        taken = ops.cast(below < self._points_below((cdf + following) / 2.0, first, step), "float32") * there
         place = ops.sum(taken[:, :, None] * earlier, axis=1)
         # (B, n - 1, N - 1): whether the place is taken by the token.
         places = np.arange(count, dtype="float32")[None, :, None]
@@ -133,14 +134,13 @@ class AdaptiveTokenSampling(layers.Layer):
         high = ops.max(cdf, axis=-1, keepdims=True)
         low = ops.minimum(ops.min(scores + (1.0 - there) * 9.0, axis=-1, keepdims=True), high)
         cdf = ops.maximum((cdf - low) / ops.maximum(high - low, 1e-30), -1.0)  # below 0: those removed
-        first = ops.min(cdf + ops.cast(cdf <= 0.0, "float32") * 9.0, axis=-1, keepdims=True)
-        first = ops.minimum(first, 1.0)  # a single token is at 0
+        first = ops.min(ops.where(cdf > 0.0, cdf, 1.0), axis=-1, keepdims=True)  # 1: a single token, which is at 0
         return cdf, first, ops.maximum((1.0 - first) / (self.budget - 2), 1e-30)
 
     def _points_below(self, bounds: Any, first: Any, step: Any) -> Any:
         """How many of the points ``first + i * step`` are not above each bound."""
-        count = ops.floor((bounds - first) / step) + 1.0
-        return ops.minimum(ops.maximum(count, 0.0), self.budget - 1.0)
+        count = ops.minimum(ops.maximum((bounds - first) / step + 1.0, 0.0), self.budget - 1.0)
+        return ops.cast(ops.cast(count, "int32"), "float32")  # rounded down
 
     def compute_output_shape(self, attention_shape: Any, *_: Any) -> Any:
         batch, size = attention_shape[0], attention_shape[-1]
@@ -282,7 +282,7 @@ def count_tokens(vit: Any, images: Any, batch_size: int = 64) -> TokenCounts:
     layers_ = _sampling_layers(vit)
     tokens = _patches(vit) + 1
     found = []
-    probe = keras.Model(vit.inputs, [layer.output[1] for layer in layers_]) if layers_ else None
+    probe = keras.Model(vit.input, [layer.output[1] for layer in layers_]) if layers_ else None
     for batch in _batches(images, batch_size):
         kept = np.full((len(batch), vit.depth), tokens)
         if probe is not None:
@@ -341,7 +341,7 @@ def surviving_patches(vit: Any, images: Any, batch_size: int = 64) -> np.ndarray
     if not layers_:
         raise ValueError("vit must sample tokens in one block at least. Received: sampling_blocks=()")
     rows, columns = (side // vit.patch_size for side in vit.image_shape[:2])
-    probe = keras.Model(vit.inputs, [layer.output[2] for layer in layers_])
+    probe = keras.Model(vit.input, [layer.output[2] for layer in layers_])
     found = []
     for batch in _batches(images, batch_size):
         parts = _run(probe, batch)
