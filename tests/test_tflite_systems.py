@@ -25,8 +25,8 @@ NETWORKS = {
         **SMALL, patch_size=4, depths=(1, 1), widths=(16, 16), segments=(2, 4), strides=(2,)
     ),
 }
-# Error that int8 costs, of the logits' spread over the images; a ViT's images share the class token, so that with random
-# weights theirs spread less.
+# Error that int8 costs, of the logits' spread over the images; a ViT's images share the class token, so that with
+# random weights theirs spread less.
 COST = {"ViT": 0.35}
 BOUND_STEPS = 1.0  # under XNNPACK, mean, as in tests/test_tflite_mixers.py
 
