@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -220,3 +221,27 @@ def test_a_systems_recipe_keeps_what_is_common_and_leaves_the_rest():
     assert found.model_args == {"mixer": "poolformer", "depth": 5, "dropout": 0.1, "width": 12}
     assert (found.seed, found.epochs, found.dataset) == (5, recipe.epochs, "digits")
     assert system_recipe(recipe, "poolformer_s12").model_args == {}
+
+
+@pytest.mark.slow
+def test_a_new_process_of_the_command_goes_on_with_what_another_trained(folder, tmp_path):
+    """The command loads no layer that it does not name, and a .keras file names them all."""
+    out = tmp_path / "out"
+    names = "convmixer,vit,dynamixer"
+    words = ["compare", "--data", str(folder), "--out", str(out), *TINY, "--budget", "20k-parameters", "--seeds", "1"]
+    words += ["--systems", names]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [str(Path(sys.executable).with_name("wavemix-tf")), *words]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    found = record(out)
+    for row in found["systems"].values():
+        row["files"] = {}
+    (out / "comparison.json").write_text(json.dumps(found))
+    for path in (out / "exports").iterdir():
+        path.unlink()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    for name in names.split(","):
+        row = record(out)["systems"][name]
+        assert "failed" not in row
+        assert row["files"]["int8"]["size_bytes"] > 0, row["files"]["int8"]
+        assert row["files"]["int8"]["float_layers"] == []

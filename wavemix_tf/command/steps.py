@@ -19,9 +19,11 @@ import keras
 import numpy as np
 
 from ..colours import palette
+from ..dynamixer import DynaMixer  # noqa: F401 - registers the layers that a .keras file names
 from ..files import write_text
 from ..metrics import confusion_matrix
-from ..models import WaveMixClassifier  # noqa: F401 - registers the layers that a .keras file names
+from ..mixer_models import TokenMixerClassifier  # noqa: F401 - likewise
+from ..models import WaveMixClassifier  # noqa: F401 - likewise
 from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
 from ..tflite.errors import ExportError
@@ -37,6 +39,7 @@ from ..tflite.verifier import MIN_AGREEMENT, VerifyReport, compare, fault, predi
 from ..training.datasets import DataBundle, load_data
 from ..training.recipe import Recipe
 from ..training.trainer import build, claim, fit, save_model
+from ..vit import ViT  # noqa: F401 - likewise
 from . import evaluation, findings, plots
 from . import report as reports
 from .arguments import START_FILE, saved_recipe
