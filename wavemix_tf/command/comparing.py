@@ -122,6 +122,8 @@ class Comparison:
         Returns:
             The page.
         """
+        for name in self.names:
+            self.row(name).pop("failed", None)  # tried again; what was finished is kept
         self._each("size", self.size)
         for seed in self.seeds:
             self._each(f"train, seed {seed}", functools.partial(self.train, seed=seed))
@@ -136,11 +138,9 @@ class Comparison:
         console.print(f"[bold cyan]▸[/] [bold]{title[0].upper()}{title[1:]}[/]")
         for index, name in enumerate(self.names, 1):
             row = self.row(name)
-            failed = row.get("failed")
-            if failed and failed["step"] != title:
-                console.print(f"  {index}/{len(self.names)} {name}: failed before ({failed['step']})")
+            if "failed" in row:
+                console.print(f"  {index}/{len(self.names)} {name}: failed in an earlier step")
                 continue
-            row.pop("failed", None)
             try:
                 with console.status(f"  {index}/{len(self.names)} {name}"):
                     told = do(name)
