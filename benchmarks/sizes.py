@@ -2,7 +2,8 @@
 
     python benchmarks/sizes.py [--only NAME ...]
 
-Prints the table of docs/published.md; tests/test_published_sizes.py holds both to it. Nothing is computed but shapes.
+Prints the table of docs/published.md; tests/test_published_sizes.py holds the counts to what is published. Nothing is
+computed but shapes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """``wavemix-tf compare``: systems of one budget side by side, failures as rows, and going on after ``kill -9``."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from search_support import patterns
 
 from wavemix_tf import cli
 from wavemix_tf.command import comparison_page
+from wavemix_tf.command.comparing import Comparison
 from wavemix_tf.profiler import profile
 from wavemix_tf.training import Recipe, trainer
 from wavemix_tf.training.budgets import Candidates
@@ -70,6 +72,8 @@ def test_a_comparison_ends_in_a_page_a_table_and_a_picture(folder, tmp_path, cap
         assert row["profile"]["parameters"] <= 2000
         assert set(row["files"]) == {"float32", "int8"}
         assert row["files"]["int8"]["size_bytes"] == (out / f"exports/{name}-android-cpu-int8.tflite").stat().st_size
+        assert row["files"]["int8"]["accuracy"] == pytest.approx(row["runs"]["0"]["test"], abs=0.15)
+        assert row["files"]["int8"]["float_layers"] == []
         assert row["files"]["float32"]["accuracy"] == pytest.approx(row["runs"]["0"]["test"], abs=0.05)
         assert {"float32_ms", "int8_ms", "step_ms"} == set(row["times"])
         for times in row["times"].values():
@@ -93,9 +97,10 @@ def test_a_comparison_ends_in_a_page_a_table_and_a_picture(folder, tmp_path, cap
     assert set(found["systems"]) == {"wavemix", "convmixer", "fourier"}
     for row in found["systems"].values():
         assert set(row["runs"]) == {"0", "1"}
-    code, _, err = call(capsys, *words, "--budget", "3k-parameters")
-    assert code == 1
-    assert "holds another comparison" in err
+    for another in ("3k-parameters", "android-cpu:2k-parameters"):
+        code, _, err = call(capsys, *words, "--budget", another)
+        assert code == 1
+        assert "holds another comparison" in err
     code, _, err = call(capsys, *words, "--set", "learning_rate=0.5")
     assert code == 1
     assert "learning_rate=0.5 (there" in err
@@ -197,6 +202,15 @@ BASE = Recipe(
 )
 
 
+def test_a_budget_counts_the_datas_own_classes(tmp_path):
+    """A folder's recipe does not say how many there are; a head for two would let 98 classes in for nothing."""
+    recipe = dataclasses.replace(BASE, num_classes=None, image_shape=(8, 8, 1), data_dir=str(tmp_path))
+    comparison = Comparison(recipe, ["convmixer"], {"parameters": 3000}, None, [], 1, tmp_path / "out", False, "")
+    comparison.size("convmixer")
+    assert comparison.classes == 10
+    assert 2000 < comparison.row("convmixer")["profile"]["parameters"] <= 3000
+
+
 @pytest.mark.parametrize("name", ["wavemix", "convmixer", "mlp_mixer", "vit", "dynamixer"])
 @pytest.mark.parametrize("budget", [{"parameters": 5000}, {"macs": 200_000}])
 def test_the_width_is_the_largest_within_the_budget(name, budget):
@@ -218,7 +232,11 @@ def test_a_systems_recipe_keeps_what_is_common_and_leaves_the_rest():
     )
     found = system_recipe(recipe, "poolformer", 12, seed=5)
     assert found.model == "TokenMixerClassifier"
-    assert found.model_args == {"mixer": "poolformer", "depth": 5, "dropout": 0.1, "width": 12}
+    stem = {"stem": "strided", "stride": 1, "patch_size": 4}  # WaveMixClassifier's own, where the recipe says nothing
+    common = {"depth": 5, "dropout": 0.1, "activation": "gelu", "normalize": None}
+    assert found.model_args == {"mixer": "poolformer", "width": 12, **common, **stem}
+    vit = system_recipe(recipe, "vit", 16).model_args
+    assert (vit["patch_size"], vit["heads"], vit["depth"]) == (1, 2, 5)
     assert (found.seed, found.epochs, found.dataset) == (5, recipe.epochs, "digits")
     assert system_recipe(recipe, "poolformer_s12").model_args == {}
 

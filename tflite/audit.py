@@ -221,7 +221,7 @@ def _small_softmax(op: OpInfo) -> bool:
 
 def _depth_in_a_row(op: OpInfo) -> bool:
     shape = op.inputs[0].shape
-    return len(shape) - 1 not in _axes(op) or 1 in (*shape[-3:], *([1] if len(shape) < 4 else []))
+    return len(shape) - 1 not in _axes(op) or len(shape) < 4 or 1 in shape[-3:]
 
 
 def _byte_operands(op: OpInfo) -> bool:

@@ -582,7 +582,10 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> dict[s
         own = "minmax" if observer == "percentile" and _is_of_norm(node, readers) else observer
         low, high = _range(np.asarray(table, np.float32), own)
         if low < MASK_FROM and _only_softmax_reads(node.output, readers):
-            low = MASKED  # scores keep their levels
+            # Scores keep their levels: those that are not masked, and no lower than they are.
+            seen = np.asarray(table, np.float32)[:, 2:]
+            seen = seen[seen > MASK_FROM]
+            low = min(MASKED, float(seen.min())) if seen.size else MASKED
         if not np.isfinite([low, high]).all():
             raise ValueError(
                 "The model's activations must be finite on the calibration images. "

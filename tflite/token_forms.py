@@ -390,10 +390,7 @@ def write_layers(graph: Graph) -> None:
     """This package's layers of tokens -> the layers that they are made of."""
     for node in graph.nodes():
         layer, name = node.layer, node.name
-        if node.kind == "FourierMatrix":
-            value = _dense(graph, node.inputs[0], folding.to_float64(layer.matrix), False, name)
-            graph.replace(node.output, value)
-        elif node.kind == "ClassTokenAndPositions":
+        if node.kind == "ClassTokenAndPositions":
             table = folding.to_float64(layer.positions).copy()
             table[:, 0] += folding.to_float64(layer.class_token)[:, 0]
             value = graph.add(

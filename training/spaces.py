@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from wavemix_tf.variants import VARIANTS
+from wavemix_tf.variants import NETWORKS, VARIANTS
 
 from .recipe import Recipe
 
@@ -32,7 +32,7 @@ SMALLEST_SIDE = 4  # of the features that the blocks mix
 
 def depth_width(hp: Any, recipe: Recipe) -> Recipe:
     """Depth from 1 to twice the recipe's, and width from a quarter to twice the recipe's, in multiples of 4."""
-    base = network_arguments(recipe)
+    base = _varied(recipe, "depth", "width")
     widths = _multiples((base["width"] * factor for factor in WIDTH_FACTORS), WIDTH_MULTIPLE)
     return _with(
         recipe,
@@ -43,7 +43,7 @@ def depth_width(hp: Any, recipe: Recipe) -> Recipe:
 
 def small(hp: Any, recipe: Recipe) -> Recipe:
     """Depth, width, how a block upsamples, and the learning rate within a factor of four."""
-    base = network_arguments(recipe)
+    base = _varied(recipe, "upsample")
     upsamplers = _first(base["upsample"], ("deconv", "bilinear"))
     recipe = _with(depth_width(hp, recipe), upsample=hp.Choice("upsample", upsamplers))
     return _with_learning_rate(hp, recipe)
@@ -53,7 +53,7 @@ def full(hp: Any, recipe: Recipe) -> Recipe:
     """Also levels, expansion, feed-forward width, stem, activation, resolution and strength of the augmentation."""
     if recipe.task != "classification":
         raise ValueError(f"space='full' is that of classifiers: take another. Received: task={recipe.task!r}")
-    base = network_arguments(recipe)
+    base = _varied(recipe, "levels", "upsample")
     side = min(recipe.image_shape[:2])
     most_levels = max(1, min(4, int(math.log2(side)) - 1))
     recipe = _with(
@@ -75,16 +75,36 @@ def full(hp: Any, recipe: Recipe) -> Recipe:
 SPACES: Mapping[str, Space] = MappingProxyType({"depth-width": depth_width, "small": small, "full": full})
 
 
+def network_class(recipe: Recipe) -> Any:
+    """The class of a recipe's network."""
+    import wavemix_tf  # here: listing the spaces needs no Keras
+
+    from .tasks import task_of
+
+    row = VARIANTS.get(recipe.model or "", {})
+    name = row.get("model") or (recipe.model if recipe.model in NETWORKS else None)
+    return getattr(wavemix_tf, name) if name else task_of(recipe, recipe.num_classes or 0).network
+
+
 def network_arguments(recipe: Recipe) -> dict[str, Any]:
     """Every argument of a recipe's network: the class's defaults, its published variant's and the recipe's own."""
-    from .tasks import task_of  # here: listing the spaces needs no Keras
-
-    parameters = inspect.signature(task_of(recipe, recipe.num_classes or 0).network).parameters.values()
+    parameters = inspect.signature(network_class(recipe)).parameters.values()
     defaults = {
         parameter.name: parameter.default for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD
     }
     variant = VARIANTS.get(recipe.model or "", {})
     return {**defaults, **variant, **recipe.model_args}
+
+
+def _varied(recipe: Recipe, *names: str) -> dict[str, Any]:
+    """The arguments of a recipe's network; a ValueError if it lacks some that a space varies."""
+    base = network_arguments(recipe)
+    if not set(names) <= set(base):
+        raise ValueError(
+            f"The space varies {', '.join(names)}, which {network_class(recipe).__name__} does not have. "
+            f"Received: model={recipe.model!r}"
+        )
+    return base
 
 
 def _with(recipe: Recipe, **arguments: Any) -> Recipe:

@@ -1,4 +1,8 @@
-"""The systems that ``compare`` sets side by side: a family of networks each, of which a budget picks the widest."""
+"""The systems that ``compare`` sets side by side: a family of networks each, of which a budget picks the widest.
+
+WaveMix, and what stands in its transform's place, is the block as published (one level, transposed convolution,
+expansion 2), whatever the recipe's own network has: the others have no such options.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from wavemix_tf.variants import VARIANTS
 
 from .budgets import Candidates
 from .recipe import Recipe
+from .spaces import network_arguments
 
 WIDEST = 2048  # no search beyond
 HEAD_WIDTH = 8  # channels of a head of the small vision transformers
@@ -109,7 +114,7 @@ def system_recipe(recipe: Recipe, name: str, width: int | None = None, seed: int
     if name not in SYSTEMS:
         return dataclasses.replace(recipe, model=name, model_args={}, **changes)
     system = SYSTEMS[name]
-    base = {**VARIANTS.get(recipe.model or "", {}), **recipe.model_args}
+    base = network_arguments(recipe)
     arguments = system.arguments(width or base.get("width", 8 * system.step), base)
     return dataclasses.replace(recipe, model=system.model, model_args=arguments, **changes)
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from .checks import check_option, check_positive
+from .checks import check_option, check_positive, check_rate
 from .elementwise import ByteDropout, gelu_dropout
 from .normalization import FusedBatchNormalization
 from .wavelets import BASES, DWT2D, FilterBank2D, LowPass2D, fold_dwt
@@ -96,10 +96,8 @@ class ResidualBlock(layers.Layer):
 
     def __init__(self, width: int, dropout: float, activation: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be a rate in [0, 1). Received: dropout={dropout!r}")
         self.width = check_positive("width", width)
-        self.dropout = dropout
+        self.dropout = check_rate("dropout", dropout)
         self.activation = check_option("activation", activation, tuple(ACTIVATIONS))
 
     def _named(self, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:

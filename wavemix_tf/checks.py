@@ -17,6 +17,13 @@ def check_option(name: str, value: Any, valid: tuple[Any, ...]) -> Any:
     return value
 
 
+def check_rate(name: str, value: Any) -> float:
+    """Return ``value`` if it is a number in [0, 1); otherwise raise a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"{name} must be a rate in [0, 1). Received: {name}={value!r}")
+    return value
+
+
 def check_positive(name: str, value: Any) -> int:
     """Return ``value`` if it is an integer >= 1; otherwise raise a ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:

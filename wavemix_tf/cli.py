@@ -337,7 +337,7 @@ def compare(
 
     with tuning.device_costs(target) as costs:
         words = shlex.join(["wavemix-tf", *(word for word in terminal.words if word != "--overwrite")])
-        comparison = Comparison(chosen, names, limits, costs, seeds, out, qat, words, overwrite)
+        comparison = Comparison(chosen, names, limits, target, costs, seeds, out, qat, words, overwrite)
         page = comparison.compare()
     console.print()
     console.print(comparison_page.to_table(comparison.record))

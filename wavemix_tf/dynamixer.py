@@ -10,9 +10,9 @@ import keras
 from keras import layers, ops
 
 from .blocks import ACTIVATIONS
-from .checks import check_option, check_positive
+from .checks import check_option, check_positive, check_rate
 from .elementwise import ByteDropout, gelu_dropout
-from .network import Network, check_image_shape, exact_policy, normalization_layer
+from .network import Network, check_image_shape, exact_policy, normalization_layer, rising_rates
 
 # PyTorch's default; Keras's is 1e-3.
 LAYER_NORM_EPSILON = 1e-5
@@ -29,12 +29,6 @@ def _patches(filters: int, size: int, name: str, policy: Any) -> Any:
     initializer = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
     last = {"kernel_initializer": initializer, "data_format": "channels_last", "name": name, "dtype": policy}
     return layers.Conv2D(filters, size, strides=size, **last)
-
-
-def _check_rate(name: str, rate: Any) -> Any:
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-        raise ValueError(f"{name} must be a rate in [0, 1). Received: {name}={rate!r}")
-    return rate
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -203,8 +197,8 @@ class DynaMixerBlock(layers.Layer):
         self.segments = segments
         self.reduced_dim = reduced_dim
         self.mlp_ratio = mlp_ratio
-        self.dropout = _check_rate("dropout", dropout)
-        self.stochastic_depth = _check_rate("stochastic_depth", stochastic_depth)
+        self.dropout = check_rate("dropout", dropout)
+        self.stochastic_depth = check_rate("stochastic_depth", stochastic_depth)
         self.activation = check_option("activation", activation, tuple(ACTIVATIONS))
 
         policy = self.dtype_policy
@@ -319,7 +313,7 @@ class DynaMixer(Network):
         dropout: Rate in each block, see ``DynaMixerBlock``.
         stochastic_depth: Rate at which a residual branch of the last block is left out for an image in training; it
             rises linearly from 0 at the first block.
-        activation: "gelu", "relu6", "hard_swish" or "quick_gelu".
+        activation: "gelu", "relu", "relu6", "hard_swish" or "quick_gelu".
         normalize: None, or (mean, std), each one value per channel in the input's [0, 1] units: the network then
             standardises its input itself.
         dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy
@@ -368,7 +362,7 @@ class DynaMixer(Network):
             "dropout": dropout,
             "activation": activation,
         }
-        rates = iter(drop_path_rates(_check_rate("stochastic_depth", stochastic_depth), sum(depths)))
+        rates = iter(rising_rates(stochastic_depth, sum(depths)))
 
         inputs = keras.Input(tuple(image_shape), name="image")
         x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
@@ -384,11 +378,6 @@ class DynaMixer(Network):
         x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
         logits = _dense(num_classes, "head", exact_policy(policy))(x)
         self._finish(inputs, logits, arguments, policy)
-
-
-def drop_path_rates(last: float, blocks: int) -> list[float]:
-    """Stochastic depth's rate of each block: from 0 at the first in even steps to ``last`` at the last."""
-    return [last * index / max(blocks - 1, 1) for index in range(blocks)]
 
 
 def _check_stages(

@@ -17,6 +17,7 @@ from .network import (
     convolutional_stem,
     exact_policy,
     normalization_layer,
+    rising_rates,
     stem_reduction,
 )
 from .normalization import FusedBatchNormalization
@@ -316,11 +317,6 @@ class PoolFormer(Network):
         x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
         logits = layers.Dense(num_classes, name="head", dtype=exact_policy(policy))(x)
         self._finish(inputs, logits, arguments, policy)
-
-
-def rising_rates(last: float, count: int) -> list[float]:
-    """``count`` rates of stochastic depth, rising linearly from 0 to ``last`` (Huang et al., arXiv 1603.09382)."""
-    return [last * index / max(count - 1, 1) for index in range(count)]
 
 
 def _patches(x: Any, width: int, patch_size: int, name: str, policy: Any) -> Any:

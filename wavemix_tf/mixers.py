@@ -15,7 +15,7 @@ import numpy as np
 from keras import layers, ops
 
 from .blocks import ACTIVATIONS, BATCH_NORM, ResidualBlock, WaveMixBlock
-from .checks import check_option, check_positive
+from .checks import check_option, check_positive, check_rate
 from .elementwise import ByteDropout
 from .normalization import FusedBatchNormalization
 
@@ -188,14 +188,10 @@ class _TwoStepBlock(ResidualBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(width, dropout, activation, **kwargs)
-        if not isinstance(stochastic_depth, (int, float)) or not 0 <= stochastic_depth < 1:
-            raise ValueError(
-                f"stochastic_depth must be a rate in [0, 1). Received: stochastic_depth={stochastic_depth!r}"
-            )
         self.expansion = check_positive("expansion", expansion)
         self.norm = check_option("norm", norm, self.NORMS)
         self.layer_scale = layer_scale
-        self.stochastic_depth = stochastic_depth
+        self.stochastic_depth = check_rate("stochastic_depth", stochastic_depth)
         named = self._named
         self.mix_norm = self._norm("mix_norm")
         self._make_mix()
@@ -430,7 +426,7 @@ class PoolFormerBlock(_TwoStepBlock):
 
     Args:
         width: C, channels of input and output.
-        pool_size: Side of the pooling window in pixels; places beyond the border do not count.
+        pool_size: Side of the pooling window in pixels, odd; places beyond the border do not count.
         expansion: Hidden units of the MLP over channels as a multiple of ``width``.
         dropout: Rate in [0, 1) after each step of the MLP.
         activation: "gelu" (exact), "relu", "relu6", "hard_swish" or "quick_gelu".
@@ -465,7 +461,9 @@ class PoolFormerBlock(_TwoStepBlock):
         stochastic_depth: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        self.pool_size = check_positive("pool_size", pool_size)
+        if check_positive("pool_size", pool_size) % 2 == 0:
+            raise ValueError(f"pool_size must be odd: a window has a middle. Received: pool_size={pool_size}")
+        self.pool_size = pool_size
         super().__init__(width, expansion, dropout, activation, norm, layer_scale, stochastic_depth, **kwargs)
 
     def _make_mix(self) -> None:

@@ -42,7 +42,7 @@ class WaveMixClassifier(Network):
         ff_dim: Feed-forward output channels; None: see the block.
         expansion: Hidden channels of the feed-forward as a multiple of ``width``.
         dropout: Rate in each feed-forward.
-        activation: "gelu", "relu6", "hard_swish" or "quick_gelu"; in the blocks and in the patchify stem.
+        activation: "gelu", "relu", "relu6", "hard_swish" or "quick_gelu"; in the blocks and in the patchify stem.
         upsample: "deconv", "bilinear", "nearest", "pixel_shuffle" or "pixel_shuffle_conv", see ``WaveMixBlock``.
         stem: "strided": 3x3 convolution to C/2, 3x3 to C, both of stride ``stride``; or "patchify": 3x3 to C/4, 3x3 to
             C/2, ``patch_size`` x ``patch_size`` of that stride to C, activation, batch norm.
@@ -118,7 +118,7 @@ class WaveMixSegmenter(Network):
         ff_dim: Feed-forward output channels; None: see the block.
         expansion: Hidden channels of the feed-forward as a multiple of ``width``.
         dropout: Rate in each feed-forward.
-        activation: "gelu", "relu6", "hard_swish" or "quick_gelu"; in the blocks and in the patchify stem.
+        activation: "gelu", "relu", "relu6", "hard_swish" or "quick_gelu"; in the blocks and in the patchify stem.
         upsample: "deconv", "bilinear", "nearest", "pixel_shuffle" or "pixel_shuffle_conv", see ``WaveMixBlock``; the
             head's transposed convolutions stay.
         stem: "strided" or "patchify", see ``WaveMixClassifier``. It reduces the sides by ``stride**2`` or by
@@ -232,7 +232,7 @@ class WaveMixSuperResolver(Network):
         expansion: Hidden channels of the feed-forward as a multiple of ``width``; None: as published, 2 for "sisr" and
             1 for the others.
         dropout: Rate in each feed-forward; None: as published, 0 for "sisr" and 0.3 for the others.
-        activation: "gelu", "relu6", "hard_swish" or "quick_gelu".
+        activation: "gelu", "relu", "relu6", "hard_swish" or "quick_gelu".
         upsample: Of the blocks, see ``WaveMixBlock``; None: as published, "pixel_shuffle_conv" for "wavemixsr_v2" and
             "deconv" for the others.
         dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy

@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from .blocks import ACTIVATIONS, BATCH_NORM
-from .checks import check_option, check_positive
+from .checks import check_option, check_positive, check_rate
 from .normalization import FusedBatchNormalization
 
 STEMS = ("strided", "patchify")
@@ -64,6 +64,12 @@ def _plain(value: Any) -> Any:
 def exact_policy(policy: Any) -> Any:
     """The policy of what ends a network: a softmax over half-precision logits loses small probabilities."""
     return "float32" if policy.compute_dtype != policy.variable_dtype else policy
+
+
+def rising_rates(last: float, count: int) -> list[float]:
+    """``count`` rates of stochastic depth, rising linearly from 0 to ``last`` (Huang et al., arXiv 1603.09382)."""
+    check_rate("stochastic_depth", last)
+    return [last * index / max(count - 1, 1) for index in range(count)]
 
 
 def stem_reduction(stem: str, stride: int, patch_size: int) -> int:

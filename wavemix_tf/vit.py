@@ -10,8 +10,8 @@ import numpy as np
 from keras import layers, ops
 
 from .blocks import ACTIVATIONS
-from .checks import check_option, check_positive
-from .network import Network, check_image_shape, exact_policy, normalization_layer
+from .checks import check_option, check_positive, check_rate
+from .network import Network, check_image_shape, exact_policy, normalization_layer, rising_rates
 from .token_sampling import (
     EPSILON,
     MIN_TOKENS,
@@ -108,8 +108,9 @@ class ViT(Network):
         x = ClassTokenAndPositions(name="embed", dtype=policy)(x)  # (B, patches + 1, C)
         x = layers.Dropout(dropout, name="embed_dropout", dtype=policy)(x)
         live = None
+        rates = rising_rates(stochastic_depth, depth)
         for index in range(depth):
-            rate = stochastic_depth * index / max(depth - 1, 1)
+            rate = rates[index]
             sampled = index in budgets
             block = TransformerBlock(
                 width,
@@ -232,7 +233,7 @@ class SelfAttention(layers.Layer):
             raise ValueError(f"width must be a multiple of heads. Received: width={width}, heads={heads}")
         self.width = width
         self.heads = heads
-        self.dropout = _check_rate("dropout", dropout)
+        self.dropout = check_rate("dropout", dropout)
         self.sampling_tokens = check_tokens("sampling_tokens", sampling_tokens)
         self.sampling_mode = check_option("sampling_mode", sampling_mode, (None, *SAMPLING_MODES))
 
@@ -365,8 +366,8 @@ class TransformerBlock(layers.Layer):
         self.width = width
         self.heads = heads
         self.mlp_ratio = mlp_ratio
-        self.dropout = _check_rate("dropout", dropout)
-        self.stochastic_depth = _check_rate("stochastic_depth", stochastic_depth)
+        self.dropout = check_rate("dropout", dropout)
+        self.stochastic_depth = check_rate("stochastic_depth", stochastic_depth)
         self.sampling_tokens = sampling_tokens
         self.sampling_mode = sampling_mode
 
@@ -433,12 +434,6 @@ def _named(owner: Any, layer: type[layers.Layer], role: str, *args: Any, **optio
 def _initial() -> dict[str, Any]:
     """Initial weights of a dense layer, as DeiT's; one initializer would give equal shapes equal values."""
     return {"kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.02)}
-
-
-def _check_rate(name: str, rate: Any) -> float:
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-        raise ValueError(f"{name} must be a rate in [0, 1). Received: {name}={rate!r}")
-    return rate
 
 
 def _spec(layer: Any, x: Any) -> Any:

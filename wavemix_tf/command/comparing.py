@@ -18,6 +18,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from rich.markup import escape
 
 from ..files import write_text
 from ..profiler import profile
@@ -51,6 +52,7 @@ class Comparison:
         recipe: Data, schedule, depth and stem, the same for all.
         systems: Keys of ``SYSTEMS`` or ``VARIANTS``.
         budget: Cost -> the most that it may be; empty: every system has the recipe's own width.
+        target: Whose costs the budget limits; None: the graph's.
         costs: Callables that measure what the graph does not tell, as for ``search``.
         seeds: How many; the first is the recipe's.
         out: Folder.
@@ -67,6 +69,7 @@ class Comparison:
         recipe: Recipe,
         systems: Sequence[str],
         budget: Mapping[str, float],
+        target: str | None,
         costs: Sequence[Any],
         seeds: int,
         out: Path,
@@ -82,22 +85,29 @@ class Comparison:
                 shutil.rmtree(out / name, ignore_errors=True)
             for name in (RECORD, COSTS):
                 (out / name).unlink(missing_ok=True)
-        self.record = self._claim(recipe, dict(budget), command)
+        self.record = self._claim(recipe, dict(budget), target, command)
         self.candidates = Candidates(
             lambda values: system_recipe(recipe, values["system"], values["width"]),
-            lambda one: build(one, one.num_classes or 2),
+            lambda one: build(one, self.classes),
             budget,
             costs,
             out / COSTS,
         )
 
-    def _claim(self, recipe: Recipe, budget: dict[str, float], command: str) -> dict[str, Any]:
-        asked = {"budget": budget, "qat": self.qat}
-        record: dict[str, Any] = {"systems": {}}
+    @property
+    def classes(self) -> int:
+        """How many there are: a network's head counts."""
+        return self.recipe.num_classes or len(self.data(self.seeds[0]).class_names)
+
+    def _claim(self, recipe: Recipe, budget: dict[str, float], target: str | None, command: str) -> dict[str, Any]:
+        asked = {"format": FORMAT, "budget": budget, "target": target, "qat": self.qat}
+        record: dict[str, Any] = {"systems": {}, "seeds": []}
         if (self.out / RECORD).is_file():
             record = json.loads((self.out / RECORD).read_text(encoding="utf-8"))
             there = recipe.differences(Recipe.from_json(json.dumps(record["recipe"])))
-            there += [f"{key}={asked[key]!r} (there {record[key]!r})" for key in asked if record[key] != asked[key]]
+            there += [
+                f"{key}={asked[key]!r} (there {record.get(key)!r})" for key in asked if record.get(key) != asked[key]
+            ]
             if there:
                 raise ValueError(
                     f"{self.out} holds another comparison: take another --out, or --overwrite. "
@@ -106,10 +116,9 @@ class Comparison:
         return {
             **record,
             **asked,
-            "format": FORMAT,
             "recipe": json.loads(recipe.to_json()),
             "command": command,
-            "seeds": self.seeds,
+            "seeds": sorted({*record["seeds"], *self.seeds}),
         }
 
     def row(self, name: str) -> dict[str, Any]:
@@ -145,14 +154,21 @@ class Comparison:
                 with console.status(f"  {index}/{len(self.names)} {name}"):
                     told = do(name)
             except Exception as error:  # whatever is wrong with one system, the others go on
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                row["failed"] = {"step": title, "reason": lines[0]}
-                told = f"[red]failed[/]: {lines[0]}"
-            console.print(f"  {index}/{len(self.names)} {name}: {told}", soft_wrap=True, highlight=False)
-            self._save()
+                told = f"failed: {self._fail(name, title, error)}"
+            console.print(f"  {index}/{len(self.names)} {name}: {escape(told)}", soft_wrap=True, highlight=False)
+            self._keep()
+        self._save()
+
+    def _fail(self, name: str, title: str, error: Exception) -> str:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        self.row(name)["failed"] = {"step": title, "reason": lines[0]}
+        return lines[0]
+
+    def _keep(self) -> None:
+        write_text(self.out / RECORD, json.dumps(self.record, indent=1) + "\n")
 
     def _save(self) -> Path:
-        write_text(self.out / RECORD, json.dumps(self.record, indent=1) + "\n")
+        self._keep()
         return comparison_page.write(self.out, self.record)
 
     # --- the steps ----------------------------------------------------------------------------------------------------
@@ -166,7 +182,7 @@ class Comparison:
                 row["width"] = widest(one, name, self.candidates)
             chosen = system_recipe(one, name, row.get("width"))
             row["costs"] = self.candidates.costs(chosen) if self.record["budget"] else {}
-            counted = profile(build(chosen, len(self.data(self.seeds[0]).class_names)))
+            counted = profile(build(chosen, self.classes))
             names = ("parameters", "other_parameters", "macs", "peak_activation_bytes")
             row["profile"] = {key: getattr(counted, key) for key in names}
             row["model_args"] = dict(chosen.model_args)
@@ -223,6 +239,7 @@ class Comparison:
         return {
             "accuracy": accuracy,
             "images": len(logits),
+            "test_images": data.test_source.size,
             "size_bytes": artifact.size_bytes,
             "float_layers": list(artifact.float_layers),
         }
@@ -231,7 +248,7 @@ class Comparison:
         """The quantization-aware model; a layer without an int8 rule stays float, and the file says which did."""
         options = {"target": TARGET, "observer": self.recipe.qat_observer}
         try:
-            qat = quantize(model, data.calibration, skip=self.recipe.qat_skip, **options)
+            qat = quantize(model, data.calibration, **options)
         except UnsupportedLayerError:
             qat = quantize(model, data.calibration, skip="unsupported", **options)
         if not self.qat:
@@ -240,18 +257,25 @@ class Comparison:
         return fit(chosen, model=qat, data=data, out=self._run(name, self.seeds[0]), stage="qat", verbose=0).model
 
     def time(self) -> None:
-        """Latency of the files and time of a training step, of all systems in turn, round after round."""
-        ready = [name for name in self.names if "failed" not in self.row(name) and self.row(name)["runs"]]
-        done = self.record.get("timed")
-        if done == ready:
+        """Latency of the files and time of a training step, of all systems in turn, round after round.
+
+        All are timed again if one is new: only what was timed in turn can be compared.
+        """
+        rows = self.record["systems"].items()
+        ready = {name: sorted(row["files"]) for name, row in rows if "failed" not in row and row["runs"]}
+        ready = {name: [dtype for dtype in found if self._file(name, dtype).is_file()] for name, found in ready.items()}
+        if self.record.get("timed") == ready:
             return
         console.print("[bold cyan]▸[/] [bold]Time, all systems in turn[/]")
         runners: dict[tuple[str, str], Callable[[], list[float]]] = {}
-        for name in ready:
-            for dtype in ("float32", "int8"):
-                if self._file(name, dtype).is_file():
+        for name, dtypes in ready.items():
+            try:
+                for dtype in dtypes:
                     runners[name, f"{dtype}_ms"] = self._latency(self._file(name, dtype))
-            runners[name, "step_ms"] = self._training_step(name)
+                runners[name, "step_ms"] = self._training_step(name)
+            except Exception as error:  # as in the other steps
+                console.print(f"  {name}: failed: {escape(self._fail(name, 'time', error))}", highlight=False)
+                runners = {key: run for key, run in runners.items() if key[0] != name}
         found: dict[tuple[str, str], list[float]] = {key: [] for key in runners}
         for turn in range(ROUNDS):
             with console.status(f"  round {turn + 1} of {ROUNDS}"):
@@ -271,8 +295,9 @@ class Comparison:
     def _training_step(self, name: str) -> Callable[[], list[float]]:
         """Runs a few steps at the recipe's batch size; the first call compiles."""
         chosen = system_recipe(self.recipe, name, self.row(name).get("width"))
-        model = build(chosen, len(self.data(self.seeds[0]).class_names))
-        model.compile(keras.optimizers.AdamW(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model = build(chosen, self.classes)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.AdamW(1e-3), loss, jit_compile=chosen.jit_compile)
         shape = (chosen.batch_size, *chosen.image_shape)
         images = np.random.default_rng(0).random(shape, "float32")
         labels = np.zeros(len(images), "int32")

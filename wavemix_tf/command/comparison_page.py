@@ -57,7 +57,7 @@ def write(out: Path, record: Mapping[str, Any]) -> Path:
     panels = [(title, points) for _, title, points in _panels(record)]
     if panels:
         with replacing(out / "comparison.png") as temporary:
-            plots.save_fronts(temporary, panels)
+            plots.save_fronts(temporary, panels, [f"{place}  {row['title']}" for place, _, row in placed(record)])
     return out / "comparison.html"
 
 
@@ -66,9 +66,9 @@ def _panels(record: Mapping[str, Any]) -> list[tuple[str, str, Sequence[plots.Po
     found: list[tuple[str, str, Sequence[plots.Point]]] = []
     for cost, title, path, unit in COSTS:
         points: list[plots.Point] = [
-            (str(row.get("title", key)), value_at(row, path) / unit, scores(row), key == "wavemix")
-            for key, row in ordered(record)
-            if value_at(row, path) and scores(row)
+            (place, value_at(row, path) / unit, scores(row), key == "wavemix")
+            for place, key, row in placed(record)
+            if value_at(row, path)
         ]
         if points:
             found.append((cost, title, points))
@@ -85,11 +85,21 @@ def ordered(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return sorted(record["systems"].items(), key=place)
 
 
-def _columns(row: Mapping[str, Any]) -> dict[str, str]:
-    """Title -> text, of one system."""
+def placed(record: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """(number that stands for it in the plots, name, row) of each system that has been trained."""
+    trained = [(key, row) for key, row in ordered(record) if scores(row)]
+    return [(str(place), key, row) for place, (key, row) in enumerate(trained, 1)]
+
+
+def _columns(row: Mapping[str, Any], seeds: int = 1) -> dict[str, str]:
+    """Title -> text, of one system; ``seeds`` is how many the comparison has."""
     found, first = scores(row), next(iter(row.get("runs", {}).values()), None)
     spread = f" ({100 * min(found):.2f}–{100 * max(found):.2f})" if len(found) > 1 else ""
+    if found and len(found) < seeds:
+        spread += f", {len(found)} of {seeds} seeds"
     int8 = value_at(row, ("files", "int8")) or {}
+    images = int8.get("images", 0)
+    part = f" of {images:,} images" if images < int8.get("test_images", 0) else ""
     parameters = value_at(row, ("profile", "parameters"))
     macs = value_at(row, ("profile", "macs"))
     return {
@@ -98,7 +108,7 @@ def _columns(row: Mapping[str, Any]) -> dict[str, str]:
         "MMAC": "–" if macs is None else f"{macs / 1e6:.2f}",
         "top-1": f"{percent(mean(found))}{spread}" if found else "–",
         "first seed: float": percent(first["test"]) if first else "–",
-        "int8": "refused" if "refused" in int8 else percent(int8.get("accuracy")),
+        "int8": "refused" if "refused" in int8 else percent(int8.get("accuracy")) + part,
         "int8 file": kibibytes(int8.get("size_bytes")),
         "latency, ms": milliseconds(value_at(row, ("times", "float32_ms", "median"))),
         "int8, ms": milliseconds(value_at(row, ("times", "int8_ms", "median"))),
@@ -125,7 +135,7 @@ def to_table(record: Mapping[str, Any]) -> Table:
     shown = ("parameters", "MMAC", "top-1", "int8", "int8 file", "int8, ms")
     table = grid("system", *shown)
     for name, row in ordered(record):
-        cells = _columns(row)
+        cells = _columns(row, len(record["seeds"]))
         table.add_row(name, *(cells[title] for title in shown))
     return table
 
@@ -135,7 +145,7 @@ def to_markdown(record: Mapping[str, Any]) -> str:
     titles = list(_columns({}))
     lines = [f"| system | {' | '.join(titles)} |", f"|---{'|---' * len(titles)}|"]
     for name, row in ordered(record):
-        cells = _columns(row)
+        cells = _columns(row, len(record["seeds"]))
         lines.append(f"| {row.get('title', name)} | {' | '.join(cells[title] for title in titles)} |")
     remarks = [f"- {row.get('title', name)}: {text}" for name, row in ordered(record) for text in _remarks(row)]
     return "\n".join([_caption(record), "", *lines, *(["", *remarks] if remarks else []), ""])
@@ -169,10 +179,11 @@ def to_html(record: Mapping[str, Any]) -> str:
     name = escape(str(record["recipe"]["name"]))
     titles = list(_columns({}))
     head = "".join(f"<th class='n'>{escape(title)}</th>" for title in titles)
+    numbers = {key: place for place, key, _ in placed(record)}
     body = []
     for key, row in rows:
-        cells = _columns(row)
-        label = escape(str(row.get("title", key)))
+        cells = _columns(row, len(record["seeds"]))
+        label = f"{numbers.get(key, '')} {escape(str(row.get('title', key)))}".strip()
         kind = " class='failed'" if "failed" in row else ""
         body.append(
             f"<tr{kind}><th>{label}</th>"
@@ -191,9 +202,10 @@ def to_html(record: Mapping[str, Any]) -> str:
         f"<header><p class='kicker'>wavemix-tf · comparison</p><h1>{name}</h1>"
         f"<p class='facts'>{escape(_caption(record))}</p>{command}</header>"
         f"<section class='card'><h2>Systems</h2><p class='note'>Top-1 on the test images: mean of the seeds, and their "
-        "range. int8: the first seed's network as a file under LiteRT.</p>"
-        f"<div class='scroll'><table><thead><tr><th>system</th>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
-        f"</table></div>{f'<ul class=remarks>{remarks}</ul>' if remarks else ''}</section>"
+        "range; the numbers stand in the plots. int8: the first seed's network as a file under LiteRT.</p>"
+        f"<div class='scroll'><table class='small'><thead><tr><th>system</th>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+        f"{f'<ul class=remarks>{remarks}</ul>' if remarks else ''}</section>"
         f"<div class='grid'>{cards}</div>"
     )
     return page(f"{name} · comparison", content)

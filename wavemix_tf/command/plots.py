@@ -371,7 +371,8 @@ def accuracy_front(points: Sequence[Point], cost: str, name: str) -> str:
     """Accuracy of systems over one of their costs, with the Pareto front.
 
     Args:
-        points: (name, cost, accuracies of its seeds in [0, 1], whether to pick it out) of each system.
+        points: (label of a character or two, cost, accuracies of its seeds in [0, 1], whether to pick it out), one a
+            system.
         cost: title of the horizontal axis.
         name: of the figure, one of its kind on a page.
     """
@@ -380,21 +381,25 @@ def accuracy_front(points: Sequence[Point], cost: str, name: str) -> str:
         return _svg(figure, name, f"Accuracy over {cost}")
 
 
-def save_fronts(path: str | os.PathLike[str], panels: Sequence[tuple[str, Sequence[Point]]]) -> None:
-    """The same as a picture, one panel a cost.
+def save_fronts(
+    path: str | os.PathLike[str], panels: Sequence[tuple[str, Sequence[Point]]], names: Sequence[str]
+) -> None:
+    """The same as a picture, one panel a cost and one that says who is who.
 
     Args:
         path: of the PNG file.
         panels: (cost, points), see ``accuracy_front``.
+        names: of the systems, a line each.
     """
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    with _figure(5.2 * columns, 4.0 * rows) as figure:
+    columns = min(3, len(panels) + 1)
+    rows = -(-(len(panels) + 1) // columns)
+    with _figure(4.6 * columns, 3.7 * rows) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, (cost, points) in zip(axes, panels, strict=False):
             _draw_front(axis, points, cost)
         for axis in axes[len(panels) :]:
-            axis.set_visible(False)
+            axis.set_axis_off()
+        axes[len(panels)].text(0.05, 0.95, "\n".join(names), va="top", fontsize=10.5, linespacing=1.6, color=INK)
         figure.savefig(path, format="png", dpi=110, facecolor="white")
 
 
@@ -408,30 +413,18 @@ def _draw_front(axis: Axes, points: Sequence[Point], cost: str) -> None:
             front.append((point[1], 100 * best))
     if len(front) > 1:
         axis.plot(*zip(*front, strict=True), drawstyle="steps-post", color=ACCENT, linewidth=1.2, zorder=1)
-    heights = sorted((100 * float(np.mean(found)), index) for index, (_, _, found, _) in enumerate(points))
-    left = {index for place, (_, index) in enumerate(heights) if place % 2}  # neighbours' names on either side
-    for index, (label, value, found, picked) in enumerate(points):
+    for label, value, found, picked in points:
         middle, colour = 100 * float(np.mean(found)), INT8 if picked else FLOAT
         axis.plot([value, value], [100 * min(found), 100 * max(found)], color=colour, linewidth=1.2, alpha=0.6)
-        axis.scatter([value], [middle], s=30, color=colour, zorder=3)
-        away, align = (-7, "right") if index in left else (7, "left")
-        axis.annotate(
-            label,
-            (value, middle),
-            xytext=(away, 0),
-            textcoords="offset points",
-            ha=align,
-            va="center",
-            fontsize=8.5,
-            color=INT8 if picked else MUTED,
-        )
+        axis.scatter([value], [middle], s=95, color=colour, edgecolors=CARD, linewidths=0.8, zorder=3)
+        axis.annotate(label, (value, middle), ha="center", va="center", fontsize=7.5, color=CARD, zorder=4)
     values = [value for _, value, _, _ in points]
     if max(values) > 8 * min(values):
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
         axis.xaxis.set_minor_locator(ticker.NullLocator())
-    axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-    axis.margins(x=0.3, y=0.08)
+    axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.margins(x=0.12, y=0.08)
     axis.set(xlabel=cost, ylabel="top-1, %")
 
 
