@@ -6,7 +6,7 @@ import pytest
 from tflite_support import randomise, spread, spread_statistics
 
 import wavemix_tf as wm
-from wavemix_tf.tflite import export, quantize
+from wavemix_tf.tflite import UnsupportedOpError, export, quantize
 from wavemix_tf.tflite.flatbuffer import read_file
 from wavemix_tf.tflite.images import generated_images, predict
 
@@ -87,3 +87,27 @@ def test_a_microcontroller_runs_them(name, quantized):
     artifact = export(quantize(model, images[:64], target="mcu"), "mcu", images=images[64:])
     assert float_ops(read_file(artifact.content)) == []
     assert artifact.arena_bytes > 0
+
+
+def test_a_vit_that_samples_keeps_the_choice_of_tokens_in_float(quantized):
+    """Its form of fixed shapes, as float file and as int8 file; a rank is decided by less than an int8 step."""
+    model, images, _ = quantized("ViT")
+    sampled = wm.with_token_sampling(model, blocks=[1], tokens=10, mode="static")
+    artifact = export(sampled, "android-cpu", dtype="float32", images=images[64:])
+    assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= BOUND_STEPS
+    rounded = quantize(sampled, images[:64], target="android-cpu", skip="unsupported")
+    artifact = export(rounded, "android-cpu", images=images[64:])
+    assert "block2_attention_sampling" in artifact.float_layers
+    info = read_file(artifact.content)
+    floats = set(float_ops(info))
+    assert floats.isdisjoint({"BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "SOFTMAX", "GELU", "GATHER"})
+    assert {"GATHER", "BATCH_MATMUL"} <= {op.name for op in info.ops}
+    with pytest.raises(UnsupportedOpError, match="SELECT"):
+        export(rounded, "mcu", images=images[64:])
+
+
+def test_an_adaptive_vit_has_no_file(quantized):
+    model, images, _ = quantized("ViT")
+    adaptive = wm.with_token_sampling(model, blocks=[1])
+    with pytest.raises(UnsupportedOpError, match="has a side that is unknown until run time"):
+        export(adaptive, "android-cpu", dtype="float32", images=images[64:])

@@ -81,7 +81,7 @@ class AdaptiveTokenSampling(layers.Layer):
     def call(self, attention: Any, values: Any, live: Any = None) -> tuple[Any, Any]:
         attention, values = (ops.cast(ops.stop_gradient(part), "float32") for part in (attention, values))
         norms = ops.sqrt(ops.sum(values * values, axis=(1, 3)))[:, 1:]  # (B, N - 1)
-        scores = ops.sum(attention[:, :, 0, 1:], axis=1) * norms
+        scores = ops.sum(attention[:, :, :1, 1:], axis=(1, 2)) * norms
         there = ops.ones_like(scores) if live is None else ops.cast(live, "float32")[:, 1:]
         scores = scores * there
         scores = scores / ops.maximum(ops.sum(scores, axis=-1, keepdims=True), 1e-30)
@@ -119,7 +119,7 @@ class AdaptiveTokenSampling(layers.Layer):
         cdf, first, step = self._normalised(cdf, scores, there)
         # The values before and after each token's own; those of the first and the last lie outside of all points.
         previous = ops.max(ops.where(before > 0.0, cdf[:, :, None], -9.0), axis=1)
-        following = ops.min(ops.where(until < 1.0, cdf[:, :, None], 9.0), axis=1)
+        following = _least(ops.where(until < 1.0, cdf[:, :, None], 9.0), axis=1)
         below = self._points_below((cdf + previous) / 2.0, first, step)
         taken = ops.cast(below < self._points_below((cdf + following) / 2.0, first, step), "float32") * there
         place = ops.sum(taken[:, :, None] * earlier, axis=1)
@@ -132,9 +132,9 @@ class AdaptiveTokenSampling(layers.Layer):
     def _normalised(self, cdf: Any, scores: Any, there: Any) -> tuple[Any, Any, Any]:
         """The distribution from 0, at the least significant token, to 1; the first point, and the step to the next."""
         high = ops.max(cdf, axis=-1, keepdims=True)
-        low = ops.minimum(ops.min(scores + (1.0 - there) * 9.0, axis=-1, keepdims=True), high)
+        low = ops.minimum(_least(scores + (1.0 - there) * 9.0, axis=-1, keepdims=True), high)
         cdf = ops.maximum((cdf - low) / ops.maximum(high - low, 1e-30), -1.0)  # below 0: those removed
-        first = ops.min(ops.where(cdf > 0.0, cdf, 1.0), axis=-1, keepdims=True)  # 1: a single token, which is at 0
+        first = _least(ops.where(cdf > 0.0, cdf, 1.0), axis=-1, keepdims=True)  # 1: a single token, which is at 0
         return cdf, first, ops.maximum((1.0 - first) / (self.budget - 2), 1e-30)
 
     def _points_below(self, bounds: Any, first: Any, step: Any) -> Any:
@@ -188,6 +188,11 @@ def check_tokens(name: str, tokens: Any) -> int | None:
     if tokens is not None and check_positive(name, tokens) < MIN_TOKENS:
         raise ValueError(f"{name} must be None or at least {MIN_TOKENS}. Received: {name}={tokens}")
     return tokens
+
+
+def _least(x: Any, **options: Any) -> Any:
+    """``ops.min``, by the maximum: TensorFlow Lite Micro has no kernel of the other."""
+    return -ops.max(-x, **options)
 
 
 def _longest(taken: Any, count: int) -> Any:
