@@ -295,8 +295,8 @@ class DynaMixerBlock(layers.Layer):
 class DynaMixer(Network):
     """DynaMixer image classifier: patches, stages of ``DynaMixerBlock``, layer norm, global mean, linear head.
 
-    DynaMixer (Wang et al., arXiv 2201.12083, section 3). With the weights of the official PyTorch network
-    the logits are the same; ``build_model`` knows the published sizes.
+    DynaMixer (Wang et al., arXiv 2201.12083, section 3). Weights go in and out under the official names; the logits are
+    those of a PyTorch writing of the official formulas. ``build_model`` knows the published sizes.
 
     Args:
         num_classes: Number of classes.

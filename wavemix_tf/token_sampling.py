@@ -14,7 +14,8 @@ from .checks import check_option, check_positive
 
 SAMPLING_MODES = ("adaptive", "static")
 MIN_TOKENS = 8
-# Weight that attention over a padded batch spreads evenly over the tokens there are, as published.
+# Weight that attention over a padded batch spreads evenly, as in the released code, though over the tokens that there are
+# alone: there it goes to padding too, so that the images beside one in a batch would change it.
 EPSILON = 1e-6
 # Added to the score of a removed token: beside any score of a trained network its exponential is zero.
 REMOVED = -1e4
@@ -231,6 +232,8 @@ def with_token_sampling(
     >>> faster = wm.with_token_sampling(wm.build_model("deit_small"), blocks=range(3, 12), tokens=108)
     """
     _check_vit(vit)
+    if not isinstance(blocks, Iterable):
+        raise ValueError(f"blocks must be several numbers, as range(3, 12). Received: blocks={blocks!r}")
     sampling = {"sampling_blocks": tuple(blocks), "sampling_tokens": tokens, "sampling_mode": mode}
     sampled = type(vit).from_config(vit.get_config() | sampling)
     sampled.set_weights(vit.get_weights())

@@ -193,8 +193,8 @@ class SelfAttention(layers.Layer):
 
     Attention Is All You Need (Vaswani et al., arXiv 1706.03762, eq. 1) with one projection for query, key and value, as
     timm's ViT. Where tokens have been removed from a batch that is filled up, a token that is there gives those removed
-    no weight, and one removed attends to itself alone; as published 1e-6 of each token's attention is spread evenly
-    over the tokens that are there.
+    no weight, and one removed attends to itself alone; 1e-6 of each token's attention is spread evenly over the tokens
+    that are there.
 
     With ``sampling_mode`` the rows of the attention matrix are gathered by ``AdaptiveTokenSampling`` (arXiv 2111.15667,
     section 3.3); keys and values stay whole. A softmax works row by row, so only the class token's row is computed
