@@ -14,8 +14,8 @@ from .checks import check_option, check_positive
 
 SAMPLING_MODES = ("adaptive", "static")
 MIN_TOKENS = 8
-# Weight that attention over a padded batch spreads evenly, as in the released code, though over the tokens that there are
-# alone: there it goes to padding too, so that the images beside one in a batch would change it.
+# Weight that attention over a padded batch spreads evenly, as in the released code, though over the tokens that there
+# are alone: there it goes to padding too, so that the images beside one in a batch would change it.
 EPSILON = 1e-6
 # Added to the score of a removed token: beside any score of a trained network its exponential is zero.
 REMOVED = -1e4
