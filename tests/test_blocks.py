@@ -137,7 +137,10 @@ def test_quick_gelu_is_close_to_gelu():
         ({"width": 10}, "width must be a multiple of 4.*Received: width=10"),
         ({"width": 8, "levels": 0}, "levels must be an integer of at least 1"),
         ({"width": 8, "dropout": 1.0}, r"dropout must be a rate in \[0, 1\)"),
-        ({"width": 8, "activation": "swish"}, "activation must be one of 'gelu', 'relu6', 'hard_swish', 'quick_gelu'"),
+        (
+            {"width": 8, "activation": "swish"},
+            "activation must be one of 'gelu', 'relu', 'relu6', 'hard_swish', 'quick_gelu'",
+        ),
         ({"width": 8, "upsample": "pachify"}, "upsample must be one of 'deconv', 'bilinear', .*'pachify'"),
         ({"width": 8, "upsample": "pixel_shuffle_conv", "ff_dim": 6}, "ff_dim must be a multiple of 4.*ff_dim=6"),
     ],

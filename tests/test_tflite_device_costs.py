@@ -230,7 +230,7 @@ def test_what_a_target_cannot_run_is_an_export_error(ethos):
     with pytest.raises(UnsupportedOpError, match=r"DEPTH_TO_SPACE"):
         ethos(fresh(upsample="pixel_shuffle"))
     inputs = keras.Input((8, 8, 4), name="image")
-    model = keras.Model(inputs, layers.Dense(3)(layers.LayerNormalization()(layers.GlobalMaxPooling2D()(inputs))))
+    model = keras.Model(inputs, layers.Dense(3)(layers.UnitNormalization()(layers.GlobalMaxPooling2D()(inputs))))
     with pytest.raises(UnsupportedLayerError, match=r"has no int8 rule"):
         ethos(model)
     with pytest.raises(ExportError, match="sides must be known"):
