@@ -1,7 +1,7 @@
 """WaveMix's peers on the devices: what of each runs in int8, what stays float, what a target refuses and why.
 
     python benchmarks/systems.py --out build/systems
-    python benchmarks/systems.py --out build/systems --systems ViT --targets mcu ethos-u55 --stand-ins
+    python benchmarks/systems.py --out build/systems --systems ViT --targets mcu ethos-u55
 
 Every system is quantized and exported to every target; random weights that are spread out, 96 generated images. Where
 ``quantize`` knows no int8 rule for a layer, ``skip="unsupported"`` keeps it in float. A cell says how many ops of the
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,36 +30,32 @@ SMALL = {"num_classes": 10, "image_shape": (32, 32, 3)}
 MIXER = {**SMALL, "width": 32, "depth": 4, "patch_size": 4}
 VIT = {**SMALL, "width": 32, "depth": 4, "heads": 2, "patch_size": 4}
 SAMPLED = {"sampling_blocks": (1,), "sampling_tokens": 32, "sampling_mode": "static"}
-# system -> (class, its arguments, stand-in of tests/mixer_support.py)
-SYSTEMS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "WaveMix": ("WaveMixClassifier", {**SMALL, "width": 32, "depth": 4}, ""),
-    "ConvMixer": ("TokenMixerClassifier", {**MIXER, "mixer": "convmixer"}, "conv_mixer"),
-    "MLP-Mixer": ("TokenMixerClassifier", {**MIXER, "mixer": "mlp_mixer"}, "mlp_mixer"),
-    "PoolFormer": ("TokenMixerClassifier", {**MIXER, "mixer": "poolformer"}, "pool_former"),
-    "Fourier": ("TokenMixerClassifier", {**MIXER, "mixer": "fourier"}, "fourier"),
-    "ViT": ("ViT", VIT, "vit"),
-    "ViT, static token sampling": ("ViT", {**VIT, **SAMPLED}, "vit_ats"),
+# system -> (class, its arguments)
+SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "WaveMix": ("WaveMixClassifier", {**SMALL, "width": 32, "depth": 4}),
+    **{
+        name: ("TokenMixerClassifier", {**MIXER, "mixer": name})
+        for name in ("dct", "random_filters", "learned_filters", "no_transform")
+    },
+    "ConvMixer": ("TokenMixerClassifier", {**MIXER, "mixer": "convmixer"}),
+    "MLP-Mixer": ("TokenMixerClassifier", {**MIXER, "mixer": "mlp_mixer"}),
+    "PoolFormer": ("TokenMixerClassifier", {**MIXER, "mixer": "poolformer"}),
+    "Fourier": ("TokenMixerClassifier", {**MIXER, "mixer": "fourier"}),
+    "ViT": ("ViT", VIT),
+    "ViT, static token sampling": ("ViT", {**VIT, **SAMPLED}),
     "DynaMixer": (
         "DynaMixer",
         {**SMALL, "patch_size": 4, "depths": (2, 2), "widths": (32, 64), "segments": (2, 4), "strides": (2,)},
-        "dynamixer",
     ),
 }
 IMAGES = 96
 CALIBRATION = 64
 
 
-def build(name: str, stand_ins: bool) -> Any:
-    """A system with weights that are spread out; None where this tree does not have its class."""
-    cls, arguments, body = SYSTEMS[name]
+def build(name: str) -> Any:
+    """A system with weights that are spread out."""
+    cls, arguments = SYSTEMS[name]
     keras.utils.set_random_seed(0)
-    if stand_ins and body:
-        sys.path.append(str(Path(__file__).parents[1] / "tests"))
-        import mixer_support
-
-        return mixer_support.stand_in(getattr(mixer_support, body))
-    if not hasattr(wm, cls):
-        return None
     model = getattr(wm, cls)(**arguments)
     spread_weights(model, generated_images(model.input_shape[1:], 8, seed=9))
     return model
@@ -114,15 +109,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--targets", nargs="+", choices=wm.tflite.TARGETS, default=list(wm.tflite.TARGETS))
-    parser.add_argument("--stand-ins", action="store_true", help="the small networks of tests/mixer_support.py")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     table: dict[str, dict[str, Any]] = {}
     for name in given.systems:
-        model = build(name, given.stand_ins)
-        if model is None:
-            print(f"{name}: no class {SYSTEMS[name][0]} in this tree", flush=True)
-            continue
+        model = build(name)
         images = generated_images(model.input_shape[1:], IMAGES, seed=1)
         rounded = quantized(model, images)
         table[name] = {target: measure(model, rounded, target, images) for target in given.targets}

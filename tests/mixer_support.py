@@ -1,4 +1,4 @@
-"""Small stand-ins of the networks WaveMix is compared with, of standard layers and ``keras.ops`` alone."""
+"""The networks WaveMix is compared with as users write them: of standard layers and ``keras.ops`` alone."""
 
 import keras
 import numpy as np

@@ -1,7 +1,9 @@
-"""A search that takes seconds: three patterns of 8x8 pixels, networks of one or two blocks."""
+"""What tests of searches and comparisons train in seconds: three patterns of 8x8 pixels, networks of a block or two."""
 
 import numpy as np
+from PIL import Image
 
+from wavemix_tf import cli
 from wavemix_tf.training import Recipe
 
 RECIPE = Recipe(
@@ -16,6 +18,22 @@ RECIPE = Recipe(
     learning_rate=5e-3,
     qat_epochs=2,
 )
+
+
+def pattern_folder(root, count=240):
+    """A folder of such images, one sub-folder a class."""
+    for index, (image, label) in enumerate(zip(*patterns(count), strict=True)):
+        path = root / ("rows", "columns", "checks")[label] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image[..., 0] * 255).astype(np.uint8)).save(path)
+    return root
+
+
+def call(capsys, *words):
+    """(exit code, stdout, stderr) of the command, run in this process."""
+    code = cli.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 def patterns(count=192, seed=0):

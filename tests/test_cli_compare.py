@@ -10,12 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from search_support import patterns
+from search_support import call, pattern_folder
 
-from wavemix_tf import cli
 from wavemix_tf.command import comparison_page
 from wavemix_tf.command.comparing import Comparison
 from wavemix_tf.profiler import profile
@@ -38,20 +35,7 @@ BUDGET = ["--budget", "2k-parameters"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "patterns"
-    images, labels = patterns(240)
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        path = root / ("rows", "columns", "checks")[label] / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((image[..., 0] * 255).astype(np.uint8)).save(path)
-    return root
-
-
-def call(capsys, *words):
-    """(exit code, stdout, stderr) of the command, run in this process."""
-    code = cli.main([str(word) for word in words])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+    return pattern_folder(tmp_path_factory.mktemp("data") / "patterns")
 
 
 def record(out):

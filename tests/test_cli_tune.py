@@ -5,10 +5,8 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from PIL import Image
-from search_support import patterns
+from search_support import call, pattern_folder
 
 from wavemix_tf import cli
 from wavemix_tf.command import tuning
@@ -29,20 +27,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "patterns"
-    images, labels = patterns(240)
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        path = root / ("rows", "columns", "checks")[label] / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((image[..., 0] * 255).astype(np.uint8)).save(path)
-    return root
-
-
-def call(capsys, *words):
-    """(exit code, stdout, stderr) of the command, run in this process."""
-    code = cli.main([str(word) for word in words])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+    return pattern_folder(tmp_path_factory.mktemp("data") / "patterns")
 
 
 @pytest.mark.slow

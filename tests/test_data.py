@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -180,11 +179,9 @@ def test_carve_leaves_no_row_out_and_none_twice():
 
 
 @pytest.mark.parametrize("name", ["emnist_balanced", "cifar100", "imagenet2012", "places365"])
-def test_missing_data_is_told_at_once(name, tmp_path):
-    began = time.perf_counter()
+def test_missing_data_is_told_and_nothing_is_written(name, tmp_path):
     with pytest.raises(FileNotFoundError, match="set download=True to fetch it, or data_dir"):
         load_data(dataclasses.replace(RECIPES[name], data_dir=str(tmp_path)))
-    assert time.perf_counter() - began < 20
     assert list(tmp_path.iterdir()) == []
 
 

@@ -41,7 +41,7 @@ CASES = {
     ],
     "FilterBank2D": [({}, (2, 6, 8, 3)), ({"basis": "random"}, (2, 4, 4, 2)), ({"basis": "learned"}, (2, 4, 4, 2))],
     "LayerScale": [({}, (2, 3, 4, 5)), ({"initial": 0.5}, (2, 5))],
-    "FourierMatrix": [({}, (2, 3, 5)), ({"part": "sin", "sides": (3, 4)}, (2, 12))],
+    "FourierMatrix": [({}, (2, 3, 5)), ({"complex_input": True, "complex_output": True}, (2, 12))],
     "ConvMixerBlock": [({"width": 8}, (2, 6, 7, 8)), ({"width": 6, "kernel_size": 4, "dropout": 0.2}, (2, 5, 5, 6))],
     "MLPMixerBlock": [
         ({"width": 8}, (2, 4, 6, 8)),

@@ -126,13 +126,14 @@ def test_learned_filters_are_trained_and_random_ones_are_not():
 # --- the other mixers -------------------------------------------------------------------------------------------------
 
 
-def test_fourier_matrices_are_the_orthonormal_transform():
-    x = images(3, 12)
-    transform = np.fft.fft(x, norm="ortho")
-    np.testing.assert_allclose(values(FourierMatrix("cos"), x), transform.real, atol=1e-5)
-    np.testing.assert_allclose(values(FourierMatrix("sin"), x), -transform.imag, atol=1e-5)
-    planes = np.fft.fft2(x.reshape(3, 3, 4), norm="ortho").reshape(3, 12)
-    np.testing.assert_allclose(values(FourierMatrix("cos", sides=(3, 4)), x), planes.real, atol=1e-5)
+def test_fourier_matrix_is_the_orthonormal_transform_of_real_and_complex_numbers():
+    real, imaginary = images(2, 3, 5), images(2, 3, 5, seed=1)
+    for x, given in ((real, real), (real + 1j * imaginary, np.concatenate([real, imaginary], axis=-1))):
+        options = {"complex_input": np.iscomplexobj(x)}
+        transform = np.fft.fft(x, norm="ortho")
+        np.testing.assert_allclose(values(FourierMatrix(**options), given), transform.real, atol=1e-5)
+        found = values(FourierMatrix(**options, complex_output=True), given).reshape(2, 3, 5, 2)
+        np.testing.assert_allclose(found[..., 0] + 1j * found[..., 1], transform, atol=1e-5)
 
 
 def test_fourier_block_mixes_by_the_real_part_of_the_transform():
@@ -294,7 +295,7 @@ def test_mixers_without_fixed_places_take_any_image(name):
         (lambda: wm.MLPMixerBlock(8, stochastic_depth=1.0), "stochastic_depth must be a rate in"),
         (lambda: wm.PoolFormer(depths=(1, 1), widths=(8,)), "depths and widths must be as long"),
         (lambda: wm.ConvMixerBlock(8)(images(1, 4, 4, 6)), "takes (B, H, W, 8)"),
-        (lambda: FourierMatrix(sides=(3, 3))(images(2, 8)), "The last axis must be (3, 3) flattened"),
+        (lambda: FourierMatrix(complex_input=True)(images(2, 7)), "The last axis must be even"),
         (lambda: wm.build_model("resnet"), "name must be one of"),
     ],
 )

@@ -149,18 +149,17 @@ def test_weights_and_training_state_do_not_matter(mcu):
 # --- the worker -------------------------------------------------------------------------------------------------------
 
 
-def test_start_works_in_the_background_and_each_network_is_measured_once(mcu):
+def test_start_works_in_the_background_and_each_network_is_measured_once(mcu, monkeypatch):
     model = fresh(width=8)
     mcu(fresh())  # the worker runs
-    begun = time.perf_counter()
-    mcu.start(model)
-    mcu.start(model)
-    assert time.perf_counter() - begun < 0.5
+    with monkeypatch.context() as patch:
+        patch.setattr(mcu._worker, "receive", lambda: pytest.fail("start waited for the worker"))
+        mcu.start(model)
+        mcu.start(model)
     assert len(mcu._pending) == 1
     found = mcu(model)
-    begun = time.perf_counter()
+    monkeypatch.setattr(mcu._worker, "send", lambda _: pytest.fail("the network was measured twice"))
     assert mcu(model) == found
-    assert time.perf_counter() - begun < 0.5
     assert not mcu._pending
 
 
@@ -332,17 +331,17 @@ def test_bounds_hold_and_the_plan_behind_them_is_the_file(target, accelerator, o
             assert low >= 0.3 * found[name], name
 
 
-def test_bounds_take_milliseconds_and_work_for_any_model():
+def test_bounds_measure_nothing_and_work_for_any_model(monkeypatch):
     costs = DeviceCosts("mcu")
+    monkeypatch.setattr(costs, "_send", lambda _: pytest.fail("bounds asked the worker"))
+    monkeypatch.setattr(candidate, "write_files", lambda *_: pytest.fail("bounds wrote a file"))
     model = fresh(width=32, depth=8, levels=2)
-    begun = time.perf_counter()
-    for _ in range(10):
-        costs.bounds(model)
-    assert time.perf_counter() - begun < 0.5
+    assert costs.bounds(model)["flash_bytes"][0] > 0
     inputs = keras.Input((8, 8, 4), name="image")
     other = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(inputs))))
     found = costs.bounds(other)
     assert found == {"arena_bytes": (0.0, np.inf), "flash_bytes": (6 * 36 + 18 + 4 * 9, np.inf)}
+    monkeypatch.undo()
     measured, _ = candidate.measure(other, "mcu")
     assert measured["flash_bytes"] > found["flash_bytes"][0]
     assert DeviceCosts("android-cpu").bounds(model)["latency_ms"] == (0.0, np.inf)

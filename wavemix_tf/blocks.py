@@ -88,6 +88,13 @@ def _haar_low_pass(x: Any) -> Any:
     return 2.0 * ops.average_pool(x, 2, strides=2, data_format="channels_last")
 
 
+def sublayer(owner: layers.Layer, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
+    """A layer named after the one that it is part of, for names must be unique in the flat graph."""
+    if layer in CHANNELS_LAST:
+        options["data_format"] = "channels_last"  # whatever the user's keras.json says
+    return layer(*args, **options, name=f"{owner.name}_{role}", dtype=owner.dtype_policy)
+
+
 class ResidualBlock(layers.Layer):
     """Common ground of every block: (B, H, W, C) in and out, the residual included, and its common options.
 
@@ -101,10 +108,7 @@ class ResidualBlock(layers.Layer):
         self.activation = check_option("activation", activation, tuple(ACTIVATIONS))
 
     def _named(self, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
-        """A sublayer named after the block, for names must be unique in the flat graph."""
-        if layer in CHANNELS_LAST:
-            options["data_format"] = "channels_last"  # whatever the user's keras.json says
-        return layer(*args, **options, name=f"{self.name}_{role}", dtype=self.dtype_policy)
+        return sublayer(self, layer, role, *args, **options)
 
     @staticmethod
     def _run(parts: Iterable[Any], x: Any, training: bool | None) -> Any:

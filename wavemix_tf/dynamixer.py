@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from .blocks import ACTIVATIONS
+from .blocks import ACTIVATIONS, sublayer
 from .checks import check_option, check_positive, check_rate
 from .elementwise import ByteDropout, gelu_dropout
 from .network import Network, check_image_shape, exact_policy, normalization_layer, rising_rates
@@ -203,28 +203,25 @@ class DynaMixerBlock(layers.Layer):
 
         policy = self.dtype_policy
         self.norm1, self.norm2 = (
-            self._named(layers.LayerNormalization, f"norm{k}", epsilon=LAYER_NORM_EPSILON) for k in (1, 2)
+            sublayer(self, layers.LayerNormalization, f"norm{k}", epsilon=LAYER_NORM_EPSILON) for k in (1, 2)
         )
-        self.columns = self._named(DynaMixerOp, "columns", segments, reduced_dim, axis=-3)
-        self.rows = self._named(DynaMixerOp, "rows", segments, reduced_dim, axis=-2)
+        self.columns = sublayer(self, DynaMixerOp, "columns", segments, reduced_dim, axis=-3)
+        self.rows = sublayer(self, DynaMixerOp, "rows", segments, reduced_dim, axis=-2)
         self.channels = _dense(width, f"{self.name}_channels", policy, use_bias=False)
-        self.pool = self._named(layers.GlobalAveragePooling2D, "pool", data_format="channels_last")
+        self.pool = sublayer(self, layers.GlobalAveragePooling2D, "pool", data_format="channels_last")
         self.weigh1 = _dense(width // 4, f"{self.name}_weigh1", policy)
-        self.weigh_activation = self._named(layers.Activation, "weigh_activation", ACTIVATIONS[activation])
+        self.weigh_activation = sublayer(self, layers.Activation, "weigh_activation", ACTIVATIONS[activation])
         self.weigh2 = _dense(3 * width, f"{self.name}_weigh2", policy)
         self.project = _dense(width, f"{self.name}_project", policy)
         self.mlp1 = _dense(int(width * mlp_ratio), f"{self.name}_mlp1", policy)
-        self.mlp_activation = self._named(layers.Activation, "mlp_activation", ACTIVATIONS[activation])
+        self.mlp_activation = sublayer(self, layers.Activation, "mlp_activation", ACTIVATIONS[activation])
         self.mlp2 = _dense(width, f"{self.name}_mlp2", policy)
-        self.dropouts = [self._named(ByteDropout, f"dropout{k}", dropout) for k in (1, 2, 3)]
+        self.dropouts = [sublayer(self, ByteDropout, f"dropout{k}", dropout) for k in (1, 2, 3)]
         self.drop_paths = [
-            self._named(layers.Dropout, f"drop_path{k}", stochastic_depth, noise_shape=(None, 1, 1, 1)) for k in (1, 2)
+            sublayer(self, layers.Dropout, f"drop_path{k}", stochastic_depth, noise_shape=(None, 1, 1, 1))
+            for k in (1, 2)
         ]
-        self.residuals = [self._named(layers.Add, f"residual{k}") for k in (1, 2)]
-
-    def _named(self, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
-        """A sublayer named after the block, for names must be unique in the flat graph."""
-        return layer(*args, **options, name=f"{self.name}_{role}", dtype=self.dtype_policy)
+        self.residuals = [sublayer(self, layers.Add, f"residual{k}") for k in (1, 2)]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4 or input_shape[-1] != self.width or None in input_shape[1:]:

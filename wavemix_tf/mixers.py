@@ -6,8 +6,6 @@ same stem and head.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -54,45 +52,53 @@ class LayerScale(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class FourierMatrix(layers.Layer):
-    """The real or the imaginary part of the orthonormal discrete Fourier transform along the last axis, as a product.
+    """The orthonormal discrete Fourier transform along the last axis, as one product with a fixed real matrix.
+
+    A complex number is two real ones, its real and its imaginary part: those of the input stand one half after the
+    other, (all real parts, all imaginary parts), those of the output in pairs. So the parts of a (B, H, W, C) image end
+    next to the axis that a transpose brings last, and the transforms over several axes need no other step between them.
 
     Args:
-        part: "cos" or "sin": entry (j, k) of the matrix is the cosine or the sine of 2 pi j k / n, over the square root
-            of n.
-        sides: Lengths of the axes that the last one was flattened from: the transform runs over all of them, and their
-            angles add up. None: one axis.
+        complex_input: False: the input is real.
+        complex_output: False: the output is the real part alone.
 
     Input shape:
-        (B, ..., N) floating point, N the product of ``sides``.
+        (B, ..., N) floating point; (B, ..., 2 N) if complex.
 
     Output shape:
-        As the input.
+        (B, ..., N); (B, ..., 2 N) if complex.
 
     Raises:
-        ValueError: unknown part; a last axis that is not the product of ``sides``.
+        ValueError: a last axis that is unknown, or of odd length though complex.
     """
 
-    def __init__(self, part: str = "cos", sides: Sequence[int] | None = None, **kwargs: Any) -> None:
+    def __init__(self, complex_input: bool = False, complex_output: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.part = check_option("part", part, ("cos", "sin"))
-        self.sides = None if sides is None else tuple(check_positive("sides", side) for side in sides)
+        self.complex_input = complex_input
+        self.complex_output = complex_output
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        sides: Any = self.sides or (input_shape[-1],)
-        if None in sides or math.prod(sides) != input_shape[-1]:
-            raise ValueError(f"The last axis must be {sides} flattened. Received: input_shape={tuple(input_shape)}")
-        turns = np.zeros((1, 1))
-        for side in sides:
-            grid = np.outer(np.arange(side), np.arange(side)) / side
-            size = len(turns) * side
-            turns = (turns[:, None, :, None] + grid[None, :, None, :]).reshape(size, size)
-        values = {"cos": np.cos, "sin": np.sin}[self.part](2 * np.pi * turns) / len(turns) ** 0.5
+        values = self._values(self._size(input_shape))
         self.matrix = self.add_weight(
             shape=values.shape,
             initializer=lambda shape, dtype=None: ops.convert_to_tensor(values, dtype=dtype),
             trainable=False,
             name="matrix",
         )
+
+    def _size(self, input_shape: tuple[int | None, ...]) -> int:
+        last = input_shape[-1]
+        if last is None or (self.complex_input and last % 2):
+            rule = "even, for real and imaginary parts" if self.complex_input else "known"
+            raise ValueError(f"The last axis must be {rule}. Received: input_shape={tuple(input_shape)}")
+        return int(last) // (2 if self.complex_input else 1)
+
+    def _values(self, size: int) -> np.ndarray:
+        transform = np.fft.fft(np.eye(size), norm="ortho")
+        rows = [transform, 1j * transform] if self.complex_input else [transform]
+        whole = np.concatenate(rows)  # (inputs, N): what 1 and what i at each place becomes
+        parts = [whole.real, whole.imag] if self.complex_output else [whole.real]
+        return np.stack(parts, axis=-1).reshape(len(whole), -1)
 
     def call(self, x: Any) -> Any:
         return ops.matmul(x, ops.cast(self.matrix, x.dtype))
@@ -102,10 +108,11 @@ class FourierMatrix(layers.Layer):
         return ops.matmul(x, self.matrix)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return tuple(input_shape)
+        return (*input_shape[:-1], self._size(input_shape) * (2 if self.complex_output else 1))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "part": self.part, "sides": self.sides}
+        options = {"complex_input": self.complex_input, "complex_output": self.complex_output}
+        return {**super().get_config(), **options}
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -235,6 +242,16 @@ class _TwoStepBlock(ResidualBlock):
         """Layers of the mixing with the shapes they are built for."""
         return []
 
+    def _known_sides(self, input_shape: tuple[int | None, ...]) -> tuple[int, int]:
+        """(H, W), for a block that mixes images of one size."""
+        height, width = input_shape[1:3]
+        if height is None or width is None:
+            raise ValueError(
+                f"{self.name} mixes between fixed places: the sides must be known. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
+        return height, width
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self._check_input(input_shape)
         shape: Any = tuple(input_shape)
@@ -256,34 +273,8 @@ class _TwoStepBlock(ResidualBlock):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-class _TokenBlock(_TwoStepBlock):
-    """A block that mixes along the flattened places of images of one size."""
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self._check_input(input_shape)
-        _, height, width, channels = input_shape
-        if height is None or width is None:
-            raise ValueError(
-                f"{self.name} mixes between fixed places: the sides must be known. "
-                f"Received: input_shape={tuple(input_shape)}"
-            )
-        named = self._named
-        self.places = (int(height), int(width))
-        self.flatten = named(layers.Reshape, "flatten", (height * width, channels))
-        self.swap = named(layers.Permute, "swap", (2, 1))
-        self.swap_back = named(layers.Permute, "swap_back", (2, 1))
-        self.unflatten = named(layers.Reshape, "unflatten", (height, width, channels))
-        super().build(input_shape)
-
-    def _to_tokens(self, x: Any) -> Any:
-        return self.swap(self.flatten(x))  # (B, C, H * W)
-
-    def _from_tokens(self, x: Any) -> Any:
-        return self.unflatten(self.swap_back(x))  # (B, H, W, C)
-
-
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class MLPMixerBlock(_TokenBlock):
+class MLPMixerBlock(_TwoStepBlock):
     """MLP-Mixer block: one MLP between the places of each channel, one between the channels of each place.
 
     MLP-Mixer (Tolstikhin et al., arXiv 2105.01601, equation 1)::
@@ -338,9 +329,14 @@ class MLPMixerBlock(_TokenBlock):
         self.token_project_dropout = named(ByteDropout, "token_project_dropout", self.dropout)
 
     def _mix_layers(self, input_shape: tuple[int | None, ...]) -> list[tuple[Any, tuple[int | None, ...]]]:
-        places = self.places[0] * self.places[1]
-        self.token_project = self._named(layers.Dense, "token_project", places)
-        batch, channels = input_shape[0], input_shape[-1]
+        height, width = self._known_sides(input_shape)
+        batch, channels, places = input_shape[0], self.width, height * width
+        named = self._named
+        self.flatten = named(layers.Reshape, "flatten", (places, channels))
+        self.swap = named(layers.Permute, "swap", (2, 1))
+        self.token_project = named(layers.Dense, "token_project", places)
+        self.swap_back = named(layers.Permute, "swap_back", (2, 1))
+        self.unflatten = named(layers.Reshape, "unflatten", (height, width, channels))
         return [
             (self.token_expand, (batch, channels, places)),
             (self.token_project, (batch, channels, self._token_dim)),
@@ -348,26 +344,31 @@ class MLPMixerBlock(_TokenBlock):
 
     def _mix(self, x: Any, training: bool | None) -> Any:
         parts = [
+            self.flatten,
+            self.swap,
             self.token_expand,
             self.token_activation,
             self.token_dropout,
             self.token_project,
             self.token_project_dropout,
+            self.swap_back,
+            self.unflatten,
         ]
-        return self._from_tokens(self._run(parts, self._to_tokens(x), training))
+        return self._run(parts, x, training)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "token_dim": self.token_dim}
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class FourierBlock(_TokenBlock):
+class FourierBlock(_TwoStepBlock):
     """Fourier mixing: the real part of the discrete Fourier transform over height, width and channels, then an MLP.
 
     FNet (Lee-Thorp et al., arXiv 2105.03824, equation 3) takes the transform over the sequence and the channels; of an
     image the sequence has two axes. The transform has no weights. It is orthonormal here, and the norm stands before
-    each step, as in the other blocks; FNet leaves the transform unscaled and normalises behind it. Written as products
-    with fixed cosine and sine matrices, since few runtimes on devices have a Fourier transform.
+    each step, as in the other blocks; FNet leaves the transform unscaled and normalises behind it. Written as three
+    products with fixed matrices (``FourierMatrix``), one an axis, since few runtimes on devices have a Fourier
+    transform: 2 C + 4 W + 2 H products a value.
 
     Args:
         width: C, channels of input and output.
@@ -392,27 +393,30 @@ class FourierBlock(_TokenBlock):
     """
 
     def _make_mix(self) -> None:
-        self.difference = self._named(layers.Subtract, "difference")
+        named = self._named
+        self.over_channels = named(FourierMatrix, "channels", complex_output=True)
+        self.over_width = named(FourierMatrix, "width", complex_input=True, complex_output=True)
+        self.over_height = named(FourierMatrix, "height", complex_input=True)
+        self.width_last = named(layers.Permute, "width_last", (1, 3, 2))
+        self.height_last = named(layers.Permute, "height_last", (2, 3, 1))
+        self.channels_last = named(layers.Permute, "channels_last", (3, 2, 1))
 
     def _mix_layers(self, input_shape: tuple[int | None, ...]) -> list[tuple[Any, tuple[int | None, ...]]]:
-        batch, height, width, channels = input_shape
-        self.transforms = {}
-        found: list[Any] = []
-        for part in ("cos", "sin"):
-            over_places = self._named(FourierMatrix, f"places_{part}", part, sides=self.places)
-            over_channels = self._named(FourierMatrix, f"channels_{part}", part)
-            self.transforms[part] = [over_places, over_channels]
-            found.append((over_places, (batch, channels, self.places[0] * self.places[1])))
-            found.append((over_channels, (batch, height, width, channels)))
-        return found
+        height, width = self._known_sides(input_shape)
+        batch, channels = input_shape[0], self.width
+        # (H, W, 2 C) -> (H, 2 C, W), which in memory is (H, C, 2 W); (H, C, 2 W) -> (C, 2 W, H), which is (C, W, 2 H).
+        self.pair_width = self._named(layers.Reshape, "pair_width", (height, channels, 2 * width))
+        self.pair_height = self._named(layers.Reshape, "pair_height", (channels, width, 2 * height))
+        return [
+            (self.over_channels, input_shape),
+            (self.over_width, (batch, height, channels, 2 * width)),
+            (self.over_height, (batch, channels, width, 2 * height)),
+        ]
 
     def _mix(self, x: Any, training: bool | None) -> Any:
-        tokens = self._to_tokens(x)
-        # cos(a + b) = cos a cos b - sin a sin b, a the angle over places and b the one over channels.
-        parts = []
-        for over_places, over_channels in self.transforms.values():
-            parts.append(over_channels(self._from_tokens(over_places(tokens))))
-        return self.difference(parts)
+        x = self.pair_width(self.width_last(self.over_channels(x)))
+        x = self.pair_height(self.height_last(self.over_width(x)))
+        return self.channels_last(self.over_height(x))
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")

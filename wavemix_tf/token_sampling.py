@@ -288,7 +288,7 @@ def count_tokens(vit: Any, images: Any, batch_size: int = 64) -> TokenCounts:
     """
     _check_vit(vit)
     layers_ = _sampling_layers(vit)
-    tokens = _patches(vit) + 1
+    tokens = _patch_count(vit) + 1
     found = []
     probe = keras.Model(vit.input, [layer.output[1] for layer in layers_]) if layers_ else None
     for batch in _batches(images, batch_size):
@@ -312,7 +312,7 @@ def token_macs(vit: Any, kept: np.ndarray) -> np.ndarray:
         (images,) int64.
     """
     kept, width = np.asarray(kept, "int64"), vit.width
-    patches = _patches(vit)
+    patches = _patch_count(vit)
     hidden = int(width * vit.mlp_ratio)
     macs = np.full(len(kept), patches * vit.patch_size**2 * vit.image_shape[2] * width + width * vit.num_classes)
     entering = np.full(len(kept), patches + 1)
@@ -367,7 +367,7 @@ def _sampling_layers(vit: Any) -> list[Any]:
     return [vit.get_layer(f"block{block + 1}") for block in vit.sampling_blocks]
 
 
-def _patches(vit: Any) -> int:
+def _patch_count(vit: Any) -> int:
     return (vit.image_shape[0] // vit.patch_size) * (vit.image_shape[1] // vit.patch_size)
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from .blocks import ACTIVATIONS
+from .blocks import ACTIVATIONS, sublayer
 from .checks import check_option, check_positive, check_rate
 from .network import Network, check_image_shape, exact_policy, normalization_layer, rising_rates
 from .token_sampling import (
@@ -237,13 +237,13 @@ class SelfAttention(layers.Layer):
         self.sampling_tokens = check_tokens("sampling_tokens", sampling_tokens)
         self.sampling_mode = check_option("sampling_mode", sampling_mode, (None, *SAMPLING_MODES))
 
-        self.qkv = _named(self, layers.Dense, "qkv", 3 * width, **_initial())
-        self.proj = _named(self, layers.Dense, "proj", width, **_initial())
-        self.drop = _named(self, layers.Dropout, "dropout", dropout)
+        self.qkv = sublayer(self, layers.Dense, "qkv", 3 * width, **_initial())
+        self.proj = sublayer(self, layers.Dense, "proj", width, **_initial())
+        self.drop = sublayer(self, layers.Dropout, "dropout", dropout)
         self.sampler: Any = None
         if sampling_mode is not None:
-            self.sampler = _named(self, AdaptiveTokenSampling, "sampling", sampling_tokens, sampling_mode)
-            self.gather = _named(self, GatherTokens, "gather")
+            self.sampler = sublayer(self, AdaptiveTokenSampling, "sampling", sampling_tokens, sampling_mode)
+            self.gather = sublayer(self, GatherTokens, "gather")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 3 or input_shape[-1] != self.width:
@@ -372,17 +372,18 @@ class TransformerBlock(layers.Layer):
         self.sampling_mode = sampling_mode
 
         path = {"noise_shape": (None, 1, 1)}
-        self.norm1 = _named(self, layers.LayerNormalization, "norm1", **LAYER_NORM)
-        self.attention = _named(self, SelfAttention, "attention", width, heads, dropout, sampling_tokens, sampling_mode)
-        self.path1 = _named(self, layers.Dropout, "path1", stochastic_depth, **path)
-        self.norm2 = _named(self, layers.LayerNormalization, "norm2", **LAYER_NORM)
-        self.fc1 = _named(self, layers.Dense, "fc1", hidden, **_initial())
-        self.activation = _named(self, layers.Activation, "activation", ACTIVATIONS["gelu"])
-        self.drop1 = _named(self, layers.Dropout, "dropout1", dropout)
-        self.fc2 = _named(self, layers.Dense, "fc2", width, **_initial())
-        self.drop2 = _named(self, layers.Dropout, "dropout2", dropout)
-        self.path2 = _named(self, layers.Dropout, "path2", stochastic_depth, **path)
-        self.gather = _named(self, GatherTokens, "gather") if sampling_mode is not None else None
+        self.norm1 = sublayer(self, layers.LayerNormalization, "norm1", **LAYER_NORM)
+        attention = (width, heads, dropout, sampling_tokens, sampling_mode)
+        self.attention = sublayer(self, SelfAttention, "attention", *attention)
+        self.path1 = sublayer(self, layers.Dropout, "path1", stochastic_depth, **path)
+        self.norm2 = sublayer(self, layers.LayerNormalization, "norm2", **LAYER_NORM)
+        self.fc1 = sublayer(self, layers.Dense, "fc1", hidden, **_initial())
+        self.activation = sublayer(self, layers.Activation, "activation", ACTIVATIONS["gelu"])
+        self.drop1 = sublayer(self, layers.Dropout, "dropout1", dropout)
+        self.fc2 = sublayer(self, layers.Dense, "fc2", width, **_initial())
+        self.drop2 = sublayer(self, layers.Dropout, "dropout2", dropout)
+        self.path2 = sublayer(self, layers.Dropout, "path2", stochastic_depth, **path)
+        self.gather = sublayer(self, GatherTokens, "gather") if sampling_mode is not None else None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 3 or input_shape[-1] != self.width:
@@ -424,11 +425,6 @@ class TransformerBlock(layers.Layer):
             "sampling_tokens": self.sampling_tokens,
             "sampling_mode": self.sampling_mode,
         }
-
-
-def _named(owner: Any, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
-    """A sublayer named after its layer, for names must be unique in the flat graph."""
-    return layer(*args, **options, name=f"{owner.name}_{role}", dtype=owner.dtype_policy)
 
 
 def _initial() -> dict[str, Any]:

@@ -284,7 +284,7 @@ class Comparison:
         for (name, kind), medians in found.items():
             times = {"median": median(medians), "least": min(medians), "most": max(medians)}
             self.row(name).setdefault("times", {})[kind] = times
-        self.record["timed"] = ready
+        self.record["timed"] = {name: ready[name] for name, kind in runners if kind == "step_ms"}
 
     def _latency(self, path: Path) -> Callable[[], list[float]]:
         artifact = Artifact.load(path)
