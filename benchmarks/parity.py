@@ -1,11 +1,12 @@
 """Our networks against the authors' PyTorch ones with the same random weights: parameters, and outputs to rounding.
 
-    pip install torch einops PyWavelets wavemix==0.2.4
+    pip install torch einops PyWavelets wavemix==0.2.4 timm
     python benchmarks/parity.py --out build/parity
     python benchmarks/parity.py --out build/parity --variants wavemix_lite_144_7 wavemixsr_144_4
 
-Every network of `wm.VARIANTS` at its published width and depth, on small images. Where the official package has no such
-network it is that of the authors' script, see `torch_references.py`. The weights go from PyTorch to ours and back
+Every network of `wm.VARIANTS` at its published width and depth, WaveMix on small images, the others at their published
+size. Where the official package has no such network it is that of the authors' script, see `torch_references.py` and
+`torch_dynamixer.py`; ConvMixer, MLP-Mixer, PoolFormer and DeiT are timm's. The weights go from PyTorch to ours and back
 again (`load_state_dict(strict=True)`). Writes `parity.json` and `parity.md`; `--doc docs/checkpoints.md` puts the table
 there.
 """
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm_references
 import torch
+import torch_dynamixer
+import torch_references
 from nets import in_package, official_network, official_outputs, our_network, our_outputs, random_images
 from report import markdown_table
 from side_by_side import write_atomically
-from torch_references import randomize
 
 import wavemix_tf as wm
 
@@ -32,36 +35,64 @@ MARK = "<!-- parity -->"
 
 
 def compare(name: str, seed: int) -> dict[str, Any]:
+    """One row: the same random weights and images in both networks."""
+    kind = wm.VARIANTS[name].get("model", "WaveMixClassifier")
+    if kind == "DynaMixer":
+        config, network, origin = dynamixer(name, seed)
+    elif kind in timm_references.NETWORKS:
+        config, network, origin = of_timm(name, kind, seed)
+    else:
+        config, network, origin = wavemix(name, seed)
+    model = wm.load_torch_weights(our_network(config), network.state_dict())
+    images = random_images(IMAGES, config["image_shape"], seed)
+    expected = official_outputs(network, config, images)
+    back = {key: torch.from_numpy(array) for key, array in wm.export_torch_weights(model).items()}
+    network.load_state_dict(timm_references.timm_state(network, back), strict=True)
+    return {
+        "class": kind,
+        "parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
+        "official_parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "num_classes": config.get("num_classes"),
+        "from": origin,
+        "image_shape": config["image_shape"],
+        "largest_output": float(np.abs(expected).max()),
+        "difference": float(np.abs(our_outputs(model, images) - expected).max()),
+        "difference_after_export": float(np.abs(official_outputs(network, config, images) - expected).max()),
+    }
+
+
+def wavemix(name: str, seed: int) -> tuple[dict[str, Any], torch.nn.Module, str]:
+    """(arguments, the authors' network, where it is from)."""
     row = dict(wm.VARIANTS[name])
-    resolves = row.get("model") == "WaveMixSuperResolver"
     # The official network needs sides that the stem and every level divide. Not square, so that a swap shows.
     reduction = row["patch_size"] if row.get("stem") == "patchify" else row.get("stride", 1) ** 2
     side = max(SMALLEST_SIDE, reduction * 2 ** row.get("levels", 1))
     shape = (side, 2 * side, row.get("image_shape", (0, 0, 3))[2])
     config = {"num_classes": 20 if "model" in row else 10, **row, "image_shape": shape}
-    if resolves:
+    if row.get("model") == "WaveMixSuperResolver":
         del config["num_classes"]
     network = official_network(config).eval()
-    randomize(network, seed)
+    torch_references.randomize(network, seed)
     for norm in network.modules():  # else sixteen random blocks amplify to thousands, as trained ones do not
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.weight.data.mul_(0.25)
-    model = wm.load_torch_weights(our_network(config), network.state_dict())
-    images = random_images(IMAGES, shape, seed)
-    expected = official_outputs(network, config, images)
-    back = {key: torch.from_numpy(array) for key, array in wm.export_torch_weights(model).items()}
-    network.load_state_dict(back, strict=True)
-    return {
-        "class": type(model).__name__,
-        "parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
-        "official_parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "num_classes": config.get("num_classes"),
-        "in_package": in_package(config),
-        "image_shape": shape,
-        "largest_output": float(np.abs(expected).max()),
-        "difference": float(np.abs(our_outputs(model, images) - expected).max()),
-        "difference_after_export": float(np.abs(official_outputs(network, config, images) - expected).max()),
-    }
+    return config, network, "package" if in_package(config) else "script"
+
+
+def of_timm(name: str, kind: str, seed: int) -> tuple[dict[str, Any], torch.nn.Module, str]:
+    """The same of a network that timm has, of which ours tells its arguments."""
+    config = {"num_classes": 1000, **wm.build_model(name).get_config(), "model": kind}
+    network = timm_references.NETWORKS[kind](config)
+    timm_references.randomize(network, seed)
+    return {**wm.VARIANTS[name], "image_shape": config["image_shape"]}, network, "timm"
+
+
+def dynamixer(name: str, seed: int) -> tuple[dict[str, Any], torch.nn.Module, str]:
+    """The same of a DynaMixer."""
+    config = {**wm.build_model(name).get_config(), "model": "DynaMixer"}
+    network = torch_dynamixer.Network(config).eval()
+    torch_dynamixer.randomize(network, seed)
+    return {**wm.VARIANTS[name], "image_shape": config["image_shape"]}, network, "script"
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
@@ -74,7 +105,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             f"{row['official_parameters']:,}",
             f"{row['largest_output']:.1f}",
             f"{row['difference']:.1e}",
-            "package" if row["in_package"] else "script",
+            row["from"],
         ]
         for name, row in rows.items()
     ]

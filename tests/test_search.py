@@ -64,6 +64,13 @@ def test_the_recipe_itself_is_the_default_candidate():
         assert graph_costs(build(found, 10)) == graph_costs(build(RECIPES[name], 10))
 
 
+def test_widths_of_a_vit_are_those_that_its_heads_divide():
+    recipe = dataclasses.replace(RECIPES["cifar10"], model="ViT", model_args={"width": 48, "depth": 1, "heads": 6})
+    widths = {found.model_args["width"] for _, _, found in candidates("depth-width", recipe, 12)}
+    assert len(widths) > 3
+    assert all(width % 12 == 0 for width in widths)
+
+
 def test_conditional_values_are_there_only_where_they_matter():
     for _, values, found in candidates("full", RECIPES["cifar10"], 30):
         assert ("stride" in values) == (values["stem"] == "strided")

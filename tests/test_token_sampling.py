@@ -3,12 +3,14 @@
 import keras
 import numpy as np
 import pytest
+import token_sampling_oracle
 from keras import ops
 from test_backends import OTHERS, run
 from token_sampling_oracle import logits as oracle_logits
 from token_sampling_oracle import sample as oracle_sample
 
 import wavemix_tf as wm
+import wavemix_tf.vit
 from wavemix_tf.token_sampling import GatherTokens, token_macs
 
 SHAPE, HEADS, DEPTH = (24, 20, 3), 3, 5  # 30 patches of 4 x 4 pixels
@@ -118,6 +120,21 @@ def test_a_whole_vit_equals_the_loop_over_single_images(mode, tokens):
     assert len(np.unique(counts.kept[:, -1])) > 2
     assert left.shape == (len(images), 3, 6, 5)
     assert not np.allclose(found, compute(plain, images), atol=1e-3)  # or the masks are not seen
+
+
+@pytest.mark.parametrize("mode", ["adaptive", "static"])
+def test_the_share_that_every_weight_gets_is_the_loops(mode, monkeypatch):
+    """Of a size that shows: published is 1e-6, which no tolerance sees."""
+    model, images = wm.with_token_sampling(spread_vit(), BLOCKS, 16, mode), some_images()
+    published = compute(model, images)
+    for module in (wavemix_tf.vit, token_sampling_oracle):
+        assert module.EPSILON == 1e-6
+        monkeypatch.setattr(module, "EPSILON", 0.3)
+    found = compute(model, images)
+    state = wm.export_torch_weights(model)
+    expected = [oracle_logits(state, row, HEADS, dict.fromkeys(BLOCKS, 16))[0] for row in images]
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+    assert np.abs(found - published).max() > 1e-2
 
 
 def test_batch_mates_do_not_change_an_images_logits():

@@ -74,12 +74,13 @@ LIVE = """
 import sys
 sys.path.insert(0, {fixtures!r})
 import numpy as np, torch
-from make_timm_golden import outputs, random_images, spread
+from make_timm_golden import outputs, random_images
 from official import import_timm
+from timm_references import randomize
 import wavemix_tf as wm
 
 network = import_timm().create_model("deit_tiny_patch16_224").eval()
-spread(network, 1)
+randomize(network, 1)
 model = wm.load_torch_weights(wm.build_model("deit_tiny"), network.state_dict())
 images = random_images(2, (224, 224, 3), 1)
 expected = outputs(network, images)

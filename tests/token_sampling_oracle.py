@@ -66,7 +66,8 @@ def logits(state, image, heads, budgets):
         scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[-1])
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         epsilon = EPSILON if len(x) < whole else 0.0
-        weights = (weights + epsilon / len(x)) / (weights.sum(axis=-1, keepdims=True) + epsilon)
+        weights = weights / weights.sum(axis=-1, keepdims=True)
+        weights = (weights + epsilon / len(x)) / (1 + epsilon)
         if block in budgets:
             stay = sample(weights, v, budgets[block])
             weights, x, places = weights[:, stay], x[stay], places[stay]

@@ -31,9 +31,10 @@ SMALLEST_SIDE = 4  # of the features that the blocks mix
 
 
 def depth_width(hp: Any, recipe: Recipe) -> Recipe:
-    """Depth from 1 to twice the recipe's, and width from a quarter to twice the recipe's, in multiples of 4."""
+    """Depth from 1 to twice the recipe's; width from a quarter to twice, in multiples of 4 and of a ViT's heads."""
     base = _varied(recipe, "depth", "width")
-    widths = _multiples((base["width"] * factor for factor in WIDTH_FACTORS), WIDTH_MULTIPLE)
+    multiple = math.lcm(WIDTH_MULTIPLE, base.get("heads", 1))
+    widths = _multiples((base["width"] * factor for factor in WIDTH_FACTORS), multiple)
     return _with(
         recipe,
         depth=hp.Int("depth", 1, 2 * base["depth"], default=base["depth"]),
