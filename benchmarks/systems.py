@@ -6,14 +6,16 @@
 Every system is quantized and exported to every target; random weights that are spread out, 320 generated images, of
 which 256 calibrate. Where ``quantize`` knows no int8 rule for a layer, ``skip="unsupported"`` keeps it in float. A cell
 says how many ops of the file compute in int8, which do not, and the mean error of the file against the model in the
-target's own runtime, in output steps; or the first rule that the target's audit found broken. ``systems.json`` and
-``systems.md``.
+target's own runtime, in output steps; or the first rule that the target's audit found broken. Every finished system is
+kept in ``systems.json``, and the same command goes on from there; ``systems.md`` is the table, which
+``--doc docs/systems.md`` puts between two marks of that page.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
         {**SMALL, "patch_size": 4, "depths": (2, 2), "widths": (32, 64), "segments": (2, 4), "strides": (2,)},
     ),
 }
+MARK = "<!-- systems -->"
 IMAGES = 320
 CALIBRATION = 256
 
@@ -98,17 +101,36 @@ def measure(model: Any, rounded: Any, target: str, images: Any) -> dict[str, Any
 
 def cell(found: dict[str, Any]) -> str:
     if "refused" in found:
-        rule, _, what = found["refused"].partition(": ")
-        return f"refused: {(what or rule).partition(';')[0]}"
+        broken = re.search(r"op \d+ (\w+) \(.*?\) (.*?)[.;]", found["refused"] + ".")
+        if broken is None:
+            return f"refused: {found['refused']}"
+        op, rule = broken.groups()
+        return f"refused: {op}" + (f", {rule.partition(': ')[2]}" if ": " in rule else "")
     steps = next(iter(found["steps"].values()))
     floats = sum(found["float_ops"].values())
     if found["dtype"] != "int8":
-        words = f"{found['dtype']}, {found['ops']} ops"
+        words = f"{found['dtype']}, {found['ops']}"
     elif floats:
-        words = f"int8 {found['ops'] - floats} of {found['ops']} ops; float {', '.join(sorted(found['float_ops']))}"
+        words = f"int8 {found['ops'] - floats} of {found['ops']}"
     else:
-        words = f"int8, all {found['ops']} ops"
-    return f"{words}; {steps:.2f} steps" + (f", {found['cycles']:,} cycles" if found["cycles"] else "")
+        words = f"int8, {found['ops']}"
+    cycles = f"; {found['cycles'] / 1e6:.2f} M" if found["cycles"] else ""
+    return f"{words}; {steps:.2f}{cycles}"
+
+
+def table(systems: dict[str, dict[str, Any]]) -> str:
+    targets = [target for target in wm.tflite.TARGETS if any(target in cells for cells in systems.values())]
+    rows = [
+        [name, *(cell(cells[target]) if target in cells else "" for target in targets)]
+        for name, cells in systems.items()
+    ]
+    floats = [
+        f"{name}, {target}, in float: {', '.join(sorted(found['float_ops']))}."
+        for name, cells in systems.items()
+        for target, found in cells.items()
+        if found.get("dtype") == "int8" and found["float_ops"]
+    ]
+    return "\n\n".join([markdown_table(["system", *targets], rows).strip(), *floats])
 
 
 def main() -> None:
@@ -116,19 +138,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--targets", nargs="+", choices=wm.tflite.TARGETS, default=list(wm.tflite.TARGETS))
+    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are to be the table")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    table: dict[str, dict[str, Any]] = {}
+    record = given.out / "systems.json"
+    found: dict[str, dict[str, Any]] = json.loads(record.read_text()) if record.is_file() else {}
     for name in given.systems:
+        missing = [target for target in given.targets if target not in found.get(name, {})]
+        if not missing:
+            continue
         model = build(name)
         images = generated_images(model.input_shape[1:], IMAGES, seed=1)
         rounded = quantized(model, images)
-        table[name] = {target: measure(model, rounded, target, images) for target in given.targets}
-        for target, found in table[name].items():
-            print(f"{name} | {target} | {cell(found)}", flush=True)
-    write_atomically(given.out / "systems.json", json.dumps(table, indent=1).encode())
-    rows = [[name, *(cell(found) for found in cells.values())] for name, cells in table.items()]
-    write_atomically(given.out / "systems.md", markdown_table(["system", *given.targets], rows).encode())
+        for target in missing:
+            found.setdefault(name, {})[target] = measure(model, rounded, target, images)
+            print(f"{name} | {target} | {cell(found[name][target])}", flush=True)
+        write_atomically(record, json.dumps(found, indent=1).encode())
+    text = table({name: found[name] for name in SYSTEMS if name in found})
+    write_atomically(given.out / "systems.md", f"{text}\n".encode())
+    if given.doc is not None:
+        before, _, after = given.doc.read_text(encoding="utf-8").split(MARK)
+        write_atomically(given.doc, f"{before}{MARK}\n{text}\n{MARK}{after}".encode())
 
 
 if __name__ == "__main__":

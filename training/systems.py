@@ -88,11 +88,13 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
 
 def check_systems(names: Iterable[str]) -> list[str]:
     """The names, each once; a ValueError if one is neither a system nor a published network that classifies."""
+    tasks = ("WaveMixSegmenter", "WaveMixSuperResolver")
+    others = {name for name, row in VARIANTS.items() if row.get("model") in tasks}
     found = list(dict.fromkeys(names))
     for name in found:
-        check_option("system", name, (*SYSTEMS, *VARIANTS))
-        if VARIANTS.get(name, {}).get("model") in ("WaveMixSegmenter", "WaveMixSuperResolver"):
+        if name in others:
             raise ValueError(f"A system must classify images. Received: system={name!r}")
+        check_option("system", name, (*SYSTEMS, *(key for key in VARIANTS if key not in others)))
     return found
 
 
