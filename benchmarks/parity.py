@@ -78,7 +78,7 @@ def wavemix(name: str, seed: int) -> tuple[dict[str, Any], torch.nn.Module, str]
 
 
 def damp(network: torch.nn.Module, factor: float) -> None:
-    """Smaller batch norms, in place: sixteen random blocks amplify to thousands, 32 to millions, as trained ones do not.
+    """Smaller batch norms, in place: else sixteen random blocks amplify to thousands, as trained ones do not.
 
     Not so small that all images come out alike.
     """
