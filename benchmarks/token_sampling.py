@@ -302,11 +302,11 @@ def draw_curve(results: dict[str, Any], path: Path) -> None:
         for x, y, key in points:
             budget = key.split("/")[1].replace("None", "50")
             below = kind == "off the shelf"
-            axis.annotate(budget, (x, y), textcoords="offset points", xytext=(4, -11 if below else 6), fontsize=8)
+            axis.annotate(budget, (x, y), textcoords="offset points", xytext=(8, -5 if below else 5), fontsize=8)
             if budget == str(half_point(results, kind)):
                 axis.plot(x, y, "o", ms=14, mfc="none", mec="#c8553d", mew=1.6)
-    for key, marker, colour in ((PLAIN, "s", "#9aa5b1"), (TUNED_PLAIN, "s", "#1f8a70")):
-        axis.plot(rows[key]["mmacs"], 100 * rows[key]["accuracy"], marker, color=colour, label=key)
+    for key, size, colour in ((PLAIN, 11, "#9aa5b1"), (TUNED_PLAIN, 6, "#1f8a70")):  # the two may be at one place
+        axis.plot(rows[key]["mmacs"], 100 * rows[key]["accuracy"], "s", ms=size, color=colour, label=key)
     half = rows[PLAIN]["mmacs"] / 2
     axis.axvline(half, color="#c8553d", lw=1, ls="--")
     axis.annotate(
