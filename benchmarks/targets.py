@@ -216,7 +216,7 @@ def compile_variant(name: str, depth: int | None) -> dict[str, Any]:
     from wavemix_tf.tflite.flatbuffer import read_file
     from wavemix_tf.tflite.images import generated_images
     from wavemix_tf.tflite.lowering import deploy
-    from wavemix_tf.tflite.quantizer import MIN_IMAGES
+    from wavemix_tf.tflite.ranges import MIN_IMAGES
 
     keras.utils.set_random_seed(0)
     model = wm.build_model(name, dropout=0.0, **({} if depth is None else {"depth": depth}))

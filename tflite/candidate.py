@@ -24,8 +24,9 @@ from .graph import Graph
 from .images import value_ranges
 from .lowering import finish, lower
 from .microcontroller import measure_arena
+from .placement import round_graph
 from .processes import Runner
-from .quantizer import round_graph, set_input_steps
+from .ranges import set_input_steps
 from .targets import Target, get_target
 
 

@@ -37,7 +37,8 @@ from .lowering import (
     substitute_activations,
 )
 from .microcontroller import measure_arena
-from .quantizer import BITS, MIN_IMAGES, input_ranges, quantize
+from .quantizer import BITS, input_ranges, quantize
+from .ranges import MIN_IMAGES
 from .targets import DTYPES, IO_DTYPES, Target, get_target
 from .verifier import ERROR_BOUND_STEPS, MARGIN_STEPS, VerifyReport, compare, fault, run_file, warn_if_degenerate
 

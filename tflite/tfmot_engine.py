@@ -27,13 +27,15 @@ import numpy as np
 
 from wavemix_tf.checks import check_option
 
-from . import folding, quantizer
+from . import folding
 from .canonical import canonicalize
 from .errors import ExportError, UnsupportedLayerError
 from .fake_quant import QUANT_LAYERS, round_weights
 from .graph import Graph, Node, Value
 from .images import check_inputs, value_ranges
 from .lowering import substitute_activations
+from .placement import insert_fake_quant, round_taps
+from .ranges import MIN_IMAGES, find_ranges
 from .targets import IO_DTYPES, get_target
 
 INSTALL = "engine='tfmot' needs tensorflow-model-optimization and tf_keras: pip install 'wavemix-tf[tfmot]'"
@@ -296,7 +298,7 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
             "engine='tfmot' takes a model of one input and one output. "
             f"Received: {len(graph.inputs)} inputs, {len(graph.outputs)} outputs"
         )
-    images = check_inputs(calibration, graph.inputs, input_range, least=quantizer.MIN_IMAGES)
+    images = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
     limits = value_ranges(input_range, 1)
     _check_training(graph.nodes())
     constants = _fold(graph, target)
@@ -327,7 +329,7 @@ def _fold(graph: Graph, target: str | None) -> set[str]:
     if target is not None:
         substitute_activations(graph, get_target(target).substitutes)
     folding.fold_wavelets(graph)
-    quantizer.round_taps(graph)
+    round_taps(graph)
     folding.fold_batchnorm(graph)
     folding.decompose_swish(graph)
     constants = {node.name for node in graph.nodes() if node.kind in folding.CONSTANT_AFFINES}
@@ -393,8 +395,8 @@ class Range:
 
 def _ranges(graph: Graph, images: list[np.ndarray], observer: str, limits: list[Any]) -> dict[str, Range]:
     """Name of each layer whose output the file rounds -> the range: the native engine's places and observers."""
-    quantizer.insert_fake_quant(graph, limits)
-    quantizer.find_ranges(graph, images, observer)
+    insert_fake_quant(graph, limits)
+    find_ranges(graph, images, observer)
     found: dict[str, Range] = {}
     owners: dict[int, str] = {}  # of a quantizer: the layer whose output it rounded first
     for node in graph.nodes():

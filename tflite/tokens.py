@@ -1,6 +1,6 @@
 """Layers that stand for what networks of tokens do with ``keras.ops``: one layer for each op of the file.
 
-``canonical`` writes ``ops.matmul``, slices, means and added constants as these; each has a rule in the quantizer.
+``canonical`` writes ``ops.matmul``, slices, means and added constants as these; each has a rule in ``placement``.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ from ..tflite.kit import kit_digest
 from ..tflite.latency import benchmark
 from ..tflite.layer_noise import layer_errors
 from ..tflite.limits import check_arguments
-from ..tflite.quantizer import MIN_IMAGES, check_options, quantize
+from ..tflite.quantizer import check_options, quantize
+from ..tflite.ranges import MIN_IMAGES
 from ..tflite.targets import get_target
 from ..tflite.verifier import MIN_AGREEMENT, VerifyReport, compare, fault, predict, verify
 from ..training.datasets import DataBundle, load_data
