@@ -1,19 +1,21 @@
 """WaveMix's peers on the devices: what of each runs in int8, what stays float, what a target refuses and why.
 
     python benchmarks/systems.py --out build/systems
-    python benchmarks/systems.py --out build/systems --systems ViT --targets mcu ethos-u55
+    python benchmarks/systems.py --out build/systems --systems vit --targets mcu ethos-u55
 
 Every system is quantized and exported to every target; random weights that are spread out, 320 generated images, of
 which 256 calibrate. Where ``quantize`` knows no int8 rule for a layer, ``skip="unsupported"`` keeps it in float. A cell
-says how many ops of the file compute in int8, which do not, and the mean error of the file against the model in the
-target's own runtime, in output steps; or the first rule that the target's audit found broken. Every finished system is
-kept in ``systems.json``, and the same command goes on from there; ``systems.md`` is the table, which
-``--doc docs/systems.md`` puts between two marks of that page.
+has the ops of the file, and how many of them compute in int8 if not all do; the mean error of the file against the
+model, in output steps; for an Ethos-U the cycles; or the first op that breaks a rule of the target.
+
+Every finished system is kept in ``systems.json``, and the same command goes on from there (name another folder after a
+change of the package); ``systems.md`` is the table, which ``--doc docs/systems.md`` puts between two marks of that page.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import re
 from collections import Counter
@@ -28,37 +30,39 @@ from side_by_side import write_atomically
 import wavemix_tf as wm
 from wavemix_tf.tflite.flatbuffer import read_file
 from wavemix_tf.tflite.images import generated_images
+from wavemix_tf.training import systems as training_systems
 
 SMALL = {"num_classes": 10, "image_shape": (32, 32, 3)}
 MIXER = {**SMALL, "width": 32, "depth": 4, "patch_size": 4}
 VIT = {**SMALL, "width": 32, "depth": 4, "heads": 2, "patch_size": 4}
 SAMPLED = {"sampling_blocks": (1,), "sampling_tokens": 32, "sampling_mode": "static"}
-# system -> (class, its arguments)
+STAGES = {"patch_size": 4, "depths": (2, 2), "widths": (32, 64), "segments": (2, 4), "strides": (2,)}
+SAMPLING = "vit, static token sampling"
+# system, as `wavemix-tf compare` names it -> (class, its arguments)
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "WaveMix": ("TokenMixerClassifier", {**MIXER, "mixer": "wavemix"}),
-    **{
-        f"WaveMix, {words}": ("TokenMixerClassifier", {**MIXER, "mixer": mixer})
-        for mixer, words in {
-            "dct": "DCT",
-            "random_filters": "random filters",
-            "learned_filters": "learned filters",
-            "no_transform": "no transform",
-        }.items()
-    },
-    "ConvMixer": ("TokenMixerClassifier", {**MIXER, "mixer": "convmixer"}),
-    "MLP-Mixer": ("TokenMixerClassifier", {**MIXER, "mixer": "mlp_mixer"}),
-    "PoolFormer": ("TokenMixerClassifier", {**MIXER, "mixer": "poolformer"}),
-    "Fourier": ("TokenMixerClassifier", {**MIXER, "mixer": "fourier"}),
-    "ViT": ("ViT", VIT),
-    "ViT, static token sampling": ("ViT", {**VIT, **SAMPLED}),
-    "DynaMixer": (
-        "DynaMixer",
-        {**SMALL, "patch_size": 4, "depths": (2, 2), "widths": (32, 64), "segments": (2, 4), "strides": (2,)},
-    ),
+    **{name: ("TokenMixerClassifier", {**MIXER, "mixer": name}) for name in wm.MIXERS},
+    "vit": ("ViT", VIT),
+    SAMPLING: ("ViT", {**VIT, **SAMPLED}),
+    "dynamixer": ("DynaMixer", {**SMALL, **STAGES}),
 }
 MARK = "<!-- systems -->"
 IMAGES = 320
 CALIBRATION = 256
+
+
+def title(name: str) -> str:
+    return "ViT, static token sampling" if name == SAMPLING else training_systems.SYSTEMS[name].title
+
+
+def settings() -> dict[str, Any]:
+    """What the figures depend on, as far as it can be known; not the package's own state."""
+    packages = ("keras", "tensorflow", "ai-edge-litert", "ethos-u-vela")
+    found = {
+        "images": [CALIBRATION, IMAGES],
+        "systems": SYSTEMS,
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+    return json.loads(json.dumps(found))
 
 
 def build(name: str) -> Any:
@@ -114,18 +118,18 @@ def cell(found: dict[str, Any]) -> str:
         words = f"int8 {found['ops'] - floats} of {found['ops']}"
     else:
         words = f"int8, {found['ops']}"
-    cycles = f"; {found['cycles'] / 1e6:.2f} M" if found["cycles"] else ""
-    return f"{words}; {steps:.2f}{cycles}"
+    cycles = f"; {found['cycles'] / 1e6:.2f} Mcycles" if found["cycles"] else ""
+    return f"{words} ops; {steps:.2f} steps{cycles}"
 
 
 def table(systems: dict[str, dict[str, Any]]) -> str:
     targets = [target for target in wm.tflite.TARGETS if any(target in cells for cells in systems.values())]
     rows = [
-        [name, *(cell(cells[target]) if target in cells else "" for target in targets)]
+        [title(name), *(cell(cells[target]) if target in cells else "" for target in targets)]
         for name, cells in systems.items()
     ]
     floats = [
-        f"{name}, {target}, in float: {', '.join(sorted(found['float_ops']))}."
+        f"{title(name)}, {target}, in float: {', '.join(sorted(found['float_ops']))}."
         for name, cells in systems.items()
         for target, found in cells.items()
         if found.get("dtype") == "int8" and found["float_ops"]
@@ -142,7 +146,12 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     record = given.out / "systems.json"
-    found: dict[str, dict[str, Any]] = json.loads(record.read_text()) if record.is_file() else {}
+    found: dict[str, dict[str, Any]] = {}
+    if record.is_file():
+        kept = json.loads(record.read_text())
+        if kept["settings"] != settings():
+            parser.error(f"{record} holds a run with other settings: name another --out. Received: {settings()}")
+        found = kept["cells"]
     for name in given.systems:
         missing = [target for target in given.targets if target not in found.get(name, {})]
         if not missing:
@@ -153,7 +162,7 @@ def main() -> None:
         for target in missing:
             found.setdefault(name, {})[target] = measure(model, rounded, target, images)
             print(f"{name} | {target} | {cell(found[name][target])}", flush=True)
-        write_atomically(record, json.dumps(found, indent=1).encode())
+        write_atomically(record, json.dumps({"settings": settings(), "cells": found}, indent=1).encode())
     text = table({name: found[name] for name in SYSTEMS if name in found})
     write_atomically(given.out / "systems.md", f"{text}\n".encode())
     if given.doc is not None:

@@ -122,6 +122,48 @@ def test_a_system_that_fails_is_a_row_that_says_so(folder, tmp_path, capsys, mon
 
 
 @pytest.mark.slow
+def test_all_are_timed_again_where_one_failed_to_be(folder, tmp_path, capsys, monkeypatch):
+    out, step, timed = tmp_path / "out", Comparison._training_step, []
+    words = ["compare", "--data", folder, "--out", out, *TINY, *BUDGET, "--seeds", "1", "--qat"]
+    words += ["--systems", "wavemix,convmixer"]
+
+    def watched(self, name):
+        timed.append(name)
+        return step(self, name)
+
+    def failing(self, name):
+        if name == "convmixer":
+            raise RuntimeError("out of memory")
+        return step(self, name)
+
+    def rows():
+        found = record(out)["systems"]
+        return found["wavemix"], found["convmixer"]
+
+    monkeypatch.setattr(Comparison, "_training_step", failing)
+    assert call(capsys, *words)[0] == 1
+    wavemix, convmixer = rows()
+    assert convmixer["failed"] == {"step": "time", "reason": "out of memory"}
+    assert set(wavemix["times"]) == {"float32_ms", "int8_ms", "step_ms"}
+    assert "times" not in convmixer
+    assert len(list(out.glob("runs/*/seed0/*qat*"))) >= 2  # fine-tuned, both
+
+    monkeypatch.setattr(Comparison, "_training_step", watched)
+    assert call(capsys, *words)[0] == 0
+    assert timed == ["wavemix", "convmixer"]
+    assert "failed" not in rows()[1]
+    timed.clear()
+    assert call(capsys, *words)[0] == 0
+    assert timed == []
+
+    # Times of another turn do not stay beside new ones.
+    (out / "comparison.json").write_text(json.dumps({**record(out), "timed": {}}))
+    monkeypatch.setattr(Comparison, "_training_step", failing)
+    assert call(capsys, *words)[0] == 1
+    assert "times" not in rows()[1]
+
+
+@pytest.mark.slow
 def test_killed_it_goes_on_to_the_same_numbers(folder, tmp_path):
     words = ["compare", "--data", folder, *TINY, "--seeds", "2", *BUDGET, "--systems", "wavemix,convmixer"]
     words += ["--set", "epochs=3"]

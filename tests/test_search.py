@@ -65,10 +65,11 @@ def test_the_recipe_itself_is_the_default_candidate():
 
 
 def test_widths_of_a_vit_are_those_that_its_heads_divide():
-    recipe = dataclasses.replace(RECIPES["cifar10"], model="ViT", model_args={"width": 48, "depth": 1, "heads": 6})
+    recipe = dataclasses.replace(RECIPES["cifar10"], model="ViT", model_args={"width": 30, "depth": 1, "heads": 5})
     widths = {found.model_args["width"] for _, _, found in candidates("depth-width", recipe, 12)}
     assert len(widths) > 3
-    assert all(width % 12 == 0 for width in widths)
+    assert all(width % 5 == 0 for width in widths)
+    assert SPACES["depth-width"](keras_tuner.HyperParameters(), recipe).model_args["width"] == 30
 
 
 def test_conditional_values_are_there_only_where_they_matter():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from mixer_support import SHAPE, SYSTEMS, attention, norm, patches, stand_in, vit_ats
-from tflite_support import randomise, spread
+from tflite_support import float_ops, randomise, spread
 
 from wavemix_tf.tflite import TARGETS, UnsupportedLayerError, UnsupportedOpError, export, quantize
 from wavemix_tf.tflite.flatbuffer import read_file
@@ -23,7 +23,7 @@ CARRIED_BY = {
     "ViT": {"BATCH_MATMUL", "SOFTMAX", "PAD", "ADD", "STRIDED_SLICE", "RSQRT"},
     "DynaMixer": {"BATCH_MATMUL", "SOFTMAX", "TRANSPOSE", "STRIDED_SLICE", "RSQRT"},
 }
-# Targets that run a system's file, beside "android-cpu", where every one runs.
+# (system, target) that is refused, and why; "android-cpu" runs every one.
 REFUSED = {("ViT", "edge-tpu"): "BATCH_MATMUL", ("DynaMixer", "edge-tpu"): "BATCH_MATMUL",
            ("DynaMixer", "android-gpu"): "at most 4 dimensions"}  # fmt: skip
 # Under XNNPACK, in mean output steps. Each norm rounds six times where a batch norm, part of a convolution, does not.
@@ -40,10 +40,6 @@ def images():
 def systems(images):
     models = {name: stand_in(body) for name, body in SYSTEMS.items()}
     return {name: (model, quantize(model, images[:64])) for name, model in models.items()}
-
-
-def float_ops(info):
-    return [op.name for op in info.ops if any(t.dtype.startswith("float") for t in (*op.inputs, *op.outputs))]
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -6,6 +6,11 @@ import numpy as np
 import wavemix_tf as wm
 
 
+def float_ops(info):
+    """Names of the ops of a file that read or write floating point."""
+    return [op.name for op in info.ops if any(t.dtype.startswith("float") for t in (*op.inputs, *op.outputs))]
+
+
 def randomise(model, seed=0):
     """Fresh networks return nearly a constant, and fidelity tests on a constant test nothing."""
     rng = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 EPSILON = 1e-6
+NORMALISED = False  # True: epsilon joins normalised weights, as in our layer; the released code's are not yet
 
 
 def sample(attention, values, tokens):
@@ -66,8 +67,10 @@ def logits(state, image, heads, budgets):
         scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[-1])
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         epsilon = EPSILON if len(x) < whole else 0.0
-        weights = weights / weights.sum(axis=-1, keepdims=True)
-        weights = (weights + epsilon / len(x)) / (1 + epsilon)
+        total = weights.sum(axis=-1, keepdims=True)
+        if NORMALISED:
+            weights, total = weights / total, 1.0
+        weights = (weights + epsilon / len(x)) / (total + epsilon)
         if block in budgets:
             stay = sample(weights, v, budgets[block])
             weights, x, places = weights[:, stay], x[stay], places[stay]

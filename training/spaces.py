@@ -31,10 +31,9 @@ SMALLEST_SIDE = 4  # of the features that the blocks mix
 
 
 def depth_width(hp: Any, recipe: Recipe) -> Recipe:
-    """Depth from 1 to twice the recipe's; width from a quarter to twice, in multiples of 4 and of a ViT's heads."""
+    """Depth from 1 to twice the recipe's; width from a quarter to twice, in multiples of 4, or of a ViT's heads."""
     base = _varied(recipe, "depth", "width")
-    multiple = math.lcm(WIDTH_MULTIPLE, base.get("heads", 1))
-    widths = _multiples((base["width"] * factor for factor in WIDTH_FACTORS), multiple)
+    widths = _multiples((base["width"] * factor for factor in WIDTH_FACTORS), base.get("heads") or WIDTH_MULTIPLE)
     return _with(
         recipe,
         depth=hp.Int("depth", 1, 2 * base["depth"], default=base["depth"]),

@@ -43,6 +43,7 @@ CHANNELS_LAST = (
     layers.Conv2D,
     layers.Conv2DTranspose,
     layers.DepthwiseConv2D,
+    layers.GlobalAveragePooling2D,
     layers.UpSampling2D,
 )
 

@@ -160,7 +160,7 @@ class DynaMixerBlock(layers.Layer):
             has these places, and a rate of 0.
         stochastic_depth: Rate at which a whole residual branch is left out for an image in training (Huang et al.,
             arXiv 1603.09382); each of the two branches draws for itself.
-        activation: "gelu" (exact), "relu6", "hard_swish" or "quick_gelu".
+        activation: "gelu" (exact), "relu", "relu6", "hard_swish" or "quick_gelu".
 
     Input shape:
         (B, H, W, C) floating point, H and W known: the mixing matrices are H x H and W x W.
@@ -208,7 +208,7 @@ class DynaMixerBlock(layers.Layer):
         self.columns = sublayer(self, DynaMixerOp, "columns", segments, reduced_dim, axis=-3)
         self.rows = sublayer(self, DynaMixerOp, "rows", segments, reduced_dim, axis=-2)
         self.channels = _dense(width, f"{self.name}_channels", policy, use_bias=False)
-        self.pool = sublayer(self, layers.GlobalAveragePooling2D, "pool", data_format="channels_last")
+        self.pool = sublayer(self, layers.GlobalAveragePooling2D, "pool")
         self.weigh1 = _dense(width // 4, f"{self.name}_weigh1", policy)
         self.weigh_activation = sublayer(self, layers.Activation, "weigh_activation", ACTIVATIONS[activation])
         self.weigh2 = _dense(3 * width, f"{self.name}_weigh2", policy)

@@ -20,7 +20,7 @@ from .normalization import FusedBatchNormalization
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class LayerScale(layers.Layer):
-    """One trained factor a channel (Touvron et al., CaiT, arXiv 2103.17239, eq. 6).
+    """One trained factor a channel (Touvron et al., CaiT, arXiv 2103.17239, section 2).
 
     Args:
         initial: Value of every factor before training.
@@ -54,9 +54,10 @@ class LayerScale(layers.Layer):
 class FourierMatrix(layers.Layer):
     """The orthonormal discrete Fourier transform along the last axis, as one product with a fixed real matrix.
 
-    A complex number is two real ones, its real and its imaginary part: those of the input stand one half after the
-    other, (all real parts, all imaginary parts), those of the output in pairs. So the parts of a (B, H, W, C) image end
-    next to the axis that a transpose brings last, and the transforms over several axes need no other step between them.
+    A complex number is two real ones, its real and its imaginary part. The output has them in pairs (re, im, re, im,
+    ...), the input one half after the other (all re, all im). So a transform over another axis follows by one transpose
+    and one reshape, which moves nothing: (H, W, [C, 2]) -> (H, [C, 2], W) is (H, C, [2, W]) in memory; see
+    ``FourierBlock``.
 
     Args:
         complex_input: False: the input is real.
@@ -119,7 +120,7 @@ class FourierMatrix(layers.Layer):
 class ConvMixerBlock(ResidualBlock):
     """ConvMixer block: a depthwise convolution with a residual around it, then a 1x1 convolution.
 
-    ConvMixer (Trockman & Kolter, arXiv 2201.09792, equations 1 and 2)::
+    ConvMixer (Trockman & Kolter, arXiv 2201.09792, equations 2 and 3)::
 
         y = batch norm(activation(depthwise k x k(x))) + x
         output = batch norm(dropout(activation(1x1 conv(y))))
@@ -423,7 +424,7 @@ class FourierBlock(_TwoStepBlock):
 class PoolFormerBlock(_TwoStepBlock):
     """PoolFormer block: the mean over a pixel's neighbours less the pixel itself, then an MLP over channels.
 
-    PoolFormer (Yu et al., MetaFormer, arXiv 2111.11418, equations 1, 2 and 4)::
+    PoolFormer (Yu et al., MetaFormer, arXiv 2111.11418, equations 2, 3 and 4)::
 
         y = x + scale * (average pool(norm(x)) - norm(x))
         output = y + scale * MLP(norm(y))
@@ -481,7 +482,8 @@ class PoolFormerBlock(_TwoStepBlock):
         return {**super().get_config(), "pool_size": self.pool_size}
 
 
-# name -> (block, arguments that make it what the name says).
+# name -> (block, its arguments). All have WaveMix's expansion of 2, so that they differ in the mixing alone: published
+# MLP-Mixer and PoolFormer have 4, PoolFormer a layer scale, ConvMixer kernels of 7 or 9.
 MIXERS: dict[str, tuple[type[ResidualBlock], dict[str, Any]]] = {
     "wavemix": (WaveMixBlock, {}),
     # Something else where WaveMix has the Haar transform.

@@ -284,7 +284,7 @@ class SelfAttention(layers.Layer):
         y = ops.matmul(self._weights(q, k, keys), v)  # (B, heads, n, d)
         if live is not None:
             # What adding a share to every weight would come to, without another pass over all weights. The released
-            # code adds it before they are normalised, which makes it smaller yet: by less than EPSILON.
+            # code adds it before it normalises; the weights differ by less than EPSILON.
             mean = ops.sum(v * live[:, None, :, None], axis=2, keepdims=True)
             mean = mean / ops.sum(live, axis=-1)[:, None, None, None]
             y = (y + EPSILON * mean) / (1.0 + EPSILON)

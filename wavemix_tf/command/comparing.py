@@ -281,6 +281,8 @@ class Comparison:
             with console.status(f"  round {turn + 1} of {ROUNDS}"):
                 for key, run in runners.items():
                     found[key].append(median(run()))
+        for row in self.record["systems"].values():
+            row.pop("times", None)  # of another turn
         for (name, kind), medians in found.items():
             times = {"median": median(medians), "least": min(medians), "most": max(medians)}
             self.row(name).setdefault("times", {})[kind] = times

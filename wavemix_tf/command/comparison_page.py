@@ -21,11 +21,12 @@ from .formats import kibibytes, milliseconds, percent
 from .page_style import page
 from .terminal import grid
 
-# Cost -> title of its panel, how it is found in a row, what it is divided by.
+# Cost, title of its panel, how it is found in a row, what it is divided by. Those of the int8 file stand under that
+# file's accuracy, the others under the network's.
 COSTS: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
     ("macs", "multiply-accumulates, millions", ("profile", "macs"), 1e6),
-    ("latency_ms", "int8 latency, ms (LiteRT, one thread)", ("times", "int8_ms", "median"), 1),
-    ("int8_bytes", "int8 file, KiB", ("files", "int8", "size_bytes"), 1024),
+    ("latency_ms", "latency of the int8 file, ms (LiteRT, one thread)", ("times", "int8_ms", "median"), 1),
+    ("int8_bytes", "size of the int8 file, KiB", ("files", "int8", "size_bytes"), 1024),
     ("peak_activation_bytes", "peak activations in float32, KiB", ("profile", "peak_activation_bytes"), 1024),
     ("step_ms", "training step, ms", ("times", "step_ms", "median"), 1),
 )
@@ -49,6 +50,12 @@ def scores(row: Mapping[str, Any], split: str = "test") -> list[float]:
     return [run[split] for run in row.get("runs", {}).values()]
 
 
+def int8_score(row: Mapping[str, Any]) -> list[float]:
+    """Top-1 of the first seed's int8 file, if it has one."""
+    found = value_at(row, ("files", "int8", "accuracy"))
+    return [] if found is None else [found]
+
+
 def write(out: Path, record: Mapping[str, Any]) -> Path:
     """Write the page, the tables and the picture; returns the page."""
     write_text(out / "comparison.csv", to_csv(record))
@@ -65,10 +72,11 @@ def _panels(record: Mapping[str, Any]) -> list[tuple[str, str, Sequence[plots.Po
     """(cost, title, points) of each cost that is known of some system."""
     found: list[tuple[str, str, Sequence[plots.Point]]] = []
     for cost, title, path, unit in COSTS:
+        accuracy = int8_score if "int8" in cost or "int8_ms" in path else scores
         points: list[plots.Point] = [
-            (place, value_at(row, path) / unit, scores(row), key == "wavemix")
+            (place, value_at(row, path) / unit, accuracy(row), key == "wavemix")
             for place, key, row in placed(record)
-            if value_at(row, path)
+            if value_at(row, path) and accuracy(row)
         ]
         if points:
             found.append((cost, title, points))
@@ -112,7 +120,7 @@ def _columns(row: Mapping[str, Any], seeds: int = 1) -> dict[str, str]:
         "int8 file": kibibytes(int8.get("size_bytes")),
         "latency, ms": milliseconds(value_at(row, ("times", "float32_ms", "median"))),
         "int8, ms": milliseconds(value_at(row, ("times", "int8_ms", "median"))),
-        "peak activations": kibibytes(value_at(row, ("profile", "peak_activation_bytes"))),
+        "float32 activations, peak": kibibytes(value_at(row, ("profile", "peak_activation_bytes"))),
         "training step, ms": milliseconds(value_at(row, ("times", "step_ms", "median"))),
     }
 
