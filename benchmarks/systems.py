@@ -9,7 +9,7 @@ has the ops of the file, and how many of them compute in int8 if not all do; the
 model, in output steps; for an Ethos-U the cycles; or the first op that breaks a rule of the target.
 
 Every finished system is kept in ``systems.json``, and the same command goes on from there (name another folder after a
-change of the package); ``systems.md`` is the table, which ``--doc docs/systems.md`` puts between two marks of that page.
+change of the package); ``systems.md`` is the table, which ``--doc docs/systems.md`` puts between two marks there.
 """
 
 from __future__ import annotations
