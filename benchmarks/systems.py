@@ -74,13 +74,6 @@ def build(name: str) -> Any:
     return model
 
 
-def quantized(model: Any, images: Any) -> Any:
-    try:
-        return wm.tflite.quantize(model, images[:CALIBRATION])
-    except wm.tflite.UnsupportedLayerError:
-        return wm.tflite.quantize(model, images[:CALIBRATION], skip="unsupported")
-
-
 def measure(model: Any, rounded: Any, target: str, images: Any) -> dict[str, Any]:
     """One cell."""
     given = rounded if "int8" in wm.tflite.TARGETS[target].dtypes else model
@@ -158,7 +151,7 @@ def main() -> None:
             continue
         model = build(name)
         images = generated_images(model.input_shape[1:], IMAGES, seed=1)
-        rounded = quantized(model, images)
+        rounded = wm.tflite.quantize(model, images[:CALIBRATION], skip="unsupported")
         for target in missing:
             found.setdefault(name, {})[target] = measure(model, rounded, target, images)
             print(f"{name} | {target} | {cell(found[name][target])}", flush=True)

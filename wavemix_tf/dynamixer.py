@@ -12,7 +12,7 @@ from keras import layers, ops
 from .blocks import ACTIVATIONS, sublayer
 from .checks import check_option, check_positive, check_rate
 from .elementwise import ByteDropout, gelu_dropout
-from .network import Network, check_image_shape, exact_policy, normalization_layer, rising_rates
+from .network import Network, check_image_shape, exact_policy, rising_rates, standardised_input
 
 # PyTorch's default; Keras's is 1e-3.
 LAYER_NORM_EPSILON = 1e-5
@@ -361,8 +361,7 @@ class DynaMixer(Network):
         }
         rates = iter(rising_rates(stochastic_depth, sum(depths)))
 
-        inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
+        inputs, x = standardised_input(image_shape, normalize, policy)
         x = _patches(widths[0], patch_size, "stem_conv", policy)(x)
         for number, (depth, width, parts, stride) in enumerate(stages, 1):
             if stride > 1 or x.shape[-1] != width:

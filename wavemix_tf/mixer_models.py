@@ -15,9 +15,9 @@ from .network import (
     Network,
     check_image_shape,
     convolutional_stem,
-    exact_policy,
-    normalization_layer,
+    mean_head,
     rising_rates,
+    standardised_input,
     stem_reduction,
 )
 from .normalization import FusedBatchNormalization
@@ -84,8 +84,7 @@ class TokenMixerClassifier(Network):
         given = {} if mixer_args is None else mixer_args
         options = {"width": width, "dropout": dropout, "activation": activation, **defaults, **given}
 
-        inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
+        inputs, x = standardised_input(image_shape, normalize, policy)
         x = convolutional_stem(x, stem, width, stride, patch_size, activation, policy)
         for index in range(1, check_positive("depth", depth) + 1):
             try:
@@ -97,9 +96,7 @@ class TokenMixerClassifier(Network):
                     f"mixer_args must be arguments of {block.__name__}. Received: mixer_args={mixer_args}"
                 ) from None
             x = made(x)
-        x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
-        logits = layers.Dense(num_classes, name="head", dtype=exact_policy(policy))(x)
-        self._finish(inputs, logits, arguments, policy)
+        self._finish(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -153,16 +150,13 @@ class ConvMixer(Network):
         check_positive("num_classes", num_classes)
         check_image_shape(image_shape, check_positive("patch_size", patch_size))
         check_option("activation", activation, tuple(ACTIVATIONS))
-        inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
+        inputs, x = standardised_input(image_shape, normalize, policy)
         x = _patches(x, check_positive("width", width), patch_size, "stem_conv", policy)
         x = layers.Activation(ACTIVATIONS[activation], name="stem_activation", dtype=policy)(x)
         x = FusedBatchNormalization(**BATCH_NORM, name="stem_norm", dtype=policy)(x)
         for index in range(1, check_positive("depth", depth) + 1):
             x = ConvMixerBlock(width, kernel_size, dropout, activation, name=f"block{index}", dtype=policy)(x)
-        x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
-        logits = layers.Dense(num_classes, name="head", dtype=exact_policy(policy))(x)
-        self._finish(inputs, logits, arguments, policy)
+        self._finish(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -223,8 +217,7 @@ class MLPMixer(Network):
                 f"The sides of image_shape must be multiples of patch_size={patch_size}. "
                 f"Received: image_shape={tuple(image_shape)}"
             )
-        inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
+        inputs, x = standardised_input(image_shape, normalize, policy)
         x = _patches(x, check_positive("width", width), patch_size, "stem_conv", policy)
         options: dict[str, Any] = {
             "token_dim": token_dim,
@@ -235,9 +228,7 @@ class MLPMixer(Network):
         for index, rate in enumerate(rising_rates(stochastic_depth, check_positive("depth", depth)), 1):
             x = MLPMixerBlock(width, **options, stochastic_depth=rate, name=f"block{index}", dtype=policy)(x)
         x = layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=policy)(x)
-        x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
-        logits = layers.Dense(num_classes, name="head", dtype=exact_policy(policy))(x)
-        self._finish(inputs, logits, arguments, policy)
+        self._finish(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -297,8 +288,7 @@ class PoolFormer(Network):
             raise ValueError(
                 f"depths and widths must be as long as there are stages. Received: depths={depths}, widths={widths}"
             )
-        inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
+        inputs, x = standardised_input(image_shape, normalize, policy)
         options: dict[str, Any] = {"pool_size": pool_size, "expansion": expansion, "layer_scale": layer_scale}
         options |= {"dropout": dropout, "activation": activation}
         rates = iter(rising_rates(stochastic_depth, sum(check_positive("depths", depth) for depth in depths)))
@@ -314,9 +304,7 @@ class PoolFormer(Network):
                 name = f"stage{stage}_block{index}"
                 x = PoolFormerBlock(width, **options, stochastic_depth=next(rates), name=name, dtype=policy)(x)
         x = layers.GroupNormalization(1, epsilon=1e-5, name="norm", dtype=policy)(x)
-        x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
-        logits = layers.Dense(num_classes, name="head", dtype=exact_policy(policy))(x)
-        self._finish(inputs, logits, arguments, policy)
+        self._finish(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
 def _patches(x: Any, width: int, patch_size: int, name: str, policy: Any) -> Any:

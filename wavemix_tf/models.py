@@ -18,7 +18,8 @@ from .network import (
     conv3x3,
     convolutional_stem,
     exact_policy,
-    normalization_layer,
+    mean_head,
+    standardised_input,
     stem_reduction,
 )
 
@@ -92,13 +93,10 @@ class WaveMixClassifier(Network):
         check_positive("num_classes", num_classes)
         check_image_shape(image_shape, stem_reduction(stem, stride, patch_size))
 
-        inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
+        inputs, x = standardised_input(image_shape, normalize, policy)
         x = convolutional_stem(x, stem, width, stride, patch_size, activation, policy)
         x = _blocks(x, arguments, policy)
-        x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
-        logits = layers.Dense(num_classes, name="head", dtype=exact_policy(policy))(x)
-        self._finish(inputs, logits, arguments, policy)
+        self._finish(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -180,8 +178,7 @@ class WaveMixSegmenter(Network):
             )
         dims = [width // 2**index for index in range(1, doublings + 1)] if head_dims is None else head_dims
 
-        inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
+        inputs, x = standardised_input(image_shape, normalize, policy)
         height, breadth = image_shape[:2]
         unknown = height is None or breadth is None
         extra = None if unknown else ((0, -height % reduction), (0, -breadth % reduction))  # type: ignore[operator]

@@ -87,13 +87,26 @@ def check_image_shape(image_shape: Sequence[int | None], reduction: int) -> None
         raise ValueError(f"{rule} ({reduction} pixels). Received: image_shape={tuple(image_shape)}")
 
 
-def normalization_layer(normalize: tuple[Sequence[float], Sequence[float]], channels: Any, policy: Any) -> Any:
+def standardised_input(
+    image_shape: Sequence[int | None], normalize: tuple[Sequence[float], Sequence[float]] | None, policy: Any
+) -> tuple[Any, Any]:
+    """(the network's input, the same with each channel's mean and deviation taken out where they are given)."""
+    inputs, channels = keras.Input(tuple(image_shape), name="image"), image_shape[-1]
+    if normalize is None:
+        return inputs, inputs
     if len(normalize) != 2 or any(len(part) != channels for part in normalize) or any(s <= 0 for s in normalize[1]):
         raise ValueError(
             f"normalize must be (mean, std) with {channels} values each, std positive. Received: normalize={normalize}"
         )
     mean, std = normalize
-    return layers.Normalization(mean=list(mean), variance=[s * s for s in std], name="normalize", dtype=policy)
+    layer = layers.Normalization(mean=list(mean), variance=[s * s for s in std], name="normalize", dtype=policy)
+    return inputs, layer(inputs)
+
+
+def mean_head(x: Any, num_classes: int, policy: Any) -> Any:
+    """(B, H, W, C) -> logits (B, num_classes): the mean over the places, and a linear layer."""
+    x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
+    return layers.Dense(num_classes, name="head", dtype=exact_policy(policy))(x)
 
 
 def convolutional_stem(

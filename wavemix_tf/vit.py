@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from .blocks import ACTIVATIONS, sublayer
 from .checks import check_option, check_positive, check_rate
-from .network import Network, check_image_shape, exact_policy, normalization_layer, rising_rates
+from .network import Network, check_image_shape, exact_policy, rising_rates, standardised_input
 from .token_sampling import (
     EPSILON,
     MIN_TOKENS,
@@ -100,8 +100,7 @@ class ViT(Network):
         patches = (height // patch_size) * (breadth // patch_size)
         budgets = _budgets(sampling_blocks, sampling_tokens, depth, patches + 1)
 
-        inputs = keras.Input(tuple(image_shape), name="image")
-        x = inputs if normalize is None else normalization_layer(normalize, image_shape[-1], policy)(inputs)
+        inputs, x = standardised_input(image_shape, normalize, policy)
         last = {"data_format": "channels_last", "name": "patch_embed", "dtype": policy}
         x = layers.Conv2D(width, patch_size, strides=patch_size, **last)(x)
         x = layers.Reshape((patches, width), name="patches", dtype=policy)(x)

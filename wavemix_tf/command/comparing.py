@@ -246,11 +246,8 @@ class Comparison:
 
     def _quantized(self, name: str, model: Any, data: DataBundle) -> Any:
         """The quantization-aware model; a layer without an int8 rule stays float, and the file says which did."""
-        options = {"target": TARGET, "observer": self.recipe.qat_observer}
-        try:
-            qat = quantize(model, data.calibration, **options)
-        except UnsupportedLayerError:
-            qat = quantize(model, data.calibration, skip="unsupported", **options)
+        options = {"target": TARGET, "observer": self.recipe.qat_observer, "skip": "unsupported"}
+        qat = quantize(model, data.calibration, **options)
         if not self.qat:
             return qat
         chosen = system_recipe(self.recipe, name, self.row(name).get("width"), self.seeds[0])

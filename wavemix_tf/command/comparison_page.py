@@ -72,7 +72,7 @@ def _panels(record: Mapping[str, Any]) -> list[tuple[str, str, Sequence[plots.Po
     """(cost, title, points) of each cost that is known of some system."""
     found: list[tuple[str, str, Sequence[plots.Point]]] = []
     for cost, title, path, unit in COSTS:
-        accuracy = int8_score if "int8" in cost or "int8_ms" in path else scores
+        accuracy = int8_score if any("int8" in part for part in path) else scores
         points: list[plots.Point] = [
             (place, value_at(row, path) / unit, accuracy(row), key == "wavemix")
             for place, key, row in placed(record)
