@@ -11,7 +11,7 @@ import pytest
 from tflite_support import NETWORKS, network
 
 from wavemix_tf.files import replacing_folder
-from wavemix_tf.tflite import Artifact, export, flatbuffer, kit, quantize
+from wavemix_tf.tflite import Artifact, export, flatbuffer, kit, kit_android, kit_vectors, quantize
 from wavemix_tf.tflite.images import generated_images
 from wavemix_tf.tflite.microcontroller import resolver_name, run_micro
 from wavemix_tf.tflite.verifier import make_interpreter
@@ -183,7 +183,7 @@ def test_pre_processing_is_that_of_the_input(kits, grey, tmp_path):
     assert "com.google.ai.edge.litert:litert-gpu:" in gradle
     assert "com.google.ai.edge.litert:litert-gpu:" not in (kits["android-cpu-int8"] / "README.md").read_text()
     moved = dataclasses.replace(flatbuffer.read_file(grey.content).inputs[0], scale=0.01, zero_point=-20, dtype="int8")
-    assert kit._kotlin_writes(moved, (0.0, 1.0)).splitlines() == [
+    assert kit_android._kotlin_writes(moved, (0.0, 1.0)).splitlines() == [
         "            val grey = 19595 * red + 38470 * green + 7471 * blue + 32768 shr 16",
         "            input[i] = (((grey / 255f) / 0.00999999978f).roundToInt() + (-20)).coerceIn(-128, 127).toByte()",
     ]
@@ -288,9 +288,9 @@ def test_model_card_invents_nothing(artifacts, kits, images, tmp_path):
 def test_large_inputs_make_fewer_vectors(artifacts, images):
     artifact = artifacts["android-gpu-float16"]
     info = flatbuffer.read_file(artifact.content)
-    computed = kit.compute_vectors(artifact, info, images, None, 1000)
-    assert computed.count == kit.VECTOR_BYTES // (16 * 16 * 3 * 4)
-    assert kit.compute_vectors(artifact, info, None, None, 2).source == "generated"
+    computed = kit_vectors.compute_vectors(artifact, info, images, None, 1000)
+    assert computed.count == kit_vectors.VECTOR_BYTES // (16 * 16 * 3 * 4)
+    assert kit_vectors.compute_vectors(artifact, info, None, None, 2).source == "generated"
 
 
 def test_wrong_options(artifacts, images, tmp_path):
