@@ -25,7 +25,13 @@ def import_official() -> Any:
 
 
 def import_timm() -> Any:
-    """timm, whose networks need nothing of torchvision though importing it does."""
+    """timm, whose networks need nothing of torchvision though importing it does.
+
+    Raises:
+        ImportError: TensorFlow is loaded already: PyTorch's compiler, which timm loads, then ends the process.
+    """
+    if "timm" not in sys.modules and "tensorflow" in sys.modules:
+        raise ImportError("timm must be imported before TensorFlow. Received: a process that has TensorFlow")
     if importlib.util.find_spec("torchvision") is None:
         sys.meta_path.append(_Torchvision())
     import timm

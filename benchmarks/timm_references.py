@@ -9,10 +9,11 @@ import torch
 from official import import_timm
 from torch import nn
 
+import_timm()  # now: once TensorFlow is loaded it cannot be
+
 
 def vit(config: dict[str, Any]) -> nn.Module:
     """timm's network for the arguments of our ViT."""
-    import_timm()
     from timm.models.vision_transformer import VisionTransformer
 
     return VisionTransformer(
@@ -29,7 +30,6 @@ def vit(config: dict[str, Any]) -> nn.Module:
 
 def conv_mixer(config: dict[str, Any]) -> nn.Module:
     """timm's network for the arguments of our ConvMixer."""
-    import_timm()
     from timm.models.convmixer import ConvMixer
 
     names = ("depth", "kernel_size", "patch_size", "num_classes")
@@ -39,7 +39,6 @@ def conv_mixer(config: dict[str, Any]) -> nn.Module:
 
 def mlp_mixer(config: dict[str, Any]) -> nn.Module:
     """timm's network for the arguments of our MLPMixer."""
-    import_timm()
     from timm.models.mlp_mixer import MlpMixer
 
     return MlpMixer(
@@ -54,7 +53,6 @@ def mlp_mixer(config: dict[str, Any]) -> nn.Module:
 
 def pool_former(config: dict[str, Any]) -> nn.Module:
     """timm's network for the arguments of our PoolFormer, with the authors' order at the end: norm, then mean."""
-    import_timm()
     from timm.models.metaformer import GroupNorm1, MetaFormer, Pooling
 
     network = MetaFormer(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wavemix_tf import WaveMixClassifier
 from wavemix_tf.training import RECIPES, FitResult, Recipe, fit, load_data
 from wavemix_tf.training.optimizers import accuracy, build_optimizer, cross_entropy, phases
 from wavemix_tf.training.statistics import BatchNormRecalibration
@@ -157,6 +158,52 @@ def test_a_published_network_in_mixed_precision(data):
     assert (result.model.depth, result.model.width) == (1, 8)
     assert result.model.layers[1].compute_dtype == "bfloat16"
     assert result.history["loss"][-1] < result.history["loss"][0]
+
+
+def test_float16_scales_its_loss(data, tmp_path):
+    """Gradients that float16 rounds to zero still train; the scale is part of the checkpoint."""
+    recipe = dataclasses.replace(
+        TINY, epochs=2, model_args=dict(width=8, depth=1, dropout=0.0), dtype_policy="mixed_float16", ema=0.9
+    )
+    result = fit(recipe, data=data, verbose=0)
+    assert result.history["loss"][-1] < result.history["loss"][0]
+    assert result.model.dtype_policy.name == "mixed_float16"
+    scales = []
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            scales.append(float(keras.ops.convert_to_numpy(self.model.optimizer.dynamic_scale)))
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+        def on_train_begin(self, logs=None):
+            if not scales:
+                self.model.optimizer.dynamic_scale.assign(2.0**7)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, data=data, out=tmp_path, callbacks=[Stop()], verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, data=data, out=tmp_path, callbacks=[Stop()], verbose=0)
+    assert scales == [2.0**7, 2.0**7, 2.0**7]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_whoever_compiles_a_float16_network_scales_its_loss(saved, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = WaveMixClassifier(num_classes=4, image_shape=(8, 8, 3), width=8, depth=1, dtype="mixed_float16")
+    if saved:
+        model.save(tmp_path / "model.keras")
+        model = keras.models.load_model(tmp_path / "model.keras")
+    kernel = model.get_layer("stem_conv1").kernel
+    before = keras.ops.convert_to_numpy(kernel).copy()
+    images = np.random.default_rng(0).random((8, 8, 8, 3)).astype("float32")
+
+    def tiny_loss(labels, outputs):
+        return 1e-7 * keras.ops.mean(outputs[:, 0])  # its gradient is below the smallest float16 number
+
+    model.compile(keras.optimizers.SGD(1e6), tiny_loss)
+    model.fit(images, np.zeros(8), batch_size=8, epochs=1, verbose=0)
+    assert np.abs(keras.ops.convert_to_numpy(kernel) - before).max() > 1e-4
 
 
 def test_official_schedule_runs_both_optimizers_from_the_best_weights(data, tmp_path):

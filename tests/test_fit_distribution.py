@@ -253,6 +253,7 @@ def finish(*processes):
     finally:
         for process in processes:
             process.kill()
+            process.wait()  # a process that nobody waited for outlives the test as a zombie
     for output, _ in results:
         assert output.strip().endswith("as it should be"), "\n".join(part[-3000:] for _, part in results)
         print(output)

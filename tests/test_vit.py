@@ -74,12 +74,11 @@ LIVE = """
 import sys
 sys.path.insert(0, {fixtures!r})
 import numpy as np, torch
-from make_timm_golden import outputs, random_images
-from official import import_timm
-from timm_references import randomize
+from make_timm_golden import outputs, random_images, randomize
+import timm
 import wavemix_tf as wm
 
-network = import_timm().create_model("deit_tiny_patch16_224").eval()
+network = timm.create_model("deit_tiny_patch16_224").eval()
 randomize(network, 1)
 model = wm.load_torch_weights(wm.build_model("deit_tiny"), network.state_dict())
 images = random_images(2, (224, 224, 3), 1)

@@ -82,6 +82,22 @@ def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int, devices:
     return optimizer
 
 
+def scaled_for(model: Any, optimizer: Any) -> Any:
+    """The optimizer, with dynamic loss scaling where a layer computes in float16 (arXiv 1710.03740, section 3.2).
+
+    Gradients below 6e-8 are zero in float16. ``compile`` scales for a model whose own policy is "mixed_float16"; what
+    counts is what its layers compute in.
+    """
+    if all(layer.compute_dtype != "float16" for layer in model._flatten_layers()):
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer)
+
+
+def moving_averages(optimizer: Any) -> list[Any]:
+    """The variables that hold the moving average of each trainable variable, in their order."""
+    return getattr(optimizer, "inner_optimizer", optimizer)._model_variables_moving_average
+
+
 class _ClipAcrossReplicas:
     """An optimizer under tf.distribute whose ``clip_norm`` is that of the whole batch's gradient.
 

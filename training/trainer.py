@@ -16,11 +16,12 @@ from typing import Any
 import keras
 
 from wavemix_tf.files import replacing, write_text
+from wavemix_tf.gradient_registry import releasing_gradients
 
 from . import checkpoint
 from .datasets import DataBundle, as_bundle, load_data
 from .distribution import Devices, alone, devices_of, evaluate
-from .optimizers import Phase, build_optimizer, phases
+from .optimizers import Phase, build_optimizer, moving_averages, phases, scaled_for
 from .pipeline import EpochBatches, first_batches, training_batches
 from .recipe import Recipe
 from .results import FitResult, RunFiles
@@ -30,6 +31,7 @@ from .tasks import Task, task_of
 STAGES = ("float", "qat")
 
 
+@releasing_gradients
 def fit(
     recipe: Recipe,
     model: Any = None,
@@ -194,6 +196,7 @@ class _Run:
         while self.state.phase < len(self.phases):
             phase = self.phases[self.state.phase]
             optimizer = build_optimizer(phase, self.recipe, self.steps, self.devices)
+            optimizer = scaled_for(self.model, optimizer)
             optimizer.build(self.model.trainable_variables)
             if optimizer_arrays:
                 checkpoint.assign(optimizer.variables, optimizer_arrays, self.files and self.files.checkpoint)
@@ -247,7 +250,7 @@ class _Run:
         raw = checkpoint.values(self.variables) if phase.ema else None
         if phase.ema:
             # Copies: on JAX an assigned array would be shared, and gone after the evaluation that is given it.
-            averages = checkpoint.values(optimizer._model_variables_moving_average)
+            averages = checkpoint.values(moving_averages(optimizer))
             checkpoint.assign(self.model.trainable_variables, averages, "the moving average")
             batches = self.data.train_source.batches(self.recipe.batch_size)
             self.recalibrate(first_batches(batches, BATCHES))

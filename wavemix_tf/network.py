@@ -35,6 +35,8 @@ class Network(keras.Model):
         """Become the functional model, and keep the constructor's arguments."""
         super().__init__(inputs=inputs, outputs=outputs, **arguments["kwargs"])
         self.layer_policy = policy
+        # By it Keras's `compile` decides whether the loss must be scaled, as float16 gradients must.
+        self.dtype_policy = policy
         for name in self._argument_names():
             value = arguments[name]
             setattr(self, name, tuple(value) if name == "image_shape" else value)

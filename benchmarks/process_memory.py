@@ -1,0 +1,94 @@
+"""Resident memory of one process over repeated fits, quantize-and-export rounds and trials of a search.
+
+    python benchmarks/process_memory.py                    # 60 fits, 20 exports, 20 trials
+    python benchmarks/process_memory.py --keep-gradients   # the same without letting registered gradients go
+
+The table gives the growth a round, by least squares over the second half of the rounds: flat is next to nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+import wavemix_tf as wm
+from wavemix_tf import gradient_registry
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_mib() -> float:
+    """Memory of this process that is in RAM, after Python's garbage was collected."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 2**20
+
+
+def progress(text: str) -> None:
+    print(text, flush=True)
+
+
+def growth(sizes: list[float]) -> float:
+    """MiB a round, by least squares over the second half."""
+    half = sizes[len(sizes) // 2 :]
+    return float(np.polyfit(np.arange(len(half)), half, 1)[0]) if len(half) > 1 else float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fits", type=int, default=60)
+    parser.add_argument("--exports", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--keep-gradients", action="store_true", help="leave TensorFlow's registry as it is")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if arguments.keep_gradients:
+        gradient_registry.release_gradients = lambda: 0
+
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((256, 8, 8, 1)).astype("float32"), rng.integers(0, 10, 256)
+    recipe = dataclasses.replace(
+        wm.training.RECIPES["digits"], epochs=1, warmup_epochs=0.25, model_args=dict(width=8, depth=2), batch_size=32
+    )
+    sizes: dict[str, list[float]] = {"fit": [], "quantize and export": [], "trial of a search": []}
+    model = None
+    for count in range(arguments.fits):
+        model = wm.training.fit(recipe, data=(images, labels), verbose=0).model
+        sizes["fit"].append(resident_mib())
+        progress(f"fit {count + 1} of {arguments.fits}: {sizes['fit'][-1]:.0f} MiB")
+    for count in range(arguments.exports):
+        qat = wm.tflite.quantize(model, images[:128])
+        wm.tflite.export(qat, "android-cpu", images=images[128:])
+        sizes["quantize and export"].append(resident_mib())
+        progress(f"export {count + 1} of {arguments.exports}: {sizes['quantize and export'][-1]:.0f} MiB")
+
+    def remember(result, data):
+        trials = sizes["trial of a search"]
+        trials.append(resident_mib())
+        progress(f"trial {len(trials)} of {arguments.trials}: {trials[-1]:.0f} MiB")
+        return {}
+
+    if arguments.trials:
+        with tempfile.TemporaryDirectory() as out:
+            wm.training.search(
+                recipe, tuner="random", max_trials=arguments.trials, epochs=1, data=(images, labels), out=out,
+                objective="val_loss", score=remember, verbose=0,
+            )  # fmt: skip
+
+    print("| what | rounds | after the first, MiB | after the last, MiB | growth a round, MiB |")
+    print("|---|---|---|---|---|")
+    for name, row in sizes.items():
+        if row:
+            print(f"| {name} | {len(row)} | {row[0]:.0f} | {row[-1]:.0f} | {growth(row):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
