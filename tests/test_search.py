@@ -486,6 +486,65 @@ def test_three_failures_in_a_row_stop_the_search(data, tmp_path):
     assert [trial.status for trial in SearchResult.load(out).trials] == ["failed"] * 3
 
 
+def test_an_objective_that_no_trial_has_ends_the_search_at_once(data, tmp_path):
+    def score(result, bundle):
+        return {"own_accuracy": 0.5}
+
+    options = dict(max_trials=8, epochs=1, data=data, score=score, objective="val_other_accuracy", verbose=0)
+    with pytest.raises(ValueError, match=r"objective must be one of .*own_accuracy.*Received: objective='val_other"):
+        search(RECIPE, out=tmp_path / "trained", **options)
+    assert len(list((tmp_path / "trained" / "trials").iterdir())) == 1
+    score.names = ("own_accuracy",)
+    with pytest.raises(ValueError, match=r"objective must be one of .*own_accuracy and what score returns"):
+        search(RECIPE, out=tmp_path / "told", **options)
+    assert not (tmp_path / "told").exists()
+
+
+def test_when_no_trial_succeeds_the_cause_is_named(data, tmp_path):
+    def space(hp, recipe):
+        return dataclasses.replace(recipe, model_args={**recipe.model_args, "width": hp.Choice("width", [6, 10])})
+
+    options = dict(space=space, tuner="grid", max_trials=2, epochs=1, data=data, out=tmp_path / "search", verbose=0)
+    with pytest.raises(RuntimeError, match=r"No trial succeeded; the first failure, trial 0: ValueError: .*width=6"):
+        search(RECIPE, **options)
+
+
+def test_a_folder_knows_its_space_and_its_data(data, tmp_path):
+    """A space of the same name with another range or another recipe, and other images, are another search."""
+
+    def named(widths, rate=1e-3):
+        def space(hp, recipe):
+            width = hp.Choice("width", widths)
+            return dataclasses.replace(recipe, model_args={**recipe.model_args, "width": width}, learning_rate=rate)
+
+        return space
+
+    out = tmp_path / "search"
+    options = dict(tuner="grid", max_trials=1, epochs=1, out=out, verbose=0)
+    best = search(RECIPE, space=named([4, 8]), data=data, **options)
+    assert search(RECIPE, space=named([4, 8]), data=data, **options) == best
+    for space in (named([4, 12]), named([4, 8], 1e-2)):
+        with pytest.raises(ValueError, match=r"holds another search.*a space with other hyperparameters, ranges or"):
+            search(RECIPE, space=space, data=data, **options)
+    images, labels = patterns()
+    swapped = np.where(labels == 0, 1, np.where(labels == 1, 0, labels))
+    with pytest.raises(ValueError, match=r"holds another search.*other data: .*train_checksum=\d+ \(there \d+\)"):
+        search(RECIPE, space=named([4, 8]), data=(images, swapped), **options)
+
+
+def test_validation_images_of_ones_own(data, tmp_path):
+    images, labels = patterns()
+    seen = []
+
+    def score(result, bundle):
+        seen.append(bundle.validation_source.size)
+        return {}
+
+    options = dict(max_trials=1, epochs=1, score=score, out=tmp_path / "search", verbose=0)
+    search(RECIPE, data=(images[:150], labels[:150]), validation_data=(images[150:], labels[150:]), **options)
+    assert seen == [42]
+
+
 def test_a_space_that_raises_is_a_trial_that_failed(data, tmp_path):
     def space(hp, recipe):
         if hp.Choice("depth", [1, 2]) == 2:
@@ -533,6 +592,10 @@ def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data
         (dict(max_trials=0), "max_trials must be a positive whole number"),
         (dict(max_trials=2.5), "max_trials must be a positive whole number. Received: max_trials=2.5"),
         (dict(objective="accuracy"), "objective must be one of val_accuracy, val_loss where there is no score"),
+        (dict(objective=keras_tuner.Objective("val_loss", "max")), "The direction of val_loss must be 'min'"),
+        (dict(callbacks=[]), "callbacks must be a function"),
+        (dict(score="accuracy"), "score must be a function"),
+        (dict(recipe=dataclasses.replace(RECIPE, batch_size=500)), "batch_size must not exceed the number of training"),
         (dict(objective="speed"), "objective must be a name that ends in accuracy, mean_iou, psnr_y or loss"),
         (dict(budget={"flash": 1}), "budget must limit some of"),
         (dict(tuner="grid", space="full"), "tuner='grid' takes a space of at most 20,000 combinations"),
@@ -541,7 +604,7 @@ def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data
 )
 def test_wrong_arguments_are_told_at_once(data, tmp_path, change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        search(RECIPE, data=data, out=tmp_path / "search", **change)
+        search(**{"recipe": RECIPE, "data": data, "out": tmp_path / "search", **change})
     assert not (tmp_path / "search" / "trials").exists()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import itertools
 import json
 import math
 import os
@@ -32,6 +34,7 @@ from .trainer import build, fit
 TUNERS = ("random", "bayesian", "hyperband", "grid")
 STATE_FOLDER, COSTS_FILE = "keras_tuner", "costs.json"
 WORKERS_FOLDER = "workers"  # whose logs may be there before the chief is
+SAMPLES, SAMPLE_SEED = 8, 0  # candidates by which a space is known again
 LONGEST_ERROR = 300  # characters in the line of a trial; its outcome has all
 
 
@@ -51,6 +54,7 @@ def search(
     costs: Sequence[Any] = (),
     score: Callable[[FitResult, DataBundle], Mapping[str, float]] | None = None,
     data: Any = None,
+    validation_data: Any = None,
     out: str | os.PathLike[str] | None = None,
     callbacks: Callable[[], Sequence[Any]] | None = None,
     seed: int = 0,
@@ -82,8 +86,10 @@ def search(
             ``costs`` measure.
         costs: Callables ``(model) -> {cost: value}`` on an untrained Keras model, with an attribute ``names``: such as
             ``wm.tflite.DeviceCosts("mcu")``.
-        score: ``(result, data) -> {metric: value}`` of a trained candidate, such as its accuracy in int8.
+        score: ``(result, data) -> {metric: value}`` of a trained candidate, such as its accuracy in int8. An attribute
+            ``names`` with the metrics that it returns lets an objective that is none of them be told at once.
         data: As for ``fit``; None: ``load_data`` of the candidate's recipe. With own data the resolution is fixed.
+        validation_data: As for ``fit``.
         out: Folder of the search; None: a temporary one, nothing is kept.
         callbacks: Makes Keras callbacks for a trial.
         seed: Of the choice of candidates.
@@ -97,8 +103,9 @@ def search(
     Raises:
         BudgetError: nothing in the space is within the budget; it names the nearest.
         SearchStoppedError: three trials in a row failed.
-        ValueError: an option out of its range, or the folder holds another search.
-        RuntimeError: no trial succeeded.
+        ValueError: an option out of its range, or the folder holds another search: of another recipe, of a space with
+            other ranges or other recipes, or on other data.
+        RuntimeError: no trial succeeded; the message holds the first failure.
         ImportError: keras-tuner is not installed.
 
     Example:
@@ -116,13 +123,11 @@ def search(
     for name, value in (("max_trials", max_trials), ("epochs", epochs)):
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{name} must be a positive whole number. Received: {name}={value!r}")
+    for name, value in (("score", score), ("callbacks", callbacks), ("watch", watch)):
+        if value is not None and not callable(value):
+            raise ValueError(f"{name} must be a function, see its argument. Received: {name}={value!r}")
     check_budget(budget or {}, costs)
-    own = (f"val_{recipe.metric}", "val_loss")
-    goal = _objective(own[0] if objective is None else objective)
-    if score is None and goal[0] not in own:
-        raise ValueError(
-            f"objective must be one of {', '.join(own)} where there is no score. Received: objective={goal[0]!r}"
-        )
+    goal = _goal(recipe, objective, score)
     options = dict(
         recipe=recipe,
         space=SPACES[space] if isinstance(space, str) else space,
@@ -135,6 +140,7 @@ def search(
         measures=tuple(costs),
         score=score,
         data=data,
+        validation_data=validation_data,
         callbacks=callbacks,
         seed=seed,
         watch=watch,
@@ -161,6 +167,7 @@ class _Search:
     measures: tuple[Any, ...]
     score: Any
     data: Any
+    validation_data: Any
     callbacks: Any
     seed: int
     watch: Any
@@ -172,6 +179,7 @@ class _Search:
         self._classes = self.recipe.num_classes
         self._begun = time.perf_counter()
         self._trained_s = 0.0  # in this call
+        self._identity: dict[str, Any] = {}  # of the space and the data: a name says too little of either
         self._ended: set[str] = set()
         self._first = 0
         self._tuner: Any = None
@@ -185,11 +193,17 @@ class _Search:
         overwrite = overwrite and role != "worker"  # it is the chief who begins anew
         if role == "worker":
             cluster.find_chief()  # who has claimed the folder by then
-        claimed = self._check_folder(overwrite)
-        if self._classes is None:
-            self._classes = len(self._bundle(self.recipe).class_names)
         probe, parameters = (oracles.keras_tuner.HyperParameters() for _ in range(2))
         self.space(probe, self.recipe)
+        data = self._bundle(self.recipe)
+        if data.train_source.steps(self.recipe.batch_size) < 1:
+            raise ValueError(
+                "batch_size must not exceed the number of training images. Received: "
+                f"batch_size={self.recipe.batch_size}, training images: {data.train_source.size}"
+            )
+        self._classes = self._classes or len(data.class_names)
+        self._identity = {"space_digest": self._space_digest(oracles, probe), "data": data.fingerprint()}
+        claimed = self._check_folder(overwrite)
         if self.data is not None and "resolution" in probe.values:
             parameters.Fixed("resolution", 1.0)  # own images have one size
         oracle = oracles.ORACLES[self.tuner](
@@ -251,7 +265,20 @@ class _Search:
             "costs": [getattr(measure, "identity", "/".join(measure.names)) for measure in self.measures],
             "score": self.score is not None,
             "seed": self.seed,
+            **self._identity,
         }
+
+    def _space_digest(self, oracles: Any, probe: Any) -> str:
+        """Of the hyperparameters with their ranges, and of the recipes that the space makes of some of their values."""
+        made: list[Any] = [probe.get_config()["space"]]
+        for values in itertools.islice(oracles.sample(probe, SAMPLE_SEED), SAMPLES):
+            hp = oracles.keras_tuner.HyperParameters()
+            hp.values = dict(values)
+            try:
+                made.append([values, json.loads(self.space(hp, self.recipe).to_json())])
+            except Exception as error:  # a trial with these values fails, and says so
+                made.append([values, str(error)])
+        return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
 
     def _check_folder(self, overwrite: bool) -> bool:
         """Whether the folder holds this search; ValueError if it holds something else."""
@@ -264,8 +291,10 @@ class _Search:
         if overwrite:
             return True
         there, settings = json.loads(path.read_text(encoding="utf-8")), self._settings()
-        different = [name for name in settings if name != "recipe" and settings[name] != there.get(name)]
-        differences = [f"{name}={settings[name]!r} (there {there.get(name)!r})" for name in different]
+        # A search of an earlier version says nothing of its space and data.
+        told = [name for name in settings if name != "recipe" and (name in there or name not in self._identity)]
+        different = [name for name in told if settings[name] != there.get(name)]
+        differences = [_difference(name, settings[name], there.get(name)) for name in different]
         differences += self.recipe.differences(Recipe.from_json(json.dumps(there["recipe"])))
         if differences:
             raise ValueError(
@@ -306,8 +335,11 @@ class _Search:
     def _best(self) -> Recipe:
         result = SearchResult.load(self.out)
         if result.best is None:
+            causes = [f"trial {trial.trial_id}: {trial.error}" for trial in result.trials if trial.error]
+            cause = f"; the first failure, {' '.join(causes[0].split())[:LONGEST_ERROR]}" if causes else ""
             raise RuntimeError(
-                f"No trial succeeded. Received: {len(result.trials)} trials in {self.out}, see their {OUTCOME_FILE}"
+                f"No trial succeeded{cause}. Received: {len(result.trials)} trials in {self.out}, see their "
+                f"{OUTCOME_FILE}"
             )
         return result.best.recipe
 
@@ -323,7 +355,8 @@ class _Search:
     def _bundle(self, recipe: Recipe) -> DataBundle:
         shape = recipe.image_shape
         if shape not in self._bundles:
-            self._bundles[shape] = load_data(recipe) if self.data is None else as_bundle(recipe, self.data)
+            own = self.data is not None
+            self._bundles[shape] = as_bundle(recipe, self.data, self.validation_data) if own else load_data(recipe)
         return self._bundles[shape]
 
     def _run(self, trial: Any) -> Mapping[str, float]:
@@ -396,8 +429,9 @@ class _Search:
             metrics |= {name: float(value) for name, value in self.score(result, data).items()}
         self._trained_s += time.perf_counter() - begun
         name = self.objective[0]
-        if name not in metrics:
-            raise ValueError(f"objective must be one of {', '.join(metrics)}. Received: objective={name!r}")
+        if name not in metrics:  # as it will be in every trial
+            fatal = _import_oracles().keras_tuner.errors.FatalValueError
+            raise fatal(f"objective must be one of {', '.join(metrics)}. Received: objective={name!r}")
         if not all(map(math.isfinite, metrics.values())):
             raise ArithmeticError(f"A trial's metrics must be finite. Received: {metrics}")
         _write_hparams(folder / "tensorboard" / "hparams", values, metrics, epochs)
@@ -485,6 +519,30 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _goal(recipe: Recipe, objective: Any, score: Any) -> tuple[str, str]:
+    """(name, direction) of an objective that a trial can have; a ValueError if none has it."""
+    own = (f"val_{recipe.metric}", "val_loss")
+    name, direction = goal = _objective(own[0] if objective is None else objective)
+    known = [*own, *getattr(score, "names", ())]
+    if name not in known and (score is None or hasattr(score, "names")):
+        where = "where there is no score" if score is None else "and what score returns"
+        raise ValueError(f"objective must be one of {', '.join(known)} {where}. Received: objective={name!r}")
+    natural = "min" if name == own[1] else "max"
+    if name in own and direction != natural:
+        raise ValueError(f"The direction of {name} must be {natural!r}. Received: direction={direction!r}")
+    return goal
+
+
+def _difference(name: str, mine: Any, there: Any) -> str:
+    """One way in which this search is another than that of the folder."""
+    if name == "space_digest":
+        return "a space with other hyperparameters, ranges or recipes under the same name"
+    if name == "data":
+        parts = [key for key in mine if mine[key] != (there or {}).get(key)]
+        return "other data: " + ", ".join(f"{key}={mine[key]!r} (there {(there or {}).get(key)!r})" for key in parts)
+    return f"{name}={mine!r} (there {there!r})"
 
 
 def _objective(objective: Any) -> tuple[str, str]:
