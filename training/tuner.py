@@ -123,9 +123,9 @@ def search(
     for name, value in (("max_trials", max_trials), ("epochs", epochs)):
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{name} must be a positive whole number. Received: {name}={value!r}")
-    for name, value in (("score", score), ("callbacks", callbacks), ("watch", watch)):
-        if value is not None and not callable(value):
-            raise ValueError(f"{name} must be a function, see its argument. Received: {name}={value!r}")
+    for name, function in (("score", score), ("callbacks", callbacks), ("watch", watch)):
+        if function is not None and not callable(function):
+            raise ValueError(f"{name} must be a function, see its argument. Received: {name}={function!r}")
     check_budget(budget or {}, costs)
     goal = _goal(recipe, objective, score)
     options = dict(
