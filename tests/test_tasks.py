@@ -391,9 +391,24 @@ def test_patches_of_an_epoch_repeat_and_differ_from_the_next(photographs):
         assert len(epochs[0]) == data.train_source.size // 8 * 8
 
 
-def test_images_too_small_for_a_patch_are_told(photographs):
-    with pytest.raises(ValueError, match=r"at least 2 times as large as a patch, image_shape=\(40, 40, 3\). Received"):
-        load_data(of(PICTURES, photographs, image_shape=(40, 40, 3)))
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_images_too_small_for_a_patch_are_named_and_left_out_if_asked(photographs, tmp_path, in_memory):
+    import shutil
+
+    shutil.copytree(photographs, tmp_path / "photographs")
+    for name, size in (("tiny", (23, 24)), ("wide", (300, 20)), ("just", (24, 24))):  # (width, height)
+        Image.new("RGB", size).save(tmp_path / "photographs" / f"{name}.png")
+    recipe = of(PICTURES, tmp_path / "photographs", in_memory=in_memory)
+    rule = r"at least 2 times as large as a patch, image_shape=\(12, 12, 3\): 24x24 pixels"
+    both = r"photographs/tiny\.png 24x23, .*photographs/wide\.png 20x300"
+    with pytest.raises(ValueError, match=rf"{rule}\. Received: .*{both}; `--set on_bad_image=skip`"):
+        load_data(recipe)
+    with pytest.warns(UserWarning, match=f"{rule}; 2 left out: .*{both}"):
+        data = load_data(dataclasses.replace(recipe, on_bad_image="skip"))
+    sources = (data.train_source, data.validation_source, data.test_source)
+    names = {name.split("/")[-1] for source in sources for name in source.pictures.names}
+    assert not names & {"tiny.png", "wide.png"}
+    assert sum("left out" in note for note in data.notes) == 1
 
 
 def test_test_images_alone_are_not_trained_on(photographs, tmp_path):

@@ -197,6 +197,15 @@ def test_several_inputs_and_outputs(target):
         quantize(model, data["image"])
 
 
+@pytest.mark.parametrize("engine", ["native", "tfmot"])
+def test_a_range_that_the_images_do_not_fill_is_told(images, engine):
+    model = model_of(lambda x: classify(layers.Conv2D(6, 3, activation="relu")(x)))
+    with pytest.warns(UserWarning, match=r"input_range=\(0, 255\), .*images from 0 to 1, which fill 0.4% of it"):
+        quantize(model, images, engine=engine, input_range=(0, 255))
+    with pytest.warns(UserWarning, match=r"fill 50\.0% of it"):
+        quantize(model, images, engine=engine, input_range=(-1, 1))
+
+
 def test_pixels_may_come_unscaled(images):
     def body(x):
         return classify(layers.Conv2D(6, 3, activation="relu")(layers.Rescaling(1 / 127.5, -1.0)(x)))

@@ -136,6 +136,70 @@ def test_no_seams_behind_a_wavemix_block():
     assert off > 2 * error
 
 
+@pytest.mark.parametrize("form", ["model", "method"])
+def test_a_network_is_asked_for_its_grid(rng, form):
+    """A network of stride 12 that sees no further than its samples: its tiles are the whole image's, to the bit."""
+    import keras
+
+    from wavemix_tf.sampling_grid import sampling_grid
+
+    layers = keras.layers
+    inputs = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, strides=3, activation="tanh")(inputs)
+    x = layers.Conv2D(5, 4, strides=4)(x)
+    model = keras.Model(inputs, layers.UpSampling2D(12)(x))
+    assert sampling_grid(model) == (12, 12)
+    run = model if form == "model" else model.predict_on_batch
+    image = rng.random((132, 96, 3)).astype(np.float32)
+    whole = np.asarray(model(image[None]))[0]
+    np.testing.assert_allclose(predict_tiled(run, image, (48, 60)), whole, atol=1e-5)
+    # Tiles of two samples leave no room for the usual overlap.
+    np.testing.assert_allclose(predict_tiled(run, image, (24, 24)), whole, atol=1e-5)
+    assert np.abs(predict_tiled(run, image, (48, 60), multiple=1) - whole).max() > 0.1
+    for options in ({"tile": (8, 48)}, {"tile": (48, 48), "overlap": 40}):
+        with pytest.raises(ValueError, match=r"at least as large as the network's grid.*grid of 12 pixels"):
+            predict_tiled(run, image, **options)
+
+
+def test_grids_of_networks():
+    import keras
+
+    import wavemix_tf as wm
+    from wavemix_tf.sampling_grid import sampling_grid
+
+    layers = keras.layers
+    small = {"width": 8, "depth": 1}
+    for sides in ((None, None), (30, 44)):  # the latter are padded to whole multiples
+        assert sampling_grid(wm.WaveMixSegmenter(3, (*sides, 3), levels=3, stride=2, **small)) == (32, 32)
+    patches = wm.WaveMixSegmenter(3, (64, 64, 3), levels=1, stem="patchify", patch_size=8, **small)
+    assert sampling_grid(patches) == (16, 16)
+    for variant, levels, expected in (("sisr", 1, 2), ("wavemixsr", 1, 1), ("wavemixsr_v2", 3, 4), ("sisr", 3, 8)):
+        found = wm.WaveMixSuperResolver(variant, 2, (48, 48, 3), levels=levels, **small)
+        assert sampling_grid(found) == (expected, expected), variant
+    inputs = keras.Input((90, 60, 3))
+    x = layers.Conv2D(4, 3, strides=(3, 5), padding="same")(inputs)
+    y = layers.MaxPooling2D(2)(x)
+    y = layers.UpSampling2D(2)(layers.Multiply()([y, layers.GlobalAveragePooling2D(keepdims=True)(y)]))
+    u_net = keras.Model(inputs, layers.UpSampling2D((3, 5))(layers.Concatenate()([x, y])))
+    assert sampling_grid(u_net) == (6, 10)
+    free = keras.Input((90, 60, 3))
+    assert sampling_grid(keras.Model(free, u_net(free))) == (6, 10)  # a nested model
+    vit = wm.ViT(3, (32, 32, 3), patch_size=8, width=16, depth=1, heads=4)
+    assert sampling_grid(vit) == (8, 8)
+    assert sampling_grid(keras.Sequential([layers.Dense(2)])) is None
+
+
+def test_a_file_has_its_network_s_grid(rng):
+    import wavemix_tf as wm
+    from wavemix_tf.sampling_grid import sampling_grid
+    from wavemix_tf.tflite.flatbuffer import read_file
+    from wavemix_tf.tflite.sampling_grid import file_sampling_grid
+
+    model = wm.WaveMixSegmenter(3, (48, 80, 3), width=8, depth=1, levels=2, stride=2)
+    artifact = wm.tflite.export(model, "android-cpu", images=rng.random((32, 48, 80, 3)).astype(np.float32))
+    assert file_sampling_grid(read_file(artifact.content)) == sampling_grid(model) == (16, 16)
+
+
 def test_finished_strips(rng):
     image = rng.random((150, 70, 5)).astype(np.float32)
     strips = []

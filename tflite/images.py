@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 BATCH = 16
 MAX_PARTS = 65_536  # of an iterable: an endless dataset must not hang
+LEAST_FILLED = 0.5  # of an input's range by calibration images; less is told: a bit of every value is lost
 EAGER_PIXELS = 256 * 32 * 32  # fewer run sooner than a graph of the model is traced, and fit in memory
 
 
@@ -75,7 +77,26 @@ def check_inputs(
     ]
     if len({len(array) for array in arrays}) > 1:
         raise ValueError(f"{name} must hold as many rows for each input. Received: {[len(a) for a in arrays]}")
+    if name == "calibration":
+        for array, limits in zip(arrays, ranges, strict=True):
+            _tell_unfilled(array, limits)
     return arrays
+
+
+def _tell_unfilled(array: np.ndarray, limits: Range) -> None:
+    """Warn where calibration images leave half of the range that was promised, or more, empty: its levels are lost."""
+    if limits is None:
+        return
+    low, high = float(array.min()), float(array.max())
+    share = (high - low) / (limits[1] - limits[0])
+    if share <= LEAST_FILLED:
+        warnings.warn(
+            "input_range must be what the model's inputs lie in: an integer input has its levels there and nowhere "
+            f"else. Received: input_range=({limits[0]:g}, {limits[1]:g}), calibration images from {low:.4g} to "
+            f"{high:.4g}, which fill {share:.1%} of it; (0, 1) is for pixel / 255, None measures it",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def check_images(

@@ -60,7 +60,8 @@ def quantize(
             "unsupported": those without an int8 rule, whatever they are (``Artifact.float_layers`` lists them); the
             file then fits targets with float kernels alone, "android-cpu" and mostly "mcu".
         input_range: (low, high) that an input's values lie in: (0, 1) for pixel / 255, for which an int8 input is
-            ``pixel - 128``. None: measured. Several inputs: one for all, or a list of one each.
+            ``pixel - 128``. None: measured. Several inputs: one for all, or a list of one each. A range of which
+            ``calibration`` fills half or less is warned of.
         target: A target's name: activations it lacks are replaced before calibration, so that fine-tuning makes good
             for it (``gelu`` by ``quick_gelu`` for "mcu"). None: nothing is replaced.
 

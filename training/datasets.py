@@ -215,7 +215,7 @@ def _load_pictures(recipe: Recipe) -> DataBundle:
         found = [None if paths is None else patches.file_pictures(paths, recipe) for paths in listed]
     else:
         splits = (recipe.train_split, recipe.test_split)
-        train_pictures, test_pictures = patches.record_pictures(_prepared_builder(recipe), recipe, splits)
+        train_pictures, test_pictures = patches.record_pictures(_prepared_builder(recipe), recipe, splits, notes)
         found = [train_pictures, None, test_pictures]
 
     def source(pictures: Any, count: int) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +183,36 @@ def scan_pictures(recipe: Recipe, notes: list[str]) -> list[list[str] | None]:
         paths = list_images(place)
         # Whole, where broken ones are to be skipped: they are decoded when training is under way.
         kept = readable(paths, recipe, True, notes, resized=False)
-        found.append([path for path in paths if path in kept])
+        sizes = {path: peek(path)[:2] for path in paths if path in kept}
+        large = large_enough(sizes, recipe, notes)
+        found.append([path for path in paths if path in large])
         if not found[-1]:
             raise ValueError(f"A folder of images must hold some. Received: none in {place}")
     return found
+
+
+def large_enough(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, notes: list[str]) -> set[str]:
+    """The pictures that a patch can be cut out of; the others are an error, or left out and noted, each by its name.
+
+    Args:
+        sizes: Name of a picture -> (height, width) in pixels, before it is reduced.
+        recipe: Its ``image_shape``, ``scale`` and ``on_bad_image``.
+        notes: What was left out is added.
+    """
+    least = [recipe.scale * side for side in recipe.image_shape[:2]]
+    small = [name for name, size in sizes.items() if size[0] < least[0] or size[1] < least[1]]
+    if not small:
+        return set(sizes)
+    rule = (
+        f"An image must be at least {recipe.scale} times as large as a patch, image_shape={recipe.image_shape}: "
+        f"{least[0]}x{least[1]} pixels"
+    )
+    named = ", ".join(f"{name} {sizes[name][0]}x{sizes[name][1]}" for name in small)
+    if recipe.on_bad_image == "error":
+        raise ValueError(f"{rule}. Received: {named}; `--set on_bad_image=skip` leaves such images out")
+    notes.append(f"{rule}; {len(small)} left out: {named}")
+    warnings.warn(notes[-1], UserWarning, stacklevel=2)
+    return set(sizes) - set(small)
 
 
 def file_pictures(paths: Sequence[str], recipe: Recipe) -> Pictures:
@@ -205,7 +232,7 @@ def file_pictures(paths: Sequence[str], recipe: Recipe) -> Pictures:
 
 
 def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | None = None) -> Any:
-    """(small, large) of an image, cut to a multiple of the scale; ValueError if it is smaller than a patch."""
+    """(small, large) of an image, cut to a multiple of the scale."""
     s = recipe.scale
     if small is None:
         height, width = (side // s * s for side in image.shape[:2])
@@ -219,15 +246,10 @@ def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | No
                 f"{small.shape[0]}x{small.shape[1]} and {image.shape[0]}x{image.shape[1]}"
             )
         image = image[: s * small.shape[0], : s * small.shape[1]]
-    if any(side < patch for side, patch in zip(small.shape, recipe.image_shape[:2], strict=False)):
-        raise ValueError(
-            f"An image must be at least {s} times as large as a patch, image_shape={recipe.image_shape}. Received: "
-            f"{name} {image.shape[0]}x{image.shape[1]}"
-        )
     return small, image
 
 
-def record_pictures(builder: Any, recipe: Recipe, splits: Sequence[str]) -> list[Pictures]:
+def record_pictures(builder: Any, recipe: Recipe, splits: Sequence[str], notes: list[str]) -> list[Pictures]:
     """Those of each TFDS split with an image, or with images "lr" and "hr" as div2k has them.
 
     Records have no random access: a split is decoded into memory.
@@ -243,12 +265,16 @@ def record_pictures(builder: Any, recipe: Recipe, splits: Sequence[str]) -> list
     given = "lr" in images and "hr" in images
     found = []
     for split in splits:
-        pairs = []
+        pairs: dict[str, Any] = {}
         for number, example in enumerate(builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()):
             name = f"{split} {number}"
             if given:
-                pairs.append(as_pair(example["hr"], recipe, name, example["lr"]))
+                pairs[name] = as_pair(example["hr"], recipe, name, example["lr"])
             else:
-                pairs.append(as_pair(example[images[0]], recipe, name))
-        found.append(Pictures(pairs.__getitem__, tuple(f"{split} {number}" for number in range(len(pairs)))))
+                pairs[name] = as_pair(example[images[0]], recipe, name)
+        large = large_enough({name: image.shape[:2] for name, (_, image) in pairs.items()}, recipe, notes)
+        kept = [pair for name, pair in pairs.items() if name in large]
+        if not kept:
+            raise ValueError(f"A split must hold images to enlarge. Received: none in {recipe.dataset} {split!r}")
+        found.append(Pictures(kept.__getitem__, tuple(name for name in pairs if name in large)))
     return found

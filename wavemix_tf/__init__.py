@@ -19,6 +19,7 @@ if TYPE_CHECKING or not is_command():
     from .mixers import MIXERS, ConvMixerBlock, FourierBlock, MLPMixerBlock, PoolFormerBlock
     from .models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
     from .profiler import ModelProfile, profile
+    from .registration import register
     from .token_sampling import (
         AdaptiveTokenSampling,
         TokenCounts,
@@ -30,6 +31,8 @@ if TYPE_CHECKING or not is_command():
     from .variants import CHECKPOINT_NORMALIZATION, VARIANTS, build_model
     from .vit import SelfAttention, TransformerBlock, ViT
     from .wavelets import DWT2D, IDWT2D, FilterBank2D
+
+    register()
 
 HOMES = (
     "wavelets",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,12 +14,12 @@ Run = Callable[[np.ndarray], Any]
 
 
 def predict_tiled(
-    run: Run,
+    run: Any,
     image: np.ndarray,
     tile: tuple[int, int],
     overlap: int | None = None,
     scale: int = 1,
-    multiple: int = 1,
+    multiple: int | None = None,
     batch: int = 8,
     finish: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
@@ -30,14 +31,17 @@ def predict_tiled(
     of the overlap away gives what it gives for the whole image, up to that image's own border.
 
     Args:
-        run: float32 (N, h, w, C) -> (N, scale*h, scale*w, K).
+        run: float32 (N, h, w, C) -> (N, scale*h, scale*w, K): a Keras model, or a function.
         image: (H, W, C) of any size. A smaller one than a tile is mirrored at the bottom and right, and cut off again.
         tile: (h, w) in pixels, what ``run`` takes.
-        overlap: Least number of pixels that neighbouring tiles share; None: a quarter of the shorter side.
+        overlap: Least number of pixels that neighbouring tiles share; None: a quarter of the shorter side, or what the
+            network's grid leaves.
         scale: Side of the output over that of the input.
         multiple: Tiles begin at multiples of so many pixels: the stride of the network's coarsest grid, so that every
             tile is sampled in the phase of the whole image. The image is mirrored at the bottom and right to where the
-            last tile then ends.
+            last tile then ends. None: a Keras model, or one whose method ``run`` is (``model.predict``), is asked for
+            its grid, and a function for its attribute ``sampling_grid``, (rows, columns); of one without nothing is
+            known, and ``largest_multiple`` is taken.
         batch: Most tiles that ``run`` is given at once.
         finish: Applied to strips of finished rows (rows, scale*W, K), for example to take the first class: only one
             row of tiles is then ever held with all its channels. None: they are kept as they are.
@@ -50,8 +54,13 @@ def predict_tiled(
     """
     height, width = check_positive("tile height", tile[0]), check_positive("tile width", tile[1])
     for name, value in (("scale", scale), ("multiple", multiple), ("batch", batch)):
-        check_positive(name, value)
+        if value is not None:
+            check_positive(name, value)
+    if multiple is None:
+        multiple, overlap = grid_multiple(run, tile, overlap)
     overlap = min(tile) // 4 if overlap is None else overlap
+    if hasattr(run, "compute_output_shape"):
+        run = _outputs_of(run)
     if image.ndim != 3 or 0 in image.shape:
         raise ValueError(f"image must be (H, W, C). Received: shape={image.shape}")
     if overlap < 0 or min(tile) - overlap < multiple:
@@ -83,6 +92,42 @@ def predict_tiled(
         rest = band[done:].copy()
         band[: len(rest)], band[len(rest) :] = rest, 0.0
     return np.concatenate(strips)
+
+
+def grid_multiple(run: Any, tile: tuple[int, int], overlap: int | None) -> tuple[int, int]:
+    """(multiple that tiles begin on, overlap) of a network; see ``predict_tiled``.
+
+    Args:
+        run: A Keras model, a method of one, or any other function, perhaps with an attribute ``sampling_grid``.
+        tile: (h, w) in pixels.
+        overlap: Wanted; None: a quarter of the shorter side, or less where the network's grid leaves less.
+
+    Raises:
+        ValueError: tiles smaller than the network's grid, or an overlap that leaves less than the grid.
+    """
+    quarter = min(tile) // 4 if overlap is None else overlap
+    model = run if hasattr(run, "compute_output_shape") else getattr(run, "__self__", None)
+    grid = getattr(run, "sampling_grid", None)
+    if grid is None and hasattr(model, "compute_output_shape"):
+        from .sampling_grid import sampling_grid
+
+        grid = sampling_grid(model)
+    if grid is None:
+        return largest_multiple(tile, quarter), quarter
+    multiple = math.lcm(*grid)
+    room = min(tile) - multiple
+    if room < 0 or (overlap is not None and overlap > room):
+        raise ValueError(
+            "A tile without its overlap must be at least as large as the network's grid, on which its samples lie. "
+            f"Received: tile={tuple(tile)}, overlap={overlap}, grid of {multiple} pixels"
+        )
+    return multiple, min(quarter, room)
+
+
+def _outputs_of(model: Any) -> Run:
+    import keras
+
+    return lambda tiles: keras.ops.convert_to_numpy(model(tiles, training=False))
 
 
 def largest_multiple(tile: tuple[int, int], overlap: int, most: int = 64) -> int:

@@ -15,14 +15,17 @@ import numpy as np
 
 from ..colours import overlay, palette
 from ..metrics import class_iou, confusion_matrix, mean_iou, official_psnr_y, psnr_y, ssim_y
+from ..sampling_grid import sampling_grid
 from ..tflite.flatbuffer import from_output, read_file, to_input
 from ..tflite.images import predict
+from ..tflite.sampling_grid import file_sampling_grid
 from ..tflite.verifier import open_raw
-from ..tiling import largest_multiple, predict_tiled
+from ..tiling import predict_tiled
 from ..training.datasets import DataBundle
 from ..training.patches import enlarged
 from ..training.recipe import Recipe
 from ..training.sources import SAMPLE_SEED, epoch_order
+from .networks import told_grid
 
 BATCH = 8
 SHOWN = 3  # pictures in the report
@@ -50,13 +53,17 @@ class Score:
 
 def keras_run(model: Any) -> Run:
     """A Keras model as a callable on batches."""
-    return lambda images: np.asarray(predict(model, images))
+    return told_grid(lambda images: np.asarray(predict(model, images)), sampling_grid(model))
 
 
 def file_run(content: bytes, runtime: str) -> Run:
     """A file in a runtime as a callable on batches; LiteRT's interpreter is made once."""
     info, run = read_file(content), open_raw(content, runtime)
-    return lambda images: np.asarray(from_output(info.outputs[0], run([to_input(info.inputs[0], images)])[0]))
+
+    def computed(images: np.ndarray) -> np.ndarray:
+        return np.asarray(from_output(info.outputs[0], run([to_input(info.inputs[0], images)])[0]))
+
+    return told_grid(computed, file_sampling_grid(info))
 
 
 def score(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
@@ -121,10 +128,8 @@ def on_common_images(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def enlarge(run: Run, small: np.ndarray, recipe: Recipe) -> np.ndarray:
     """uint8 (h, w, 3) -> uint8 (s*h, s*w, 3), tile by tile of ``recipe.image_shape``."""
     height, width, _ = recipe.image_shape
-    overlap = min(height, width) // 4  # as `predict`
     image = small.astype(np.float32) / np.float32(255)
-    multiple = largest_multiple((height, width), overlap)
-    found = predict_tiled(run, image, (height, width), overlap, recipe.scale, multiple)
+    found = predict_tiled(run, image, (height, width), scale=recipe.scale)
     return np.round(255 * np.clip(found, 0, 1)).astype(np.uint8)
 
 

@@ -174,18 +174,21 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 def _keras_runner(model: Any, images: int) -> Callable[[np.ndarray], np.ndarray]:
     import keras
 
+    from ..sampling_grid import sampling_grid
+
     def eager(batch: np.ndarray) -> np.ndarray:
         return np.asarray(keras.ops.convert_to_numpy(model(batch, training=False)), np.float32)
 
     def traced(batch: np.ndarray) -> np.ndarray:
         return np.asarray(model.predict_on_batch(batch), np.float32)
 
-    return eager if images < 8 else traced
+    return told_grid(eager if images < 8 else traced, sampling_grid(model))
 
 
 def _open_file(path: Path) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None]:
     """(runner, input shape, output shape, class names where the card tells) of a .tflite file."""
     from ..tflite.flatbuffer import from_output, read_file, to_input
+    from ..tflite.sampling_grid import file_sampling_grid
     from ..tflite.verifier import open_raw
     from . import steps
 
@@ -209,7 +212,14 @@ def _open_file(path: Path) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     run = open_raw(content, runtime, threads)
     names = artifact.class_names if artifact else None
-    return lambda images: from_output(sink, run([fed(images)])[0]), source.shape, sink.shape, names
+    runner = told_grid(lambda images: from_output(sink, run([fed(images)])[0]), file_sampling_grid(info))
+    return runner, source.shape, sink.shape, names
+
+
+def told_grid(run: Callable[[np.ndarray], Any], grid: tuple[int, int] | None) -> Any:
+    """``run`` with the attribute that ``predict_tiled`` asks for."""
+    run.sampling_grid = grid  # type: ignore[attr-defined]
+    return run
 
 
 def _homes(path: Path, out: Path | None) -> list[Path]:

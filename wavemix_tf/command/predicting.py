@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..colours import overlay, palette
-from ..tiling import largest_multiple, predict_tiled
+from ..tiling import grid_multiple, predict_tiled
 from .image_files import ImageFile, PictureFolder
 from .networks import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, Network, probabilities
 from .terminal import console, note, one_line
@@ -141,9 +141,9 @@ def _compute(network: Network, batch: np.ndarray, tiled: bool) -> Any:
             "tile by tile"
         )
     tile = network.image_shape[0] or TILE, network.image_shape[1] or TILE
-    overlap = min(tile) // 4
     finish = first_class if network.task == SEGMENTATION else None
-    options: dict[str, Any] = {"overlap": overlap, "multiple": largest_multiple(tile, overlap), "finish": finish}
+    multiple, overlap = grid_multiple(network.run, tile, None)
+    options: dict[str, Any] = {"overlap": overlap, "multiple": multiple, "finish": finish}
     options["batch"] = max(1, min(network.most_images, BATCH_PIXELS // (tile[0] * tile[1])))
     return [predict_tiled(network.run, image, tile, scale=network.scale, **options) for image in images]
 
