@@ -25,7 +25,8 @@ for name in sys.argv[1:]:
     model = keras.models.load_model(name)
     images = np.random.default_rng(0).random((4, *model.input_shape[1:]), np.float32)
     np.testing.assert_allclose(model(images, training=False), np.load(name + ".npy"), atol=1e-5)
-    print(sorted({type(layer).__name__ for layer in model.layers}), str((model.get_compile_config() or {}).get("metrics")))
+    print(sorted({type(layer).__name__ for layer in model.layers}))
+    print((model.get_compile_config() or {}).get("metrics"))
 """
 
 
@@ -67,5 +68,5 @@ def test_a_fresh_process_loads_what_the_package_saves(tmp_path, rng):
     assert registered <= found, "a row of wavemix_tf.registration.LATER is missing"
     assert lines[1] == "[]"
     assert "FakeQuant" in lines[2]
-    assert "MatMul" in lines[3]
-    assert "LumaPSNR" in lines[4]
+    assert "MatMul" in lines[4]
+    assert "LumaPSNR" in lines[7]

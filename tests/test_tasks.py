@@ -13,7 +13,7 @@ import wavemix_tf as wm
 from wavemix_tf.metrics import class_iou, confusion_matrix, psnr_y
 from wavemix_tf.training import RECIPES, Recipe, fit, load_data
 from wavemix_tf.training.augment import BatchSeed, MaskAugmenter, PairAugmenter
-from wavemix_tf.training.images import read_mask
+from wavemix_tf.training.mask_formats import AS_NUMBERED
 from wavemix_tf.training.patches import as_pair, enlarged, reduced
 from wavemix_tf.training.pipeline import training_batches
 from wavemix_tf.training.tasks import PixelCrossEntropy, task_of
@@ -71,7 +71,7 @@ def test_masks_are_read_beside_their_images(scenes):
     images, masks = next(iter(data.test))
     assert images.shape == (8, 24, 32, 3)
     assert masks.dtype == "int32"
-    np.testing.assert_array_equal(masks[3], read_mask(scenes / "testannot" / "3.png"))
+    np.testing.assert_array_equal(masks[3], AS_NUMBERED.read(scenes / "testannot" / "3.png"))
     streamed = load_data(of(MASKS, scenes, in_memory=False))
     for ours, theirs in zip(next(iter(streamed.test)), (images, masks), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -102,7 +102,7 @@ def damaged(name, folder):
     elif name == "size":
         Image.fromarray(np.zeros((24, 30), np.uint8)).save(annotations / "5.png")
     elif name == "colours":
-        Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(annotations / "5.png")
+        Image.fromarray(np.full((24, 32, 3), (0, 9, 0), np.uint8)).save(annotations / "5.png")
     elif name == "number":
         Image.fromarray(np.full((24, 32), 9, np.uint8)).save(annotations / "5.png")
     else:
@@ -112,8 +112,11 @@ def damaged(name, folder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing", "Every image must have a mask of its name. Received: 1 of 40 images"),
-        ("size", r"A mask must have its image's size. Received: .*5.png \(24, 32\), .*5.png \(24, 30\)"),
+        ("missing", "Every image must have a mask of its name, or of mask_name. Received: 1 of 40 images"),
+        (
+            "size",
+            r"A mask must have its image's size. Received: .*5.png \(24, 32\), .*5.png \(24, 30\); `--set mask_re",
+        ),
         ("colours", "A mask must be a grey or palette image .*mode RGB.*5.png"),
         ("number", r"A mask's pixels must be classes in \[0, 3\), or ignore_index. Received: 9, ignore_index=3"),
         ("empty", "must not be empty|0 bytes"),
@@ -126,21 +129,6 @@ def test_damaged_masks_are_told(scenes, tmp_path, name, message):
     damaged(name, tmp_path / "scenes")
     with pytest.raises(ValueError, match=message):
         load_data(of(MASKS, tmp_path / "scenes"))
-
-
-def test_foreground_of_255_is_not_ignored_in_silence(tmp_path):
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-    for number in range(12):
-        mask = np.zeros((24, 32), np.uint8)
-        mask[:12] = 255
-        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
-        Image.fromarray(np.repeat(mask[..., None], 3, -1)).save(tmp_path / "images" / f"{number}.png")
-    recipe = of(MASKS, tmp_path, ignore_index=255)
-    with pytest.raises(ValueError, match="Received: the numbers 0, 255 with ignore_index=255"):
-        load_data(recipe)
-    with pytest.raises(ValueError, match="no pixel of 1; 50% of the pixels are ignore_index=255"):
-        load_data(dataclasses.replace(recipe, num_classes=2))
 
 
 def test_ignore_index_is_no_class(scenes):
@@ -161,7 +149,7 @@ def test_an_image_that_a_camera_turned_meets_its_mask(scenes, tmp_path):
     rows = [row for row in source.images if np.array_equal(row, np.asarray(image))]
     assert len(rows) == 1
     # A mask that lies as the pixels of the file do is refused.
-    mask = read_mask(scenes / "trainannot" / "0.png")
+    mask = AS_NUMBERED.read(scenes / "trainannot" / "0.png")
     Image.fromarray(np.rot90(mask)).save(tmp_path / "scenes" / "trainannot" / "0.png")
     with pytest.raises(ValueError, match="A mask must have its image's size"):
         load_data(of(MASKS, tmp_path / "scenes"))

@@ -147,7 +147,7 @@ class MaskAugmenter:
     def __init__(self, recipe: Recipe, framework: str = "tensorflow") -> None:
         self._flip = recipe.flip
         self._scales = (recipe.smallest_scale, recipe.largest_scale)
-        self._void = recipe.ignore_index or 0
+        self._void = recipe.void or 0
         self._colours = _colour_layers(recipe)
         self._framework = framework
 

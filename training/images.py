@@ -86,35 +86,6 @@ def fit_image(image: Any, image_shape: tuple[int, int, int], crop_to_aspect_rati
     return tf.ensure_shape(image, image_shape)
 
 
-def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a mask: an image file whose pixels are class numbers (grey, or of a palette, whose colours do not matter).
-
-    Returns:
-        uint8 (height, width).
-
-    Raises:
-        ValueError: the file is damaged, or its pixels are colours.
-        FileNotFoundError: there is no such file.
-    """
-    from PIL import Image
-
-    rule = "A mask must be a grey or palette image (8 bits) whose pixels are class numbers"
-    path = os.fspath(path)
-    if os.path.getsize(path) == 0:
-        raise ValueError(f"{rule}. Received: {path} (0 bytes)")
-    try:
-        with Image.open(path) as file:
-            file.load()
-            if file.mode not in ("L", "P", "1", "I", "I;16"):
-                raise ValueError(f"mode {file.mode}")
-            values = np.asarray(file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{rule} ({error}). Received: {path}") from None
-    if values.max(initial=0) > 255:
-        raise ValueError(f"{rule} of at most 255. Received: {path} with {values.max()}")
-    return values.astype(np.uint8)
-
-
 def fit_mask(mask: Any, image_shape: tuple[int, int, int], crop_to_aspect_ratio: bool = False) -> Any:
     """uint8 (h, w) tensor -> uint8 (height, width): as ``fit_image`` moves the image, each pixel its nearest."""
     import tensorflow as tf

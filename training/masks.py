@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .folders import SPLIT_FOLDERS, list_images, readable
-from .images import peek, read_mask
+from . import mask_formats
+from .folders import SPLIT_FOLDERS, readable
+from .images import peek
+from .mask_formats import UNLISTED, VOID, MaskFormat, Pixels, read_pixels
+from .mask_names import mixed_pattern, pair_files
 from .recipe import Recipe
 from .sources import FileSource, RecordSource, in_memory
 
-IMAGE_FOLDERS = ("images", "image", "img")
-MASK_FOLDERS = ("masks", "mask", "annotations", "labels")
+IMAGE_FOLDERS = ("images", "image", "img", "imgs", "JPEGImages")
+MASK_FOLDERS = ("masks", "mask", "annotations", "labels", "label", "gt", "SegmentationClass")
 # As SegNet's CamVid has them: train/ beside trainannot/.
 MASK_SUFFIXES = ("annot", "_masks", "_mask", "_labels", "_annotations")
 CLASSES_FILE = "classes.txt"
 LAYOUT = (
     "data_dir of a segmentation must hold images/ and masks/ (each with train/, val/ and test/, or none of them), or "
-    "train/ and trainannot/ and so on, or train/images/ and train/masks/; a mask has its image's name"
+    "train/ and trainannot/ and so on, or train/images/ and train/masks/, or both side by side; a mask has its image's "
+    "name, or what mask_name says"
 )
-VOID = 255
 MASKS_LOOKED_AT = 64  # of a streamed TFDS split, before training
 CITYSCAPES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
@@ -52,59 +58,82 @@ def scan_masks(recipe: Recipe, notes: list[str]) -> tuple[tuple[str, ...], list[
     root = Path(recipe.data_dir).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"data_dir must be a folder. Received: data_dir={recipe.data_dir!r}")
-    folders = _folders(root)
+    folders = _folders(root, recipe)
     if "train" not in folders:
         raise ValueError(f"{LAYOUT}. Received: data_dir={recipe.data_dir!r}")
-    found = {split: _pairs(*pair) for split, pair in folders.items()}
+    found = {split: pair_files(*pair, recipe.mask_name, notes) for split, pair in folders.items()}
     total = sum(map(len, found.values()))
     streamed = not in_memory(recipe, total + total // recipe.image_shape[2])
-    sources: dict[str, FileSource] = {}
-    counts: dict[str, np.ndarray] = {}
+    form = MaskFormat.of(recipe)
+    kept: dict[str, list[_Seen]] = {}
     for split, pairs in found.items():
-        kept = readable([image for image, _ in pairs], recipe, streamed, notes)
-        rows, counts[split] = _look_at_masks([pair for pair in pairs if pair[0] in kept], recipe, notes)
-        sources[split] = FileSource(
-            paths=tuple(image for image, _ in rows),
-            labels=np.array([mask for _, mask in rows], dtype=np.str_),
+        good = readable([image for image, _ in pairs], recipe, streamed, notes)
+        kept[split] = _look_at_masks([pair for pair in pairs if pair[0] in good], recipe, form, notes)
+    if not form.values:
+        _check_kind([seen for part in kept.values() for seen in part])
+    counts = {split: _sum(part) for split, part in kept.items()}
+    every = sum(counts.values(), collections.Counter())
+    names = _class_names(root, recipe, counts["train"], every)
+    for split, count in counts.items():
+        check_masks(_as_classes(count, form), names, recipe, split == "train", every)
+    sources = {
+        split: FileSource(
+            paths=tuple(seen.image for seen in part),
+            labels=np.array([seen.mask for seen in part], dtype=np.str_),
             image_shape=recipe.image_shape,
             crop_to_aspect_ratio=recipe.crop_to_aspect_ratio,
+            masks=form,
         )
-    names = _class_names(root, recipe, counts["train"])
-    for split, count in counts.items():
-        check_masks(count, names, recipe, every_class=split == "train")
+        for split, part in kept.items()
+    }
     return names, [sources.get(split) for split in SPLIT_FOLDERS]
 
 
 def count_pixels(masks: np.ndarray) -> np.ndarray:
-    """How many pixels of masks have each number, (256,)."""
+    """How many pixels of masks have each number, (256,) or more."""
     return np.bincount(np.asarray(masks).reshape(-1).astype(np.int64), minlength=256)
 
 
-def check_masks(counts: np.ndarray, class_names: tuple[str, ...], recipe: Recipe, every_class: bool) -> None:
+def check_masks(
+    counts: np.ndarray,
+    class_names: tuple[str, ...],
+    recipe: Recipe,
+    every_class: bool,
+    values: Mapping[int, int] | None = None,
+) -> None:
     """ValueError if masks hold a number that is neither a class nor ``ignore_index``, or hardly any class at all.
 
     Args:
         counts: Of ``count_pixels``.
         class_names: Name of each class.
-        recipe: Its ``ignore_index``.
+        recipe: Its ``ignore_index`` and table.
         every_class: Whether the masks are those to train on, in which a class that is missing cannot be learnt.
+        values: Numbers of all splits, by which a table is proposed; None: those of ``counts``.
     """
-    classes, void = len(class_names), recipe.ignore_index
+    classes, void = len(class_names), recipe.void
+    if values is None:
+        values = dict(enumerate(counts.tolist()))
+    advice = "" if recipe.mask_values else mask_formats.proposal(values, recipe, classes)
     if void is not None and void < classes:
         raise ValueError(
             f"ignore_index must not be the number of a class, which are [0, {classes}). Received: ignore_index={void}"
         )
     strange = [int(value) for value in np.flatnonzero(counts) if value >= classes and value != void]
+    if strange and recipe.mask_values:
+        raise ValueError(
+            "A mask's pixels must be of mask_values, mask_void or ignore_index. Received: "
+            f"{counts[strange].sum():,} pixels of other numbers, mask_values={recipe.mask_values}"
+        )
     if strange:
         raise ValueError(
             f"A mask's pixels must be classes in [0, {classes}), or ignore_index. Received: "
-            f"{', '.join(map(str, strange[:8]))}, ignore_index={void}"
+            f"{', '.join(map(str, strange[:8]))}, ignore_index={void}{advice}"
         )
     missing = [name for name, count in zip(class_names, counts, strict=False) if not count]
     if not every_class or not missing:
         return
     ignored = 0.0 if void is None else counts[void] / max(counts.sum(), 1)
-    received = f"no pixel of {', '.join(missing[:8])}; {ignored:.0%} of the pixels are ignore_index={void}"
+    received = f"no pixel of {', '.join(missing[:8])}; {ignored:.0%} of the pixels are ignore_index={void}{advice}"
     if classes - len(missing) < 2:
         raise ValueError(f"Two classes or more must occur in the training masks. Received: {received}")
     warnings.warn(f"Classes that do not occur in the training masks cannot be learnt: {received}", stacklevel=2)
@@ -129,8 +158,17 @@ def record_masks(builder: Any, recipe: Recipe) -> tuple[tuple[str, ...], Any]:
         )
     names: tuple[str, ...]
     table: tuple[int, ...] | None = None
+    if features[masks[0]].shape[-1] not in (1, None) or MaskFormat.of(recipe).coloured:
+        raise ValueError(
+            "Masks of TFDS must have one channel of numbers; masks of colours are read from a folder. Received: "
+            f"{recipe.dataset} with {masks[0]} {features[masks[0]].shape}, mask_values={recipe.mask_values}"
+        )
     known = KNOWN.get(builder.name)
-    if known is not None:
+    if recipe.mask_values:
+        form = MaskFormat.of(recipe).table
+        names = tuple(map(str, recipe.mask_values))
+        table = tuple(form.get(value, UNLISTED) for value in range(256))
+    elif known is not None:
         names, ids = known
         void = VOID if recipe.ignore_index is None else recipe.ignore_index
         table = tuple(ids.index(value) if value in ids else void for value in range(256))
@@ -146,7 +184,7 @@ def record_masks(builder: Any, recipe: Recipe) -> tuple[tuple[str, ...], Any]:
     return names, split
 
 
-def _folders(root: Path) -> dict[str, tuple[Path, Path]]:
+def _folders(root: Path, recipe: Recipe) -> dict[str, tuple[Path, Path]]:
     """Split -> (folder of its images, folder of its masks), by whichever layout is there."""
 
     def first(places: list[tuple[Path, Path]]) -> tuple[Path, Path] | None:
@@ -166,48 +204,63 @@ def _folders(root: Path) -> dict[str, tuple[Path, Path]]:
         pair = first([(root / images, root / masks) for images in IMAGE_FOLDERS for masks in MASK_FOLDERS])
         if pair is not None:
             found["train"] = pair
-    return found
+    return found or _mixed_folders(root, recipe)
 
 
-def _pairs(images: Path, masks: Path) -> list[tuple[str, str]]:
-    """(image, mask) paths by name, in a fixed order."""
-
-    def listed(folder: Path) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for path in map(Path, list_images(folder)):
-            name = str(path.relative_to(folder).with_suffix(""))
-            if name in found:
-                raise ValueError(f"Files must differ in more than their extension. Received: {found[name]} and {path}")
-            found[name] = str(path)
-        return found
-
-    pictures, answers = listed(images), listed(masks)
-    lossy = next((path for path in answers.values() if path.lower().endswith((".jpg", ".jpeg", ".webp"))), None)
-    if lossy is not None:
-        raise ValueError(f"A mask must be saved without loss, as .png: JPEG mixes class numbers. Received: {lossy}")
-    alone = sorted(set(pictures) - set(answers))
-    if alone or not pictures:
-        raise ValueError(
-            f"Every image must have a mask of its name. Received: {len(alone)} of {len(pictures)} images in {images} "
-            f"without one in {masks}{', the first: ' + alone[0] if alone else ''}"
-        )
-    return [(path, answers[name]) for name, path in pictures.items()]
+def _mixed_folders(root: Path, recipe: Recipe) -> dict[str, tuple[Path, Path]]:
+    """As ``_folders``, where images and their masks lie side by side."""
+    splits = {
+        split: next((root / name for name in names if (root / name).is_dir()), None)
+        for split, names in SPLIT_FOLDERS.items()
+    }
+    if splits["train"] is None:
+        splits = {"train": root}
+    fitting = {}
+    for split, folder in splits.items():
+        pattern = mixed_pattern(folder, recipe.mask_name) if folder is not None else None
+        if folder is None or pattern is None:
+            continue
+        if pattern != recipe.mask_name:
+            raise ValueError(
+                f"{LAYOUT}. Received: data_dir={recipe.data_dir!r}, mask_name={recipe.mask_name!r}; "
+                f"`--set mask_name={pattern}` fits all files in {folder}"
+            )
+        fitting[split] = (folder, folder)
+    return fitting
 
 
-def _look_at_masks(
-    pairs: list[tuple[str, str]], recipe: Recipe, notes: list[str]
-) -> tuple[list[tuple[str, str]], np.ndarray]:
-    """(pairs whose mask can be read, pixels of each number); a mask that cannot is an error, or skipped and noted."""
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What stands in a mask, and the paths."""
 
-    def look(pair: tuple[str, str]) -> np.ndarray | str:
+    image: str
+    mask: str
+    pixels: Pixels
+    counts: dict[int, int]  # value -> pixels
+    resized: str = ""  # from what, to what
+
+
+def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskFormat, notes: list[str]) -> list[_Seen]:
+    """The pairs whose mask can be read and what they hold; another mask is an error, or skipped and noted."""
+
+    def look(pair: tuple[str, str]) -> _Seen | str:
         image, path = pair
         try:
-            mask, size = read_mask(path), peek(image)[:2]
+            pixels, size = read_pixels(path, form.coloured), peek(image)[:2]
+            if form.values:
+                form.classes(pixels.values, path)
+            counts = mask_formats.count_values(pixels, path)
         except ValueError as error:
             return str(error)
-        if mask.shape != size:
-            return f"A mask must have its image's size. Received: {image} {size}, {path} {mask.shape}"
-        return count_pixels(mask)
+        shape, resized = pixels.values.shape, ""
+        if shape != size:
+            turned = shape == size[::-1]
+            if turned or not form.resize:
+                advice = "" if turned else "; `--set mask_resize=true` brings masks to their images' size"
+                return f"A mask must have its image's size. Received: {image} {size}, {path} {shape}{advice}"
+            resized = f"{path} from {shape[0]}x{shape[1]} to {size[0]}x{size[1]}"
+        empty = dataclasses.replace(pixels, values=np.zeros((0, 0), np.int64))
+        return _Seen(image, path, empty, counts, resized)
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         seen = list(pool.map(look, pairs, chunksize=16))
@@ -217,30 +270,101 @@ def _look_at_masks(
     if bad:
         notes.append(f"{len(bad)} unreadable masks left out with their images, the first: {bad[0]}")
         warnings.warn(notes[-1], UserWarning, stacklevel=2)
-    rows = [pair for pair, answer in zip(pairs, seen, strict=True) if not isinstance(answer, str)]
-    return rows, sum((answer for answer in seen if not isinstance(answer, str)), np.zeros(256, np.int64))
+    good = [answer for answer in seen if not isinstance(answer, str)]
+    resized = [one.resized for one in good if one.resized]
+    if resized:
+        notes.append(f"{len(resized)} masks of another size than their image resized to it, the first: {resized[0]}")
+        warnings.warn(notes[-1], UserWarning, stacklevel=2)
+    return good
 
 
-def _class_names(root: Path, recipe: Recipe, counts: np.ndarray) -> tuple[str, ...]:
-    path = root / CLASSES_FILE
+def _sum(seen: list[_Seen]) -> collections.Counter[int]:
+    total: collections.Counter[int] = collections.Counter()
+    for one in seen:
+        total.update(one.counts)
+    return total
+
+
+def _as_classes(counts: Mapping[int, int], form: MaskFormat) -> np.ndarray:
+    """Pixels of each class number, (256,) or more."""
+    table = form.table if form.values else {}
+    found = np.zeros(max([256, *(value + 1 for value in counts if not table)]), np.int64)
+    for value, count in counts.items():
+        found[table.get(value, value)] += count
+    return found
+
+
+def _check_kind(seen: list[_Seen]) -> None:
+    """ValueError where numbers are not what masks hold: colours, or palettes each of its own order."""
+    coloured = [one for one in seen if one.pixels.coloured]
+    differing = not coloured and mask_formats.palettes_differ(one.pixels.palette for one in seen)
+    if not coloured and not differing:
+        return
+    shown: collections.Counter[int] = collections.Counter()
+    for one in seen:
+        shown.update(
+            one.counts
+            if one.pixels.coloured
+            else mask_formats.count_values(read_pixels(one.mask, as_colours=True), one.mask)
+        )
+    what = (
+        f"{len(coloured)} of {len(seen)} with colours, the first: {coloured[0].mask} (mode {coloured[0].pixels.mode})"
+        if coloured
+        else f"palettes that show one number in different colours, {seen[0].mask} among them"
+    )
+    raise ValueError(f"{mask_formats.RULE}. Received: {what}{mask_formats.colour_proposal(shown)}")
+
+
+def _class_names(root: Path, recipe: Recipe, counts: Mapping[int, int], every: Mapping[int, int]) -> tuple[str, ...]:
+    """From classes.txt, the table, num_classes or the masks' own numbers.
+
+    Args:
+        root: Of the data.
+        recipe: Of the run.
+        counts: Value -> pixels of the training masks.
+        every: The same of all masks.
+    """
+    path, table = root / CLASSES_FILE, recipe.mask_values
     if path.is_file():
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        names = tuple(line for line in lines if line)
-        if recipe.ignore_index is not None and recipe.ignore_index == len(names) - 1:
+        names = _listed_names(path)
+        if not table and recipe.ignore_index is not None and recipe.ignore_index == len(names) - 1:
             names = names[:-1]
+    elif table:
+        names = tuple(map(str, table))
     elif recipe.num_classes is not None:
         names = tuple(map(str, range(recipe.num_classes)))
     else:
-        values = np.flatnonzero(counts)
-        names = tuple(map(str, range(int(values[values != recipe.ignore_index].max(initial=0)) + 1)))
-        if len(names) < 2:
+        values = sorted(value for value in counts if value != recipe.ignore_index)
+        names = tuple(map(str, range(len(values))))
+        if values != list(range(len(values))) or len(values) < 2:
             raise ValueError(
-                "Masks must hold two classes or more, numbers from 0 on. Received: the numbers "
-                f"{', '.join(map(str, values[:8]))} with ignore_index={recipe.ignore_index}"
+                "Masks must hold two classes or more, numbers from 0 on without gaps, where neither num_classes nor "
+                f"{CLASSES_FILE} nor mask_values says more. Received: the numbers "
+                f"{', '.join(map(str, sorted(every)[:12]))}{', ...' if len(every) > 12 else ''} with "
+                f"ignore_index={recipe.ignore_index}{mask_formats.proposal(every, recipe)}"
             )
+    if table and len(names) != len(table):
+        raise ValueError(
+            f"{path} must name each of mask_values, in their order. Received: {len(names)} names, {len(table)} values"
+        )
     if recipe.num_classes is not None and recipe.num_classes != len(names):
         raise ValueError(
             f"num_classes must be the number of classes in {path}, that of ignore_index left out. Received: "
             f"num_classes={recipe.num_classes}, {len(names)} names"
         )
+    return names
+
+
+def _listed_names(path: Path) -> tuple[str, ...]:
+    """The lines of classes.txt."""
+    rule = f"{CLASSES_FILE} must name the classes, one a line, each once, in UTF-8"
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{rule} ({error}). Received: {path}") from None
+    names = tuple(name for line in lines if (name := line.strip()))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not names or twice:
+        received = f"{path} with {', '.join(twice[:8])} more than once" if twice else f"{path}, which names none"
+        raise ValueError(f"{rule}. Received: {received}")
     return names

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +20,15 @@ BAD_IMAGE = ("error", "skip")
 # Task -> the metric that chooses the best epoch; larger is better.
 METRICS = {"classification": "accuracy", "segmentation": "mean_iou", "super_resolution": "psnr_y"}
 TASKS = tuple(METRICS)
-# Augmentation that a task's targets do not follow.
+MASK_NAME = "{}"  # of a mask that has its image's name
+MASK_FIELDS = ("mask_name", "mask_values", "mask_void", "mask_resize")
+# What a task's targets do not have, or augmentation that they do not follow.
 NOT_OF_TASK = {
-    "classification": ("smallest_scale", "largest_scale"),
+    "classification": ("smallest_scale", "largest_scale", *MASK_FIELDS),
     "segmentation": ("shift", "rotation", "zoom", "crop_area", "policy", "mixup", "cutmix", "erase"),
     "super_resolution": (
         *("shift", "rotation", "zoom", "crop_area", "policy", "mixup", "cutmix", "erase"),
-        *("smallest_scale", "largest_scale", "brightness", "contrast", "saturation", "label_smoothing"),
+        *("smallest_scale", "largest_scale", "brightness", "contrast", "saturation", "label_smoothing", *MASK_FIELDS),
     ),
 }
 
@@ -47,7 +50,15 @@ class Recipe:
             or RGB grey as ``channels`` asks. For "super_resolution" the patch that is cut out, before it is enlarged.
         task: "classification", "segmentation" (a class for every pixel) or "super_resolution".
         num_classes: None: as many as the data has; otherwise it must equal them.
-        ignore_index: Value of a mask's pixels that have no class: neither trained on nor counted.
+        ignore_index: Value of a mask's pixels that have no class: neither trained on nor counted; if it is one of
+            ``mask_values``, it has that class.
+        mask_name: Name of a mask, without its ending, "{}" standing for its image's: "{}_mask" for x_mask.png. With
+            ":" between that of images and that of masks: "{}_leftImg8bit:{}_labelIds".
+        mask_values: What the pixels of a mask hold, one for each class in order: numbers such as (0, 255) or
+            (0, 10, 20), or colours such as ("#000000", "#ff8000"; transparent ones with eight digits). Without: numbers
+            from 0 on. What is not in it is an error.
+        mask_void: Values or colours without a class, beside ``mask_values``.
+        mask_resize: Bring a mask of another size to its image's, each pixel its nearest; otherwise it is an error.
         scale: By how much "super_resolution" enlarges: 2, 4 or 8.
         patches: Patches that "super_resolution" cuts out of each training image in an epoch.
         train_split: TFDS split that training, validation and calibration images come from.
@@ -127,6 +138,10 @@ class Recipe:
     task: str = "classification"
     num_classes: int | None = None
     ignore_index: int | None = None
+    mask_name: str = MASK_NAME
+    mask_values: tuple[int | str, ...] = ()
+    mask_void: tuple[int | str, ...] = ()
+    mask_resize: bool = False
     scale: int = 2
     patches: int = 16
     train_split: str = "train"
@@ -196,6 +211,13 @@ class Recipe:
         """What the task is judged by: "accuracy", "mean_iou" or "psnr_y"."""
         return METRICS[self.task]
 
+    @property
+    def void(self) -> int | None:
+        """Class number of a mask's pixels without class as they are trained on: ``ignore_index``, or 255 of a table."""
+        if self.mask_values and (self.mask_void or self.ignore_index is not None):
+            return 255
+        return self.ignore_index
+
     def to_json(self) -> str:
         """This recipe as a JSON object of its fields."""
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
@@ -250,6 +272,8 @@ def _typed(name: str, value: Any) -> Any:
         if isinstance(value, (list, tuple)) and len(value) == 3 and all(type(side) is int for side in value):
             return tuple(value)
         raise ValueError(f"image_shape must be (height, width, channels) in pixels. Received: image_shape={value!r}")
+    if name in ("mask_values", "mask_void"):
+        return _mask_values(name, value)
     if name == "qat_skip":
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             return tuple(value)
@@ -267,6 +291,32 @@ def _typed(name: str, value: Any) -> Any:
         names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
         raise ValueError(f"{name} must be {names}. Received: {name}={value!r}")
     return value
+
+
+def _mask_values(name: str, value: Any) -> tuple[int | str, ...]:
+    """Numbers or colours in lower case, or ValueError."""
+    if isinstance(value, (list, tuple)):
+        found = tuple(_plain_colour(item) if isinstance(item, str) else item for item in value)
+        colours = [isinstance(item, str) and re.fullmatch(r"#([0-9a-f]{6}|[0-9a-f]{8})", item) for item in found]
+        numbers = [type(item) is int and 0 <= item <= 65535 for item in found]
+        if (all(colours) or all(numbers)) and len(set(found)) == len(found):
+            return found
+    raise ValueError(
+        f"{name} must be different numbers in [0, 65535], or different colours #rrggbb. Received: {name}={value!r}"
+    )
+
+
+def _plain_colour(text: str) -> str:
+    """One writing for each colour: opaque with six digits, wholly transparent as #00000000."""
+    text = text.lower()
+    if len(text) != 9:
+        return text
+    return "#00000000" if text.endswith("00") else text.removesuffix("ff")
+
+
+def is_mask_name(text: str) -> bool:
+    """Whether it is a pattern as ``Recipe.mask_name`` has them."""
+    return 1 <= len(parts := text.split(":")) <= 2 and all(part.count("{}") == 1 and "/" not in part for part in parts)
 
 
 def _tuples(value: Any) -> Any:
@@ -328,6 +378,17 @@ def _check(recipe: Recipe) -> None:
         "ignore_index must be in [0, 255]",
         "ignore_index",
     )
+    rule(is_mask_name(recipe.mask_name), "mask_name must have {} once: for the image's name", "mask_name")
+    table, void = recipe.mask_values, recipe.mask_void
+    rule(len(table) != 1 and len(table) <= 254, "mask_values must be of 2 to 254 classes", "mask_values")
+    rule(
+        not void or (bool(table) and not set(void) & set(table) and type(void[0]) is type(table[0])),
+        "mask_void must be other values of the kind that mask_values has", "mask_values", "mask_void",
+    )  # fmt: skip
+    rule(
+        recipe.num_classes is None or len(table) in (0, recipe.num_classes),
+        "num_classes must be as many as mask_values", "num_classes", "mask_values",
+    )  # fmt: skip
     for name in ("ema", "label_smoothing", "zoom", "erase", "brightness", "contrast", "saturation"):
         rule(0 <= getattr(recipe, name) < 1, f"{name} must be in [0, 1)", name)
     rule(0 <= recipe.rand_augment_strength <= 1, "rand_augment_strength must be in [0, 1]", "rand_augment_strength")

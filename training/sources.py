@@ -21,7 +21,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .images import fit_image, fit_mask, random_resized_crop, read_image, read_mask
+from .images import fit_image, fit_mask, random_resized_crop, read_image
+from .mask_formats import AS_NUMBERED, MaskFormat
 from .recipe import Recipe
 
 IN_MEMORY_BYTES = 1 << 30  # decoded images up to this size are kept in memory when Recipe.in_memory is None
@@ -174,6 +175,7 @@ class FileSource:
         labels: Integers (N,), or paths (N,) of masks.
         image_shape: (height, width, channels) that each is brought to.
         crop_to_aspect_ratio: See ``fit_image``.
+        masks: How masks are read.
         failures: What was wrong with the files that could not be read; TensorFlow wraps the error itself in pages.
     """
 
@@ -181,6 +183,7 @@ class FileSource:
     labels: np.ndarray
     image_shape: tuple[int, int, int]
     crop_to_aspect_ratio: bool = False
+    masks: MaskFormat = AS_NUMBERED
     failures: list[str] = dataclasses.field(default_factory=list, compare=False)
 
     @property
@@ -212,7 +215,9 @@ class FileSource:
         import tensorflow as tf
 
         files = tf.data.Dataset.from_tensor_slices((np.array(self.paths), self.labels))
-        whole = files.map(lambda path, label: (self._fit(self._decode(path)), self._target(label)), tf.data.AUTOTUNE)
+        whole = files.map(
+            lambda path, label: (self._fit(self._decode(path)), self._target(path, label)), tf.data.AUTOTUNE
+        )
         return whole.batch(batch_size).map(_floats, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
@@ -227,7 +232,7 @@ class FileSource:
             else:
                 seed = _element_seed(recipe.seed, epoch, index)
                 image = random_resized_crop(image, self.image_shape, recipe.crop_area, seed)
-            return image, self._target(labels[row])
+            return image, self._target(paths[row], labels[row])
 
         rows = _order(self.size, recipe.seed, epoch).enumerate()
         batches = rows.map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
@@ -249,8 +254,9 @@ class FileSource:
 
         def decode(row: Any) -> tuple[np.ndarray, np.ndarray]:
             try:
-                mask = read_mask(self.labels[row]) if self.has_masks else np.zeros((1, 1), np.uint8)
-                return read_image(self.paths[row], channels), mask
+                name = self.paths[row]
+                mask = self.masks.read(self.labels[row], name) if self.has_masks else np.zeros((1, 1), np.uint8)
+                return read_image(name, channels), mask
             except ValueError as error:
                 failures[int(row)] = str(error)
                 return np.zeros((1, 1, channels), np.uint8), np.zeros((1, 1), np.uint8)
@@ -286,18 +292,19 @@ class FileSource:
         image = tf.numpy_function(self._noting(lambda name: read_image(name, channels)), [path], tf.uint8)
         return tf.ensure_shape(image, [None, None, channels])
 
-    def _target(self, label: Any) -> Any:
+    def _target(self, path: Any, label: Any) -> Any:
         import tensorflow as tf
 
         if not self.has_masks:
             return label
-        mask = tf.ensure_shape(tf.numpy_function(self._noting(read_mask), [label], tf.uint8), [None, None])
+        read = self._noting(lambda mask, image: self.masks.read(mask, image))
+        mask = tf.ensure_shape(tf.numpy_function(read, [label, path], tf.uint8), [None, None])
         return fit_mask(mask, self.image_shape, self.crop_to_aspect_ratio)
 
-    def _noting(self, read: Callable[[str], np.ndarray]) -> Callable[[bytes], np.ndarray]:
-        def noting(name: bytes) -> np.ndarray:
+    def _noting(self, read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        def noting(*names: bytes) -> np.ndarray:
             try:
-                return read(name.decode())
+                return read(*(name.decode() for name in names))
             except (ValueError, OSError) as error:
                 self.failures.append(str(error))
                 raise

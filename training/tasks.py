@@ -126,16 +126,16 @@ class Segmentation(Task):
         return targets
 
     def compile_arguments(self) -> dict[str, Any]:
-        loss = PixelCrossEntropy(self.recipe.ignore_index, self.recipe.label_smoothing)
+        loss = PixelCrossEntropy(self.recipe.void, self.recipe.label_smoothing)
         return {**self.plain_compile_arguments(), "loss": loss}
 
     def plain_compile_arguments(self) -> dict[str, Any]:
         # One confusion matrix over all batches, without the void pixels: means of images' IoUs are another number.
         iou = keras.metrics.MeanIoU(
-            self.num_classes, ignore_class=self.recipe.ignore_index, sparse_y_pred=False, name="mean_iou"
+            self.num_classes, ignore_class=self.recipe.void, sparse_y_pred=False, name="mean_iou"
         )
         iou._direction = "up"
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=self.recipe.ignore_index)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=self.recipe.void)
         return {"loss": loss, "metrics": [iou]}
 
 

@@ -156,15 +156,18 @@ def read_value(field: str, text: str) -> Any:
             return dict(json.loads(text))
         if field == "qat_skip":
             return tuple(filter(None, (name.strip() for name in text.split(","))))
+        if field in ("mask_values", "mask_void"):
+            given = filter(None, (part.strip() for part in text.strip("()[]").split(",")))
+            return tuple(part if part.startswith("#") else int(part) for part in given)
         if bool in kinds:
             return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[text.lower()]
         for kind in (int, float):
             if kind in kinds:
                 return kind(text)
     except (KeyError, ValueError, TypeError):
-        expected = {"image_shape": "HxWxC", "model_args": "a JSON object"}.get(
-            field, " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-        )
+        values = "numbers or colours, such as 0,255 or #000000,#ff8000"
+        known = {"image_shape": "HxWxC", "model_args": "a JSON object", "mask_values": values, "mask_void": values}
+        expected = known.get(field, " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds))
         raise ValueError(f"--set {field} takes {expected}. Received: {text!r}") from None
     return text
 

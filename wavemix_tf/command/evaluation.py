@@ -77,7 +77,7 @@ def _score_masks(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s
     total = np.zeros((classes, classes), np.int64)
     for batch, masks in _batches(data.test_source, 1 if limit_s is not None else BATCH):
         batch, masks = batch[: limit - images], masks[: limit - images]
-        total += confusion_matrix(masks, run(batch).argmax(-1), classes, recipe.ignore_index)
+        total += confusion_matrix(masks, run(batch).argmax(-1), classes, recipe.void)
         images += len(batch)
         if images >= limit or (limit_s is not None and time.perf_counter() - begun > limit_s):
             break
@@ -176,7 +176,7 @@ def _overlays(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[di
 
 
 def _painted(pixels: np.ndarray, mask: np.ndarray, colours: np.ndarray, recipe: Recipe) -> np.ndarray:
-    return overlay(pixels, mask, colours, ignore=recipe.ignore_index)
+    return overlay(pixels, mask, colours, ignore=recipe.void)
 
 
 def _details(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ class Network:
         scale: Side of the output over that of the input; 1 but for super-resolution.
         names: Of the classes.
         crop_to_aspect_ratio: How images of another size were made to fit in training, see ``Recipe``.
+        mask_values: What masks hold, one a class, see ``Recipe``; none: class numbers.
         most_images: That ``run`` computes at once.
         model: The Keras model; None of a .tflite file.
     """
@@ -42,6 +43,7 @@ class Network:
     scale: int
     names: tuple[str, ...]
     crop_to_aspect_ratio: bool
+    mask_values: tuple[int | str, ...]
     most_images: int
     model: Any = None
 
@@ -130,6 +132,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
     if names is None or len(names) != classes:
         names = _names(path, out, classes)
     settings = _settings(path, out)
+    values = tuple(settings.get("mask_values") or ())
     return Network(
         run=run,
         image_shape=(given[1], given[2], int(given[3])),
@@ -138,6 +141,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         scale=computed[1] // probe[1] if task == SUPER_RESOLUTION else 1,
         names=names,
         crop_to_aspect_ratio=bool(settings.get("crop_to_aspect_ratio", False)),
+        mask_values=values if len(values) == classes else (),
         most_images=most,
         model=model,
     )

@@ -14,6 +14,7 @@ import numpy as np
 from ..colours import overlay, palette
 from ..tiling import grid_multiple, predict_tiled
 from .image_files import ImageFile, PictureFolder
+from .mask_files import class_colours, mask_picture
 from .networks import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, Network, probabilities
 from .terminal import console, note, one_line
 
@@ -183,7 +184,12 @@ def _finish(
         counts = np.bincount(mask.reshape(-1), minlength=network.classes)
         present = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
         row["classes"] = [
-            {"index": int(index), "name": network.names[index], "share": float(counts[index] / mask.size)}
+            {
+                "index": int(index),
+                "name": network.names[index],
+                "share": float(counts[index] / mask.size),
+                **({"value": network.mask_values[index]} if network.mask_values else {}),
+            }
             for index in present[:top]
         ]
         text = ", ".join(f"{part['name']} {part['share']:.1%}" for part in row["classes"])
@@ -224,17 +230,13 @@ def _save_mask(
     image: ImageFile, pixels: np.ndarray, mask: np.ndarray, network: Network, pictures: PictureFolder, overlays: bool
 ) -> dict[str, Any]:
     """Write the mask, the overlay if it is wanted and, once, the legend; the paths."""
-    from PIL import Image
-
-    colours = palette(network.classes)
+    colours = class_colours(network.classes, network.mask_values)
     if not pictures.written:
         (path,) = pictures.places("legend", ["{}.png"])
         pictures.save(path, legend(network.names, colours))
     forms = ["{}_mask.png", "{}_overlay.png"][: 1 + overlays]
     paths = pictures.places(image.stem, forms)
-    indexed = Image.fromarray(mask)  # "L": what is a pixel's value stays one
-    indexed.putpalette(colours.tobytes())
-    row = {"mask": pictures.save(paths[0], indexed)}
+    row = {"mask": pictures.save(paths[0], mask_picture(mask, colours, network.mask_values))}
     if overlays:
         row["overlay"] = pictures.save(paths[1], overlay(pixels, mask, colours))
     return {**row, "size": list(mask.shape)}

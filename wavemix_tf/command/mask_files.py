@@ -1,0 +1,45 @@
+"""The masks that `predict` writes, in the numbers or colours of those that were learnt from. Light to import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..colours import palette
+from ..training.mask_formats import code_of
+
+
+def class_colours(classes: int, values: Sequence[int | str] = ()) -> np.ndarray:
+    """uint8 (classes, 3) of each class: that of its masks, where they are of colours.
+
+    Args:
+        classes: Number of classes.
+        values: As ``Recipe.mask_values``.
+    """
+    if not any(isinstance(value, str) for value in values):
+        return palette(classes)
+    codes = np.array([code_of(value) for value in values], np.int64)
+    return np.stack([codes >> 24 & 255, codes >> 16 & 255, codes >> 8 & 255], axis=-1).astype(np.uint8)
+
+
+def mask_picture(mask: np.ndarray, colours: np.ndarray, values: Sequence[int | str] = ()) -> Any:
+    """A Pillow image of a mask: its pixels are the numbers that ``values`` gives the classes, in the classes' colours.
+
+    Args:
+        mask: uint8 (H, W) classes.
+        colours: uint8 (classes, 3).
+        values: As ``Recipe.mask_values``; of colours, or none: the pixels are the classes' own numbers. Numbers beyond
+            255 make a grey image of 16 bits, which has no colours.
+    """
+    from PIL import Image
+
+    numbers = list(range(len(colours))) if not values or isinstance(values[0], str) else [int(v) for v in values]
+    if max(numbers) > 255:
+        return Image.fromarray(np.array(numbers, np.uint16)[mask])
+    table = np.zeros((256, 3), np.uint8)
+    table[numbers] = colours
+    picture = Image.fromarray(np.array(numbers, np.uint8)[mask])  # "L": what is a pixel's value stays one
+    picture.putpalette(table[: max(numbers) + 1].tobytes())
+    return picture
