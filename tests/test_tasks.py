@@ -117,7 +117,7 @@ def damaged(name, folder):
             "size",
             r"A mask must have its image's size. Received: .*5.png \(24, 32\), .*5.png \(24, 30\); `--set mask_re",
         ),
-        ("colours", "A mask must be a grey or palette image .*mode RGB.*5.png"),
+        ("colours", r"A mask must be a grey or palette image .*5.png \(mode RGB\)"),
         ("number", r"A mask's pixels must be classes in \[0, 3\), or ignore_index. Received: 9, ignore_index=3"),
         ("empty", "must not be empty|0 bytes"),
     ],
