@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 
+import keras
 import pytest
+
+from wavemix_tf.training.trainer import portable
 
 PROGRAM = """
 import sys
@@ -55,6 +58,7 @@ model = keras.saving.load_model(sys.argv[1] + "/broken/model.keras")
 np.testing.assert_allclose(
     model.predict(images[:4] / 255, verbose=0), result.model.predict(images[:4] / 255, verbose=0), atol=1e-5
 )
+np.save(sys.argv[1] + "/outputs.npy", whole.model.predict(images / np.float32(255), verbose=0))
 assert whole.evaluate((images.astype("float32") / 255, labels))["accuracy"] > 0.4
 
 from wavemix_tf.training.augment import Augmenter, BatchSeed
@@ -71,6 +75,29 @@ print("as it should be")
 """
 
 
+# A run that was trained on another back end is finished under TensorFlow.
+AFTERWARDS = """
+import sys
+import keras
+import numpy as np
+from wavemix_tf.training import Recipe, fit
+
+folder = sys.argv[1] + "/whole"
+generator = np.random.default_rng(0)
+labels = generator.integers(0, 4, 160)
+images = generator.integers(0, 60, (160, 8, 8, 1)).astype(np.uint8)
+images[np.arange(160), labels] = 255
+expected = np.load(sys.argv[1] + "/outputs.npy")
+model = keras.saving.load_model(folder + "/model.keras")
+np.testing.assert_allclose(model.predict(images / np.float32(255), verbose=0), expected, atol=1e-4)
+recipe = Recipe.from_json(open(folder + "/recipe.json").read())
+result = fit(recipe, data=(images, labels), out=folder, verbose=0)  # nothing to do
+assert result.resumed_epochs == 3
+assert result.evaluate((images.astype("float32") / 255, labels))["accuracy"] > 0.4
+print("as it should be")
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_arrays_need_no_tensorflow(backend, tmp_path):
@@ -83,3 +110,31 @@ def test_arrays_need_no_tensorflow(backend, tmp_path):
         text=True,
     )
     assert result.stdout.strip().endswith("as it should be"), result.stderr[-3000:]
+    # The run goes on under TensorFlow: its files name no class of the other back end.
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", AFTERWARDS, str(tmp_path)],
+        env=os.environ | {"KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.strip().endswith("as it should be"), result.stderr[-3000:]
+
+
+def test_public_names_of_what_each_back_end_has():
+    inner = {
+        "module": "keras.src.backend.torch.optimizers.torch_sgd",
+        "class_name": "SGD",
+        "config": {"learning_rate": 0.25, "momentum": 0.5},
+        "registered_name": "SGD",
+    }
+    scaled = {
+        "module": "keras.optimizers",
+        "class_name": "LossScaleOptimizer",
+        "config": {"name": "scaled", "inner_optimizer": inner},
+        "registered_name": None,
+    }
+    optimizer = keras.optimizers.deserialize(portable({"optimizer": scaled, "metrics": [None, "x"]})["optimizer"])
+    assert type(optimizer.inner_optimizer) is keras.optimizers.SGD
+    assert optimizer.inner_optimizer.momentum == 0.5
+    own = {"module": "mine", "class_name": "SGD", "config": {}, "registered_name": "mine>SGD"}
+    assert portable(own) == own

@@ -384,10 +384,11 @@ def _write_result(files: RunFiles | None, stage: str, state: checkpoint.Training
 def _finished(recipe: Recipe, model: Any, data: Any, files: RunFiles) -> FitResult:
     """The result of a stage that an earlier call finished."""
     if model is None:
-        model = keras.saving.load_model(files.model)
+        # Not as it was compiled: another back end's optimizer may be in a file of an earlier version.
+        model = keras.saving.load_model(files.model, compile=False)
     else:
         model.load_weights(files.model)
-        _compile_for_use(model, task_of(recipe, model.output_shape[-1]))
+    _compile_for_use(model, task_of(recipe, model.output_shape[-1]))
     summary = json.loads(files.result.read_text(encoding="utf-8"))
     history = []
     if files.history.is_file():  # not of adopted weights
@@ -434,9 +435,30 @@ def _compile_for_use(model: Any, task: Task) -> None:
 
 
 def save_model(model: Any, path: Path) -> None:
-    """Save as .keras, whole or not at all."""
+    """Save as .keras, whole or not at all, with no class in it that only this back end has."""
+    compiled = model.get_compile_config()
     with replacing(path) as temporary:
-        model.save(temporary)
+        model.get_compile_config = lambda: portable(compiled)
+        try:
+            model.save(temporary)
+        finally:
+            del model.get_compile_config
+
+
+def portable(config: Any) -> Any:
+    """A serialized configuration with public names for the classes that Keras has once for each back end.
+
+    On PyTorch ``keras.optimizers.SGD`` makes a "keras.src.backend.torch.optimizers.torch_sgd" SGD: no other back end
+    knows that module, and ``load_model`` fails there.
+    """
+    if isinstance(config, (list, tuple)):
+        return [portable(part) for part in config]
+    if not isinstance(config, dict):
+        return config
+    config = {key: portable(value) for key, value in config.items()}
+    if str(config.get("module")).startswith("keras.src.backend.") and hasattr(keras.optimizers, config["class_name"]):
+        return {**config, "module": "keras.optimizers", "registered_name": None}
+    return config
 
 
 def _out_of_patience(phase: Phase, state: checkpoint.TrainingState) -> bool:

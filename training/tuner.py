@@ -411,7 +411,9 @@ class _Search:
         self.candidates.start(recipe)
         model = self.candidates.take(recipe)
         if values.get("tuner/trial_id") is not None:  # Hyperband goes on with the best of a round
-            model = keras.saving.load_model(self.out / "trials" / values["tuner/trial_id"] / "model.keras")
+            model = keras.saving.load_model(
+                self.out / "trials" / values["tuner/trial_id"] / "model.keras", compile=False
+            )
         share = (epochs - before) / recipe.epochs
         short = dataclasses.replace(
             recipe,
