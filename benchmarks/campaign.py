@@ -4,9 +4,9 @@
     python benchmarks/campaign.py damage --count 2000    # images, recipes, checkpoints, .tflite and state files, names
 
 Bounded by ``--count`` and repeatable by ``--seed``, which decides what is damaged and when a process is to be killed
-(how far it had come by then is the machine's). Prints a line for each chain and a table at the end, writes both as JSON and
-Markdown into ``--out``, and ends with exit code 1 if anything was wrong. Each command is a process of its own, forked
-from this one, which has TensorFlow loaded and never used; ``--fresh`` starts each anew. Linux.
+(how far it had come by then is the machine's). Prints a line for each chain and a table at the end, writes both as JSON
+and Markdown into ``--out``, and ends with exit code 1 if anything was wrong. Each command is a process of its own,
+forked from this one, which has TensorFlow loaded and never used; ``--fresh`` starts each anew. Linux.
 """
 
 from __future__ import annotations
