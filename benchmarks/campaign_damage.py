@@ -53,8 +53,10 @@ def campaign(
             cases = _state_cases(run, unfinished) if kind == "state" else _name_cases()
             counts, wrong = _with_the_command(commands, kind, work, cases, wanted, seed, until)
         faults += wrong
-        table.append([kind, sum(counts.values()), counts["read"], counts["refused"], len(wrong)])
-        print(f"{kind}: {sum(counts.values())} inputs, {len(wrong)} wrong", flush=True)
+        tried = counts["read"] + counts["refused"] + counts["wrong"]
+        table.append([kind, tried, counts["read"], counts["refused"], len(wrong)])
+        skipped = f", {counts['skipped']} could not be made here" if counts["skipped"] else ""
+        print(f"{kind}: {tried} inputs, {len(wrong)} wrong{skipped}", flush=True)
     return table, faults
 
 
@@ -373,7 +375,9 @@ HOSTILE = (
 def _name_cases() -> Iterator[Case]:
     """A run folder, a class or an image with a name that means something to a shell, a terminal, Rich or Markdown."""
     settings = [
-        word for key, value in {**TINY, "epochs": 1, "warmup_epochs": 0}.items() for word in ("--set", f"{key}={value}")
+        word
+        for key, value in {**TINY, "epochs": 1, "warmup_epochs": 0, "batch_size": 8}.items()
+        for word in ("--set", f"{key}={value}")
     ]
     while True:
         for place in ("out", "class", "image"):
@@ -385,7 +389,7 @@ def _name_cases() -> Iterator[Case]:
                     classes = ("first", name if place == "class" else "second")
                     for label, each in enumerate(classes):
                         (folder / "data" / each).mkdir(parents=True)
-                        for number in range(30):
+                        for number in range(60):
                             file = name if place == "image" and number == 7 else str(number)
                             picture = Image.new("L", (8, 8), 40 + 100 * label + number)
                             picture.save(folder / "data" / each / f"{file}.png", format="PNG")

@@ -95,11 +95,12 @@ def _chain(
     """(kills, those with a half-written file, how the last process ended)."""
     kills = writes = 0
     for _ in range(KILLS_OF_A_CHAIN):
+        before = set(_temporary(out))
         ended = commands.run(words, log, _moment(out, seconds, rng))
         if ended.code != -9 or ended.hung:
             return kills, writes, ended
         kills += 1
-        writes += any(_temporary(out))
+        writes += bool(set(_temporary(out)) - before)
     return kills, writes, commands.run(words, log)
 
 
@@ -108,7 +109,8 @@ def _moment(out: Path, seconds: float, rng: random.Random) -> Callable[[float], 
     manner = rng.choice(("time", "time", "change", "write"))
     limit = rng.uniform(0.02, 1.05) * seconds
     wanted = rng.randint(1, 12)
-    seen: dict[Path, int] = {}
+    old = set(_temporary(out))
+    seen = {path: path.stat().st_mtime_ns for path in _files(out)}
     changes = 0
 
     def now(elapsed: float) -> bool:
@@ -116,7 +118,7 @@ def _moment(out: Path, seconds: float, rng: random.Random) -> Callable[[float], 
         if manner == "time":
             return elapsed > limit
         if manner == "write" and elapsed > limit / 2:
-            return any(_temporary(out)) or elapsed > 2 * seconds
+            return bool(set(_temporary(out)) - old) or elapsed > 2 * seconds
         if manner == "change" and out.is_dir():
             for path in _files(out):
                 try:
