@@ -141,7 +141,14 @@ def test_report_of_the_run(finished):
     layers = report["verification"]["layers"]
     assert layers["of"] == "android-cpu-int8"
     assert sum(row["output_share"] for row in layers["rows"]) == pytest.approx(1)
+    counts = report["dataset"]["counts"]
+    assert {name: sum(of) for name, of in counts.items()} == {
+        name: report["dataset"]["sizes"][name] for name in ("train", "validation", "test")
+    }
+    assert min(map(min, counts.values())) >= 2
     page = (finished["out"] / "report.html").read_text()
+    assert "Images of each class" in page
+    assert "always answering it is right as often" in finished["second"].out
     assert "Which layer loses the accuracy" in page
     assert "mcu-int8" in page
     assert "patterns" in page

@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 
 from wavemix_tf.training import RECIPES, Recipe, load_data
-from wavemix_tf.training.datasets import as_bundle, carve
+from wavemix_tf.training.datasets import as_bundle
 from wavemix_tf.training.images import fit_image, read_image
 from wavemix_tf.training.pipeline import training_batches
-from wavemix_tf.training.sources import ArraySource, FileSource, RecordSource
+from wavemix_tf.training.records import RecordSource
+from wavemix_tf.training.sources import ArraySource, FileSource
+from wavemix_tf.training.splits import carve
 from wavemix_tf.training.tasks import task_of
 
 DIGITS = dataclasses.replace(RECIPES["digits"], batch_size=64)
@@ -171,8 +173,8 @@ def test_carve_leaves_no_row_out_and_none_twice():
     samples, rest = carve(labels, [111, 11], seed=3)
     assert sorted(np.concatenate([*samples, rest])) == list(range(555))
     np.testing.assert_allclose(np.bincount(labels[samples[0]], minlength=3), [100, 10, 1], atol=1)
-    with pytest.raises(ValueError, match=r"leave images to train on .* Received: 500 \+ 55 of 555 images"):
-        carve(labels, [500, 55], seed=0)
+    with pytest.raises(ValueError, match=r"leave images to train on .* Received: 500 \+ 56 of 555 images"):
+        carve(labels, [500, 56], seed=0)
 
 
 # TFDS
@@ -193,7 +195,7 @@ def test_missing_data_is_told_and_nothing_is_written(name, tmp_path):
         ({"dataset": "i_naturalist2021"}, "a name that TFDS knows"),
         ({"num_classes": 7}, "num_classes=7, digits has 10: 0, 1, 2"),
         ({"test_split": "validation"}, "Received: split 'validation' of digits"),
-        ({"calibration_images": 2000}, "leave images to train on"),
+        ({"validation_fraction": 0.9}, "at least 288 images must be left to train on"),
         ({"in_memory": False, "train_split": "train[:50%]"}, "plain split"),
     ],
 )
@@ -204,7 +206,8 @@ def test_bad_tfds_recipes(change, message, tfds_dir):
 
 def test_part_of_a_split(tfds_dir):
     data = load_data(dataclasses.replace(DIGITS, data_dir=tfds_dir, train_split="train[:50%]"))
-    assert data.train_source.size + data.validation_source.size + 100 == 718
+    assert data.train_source.size + data.validation_source.size == 718
+    assert data.calibration_shared  # 100 are more than a tenth of them
 
 
 # Folders
@@ -216,8 +219,10 @@ def test_folder_of_classes(tmp_path, in_memory):
     data = load_data(recipe)
     assert isinstance(data.train_source, ArraySource if in_memory else FileSource)
     assert data.class_names == ("cat", "dog")
-    assert [len(part) for part in everything(data)] == [16, 2, 2, 4]
-    assert_disjoint(everything(data))
+    *sets, calibration = everything(data)
+    assert [len(part) for part in (*sets, calibration)] == [19, 3, 2, 4]
+    assert_disjoint(sets)
+    assert calibration < sets[0]  # 4 of 19 are not set aside
     once, again = batches_of(data, recipe, 0, 2, 2), batches_of(data, recipe, 0, 2, 2)
     assert_same(once, again)
     for images, labels in data.train:
@@ -246,7 +251,7 @@ def test_folder_with_splits_of_its_own(tmp_path):
     for split, images in (("train", 12), ("val", 3), ("test", 4)):
         write_folder(tmp_path / split, images)
     data = load_data(dataclasses.replace(FOLDER, data_dir=str(tmp_path)))
-    assert [len(part) for part in everything(data)] == [20, 6, 8, 4]
+    assert [len(part) for part in everything(data)] == [24, 6, 8, 4]
 
 
 def test_random_resized_crops_of_whole_images_are_repeatable(tmp_path):
@@ -312,7 +317,7 @@ def test_bad_images_are_left_out_and_counted(tmp_path, how, in_memory):
     recipe = dataclasses.replace(FOLDER, data_dir=folder, in_memory=in_memory, on_bad_image="skip")
     with pytest.warns(UserWarning, match="1 unreadable images left out, the first: .*005.png"):
         data = load_data(recipe)
-    assert [len(part) for part in everything(data)] == [15, 2, 2, 4]
+    assert [len(part) for part in everything(data)] == [18, 3, 2, 4]
     assert len(data.notes) == 1
 
 
@@ -349,7 +354,7 @@ def test_wrong_number_of_classes_and_classes_that_differ_between_splits(tmp_path
         load_data(dataclasses.replace(FOLDER, data_dir=folder, num_classes=3))
     write_folder(tmp_path / "split" / "train")
     write_folder(tmp_path / "split" / "val", classes=("cat", "horse"))
-    with pytest.raises(ValueError, match=r"same classes\. Received: .*val differs from .*train in dog, horse"):
+    with pytest.raises(ValueError, match=r"same classes\. Received: .*val differs from .*train in horse"):
         load_data(dataclasses.replace(FOLDER, data_dir=str(tmp_path / "split")))
 
 
@@ -412,7 +417,8 @@ def test_arrays_are_split_like_any_data():
     generator = np.random.default_rng(0)
     images, labels = generator.random((300, 8, 8, 1), np.float32), generator.integers(0, 10, (300, 1))
     data = as_bundle(DIGITS, (images, labels))
-    assert (data.train_source.size, data.validation_source.size, len(data.calibration)) == (170, 30, 100)
+    assert (data.train_source.size, data.validation_source.size, len(data.calibration)) == (270, 30, 100)
+    assert data.test_source is None
     assert_disjoint([hashes(data.train_source), hashes(data.validation_source)])
     with pytest.raises(ValueError, match="must have a test set"):
         data.test  # noqa: B018

@@ -91,7 +91,7 @@ def test_other_layouts(scenes, tmp_path, layout):
                 (target / path.name).write_bytes(path.read_bytes())
     data = load_data(of(MASKS, tmp_path, num_classes=3))
     assert data.class_names == ("0", "1", "2")
-    assert data.test_source.size == (8 if len(splits) == 2 else 4)
+    assert data.test_source.size == (8 if len(splits) == 2 else 5)
     assert load_data(of(MASKS, tmp_path)).class_names == ("0", "1", "2")  # counted in the masks
 
 
@@ -164,7 +164,7 @@ def test_broken_masks_are_left_out_if_asked(scenes, tmp_path):
     for in_memory in (True, False):
         with pytest.warns(UserWarning, match="1 unreadable masks left out with their images"):
             data = load_data(of(MASKS, tmp_path / "scenes", on_bad_image="skip", in_memory=in_memory))
-        assert data.train_source.size == 35
+        assert data.train_source.size == 39
 
 
 def test_grey_images_and_masks(scenes, tmp_path):

@@ -1,50 +1,54 @@
-"""`load_data`: images of a recipe as train, validation, test and calibration sets that never overlap."""
+"""`load_data`: images of a recipe as train, validation and test sets that never overlap, and those that calibrate."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
-import urllib.error
-import urllib.request
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
+import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from .folders import scan_folder
+from .folders import check_files, scan_folder
+from .identity import LIST_FILE, SplitList
+from .listing import Notes, some
 from .recipe import Recipe
+from .records import RecordSource, feature_names, prepared_builder
 from .sources import (
     ArraySource,
     DatasetSource,
     FileSource,
     NumpySource,
-    RecordSource,
     float_array,
     in_memory,
     target_array,
 )
+from .splits import SETS, divide, sets_aside, share, strata_of
 
 EVALUATION_BATCH = 256
 EVALUATION_PIXELS = 1 << 20  # of a batch's images: what a network keeps of large ones takes gigabytes
 NO_TEST_SET = "The data must have a test set to be tested. Received: arrays without one"
 SAMPLE_BYTES = 1 << 30  # of images that `DataBundle.sample` returns
-NETWORK_PROBE = "https://storage.googleapis.com"  # where TFDS keeps its own files
-TEST_SEED = 0  # a test set carved out of the data is the same for every recipe's seed
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters, half pairs and line ends
 
 
 @dataclasses.dataclass(frozen=True)
 class DataBundle:
-    """The four sets of one data set; no image is in two of them.
+    """The sets of one data set. No image is in two of them, but that small sets calibrate with training images.
 
     Attributes:
         class_names: Name of each label; none where images are to be enlarged.
         image_shape: (height, width, channels) of every image.
         calibration: float32 (N, H, W, C) in [0, 1], for quantisation.
         notes: What was done to the data: images skipped, converted, resized.
+        left_out: (path, why) of every image of a folder that was left out.
+        calibration_files: Name -> digest of the files that ``calibration`` was made of.
+        calibration_shared: Whether these images are trained on too, because there are few.
+        dealt: Which of "validation" and "test" were dealt out of a folder's training images.
         train_source, validation_source, test_source: See ``wavemix_tf.training.sources``; ``fit`` shuffles and
             augments from the first. The test source is None for arrays that came without a test set.
     """
@@ -56,6 +60,10 @@ class DataBundle:
     test_source: Any
     calibration: np.ndarray
     notes: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    calibration_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    calibration_shared: bool = False
+    dealt: tuple[str, ...] = ()
 
     @property
     def train(self) -> Any:
@@ -109,11 +117,38 @@ class DataBundle:
         return float_array(images), target_array(labels)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a resumed run must find again."""
+        """What a resumed run, and whatever is made of a finished one, must find again; of values that JSON knows."""
         found: dict[str, Any] = {"classes": list(self.class_names)}
-        for name, source in (("train", self.train_source), ("validation", self.validation_source)):
-            found |= {name: source.size, f"{name}_checksum": source.checksum()}
+        for name in SETS:
+            source = getattr(self, f"{name}_source")
+            if source is None:
+                found[name] = None
+                continue
+            origin = source.origin_checksum() if isinstance(source, ArraySource) else None
+            found[name] = {"size": source.size, "checksum": source.checksum(), "origin": origin}
         return found
+
+    @functools.cached_property
+    def class_counts(self) -> dict[str, list[int]]:
+        """Set -> images of each class (of masks: pixels), as far as they are known without reading the data."""
+        found = {}
+        for name in SETS:
+            source = getattr(self, f"{name}_source")
+            labels, counts = getattr(source, "labels", None), getattr(source, "counts", None)
+            if counts is not None:
+                found[name] = counts.sum(0).tolist()
+            elif self.class_names and isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.ndim < 4:
+                found[name] = _count(labels, len(self.class_names))
+        return found
+
+
+def _count(labels: np.ndarray, classes: int) -> list[int]:
+    """Of each class; a mask at a time, for whole sets would be copied."""
+    counts = np.zeros(classes, np.int64)
+    for part in labels if labels.ndim > 1 else [labels]:
+        values = part[(part >= 0) & (part < classes)]
+        counts += np.bincount(values.reshape(-1).astype(np.int64), minlength=classes)
+    return counts.tolist()
 
 
 def _float_arrays(source: Any) -> tuple[np.ndarray, np.ndarray] | None:
@@ -122,40 +157,71 @@ def _float_arrays(source: Any) -> tuple[np.ndarray, np.ndarray] | None:
     return float_array(source.images), target_array(source.labels)
 
 
-def load_data(recipe: Recipe) -> DataBundle:
-    """The data of a recipe: decoded, resized, and split with the recipe's seed.
+def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_only: bool = False) -> DataBundle:
+    """The data of a recipe: decoded, resized, and split.
 
-    Validation and calibration images, and test images where the data has no test split, are taken out of the training
-    images class by class. A TFDS set that is streamed gives its first records instead (TFDS shuffled them).
+    Test and validation images that the data does not bring are taken out of the training images, some of every class:
+    of a folder by a hash of each file's name, so that an image more moves no other (see ``splits``), else by the
+    recipe's seed. Calibration images are set aside where they are few, and shared with training where they are not. A
+    TFDS set that is streamed gives its first records instead (TFDS shuffled them).
 
     Args:
         recipe: Fields ``dataset`` to ``download`` say what to read and how.
+        run: Run folder whose list of files (``splits.json``) is kept: what it knows stays where it is, only new files
+            are dealt.
+        known_only: Leave out files that the run does not know.
 
     Returns:
         A ``DataBundle``.
 
     Raises:
-        ValueError: unknown data set, wrong number of classes, too few images, an unreadable image.
+        ValueError: unknown data set, wrong number of classes, too few images, an unreadable image, or a file of the
+            run's list is missing.
         FileNotFoundError: the data is not on this machine and ``recipe.download`` is False.
 
     Example:
     >>> data = wm.training.load_data(wm.training.RECIPES["digits"])
     """
+    listed = None if run is None else SplitList.load(run)
+    if known_only and (listed is None or (recipe.dataset == "folder" and not listed.files)):
+        raise ValueError(
+            f"known_only=True needs the list of a run that was begun. Received: run={run!r}, no {LIST_FILE}"
+        )
+    known = None if listed is None or recipe.dataset != "folder" else listed.files
+    only = None
+    if known_only and known and listed is not None:
+        only = listed.names
+        check_files(recipe, only)
+    notes = Notes()
     if recipe.task == "segmentation":
-        return _load_masks(recipe)
-    if recipe.task == "super_resolution":
-        return _load_pictures(recipe)
-    if recipe.dataset == "folder":
-        folder = scan_folder(recipe)
+        data = _load_masks(recipe, notes, known, only)
+    elif recipe.task == "super_resolution":
+        data = _load_pictures(recipe, notes, known, only)
+    elif recipe.dataset == "folder":
+        folder = scan_folder(recipe, notes, only)
         check_classes(recipe, folder.class_names)
         splits: list[Any] = [folder.train, folder.validation, folder.test]
-        notes = list(folder.notes)
         if in_memory(recipe, sum(source.size for source in splits if source is not None)):
             splits = [_decoded(source, recipe, notes) for source in splits]
-        return _split(recipe, splits[0], splits[1], splits[2], folder.class_names, notes)
+        data = _split(recipe, splits[0], splits[1], splits[2], folder.class_names, notes, known)
+    else:
+        data = _load_labelled_records(recipe)
+    return dataclasses.replace(data, notes=(*data.notes, *missing_classes(data)), left_out=tuple(notes.left_out))
 
-    builder = _prepared_builder(recipe)
-    keys = _feature_names(builder, recipe)
+
+def missing_classes(data: DataBundle) -> list[str]:
+    """What to tell of classes that a split has no image (no pixel) of."""
+    told = []
+    for name, counts in data.class_counts.items():
+        lacking = [label for label, count in zip(data.class_names, counts, strict=True) if not count]
+        if lacking and name != "train":  # what is not trained on was told by who looked at the labels
+            told.append(f"the {name} set has none of {len(lacking):,} classes: {some(lacking)}")
+    return told
+
+
+def _load_labelled_records(recipe: Recipe) -> DataBundle:
+    builder = prepared_builder(recipe)
+    keys = feature_names(builder, recipe)
     class_names = tuple(builder.info.features[keys[1]].names)
     check_classes(recipe, class_names)
 
@@ -179,16 +245,17 @@ def _load_records(recipe: Recipe, source: Any, class_names: tuple[str, ...]) -> 
     train, test = split(recipe.train_split), split(recipe.test_split)
     images = train.size + test.size
     if in_memory(recipe, images + (images // recipe.image_shape[2] if train.has_masks else 0)):
-        sources = [ArraySource(*one.arrays()) for one in (train, test)]
-        return _split(recipe, sources[0], None, sources[1], class_names, [])
+        return _split(recipe, train.in_memory(), None, test.in_memory(), class_names, Notes())
     return _split_records(recipe, split, train.size, test, class_names)
 
 
-def _load_masks(recipe: Recipe) -> DataBundle:
+def _load_masks(
+    recipe: Recipe, notes: Notes, known: Mapping[str, Any] | None, only: frozenset[str] | None
+) -> DataBundle:
     from .masks import MASKS_LOOKED_AT, check_masks, count_pixels, record_masks, scan_masks
 
     if recipe.dataset != "folder":
-        class_names, source = record_masks(_prepared_builder(recipe), recipe)
+        class_names, source = record_masks(prepared_builder(recipe), recipe)
         check_classes(recipe, class_names)
         data = _load_records(recipe, source, class_names)
         for part in (data.train_source, data.validation_source, data.test_source):
@@ -196,97 +263,118 @@ def _load_masks(recipe: Recipe) -> DataBundle:
             masks = part.labels if whole else part.sample(MASKS_LOOKED_AT)[1]
             check_masks(count_pixels(masks), class_names, recipe, every_class=whole and part is data.train_source)
         return data
-    notes: list[str] = []
-    class_names, files = scan_masks(recipe, notes)
+    class_names, files = scan_masks(recipe, notes, only)
     check_classes(recipe, class_names)
     splits: list[Any] = list(files)
     images = sum(source.size for source in files if source is not None)
     if in_memory(recipe, images + images // recipe.image_shape[2]):
         splits = [_decoded(source, recipe, notes) for source in files]
-    return _split(recipe, splits[0], splits[1], splits[2], class_names, notes)
+    return _split(recipe, splits[0], splits[1], splits[2], class_names, notes, known)
 
 
-def _load_pictures(recipe: Recipe) -> DataBundle:
+def _load_pictures(
+    recipe: Recipe, notes: Notes, known: Mapping[str, Any] | None, only: frozenset[str] | None
+) -> DataBundle:
     from . import patches
 
-    notes: list[str] = []
     if recipe.dataset == "folder":
-        listed = patches.scan_pictures(recipe, notes)
-        found = [None if paths is None else patches.file_pictures(paths, recipe) for paths in listed]
+        listed = patches.scan_pictures(recipe, notes, only)
+        found = [None if files is None else patches.file_pictures(*files, recipe) for files in listed]
     else:
         splits = (recipe.train_split, recipe.test_split)
-        train_pictures, test_pictures = patches.record_pictures(_prepared_builder(recipe), recipe, splits, notes)
+        train_pictures, test_pictures = patches.record_pictures(prepared_builder(recipe), recipe, splits, notes)
         found = [train_pictures, None, test_pictures]
 
     def source(pictures: Any, count: int) -> Any:
         return patches.PatchSource(pictures, recipe.image_shape, recipe.scale, count)
 
     train: Any = found[0]
-    images = len(train.names)
-    count = 0 if found[2] is not None else _share(images, recipe.test_fraction)
-    (test,), left = carve(np.zeros(images, np.int64), [count], TEST_SEED)
-    counts = [
-        0 if found[1] is not None else _share(len(left), recipe.validation_fraction),
-        _share(len(left), patches.CALIBRATION_SHARE),
-    ]
-    carved, remaining = carve(np.zeros(len(left), np.int64), counts, recipe.seed)
-    validation, calibration, rest = (left[rows] for rows in (*carved, remaining))
+    rows = divide(
+        np.zeros(len(train.names), np.int64),
+        recipe,
+        validation=found[1] is None,
+        test=found[2] is None,
+        calibration=lambda left: share(left, patches.CALIBRATION_SHARE),
+        files=train.files,
+        known=known,
+        least=1,  # a picture may be large
+    )
     fixed = patches.PATCHES_OF_AN_IMAGE
-    share = math.ceil(recipe.calibration_images / len(calibration))
-    images_of, _ = source(train.take(calibration), share).sample(recipe.calibration_images)
+    calibrating = train.take(rows.calibration)
+    patches_of_each = math.ceil(recipe.calibration_images / len(calibrating.names))
+    images_of, _ = source(calibrating, patches_of_each).sample(recipe.calibration_images)
     return DataBundle(
         class_names=(),
         image_shape=recipe.image_shape,
-        train_source=source(train.take(rest), recipe.patches),
-        validation_source=source(found[1] or train.take(validation), fixed),
-        test_source=source(found[2] or train.take(test), fixed),
+        train_source=source(train.take(rows.train), recipe.patches),
+        validation_source=source(found[1] or train.take(rows.validation), fixed),
+        test_source=source(found[2] or train.take(rows.test), fixed),
         calibration=float_array(images_of),
         notes=tuple(notes),
+        calibration_files=_digests(calibrating),
+        calibration_shared=rows.shared,
+        dealt=_dealt(train, found[1], found[2]),
     )
 
 
-def _decoded(source: FileSource | None, recipe: Recipe, notes: list[str]) -> ArraySource | None:
+def _decoded(source: FileSource | None, recipe: Recipe, notes: Notes) -> ArraySource | None:
     if source is None:
         return None
     images, labels, failures = source.arrays(stop=recipe.on_bad_image == "error")
-    if failures:
-        notes.append(f"{len(failures)} unreadable images left out, the first: {failures[0]}")
-        warnings.warn(notes[-1], UserWarning, stacklevel=2)
-    return ArraySource(images, labels)
+    notes.leave_out([(source.paths[row], why) for row, why in failures.items()], "unreadable images left out")
+    kept = np.setdiff1d(np.arange(source.size), list(failures))
+    return ArraySource(images, labels, files=None if source.files is None else source.files.take(kept))
 
 
 def _split(
-    recipe: Recipe, train: Any, validation: Any, test: Any, class_names: tuple[str, ...], notes: Sequence[str]
+    recipe: Recipe,
+    train: Any,
+    validation: Any,
+    test: Any,
+    class_names: tuple[str, ...],
+    notes: Notes,
+    known: Mapping[str, Any] | None = None,
+    deals_test: bool = True,
 ) -> DataBundle:
-    """Carve out of the training images what the data does not bring."""
-    if test is None:
-        (chosen,), rest = carve(_strata(train), [_share(train.size, recipe.test_fraction)], TEST_SEED)
-        train, test = train.take(rest), train.take(chosen)
-    counts = [
-        0 if validation is not None else _share(train.size, recipe.validation_fraction),
-        recipe.calibration_images,
-    ]
-    (chosen, calibration), rest = carve(_strata(train), counts, recipe.seed)
-    if validation is None:
-        validation = train.take(chosen)
-    images = train.take(calibration)
-    if isinstance(images, FileSource):
-        images = ArraySource(*images.arrays()[:2])
+    """Carve out of the training images what the data does not bring; without ``deals_test`` there is no test set."""
+    rows = divide(
+        strata_of(train, len(class_names)),
+        recipe,
+        validation=validation is None,
+        test=test is None and deals_test,
+        calibration=lambda left: recipe.calibration_images,
+        files=train.files,
+        known=known,
+    )
+    calibrating = train.take(rows.calibration)
+    images = ArraySource(*calibrating.arrays()[:2]) if isinstance(train, FileSource) else calibrating
+    if len(rows.calibration) < recipe.calibration_images:
+        notes.append(
+            f"{len(rows.calibration):,} of {recipe.calibration_images:,} calibration images: there are no more"
+        )
     return DataBundle(
         class_names=class_names,
         image_shape=recipe.image_shape,
-        train_source=train.take(rest),
-        validation_source=validation,
-        test_source=test,
+        train_source=train.take(rows.train),
+        validation_source=train.take(rows.validation) if validation is None else validation,
+        test_source=train.take(rows.test) if test is None and deals_test else test,
         calibration=float_array(images.images),
         notes=tuple(notes),
+        calibration_files=_digests(calibrating),
+        calibration_shared=rows.shared,
+        dealt=_dealt(train, validation, test),
     )
 
 
-def _strata(source: Any) -> np.ndarray:
-    """What a sample has in the data's proportion: classes, where an image has one."""
-    labels = np.asarray(source.labels)
-    return labels if labels.ndim == 1 and labels.dtype.kind in "iu" else np.zeros(len(labels), np.int64)
+def _dealt(train: Any, validation: Any, test: Any) -> tuple[str, ...]:
+    """Which sets a folder did not bring."""
+    own = {"validation": validation, "test": test}
+    return () if train.files is None else tuple(name for name in own if own[name] is None)
+
+
+def _digests(source: Any) -> dict[str, str]:
+    """Name -> digest of the files of a source; empty where it has none."""
+    return {} if source.files is None else dict(zip(source.files.names, source.files.digests, strict=True))
 
 
 def _split_records(
@@ -298,62 +386,31 @@ def _split_records(
             "train_split must be a plain split where the data is streamed; in_memory=True reads any. Received: "
             f"train_split={name!r}"
         )
-    first = _share(size, recipe.validation_fraction)
-    second = first + recipe.calibration_images
-    _check_left(size, [first, recipe.calibration_images])
-    calibration = np.zeros((0, *recipe.image_shape), np.uint8)
-    if recipe.calibration_images:
-        calibration, _ = split(f"{name}[{first}:{second}]").arrays()
+    first = share(size, recipe.validation_fraction)
+    second = first + min(recipe.calibration_images, size - first)
+    if first >= size:
+        raise ValueError(f"validation_fraction must leave images to train on. Received: {first} of {size} images")
+    calibration, _ = split(f"{name}[{first}:{second}]").arrays()
+    aside = sets_aside(second - first, size - first)
     return DataBundle(
         class_names=class_names,
         image_shape=recipe.image_shape,
-        train_source=split(f"{name}[{second}:]"),
+        train_source=split(f"{name}[{second if aside else first}:]"),
         validation_source=split(f"{name}[:{first}]"),
         test_source=test,
         calibration=float_array(calibration),
+        calibration_shared=not aside,
     )
-
-
-def _share(count: int, fraction: float) -> int:
-    return max(round(count * fraction), 1)
-
-
-def _check_left(size: int, counts: Sequence[int]) -> None:
-    if sum(counts) >= size:
-        raise ValueError(
-            "Test, validation and calibration images must leave images to train on (test_fraction, "
-            f"validation_fraction, calibration_images). Received: {' + '.join(map(str, counts))} of {size} images"
-        )
-
-
-def carve(labels: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Disjoint row numbers with the classes in the data's proportion.
-
-    Args:
-        labels: Integers (N,).
-        counts: Rows in each sample.
-        seed: The same seed gives the same rows.
-
-    Returns:
-        The samples, each sorted, and the rest, sorted.
-    """
-    _check_left(len(labels), counts)
-    labels = np.asarray(labels)
-    # Rank every image within its shuffled class, as a share of that class: the smallest shares, over all classes,
-    # are a sample in proportion whatever the class sizes.
-    generator = np.random.default_rng([seed, 0x5911])
-    order = generator.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
-    rank = np.arange(len(labels)) - np.repeat(starts, sizes)
-    share = (rank + generator.random(len(sizes)).repeat(sizes)) / sizes.repeat(sizes)
-    chosen = order[np.argsort(share, kind="stable")]
-    *samples, rest = (np.sort(part) for part in np.split(chosen, np.cumsum(counts)))
-    return samples, rest
 
 
 def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
     """ValueError unless the data has as many classes as the recipe says, and at least two."""
+    strange = [name for name in class_names if any(unicodedata.category(sign) in UNPRINTABLE for sign in name)]
+    if strange:
+        raise ValueError(
+            "A class name must have no control characters, nor bytes that are no text: labels.txt has one name a line. "
+            f"Received: {', '.join(map(ascii, strange[:8]))}"
+        )
     received = f"{recipe.dataset} has {len(class_names)}: {', '.join(class_names[:12])}"
     if len(class_names) < 2:
         raise ValueError(f"There must be at least two classes. Received: {received}")
@@ -362,93 +419,6 @@ def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
             "num_classes must be the number of classes in the data. Received: "
             f"num_classes={recipe.num_classes}, {received}"
         )
-
-
-def _prepared_builder(recipe: Recipe) -> Any:
-    import tensorflow_datasets as tfds
-
-    data_dir = None if recipe.data_dir is None else os.path.expanduser(recipe.data_dir)
-    if recipe.dataset == "digits":
-        from .digits import prepared_builder
-
-        return prepared_builder(data_dir)
-    try:
-        builder = tfds.builder(recipe.dataset, data_dir=data_dir)
-    except (ValueError, AssertionError, FileNotFoundError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            "dataset must be 'digits', 'folder' or a name that TFDS knows (tensorflow.org/datasets/catalog). Received: "
-            f"dataset={recipe.dataset!r} ({reason})"
-        ) from None
-    if not builder.is_prepared():
-        if not recipe.download:
-            # TFDS itself would retry for minutes on a machine without network.
-            manual = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
-            by_hand = f"; its archives have to be put into {_manual_dir(builder)} first" if manual else ""
-            raise FileNotFoundError(
-                f"{recipe.dataset} is not prepared on this machine: set download=True to fetch it, or data_dir to the "
-                f"TFDS folder that holds it{by_hand}. Received: data_dir={recipe.data_dir!r}; looked for "
-                f"{builder.data_path}"
-            )
-        _check_network(builder, recipe)
-        builder.download_and_prepare()
-    return builder
-
-
-def _check_network(builder: Any, recipe: Recipe) -> None:
-    """Say at once that there is no network; TFDS retries a dead one for minutes before it does."""
-    manual = _manual_dir(builder)
-    downloads = manual.parent
-    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-        if not manual.is_dir() or not any(manual.iterdir()):
-            raise FileNotFoundError(
-                f"{recipe.dataset} must be fetched by hand: {_one_line(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)} "
-                f"Received: nothing in {manual}"
-            )
-        return
-    if downloads.is_dir() and any(downloads.iterdir()):
-        return  # what it needs may be there already
-    try:
-        urllib.request.urlopen(NETWORK_PROBE, timeout=5).close()
-    except urllib.error.HTTPError:
-        return  # an answer, whatever it says
-    except OSError as error:
-        raise ConnectionError(
-            f"download=True needs a network. Received: {recipe.dataset}, and {NETWORK_PROBE} is out of reach ({error})"
-        ) from None
-
-
-def _manual_dir(builder: Any) -> Path:
-    """Where TFDS looks for what it may not download."""
-    return Path(builder.data_dir).parents[_depth(builder)] / "downloads" / "manual"
-
-
-def _depth(builder: Any) -> int:
-    """Folders between the data folder and that of this version: name, perhaps configuration."""
-    return 2 if builder.builder_config is not None else 1
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _feature_names(builder: Any, recipe: Recipe) -> tuple[str, str]:
-    """Names of the image feature and of the class label feature."""
-    import tensorflow_datasets as tfds
-
-    features = builder.info.features
-    names = list(features) if isinstance(features, tfds.features.FeaturesDict) else []
-    supervised = [name for name in builder.info.supervised_keys or () if isinstance(name, str)]
-    found = []
-    for kind in (tfds.features.Image, tfds.features.ClassLabel):
-        fitting = [name for name in [*supervised, *names] if isinstance(features[name], kind)]
-        if not fitting:
-            raise ValueError(
-                "dataset must have an image and a class label. Received: "
-                f"{recipe.dataset} with {', '.join(f'{name}: {type(features[name]).__name__}' for name in names)}"
-            )
-        found.append(fitting[0])
-    return found[0], found[1]
 
 
 def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBundle:
@@ -461,12 +431,9 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
         source, classes = _array_source(recipe, data, "data")
         names = tuple(str(label) for label in range(classes))  # none where images are to be enlarged
         if validation_data is None:
-            nothing = source.take(np.arange(0))  # no test set
-            return dataclasses.replace(_split(recipe, source, None, nothing, names, []), test_source=None)
+            return _split(recipe, source, None, None, names, Notes(), deals_test=False)
         validation, _ = _array_source(recipe, validation_data, "validation_data", classes)
-        (calibration,), rest = carve(_strata(source), [recipe.calibration_images], recipe.seed)
-        images = float_array(source.images[calibration])
-        return DataBundle(names, recipe.image_shape, source.take(rest), validation, None, images)
+        return _split(recipe, source, validation, None, names, Notes(), deals_test=False)
     if validation_data is None or (recipe.num_classes is None and recipe.task != "super_resolution"):
         raise ValueError(
             "A dataset needs validation_data, and num_classes in the recipe. Received: "

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+UNREAD_EXTENSIONS = (".heic", ".heif", ".avif")  # pictures too, which no Pillow or not every Pillow reads
 
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 EXIF_ORIENTATION, EXIF_TURNED = 0x0112, (5, 6, 7, 8)  # lying on its side
 
 
@@ -45,7 +47,8 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
             return np.asarray(image).reshape(image.height, image.width, channels)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow says SyntaxError of a broken PNG.
-        raise ValueError(f"An image file must be whole and of a known format ({error}). Received: {path}") from None
+        what = _what(path, error)
+        raise ValueError(f"An image file must be whole and of a known format ({what}). Received: {path}") from None
 
 
 def peek(path: str | os.PathLike[str]) -> tuple[int, int, str]:
@@ -63,7 +66,16 @@ def peek(path: str | os.PathLike[str]) -> tuple[int, int, str]:
             size = (file.width, file.height) if turned else (file.height, file.width)
             return *size, file.mode
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"An image file must be of a known format ({error}). Received: {path}") from None
+        raise ValueError(f"An image file must be of a known format ({_what(path, error)}). Received: {path}") from None
+
+
+def _what(path: str, error: Exception) -> str:
+    """What is wrong with a file, or of which kind it is, whatever its name says."""
+    with open(path, "rb") as file:
+        start = file.read(12)
+    if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
+        return "it is HEIC or AVIF: save it as JPEG or PNG"
+    return str(error)
 
 
 def fit_image(image: Any, image_shape: tuple[int, int, int], crop_to_aspect_ratio: bool = False) -> Any:

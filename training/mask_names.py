@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from .folders import list_images
+from .listing import Notes, list_files, tell_of
 from .recipe import MASK_NAME, is_mask_name
 
 LOSSY = (".jpg", ".jpeg", ".webp")
@@ -20,7 +20,7 @@ def patterns(mask_name: str) -> tuple[str, str]:
     return (image, mask) if colon else (MASK_NAME, mask_name)
 
 
-def pair_files(images: Path, masks: Path, mask_name: str, notes: list[str]) -> list[tuple[str, str]]:
+def pair_files(images: Path, masks: Path, mask_name: str, notes: Notes) -> list[tuple[str, str]]:
     """(image, mask) paths by name, in a fixed order.
 
     Args:
@@ -33,9 +33,10 @@ def pair_files(images: Path, masks: Path, mask_name: str, notes: list[str]) -> l
         ValueError: no images, an image without its mask, or a mask saved with loss.
     """
     if images == masks:
-        pictures, answers = _apart(_listed(images), mask_name)
+        pictures, answers = _apart(_listed(images, notes), mask_name)
     else:
-        pictures, answers = _unique(_listed(images)), _unique(_listed(masks))
+        pictures = _unique(_listed(images, notes))
+        answers = _unique(_listed(masks, notes, once=False))  # many images may share a mask
     image_pattern, mask_pattern = patterns(mask_name)
     keyed = {key: path for name, path in pictures.items() if (key := _key(name, image_pattern)) is not None}
     found = {key: path for name, path in answers.items() if (key := _key(name, mask_pattern)) is not None}
@@ -71,10 +72,13 @@ def mixed_pattern(folder: Path, mask_name: str) -> str | None:
     return best if best is not None and 2 * _fitting(names, names, best) == len(names) else None
 
 
-def _listed(folder: Path) -> dict[str, list[str]]:
-    """Name below the folder without its ending -> files."""
+def _listed(folder: Path, notes: Notes | None = None, once: bool = True) -> dict[str, list[str]]:
+    """Name below the folder without its ending -> files; what is no image is noted."""
     found: dict[str, list[str]] = {}
-    for path in map(Path, list_images(folder)):
+    (listing,) = list_files([folder], once)
+    if notes is not None:
+        tell_of([listing], folder, notes)
+    for path in map(Path, listing.images):
         found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(str(path))
     return found
 

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from . import mask_formats
-from .folders import SPLIT_FOLDERS, readable
+from .folders import SPLIT_FOLDERS, readable, stopped_by
 from .images import peek
+from .listing import Notes, describe, relative_name
 from .mask_formats import UNLISTED, VOID, MaskFormat, Pixels, read_pixels
 from .mask_names import mixed_pattern, pair_files
 from .recipe import Recipe
-from .sources import FileSource, RecordSource, in_memory
+from .records import RecordSource
+from .sources import FileSource, in_memory
 
 IMAGE_FOLDERS = ("images", "image", "img", "imgs", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "annotations", "labels", "label", "gt", "SegmentationClass")
@@ -43,7 +45,9 @@ KNOWN = {
 }
 
 
-def scan_masks(recipe: Recipe, notes: list[str]) -> tuple[tuple[str, ...], list[FileSource | None]]:
+def scan_masks(
+    recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
+) -> tuple[tuple[str, ...], list[FileSource | None]]:
     """List the images and masks of ``recipe.data_dir``.
 
     Returns:
@@ -67,6 +71,8 @@ def scan_masks(recipe: Recipe, notes: list[str]) -> tuple[tuple[str, ...], list[
     form = MaskFormat.of(recipe)
     kept: dict[str, list[_Seen]] = {}
     for split, pairs in found.items():
+        if only is not None:
+            pairs = [pair for pair in pairs if relative_name(pair[0], root) in only]
         good = readable([image for image, _ in pairs], recipe, streamed, notes)
         kept[split] = _look_at_masks([pair for pair in pairs if pair[0] in good], recipe, form, notes)
     if not form.values:
@@ -83,6 +89,8 @@ def scan_masks(recipe: Recipe, notes: list[str]) -> tuple[tuple[str, ...], list[
             image_shape=recipe.image_shape,
             crop_to_aspect_ratio=recipe.crop_to_aspect_ratio,
             masks=form,
+            files=describe([seen.image for seen in part], root, [seen.mask for seen in part]),
+            counts=np.array([_as_classes(seen.counts, form)[: len(names)] for seen in part]),
         )
         for split, part in kept.items()
     }
@@ -240,7 +248,7 @@ class _Seen:
     resized: str = ""  # from what, to what
 
 
-def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskFormat, notes: list[str]) -> list[_Seen]:
+def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskFormat, notes: Notes) -> list[_Seen]:
     """The pairs whose mask can be read and what they hold; another mask is an error, or skipped and noted."""
 
     def look(pair: tuple[str, str]) -> _Seen | str:
@@ -250,7 +258,7 @@ def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskForma
             if form.values:
                 form.classes(pixels.values, path)
             counts = mask_formats.count_values(pixels, path)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return str(error)
         shape, resized = pixels.values.shape, ""
         if shape != size:
@@ -264,17 +272,14 @@ def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskForma
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         seen = list(pool.map(look, pairs, chunksize=16))
-    bad = [answer for answer in seen if isinstance(answer, str)]
+    bad = [(pair[0], answer) for pair, answer in zip(pairs, seen, strict=True) if isinstance(answer, str)]
     if bad and recipe.on_bad_image == "error":
-        raise ValueError(bad[0] if len(bad) == 1 else f"{bad[0]} (and {len(bad) - 1} more)")
-    if bad:
-        notes.append(f"{len(bad)} unreadable masks left out with their images, the first: {bad[0]}")
-        warnings.warn(notes[-1], UserWarning, stacklevel=2)
+        raise ValueError(stopped_by(bad))
+    notes.leave_out(bad, "unreadable masks left out with their images")
     good = [answer for answer in seen if not isinstance(answer, str)]
     resized = [one.resized for one in good if one.resized]
     if resized:
-        notes.append(f"{len(resized)} masks of another size than their image resized to it, the first: {resized[0]}")
-        warnings.warn(notes[-1], UserWarning, stacklevel=2)
+        notes.tell(f"{len(resized)} masks of another size than their image resized to it, the first: {resized[0]}")
     return good
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .folders import SPLIT_FOLDERS, list_images, readable
+from .folders import data_folder, readable, split_folders
 from .images import peek, read_image
+from .listing import Files, Notes, describe, list_files, name_hash, relative_name, tell_of
 from .recipe import Recipe
 from .sources import SAMPLE_SEED, as_float, epoch_order, shuffled
 
@@ -49,16 +48,19 @@ class Pictures:
         read: Number of an image -> (small, large), uint8. The large one is the scale times as large.
         names: Of the images, by which a resumed run knows them.
         streamed: Whether ``read`` decodes an image whenever it is asked.
+        files: What they are, if they are files.
     """
 
     read: Callable[[int], tuple[np.ndarray, np.ndarray]]
     names: tuple[str, ...]
     streamed: bool = False
+    files: Files | None = None
 
     def take(self, rows: np.ndarray) -> Pictures:
         """Some of them, numbered from 0."""
         names = tuple(self.names[row] for row in rows)
-        return dataclasses.replace(self, read=lambda number: self.read(int(rows[number])), names=names)
+        files = None if self.files is None else self.files.take(rows)
+        return dataclasses.replace(self, read=lambda number: self.read(int(rows[number])), names=names, files=files)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,14 @@ class PatchSource:
         """Patches of an epoch."""
         return len(self.pictures.names) * self.patches
 
-    def checksum(self) -> int:
+    @property
+    def files(self) -> Files | None:
+        """What the images are, if they are files."""
+        return self.pictures.files
+
+    def checksum(self) -> int | str:
+        if self.files is not None:
+            return self.files.checksum()
         return zlib.crc32("\n".join(self.pictures.names).encode())
 
     def steps(self, batch_size: int) -> int:
@@ -97,20 +106,28 @@ class PatchSource:
 
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
         """uint8 patches, evenly from all images."""
-        rows = epoch_order(self.size, SAMPLE_SEED, 0)[:limit]
-        cut = [self.cut(int(row), SAMPLE_SEED, 0) for row in rows]
+        rows = epoch_order(self.size, SAMPLE_SEED, 0)
+        if self.files is not None:  # a patch of every image, then another: one image more moves none of them
+            rows = (self.files.order("sample") * self.patches + np.arange(self.patches)[:, None]).reshape(-1)
+        cut = [self.cut(int(row), SAMPLE_SEED, 0) for row in rows[:limit]]
         return np.stack([small for small, _ in cut]), np.stack([large for _, large in cut])
 
     def cut(self, row: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """(small, large) of a patch of the image ``row // patches``, uint8."""
         small, large = self.pictures.read(row // self.patches)
         height, width, _ = self.image_shape
-        generator = np.random.default_rng([seed, epoch, row])
+        generator = np.random.default_rng([seed, epoch, *self._key(row)])
         top = int(generator.integers(small.shape[0] - height + 1))
         left = int(generator.integers(small.shape[1] - width + 1))
         s = self.scale
         corner = large[s * top : s * (top + height), s * left : s * (left + width)]
         return small[top : top + height, left : left + width], corner
+
+    def _key(self, row: int) -> tuple[int, ...]:
+        """What a patch's place is drawn from: of a file its name, whatever other files there are."""
+        if self.files is None:
+            return (row,)
+        return name_hash(self.files.names[row // self.patches], "patch"), row % self.patches
 
     def batches(self, batch_size: int) -> Any:
         import tensorflow as tf
@@ -152,46 +169,50 @@ def _floats(small: Any, large: Any) -> tuple[Any, Any]:
     return as_float(small), as_float(large)
 
 
-def scan_pictures(recipe: Recipe, notes: list[str]) -> list[list[str] | None]:
+def scan_pictures(
+    recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
+) -> list[tuple[list[str], Files] | None]:
     """Image files of ``recipe.data_dir``: those to train on, to validate and to test; None where it has no such folder.
+
+    Args:
+        recipe: Its ``data_dir``.
+        notes: Where to tell what was done to the files.
+        only: Names of the files to take; None: all.
+
+    Returns:
+        For each split (paths, what they are).
 
     Raises:
         FileNotFoundError: no such folder.
         ValueError: no images, or one that cannot be read or is smaller than a patch.
     """
-    if recipe.data_dir is None:
-        raise ValueError("dataset='folder' needs data_dir, a folder of images to enlarge. Received: data_dir=None")
-    root = Path(recipe.data_dir).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"data_dir must be a folder. Received: data_dir={recipe.data_dir!r}")
-    places: dict[str, Path | None] = {
-        split: next((root / name for name in names if (root / name).is_dir()), None)
-        for split, names in SPLIT_FOLDERS.items()
-    }
-    held_out = [place.name for place in places.values() if place is not None]
-    if places["train"] is None and held_out:
-        raise ValueError(
-            f"data_dir with {' and '.join(held_out)} must have train too. Received: data_dir={recipe.data_dir!r}"
-        )
+    root = data_folder(recipe, "a folder of images to enlarge")
+    places = split_folders(root)
     if places["train"] is None:
         places = {"train": root, "validation": None, "test": None}
-    found: list[list[str] | None] = []
+    there = [place for place in places.values() if place is not None]
+    listings = dict(zip(there, list_files(there), strict=True))
+    found: list[tuple[list[str], Files] | None] = []
     for place in places.values():
         if place is None:
             found.append(None)
             continue
-        paths = list_images(place)
+        tell_of([listings[place]], place, notes)
+        paths = listings[place].images
+        if only is not None:
+            paths = [path for path in paths if relative_name(path, root) in only]
         # Whole, where broken ones are to be skipped: they are decoded when training is under way.
         kept = readable(paths, recipe, True, notes, resized=False)
         sizes = {path: peek(path)[:2] for path in paths if path in kept}
         large = large_enough(sizes, recipe, notes)
-        found.append([path for path in paths if path in large])
-        if not found[-1]:
+        paths = [path for path in paths if path in large]
+        if not paths:
             raise ValueError(f"A folder of images must hold some. Received: none in {place}")
+        found.append((paths, describe(paths, root)))
     return found
 
 
-def large_enough(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, notes: list[str]) -> set[str]:
+def large_enough(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, notes: Notes) -> set[str]:
     """The pictures that a patch can be cut out of; the others are an error, or left out and noted, each by its name.
 
     Args:
@@ -210,12 +231,12 @@ def large_enough(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, notes: li
     named = ", ".join(f"{name} {sizes[name][0]}x{sizes[name][1]}" for name in small)
     if recipe.on_bad_image == "error":
         raise ValueError(f"{rule}. Received: {named}; `--set on_bad_image=skip` leaves such images out")
-    notes.append(f"{rule}; {len(small)} left out: {named}")
-    warnings.warn(notes[-1], UserWarning, stacklevel=2)
+    notes.left_out += [(name, f"{rule}. Received: {name} {sizes[name][0]}x{sizes[name][1]}") for name in small]
+    notes.tell(f"{rule}; {len(small)} left out: {named}")
     return set(sizes) - set(small)
 
 
-def file_pictures(paths: Sequence[str], recipe: Recipe) -> Pictures:
+def file_pictures(paths: Sequence[str], files: Files, recipe: Recipe) -> Pictures:
     """Image files; all in memory where they take less than ``WHOLE_BYTES``."""
 
     def load(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -224,11 +245,10 @@ def file_pictures(paths: Sequence[str], recipe: Recipe) -> Pictures:
 
     size = sum(math.prod(peek(path)[:2]) for path in paths) * recipe.image_shape[2]
     keep = recipe.in_memory if recipe.in_memory is not None else size <= WHOLE_BYTES
-    names = tuple("/".join(Path(path).parts[-2:]) for path in paths)  # the folder may move
     if not keep:
-        return Pictures(functools.lru_cache(maxsize=2)(load), names, streamed=True)
+        return Pictures(functools.lru_cache(maxsize=2)(load), files.names, streamed=True, files=files)
     pairs = [load(number) for number in range(len(paths))]
-    return Pictures(pairs.__getitem__, names)
+    return Pictures(pairs.__getitem__, files.names, files=files)
 
 
 def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | None = None) -> Any:
@@ -249,7 +269,7 @@ def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | No
     return small, image
 
 
-def record_pictures(builder: Any, recipe: Recipe, splits: Sequence[str], notes: list[str]) -> list[Pictures]:
+def record_pictures(builder: Any, recipe: Recipe, splits: Sequence[str], notes: Notes) -> list[Pictures]:
     """Those of each TFDS split with an image, or with images "lr" and "hr" as div2k has them.
 
     Records have no random access: a split is decoded into memory.

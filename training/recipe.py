@@ -67,13 +67,13 @@ class Recipe:
         validation_fraction: Share of the training images held out, class by class, to choose the best epoch.
         test_fraction: The same for the test set of data that has no test split; the test images do not depend on
             ``seed``.
-        calibration_images: Training images set aside to calibrate quantisation; never trained on. Of
-            "super_resolution" so many patches of some images that are set aside.
+        calibration_images: Training images that calibrate quantisation; set aside where they are at most a tenth,
+            else trained on too. Of "super_resolution" so many patches of some images.
         crop_to_aspect_ratio: Resize with the proportions kept and crop the centre; False: stretch.
         in_memory: Decode once into memory, or stream from disk; None: decode where it takes less than 1 GiB (whole
             images to enlarge: 2 GiB a split).
         shuffle_buffer: Examples in the shuffle buffer of a streamed dataset.
-        on_bad_image: "error", or "skip" with a count, for a folder's unreadable files.
+        on_bad_image: "error", or "skip", for a folder's unreadable files; those are listed in ``bad_images.csv``.
         data_dir: Folder of the prepared TFDS data (None: TFDS's own default), or the image folder.
         download: Let TFDS download what is missing; False: fail at once.
 

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import keras
 import numpy as np
 
 from .images import fit_image, fit_mask, random_resized_crop, read_image
+from .listing import Files
 from .mask_formats import AS_NUMBERED, MaskFormat
 from .recipe import Recipe
 
@@ -32,6 +33,13 @@ SAMPLE_SEED = 0  # of the order in which `sample` takes images
 def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
     """The order of the training images in an epoch; int64 (size,)."""
     return np.random.default_rng([seed, epoch]).permutation(size).astype(np.int64)
+
+
+def sample_order(source: Any) -> np.ndarray:
+    """The rows of a source in an order of which any first part is a fair sample; one file more moves no other."""
+    if getattr(source, "files", None) is not None:
+        return np.asarray(source.files.order("sample"))
+    return epoch_order(source.size, SAMPLE_SEED, 0)
 
 
 def in_memory(recipe: Recipe, images: int) -> bool:
@@ -78,28 +86,48 @@ class ArraySource:
     Args:
         images: uint8 (N, H, W, C), or floating point in [0, 1].
         labels: Integers (N,), masks (N, H, W), or pictures as ``images`` are, perhaps larger.
+        files: Which files they are, if they are files.
+        origin: Name and size of the TFDS split they are, if they are one; ``rows`` are their numbers in it.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    files: Files | None = None
+    origin: str | None = None
+    rows: np.ndarray | None = None
 
     @property
     def size(self) -> int:
         return len(self.labels)
 
-    def checksum(self) -> int:
+    def checksum(self) -> int | str:
+        if self.files is not None:
+            return self.files.checksum()
         labels = np.ascontiguousarray(self.labels).data
         return zlib.crc32(np.ascontiguousarray(self.images).data, zlib.crc32(labels))
 
+    def origin_checksum(self) -> int | None:
+        """Of where the images come from: another machine may decode the same ones to other pixels."""
+        if self.origin is None:
+            return None
+        rows = np.arange(self.size) if self.rows is None else self.rows
+        return zlib.crc32(rows.astype("<i8").tobytes(), zlib.crc32(self.origin.encode()))
+
     def take(self, rows: np.ndarray) -> ArraySource:
         """Some rows as a source of their own."""
-        return dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows])
+        return dataclasses.replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            files=None if self.files is None else self.files.take(rows),
+            rows=np.asarray(rows) if self.rows is None else self.rows[rows],
+        )
 
     def steps(self, batch_size: int) -> int:
         return self.size // batch_size
 
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = epoch_order(self.size, SAMPLE_SEED, 0)[:limit]
+        rows = sample_order(self)[:limit]
         return self.images[rows], self.labels[rows]
 
     def batches(self, batch_size: int) -> Any:
@@ -177,6 +205,8 @@ class FileSource:
         crop_to_aspect_ratio: See ``fit_image``.
         masks: How masks are read.
         failures: What was wrong with the files that could not be read; TensorFlow wraps the error itself in pages.
+        files: Their names and digests.
+        counts: Pixels of each class in each mask, int (N, classes), if labels are masks.
     """
 
     paths: tuple[str, ...]
@@ -185,12 +215,16 @@ class FileSource:
     crop_to_aspect_ratio: bool = False
     masks: MaskFormat = AS_NUMBERED
     failures: list[str] = dataclasses.field(default_factory=list, compare=False)
+    files: Files | None = None
+    counts: np.ndarray | None = None
 
     @property
     def size(self) -> int:
         return len(self.paths)
 
-    def checksum(self) -> int:
+    def checksum(self) -> int | str:
+        if self.files is not None:
+            return self.files.checksum()
         # Of names, not contents, which would have to be read: and of the last two parts, for the folder may move.
         paths = [*self.paths, *self.labels] if self.has_masks else self.paths
         names = "\n".join("/".join(Path(path).parts[-2:]) for path in paths)
@@ -203,13 +237,19 @@ class FileSource:
 
     def take(self, rows: np.ndarray) -> FileSource:
         """Some files as a source of their own."""
-        return dataclasses.replace(self, paths=tuple(self.paths[row] for row in rows), labels=self.labels[rows])
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[row] for row in rows),
+            labels=self.labels[rows],
+            counts=None if self.counts is None else self.counts[rows],
+            files=None if self.files is None else self.files.take(rows),
+        )
 
     def steps(self, batch_size: int) -> int:
         return self.size // batch_size
 
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.take(epoch_order(self.size, SAMPLE_SEED, 0)[:limit]).arrays()[:2]
+        return self.take(sample_order(self)[:limit]).arrays()[:2]
 
     def batches(self, batch_size: int) -> Any:
         import tensorflow as tf
@@ -218,7 +258,7 @@ class FileSource:
         whole = files.map(
             lambda path, label: (self._fit(self._decode(path)), self._target(path, label)), tf.data.AUTOTUNE
         )
-        return whole.batch(batch_size).map(_floats, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return whole.batch(batch_size).map(floats, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         import tensorflow as tf
@@ -230,22 +270,22 @@ class FileSource:
             if recipe.crop_area is None:
                 image = self._fit(image)
             else:
-                seed = _element_seed(recipe.seed, epoch, index)
+                seed = element_seed(recipe.seed, epoch, index)
                 image = random_resized_crop(image, self.image_shape, recipe.crop_area, seed)
             return image, self._target(paths[row], labels[row])
 
         rows = _order(self.size, recipe.seed, epoch).enumerate()
         batches = rows.map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
-        return batches.map(_floats, tf.data.AUTOTUNE)
+        return batches.map(floats, tf.data.AUTOTUNE)
 
-    def arrays(self, stop: bool = True) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    def arrays(self, stop: bool = True) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
         """Decode all files.
 
         Args:
             stop: Raise at the first unreadable file; otherwise leave such files out.
 
         Returns:
-            uint8 (N, H, W, C), int64 (N,) or uint8 masks (N, H, W), and what was wrong with each file left out.
+            uint8 (N, H, W, C), int64 (N,) or uint8 masks (N, H, W), and row -> what was wrong with each file left out.
         """
         import tensorflow as tf
 
@@ -280,7 +320,7 @@ class FileSource:
         kept = np.setdiff1d(np.arange(self.size), list(failures))
         if len(kept) < self.size:
             images, labels = images[kept], labels[kept]
-        return images, labels, [failures[row] for row in sorted(failures)]
+        return images, labels, dict(sorted(failures.items()))
 
     def _fit(self, image: Any) -> Any:
         return fit_image(image, self.image_shape, self.crop_to_aspect_ratio)
@@ -310,125 +350,6 @@ class FileSource:
                 raise
 
         return noting
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordSource:
-    """A TFDS split, read from disk in every epoch.
-
-    An epoch's order is a shuffle through a buffer of ``Recipe.shuffle_buffer`` encoded images: TFDS shuffled the
-    records themselves when it wrote them.
-
-    Args:
-        builder: A prepared TFDS builder.
-        split: For example "train[5000:]".
-        keys: Names of the image feature and of the label or mask feature.
-        image_shape: (height, width, channels) that each image is brought to.
-        crop_to_aspect_ratio: See ``fit_image``.
-        mask_table: Class of each value that a mask's pixel may have, 256 of them; None: the value itself. Empty where
-            the labels are no masks.
-    """
-
-    builder: Any
-    split: str
-    keys: tuple[str, str]
-    image_shape: tuple[int, int, int]
-    crop_to_aspect_ratio: bool = False
-    mask_table: tuple[int, ...] | None = ()
-
-    @property
-    def size(self) -> int:
-        return int(self.builder.info.splits[self.split].num_examples)
-
-    def steps(self, batch_size: int) -> int:
-        return self.size // batch_size
-
-    def batches(self, batch_size: int) -> Any:
-        import tensorflow as tf
-
-        whole = self._records().map(
-            lambda encoded, label: (self._fit(self._decode(encoded)), self._target(label)), tf.data.AUTOTUNE
-        )
-        return whole.batch(batch_size).map(_floats, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-    def epoch(self, recipe: Recipe, epoch: Any) -> Any:
-        import tensorflow as tf
-
-        records = self._records()
-
-        def read(index: Any, record: Any) -> Any:
-            image = self._decode(record[0])
-            if recipe.crop_area is None:
-                return self._fit(image), self._target(record[1])
-            seed = _element_seed(recipe.seed, epoch, index)
-            return random_resized_crop(image, self.image_shape, recipe.crop_area, seed), record[1]
-
-        mixed = shuffled(records, recipe.shuffle_buffer, recipe.seed, epoch)
-        batches = mixed.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
-        return batches.map(_floats, tf.data.AUTOTUNE)
-
-    def checksum(self) -> int:
-        return zlib.crc32(f"{self.builder.info.full_name} {self.split}".encode())
-
-    def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        import tensorflow as tf
-
-        # From the whole split at equal distances: TFDS shuffled the training records, but not every test set.
-        rows = np.linspace(0, self.size, min(limit, self.size), endpoint=False).astype(np.int64)
-        chosen = self._records().enumerate().filter(lambda number, _: tf.reduce_any(rows == number))
-        images, labels = self._read(chosen.map(lambda _, record: record), len(rows))
-        order = epoch_order(len(rows), SAMPLE_SEED, 0)
-        return images[order], labels[order]
-
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """The whole split: uint8 (N, H, W, C) and int64 (N,) or uint8 masks (N, H, W), in the order on disk."""
-        return self._read(self._records(), self.size)
-
-    def _read(self, records: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-        import tensorflow as tf
-
-        whole = records.map(
-            lambda encoded, label: (self._fit(self._decode(encoded)), self._target(label)), tf.data.AUTOTUNE
-        )
-        images = np.empty((count, *self.image_shape), np.uint8)
-        labels = np.empty((count, *self.image_shape[:2]), np.uint8) if self.has_masks else np.empty(count, np.int64)
-        position = 0
-        at_once = max(1, min(1024, (64 << 20) // int(np.prod(self.image_shape))))
-        batches: Iterator[Any] = whole.batch(at_once).prefetch(2).as_numpy_iterator()
-        for image, label in batches:
-            images[position : position + len(label)], labels[position : position + len(label)] = image, label
-            position += len(label)
-        return images, labels
-
-    def _records(self) -> Any:
-        import tensorflow_datasets as tfds
-
-        image, label = self.keys
-        encoded = self.keys if self.has_masks else (image,)
-        dataset = self.builder.as_dataset(
-            split=self.split, shuffle_files=False, decoders={name: tfds.decode.SkipDecoding() for name in encoded}
-        )
-        return dataset.map(lambda example: (example[image], example[label]))
-
-    @property
-    def has_masks(self) -> bool:
-        return self.mask_table != ()
-
-    def _decode(self, encoded: Any) -> Any:
-        return self.builder.info.features[self.keys[0]].decode_example(encoded)
-
-    def _target(self, label: Any) -> Any:
-        import tensorflow as tf
-
-        if not self.has_masks:
-            return label
-        mask = self.builder.info.features[self.keys[1]].decode_example(label)[..., 0]
-        if self.mask_table is not None:
-            mask = tf.gather(tf.constant(self.mask_table, tf.uint8), tf.cast(mask, tf.int32))
-        return fit_mask(tf.cast(mask, tf.uint8), self.image_shape, self.crop_to_aspect_ratio)
-
-    def _fit(self, image: Any) -> Any:
-        return fit_image(image, self.image_shape, self.crop_to_aspect_ratio)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -493,11 +414,11 @@ def shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:
     return tf.data.experimental.from_variant(variant, spec)
 
 
-def _floats(images: Any, labels: Any) -> tuple[Any, Any]:
+def floats(images: Any, labels: Any) -> tuple[Any, Any]:
     return as_float(images), as_targets(labels)
 
 
-def _element_seed(seed: int, epoch: Any, index: Any) -> Any:
+def element_seed(seed: int, epoch: Any, index: Any) -> Any:
     import tensorflow as tf
 
     key = tf.constant([seed & 0x7FFFFFFF, 0xC609], tf.int32)

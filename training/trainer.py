@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import keras
 from wavemix_tf.files import replacing, write_text
 from wavemix_tf.gradient_registry import releasing_gradients
 
-from . import checkpoint
+from . import checkpoint, identity
 from .datasets import DataBundle, as_bundle, load_data
 from .distribution import Devices, alone, devices_of, evaluate
 from .optimizers import Phase, build_optimizer, moving_averages, phases, scaled_for
@@ -98,16 +98,25 @@ def fit(
             if files.result.is_file() and files.model.is_file() and not overwrite:
                 if devices.writes:
                     files.checkpoint.unlink(missing_ok=True)  # killed after the last file was written
+                data = None if data is None else as_bundle(recipe, data, validation_data)
                 return _finished(recipe, model, data, files)
 
-        data = load_data(recipe) if data is None else as_bundle(recipe, data, validation_data)
+        known = out if stage == "qat" or not overwrite else None
+        data = load_data(recipe, known) if data is None else as_bundle(recipe, data, validation_data)
+        if files is not None and stage == "qat":
+            identity.check_run(data, files.folder)
         if model is None:
             keras.utils.set_random_seed(recipe.seed)
             model = build(recipe, len(data.class_names))
         run = _Run(recipe, model, data, files, stage, callbacks, verbose, devices)
+        if files is not None:
+            going_on = files.checkpoint.is_file() and not overwrite
+            run.list = identity.grown(run.list, files.folder if going_on else None)
         devices.agree("The data", run.state.fingerprint)
         if files is not None and devices.writes:  # not before all that can be wrong has been found
             _claim(files, recipe, overwrite)
+            if stage == "float" or not RunFiles(files.folder, "float").result.is_file():
+                identity.record(data, run.list, files.folder)
         devices.agree("The run folder", "claimed")  # nobody looks for a checkpoint before
         return run.train()
 
@@ -170,7 +179,8 @@ class _Run:
         self.steps = data.train_source.steps(recipe.batch_size)
         if self.steps < 1:
             raise ValueError(
-                "batch_size must not exceed the number of training images. Received: "
+                "batch_size must not exceed the number of training images: "
+                f"--set batch_size={max(data.train_source.size // 4, 1)}, or more images. Received: "
                 f"batch_size={recipe.batch_size}, training images: {data.train_source.size}"
             )
         self.task = task_of(recipe, len(data.class_names))
@@ -181,7 +191,8 @@ class _Run:
             )
         self.task.check_model(model)
         self.variables = checkpoint.state_variables(model)
-        self.state = checkpoint.TrainingState(fingerprint=self.data.fingerprint())
+        self.list = identity.split_list(data)
+        self.state = checkpoint.TrainingState(fingerprint=dict(self.list.fingerprint))
         self.best: list[Any] = []
         self.recalibrate = BatchNormRecalibration(model)
         self.resumed = 0
@@ -283,6 +294,10 @@ class _Run:
             return []
         mine = self.state.fingerprint
         self.state, groups = checkpoint.load(self.files.checkpoint)
+        if self.state.fingerprint in self.list.extends:
+            self.state.fingerprint = mine
+            if self.verbose:
+                print("Images were added: those that were known stay where they are, the new ones are dealt.")
         if self.state.fingerprint != mine:
             raise ValueError(
                 "To resume, the data must be as before. Received: "
@@ -303,7 +318,7 @@ class _Run:
                 save_model(self.model, self._written.model)
             if state.history:
                 _write_history(self._written.history, state.history)
-        summary = _write_result(self._written, self.stage, state, self.task)
+        summary = _write_result(self._written, self.stage, state, self.task, self.list.fingerprint)
         if self._written is not None:
             self._written.checkpoint.unlink(missing_ok=True)
         self.devices.agree("The run folder", "finished")  # the next to look finds all of it
@@ -364,8 +379,14 @@ def _claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
     write_text(files.recipe, recipe.to_json())
 
 
-def _write_result(files: RunFiles | None, stage: str, state: checkpoint.TrainingState, task: Task) -> dict[str, Any]:
-    """What a finished stage reached; the file that says that it is finished."""
+def _write_result(
+    files: RunFiles | None,
+    stage: str,
+    state: checkpoint.TrainingState,
+    task: Task,
+    data: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a finished stage reached, and of which data; the file that says that it is finished."""
     summary = {
         "stage": stage,
         "epochs": state.epoch,
@@ -375,6 +396,7 @@ def _write_result(files: RunFiles | None, stage: str, state: checkpoint.Training
         "validation_loss": -state.best[1] if state.best else None,
         "seconds": round(sum(row["seconds"] for row in state.history), 3),
         "test": None,
+        "data": data,
     }
     if files is not None:
         write_text(files.result, json.dumps(summary, indent=1) + "\n")
@@ -383,6 +405,9 @@ def _write_result(files: RunFiles | None, stage: str, state: checkpoint.Training
 
 def _finished(recipe: Recipe, model: Any, data: Any, files: RunFiles) -> FitResult:
     """The result of a stage that an earlier call finished."""
+    stored = json.loads(files.result.read_text(encoding="utf-8")).get("data")
+    if data is not None:
+        identity.check_trained_on(data, files.folder, stored)
     if model is None:
         # Not as it was compiled: another back end's optimizer may be in a file of an earlier version.
         model = keras.saving.load_model(files.model, compile=False)
@@ -418,8 +443,17 @@ def _result(
         seconds=summary["seconds"],
         resumed_epochs=resumed,
         out=files.folder if files else None,
-        _load_test=lambda: (load_data(recipe) if data is None else as_bundle(recipe, data)).test,
+        _load_test=lambda: _test_set(recipe, data, files, summary),
     )
+
+
+def _test_set(recipe: Recipe, data: DataBundle | None, files: RunFiles | None, summary: dict[str, Any]) -> Any:
+    """The test images of a result, read when they are asked for."""
+    if data is None:
+        data = load_data(recipe, None if files is None else files.folder)
+        if files is not None:
+            identity.check_trained_on(data, files.folder, summary.get("data"))
+    return data.test
 
 
 def _compile_for_use(model: Any, task: Task) -> None:

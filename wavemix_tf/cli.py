@@ -56,6 +56,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Begin anew where the folder holds a run already.")]
+OldSplit = Annotated[
+    bool, typer.Option("--old-split", help="Only the images that the run's training knew; leave out new ones.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log of TensorFlow.")]
 TargetOption = Annotated[
     str | None,
@@ -143,11 +146,13 @@ def run(
     out: OutOption = None,
     settings: Settings = None,
     test_images: TestImages = 10_000,
+    old_split: OldSplit = False,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Everything: train, quantize, fine-tune, export, verify, measure, report. Again: resumes, or nothing to do."""
-    chosen = choose_recipe(recipe, data, settings)
+    begun = out or (Path("runs") / data.resolve().name if data is not None else None)
+    chosen = choose_recipe(recipe, data, settings, None if overwrite else begun)
     out = out or Path("runs") / chosen.name
     check_folder(out, chosen, overwrite)
     done = finished_report(out, chosen)
@@ -160,7 +165,7 @@ def run(
     steps.check_network(chosen)
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
-        images = steps.load_images(chosen, out, quantizes=True)
+        images = steps.load_images(chosen, out, quantizes=True, fresh=overwrite, known_only=old_split)
     if overwrite:
         steps.forget(out, exports=True)
     with step("Train", seconds):
@@ -188,11 +193,13 @@ def fit(
     data: DataFolder = None,
     out: OutOption = None,
     settings: Settings = None,
+    old_split: OldSplit = False,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Train the float network of a recipe. Again: resumes after the last finished epoch, or nothing to do."""
-    chosen = choose_recipe(recipe, data, settings)
+    begun = out or (Path("runs") / data.resolve().name if data is not None else None)
+    chosen = choose_recipe(recipe, data, settings, None if overwrite else begun)
     out = out or Path("runs") / chosen.name
     check_folder(out, chosen, overwrite)
     if (out / "training.json").is_file() and (out / "model.keras").is_file() and not overwrite:
@@ -203,7 +210,7 @@ def fit(
     steps.check_network(chosen)
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
-        images = steps.load_images(chosen, out)
+        images = steps.load_images(chosen, out, fresh=overwrite, known_only=old_split)
     steps.forget(out, exports=True)
     with step("Train", seconds):
         steps.tell_resumption(out, overwrite)
@@ -348,7 +355,13 @@ def compare(
 
 
 @app.command()
-def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = False, debug: Debug = False) -> None:
+def quantize(
+    out: RunFolder,
+    settings: Settings = None,
+    old_split: OldSplit = False,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
     """Make the trained network quantization-aware and fine-tune it: model.keras -> qat.keras."""
     recipe = saved_recipe(out, settings, also="qat_")
     begun = (out / "qat_training.json").is_file() or (out / "qat_checkpoint.npz").is_file()
@@ -362,7 +375,7 @@ def quantize(out: RunFolder, settings: Settings = None, overwrite: Overwrite = F
     steps.check_options(model, observer=recipe.qat_observer, skip=recipe.qat_skip)
     seconds: dict[str, float] = {}
     with step(f"Read {recipe.dataset}", seconds):
-        images = steps.load_images(recipe, out, quantizes=True)
+        images = steps.load_images(recipe, out, quantizes=True, known_only=old_split)
     steps.forget(out, exports=True)
     result = steps.fine_tune(recipe, model, images, out, overwrite, seconds)
     part = "patches of " if recipe.task == "super_resolution" else ""
@@ -389,6 +402,7 @@ def export(
     max_flash_bytes: Annotated[int | None, typer.Option(min=1, help="Flash for the file of an mcu or Ethos-U.")] = None,
     accelerator: Annotated[str | None, typer.Option(help="Which Ethos-U, as ethos-u55-128.")] = None,
     settings: Settings = None,
+    old_split: OldSplit = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -415,7 +429,7 @@ def export(
             return
     seconds: dict[str, float] = {}
     with step("Export", seconds):
-        data = steps.load_images(recipe, out)
+        data = steps.load_images(recipe, out, known_only=old_split)
         written, refused = steps.write_exports(out, chosen, models, data, io_dtype, overwrite, **limits)
         if kit:
             steps.write_kits(out, written, data)
@@ -430,6 +444,7 @@ def verify(
     dtype: DtypeOption = None,
     settings: Settings = None,
     test_images: TestImages = 10_000,
+    old_split: OldSplit = False,
     debug: Debug = False,
 ) -> None:
     """Compare files with the Keras model, on test images and in every runtime; fails where a bound is exceeded."""
@@ -441,7 +456,7 @@ def verify(
     from .command import steps
 
     artifacts = steps.saved_exports(out, chosen)
-    data = steps.load_images(recipe, out)
+    data = steps.load_images(recipe, out, known_only=old_split)
     images, labels = steps.test_sample(recipe, data, out, test_images)
     seconds: dict[str, float] = {}
     with step("Run the test images through every file", seconds):

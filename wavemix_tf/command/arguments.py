@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..training.images import EXTENSIONS
+from ..training.listing import list_files
 from ..training.recipe import TASKS, Recipe
 from ..training.recipes import RECIPES
 from ..variants import VARIANTS
@@ -19,17 +18,22 @@ from . import report as reports
 # What `run` exports: target, dtype. A microcontroller has no room for the images that others return: `export` tries.
 EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", "float16"), ("mcu", "int8"))
 PICTURE_EXPORTS = EXPORTS[:3]
+COUNTED = ("calibration_images", "batch_size")  # of the defaults for own images: by how many there are
 START_FILE = "start.keras"  # of a run folder: the weights that training begins with
 TASK_OF = {"WaveMixSegmenter": "segmentation", "WaveMixSuperResolver": "super_resolution"}
 
 
-def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] | None) -> Recipe:
+def choose_recipe(
+    name: str | None, data: Path | None, settings: Sequence[str] | None, begun: Path | None = None
+) -> Recipe:
     """The recipe that RECIPE and --data name, with --set applied.
 
     Args:
         name: Of a recipe, or path of its JSON file; None: the defaults for own images.
         data: Folder of own images; with ``name``, that recipe on these images.
         settings: KEY=VALUE texts.
+        begun: A folder that may hold a run of these defaults (its default is of the recipe's name), which goes on with
+            what was counted in its images, however many there are now.
     """
     if data is not None and not data.is_dir():
         raise FileNotFoundError(f"--data must be a folder of images. Received: {data}")
@@ -39,6 +43,8 @@ def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] |
         )
     if name is None:
         recipe = folder_recipe(Path(str(data)), _task_in(settings))
+        if begun is not None and (begun / "recipe.json").is_file():
+            recipe = _as_counted(recipe, begun / "recipe.json")
     elif name in RECIPES:
         recipe = RECIPES[name]
     elif name.endswith(".json"):
@@ -57,6 +63,14 @@ def choose_recipe(name: str | None, data: Path | None, settings: Sequence[str] |
             f"{recipe.name} reads a folder of images: say where with --data FOLDER. Received: {received}"
         )
     return recipe
+
+
+def _as_counted(recipe: Recipe, path: Path) -> Recipe:
+    """Defaults for own images with the numbers that a run of the same folder began with."""
+    there = Recipe.from_json(path)
+    if there.differences(dataclasses.replace(there, data_dir=recipe.data_dir)):  # of other images
+        return recipe
+    return dataclasses.replace(recipe, **{name: getattr(there, name) for name in COUNTED})
 
 
 def variant_recipe(name: str, settings: Sequence[str] | None) -> Recipe:
@@ -101,8 +115,7 @@ def folder_recipe(folder: Path, task: str = "classification") -> Recipe:
             like, name=folder.resolve().name, data_dir=str(folder.resolve()), description="", **own
         )
     train = folder / "train"
-    names = (name for _, _, files in os.walk(train if train.is_dir() else folder) for name in files)
-    count = sum(name.lower().endswith(EXTENSIONS) for name in names)
+    count = len(list_files([train if train.is_dir() else folder])[0].images)
     return Recipe(
         name=folder.resolve().name,
         dataset="folder",

@@ -31,15 +31,16 @@ from ..tflite.quantizer import quantize
 from ..tflite.verifier import run_file
 from ..training.budgets import Candidates
 from ..training.datasets import DataBundle, load_data
+from ..training.identity import pin
 from ..training.recipe import Recipe
 from ..training.systems import SYSTEMS, system_recipe, widest
 from ..training.trainer import build, fit
 from . import comparison_page, findings
-from .steps import load_model
+from .steps import load_model, tell_data
 from .terminal import console
 
 FORMAT = 1
-RECORD, COSTS = "comparison.json", "costs.json"
+RECORD, COSTS, DATA = "comparison.json", "costs.json", "data"
 TARGET = "android-cpu"
 TEST_LIMIT_S = 60.0  # for the test images in one file
 ROUNDS, LATENCY_S, STEPS = 5, 0.2, 5
@@ -81,7 +82,7 @@ class Comparison:
         self.seeds = [recipe.seed + index for index in range(seeds)]
         self._bundles: dict[int, DataBundle] = {}
         if overwrite and (out / RECORD).is_file():
-            for name in ("runs", "exports"):
+            for name in ("runs", "exports", DATA):
                 shutil.rmtree(out / name, ignore_errors=True)
             for name in (RECORD, COSTS):
                 (out / name).unlink(missing_ok=True)
@@ -133,6 +134,7 @@ class Comparison:
         """
         for name in self.names:
             self.row(name).pop("failed", None)  # tried again; what was finished is kept
+        tell_data(self.recipe, self.data(self.seeds[0]))  # before all: nothing is measured on other images
         self._each("size", self.size)
         for seed in self.seeds:
             self._each(f"train, seed {seed}", functools.partial(self.train, seed=seed))
@@ -316,7 +318,10 @@ class Comparison:
     def data(self, seed: int) -> DataBundle:
         """The images with a seed's validation split; those of the last seed are kept."""
         if seed not in self._bundles:
-            self._bundles = {seed: load_data(system_recipe(self.recipe, self.names[0], None, seed))}
+            folder = self.out / DATA / f"seed{seed}"
+            data = load_data(system_recipe(self.recipe, self.names[0], None, seed), folder)
+            pin(data, folder, str(self.out))
+            self._bundles = {seed: data}
         return self._bundles[seed]
 
     def _run(self, name: str, seed: int) -> Path:

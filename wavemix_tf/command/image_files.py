@@ -14,6 +14,8 @@ import numpy as np
 
 from ..files import replacing
 from ..training.images import EXTENSIONS, read_image
+from ..training.listing import list_files, some
+from .terminal import note
 
 STDIN = "-"
 # First bytes of the formats that `read_image` takes.
@@ -90,11 +92,11 @@ def find_images(words: Sequence[str], save: Path) -> list[ImageFile]:
 
 
 def _below(folder: Path, save: Path) -> list[ImageFile]:
-    paths = []
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if (Path(here) / name).resolve() != save.resolve()]
-        # Names with a dot in front are other programs' notes, such as macOS's "._1.jpg".
-        paths += [Path(here) / name for name in names if name.lower().endswith(EXTENSIONS) and name[0] != "."]
+    (listing,) = list_files([folder])
+    own = save.resolve()
+    if listing.unread:
+        note(f"HEIC and AVIF are not read, save them as JPEG or PNG: {some(listing.unread)}")
+    paths = [path for path in map(Path, listing.images) if own not in path.resolve().parents]
     return [ImageFile(str(path), path.relative_to(folder).with_suffix("").as_posix()) for path in sorted(paths)]
 
 

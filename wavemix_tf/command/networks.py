@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..training.identity import SplitList
 from .terminal import note
 
 CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = TASKS = ("classification", "segmentation", "super_resolution")
@@ -241,6 +242,11 @@ def _names(path: Path, out: Path | None, classes: int) -> tuple[str, ...]:
             if len(names) == classes:
                 return names
             note(f"{labels} names {len(names)} classes, the network has {classes}: it is not used")
+    for home in _homes(path, out):
+        # Of weights from elsewhere: with the first data that was used with them.
+        listed = SplitList.load(home)
+        if listed is not None and len(listed.fingerprint["classes"]) == classes:
+            return tuple(listed.fingerprint["classes"])
     return tuple(map(str, range(classes)))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
-from . import picture_sections
+from . import class_counts, picture_sections
 from .formats import METRICS, cell, kibibytes, metric_of, milliseconds, percent
 from .page_style import page
 
@@ -276,6 +276,7 @@ def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Se
         for part in (
             _header(report),
             _results(report),
+            class_counts.section(report),
             '<div class="grid">',
             _curves(history or {}, metric_of(report)[0]),
             picture_sections.class_iou(report),

@@ -20,7 +20,6 @@ import numpy as np
 
 from ..colours import palette
 from ..dynamixer import DynaMixer  # noqa: F401 - registers the layers that a .keras file names
-from ..files import write_text
 from ..metrics import confusion_matrix
 from ..mixer_models import TokenMixerClassifier  # noqa: F401 - likewise
 from ..models import WaveMixClassifier  # noqa: F401 - likewise
@@ -38,12 +37,14 @@ from ..tflite.ranges import MIN_IMAGES
 from ..tflite.targets import get_target
 from ..tflite.verifier import MIN_AGREEMENT, VerifyReport, compare, fault, predict, verify
 from ..training.datasets import DataBundle, load_data
+from ..training.identity import check_run
 from ..training.recipe import Recipe
 from ..training.trainer import build, claim, fit, save_model
 from ..vit import ViT  # noqa: F401 - likewise
 from . import evaluation, findings, plots
 from . import report as reports
 from .arguments import START_FILE, saved_recipe
+from .class_counts import counts_table, majority_text
 from .terminal import console, note, step
 
 FAKE_QUANT = "keras-fake-quant"
@@ -60,35 +61,52 @@ OTHER_LIMIT_S = 3.0  # in `run`, for each runtime but a file's own
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 
-def load_images(recipe: Recipe, out: Path, quantizes: bool = False) -> DataBundle:
-    """The data of a recipe; its class names are left in the run folder.
+def load_images(
+    recipe: Recipe, out: Path, quantizes: bool = False, fresh: bool = False, known_only: bool = False
+) -> DataBundle:
+    """The data of a recipe, which must be that of the run folder's finished stage.
 
     Args:
         recipe: Says which.
         out: Run folder.
         quantizes: Whether a network will be calibrated: too few images for that are told before any training.
+        fresh: Whether the folder's run is begun anew, so that its list of files does not count.
+        known_only: Leave out images that the run's list does not know.
     """
-    data = load_data(recipe)
+    data = load_data(recipe, None if fresh else out, known_only)
+    if not fresh:
+        check_run(data, out)
     if quantizes and len(data.calibration) < MIN_IMAGES:
+        advice = f"--set calibration_images={MIN_IMAGES}"
+        if recipe.calibration_images >= MIN_IMAGES:
+            advice = "add images, or use `wavemix-tf fit` and float32 files, which need none"
         raise ValueError(
-            f"calibration_images must be at least {MIN_IMAGES} to quantize. "
-            f"Received: calibration_images={recipe.calibration_images}"
+            f"At least {MIN_IMAGES} images must calibrate a network to quantize it: {advice}. Received: "
+            f"calibration_images={recipe.calibration_images}, {len(data.calibration)} of them there"
         )
-    write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.class_names))
+    tell_data(recipe, data)
+    return data
+
+
+def tell_data(recipe: Recipe, data: DataBundle) -> None:
+    """Print how many images every set has, of each class, and what was done to them."""
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
     if recipe.task == "super_resolution":
         console.print(f"  {sizes} patches")
     else:
         console.print(f"  {sizes} images of {len(data.class_names)} classes")
+    if data.class_counts:
+        console.print(counts_table(data.class_names, data.class_counts))
+        console.print(f"  {majority_text(data.class_names, data.class_counts, recipe.task == 'segmentation')}")
     for text in data.notes:
         note(text)
-    return data
 
 
 def split_sizes(data: DataBundle) -> dict[str, int]:
     """Images in each of the four sets."""
     sources = {"train": data.train_source, "validation": data.validation_source, "test": data.test_source}
-    return {**{name: source.size for name, source in sources.items()}, "calibration": len(data.calibration)}
+    calibration = "calibration (of the training images)" if data.calibration_shared else "calibration"
+    return {**{name: source.size for name, source in sources.items()}, calibration: len(data.calibration)}
 
 
 def load_model(path: Path) -> Any:
@@ -399,6 +417,7 @@ def _about(recipe: Recipe, data: DataBundle, models: dict[str, Any], tested: int
             "class_names": list(data.class_names),
             "image_shape": list(data.image_shape),
             "sizes": split_sizes(data),
+            "counts": data.class_counts,
             "tested": tested,
         },
         "model": {"name": network_name(models["float32"]), "parameters": count_parameters(models["float32"])},

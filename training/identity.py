@@ -1,0 +1,236 @@
+"""What data a run was trained on, kept in its folder; other data is refused by name.
+
+``splits.json`` is written when a run begins: which file is in which set, and a digest of each. ``training.json``, which
+says that a stage is finished, has the fingerprint: the classes in their order, and size and checksum of each set.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wavemix_tf.files import write_text
+
+from .listing import some
+from .splits import SETS
+
+LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE = "splits.json", "labels.txt", "bad_images.csv"
+FORMAT = 1
+CHANGES_SHOWN = 6
+KNOWN_ONLY = "--old-split (load_data: known_only=True) goes on without new images"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitList:
+    """The data of a run: what ``splits.json`` holds.
+
+    Args:
+        fingerprint: Of ``DataBundle.fingerprint``.
+        files: Set ("train", "validation", "test", "calibration") -> name of a file -> digest of its content; None
+            where the images are no files. Calibration images may be trained on too.
+        extends: Fingerprints of the lists that this one grew from, when images were added to a run under way.
+    """
+
+    fingerprint: Mapping[str, Any]
+    files: Mapping[str, Mapping[str, str]] | None = None
+    extends: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all files."""
+        return frozenset(name for names in (self.files or {}).values() for name in names)
+
+    def save(self, folder: Path) -> None:
+        """Write ``splits.json``, whole or not at all, unless it is there as it should be."""
+        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=0) + "\n"
+        path = folder / LIST_FILE
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_text(path, text)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> SplitList | None:
+        """Of a run folder; None where it has none."""
+        path = Path(folder) / LIST_FILE
+        if not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found.pop("format") != FORMAT:
+                raise ValueError("of another version of wavemix-tf")
+            return cls(found["fingerprint"], found["files"], tuple(found["extends"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{LIST_FILE} must be the list of a run's files, as `fit` wrote it ({error}): put it back, or begin "
+                f"anew with --overwrite. Received: {path}"
+            ) from None
+
+
+def split_list(data: Any) -> SplitList:
+    """Of a ``DataBundle``."""
+    found: dict[str, dict[str, str]] = {}
+    for name in SETS:
+        files = getattr(getattr(data, f"{name}_source"), "files", None)
+        if files is not None:
+            found[name] = dict(zip(files.names, files.digests, strict=True))
+    if "train" in found:
+        found["calibration"] = dict(data.calibration_files)
+    return SplitList(data.fingerprint(), found or None)
+
+
+def check_trained_on(data: Any, out: Path, stored: Mapping[str, Any] | None) -> None:
+    """ValueError unless ``data`` is what a finished stage was trained on.
+
+    Args:
+        data: A ``DataBundle``.
+        out: Run folder, for its list of files.
+        stored: The fingerprint in the stage's ``training.json``; None: nothing is known of it.
+    """
+    mine = split_list(data)
+    if stored is None or stored == mine.fingerprint:
+        return
+    found = list(_changes(SplitList.load(out), stored, mine))
+    if found:
+        raise ValueError(
+            f"{out} was trained on other data; {KNOWN_ONLY}, `wavemix-tf fit` with --overwrite trains anew, else put "
+            f"the images and the folders of classes back as they were. Received: {'; '.join(found[:CHANGES_SHOWN])}"
+        )
+
+
+def check_run(data: Any, out: Path) -> None:
+    """ValueError unless ``data`` is that of the finished float stage of a run folder, if it holds one.
+
+    Of weights that were trained elsewhere nothing is known: the first data that is used with them is kept.
+    """
+    path = out / "training.json"
+    if not path.is_file():
+        return
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    if summary.get("data") is not None:
+        check_trained_on(data, out, summary["data"])
+    elif summary["epochs"] and data.dealt:
+        raise ValueError(
+            f"{out} was trained by a version of wavemix-tf that kept no list of its files, so that its "
+            f"{' and '.join(data.dealt)} images cannot be told: `wavemix-tf fit` with --overwrite trains anew. "
+            f"Received: {path} without data"
+        )
+    else:
+        pin(data, out, str(out))
+
+
+def grown(mine: SplitList, out: Path | None) -> SplitList:
+    """The list to keep of a run that begins with ``mine``, or goes on with it.
+
+    Images may have been added to a run that is not finished: then all it knew must be where it was.
+
+    Args:
+        mine: Of the data at hand.
+        out: Run folder that holds a checkpoint; None: nothing is trained yet, and nothing lost.
+
+    Raises:
+        ValueError: what the run knew is not as it was.
+    """
+    theirs = None if out is None else SplitList.load(out)
+    if theirs is None:
+        return mine
+    if theirs.fingerprint == mine.fingerprint:
+        return dataclasses.replace(mine, extends=theirs.extends)
+    by_names = bool(theirs.files and mine.files)
+    changes = list(_changes(theirs, theirs.fingerprint, mine, only_old=by_names))
+    if changes or not by_names:
+        raise ValueError(
+            f"To resume, the data must be as before: put it back as it was (load_data(recipe, run={str(out)!r}) keeps "
+            f"what is dealt), or begin anew with --overwrite. Received: {'; '.join(changes[:CHANGES_SHOWN])}"
+        )
+    return dataclasses.replace(mine, extends=(*theirs.extends, theirs.fingerprint))
+
+
+def record(data: Any, listed: SplitList, out: Path) -> None:
+    """Write what a run begins with: its list of files, its labels, and the images that were left out."""
+    listed.save(out)
+    if data.class_names:
+        write_text(out / LABELS_FILE, "".join(f"{name}\n" for name in data.class_names))
+    path = out / BAD_IMAGES_FILE
+    if not data.left_out:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "reason"))
+    writer.writerows([part.encode("utf-8", "backslashreplace").decode() for part in row] for row in data.left_out)
+    write_text(path, text.getvalue())
+
+
+def pin(data: Any, folder: Path, what: str) -> None:
+    """Keep the data of a folder of many runs with the first of them, and refuse other data later.
+
+    Args:
+        data: A ``DataBundle``.
+        folder: Where ``splits.json`` goes.
+        what: What the folder holds, for the message.
+    """
+    mine, theirs = split_list(data), SplitList.load(folder)
+    changes = [] if theirs is None else list(_changes(theirs, theirs.fingerprint, mine))
+    if changes:
+        raise ValueError(
+            f"{what} was begun with other data: put it back as it was, or begin anew with --overwrite. Received: "
+            f"{'; '.join(changes[:CHANGES_SHOWN])}"
+        )
+    mine.save(folder)
+
+
+def _changes(
+    old: SplitList | None, fingerprint: Mapping[str, Any], mine: SplitList, only_old: bool = False
+) -> Iterator[str]:
+    """What is otherwise than it was, in words; with ``only_old`` new files do not count."""
+    now = mine.fingerprint
+    if fingerprint["classes"] != now["classes"]:
+        yield _changed_classes(fingerprint["classes"], now["classes"])
+    if old is not None and old.fingerprint == fingerprint and old.files and mine.files:
+        yield from _changed_files(old.files, mine.files, only_old)
+        return
+    for name in SETS:
+        there, here = fingerprint.get(name), now.get(name)
+        if there is None or there == here or (only_old and here is None):
+            continue
+        if here and there["origin"] is not None and (there["origin"], there["size"]) == (here["origin"], here["size"]):
+            continue  # the same records, decoded on another machine
+        sizes = [found["size"] if found else 0 for found in (here, there)]
+        other = ", other ones" if sizes[0] == sizes[1] else ""
+        yield f"{name}: {sizes[0]:,} (there {sizes[1]:,}){other}"
+
+
+def _changed_classes(there: list[str], here: list[str]) -> str:
+    gone, new = [name for name in there if name not in here], [name for name in here if name not in there]
+    if not gone and not new:
+        return f"classes in the order {', '.join(here[:8])} (there {', '.join(there[:8])})"
+    parts = [f"without {some(gone)}"] if gone else []
+    parts += [f"with {some(new)}, which was not there"] if new else []
+    return f"classes {' and '.join(parts)}"
+
+
+def _changed_files(
+    there: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]], only_old: bool
+) -> Iterator[str]:
+    sets = {name: kind for kind in SETS for name in here.get(kind, {})}
+    aside = here.get("calibration", {})
+    for kind in SETS:
+        old, new = there.get(kind, {}), here.get(kind, {})
+        gone = [name for name in old if name not in sets and name not in aside]
+        if gone:
+            yield f"{kind}: {len(gone):,} missing ({some(gone)})"
+        moved = [name for name in old if name not in new and (name in sets or name in aside)]
+        if moved:
+            yield f"{kind}: {len(moved):,} now in another set ({some(moved)})"
+        changed = [name for name in old if name in new and old[name] != new[name]]
+        if changed:
+            yield f"{kind}: {len(changed):,} changed ({some(changed)})"
+        known = {name for names in there.values() for name in names}
+        added = [name for name in new if name not in known]
+        if added and not only_old:
+            yield f"{kind}: {len(added):,} new ({some(added)})"
