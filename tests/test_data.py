@@ -195,7 +195,7 @@ def test_missing_data_is_told_and_nothing_is_written(name, tmp_path):
         ({"dataset": "i_naturalist2021"}, "a name that TFDS knows"),
         ({"num_classes": 7}, "num_classes=7, digits has 10: 0, 1, 2"),
         ({"test_split": "validation"}, "Received: split 'validation' of digits"),
-        ({"validation_fraction": 0.9}, "at least 288 images must be left to train on"),
+        ({"validation_fraction": 0.9}, "At least 288 images must be left to train on"),
         ({"in_memory": False, "train_split": "train[:50%]"}, "plain split"),
     ],
 )

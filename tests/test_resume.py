@@ -90,7 +90,8 @@ def test_killed_and_resumed_is_as_never_killed(recipe, data, tmp_path):
     network().save(tmp_path / "start.keras")
     process = subprocess.run([sys.executable, "-c", PROGRAM, out, path, tmp_path / "start.keras"], check=False)
     assert process.returncode == -signal.SIGKILL
-    assert {entry.name for entry in out.iterdir()} == {"recipe.json", "checkpoint.npz", "history.csv", "tensorboard"}
+    begun = {"recipe.json", "splits.json", "labels.txt"}
+    assert {entry.name for entry in out.iterdir()} == {*begun, "checkpoint.npz", "history.csv", "tensorboard"}
     # As if it had been killed while it wrote a checkpoint, too.
     (out / ".checkpoint.1234.tmp.npz").write_bytes((out / "checkpoint.npz").read_bytes()[:1000])
 
