@@ -9,8 +9,9 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers
 from tflite_support import NETWORKS, network, randomise
+from tflite_support import export_random as export
 
-from wavemix_tf.tflite import Artifact, benchmark, export, flatbuffer, latency, quantize
+from wavemix_tf.tflite import Artifact, benchmark, flatbuffer, latency, quantize
 from wavemix_tf.tflite.costs import BYTE_PJ, MAC_PJ, count_costs, energy_proxy_uj
 from wavemix_tf.tflite.images import generated_images
 from wavemix_tf.tflite.verifier import make_interpreter
@@ -18,7 +19,7 @@ from wavemix_tf.tflite.verifier import make_interpreter
 
 @pytest.fixture(scope="module")
 def images():
-    return generated_images((16, 16, 3), 24, seed=2)
+    return generated_images((16, 16, 3), 32, seed=2)
 
 
 @pytest.fixture(scope="module")

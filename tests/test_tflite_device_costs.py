@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from tflite_support import export_random as export
 from tflite_support import network
 
 import wavemix_tf as wm
@@ -23,7 +24,6 @@ from wavemix_tf.tflite import (
     UnsupportedLayerError,
     UnsupportedOpError,
     candidate,
-    export,
 )
 from wavemix_tf.tflite.candidate import write_files
 from wavemix_tf.tflite.cost_bounds import plan

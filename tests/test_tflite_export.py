@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from keras import layers
 from tflite_support import NETWORKS, network, randomise, spread
+from tflite_support import export_random as export
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import (
@@ -23,7 +24,6 @@ from wavemix_tf.tflite import (
     UnsupportedOpError,
     audit,
     benchmark,
-    export,
     flatbuffer,
     quantize,
     targets,

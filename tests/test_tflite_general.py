@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from tflite_support import export_random as export
 from tflite_support import randomise, spread, spread_statistics
 
 import wavemix_tf as wm
-from wavemix_tf.tflite import UnsupportedLayerError, export, quantize
+from wavemix_tf.tflite import UnsupportedLayerError, quantize
 from wavemix_tf.tflite.fake_quant import FakeQuant, KeepFloat, round_weights, weight_steps
 from wavemix_tf.tflite.flatbuffer import read_file
 from wavemix_tf.tflite.images import generated_images, predict
@@ -164,7 +165,7 @@ def test_fused_activations_have_one_quantizer(images):
 def test_layers_used_twice_train_as_one_and_ship(images):
     quantized = quantize(model_of(shared), images)
     assert len(quantized.trainable_weights) == len(model_of(shared).trainable_weights) == 6
-    assert export(quantized, "mcu", images=images[:8]).ops.count("CONV_2D") == 2
+    assert export(quantized, "mcu", images=images[:32]).ops.count("CONV_2D") == 2
 
 
 def two_inputs():
@@ -183,7 +184,7 @@ def test_several_inputs_and_outputs(target):
     quantized = quantize(model, data, input_range=[(0.0, 1.0), None])
     found = quantized({name: part[:2] for name, part in data.items()}, training=False)
     assert set(found) == {"box", "scores"}
-    held = {"image": generated_images((12, 12, 3), 16, seed=5), "pose": rng.normal(size=(16, 4)).astype(np.float32)}
+    held = {"image": generated_images((12, 12, 3), 32, seed=5), "pose": rng.normal(size=(32, 4)).astype(np.float32)}
     artifact = export(quantized, target, images=held)
     info = read_file(artifact.content)
     assert [tensor.shape for tensor in info.inputs] == [(1, 12, 12, 3), (1, 4)]

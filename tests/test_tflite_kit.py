@@ -9,9 +9,10 @@ import subprocess
 import numpy as np
 import pytest
 from tflite_support import NETWORKS, network
+from tflite_support import export_random as export
 
 from wavemix_tf.files import replacing_folder
-from wavemix_tf.tflite import Artifact, export, flatbuffer, kit, kit_android, kit_vectors, quantize
+from wavemix_tf.tflite import Artifact, flatbuffer, kit, kit_android, kit_vectors, quantize
 from wavemix_tf.tflite.images import generated_images
 from wavemix_tf.tflite.microcontroller import resolver_name, run_micro
 from wavemix_tf.tflite.verifier import make_interpreter
@@ -23,7 +24,7 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs g++")
 
 @pytest.fixture(scope="module")
 def images():
-    return generated_images((16, 16, 3), 24, seed=2)
+    return generated_images((16, 16, 3), 32, seed=2)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 from tflite_support import NETWORKS, network
+from tflite_support import export_random as export
 
-from wavemix_tf.tflite import Artifact, ExportError, benchmark, export, layer_errors, quantize, verify
+from wavemix_tf.tflite import Artifact, ExportError, benchmark, layer_errors, quantize, verify
 from wavemix_tf.tflite.fake_quant import FakeQuant
 from wavemix_tf.tflite.flatbuffer import read_file
 from wavemix_tf.tflite.images import generated_images
@@ -33,7 +34,7 @@ def quantized(model, images):
 
 @pytest.fixture(scope="module")
 def artifact(quantized, images):
-    return export(quantized, target="android-cpu", images=images[:16])
+    return export(quantized, target="android-cpu", images=images[:32])
 
 
 @pytest.fixture(scope="module")

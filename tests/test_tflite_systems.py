@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from tflite_support import export_random as export
 from tflite_support import float_ops, randomise, spread, spread_statistics
 
 import wavemix_tf as wm
-from wavemix_tf.tflite import UnsupportedOpError, export, quantize
+from wavemix_tf.tflite import UnsupportedOpError, quantize
 from wavemix_tf.tflite.flatbuffer import read_file
 from wavemix_tf.tflite.images import generated_images, predict
 

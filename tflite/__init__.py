@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wavemix_tf.startup import is_command
 
 from .errors import (
+    CopyError,
     ExportError,
     FidelityError,
     MemoryLimitError,
@@ -22,9 +23,11 @@ from .targets import TARGETS, Npu, Target
 
 if TYPE_CHECKING or not is_command():
     from .artifact import Artifact
+    from .copy_check import QuantizationReport
     from .device_costs import DeviceCosts
     from .ethos import NpuReport
     from .exporter import export
+    from .judgement import Agreement, OutputReport
     from .latency import BenchmarkReport, benchmark
     from .layer_noise import LayerError, layer_errors
     from .lowering import fold
@@ -34,8 +37,10 @@ if TYPE_CHECKING or not is_command():
 
 __all__ = [
     "TARGETS",
+    "Agreement",
     "Artifact",
     "BenchmarkReport",
+    "CopyError",
     "DeviceCosts",
     "ExportError",
     "FidelityError",
@@ -43,6 +48,8 @@ __all__ = [
     "MemoryLimitError",
     "Npu",
     "NpuReport",
+    "OutputReport",
+    "QuantizationReport",
     "RuntimeFailureError",
     "RuntimeReport",
     "Target",

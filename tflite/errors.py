@@ -22,6 +22,10 @@ class FidelityError(ExportError):
     """The file runs, but its outputs are further from the Keras model's than the stated bound."""
 
 
+class CopyError(ExportError):
+    """What stands for the model before it is rounded or written computes something else than the model."""
+
+
 class RuntimeFailureError(ExportError):
     """A runtime refused the file or ended abnormally while running it."""
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import keras
@@ -19,14 +16,17 @@ from . import folding
 from .artifact import Artifact
 from .audit import audit
 from .canonical import canonicalize
-from .errors import ExportError, FidelityError
+from .copy_check import check_copy
+from .errors import ExportError
 from .ethos import check_all_on_npu, compile_file, require_vela
+from .fidelity import check_file, choose_images, required_images, stand_ins
 from .flatbuffer import FileInfo, order_ends, read_file, strip_names, to_input
 from .graph import Graph
-from .images import check_inputs, generated_values, predict, value_ranges
+from .half_range import check_half_range
+from .images import value_ranges
+from .judgement import Bounds, check_count
 from .limits import MemoryUse, check_arguments, check_limits
 from .lowering import (
-    STAND_IN,
     UPSAMPLE_FORMS,
     converts_itself,
     deploy,
@@ -38,16 +38,8 @@ from .lowering import (
 )
 from .microcontroller import measure_arena
 from .quantizer import BITS, input_ranges, quantize
-from .ranges import MIN_IMAGES
 from .targets import DTYPES, IO_DTYPES, Target, get_target
-from .verifier import ERROR_BOUND_STEPS, MARGIN_STEPS, VerifyReport, compare, fault, run_file, warn_if_degenerate
-
-# Against the given model, where the file computes another: after post-training rounding, or an activation's stand-in.
-MIN_AGREEMENT_CHANGED = 0.9
-WARN_AGREEMENT = 0.98
-VERIFY_IMAGES = 256
-VERIFY_BYTES = 64 << 20  # of a model's outputs: where each pixel has some, fewer images say as much
-VERIFY_LIMIT_S = 10.0  # for each runtime; reference kernels are slow
+from .verifier import ERROR_BOUND_STEPS, MARGIN_STEPS
 
 
 def export(
@@ -61,6 +53,9 @@ def export(
     class_names: Any = None,
     input_range: Any = (0.0, 1.0),
     error_bound_steps: float | None = None,
+    min_snr_db: float | None = None,
+    min_agreement: float | None = None,
+    allow_unjudged: bool = False,
     upsample_form: str | None = None,
     max_arena_bytes: int | None = None,
     max_flash_bytes: int | None = None,
@@ -72,6 +67,13 @@ def export(
     compiled for an Ethos-U if that is the target, and run in the runtimes that exist here. Only a file that passed is
     returned.
 
+    It is judged twice. Against the model that it computes (the given one, the quantized one, or that which a target's
+    stand-ins make of it) it keeps ``error_bound_steps``. And against the *float* model every output of a file that
+    rounds keeps ``min_snr_db`` and ``min_agreement``, whatever the output is. The float model is the given one; of a
+    quantized model it is ``float_network(model)``, the network of the same weights without any rounding: where nothing
+    was fine-tuned that is the model that was quantized, and of a fine-tuned one, whose own float model nobody trained,
+    it tells what the rounding changes.
+
     Args:
         model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since), by any engine.
         target: Key of ``TARGETS``.
@@ -82,14 +84,24 @@ def export(
             the pixel itself, a float32 one pixel / 255.
         calibration: Images, as for ``quantize``; needed to export a float model as int8 (post-training quantisation),
             and for every int16x8 file, whose ranges the converter measures. Without ``images`` the last quarter of
-            them is held out for verification.
-        images: Held-out images to verify on, as for ``quantize``. None: from ``calibration``, else generated ones.
+            them (at least 32) is held out for verification; of fewer than 64 all of them serve both.
+        images: Held-out images to verify on, as for ``quantize``: 32 or more for a file that rounds. None: from
+            ``calibration``, else generated ones.
         class_names: Names of the classes of the (first) output, for the labels file; None: their numbers. Empty where
-            the output has no classes, as an image enlarged by a whole number has none.
+            the output has no classes, as an image enlarged by a whole number has none, and a number or a heat map.
         input_range: As for ``quantize``; a quantized model knows its own.
         error_bound_steps: Largest mean error allowed, in output steps; any one output may have ``OUTPUT_SHARE`` times
             as much, and the first class is held to that of the model only where its lead is larger. For deep networks
             whose roundings amplify one another. None: ``ERROR_BOUND_STEPS[dtype]``, runtime by runtime.
+        min_snr_db: Least signal-to-noise ratio of an output of a file that rounds against the float model's: power of
+            what the output tells of the images over that of the difference, in dB. None: 10 are required, and below 20
+            a warning is given. A number, also a negative one, is the bound, without warnings.
+        min_agreement: Least share of images, pixels or peaks in which such a file and the float model agree: in the
+            first class, in the sign of one logit, in the place of a map's peaks. Counted are those whose lead exceeds
+            rounding. None: 0.9, with a warning below 0.98.
+        allow_unjudged: Whether a file that rounds may pass of which nothing can be told: verified on fewer than 32
+            images (or than the time or 512 MiB of outputs allow), with a lead of the first class on fewer than half of
+            them, or of a model whose outputs hardly depend on the image, as an untrained one's.
         upsample_form: How transposed convolutions are written ("transposed_conv", "subpixel_crop", "subpixel_3x3");
             None: what suits the target; where it lists several, that with the smallest arena among those that fit.
         max_arena_bytes: RAM for tensors, in bytes: the arena under TensorFlow Lite Micro for "mcu", SRAM by Vela's
@@ -105,7 +117,9 @@ def export(
         UnsupportedLayerError: the model is not functional, or a layer cannot be exported.
         UnsupportedOpError: the target does not run an op of the converted file.
         MemoryLimitError: the file needs more than ``max_arena_bytes`` or ``max_flash_bytes``.
-        FidelityError: the file's outputs are too far from the model's.
+        CopyError: what is written or rounded computes something else than the model before it rounds.
+        FidelityError: the file's outputs are too far from the model's; too few images tell; for a GPU, an activation
+            is beyond float16.
         RuntimeFailureError: a runtime refused the file.
 
     Example:
@@ -116,6 +130,7 @@ def export(
         check_option("upsample_form", upsample_form, UPSAMPLE_FORMS)
     dtype, io_dtype = _check_dtypes(model, target, row, dtype, io_dtype)
     limits = check_arguments(target, row, max_arena_bytes, max_flash_bytes, accelerator)
+    bounds = Bounds(min_snr_db, min_agreement, allow_unjudged)
     if row.npu is not None:
         require_vela()
     if keras.backend.backend() != "tensorflow":
@@ -131,8 +146,12 @@ def export(
         )
     given = model if foreign else _in_float32(model)
     ranges = input_ranges(given) if is_quantized(given) else value_ranges(input_range, len(given.inputs))
-    calibration, held_out, source = _images(given.inputs, ranges, calibration, images)
-    held_out = [part[: verify_images(given)] for part in held_out]
+    calibration, held_out, source = choose_images(given, ranges, calibration, images)
+    rounds = dtype != "float32"
+    if rounds:
+        check_count(len(held_out[0]), source, bounds, required_images(given))
+    if given is not model and not is_quantized(model):
+        check_copy(model, given, held_out)
     computed, ptq = model, False
     if calibration is None and dtype == "int16x8":
         raise ValueError(
@@ -152,11 +171,13 @@ def export(
     if limits.max_arena_bytes is not None and len(forms) > 1:
         forms = UPSAMPLE_FORMS  # where memory is short, flash is paid for it
 
+    deployed: dict[str, Any] = {}
+
     def write(form: str) -> bytes:
         if foreign:
             return model.convert(io_dtype)
-        written = deploy(computed, row.substitutes, form, row.max_stride, row.dense_as_convolution)
-        return convert(written, dtype, io_dtype, calibration)
+        deployed[form] = deploy(computed, row.substitutes, form, row.max_stride, row.dense_as_convolution)
+        return convert(deployed[form], dtype, io_dtype, calibration)
 
     written = _smallest(write, forms, row, target, dtype, held_out, bool(kept_float), limits.max_flash_bytes)
     content, info, form, arena_bytes = written
@@ -164,25 +185,20 @@ def export(
     if npu is not None:
         check_all_on_npu(npu, target)
     check_limits(limits, MemoryUse(arena_bytes, len(content), npu), info, target)
-    substituted, stand_in = ([], given) if foreign else _substituted(given, row)
-    expected = predict(given, held_out)
-    ran = {runtime: run_file(content, held_out, runtime, VERIFY_LIMIT_S) for runtime in row.runtimes}
+    substituted, stand_in = ([], None) if foreign else _substituted(given, row)
+    if dtype not in BITS:
+        check_copy(stand_in or given, deployed[form], held_out)
+        if stand_in is not None:  # which was made of a copy, too
+            exact = deploy(given, {}, form, row.max_stride, row.dense_as_convolution)
+            check_copy(given, exact, held_out)
+        if dtype == "float16":
+            check_half_range(deployed[form], held_out, target)
+    own_bounds = model.error_bound_steps if foreign else ERROR_BOUND_STEPS[dtype]
+    steps = {name: own_bounds[name] if error_bound_steps is None else error_bound_steps for name in row.runtimes}
     # Who allows an error of so many steps cannot ask for the same class where the lead is smaller.
     margin = max(MARGIN_STEPS, error_bound_steps or 0.0)
-    options: Any = {"margin_steps": margin, "classes": bool(names)}
-    report = compare(info, expected, ran, **options)
-    warn_if_degenerate(report, model.name)
-    if ptq:
-        fidelity = compare(info, predict(computed, held_out), ran, **options)
-    elif substituted:
-        fidelity = compare(info, predict(stand_in, held_out), ran, **options)
-    else:
-        fidelity = report
-    own_bounds = model.error_bound_steps if foreign else ERROR_BOUND_STEPS[dtype]
-    bounds = {
-        runtime: own_bounds[runtime] if error_bound_steps is None else error_bound_steps for runtime in row.runtimes
-    }
-    _judge(fidelity, report, bounds, margin, changed=ptq or bool(substituted))
+    computes, kept = computed if ptq else stand_in, bounds if rounds else None
+    report = check_file((content, info), given, computes, held_out, steps, margin, kept, bool(names))
     return Artifact(
         content=content,
         target=target,
@@ -192,15 +208,10 @@ def export(
         class_names=names,
         model_name=model.name,
         upsample_form=form if transposed else None,
-        substituted=tuple(substituted or _stand_ins(given)),
+        substituted=tuple(substituted or stand_ins(given)),
         arena_bytes=arena_bytes,
         npu=npu,
-        verification={
-            "images": source,
-            "error_bound_steps": bounds,
-            "fidelity": fidelity.to_dict(),
-            "against_given_model": report.to_dict(),
-        },
+        verification={"images": source, **report},
         input_ranges=tuple(ranges),
         float_layers=kept_float,
         model_sha256=model_sha256(model),
@@ -258,26 +269,6 @@ def _in_float32(model: Any) -> Any:
     return Graph.from_model(model, dtype="float32").to_model(model.name)
 
 
-def _images(
-    inputs: list[Any], ranges: list[Any], calibration: Any, images: Any
-) -> tuple[list[np.ndarray] | None, list[np.ndarray], str]:
-    """(calibration, images to verify on, where those came from), each a list of an array an input."""
-    if calibration is not None:
-        calibration = check_inputs(calibration, inputs, ranges, least=MIN_IMAGES)
-    if images is not None:
-        held_out = check_inputs(images, inputs, ranges, name="images")
-        return calibration, [part[:VERIFY_IMAGES] for part in held_out], "given"
-    if calibration is not None and len(calibration[0]) * 3 // 4 >= MIN_IMAGES:
-        kept = -(-len(calibration[0]) * 3 // 4)
-        held_out = [part[kept:][:VERIFY_IMAGES] for part in calibration]
-        return [part[:kept] for part in calibration], held_out, "held out of calibration"
-    made = [
-        generated_values(tuple(value.shape[1:]), limits, seed)
-        for seed, (value, limits) in enumerate(zip(inputs, ranges, strict=True))
-    ]
-    return calibration, made, "generated"
-
-
 def _forms(model: Any, row: Target, dtype: str, chosen: str | None) -> tuple[Sequence[str], bool]:
     """(forms of transposed convolutions to try, whether the model has any)."""
     if converts_itself(model):
@@ -325,13 +316,8 @@ def _smallest(
     return min(tried, key=preference)
 
 
-def _stand_ins(model: Any) -> list[str]:
-    """Names of the layers whose activation ``quantize`` replaced for its target."""
-    return sorted({layer.name.partition(STAND_IN)[0] for layer in model.layers if STAND_IN in layer.name})
-
-
 def _substituted(model: Any, row: Target) -> tuple[list[str], Any]:
-    """Names of the layers whose activation the target lacks, and the model with the stand-ins.
+    """Names of the layers whose activation the target lacks, and the model with the stand-ins; None without any.
 
     Nothing else is changed: a mistake in folding or lowering must not hide in what the file is compared with.
     """
@@ -339,16 +325,10 @@ def _substituted(model: Any, row: Target) -> tuple[list[str], Any]:
     canonicalize(graph)
     names = substitute_activations(graph, row.substitutes)
     if not names:
-        return [], model
+        return [], None
     if is_quantized(model):
         folding.decompose_swish(graph)  # with the rounding of its logistic
     return names, graph.to_model(model.name)
-
-
-def verify_images(model: Any) -> int:
-    """Images that ``export`` verifies a model's file on, at most."""
-    size = 4 * sum(math.prod(side or 1 for side in value.shape[1:]) for value in model.outputs)
-    return max(4, min(VERIFY_IMAGES, VERIFY_BYTES // size))
 
 
 def _enlarges(model: Any) -> bool:
@@ -367,29 +347,6 @@ def _class_names(names: Any, count: int) -> tuple[str, ...]:
     if broken:
         raise ValueError(f"A class name must be one line of text. Received: {broken[0]!r}")
     return chosen
-
-
-def _judge(
-    fidelity: VerifyReport, report: VerifyReport, bounds: dict[str, float], margin: float, changed: bool
-) -> None:
-    for runtime in fidelity.runtimes:
-        found = fault(asdict(runtime), bounds[runtime.runtime], fidelity.degenerate, margin)
-        if found:
-            raise FidelityError(f"{found}, under {runtime.runtime}.")
-    if not changed or report.degenerate or report.agreement is None:
-        return
-    if report.agreement < MIN_AGREEMENT_CHANGED:
-        raise FidelityError(
-            "The file computes the quantized model well, but that one agrees with the given model on only "
-            f"{report.agreement:.1%} of the images whose lead exceeds {margin:g} steps; required are "
-            f"{MIN_AGREEMENT_CHANGED:.0%}. Calibrate with more images, or quantize and fine-tune the model first."
-        )
-    if report.agreement < WARN_AGREEMENT:
-        warnings.warn(
-            f"Quantisation changed the first class of {1 - report.agreement:.1%} of the images whose lead exceeds "
-            f"{margin:g} steps; fine-tuning the quantized model usually repairs it.",
-            stacklevel=3,
-        )
 
 
 def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarray] | None = None) -> bytes:

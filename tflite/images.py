@@ -176,6 +176,13 @@ def predict(model: Any, images: Any) -> Any:
     return joined[0] if len(joined) == 1 else joined
 
 
+def output_names(model: Any) -> list[str]:
+    """Names of a Keras model's outputs, in the order of ``predict``; numbers where Keras has not one for each."""
+    names = list(getattr(model, "output_names", []))
+    unique = len(set(names)) == len(names) == len(model.outputs)
+    return names if unique else [f"output_{index}" for index in range(len(model.outputs))]
+
+
 def generated_images(shape: tuple[int, ...], count: int = 64, seed: int = 0) -> np.ndarray:
     """Images to verify on when the caller has none: coarse patches, smooth slopes and noise at varied brightness.
 

@@ -122,6 +122,7 @@ def _verification(artifact: Any, vectors: Vectors) -> str:
     for key, title in (
         ("fidelity", "Against the Keras model that the file computes"),
         ("against_given_model", "Against the Keras model that was given to export"),
+        ("against_float_model", "Against the float model (of a quantized one the same weights without any rounding)"),
     ):
         found = checks.get(key)
         if not found:
@@ -130,8 +131,8 @@ def _verification(artifact: Any, vectors: Vectors) -> str:
         lines += [
             f"{title} (images: {checks.get('images', UNKNOWN)}; a step is {found['step']:.4g}):",
             "",
-            "| runtime | images | mean error, steps | largest | bound of the mean | same first class |",
-            "|---|---|---|---|---|---|",
+            "| runtime | images | mean error, steps | largest | bound of the mean | SNR | same first class |",
+            "|---|---|---|---|---|---|---|",
         ]
         for one in found["runtimes"]:
             bound = checks.get("error_bound_steps", {}).get(one["runtime"])
@@ -139,12 +140,27 @@ def _verification(artifact: Any, vectors: Vectors) -> str:
             judged = "not judged" if one["agreement"] is None or found["degenerate"] else _percent(one["agreement"])
             lines.append(
                 f"| {RUNTIMES[one['runtime']][0]} | {one['images']:,} | {one['mean_error_steps']:.3g} | "
-                f"{one['max_error_steps']:.3g} | {shown if key == 'fidelity' else '-'} | "
+                f"{one['max_error_steps']:.3g} | {shown if key == 'fidelity' else '-'} | {_snr(one.get('snr_db'))} | "
                 f"{judged} of {one['counted']:,} |"
             )
+        if key == "against_float_model":
+            lines += ["", *(_judged(one, output) for one in found["runtimes"][:1] for output in one["outputs"])]
         lines.append("")
     lines.append(f"Every op was checked against the list of target {artifact.target} before the file was written.")
     return "\n".join(lines)
+
+
+def _snr(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.1f} dB"
+
+
+def _judged(row: Mapping[str, Any], output: Mapping[str, Any]) -> str:
+    """One output against the float model, a line."""
+    told = [f"same {one['what']} for {_percent(one['share'])} of {one['counted']:,}" for one in output["agreements"]]
+    return (
+        f"- {output['name']}: {', '.join([_snr(output['snr_db']), *told])}; counted {output['judged']:,} of "
+        f"{row['images']:,} images ({RUNTIMES[row['runtime']][0]})"
+    )
 
 
 def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> list[str]:

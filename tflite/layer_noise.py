@@ -8,18 +8,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 
-from wavemix_tf.normalization import FusedBatchNormalization
-
-from .fake_quant import QUANT_LAYERS, QuantBatchNormalization
 from .flatbuffer import from_output, read_file, to_input
-from .folding import bias_of, kernel_of, with_weights
 from .graph import Graph, Node, Value
 from .images import check_inputs, predict
-from .lowering import deploy, has_float_ends, plain_config, quantized_dtype
+from .lowering import deploy, has_float_ends, quantized_dtype
 from .quantizer import input_ranges
 from .targets import get_target
+from .unrounded import unrounded
 from .verifier import run_raw
 
 BATCH = 8  # images whose tensors are held at once, of the file and of the model
@@ -178,7 +174,7 @@ class _Twin:
         self.quantizers = quantizers
         self.outputs = graph.outputs
         self.inputs = graph.inputs
-        self.plain = {id(node.layer): _unrounded(node.layer) for node in self.order}
+        self.plain = {id(node.layer): unrounded(node) for node in self.order}
         # What computes a quantizer's tensor from the tensors before it: the nodes that round with it.
         self.segments = {node: self._segment(node) for node in quantizers}
         self.readers: dict[Node, set[Node]] = {}
@@ -220,20 +216,6 @@ class _Twin:
         layer = node.layer if rounded else self.plain[id(node.layer)]
         results = keras.tree.flatten(layer(*args, **kwargs))
         known.update(zip(node.outputs, results, strict=False))  # without rounding there are no steps to emit
-
-
-def _unrounded(layer: Any) -> Any:
-    """The layer that computes the same in float: its weights as they stand before they are rounded."""
-    if isinstance(layer, QuantBatchNormalization):
-        plain = FusedBatchNormalization.from_config(plain_config(layer))
-        plain.build_from_config(layer.get_build_config())
-        plain.set_weights(layer.get_weights())
-        return plain
-    kind = type(layer).__name__
-    if kind.startswith("Quant") and kind.removeprefix("Quant") in QUANT_LAYERS:
-        made = getattr(layers, kind.removeprefix("Quant")).from_config(plain_config(layer))
-        return with_weights(made, kernel_of(layer), bias_of(layer))
-    return layer
 
 
 def _noise_db(graph: Graph, quantizers: Sequence[Node], arrays: list[np.ndarray]) -> list[float]:

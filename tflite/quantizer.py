@@ -9,6 +9,7 @@ from typing import Any
 from wavemix_tf.checks import check_option
 
 from . import tfmot_engine
+from .copy_check import check_before_rounding
 from .graph import Graph
 from .images import check_inputs, value_ranges
 from .lowering import converts_itself, is_quantized, quantized_dtype
@@ -40,6 +41,8 @@ def quantize(
     (what is rounded is the 2x2 kernel that ships), weights are rounded per output channel, and every tensor that the
     file stores is rounded to 256 levels in a range measured on ``calibration``. BatchNormalization stays and trains on;
     ``export`` folds it. The given model is not touched. Without fine-tuning the result is a post-training quantisation.
+    Before anything is rounded the copy and the given model are run on the calibration images: both compute the same, or
+    nothing is returned.
 
     Args:
         model: Functional Keras model of images (H, W, C), or of several inputs of any rank.
@@ -66,9 +69,12 @@ def quantize(
             for it (``gelu`` by ``quick_gelu`` for "mcu"). None: nothing is replaced.
 
     Returns:
-        An uncompiled ``keras.Model`` with the same inputs and outputs; trains with ``fit``, saves to ``.keras``.
+        An uncompiled ``keras.Model`` with the same inputs and outputs; trains with ``fit``, saves to ``.keras``. Its
+        ``quantization_report`` (which is not saved) tells how far the copy is from the given model without rounding,
+        and what the target's stand-ins cost.
 
     Raises:
+        CopyError: an output of the copy differs from the given model's by more than 1e-3 of its spread, unrounded.
         ValueError: an unknown option or layer to skip; calibration images of the wrong shape, dtype, range or number.
         UnsupportedLayerError: the model is not functional, or holds a layer without an int8 rule.
 
@@ -100,12 +106,15 @@ def quantize(
     arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
     limits = value_ranges(input_range, len(arrays))
     round_graph(graph, limits, arrays, BITS[dtype], skipped, substitutes, keep_unsupported=skip == UNSUPPORTED)
+    report = check_before_rounding(model, graph, arrays, substitutes)
     find_ranges(graph, arrays, observer)
     set_input_steps(graph)
     if rounding == "gptq":
         round_with_feedback(graph, arrays)
     # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
-    return Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
+    quantized = Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
+    quantized.quantization_report = report
+    return quantized
 
 
 def check_options(model: Any, *, observer: str | None = None, skip: Sequence[str] | str = ()) -> None:

@@ -29,6 +29,7 @@ from wavemix_tf.checks import check_option
 
 from . import folding
 from .canonical import canonicalize
+from .copy_check import check_copy
 from .errors import ExportError, UnsupportedLayerError
 from .fake_quant import QUANT_LAYERS, round_weights
 from .graph import Graph, Node, Value
@@ -301,6 +302,9 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
     images = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
     limits = value_ranges(input_range, 1)
     _check_training(graph.nodes())
+    exact = Graph.from_model(model, dtype="float32")
+    _fold(exact, None, round_wavelets=False)
+    check_copy(model, exact.to_model(f"{model.name}_folded"), images)
     constants = _fold(graph, target)
     float_model = graph.to_model(model.name)
     graph = Graph.from_model(float_model)  # every name is unique now
@@ -323,13 +327,18 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
     return result
 
 
-def _fold(graph: Graph, target: str | None) -> set[str]:
-    """Bring the graph into the form that is translated; returns the names of the layers that hold constants."""
+def _fold(graph: Graph, target: str | None, round_wavelets: bool = True) -> set[str]:
+    """Bring the graph into the form that is translated; returns the names of the layers that hold constants.
+
+    What is left out to compare it with the given model changes the function: a target's stand-ins, and taps of wavelets
+    on the file's grid.
+    """
     canonicalize(graph)
     if target is not None:
         substitute_activations(graph, get_target(target).substitutes)
     folding.fold_wavelets(graph)
-    round_taps(graph)
+    if round_wavelets:
+        round_taps(graph)
     folding.fold_batchnorm(graph)
     folding.decompose_swish(graph)
     constants = {node.name for node in graph.nodes() if node.kind in folding.CONSTANT_AFFINES}

@@ -14,7 +14,8 @@ from wavemix_tf.checks import check_option
 
 from .errors import RuntimeFailureError
 from .flatbuffer import FileInfo, TensorInfo, for_reference_kernels, from_output, read_file, to_input
-from .images import check_inputs, predict
+from .images import check_inputs, output_names, predict
+from .judgement import OutputReport, measure
 from .microcontroller import run_micro
 from .targets import get_target
 
@@ -32,6 +33,7 @@ ERROR_BOUND_STEPS = {
     "int8": {"litert-xnnpack": 2.0, "litert-reference": 4.0, "tflite-micro": 4.0},
     "int16x8": dict.fromkeys(RUNTIMES, 0.5),
 }
+INTEGERS = ("int32", "int64", "bool")  # of an output: indices and masks, which nothing scales
 INT8_STEPS = {"int16": 256}  # steps of an output of this dtype that count as one: a 256th of its range
 MIN_AGREEMENT = {"litert-xnnpack": 0.98, "litert-reference": 0.95, "tflite-micro": 0.95}
 OUTPUT_SHARE = 3.0  # a wrong class must not hide among many right ones
@@ -52,6 +54,7 @@ class RuntimeReport:
         counted: Number of those images.
         accuracy: Share of images classified as labelled; None without labels.
         predictions: First class of every image it ran; none where the outputs are not one class an image.
+        outputs: Each output by itself, in measures without a scale.
     """
 
     runtime: str
@@ -63,6 +66,18 @@ class RuntimeReport:
     counted: int
     accuracy: float | None
     predictions: tuple[int, ...]
+    outputs: tuple[OutputReport, ...] = ()
+
+    @property
+    def snr_db(self) -> float | None:
+        """Of the output where it is least; None where no output depends on the image."""
+        return min((output.snr_db for output in self.outputs if output.snr_db is not None), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values, without the single predictions."""
+        values = {key: value for key, value in asdict(self).items() if key not in ("predictions", "outputs")}
+        outputs = [{**asdict(one), "agreements": [asdict(part) for part in one.agreements]} for one in self.outputs]
+        return {**values, "snr_db": self.snr_db, "outputs": outputs}
 
 
 @dataclass(frozen=True)
@@ -100,17 +115,25 @@ class VerifyReport:
         """Of the worst runtime; None where no image's lead is large enough to count."""
         return min((r.agreement for r in self.runtimes if r.agreement is not None), default=None)
 
+    @property
+    def snr_db(self) -> float | None:
+        """Power of what the outputs tell of the images over that of the error, in dB; see ``OutputReport``.
+
+        Of the output and runtime where it is least; None where no output depends on the image.
+        """
+        return min((r.snr_db for r in self.runtimes if r.snr_db is not None), default=None)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values; without the single predictions and outputs."""
-        rows = [{k: v for k, v in asdict(row).items() if k != "predictions"} for row in self.runtimes]
         return {
             "step": self.step,
             "mean_error_steps": self.mean_error_steps,
             "max_error_steps": self.max_error_steps,
+            "snr_db": self.snr_db,
             "agreement": self.agreement,
             "model_accuracy": self.model_accuracy,
             "degenerate": self.degenerate,
-            "runtimes": rows,
+            "runtimes": [row.to_dict() for row in self.runtimes],
         }
 
 
@@ -154,7 +177,7 @@ def verify(
         )
     expected = predict(model, arrays) if expected is None else expected
     ran = {runtime: run_file(artifact.content, arrays, runtime, limit_s) for runtime in chosen}
-    return compare(info, expected, ran, truth, classes=bool(artifact.class_names))
+    return compare(info, expected, ran, truth, classes=bool(artifact.class_names), names=output_names(model))
 
 
 def compare(
@@ -164,6 +187,7 @@ def compare(
     labels: np.ndarray | None = None,
     margin_steps: float = MARGIN_STEPS,
     classes: bool = True,
+    names: Sequence[str] | None = None,
 ) -> VerifyReport:
     """Report on outputs that were computed already.
 
@@ -174,6 +198,7 @@ def compare(
         labels: Integer classes (N,) for the first output.
         margin_steps: Images whose lead is smaller do not count for agreement.
         classes: Whether the last axis of an output is classes; False: of a picture, say, which has no first one.
+        names: Of the outputs; None: their numbers.
     """
     wanted = expected if isinstance(expected, list) else [expected]
     rows = {runtime: found if isinstance(found, list) else [found] for runtime, found in ran.items()}
@@ -183,8 +208,16 @@ def compare(
         best, certain = (
             _first_class(part, step, margin_steps) if classes else (part[..., 0], np.zeros(part.shape[:-1], bool))
         )
+        name = f"output_{index}" if names is None else names[index]
+        seen = None if part.shape[-1] == 1 else certain
+        measured = {
+            r: measure(name, part, found[index], classes, seen, margin_steps * step) for r, found in rows.items()
+        }
         reports.append(
-            [_runtime_report(runtime, part, found[index], step, best, certain) for runtime, found in rows.items()]
+            [
+                replace(_runtime_report(runtime, part, found[index], step, best, certain), outputs=(measured[runtime],))
+                for runtime, found in rows.items()
+            ]
         )
         # Over the images, some output must move by more than the rounding and some lead must exceed it.
         moves = float(np.ptp(part, axis=0).max()) > MARGIN_STEPS * step
@@ -251,6 +284,7 @@ def _worst(rows: Sequence[RuntimeReport]) -> RuntimeReport:
         max_error_steps=max(row.max_error_steps for row in rows),
         agreement=least.agreement,
         counted=least.counted,
+        outputs=tuple(output for row in rows for output in row.outputs),
     )
 
 
@@ -297,14 +331,15 @@ def _excess(row: RuntimeReport) -> tuple[bool, float, float]:
     return (True, _wrong_beyond(row.agreement, row.counted, row.runtime), -row.agreement)
 
 
-def run_file(content: bytes, images: Any, runtime: str, limit_s: float | None = None) -> Any:
+def run_file(content: bytes, images: Any, runtime: str, limit_s: float | None = None, least: int = 1) -> Any:
     """Outputs of a file in one runtime, one image at a time.
 
     Args:
         content: The ``.tflite`` file.
         images: float array (N, H, W, C) in the model's input range, or a list of one for each of several inputs.
         runtime: "litert-xnnpack", "litert-reference" or "tflite-micro".
-        limit_s: Stop after so many seconds (at least one image runs).
+        limit_s: Stop after so many seconds.
+        least: Images that run whatever time they take; "tflite-micro" stops after the first.
 
     Returns:
         float32 (M, ...), M <= N, or a list of such for several outputs.
@@ -312,12 +347,14 @@ def run_file(content: bytes, images: Any, runtime: str, limit_s: float | None = 
     info = read_file(content)
     arrays = images if isinstance(images, list) else [images]
     inputs = [to_input(tensor, array) for tensor, array in zip(info.inputs, arrays, strict=True)]
-    raw = run_raw(content, inputs, runtime, limit_s)
+    raw = run_raw(content, inputs, runtime, limit_s, least)
     outputs = [from_output(tensor, part) for tensor, part in zip(info.outputs, raw, strict=True)]
     return outputs[0] if len(outputs) == 1 else outputs
 
 
-def run_raw(content: bytes, inputs: list[np.ndarray], runtime: str, limit_s: float | None = None) -> list[np.ndarray]:
+def run_raw(
+    content: bytes, inputs: list[np.ndarray], runtime: str, limit_s: float | None = None, least: int = 1
+) -> list[np.ndarray]:
     """What a runtime gives, row by row, in the outputs' own dtypes.
 
     Args:
@@ -325,29 +362,30 @@ def run_raw(content: bytes, inputs: list[np.ndarray], runtime: str, limit_s: flo
         inputs: For each input an array (N, ...) of its dtype.
         runtime: As for ``run_file``.
         limit_s: As for ``run_file``.
+        least: Likewise.
 
     Returns:
         For each output an array (M, ...), M <= N.
     """
-    return open_raw(content, runtime)(inputs, limit_s)
+    return open_raw(content, runtime)(inputs, limit_s, least)
 
 
 def open_raw(content: bytes, runtime: str, threads: int = 1) -> Callable[..., list[np.ndarray]]:
     """A file in a runtime, to be run many times: ``run_raw`` without content and runtime, LiteRT's interpreter kept."""
     if runtime == "tflite-micro":
-        return lambda inputs, limit_s=None: run_micro(content, inputs, limit_s=limit_s)[0]
+        return lambda inputs, limit_s=None, least=1: run_micro(content, inputs, limit_s=limit_s)[0]
     interpreter = make_interpreter(content, reference=runtime == "litert-reference", threads=threads)
     sources = [detail["index"] for detail in interpreter.get_input_details()]
     sinks = [detail["index"] for detail in interpreter.get_output_details()]
 
-    def run(inputs: list[np.ndarray], limit_s: float | None = None) -> list[np.ndarray]:
+    def run(inputs: list[np.ndarray], limit_s: float | None = None, least: int = 1) -> list[np.ndarray]:
         rows, start = [], time.perf_counter()
         for parts in zip(*inputs, strict=True):
             for source, part in zip(sources, parts, strict=True):
                 interpreter.set_tensor(source, part[None])
             invoke(interpreter)
             rows.append([interpreter.get_tensor(sink)[0] for sink in sinks])
-            if limit_s is not None and time.perf_counter() - start > limit_s:
+            if limit_s is not None and len(rows) >= least and time.perf_counter() - start > limit_s:
                 break
         return [np.stack(column) for column in zip(*rows, strict=True)]
 
@@ -387,10 +425,10 @@ def invoke(interpreter: Any) -> None:
 
 
 def warn_if_degenerate(report: VerifyReport, name: str) -> None:
-    """Tell the user that agreement could not be judged."""
+    """Tell the caller of ``export`` that agreement could not be judged."""
     if report.degenerate:
         warnings.warn(
             f"The outputs of model {name!r} hardly depend on the image (no lead exceeds {MARGIN_STEPS:g} steps, or no "
             "output moves by as much): it looks untrained or degenerate, and top-1 agreement was not judged.",
-            stacklevel=3,
+            stacklevel=4,
         )

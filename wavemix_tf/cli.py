@@ -401,6 +401,15 @@ def export(
     max_arena_bytes: Annotated[int | None, typer.Option(min=1, help="RAM for tensors of an mcu or Ethos-U.")] = None,
     max_flash_bytes: Annotated[int | None, typer.Option(min=1, help="Flash for the file of an mcu or Ethos-U.")] = None,
     accelerator: Annotated[str | None, typer.Option(help="Which Ethos-U, as ethos-u55-128.")] = None,
+    min_snr_db: Annotated[
+        float | None, typer.Option(help="Least SNR of a file's outputs against the float model's  [default: 10]")
+    ] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least share of the same decisions, likewise  [default: 0.9]")
+    ] = None,
+    allow_unjudged: Annotated[
+        bool, typer.Option("--allow-unjudged", help="Also files that too few images judge, as an untrained network's.")
+    ] = False,
     settings: Settings = None,
     old_split: OldSplit = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
@@ -430,7 +439,8 @@ def export(
     seconds: dict[str, float] = {}
     with step("Export", seconds):
         data = steps.load_images(recipe, out, known_only=old_split)
-        written, refused = steps.write_exports(out, chosen, models, data, io_dtype, overwrite, **limits)
+        bounds = {"min_snr_db": min_snr_db, "min_agreement": min_agreement, "allow_unjudged": allow_unjudged}
+        written, refused = steps.write_exports(out, chosen, models, data, io_dtype, overwrite, **limits, **bounds)
         if kit:
             steps.write_kits(out, written, data)
     steps.complain(refused)

@@ -36,6 +36,7 @@ from ..training.recipe import Recipe
 from ..training.systems import SYSTEMS, system_recipe, widest
 from ..training.trainer import build, fit
 from . import comparison_page, findings
+from .file_checks import verification_images
 from .steps import load_model, tell_data
 from .terminal import console
 
@@ -229,7 +230,7 @@ class Comparison:
         try:
             if dtype == "int8":
                 model = self._quantized(name, model, data)
-            images, _ = data.sample("validation", 256)
+            images = verification_images(data, 256)
             names = data.class_names
             artifact = export(model, target=TARGET, dtype=dtype, images=images, class_names=names)
         except (ExportError, UnsupportedLayerError) as error:

@@ -52,3 +52,13 @@ def cell(label: str, content: str, kind: str = "") -> str:
     """A table cell that knows its header, which a phone shows in place of the header row."""
     empty = " empty" if content == "–" else ""
     return f"<td class='{kind}{empty}' data-label='{label}'>{content}</td>"
+
+
+def snr_text(value: float | None) -> str:
+    """41.26 -> "41 dB"; equal outputs, which have no noise, are said to have 200."""
+    return "" if value is None else "no difference" if value >= 200 else f"{value:.0f} dB"
+
+
+def behind_comma(text: str) -> str:
+    """Text as a further part of a phrase, where there is any."""
+    return f", {text}" if text else ""

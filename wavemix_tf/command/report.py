@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
 from . import class_counts, picture_sections
-from .formats import METRICS, cell, kibibytes, metric_of, milliseconds, percent
+from .formats import METRICS, behind_comma, cell, kibibytes, metric_of, milliseconds, percent, snr_text
 from .page_style import page
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ def _cell_lines(cell: Mapping[str, Any], images: int) -> tuple[str, str, str]:
     """(agreement, error, accuracy and, where the runtime did not get to all images, their number) of a matrix cell."""
     part = "" if cell["images"] == images else f", {cell['images']:,} images"
     top = "" if cell.get("accuracy") is None else f"top-1 {percent(cell['accuracy'])}"
-    return percent(cell.get("agreement")), steps_text(cell["mean_error_steps"]), f"{top}{part}".removeprefix(", ")
+    error = steps_text(cell["mean_error_steps"]) + behind_comma(snr_text(cell.get("snr_db")))
+    return percent(cell.get("agreement")), error, f"{top}{part}".removeprefix(", ")
 
 
 def verification_table(found: Mapping[str, Any]) -> Table:

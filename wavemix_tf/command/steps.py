@@ -26,7 +26,8 @@ from ..models import WaveMixClassifier  # noqa: F401 - likewise
 from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
 from ..tflite.errors import ExportError
-from ..tflite.exporter import export, model_sha256, verify_images
+from ..tflite.exporter import export, model_sha256
+from ..tflite.fidelity import verify_images
 from ..tflite.flatbuffer import read_file
 from ..tflite.kit import kit_digest
 from ..tflite.latency import benchmark
@@ -35,7 +36,7 @@ from ..tflite.limits import check_arguments
 from ..tflite.quantizer import check_options, quantize
 from ..tflite.ranges import MIN_IMAGES
 from ..tflite.targets import get_target
-from ..tflite.verifier import MIN_AGREEMENT, VerifyReport, compare, fault, predict, verify
+from ..tflite.verifier import VerifyReport, compare, fault, predict, verify
 from ..training.datasets import DataBundle, load_data
 from ..training.identity import check_run
 from ..training.recipe import Recipe
@@ -45,14 +46,10 @@ from . import evaluation, findings, plots
 from . import report as reports
 from .arguments import START_FILE, saved_recipe
 from .class_counts import counts_table, majority_text
+from .file_checks import RUNTIME_NAMES, file_checks, verification_images
 from .terminal import console, note, step
 
 FAKE_QUANT = "keras-fake-quant"
-RUNTIME_NAMES = {
-    "litert-xnnpack": "LiteRT",
-    "litert-reference": "LiteRT reference",
-    "tflite-micro": "TFLite Micro",
-}
 KIT_IMAGES = 4
 LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator")
 LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
@@ -189,8 +186,8 @@ def write_exports(
         data: For verification, and for calibration of a float model.
         io_dtype: As for ``export``.
         overwrite: Write files anew that are there.
-        **limits: ``max_arena_bytes``, ``max_flash_bytes`` and ``accelerator``, as for ``export``; with any of them a
-            file that is there is made again, and held to them.
+        **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``accelerator``, ``min_snr_db``, ``min_agreement`` and
+            ``allow_unjudged``, as for ``export``; with any of them a file that is there is made again and held to them.
 
     Returns:
         (name, file) of those that passed, and name -> why of those that were refused.
@@ -199,7 +196,7 @@ def write_exports(
         check_arguments(target, get_target(target), *(limits.get(key) for key in LIMITS))
     if not overwrite:
         check_source(out, chosen, models)
-    images, _ = data.sample("validation", verify_images(models[min(models)]))
+    images = verification_images(data, verify_images(models[min(models)]))
     artifacts: list[tuple[str, Artifact]] = []
     refused: dict[str, str] = {}
     for target, dtype in chosen:
@@ -569,7 +566,7 @@ def verify_files(
 
 def _cell(found: VerifyReport, bound: float | None) -> dict[str, Any]:
     row = found.to_dict()["runtimes"][0]
-    kept = ("images", "mean_error_steps", "max_error_steps", "agreement", "counted", "accuracy")
+    kept = ("images", "mean_error_steps", "max_error_steps", "snr_db", "agreement", "counted", "accuracy")
     wrong = None if bound is None else fault(row, bound, found.degenerate)
     return {**{key: row[key] for key in kept}, "bound_steps": bound, "fault": wrong}
 
@@ -612,32 +609,6 @@ def network_name(model: Any) -> str:
 def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[str, Any]:
     """What the report says of one file: its model card, and what was checked before it was written and since."""
     card = artifact.to_dict()
-    checks = [
-        {
-            "name": "operators",
-            "measured": f"{len(artifact.ops)} of {len(card['ops'])} kinds, each on the target's list",
-            "bound": "none computes in float" if artifact.dtype == "int8" else "",
-            "passed": True,
-        }
-    ]
-    before = artifact.verification["fidelity"]
-    rows = [(row, before["degenerate"], "validation images") for row in before["runtimes"]]
-    rows += [(row, tested["degenerate"], "test images") for row in tested["runtimes"]]
-    for row, degenerate, which in rows:
-        agreement, least = row["agreement"], MIN_AGREEMENT[row["runtime"]]
-        bound = artifact.verification["error_bound_steps"][row["runtime"]]
-        error = f"{row['mean_error_steps']:{'.2f' if row['mean_error_steps'] >= 0.1 else '.2g'}}"
-        same = (
-            "" if agreement is None else f", same class for {round(agreement * row['counted']):,} of {row['counted']:,}"
-        )
-        checks.append(
-            {
-                "name": f"{RUNTIME_NAMES[row['runtime']]}, {row['images']:,} {which}",
-                "measured": f"mean error {error} steps (largest {row['max_error_steps']:.2g}){same}",
-                "bound": f"bounds: {bound:g} steps, {least:.0%}",
-                "passed": fault(row, bound, degenerate) is None,
-            }
-        )
     extra = {
         "an input is": card["input_meaning"],
         "upsampling": (card["upsample_form"] or "").replace("_", " "),
@@ -649,6 +620,6 @@ def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[
         "file": f"exports/{name}.tflite",
         "description": get_target(artifact.target).device,
         **{key: card[key] for key in ("target", "dtype", "size_bytes", "arena_bytes", "ops", "input", "output")},
-        "checks": checks,
+        "checks": file_checks(artifact, tested),
         "card": {key: value for key, value in extra.items() if value},
     }

@@ -1,0 +1,74 @@
+"""A quantized model without its rounding: the float network that its weights make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from wavemix_tf.normalization import FusedBatchNormalization
+
+from .fake_quant import QUANT_LAYERS, QuantBatchNormalization
+from .folding import bias_of, kernel_of, with_weights
+from .graph import Graph, Node
+from .lowering import converts_itself, is_quantized, plain_config
+from .tokens import AddConstant, with_constant
+
+
+def float_network(model: Any) -> Any:
+    """What ``model`` computes where nothing is rounded, as a float Keras model.
+
+    Of a float model it is the model itself. Of a quantized one it has the weights as they stand before they are
+    rounded, which training updates, and no fake-quant node: where nothing was fine-tuned (and ``rounding="gptq"`` did
+    not move the weights) it is the float model that was quantized, with the stand-ins of that one's target.
+    """
+    if not is_quantized(model):
+        return model
+    if converts_itself(model):
+        return model.to_keras()
+    graph = Graph.from_model(model, dtype="float32")
+    remove_rounding(graph)
+    return graph.to_model(f"{model.name}_unrounded")
+
+
+def remove_rounding(graph: Graph) -> None:
+    """Take every rounding out of the graph of a quantized model, in place; the nodes' layers may be shared."""
+    plain: dict[int, Any] = {}  # calls that share a layer go on sharing its twin
+    for node in graph.nodes():
+        if node.kind in ("FakeQuant", "KeepFloat"):
+            graph.replace(node.output, node.inputs[0])
+        elif isinstance(node.layer, keras.Layer):
+            if id(node.layer) not in plain:
+                plain[id(node.layer)] = unrounded(node)
+            if type(node.layer).__name__.startswith("Quant"):
+                node.kwargs = {key: value for key, value in node.kwargs.items() if key != "steps"}
+                node.outputs = node.outputs[:1]  # the accumulator's steps are no more
+            node.layer = plain[id(node.layer)]
+
+
+def unrounded(node: Node) -> Any:
+    """The layer that computes what the layer of ``node`` computes, in float; that layer itself where it rounds nothing.
+
+    Its weights are those that stand before they are rounded.
+    """
+    layer = node.layer
+    if isinstance(layer, QuantBatchNormalization):
+        twin = FusedBatchNormalization.from_config(plain_config(layer))
+        twin.build(node.inputs[0].shape)
+        for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+            if getattr(layer, name, None) is not None:
+                getattr(twin, name).assign(getattr(layer, name))
+        return twin
+    kind = node.kind.removeprefix("Quant")
+    if node.kind != kind and kind in QUANT_LAYERS:
+        made = getattr(layers, kind).from_config(plain_config(layer))
+        return with_weights(made, kernel_of(layer), bias_of(layer))
+    if isinstance(layer, AddConstant) and layer.rounded:
+        exact = AddConstant.from_config({**layer.get_config(), "rounded": False})
+        return with_constant(exact, keras.ops.convert_to_numpy(layer.constant))
+    if node.kind in ("DWT2D", "LowPass2D"):  # their taps are constants, which `quantize` put on the file's grid
+        exact = type(layer).from_config(layer.get_config())
+        exact.build(node.inputs[0].shape)
+        return exact
+    return layer

@@ -1,0 +1,96 @@
+"""What was checked of an exported file, as the report and its page tell it, and on which images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..tflite.artifact import Artifact
+from ..tflite.judgement import MIN_AGREEMENT as MIN_FLOAT_AGREEMENT
+from ..tflite.judgement import MIN_IMAGES, MIN_JUDGED, MIN_SNR_DB
+from ..tflite.verifier import MIN_AGREEMENT, fault
+from ..training.datasets import DataBundle
+from .formats import behind_comma, snr_text
+
+RUNTIME_NAMES = {
+    "litert-xnnpack": "LiteRT",
+    "litert-reference": "LiteRT reference",
+    "tflite-micro": "TFLite Micro",
+}
+
+
+def verification_images(data: DataBundle, most: int) -> np.ndarray:
+    """Validation images; where those are too few to judge a file on, calibration images beside them.
+
+    Args:
+        data: Of the run.
+        most: Largest number of images.
+    """
+    images, _ = data.sample("validation", most)
+    missing = min(MIN_IMAGES, most) - len(images)
+    return np.concatenate([images, data.calibration[:missing]]) if missing > 0 else images
+
+
+def file_checks(artifact: Artifact, tested: dict[str, Any]) -> list[dict[str, Any]]:
+    """[{"name", "measured", "bound", "passed"}, ...]: before the file was written, and on test images since.
+
+    Args:
+        artifact: The file.
+        tested: A ``VerifyReport`` on test images, as a dict.
+    """
+    card = artifact.to_dict()
+    checks = [
+        {
+            "name": "operators",
+            "measured": f"{len(artifact.ops)} of {len(card['ops'])} kinds, each on the target's list",
+            "bound": "none computes in float" if artifact.dtype == "int8" else "",
+            "passed": True,
+        }
+    ]
+    before = artifact.verification["fidelity"]
+    rows = [(row, before["degenerate"], "validation images") for row in before["runtimes"]]
+    rows += [(row, tested["degenerate"], "test images") for row in tested["runtimes"]]
+    for row, degenerate, which in rows:
+        agreement, least = row["agreement"], MIN_AGREEMENT[row["runtime"]]
+        bound = artifact.verification["error_bound_steps"][row["runtime"]]
+        error = f"{row['mean_error_steps']:{'.2f' if row['mean_error_steps'] >= 0.1 else '.2g'}}"
+        ratio = behind_comma(snr_text(row.get("snr_db")))
+        same = (
+            "" if agreement is None else f", same class for {round(agreement * row['counted']):,} of {row['counted']:,}"
+        )
+        checks.append(
+            {
+                "name": f"{RUNTIME_NAMES[row['runtime']]}, {row['images']:,} {which}",
+                "measured": f"mean error {error} steps (largest {row['max_error_steps']:.2g}){ratio}{same}",
+                "bound": f"bounds: {bound:g} steps, {least:.0%}",
+                "passed": fault(row, bound, degenerate) is None,
+            }
+        )
+    return checks + _float_checks(artifact)
+
+
+def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
+    """The checks of a file that rounds against the float model, an output and runtime each."""
+    found = artifact.verification.get("against_float_model")
+    if found is None or artifact.dtype == "float32":
+        return []
+    return [
+        {
+            "name": f"float model, {RUNTIME_NAMES[row['runtime']]}, {output['name']}",
+            "measured": ", ".join(
+                [
+                    snr_text(output["snr_db"]) or "hardly depends on the image",
+                    *(
+                        f"same {one['what']} for {one['share']:.1%} of {one['counted']:,}"
+                        for one in output["agreements"]
+                    ),
+                    f"{output['judged']:,} of {row['images']:,} images counted",
+                ]
+            ),
+            "bound": f"bounds: {MIN_SNR_DB:g} dB, {MIN_FLOAT_AGREEMENT:.0%}, {MIN_JUDGED:.0%} of the images",
+            "passed": output["snr_db"] is not None and output["snr_db"] >= MIN_SNR_DB,
+        }
+        for row in found["runtimes"]
+        for output in row["outputs"]
+    ]
