@@ -507,7 +507,9 @@ def benchmark(
     artifacts = steps.saved_exports(out, chosen)
     options = {"threads": threads, "runs": runs, "profile": profile}
     results = [(name, steps.benchmark(artifact, **options)) for name, artifact in artifacts]
-    console.print(reports.benchmark_table(results))
+    for table in reports.benchmark_tables(results):
+        console.print(table)
+        console.print()
     console.print(reports.benchmark_notes(results[0][1]))
     npu = reports.npu_table(results)
     if npu is not None:

@@ -120,7 +120,7 @@ def _columns(row: Mapping[str, Any], seeds: int = 1) -> dict[str, str]:
         "int8 file": kibibytes(int8.get("size_bytes")),
         "latency, ms": milliseconds(value_at(row, ("times", "float32_ms", "median"))),
         "int8, ms": milliseconds(value_at(row, ("times", "int8_ms", "median"))),
-        "float32 activations, peak": kibibytes(value_at(row, ("profile", "peak_activation_bytes"))),
+        "peak activations, float32": kibibytes(value_at(row, ("profile", "peak_activation_bytes"))),
         "training step, ms": milliseconds(value_at(row, ("times", "step_ms", "median"))),
     }
 
@@ -195,7 +195,7 @@ def to_html(record: Mapping[str, Any]) -> str:
         kind = " class='failed'" if "failed" in row else ""
         body.append(
             f"<tr{kind}><th>{label}</th>"
-            + "".join(f"<td class='n' data-label='{escape(title)}'>{escape(cells[title])}</td>" for title in titles)
+            + "".join(f"<td class='n' data-label='{escape(title)}'>{_unbroken(cells[title])}</td>" for title in titles)
             + "</tr>"
         )
     remarks = "".join(
@@ -212,12 +212,19 @@ def to_html(record: Mapping[str, Any]) -> str:
         f"<section class='card'><h2>Systems</h2><p class='note'>Top-1 on the test images: mean of the seeds, and their "
         "range; the numbers stand in the plots. int8: the first seed's network as a file under LiteRT, whose own top-1 "
         "stands over its latency and its size.</p>"
-        f"<div class='scroll'><table class='small'><thead><tr><th>system</th>{head}</tr></thead>"
+        f"<div class='scroll'><table class='small compact'><thead><tr><th>system</th>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
         f"{f'<ul class=remarks>{remarks}</ul>' if remarks else ''}</section>"
         f"<div class='grid'>{cards}</div>"
     )
     return page(f"{name} · comparison", content)
+
+
+def _unbroken(text: str) -> str:
+    """A cell in which a line breaks before a bracket alone: numbers stay with their units, ranges whole."""
+    value, bracket, rest = text.partition(" (")
+    parts = [value, f"({rest}"] if bracket else [value]
+    return " ".join(f"<span class='unbroken'>{escape(part)}</span>" for part in parts)
 
 
 def _caption(record: Mapping[str, Any]) -> str:

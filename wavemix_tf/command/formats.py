@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,22 @@ from typing import Any
 def percent(value: float | None) -> str:
     """0.98611 -> "98.61 %"."""
     return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share that was seen in ``count`` images (Wilson, JASA 22, 1927)."""
+    z = 1.959964
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def interval(share: float | None, count: int | None) -> str:
+    """What a share of so many images may be by chance: 0.989 of 92 -> "94.1–99.8 %"."""
+    if share is None or not count:
+        return "–"
+    low, high = wilson_interval(share, count)
+    return f"{100 * low:.1f}–{100 * high:.1f} %"
 
 
 def kibibytes(value: float | None) -> str:

@@ -87,6 +87,8 @@ margin-bottom:14px}
 .mark.pass::before{content:"✓";color:var(--good)}
 .mark.fail::before{content:"✗";color:var(--bad)}.mark.fail b{color:var(--bad)}
 .layers svg{min-width:700px}.layers{margin-bottom:14px}
+.compact thead th,.compact td{white-space:normal}.compact thead th{vertical-align:bottom}
+.unbroken{white-space:nowrap}.compact th,.compact td{padding-left:7px;padding-right:7px}
 .small{font-size:.84rem}.small th,.small td{padding-top:5px;padding-bottom:5px}
 .provenance{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:14px 32px;
 margin:10px 0 16px}

@@ -424,8 +424,11 @@ def _draw_front(axis: Axes, points: Sequence[Point], cost: str) -> None:
         axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
         axis.xaxis.set_minor_locator(ticker.NullLocator())
     axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:g}"))
-    axis.margins(x=0.12, y=0.08)
-    axis.set(xlabel=cost, ylabel="top-1, %")
+    # Both axes from zero: between the least and the most of a comparison every difference would look like all of it.
+    highest = max(100 * max(found) for _, _, found, _ in points)
+    axis.set(xlabel=cost, ylabel="top-1, %", ylim=(0, min(100.0, 1.1 * highest)))
+    if axis.get_xscale() == "linear":
+        axis.set_xlim(0, 1.12 * max(values))
 
 
 def band_image(values: Sequence[Sequence[float]], *, signed: bool, limit: float) -> str:

@@ -192,8 +192,8 @@ def worst_layers_text(layers: Mapping[str, Any]) -> str:
     return "\n".join([head, *lines])
 
 
-def benchmark_table(results: Sequence[tuple[str, Any]]) -> Table:
-    """The figures of ``benchmark``, one row a file.
+def benchmark_tables(results: Sequence[tuple[str, Any]]) -> tuple[Table, Table]:
+    """The figures of ``benchmark``, one row a file: what it takes, and how well it computes. Each fits 80 columns.
 
     Args:
         results: (name, BenchmarkReport).
@@ -202,21 +202,26 @@ def benchmark_table(results: Sequence[tuple[str, Any]]) -> Table:
 
     threads = results[0][1].threads
     many = [f"p50 ms, {threads} threads"] if threads > 1 else []
-    table = grid("file", "size", "p50/p90 ms", *many, "MMAC", "of peak", "µJ*", "memory", "arena")
+    takes = grid("file", "size", "p50/p90 ms", *many, "memory", "arena")
+    computes = grid("file", "MMAC", "GMAC/s", "of peak", "µJ*")
     for name, result in results:
         energy = result.energy_proxy_uj
-        table.add_row(
+        takes.add_row(
             name,
             kibibytes(result.size_bytes),
             "/".join(milliseconds(result.single_thread_latency_ms[q]) for q in ("p50", "p90")),
             *(milliseconds(result.latency_ms["p50"]) for _ in many),
-            f"{result.macs / 1e6:.3g}",
-            "–" if result.peak_share is None else f"{result.peak_share:.0%}",
-            "–" if energy is None else f"{energy:.3g}",
             kibibytes(result.memory_bytes),
             kibibytes(result.arena_bytes),
         )
-    return table
+        computes.add_row(
+            name,
+            f"{result.macs / 1e6:.3g}",
+            f"{result.gmacs_per_s:.3g}",
+            "–" if result.peak_share is None else f"{result.peak_share:.0%}",
+            "–" if energy is None else f"{energy:.3g}",
+        )
+    return takes, computes
 
 
 def npu_table(results: Sequence[tuple[str, Any]]) -> Table | None:
@@ -234,10 +239,11 @@ def npu_table(results: Sequence[tuple[str, Any]]) -> Table | None:
 
 
 def benchmark_notes(result: Any) -> str:
-    """What the columns of ``benchmark_table`` mean."""
+    """What the columns of ``benchmark_tables`` mean."""
     return (
         "LiteRT with XNNPACK, one thread unless said otherwise. Of peak: of the multiply-accumulates a second that one "
-        "large convolution reaches here. Memory: what the interpreter adds to a process at most.\n"
+        "large convolution reaches here; none where the file was faster. Memory: what the interpreter adds to a "
+        "process at most.\n"
         "* A proxy to compare files by, not a measurement: multiply-accumulates and bytes moved at the picojoules of "
         "Horowitz, ISSCC 2014 (45 nm)."
     )
