@@ -12,7 +12,7 @@ from PIL import Image
 
 from wavemix_tf.command.arguments import folder_recipe
 from wavemix_tf.training import Recipe, fit, load_data
-from wavemix_tf.training.datasets import check_classes
+from wavemix_tf.training.datasets import DataBundle, as_bundle, check_classes
 from wavemix_tf.training.listing import digest, list_files
 
 PHOTOS = Recipe(
@@ -154,6 +154,9 @@ def test_a_class_of_unread_images_alone_is_told(tmp_path):
 def test_control_characters_in_class_names_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match="A class name must have no control characters"):
         check_classes(PHOTOS, ("cat", name))
+    images = np.zeros((0, 8, 8, 3), np.float32)
+    with pytest.raises(ValueError, match="A class name must have no control characters"):
+        as_bundle(PHOTOS, DataBundle(("cat", name), (8, 8, 3), None, None, None, images))
     root = write_photos(tmp_path / "data", classes=("cat", name))
     with pytest.raises(ValueError, match="A class name must have no control characters"):
         load_data(of(root))

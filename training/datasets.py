@@ -405,12 +405,7 @@ def _split_records(
 
 def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
     """ValueError unless the data has as many classes as the recipe says, and at least two."""
-    strange = [name for name in class_names if any(unicodedata.category(sign) in UNPRINTABLE for sign in name)]
-    if strange:
-        raise ValueError(
-            "A class name must have no control characters, nor bytes that are no text: labels.txt has one name a line. "
-            f"Received: {', '.join(map(ascii, strange[:8]))}"
-        )
+    check_names(class_names)
     received = f"{recipe.dataset} has {len(class_names)}: {', '.join(class_names[:12])}"
     if len(class_names) < 2:
         raise ValueError(f"There must be at least two classes. Received: {received}")
@@ -421,9 +416,20 @@ def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
         )
 
 
+def check_names(class_names: tuple[str, ...]) -> None:
+    """ValueError if a name would break the lines of labels.txt, or a terminal's."""
+    strange = [name for name in class_names if any(unicodedata.category(sign) in UNPRINTABLE for sign in name)]
+    if strange:
+        raise ValueError(
+            "A class name must have no control characters, nor bytes that are no text: labels.txt has one name a line. "
+            f"Received: {', '.join(map(ascii, strange[:8]))}"
+        )
+
+
 def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBundle:
     """What the user gave ``fit`` as a ``DataBundle``: arrays, a ``PyDataset`` or a ``tf.data.Dataset``."""
     if isinstance(data, DataBundle):
+        check_names(data.class_names)
         if validation_data is not None:
             raise ValueError("validation_data goes with arrays and datasets. Received: a DataBundle has its own")
         return data
