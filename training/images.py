@@ -136,14 +136,22 @@ def random_resized_crop(image: Any, image_shape: tuple[int, int, int], smallest_
 
 
 def _centre(image: Any, height: int, width: int) -> Any:
-    """The largest part in the middle that has the proportions of height and width."""
+    """The largest part in the middle that has the proportions of height and width, as ``preprocessing.centre`` has it.
+
+    In whole numbers: of floating-point ones a graph may compute others than the same lines run eagerly, and a picture
+    would be cut one pixel smaller in training than in ``predict``.
+    """
     import tensorflow as tf
 
-    size = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = tf.reduce_min(size / tf.constant([height, width], tf.float32))
-    kept = tf.cast(tf.round(scale * tf.constant([height, width], tf.float32)), tf.int32)
-    start = (tf.shape(image)[:2] - kept) // 2
-    return image[start[0] : start[0] + kept[0], start[1] : start[1] + kept[1]]
+    def kept(side: Any, other: Any, wanted: int, wanted_other: int) -> Any:
+        whole, rest = other * wanted // wanted_other, other * wanted % wanted_other
+        up = (2 * rest > wanted_other) | ((2 * rest == wanted_other) & (whole % 2 == 1))  # of a half to the even one
+        return tf.minimum(side, tf.maximum(whole + tf.cast(up, tf.int64), 1))
+
+    size = tf.cast(tf.shape(image)[:2], tf.int64)
+    kept_height, kept_width = kept(size[0], size[1], height, width), kept(size[1], size[0], width, height)
+    top, left = (size[0] - kept_height) // 2, (size[1] - kept_width) // 2
+    return image[top : top + kept_height, left : left + kept_width]
 
 
 def _resized(image: Any, height: int, width: int) -> Any:
