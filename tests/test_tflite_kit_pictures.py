@@ -88,7 +88,7 @@ def test_whole_numbers_give_the_levels_of_training(cases):
         assert difference.max() <= 1, (name, whole.shape)
         different += difference.sum()
         np.testing.assert_array_equal(values, one.values[one.levels(whole)])
-    assert different < 1e-3 * sum(levels.size for _, _, levels, _ in cases)
+    assert different < 4e-3 * sum(levels.size for _, _, levels, _ in cases)
     assert len({levels.tobytes() for _, _, levels, _ in cases}) > len(cases) - 9  # one pixel is one colour
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wavemix_tf.files import write_bytes
+from wavemix_tf.preprocessing import Preprocessing
 
 from .errors import ExportError
 from .ethos import NpuReport
@@ -39,6 +40,7 @@ class Artifact:
         float_layers: Layers that stay float in an int8 file.
         model_sha256: Digest of the layers and weights of the model it was made from.
         npu: The file compiled for an Ethos-U and the compiler's figures; None for other targets.
+        preprocessing: How pictures were brought to the input's size in training; None: not known, or no pictures.
     """
 
     content: bytes = field(repr=False)
@@ -56,6 +58,7 @@ class Artifact:
     float_layers: tuple[str, ...] = ()
     model_sha256: str = ""
     npu: NpuReport | None = None
+    preprocessing: Preprocessing | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -93,6 +96,7 @@ class Artifact:
             "inputs": [_tensor_card(tensor) for tensor in info.inputs],
             "outputs": [_tensor_card(tensor) for tensor in info.outputs],
             "input_ranges": self.input_ranges,
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_dict(),
             "float_layers": list(self.float_layers),
             "class_names": list(self.class_names),
             "size_bytes": self.size_bytes,
@@ -221,6 +225,7 @@ class Artifact:
                 float_layers=tuple(card["float_layers"]),
                 model_sha256=card["model_sha256"],
                 npu=npu,
+                preprocessing=Preprocessing.from_dict(card.get("preprocessing")),
             )
             digest = card["sha256"]
         except FileNotFoundError as error:

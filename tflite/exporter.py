@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from wavemix_tf.checks import check_option
+from wavemix_tf.preprocessing import NONE, Preprocessing
 
 from . import folding
 from .artifact import Artifact
@@ -20,6 +21,7 @@ from .copy_check import check_copy
 from .errors import ExportError
 from .ethos import check_all_on_npu, compile_file, require_vela
 from .fidelity import check_file, choose_images, required_images, stand_ins
+from .file_metadata import add_metadata
 from .flatbuffer import FileInfo, order_ends, read_file, strip_names, to_input
 from .graph import Graph
 from .half_range import check_half_range
@@ -52,6 +54,7 @@ def export(
     images: Any = None,
     class_names: Any = None,
     input_range: Any = (0.0, 1.0),
+    crop_to_aspect_ratio: bool | None = None,
     error_bound_steps: float | None = None,
     min_snr_db: float | None = None,
     min_agreement: float | None = None,
@@ -90,6 +93,8 @@ def export(
         class_names: Names of the classes of the (first) output, for the labels file; None: their numbers. Empty where
             the output has no classes, as an image enlarged by a whole number has none, and a number or a heat map.
         input_range: As for ``quantize``; a quantized model knows its own.
+        crop_to_aspect_ratio: Whether training cropped pictures to the input's proportions before it resized them
+            (``Recipe.crop_to_aspect_ratio``): told in the file, its card and its kit. None: said to be unknown.
         error_bound_steps: Largest mean error allowed, in output steps; any one output may have ``OUTPUT_SHARE`` times
             as much, and the first class is held to that of the model only where its lead is larger. For deep networks
             whose roundings amplify one another. None: ``ERROR_BOUND_STEPS[dtype]``, runtime by runtime.
@@ -172,8 +177,14 @@ def export(
         forms = UPSAMPLE_FORMS  # where memory is short, flash is paid for it
 
     deployed: dict[str, Any] = {}
+    preprocessing = Preprocessing(NONE) if _enlarges(given) else None
+    if preprocessing is None and crop_to_aspect_ratio is not None:
+        preprocessing = Preprocessing(crop_to_aspect_ratio=crop_to_aspect_ratio)
 
     def write(form: str) -> bytes:
+        return add_metadata(converted(form), model.name, ranges, preprocessing)
+
+    def converted(form: str) -> bytes:
         if foreign:
             return model.convert(io_dtype)
         deployed[form] = deploy(computed, row.substitutes, form, row.max_stride, row.dense_as_convolution)
@@ -215,6 +226,7 @@ def export(
         input_ranges=tuple(ranges),
         float_layers=kept_float,
         model_sha256=model_sha256(model),
+        preprocessing=preprocessing,
     )
 
 

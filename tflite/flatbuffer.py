@@ -219,7 +219,7 @@ def add_signature(content: bytes, key: str, inputs: Sequence[str], outputs: Sequ
         scope, rounds, _ = _text(graph.tensors[index].name).partition("/FakeQuantWithMinMaxVars;")
         if rounds:
             graph.tensors[index].name = f"{scope}/FakeQuantWithMinMaxVars;;{scope}/Reshape_1"
-    return _pack(model)
+    return pack(model)
 
 
 def _entry(name: str, index: int) -> Any:
@@ -244,7 +244,7 @@ def order_ends(content: bytes, inputs: Sequence[str], outputs: Sequence[str], na
     graph.outputs = [found[name].tensorIndex for name in outputs]
     for old, new in zip(outputs, names, strict=True):
         found[old].name = new
-    return _pack(model)
+    return pack(model)
 
 
 def _text(name: Any) -> str:
@@ -279,7 +279,7 @@ def for_reference_kernels(content: bytes) -> bytes:
         return content
     for code in codes:
         code.version = 1
-    return _pack(model)
+    return pack(model)
 
 
 def strip_names(content: bytes) -> bytes:
@@ -300,7 +300,7 @@ def strip_names(content: bytes) -> bytes:
         for index, tensor in enumerate(graph.tensors):
             if index not in kept:
                 tensor.name = None
-    return _pack(model)
+    return pack(model)
 
 
 class _Builder(flatbuffers.Builder):
@@ -310,7 +310,8 @@ class _Builder(flatbuffers.Builder):
         return super().StartVector(elemSize, numElems, ALIGNMENT_BYTES if elemSize == 1 else alignment)
 
 
-def _pack(model: Any) -> bytes:
+def pack(model: Any) -> bytes:
+    """A file from the schema's ``ModelT``."""
     builder = _Builder(1024)
     builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
     return bytes(builder.Output())

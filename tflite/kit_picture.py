@@ -51,11 +51,8 @@ class PictureInput:
     def words(self) -> str:
         """The rules in a phrase."""
         _, height, width, _ = self.tensor.shape
-        if self.preprocessing.resize == NONE:
-            return f"tiles of {height} x {width} pixels (height x width) as they are"
-        crop = "the centre cropped to its proportions, then " if self.preprocessing.crop_to_aspect_ratio else ""
-        unknown = "" if self.known else " (assumed: how training did it is unknown)"
-        return f"{crop}resized to {height} x {width} (height x width) with a triangle filter{unknown}"
+        unknown = "" if self.known else "; this is assumed: how training did it is unknown"
+        return f"{self.preprocessing.words}, {height} x {width} (height x width){unknown}"
 
     @property
     def level(self) -> float:

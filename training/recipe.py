@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wavemix_tf.preprocessing import NONE, Preprocessing
 from wavemix_tf.variants import NETWORKS, VARIANTS
 
 OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
@@ -217,6 +218,13 @@ class Recipe:
         if self.mask_values and (self.mask_void or self.ignore_index is not None):
             return 255
         return self.ignore_index
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are brought to the network's size; of super-resolution patches are cut out."""
+        if self.task == "super_resolution":
+            return Preprocessing(NONE)
+        return Preprocessing(crop_to_aspect_ratio=self.crop_to_aspect_ratio)
 
     def to_json(self) -> str:
         """This recipe as a JSON object of its fields."""

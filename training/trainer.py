@@ -17,6 +17,7 @@ import keras
 
 from wavemix_tf.files import replacing, write_text
 from wavemix_tf.gradient_registry import releasing_gradients
+from wavemix_tf.preprocessing import write_to_keras_file
 
 from . import checkpoint, identity
 from .datasets import DataBundle, as_bundle, load_data
@@ -142,7 +143,7 @@ def adopt(recipe: Recipe, model: Any, num_classes: int, out: str | os.PathLike[s
     _claim(files, recipe, overwrite)
     task = task_of(recipe, num_classes)
     _compile_for_use(model, task)
-    save_model(model, files.model)
+    save_model(model, files.model, recipe)
     _write_result(files, "float", checkpoint.TrainingState(), task)
 
 
@@ -315,7 +316,7 @@ class _Run:
         _compile_for_use(self.model, self.task)
         if self._written is not None:
             with alone():
-                save_model(self.model, self._written.model)
+                save_model(self.model, self._written.model, self.recipe)
             if state.history:
                 _write_history(self._written.history, state.history)
         summary = _write_result(self._written, self.stage, state, self.task, self.list.fingerprint)
@@ -468,8 +469,8 @@ def _compile_for_use(model: Any, task: Task) -> None:
     )
 
 
-def save_model(model: Any, path: Path) -> None:
-    """Save as .keras, whole or not at all, with no class in it that only this back end has."""
+def save_model(model: Any, path: Path, recipe: Recipe) -> None:
+    """Save as .keras, whole or not at all; in it how images were made to fit, and no class of one back end alone."""
     compiled = model.get_compile_config()
     with replacing(path) as temporary:
         model.get_compile_config = lambda: portable(compiled)
@@ -477,6 +478,7 @@ def save_model(model: Any, path: Path) -> None:
             model.save(temporary)
         finally:
             del model.get_compile_config
+        write_to_keras_file(temporary, recipe.preprocessing)
 
 
 def portable(config: Any) -> Any:

@@ -42,6 +42,14 @@ class Preprocessing:
             "colour_profile": "ignored",
         }
 
+    @property
+    def words(self) -> str:
+        """In a phrase."""
+        if self.resize == NONE:
+            return "tiles of the input's size as they are"
+        crop = "the centre cropped to the input's proportions, then " if self.crop_to_aspect_ratio else ""
+        return f"{crop}resized with a triangle filter (bilinear, antialiased)"
+
     @classmethod
     def from_dict(cls, found: Any) -> Preprocessing | None:
         """What ``to_dict`` gave; None where it says something else."""
@@ -87,7 +95,7 @@ def fit_picture(picture: np.ndarray, height: int, width: int, crop_to_aspect_rat
         crop_to_aspect_ratio: Keep the proportions and crop the centre, instead of stretching.
     """
     if crop_to_aspect_ratio:
-        top, left, kept_height, kept_width = centre(*picture.shape[:2], height, width)
+        top, left, kept_height, kept_width = centre(picture.shape[0], picture.shape[1], height, width)
         picture = picture[top : top + kept_height, left : left + kept_width]
     rows = np.empty((picture.shape[0], width, picture.shape[2]), np.int64)
     for x, (first, weights) in enumerate(taps(picture.shape[1], width)):

@@ -232,7 +232,8 @@ class Comparison:
                 model = self._quantized(name, model, data)
             images = verification_images(data, 256)
             names = data.class_names
-            artifact = export(model, target=TARGET, dtype=dtype, images=images, class_names=names)
+            told = {"class_names": names, "crop_to_aspect_ratio": self.recipe.crop_to_aspect_ratio}
+            artifact = export(model, target=TARGET, dtype=dtype, images=images, **told)
         except (ExportError, UnsupportedLayerError) as error:
             return {"refused": str(error).splitlines()[0]}
         artifact.save(self._file(name, dtype), overwrite=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..preprocessing import Preprocessing, read_from_keras_file
 from ..training.identity import SplitList
 from .terminal import note
 
@@ -31,7 +32,7 @@ class Network:
         classes: Number of classes; 0 for super-resolution.
         scale: Side of the output over that of the input; 1 but for super-resolution.
         names: Of the classes.
-        crop_to_aspect_ratio: How images of another size were made to fit in training, see ``Recipe``.
+        preprocessing: How images of another size were made to fit in training; None: nothing tells.
         mask_values: What masks hold, one a class, see ``Recipe``; none: class numbers.
         most_images: That ``run`` computes at once.
         model: The Keras model; None of a .tflite file.
@@ -43,7 +44,7 @@ class Network:
     classes: int
     scale: int
     names: tuple[str, ...]
-    crop_to_aspect_ratio: bool
+    preprocessing: Preprocessing | None
     mask_values: tuple[int | str, ...]
     most_images: int
     model: Any = None
@@ -125,8 +126,9 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         probe = (1, *(side or PROBE_SIDE for side in given[1:-1]), given[-1])
         computed = tuple(model.outputs[0].shape) if probe[1:] == given[1:] else model.compute_output_shape(probe)
         run, names, most = _keras_runner(model, images), None, 32
+        preprocessing = read_from_keras_file(path)
     else:
-        run, given, computed, names = _open_file(path)
+        run, given, computed, names, preprocessing = _open_file(path)
         probe, most = given, 1
     task = task_by_shape(probe, computed)
     classes = 0 if task == SUPER_RESOLUTION else max(2, computed[-1])  # one output: yes or no
@@ -141,7 +143,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         classes=classes,
         scale=computed[1] // probe[1] if task == SUPER_RESOLUTION else 1,
         names=names,
-        crop_to_aspect_ratio=bool(settings.get("crop_to_aspect_ratio", False)),
+        preprocessing=preprocessing or _by_recipe(settings),
         mask_values=values if len(values) == classes else (),
         most_images=most,
         model=model,
@@ -190,8 +192,11 @@ def _keras_runner(model: Any, images: int) -> Callable[[np.ndarray], np.ndarray]
     return told_grid(eager if images < 8 else traced, sampling_grid(model))
 
 
-def _open_file(path: Path) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None]:
-    """(runner, input shape, output shape, class names where the card tells) of a .tflite file."""
+def _open_file(
+    path: Path,
+) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None, Preprocessing | None]:
+    """(runner, input shape, output shape, what the card or the file tells: class names, preprocessing) of a .tflite."""
+    from ..tflite.file_metadata import read_metadata
     from ..tflite.flatbuffer import from_output, read_file, to_input
     from ..tflite.sampling_grid import file_sampling_grid
     from ..tflite.verifier import open_raw
@@ -205,10 +210,12 @@ def _open_file(path: Path) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any
             f"A network must have one input and one output. Received: {len(info.inputs)} and {len(info.outputs)}"
         )
     source, sink = info.inputs[0], info.outputs[0]
-    low, high = (artifact.input_ranges[0] or (0.0, 1.0)) if artifact else (0.0, 1.0)
+    preprocessing, told_ranges = read_metadata(content)
+    ranges = artifact.input_ranges if artifact else told_ranges
+    low, high = (ranges[0] if ranges else None) or (0.0, 1.0)
 
     def fed(images: np.ndarray) -> np.ndarray:
-        if artifact is None and source.dtype in ("int8", "uint8"):
+        if ranges is None and source.dtype in ("int8", "uint8"):
             # Nothing tells the range, but whoever quantized pixels laid black and white onto the ends of the grid.
             return (np.round(255 * images) + np.iinfo(source.dtype).min).astype(source.dtype)
         return to_input(source, low + (high - low) * images)
@@ -218,7 +225,8 @@ def _open_file(path: Path) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any
     run = open_raw(content, runtime, threads)
     names = artifact.class_names if artifact else None
     runner = told_grid(lambda images: from_output(sink, run([fed(images)])[0]), file_sampling_grid(info))
-    return runner, source.shape, sink.shape, names
+    preprocessing = preprocessing or (artifact.preprocessing if artifact else None)
+    return runner, source.shape, sink.shape, names, preprocessing
 
 
 def told_grid(run: Callable[[np.ndarray], Any], grid: tuple[int, int] | None) -> Any:
@@ -260,3 +268,8 @@ def _settings(path: Path, out: Path | None) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def _by_recipe(settings: dict[str, Any]) -> Preprocessing | None:
+    crop = settings.get("crop_to_aspect_ratio")
+    return Preprocessing(crop_to_aspect_ratio=crop) if isinstance(crop, bool) else None

@@ -126,9 +126,14 @@ def fit_pixels(pixels: np.ndarray, network: Network) -> np.ndarray:
         return pixels
     from ..training.images import fit_image
 
+    if network.preprocessing is None:
+        note(
+            f"nothing tells how training brought images to {height} x {width} pixels (neither the model file nor a "
+            "recipe.json beside it): they are stretched, not cropped"
+        )
     # A mask must lie over the whole image.
-    crop = network.crop_to_aspect_ratio and network.task == CLASSIFICATION
-    return np.asarray(fit_image(pixels, (height, width, channels), crop))
+    crop = network.preprocessing is not None and network.preprocessing.crop_to_aspect_ratio
+    return np.asarray(fit_image(pixels, (height, width, channels), crop and network.task == CLASSIFICATION))
 
 
 def _compute(network: Network, batch: np.ndarray, tiled: bool) -> Any:

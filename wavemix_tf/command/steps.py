@@ -127,7 +127,7 @@ def load_start(out: Path, recipe: Recipe) -> Any:
 def save_start(model: Any, recipe: Recipe, out: Path, overwrite: bool) -> None:
     """Leave a network in a run folder for ``fit`` to begin with; with ``overwrite`` what was trained there goes."""
     claim(out, recipe, overwrite)
-    save_model(model, out / START_FILE)
+    save_model(model, out / START_FILE, recipe)
 
 
 def quantize_for_tuning(recipe: Recipe, model: Any, data: DataBundle) -> Any:
@@ -215,6 +215,7 @@ def write_exports(
                 calibration=data.calibration if dtype in ("int8", "int16x8") else None,
                 images=images,
                 class_names=data.class_names,
+                crop_to_aspect_ratio=saved_recipe(out).crop_to_aspect_ratio,
                 **limits,
             )
             forget(out, exports=False)

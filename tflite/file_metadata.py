@@ -1,0 +1,135 @@
+"""What a ``.tflite`` file tells of its inputs: entries in its own list of metadata, which move with it.
+
+``TFLITE_METADATA`` is the standard one (TensorFlow Lite's metadata schema 1.0.0, ``metadata_schema.fbs``), which other
+tools read: the normalization of each input and, in words, how pictures are brought to its size, for which that schema
+has no field. ``wavemix_tf`` is JSON, by which ``predict`` knows the same without the files beside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+from wavemix_tf.preprocessing import Preprocessing
+
+from .flatbuffer import TensorInfo, pack, read_file
+
+STANDARD_ENTRY, OWN_ENTRY = "TFLITE_METADATA", "wavemix_tf"
+STANDARD_IDENTIFIER = b"M001"
+PARSER_VERSION = "1.0.0"
+IMAGE_PROPERTIES, NORMALIZATION_OPTIONS = 2, 1  # numbers of these in the schema's two unions
+COLOUR_SPACES = {3: 1, 1: 2}  # channels -> RGB, GRAYSCALE
+
+Ranges = Sequence[tuple[float, float] | None]
+
+
+def add_metadata(content: bytes, name: str, ranges: Ranges, preprocessing: Preprocessing | None) -> bytes:
+    """The same file with both entries.
+
+    Args:
+        content: A ``.tflite`` file.
+        name: Of the model.
+        ranges: What the values of each input lie in; None where it was measured.
+        preprocessing: How training made inputs of pictures; None: not known, or no pictures.
+    """
+    info = read_file(content)
+    own: dict[str, Any] = {"input_ranges": [None if part is None else list(part) for part in ranges]}
+    if preprocessing is not None:
+        own["preprocessing"] = preprocessing.to_dict()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    entries = {
+        STANDARD_ENTRY: _standard(name, info.inputs, len(info.outputs), ranges, preprocessing),
+        OWN_ENTRY: json.dumps(own, separators=(",", ":")).encode(),
+    }
+    model.metadata = [entry for entry in model.metadata or [] if _name(entry) not in entries]
+    for key, data in entries.items():
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = list(data)
+        entry.name, entry.buffer = key, len(model.buffers)
+        model.buffers.append(buffer)
+        model.metadata.append(entry)
+    return pack(model)
+
+
+def read_metadata(content: bytes) -> tuple[Preprocessing | None, list[tuple[float, float] | None] | None]:
+    """(how inputs were made of pictures, what each input's values lie in) as a file tells; None what it does not."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    entry = next((entry for entry in model.metadata or [] if _name(entry) == OWN_ENTRY), None)
+    try:
+        found = json.loads(bytes(model.buffers[entry.buffer].data)) if entry is not None else {}
+        ranges = found.get("input_ranges")
+        checked = None if ranges is None else [None if r is None else (float(r[0]), float(r[1])) for r in ranges]
+        return Preprocessing.from_dict(found.get("preprocessing")), checked
+    except (ValueError, TypeError, IndexError, AttributeError):  # somebody else's entry of that name, or damage
+        return None, None
+
+
+def _name(entry: Any) -> str:
+    return entry.name.decode() if isinstance(entry.name, bytes) else str(entry.name)
+
+
+def _standard(
+    name: str, inputs: Sequence[TensorInfo], outputs: int, ranges: Ranges, preprocessing: Preprocessing | None
+) -> bytes:
+    builder = flatbuffers.Builder(512)
+    made = [_input(builder, *pair, preprocessing) for pair in zip(inputs, ranges, strict=True)]
+    graph = _table(
+        builder,
+        {2: _vector(builder, made), 3: _vector(builder, [_table(builder, {}, 7) for _ in range(outputs)])},
+        7,
+    )
+    fields = {
+        0: builder.CreateString(name),
+        3: _vector(builder, [graph]),
+        7: builder.CreateString(PARSER_VERSION),
+    }
+    builder.Finish(_table(builder, fields, 8), STANDARD_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _input(
+    builder: Any, tensor: TensorInfo, limits: tuple[float, float] | None, preprocessing: Preprocessing | None
+) -> int:
+    """``TensorMetadata`` of an input."""
+    fields: dict[int, int] = {}
+    if len(tensor.shape) == 4 and tensor.shape[-1] in COLOUR_SPACES:
+        properties = _table(builder, {}, 2, COLOUR_SPACES[tensor.shape[-1]])
+        fields[3] = _table(builder, {1: properties}, 3, IMAGE_PROPERTIES)
+        if preprocessing is not None:
+            fields[1] = builder.CreateString(preprocessing.words)
+        if limits is not None:  # a value is (pixel - mean) / std
+            std = 255 / (limits[1] - limits[0])
+            numbers = {0: _floats(builder, [-limits[0] * std]), 1: _floats(builder, [std])}
+            unit = _table(builder, {1: _table(builder, numbers, 2)}, 2, NORMALIZATION_OPTIONS)
+            fields[4] = _vector(builder, [unit])
+    if limits is not None:
+        fields[5] = _table(builder, {0: _floats(builder, [limits[1]]), 1: _floats(builder, [limits[0]])}, 2)
+    return _table(builder, fields, 7)
+
+
+def _table(builder: Any, fields: dict[int, int], count: int, kind: int = 0) -> int:
+    """A table of ``count`` slots; ``kind``, where it is not 0, is a byte in the first: an enum, or a union's member."""
+    builder.StartObject(count)
+    for slot, offset in fields.items():
+        builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
+    if kind:
+        builder.PrependUint8Slot(0, kind, 0)
+    return int(builder.EndObject())
+
+
+def _vector(builder: Any, offsets: list[int]) -> int:
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return int(builder.EndVector())
+
+
+def _floats(builder: Any, values: list[float]) -> int:
+    builder.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        builder.PrependFloat32(value)
+    return int(builder.EndVector())
