@@ -6,16 +6,19 @@ import re
 import shutil
 import subprocess
 
+import android_stubs
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 from tflite_support import NETWORKS, network
 from tflite_support import export_random as export
 
 from wavemix_tf.files import replacing_folder
-from wavemix_tf.tflite import Artifact, flatbuffer, kit, kit_android, kit_vectors, quantize
+from wavemix_tf.tflite import Artifact, flatbuffer, kit, kit_vectors, quantize
 from wavemix_tf.tflite.images import generated_images
 from wavemix_tf.tflite.microcontroller import resolver_name, run_micro
 from wavemix_tf.tflite.verifier import make_interpreter
+from wavemix_tf.training.images import fit_image, read_image
 
 NAMES = ["ant", "bee", "cat|tom", "dog", "eel"]
 COMPILER = shutil.which("g++")
@@ -31,7 +34,7 @@ def images():
 def artifacts(images):
     model = network(**NETWORKS["deconv"])
     quantized = quantize(model, generated_images((16, 16, 3), 64, seed=1))
-    options = dict(images=images, class_names=NAMES)
+    options = dict(images=images, class_names=NAMES, crop_to_aspect_ratio=True)
     return {
         "mcu-int8": export(quantized, "mcu", **options),
         "android-cpu-int8": export(quantized, "android-cpu", **options),
@@ -53,15 +56,21 @@ def kits(artifacts, images, tmp_path_factory):
     return {name: a.save_kit(root / name, name=name, images=images, labels=labels) for name, a in artifacts.items()}
 
 
+def vectors_of(folder):
+    """The folder of a kit's vectors, which has the kit's name."""
+    (found,) = (folder / "test_vectors").iterdir()
+    return found
+
+
 def card(folder):
-    return json.loads((folder / kit.VECTORS_JSON).read_text())
+    return json.loads((vectors_of(folder) / kit.VECTORS_JSON).read_text())
 
 
 def arrays(folder, key):
     """The vectors of a kit, read as a firmware engineer would, from vectors.json and the .bin files."""
     rows = card(folder)[key]
     return [
-        np.frombuffer((folder / "test_vectors" / row["file"]).read_bytes(), np.dtype(row["dtype"]).newbyteorder("<"))
+        np.frombuffer((vectors_of(folder) / row["file"]).read_bytes(), np.dtype(row["dtype"]).newbyteorder("<"))
         .reshape(row["shape"])
         .astype(row["dtype"])
         for row in rows
@@ -79,19 +88,24 @@ def test_files(kits):
         return sorted(p.relative_to(kits[name]).as_posix() for p in kits[name].rglob("*") if p.is_file())
 
     common = ["MODEL_CARD.md", "README.md"]
-    vectors = ["test_vectors/expected_0.bin", "test_vectors/input_0.bin", "test_vectors/vectors.json"]
+
+    def vectors(name):
+        pictures = [f"picture_{i}.png" for i in range(5)]
+        return [f"test_vectors/{name}/{file}" for file in ("expected_0.bin", "input_0.bin", *pictures, "vectors.json")]
+
     assert files("mcu-int8") == [
         *common,
         *("mcu-int8.json", "mcu-int8.labels.txt", "mcu-int8.tflite"),
-        *("micro/main.cc", "micro/mcu_int8.cc", "micro/mcu_int8.h", "micro/mcu_int8_vectors.h"),
-        *vectors,
+        *("micro/main.cc", "micro/mcu_int8.cc", "micro/mcu_int8.h"),
+        *("micro/mcu_int8_picture.h", "micro/mcu_int8_vectors.h"),
+        *vectors("mcu-int8"),
     ]
     assert files("android-cpu-int8") == [
         *common,
         *("android-cpu-int8.json", "android-cpu-int8.labels.txt", "android-cpu-int8.tflite"),
-        "android/AndroidCpuInt8.kt",
-        "test_vectors/android_cpu_int8_vectors.h",
-        *vectors,
+        *("android/AndroidCpuInt8.kt", "android/AndroidCpuInt8Picture.kt", "android/AndroidCpuInt8Test.kt"),
+        *("native/android_cpu_int8_picture.h", "native/android_cpu_int8_vectors.h"),
+        *vectors("android-cpu-int8"),
     ]
 
 
@@ -123,12 +137,12 @@ def test_vectors_are_what_tensorflow_lite_micro_computes(kits, artifacts, images
     content = (folder / "mcu-int8.tflite").read_bytes()
     (found,), _ = run_micro(content, [inputs], artifacts["mcu-int8"].arena_bytes)
     np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(inputs, np.round(images[:4] * 255) - 128)
+    np.testing.assert_array_equal(inputs[:4], np.round(images[:4] * 255) - 128)
     said = card(folder)
     assert said["compare"] == "integers, bit by bit"
-    assert said["labels"] == NAMES[:4]
+    assert said["labels"] == [*NAMES[:4], None]
     assert said["first_class"] == [NAMES[i] for i in expected.argmax(-1)]
-    assert len({row.tobytes() for row in expected}) == 4  # the vectors tell a model that ignores its input
+    assert len({row.tobytes() for row in expected}) == 5  # the vectors tell a model that ignores its input
 
 
 @pytest.mark.parametrize("name", ["android-cpu-int8", "android-cpu-uint8", "android-gpu-float16"])
@@ -161,33 +175,168 @@ def test_every_placeholder_is_filled(kits, grey, tmp_path):
     for path in (path for folder in folders for path in folder.rglob("*")):
         if path.suffix in (".kt", ".cc", ".h", ".md"):
             text = path.read_text()
-            assert "@" not in text, path
+            assert not re.search(r"@(?!(RunWith|Test|param)\b)", text), path
             assert not re.search(r"\{\w+\}|\{\{|\}\}(?!;)|None|\bnan\b", text.replace("}};", "")), path
             if path.suffix != ".md":
                 for opening, closing in ("{}", "()", "[]"):
                     assert text.count(opening) == text.count(closing), path
 
 
-def test_pre_processing_is_that_of_the_input(kits, grey, tmp_path):
-    def code(folder):
-        (path,) = folder.glob("android/*.kt")
-        return path.read_text()
+def test_code_is_for_the_input_and_the_accelerator(kits):
+    def code(name, file):
+        return (kits[name] / "android" / file).read_text()
 
-    int8, uint8, floats = (code(kits[n]) for n in ("android-cpu-int8", "android-cpu-uint8", "android-gpu-float16"))
-    assert "input[3 * i] = (red - 128).toByte()" in int8
-    assert "input[3 * i + 2] = blue.toByte()" in uint8
-    assert "input[3 * i + 1] = green / 255f" in floats
+    assert "(levels[i] - 128).toByte()" in code("android-cpu-int8", "AndroidCpuInt8Picture.kt")
+    assert "(levels[i]).toByte()" in code("android-cpu-uint8", "AndroidCpuUint8Picture.kt")
+    assert "levels[i] / 255f" in code("android-gpu-float16", "AndroidGpuFloat16Picture.kt")
+    floats = code("android-gpu-float16", "AndroidGpuFloat16.kt")
     assert "writeFloat(input)" in floats
     assert "Accelerator.GPU" in floats
-    assert "Accelerator.CPU" in int8
+    assert "Accelerator.CPU" in code("android-cpu-int8", "AndroidCpuInt8.kt")
     gradle = (kits["android-gpu-float16"] / "README.md").read_text()
     assert "com.google.ai.edge.litert:litert-gpu:" in gradle
     assert "com.google.ai.edge.litert:litert-gpu:" not in (kits["android-cpu-int8"] / "README.md").read_text()
-    moved = dataclasses.replace(flatbuffer.read_file(grey.content).inputs[0], scale=0.01, zero_point=-20, dtype="int8")
-    assert kit_android._kotlin_writes(moved, (0.0, 1.0)).splitlines() == [
-        "            val grey = 19595 * red + 38470 * green + 7471 * blue + 32768 shr 16",
-        "            input[i] = (((grey / 255f) / 0.00999999978f).roundToInt() + (-20)).coerceIn(-128, 127).toByte()",
-    ]
+
+
+def test_every_vector_starts_from_a_picture(kits, images):
+    for name, folder in kits.items():
+        said = card(folder)
+        (inputs,) = arrays(folder, "inputs")
+        for number, file in enumerate(said["pictures"]):
+            whole = read_image(vectors_of(folder) / file)
+            levels = np.asarray(fit_image(whole, (16, 16, 3), True)).astype(float)
+            found = inputs[number] * 255.0 if inputs.dtype == np.float32 else inputs[number].astype(float)
+            found += 128 if inputs.dtype == np.int8 else 0
+            assert np.abs(found - levels).max() <= 1.01, (name, file)
+            if number < 4:
+                np.testing.assert_array_equal(whole, np.round(255 * images[number]))
+        assert whole.shape == (35, 26, 3)
+        with Image.open(vectors_of(folder) / file) as last:
+            assert last.mode == "RGBA"
+
+
+def test_pictures_of_any_size(artifacts, tmp_path):
+    """As a camera gives them; one with transparency, one too large to be kept."""
+    random = np.random.default_rng(0)
+    shapes = ((31, 50, 3), (9, 8, 1), (20, 20, 4), (300, 700, 3))
+    given = [random.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+    folder = artifacts["android-cpu-uint8"].save_kit(tmp_path / "kit", pictures=given, labels=[4, 3, 2, 1])
+    (inputs,) = arrays(folder, "inputs")
+    sizes = []
+    for number, file in enumerate(card(folder)["pictures"]):
+        whole = read_image(vectors_of(folder) / file)
+        sizes.append(whole.shape[:2])
+        levels = np.asarray(fit_image(whole, (16, 16, 3), True)).astype(int)
+        assert np.abs(inputs[number] - levels).max() <= 1
+    assert sizes == [(31, 50), (9, 8), (20, 20), (274, 640), (35, 26)]
+    assert card(folder)["labels"] == ["eel", "dog", "cat|tom", "bee", None]
+    for wrong in ([given[0][..., 0]], [given[0] / 255], [np.zeros((0, 4, 3), np.uint8)]):
+        with pytest.raises(ValueError, match=r"pictures must be uint8 arrays \(height, width, 1, 3 or 4\). Received: "):
+            artifacts["android-cpu-uint8"].save_kit(tmp_path / "wrong", pictures=wrong)
+
+
+def test_what_is_unknown_of_training_is_said(kits, artifacts, tmp_path):
+    known = (kits["android-cpu-int8"] / "README.md").read_text()
+    assert "the centre cropped to the input's proportions, then resized with a triangle filter" in known
+    assert "assumed" not in known
+    unknown = dataclasses.replace(artifacts["android-cpu-int8"], preprocessing=None).save_kit(tmp_path / "kit")
+    for path in (unknown / "README.md", *unknown.glob("android/*.kt"), *unknown.glob("native/*_picture.h")):
+        if not path.name.endswith("Test.kt"):
+            assert "how training did it is unknown" in path.read_text().replace("\n", " "), path
+    assert "how pictures are brought to its size: unknown" in (unknown / "MODEL_CARD.md").read_text()
+    measured = dataclasses.replace(artifacts["android-cpu-int8"], input_ranges=(None,)).save_kit(tmp_path / "measured")
+    assert not [path for path in measured.rglob("*") if "icture" in path.name]
+    assert "Nothing tells what a pixel's value is" in (measured / "README.md").read_text()
+
+
+@pytest.mark.skipif(shutil.which("kotlinc") is None, reason="needs kotlinc")
+def test_the_android_code_on_a_jvm(kits, tmp_path):
+    """Two kits in one app: bitmaps of the GPU, every EXIF orientation, and from the PNG files to the outputs."""
+    kinds = {"android-cpu-int8": "AndroidCpuInt8", "android-gpu-float16": "AndroidGpuFloat16"}
+    assets, sources = tmp_path / "assets", []
+    for name, class_name in kinds.items():
+        shutil.copytree(kits[name] / "test_vectors", assets / "test_vectors", dirs_exist_ok=True)
+        for file in (f"{name}.tflite", f"{name}.labels.txt"):
+            shutil.copy(kits[name] / file, assets)
+        sources += [kits[name] / f"android/{class_name}{part}.kt" for part in ("", "Picture", "Test")]
+    for package, text in android_stubs.SOURCES.items():
+        (tmp_path / f"{package}.kt").write_text(f"package {package}\n{text}")
+        sources.append(tmp_path / f"{package}.kt")
+    picture = next(vectors_of(kits["android-cpu-int8"]).glob("picture_0.png"))
+    checks = "\n".join(
+        f"""
+        {kind}(context).use {{ model ->
+            println(model.checkVectors(context.assets))
+            println(model.checkPictures(context.assets))
+            val image = {kind}.decode(encoded)
+            val (label, _) = model.classify(image).first()
+            println(label)
+            check(model.pixels(image.copy(Bitmap.Config.HARDWARE, false)!!).contentEquals(model.pixels(image)))
+        }}
+        {kind}Test().theModelComputesWhatItComputedWhereItWasMade()
+        {kind}Test().aPictureBecomesTheInputThatTrainingMakesOfIt()"""
+        for kind in kinds.values()
+    )
+    (tmp_path / "main.kt").write_text(f"""
+    package com.example.wavemix
+    import android.graphics.Bitmap
+    import android.media.ExifInterface
+    import java.io.File
+    inline fun <T : AutoCloseable, R> T.use(block: (T) -> R): R = try {{ block(this) }} finally {{ close() }}
+    fun main(words: Array<String>) {{
+        val context = android.content.Context(android.content.res.AssetManager(File(words[0])))
+        androidx.test.platform.app.InstrumentationRegistry.context = context
+        val encoded = File(words[1]).readBytes()
+        {checks}
+        android.os.Build.VERSION.SDK_INT = 27
+        val wide = File(words[2]).readBytes()
+        for (orientation in 1..8) {{
+            ExifInterface.orientation = orientation
+            val turned = AndroidCpuInt8.decode(wide)
+            val colours = IntArray(turned.width * turned.height)
+            turned.getPixels(colours, 0, turned.width, 0, 0, turned.width, turned.height)
+            println("${{turned.width}} " + colours.joinToString(" ") {{ (it and 0xFF).toString() }})
+        }}
+    }}
+    """)
+    wide = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
+    wide.save(tmp_path / "wide.png")
+    jar = tmp_path / "kits.jar"
+    subprocess.run(["kotlinc", *sources, tmp_path / "main.kt", "-include-runtime", "-d", jar], check=True)
+    words = [assets, picture, tmp_path / "wide.png"]
+    run = subprocess.run(["java", "-cp", jar, "com.example.wavemix.MainKt", *words], check=True, stdout=subprocess.PIPE)
+    lines = run.stdout.decode().splitlines()
+    first = [card(kits[name])["first_class"][0] for name in kinds]
+    assert lines[:6] == ["0.0", "0.0", first[0], "0.0", "0.0", first[1]]
+    for orientation, line in enumerate(lines[6:], 1):
+        wide.getexif()[0x0112] = orientation
+        upright = np.asarray(ImageOps.exif_transpose(wide))
+        assert list(map(int, line.split())) == [upright.shape[1], *upright.reshape(-1).tolist()], orientation
+
+
+@needs_compiler
+def test_the_firmware_makes_the_input_of_a_picture(kits, tmp_path):
+    """The statements of main.cc, with another picture too: they must notice."""
+    folder = kits["mcu-int8"] / "micro"
+    main = (folder / "main.cc").read_text()
+    statements = main[main.index("  {\n    static int8_t input") : main.index('  MicroPrintf("arena')]
+    for spoil, expected in (("", 0), ("mcu_int8_picture[20][41] ^= 255;", 1)):
+        program = f"""
+            #include <cstring>
+            #include <cstdio>
+            {"#define const" if spoil else ""}
+            #include "mcu_int8_vectors.h"
+            {"#undef const" if spoil else ""}
+            #include "mcu_int8_picture.h"
+            int Fail(const char* reason) {{ std::puts(reason); return 1; }}
+            int main() {{ {spoil}
+            {statements} return mcu_int8_vector_count + mcu_int8_expected_0[0][0] > 200 ? 2 : 0; }}
+        """
+        (tmp_path / "picture.cc").write_text(program)
+        flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{folder}"]
+        subprocess.run([COMPILER, *flags, "-o", tmp_path / "picture", tmp_path / "picture.cc"], check=True)
+        run = subprocess.run([tmp_path / "picture"], capture_output=True)
+        assert run.returncode == expected, run.stdout
 
 
 @needs_compiler
@@ -203,14 +352,14 @@ def test_a_compiler_reads_the_arrays_as_they_are(name, kits, tmp_path):
         int main() {{
           std::fwrite({c_name}_input_0, sizeof({c_name}_input_0), 1, stdout);
           std::fwrite({c_name}_expected_0, sizeof({c_name}_expected_0), 1, stdout);
-          return {c_name}_vector_count == 4 ? 0 : 1;
+          return {c_name}_vector_count == 5 ? 0 : 1;
         }}
     """
     (tmp_path / "dump.cc").write_text(program)
     flags = ["-Wall", "-Wextra", "-Werror", f"-I{header.parent}"]
     subprocess.run([COMPILER, "-std=c++17", *flags, "-o", tmp_path / "dump", tmp_path / "dump.cc"], check=True)
     written = subprocess.run([tmp_path / "dump"], check=True, capture_output=True).stdout
-    vectors = folder / "test_vectors"
+    vectors = vectors_of(folder)
     assert written == (vectors / "input_0.bin").read_bytes() + (vectors / "expected_0.bin").read_bytes()
 
 
@@ -290,7 +439,7 @@ def test_large_inputs_make_fewer_vectors(artifacts, images):
     artifact = artifacts["android-gpu-float16"]
     info = flatbuffer.read_file(artifact.content)
     computed = kit_vectors.compute_vectors(artifact, info, images, None, 1000)
-    assert computed.count == kit_vectors.VECTOR_BYTES // (16 * 16 * 3 * 4)
+    assert computed.count == kit_vectors.VECTOR_BYTES // (16 * 16 * 3 * 4) + 1
     assert kit_vectors.compute_vectors(artifact, info, None, None, 2).source == "generated"
 
 

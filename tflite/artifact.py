@@ -171,6 +171,7 @@ class Artifact:
         labels: Any = None,
         vectors: int = 4,
         report: Mapping[str, Any] | None = None,
+        pictures: Any = None,
     ) -> Path:
         """Write a deployment kit: all that a mobile or firmware engineer needs, and the means to check a device by.
 
@@ -183,8 +184,11 @@ class Artifact:
             overwrite: Replace ``folder``, if a kit is what it holds.
             name: Of the files and of the C array; None: ``<target>-<dtype>``.
             images: float (N, H, W, C) in [0, 1], the first of which become vectors; None: generated ones.
-            labels: Integer class of each image, told in the vectors' card; None: not known.
-            vectors: Vectors to make, at most; fewer of an input so large that they would exceed 64 KiB.
+            labels: Integer class of each image or picture, told in the vectors' card; None: not known.
+            vectors: Vectors to make, at most; fewer of an input so large that they would exceed 64 KiB. Where the file
+                takes a picture each starts from one (a PNG file), and one more from a generated one of another size.
+            pictures: uint8 (h, w, 1, 3 or 4) of any size, in place of ``images``: what a camera or a file gives. Their
+                inputs are made by the rules that training followed (``export``'s ``crop_to_aspect_ratio``).
             report: Content of a run's ``report.json``, for data and accuracy in the model card; None: those are
                 said to be unknown.
 
@@ -196,7 +200,15 @@ class Artifact:
             RuntimeFailureError: the target's runtime cannot run the file.
         """
         return write_kit(
-            self, folder, overwrite, name=name, images=images, labels=labels, vectors=vectors, report=report
+            self,
+            folder,
+            overwrite,
+            name=name,
+            images=images,
+            labels=labels,
+            vectors=vectors,
+            report=report,
+            pictures=pictures,
         )
 
     @classmethod

@@ -18,6 +18,7 @@ import numpy as np
 from .audit import audit
 from .ethos import check_all_on_npu, compile_file
 from .exporter import convert, converter_error
+from .file_metadata import add_metadata
 from .flatbuffer import FileInfo, add_signature, read_file, strip_names
 from .folding import activation_name
 from .graph import Graph
@@ -95,6 +96,7 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
         written = graph.copy()
         finish(written, form, row.max_stride, row.dense_as_convolution)
         content = _convert(written.to_model(f"{model.name}_quantized_deployed"), row.io_dtypes["int8"])
+        content = add_metadata(content, value_ranges((0.0, 1.0), len(graph.inputs)))
         info = read_file(content)
         audit(info, target, row, "int8", False)
         yield form, strip_names(content) if row.strips_names else content, info

@@ -230,7 +230,7 @@ def _upsample(made: Plan, x: Map, channels: int, model: WaveMixClassifier, form:
 OP_TABLE_BYTES, WEIGHTS_TABLE_BYTES = 112, 100
 CHANNEL_BYTES = 4 + 2 * (4 + 8)
 # At most: measured 204 to 407 bytes an op over 45 networks of width 4 to 32, depth 1 to 8 and side 8 to 32.
-OP_BYTES_HIGH, FILE_BYTES_HIGH = 340, 4096
+OP_BYTES_HIGH, FILE_BYTES_HIGH = 340, 4608
 # What TensorFlow Lite Micro keeps in the arena beside feature maps, at least: a node for an op, the short form of a
 # tensor, and the multiplier and shift of a channel. At most: measured 199 to 448 bytes an op over those networks, where
 # the planner left up to 7 % of the feature maps' peak unused.

@@ -182,7 +182,7 @@ def export(
         preprocessing = Preprocessing(crop_to_aspect_ratio=crop_to_aspect_ratio)
 
     def write(form: str) -> bytes:
-        return add_metadata(converted(form), model.name, ranges, preprocessing)
+        return add_metadata(converted(form), ranges, preprocessing)
 
     def converted(form: str) -> bytes:
         if foreign:

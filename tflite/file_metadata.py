@@ -1,8 +1,10 @@
 """What a ``.tflite`` file tells of its inputs: entries in its own list of metadata, which move with it.
 
 ``TFLITE_METADATA`` is the standard one (TensorFlow Lite's metadata schema 1.0.0, ``metadata_schema.fbs``), which other
-tools read: the normalization of each input and, in words, how pictures are brought to its size, for which that schema
-has no field. ``wavemix_tf`` is JSON, by which ``predict`` knows the same without the files beside.
+tools read: colour space, normalization and range of each input. ``wavemix_tf`` is JSON: how pictures are brought to the
+input's size, for which that schema has no field, and by which ``predict`` knows it without the files beside.
+
+What is not known takes as many bytes as what is: a file's size, which may be a budget, depends on its network alone.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from wavemix_tf.preprocessing import Preprocessing
 from .flatbuffer import TensorInfo, pack, read_file
 
 STANDARD_ENTRY, OWN_ENTRY = "TFLITE_METADATA", "wavemix_tf"
+OWN_BYTES = 128  # of which the own entry takes a multiple
 STANDARD_IDENTIFIER = b"M001"
 PARSER_VERSION = "1.0.0"
 IMAGE_PROPERTIES, NORMALIZATION_OPTIONS = 2, 1  # numbers of these in the schema's two unions
@@ -27,23 +30,25 @@ COLOUR_SPACES = {3: 1, 1: 2}  # channels -> RGB, GRAYSCALE
 Ranges = Sequence[tuple[float, float] | None]
 
 
-def add_metadata(content: bytes, name: str, ranges: Ranges, preprocessing: Preprocessing | None) -> bytes:
+def add_metadata(content: bytes, ranges: Ranges, preprocessing: Preprocessing | None = None) -> bytes:
     """The same file with both entries.
 
     Args:
         content: A ``.tflite`` file.
-        name: Of the model.
         ranges: What the values of each input lie in; None where it was measured.
         preprocessing: How training made inputs of pictures; None: not known, or no pictures.
     """
     info = read_file(content)
     own: dict[str, Any] = {"input_ranges": [None if part is None else list(part) for part in ranges]}
     if preprocessing is not None:
-        own["preprocessing"] = preprocessing.to_dict()
+        kept = ("resize", "crop_to_aspect_ratio")  # what may differ from network to network
+        own["preprocessing"] = {key: preprocessing.to_dict()[key] for key in kept}
+    text = json.dumps(own, separators=(",", ":"))
+    padded = text.ljust(-(-len(text) // OWN_BYTES) * OWN_BYTES)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     entries = {
-        STANDARD_ENTRY: _standard(name, info.inputs, len(info.outputs), ranges, preprocessing),
-        OWN_ENTRY: json.dumps(own, separators=(",", ":")).encode(),
+        STANDARD_ENTRY: _standard(info.inputs, len(info.outputs), ranges),
+        OWN_ENTRY: padded.encode(),
     }
     model.metadata = [entry for entry in model.metadata or [] if _name(entry) not in entries]
     for key, data in entries.items():
@@ -72,35 +77,25 @@ def _name(entry: Any) -> str:
     return entry.name.decode() if isinstance(entry.name, bytes) else str(entry.name)
 
 
-def _standard(
-    name: str, inputs: Sequence[TensorInfo], outputs: int, ranges: Ranges, preprocessing: Preprocessing | None
-) -> bytes:
+def _standard(inputs: Sequence[TensorInfo], outputs: int, ranges: Ranges) -> bytes:
     builder = flatbuffers.Builder(512)
-    made = [_input(builder, *pair, preprocessing) for pair in zip(inputs, ranges, strict=True)]
+    made = [_input(builder, *pair) for pair in zip(inputs, ranges, strict=True)]
     graph = _table(
         builder,
         {2: _vector(builder, made), 3: _vector(builder, [_table(builder, {}, 7) for _ in range(outputs)])},
         7,
     )
-    fields = {
-        0: builder.CreateString(name),
-        3: _vector(builder, [graph]),
-        7: builder.CreateString(PARSER_VERSION),
-    }
+    fields = {3: _vector(builder, [graph]), 7: builder.CreateString(PARSER_VERSION)}
     builder.Finish(_table(builder, fields, 8), STANDARD_IDENTIFIER)
     return bytes(builder.Output())
 
 
-def _input(
-    builder: Any, tensor: TensorInfo, limits: tuple[float, float] | None, preprocessing: Preprocessing | None
-) -> int:
+def _input(builder: Any, tensor: TensorInfo, limits: tuple[float, float] | None) -> int:
     """``TensorMetadata`` of an input."""
     fields: dict[int, int] = {}
     if len(tensor.shape) == 4 and tensor.shape[-1] in COLOUR_SPACES:
         properties = _table(builder, {}, 2, COLOUR_SPACES[tensor.shape[-1]])
         fields[3] = _table(builder, {1: properties}, 3, IMAGE_PROPERTIES)
-        if preprocessing is not None:
-            fields[1] = builder.CreateString(preprocessing.words)
         if limits is not None:  # a value is (pixel - mean) / std
             std = 255 / (limits[1] - limits[0])
             numbers = {0: _floats(builder, [-limits[0] * std]), 1: _floats(builder, [std])}

@@ -16,13 +16,14 @@ from wavemix_tf.files import replacing_folder
 
 from . import kit_templates as templates
 from .flatbuffer import FileInfo, read_file
-from .kit_android import android_section, has_kotlin, kotlin
+from .kit_android import android_section, has_kotlin, kotlin_files
 from .kit_model_card import model_card
+from .kit_picture import PictureInput, picture_check, picture_h, png
 from .kit_tensors import is_classes, is_exact, is_image, output_formula, quantization
 from .kit_vectors import C_TYPES, RUNTIMES, Vectors, compute_vectors, vectors_card, vectors_h, version
 from .microcontroller import c_identifier, resolver_name
 
-VECTORS_JSON = "test_vectors/vectors.json"
+VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/: kits of one app keep their vectors apart
 
 
 def write_kit(
@@ -35,15 +36,16 @@ def write_kit(
     labels: Any = None,
     vectors: int = 4,
     report: Mapping[str, Any] | None = None,
+    pictures: Any = None,
 ) -> Path:
     """Write the deployment kit of an artifact; see ``Artifact.save_kit``."""
     folder = Path(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"Pass overwrite=True to replace {folder}. Received: overwrite=False")
-    if folder.exists() and not (folder / VECTORS_JSON).is_file():
+    if folder.exists() and _vectors_json(folder) is None:
         # A slip of the path must not cost a folder of something else.
         raise FileExistsError(
-            f"overwrite replaces a folder that save_kit wrote, with {VECTORS_JSON}. Received: {folder}"
+            f"overwrite replaces a folder that save_kit wrote, with {VECTORS_JSON} in test_vectors/. Received: {folder}"
         )
     name = f"{artifact.target}-{artifact.dtype}" if name is None else name
     if not re.fullmatch(r"[\w-][\w.-]*", name):
@@ -51,7 +53,7 @@ def write_kit(
     if vectors < 1:
         raise ValueError(f"vectors must be at least 1. Received: vectors={vectors}")
     info = read_file(artifact.content)
-    computed = compute_vectors(artifact, info, images, labels, vectors)
+    computed = compute_vectors(artifact, info, images, labels, vectors, pictures)
     files = kit_files(artifact, info, name, computed, report)
     with replacing_folder(folder) as temporary:
         for path, content in files.items():
@@ -62,10 +64,17 @@ def write_kit(
 
 def kit_digest(folder: Path) -> str | None:
     """sha256 of the file that a kit in ``folder`` was made for; None if there is no kit."""
+    path = _vectors_json(folder)
     try:
-        return str(json.loads((folder / VECTORS_JSON).read_text(encoding="utf-8"))["sha256"])
+        return None if path is None else str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _vectors_json(folder: Path) -> Path | None:
+    """By which a folder is known to be a kit; earlier versions wrote it into test_vectors/ itself."""
+    found = (folder / "test_vectors").glob(f"*/{VECTORS_JSON}")
+    return next((path for path in (*found, folder / "test_vectors" / VECTORS_JSON) if path.is_file()), None)
 
 
 def kit_files(
@@ -79,20 +88,26 @@ def kit_files(
     files: dict[str, bytes] = {}
     for file, content in saved.items():
         files[f"micro/{file}" if file.endswith((".h", ".cc")) else file] = content
-    vectors_header = vectors_h(c_name, info, vectors).encode()
-    files[f"{'micro' if micro else 'test_vectors'}/{c_name}_vectors.h"] = vectors_header
-    files[VECTORS_JSON] = (
+    taken, beside = PictureInput.of(artifact, info), f"test_vectors/{name}"
+    c_folder = "micro" if micro else "native" if taken is not None else beside
+    files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro).encode()
+    if taken is not None:
+        files[f"{c_folder}/{c_name}_picture.h"] = picture_h(taken, c_name).encode()
+    files[f"{beside}/{VECTORS_JSON}"] = (
         json.dumps(vectors_card(artifact, info, f"{name}.tflite", vectors), indent=2) + "\n"
     ).encode()
     for kind, arrays in (("input", vectors.inputs), ("expected", vectors.outputs)):
         for index, array in enumerate(arrays):
-            files[f"test_vectors/{kind}_{index}.bin"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
+            files[f"{beside}/{kind}_{index}.bin"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    for index, picture in enumerate(vectors.pictures):
+        files[f"{beside}/picture_{index}.png"] = png(picture)
     if micro:
         files["micro/main.cc"] = main_cc(artifact, info, c_name).encode()
     class_name = "".join(part.capitalize() for part in re.split(r"\W|_", name))
     class_name = class_name if class_name[0].isalpha() else f"Model{class_name}"
     if android and has_kotlin(info):
-        files[f"android/{class_name}.kt"] = kotlin(artifact, info, name, class_name, vectors).encode()
+        for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
+            files[f"android/{path}"] = text.encode()
     files["MODEL_CARD.md"] = model_card(artifact, info, name, vectors, report).encode()
     files["README.md"] = readme(artifact, info, name, c_name, class_name, vectors, files).encode()
     return files
@@ -120,6 +135,8 @@ def main_cc(artifact: Any, info: FileInfo, c_name: str) -> str:
         size_checks="".join(checks),
         feeds="".join(feeds).rstrip("\n"),
         comparisons="".join(comparisons).rstrip("\n"),
+        picture_header=f'#include "{c_name}_picture.h"\n' if picture_check(artifact, info, c_name) else "",
+        picture_check=picture_check(artifact, info, c_name),
     )
 
 
@@ -136,14 +153,20 @@ def readme(
         f"{name}.labels.txt": "name of each output, a line each",
         f"{name}.json": "everything known of the file, for programs",
         "MODEL_CARD.md": "everything known of the model, for people",
-        "test_vectors/": "inputs and expected outputs, raw bytes, and `vectors.json` that says how to read them",
-        android: "the model for Kotlin, with its pre-processing and a self-test",
+        f"test_vectors/{name}/": "pictures, the inputs made of them and the expected outputs, and `vectors.json` that "
+        "says how to read them",
+        android: "the model for Kotlin, with a self-test",
+        f"android/{class_name}Picture.kt": "how a picture becomes its input, as in training; without Android's classes",
+        f"android/{class_name}Test.kt": "an instrumented test: from the pictures to the outputs",
+        f"micro/{c_name}_picture.h": "how a picture becomes the input, as in training, in C",
+        f"native/{c_name}_picture.h": "how a picture becomes the input, as in training, in C (for the NDK)",
         "micro/main.cc": "a self-test for TensorFlow Lite Micro",
         f"micro/{c_name}.h": "array, size, arena and ops of the model; `.cc` holds the array",
         f"micro/{c_name}_vectors.h": "the test vectors as C arrays",
-        f"test_vectors/{c_name}_vectors.h": "the test vectors as C arrays",
+        f"native/{c_name}_vectors.h": "the test vectors as C arrays",
+        f"test_vectors/{name}/{c_name}_vectors.h": "the test vectors as C arrays",
     }
-    present = {*files, "test_vectors/"}
+    present = {*files, f"test_vectors/{name}/"}
     sections = []
     if android in present:
         sections.append(android_section(artifact, info, name, class_name))
@@ -173,14 +196,17 @@ def _input_section(artifact: Any, info: FileInfo) -> str:
         shape = " x ".join(map(str, tensor.shape))
         lines = [f"{shape} {tensor.dtype}, row by row: " + quantization(tensor) + "."]
         if is_image(tensor):
-            _, height, width, channels = tensor.shape
+            channels = tensor.shape[-1]
             colours = "red, green, blue in this order" if channels == 3 else "grey (0.299 R + 0.587 G + 0.114 B)"
             lines.append(
                 f"Each value is **{artifact.input_meaning}**, where a pixel is 0 to 255; the real values, those of the "
-                f"model, are {_real_values(artifact)}. Channels: {colours}. Resize an image to {height} x {width} "
-                "(height x width) with antialiasing, as the training data was; whether to crop it first is in the "
-                "model card, as far as it is known."
+                f"model, are {_real_values(artifact)}. Channels: {colours}."
             )
+            taken = PictureInput.of(artifact, info)
+            if taken is None:
+                lines.append("Nothing tells what a pixel's value is among those that the model takes: no code for it.")
+            else:
+                lines.append(templates.PICTURE_SECTION.substitute(words=taken.words))
         parts.append("\n\n".join(lines))
     return "\n\n".join(parts)
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from . import kit_android_templates as templates
-from .flatbuffer import FileInfo, TensorInfo
-from .kit_tensors import accelerator, c_float, is_classes, is_image, output_formula
+from .flatbuffer import FileInfo
+from .kit_picture import PictureInput, picture_kt
+from .kit_tensors import accelerator, c_float, is_classes, is_exact, output_formula
 from .kit_vectors import Vectors
 from .targets import get_target
+from .verifier import OUTPUT_SHARE
 
 LITERT_VERSION = "2.3.0"  # of com.google.ai.edge.litert; from 2.3.0 on the GPU accelerator is an artifact of its own
 
@@ -40,12 +42,42 @@ def has_kotlin(info: FileInfo) -> bool:
     return len(tensors) == 2 and all(tensor.dtype in KOTLIN_TYPES for tensor in tensors)
 
 
-def kotlin(artifact: Any, info: FileInfo, name: str, class_name: str, vectors: Vectors) -> str:
-    """A class for Android."""
+def kotlin_files(
+    artifact: Any, info: FileInfo, name: str, class_name: str, vectors: Vectors, taken: PictureInput | None
+) -> dict[str, str]:
+    """File name -> text: the class, its instrumented test and what makes its input of a picture."""
+    files = {
+        f"{class_name}.kt": _kotlin(artifact, info, name, class_name, vectors, taken),
+        f"{class_name}Test.kt": templates.KOTLIN_TEST.substitute(
+            class_name=class_name,
+            tolerance=c_float(np.float32(_tolerance(artifact, info, vectors))),
+            pictures=templates.KOTLIN_PICTURE_TEST.substitute(
+                class_name=class_name, level=c_float(np.float32(1.001 * taken.level))
+            )
+            if taken is not None
+            else "",
+        ),
+    }
+    if taken is not None:
+        files[f"{class_name}Picture.kt"] = picture_kt(taken, f"{name}.tflite", class_name)
+    return files
+
+
+def _tolerance(artifact: Any, info: FileInfo, vectors: Vectors) -> float:
+    """How far one value of an output may be from the vectors' on a phone, in the unit of ``checkVectors``."""
+    if is_exact(info):
+        return 1.0
+    bound = artifact.verification.get("error_bound_steps", {}).get(vectors.runtime)
+    step = artifact.verification.get("fidelity", {}).get("step")
+    return 0.0 if bound is None or step is None else OUTPUT_SHARE * bound * step
+
+
+def _kotlin(
+    artifact: Any, info: FileInfo, name: str, class_name: str, vectors: Vectors, taken: PictureInput | None
+) -> str:
     source, sink = info.inputs[0], info.outputs[0]
     fed, given = KOTLIN_TYPES[source.dtype], KOTLIN_TYPES[sink.dtype]
     npu = accelerator(artifact.target) == "NPU"
-    image, classes = is_image(source), is_classes(artifact, sink)
     imports = {
         "android.content.Context",
         "android.content.res.AssetManager",
@@ -59,21 +91,28 @@ def kotlin(artifact: Any, info: FileInfo, name: str, class_name: str, vectors: V
     environment = "Environment.create(context, BuiltinNpuAcceleratorProvider(context))"
     if npu:
         imports |= {f"com.google.ai.edge.litert.{one}" for one in ("BuiltinNpuAcceleratorProvider", "Environment")}
-    preprocessing = ""
-    if image:
-        imports.add("android.graphics.Bitmap")
-        _, height, width, channels = source.shape
-        preprocessing = templates.KOTLIN_PIXELS.substitute(
-            height=height,
-            width=width,
-            channels=channels,
-            channel_words="red, green, blue" if channels == 3 else "grey (ITU-R BT.601 luma, as in training)",
+    picture_functions = ""
+    if taken is not None:
+        imports |= {
+            "android.graphics.Bitmap",
+            "android.graphics.BitmapFactory",
+            "android.graphics.ImageDecoder",
+            "android.graphics.Matrix",
+            "android.media.ExifInterface",
+            "android.os.Build",
+            "java.io.ByteArrayInputStream",
+            "java.nio.ByteBuffer",
+        }
+        picture_functions = templates.KOTLIN_PICTURES.substitute(
+            class_name=class_name,
+            name=name,
+            words=taken.words,
             meaning=artifact.to_dict()["input_meaning"],
             input_array=fed.array,
-            writes=_kotlin_writes(source, artifact.input_ranges[0]),
+            found_value=fed.value.format("made"),
+            wanted_value=fed.value.format("wanted"),
+            input_from_bytes=fed.from_bytes.format("input.copyOfRange(vector * inputBytes, (vector + 1) * inputBytes)"),
         )
-        if "roundToInt" in preprocessing:
-            imports.add("kotlin.math.roundToInt")
     real = "{0}" if not sink.scale else f"({{0}} - ({sink.zero_point})) * {c_float(np.float32(sink.scale))}"
     value = given.value.format("output")
     postprocessing = templates.KOTLIN_VALUES.substitute(
@@ -81,12 +120,14 @@ def kotlin(artifact: Any, info: FileInfo, name: str, class_name: str, vectors: V
         output_array=given.array,
         values_body="output" if sink.dtype == "float32" else f"FloatArray(output.size) {{ i -> {real.format(value)} }}",
     )
-    if image and classes:
+    classes = is_classes(artifact, sink)
+    if taken is not None and classes:
         postprocessing += templates.KOTLIN_IMAGE.substitute()
     return templates.KOTLIN.substitute(
         class_name=class_name,
         file=f"{name}.tflite",
-        labels=f"{name}.labels.txt",
+        name=name,
+        labels=templates.KOTLIN_LABELS.substitute(labels=f"{name}.labels.txt") if artifact.class_names else "",
         version=LITERT_VERSION,
         device=get_target(artifact.target).device,
         imports="\n".join(f"import {one}" for one in sorted(imports)),
@@ -94,10 +135,10 @@ def kotlin(artifact: Any, info: FileInfo, name: str, class_name: str, vectors: V
         env_argument=", environment" if npu else "",
         close_environment="        environment.close()\n" if npu else "",
         accelerator=accelerator(artifact.target),
-        preprocessing=preprocessing,
+        pictures=picture_functions,
         postprocessing=postprocessing,
         input_words=f"{'x'.join(map(str, source.shape[1:]))} {source.dtype} values"
-        + (f", {artifact.to_dict()['input_meaning']}" if image else ""),
+        + (f", {artifact.to_dict()['input_meaning']}" if taken is not None else ""),
         input_array=fed.array,
         output_array=given.array,
         write=fed.write,
@@ -107,39 +148,12 @@ def kotlin(artifact: Any, info: FileInfo, name: str, class_name: str, vectors: V
         output_from_bytes=given.from_bytes.format(
             "expected.copyOfRange(vector * outputBytes, (vector + 1) * outputBytes)"
         ),
+        decoding=templates.KOTLIN_DECODING if taken is not None else "",
         floats=templates.KOTLIN_FLOATS.substitute() if floats else "",
         found_value=given.value.format("found"),
         wanted_value=given.value.format("wanted"),
         count=vectors.count,
     )
-
-
-def _kotlin_writes(tensor: TensorInfo, limits: tuple[float, float] | None) -> str:
-    """Statements that put pixel i, as ``red``, ``green`` and ``blue`` in 0..255, into ``input``."""
-    channels = tensor.shape[-1]
-    indent = " " * 12
-    if channels == 3:
-        return "\n".join(
-            f"{indent}input[3 * i{f' + {c}' if c else ''}] = {_kotlin_pixel(tensor, colour, limits)}"
-            for c, colour in enumerate(("red", "green", "blue"))
-        )
-    grey = f"{indent}val grey = 19595 * red + 38470 * green + 7471 * blue + 32768 shr 16"
-    return f"{grey}\n{indent}input[i] = {_kotlin_pixel(tensor, 'grey', limits)}"
-
-
-def _kotlin_pixel(tensor: TensorInfo, pixel: str, limits: tuple[float, float] | None) -> str:
-    """A pixel in 0..255 as the input takes it, where 0 and 255 are the ends of the input's range."""
-    low, high = limits or (0.0, 1.0)
-    real = {(0.0, 1.0): f"{pixel} / 255f", (0.0, 255.0): f"{pixel}.toFloat()"}.get(
-        (low, high), f"{pixel} / 255f * {c_float(np.float32(high - low))} + ({c_float(np.float32(low))})"
-    )
-    if tensor.dtype == "float32":
-        return real
-    ends = np.iinfo(tensor.dtype)
-    if low == 0 and np.isclose(tensor.scale, high / 255, rtol=1e-5) and tensor.zero_point == ends.min:
-        return f"({pixel} - {-ends.min}).toByte()" if ends.min else f"{pixel}.toByte()"
-    level = f"(({real}) / {c_float(np.float32(tensor.scale))}).roundToInt() + ({tensor.zero_point})"
-    return f"({level}).coerceIn({ends.min}, {ends.max}).toByte()"
 
 
 def android_section(artifact: Any, info: FileInfo, name: str, class_name: str) -> str:
@@ -158,14 +172,23 @@ def android_section(artifact: Any, info: FileInfo, name: str, class_name: str) -
             f'    // implementation("com.google.ai.edge.litert:litert-npu-runtime-qualcomm:{LITERT_VERSION}")'
         )
         words = "\nOps that the NPU does not take run on the CPU.\n"
+    taken = PictureInput.of(artifact, info)
     usage = [f'    Log.i("{class_name}", "largest difference: ${{model.checkVectors(context.assets)}}")']
-    if is_image(info.inputs[0]) and is_classes(artifact, info.outputs[0]):
-        usage.append("    val (label, value) = model.classify(bitmap).first()")
+    sources = [f"`android/{class_name}.kt`"]
+    if taken is not None:
+        sources.append(f"`android/{class_name}Picture.kt`")
+        usage.append(
+            f"    val (label, value) = model.classify({class_name}.decode(encoded)).first() // any Bitmap"
+            if is_classes(artifact, info.outputs[0])
+            else f"    val output = model.run(model.pixels({class_name}.decode(encoded))) // any Bitmap"
+        )
     return templates.ANDROID_SECTION.substitute(
         version=LITERT_VERSION,
         dependencies="\n".join(dependencies),
         file=f"{name}.tflite",
-        labels=f"{name}.labels.txt",
+        name=name,
+        labels=f", `{name}.labels.txt`" if artifact.class_names else "",
+        sources=" and ".join(sources),
         class_name=class_name,
         usage="\n".join(usage),
         accelerator_words=words,

@@ -21,9 +21,7 @@ class @{class_name}(context: Context) : AutoCloseable {
     private val model = CompiledModel.create(context.assets, "@{file}", options@{env_argument})
     private val inputs = model.createInputBuffers()
     private val outputs = model.createOutputBuffers()
-    val labels: List<String> =
-        context.assets.open("@{labels}").bufferedReader().useLines { lines -> lines.toList() }
-@{preprocessing}
+@{labels}@{pictures}
     /** Runs the model on what its input takes: @{input_words}. */
     fun run(input: @{input_array}): @{output_array} {
         inputs[0].@{write}(input)
@@ -34,8 +32,8 @@ class @{class_name}(context: Context) : AutoCloseable {
 @{postprocessing}
     /** Largest difference from the kit's test vectors, in @{unit}; 0: none differs. */
     fun checkVectors(assets: AssetManager): Float {
-        val input = assets.open("test_vectors/input_0.bin").readBytes()
-        val expected = assets.open("test_vectors/expected_0.bin").readBytes()
+        val input = assets.open("test_vectors/@{name}/input_0.bin").readBytes()
+        val expected = assets.open("test_vectors/@{name}/expected_0.bin").readBytes()
         val inputBytes = input.size / VECTORS
         val outputBytes = expected.size / VECTORS
         var largest = 0f
@@ -54,7 +52,7 @@ class @{class_name}(context: Context) : AutoCloseable {
 
     companion object {
         private const val VECTORS = @{count}
-@{floats}    }
+@{decoding}@{floats}    }
 }
 """)
 
@@ -73,26 +71,104 @@ KOTLIN_IMAGE = Template("""\
         labels.zip(values(run(pixels(image))).toList()).sortedByDescending { (_, value) -> value }
 """)
 
-KOTLIN_PIXELS = Template("""\
+KOTLIN_LABELS = Template("""\
+    val labels: List<String> =
+        context.assets.open("@{labels}").bufferedReader().useLines { lines -> lines.toList() }
+""")
 
-    /** @{height} x @{width}, @{channel_words}; each value is @{meaning}. */
+KOTLIN_PICTURES = Template("""\
+
+    /** What the model takes of a picture of any size: @{words}; each value is @{meaning}. */
     fun pixels(image: Bitmap): @{input_array} {
-        var scaled = image
-        // Halved first: one bilinear step from a large image skips most of its pixels, which training did not do.
-        while (scaled.width >= 2 * @{width} && scaled.height >= 2 * @{height}) {
-            scaled = Bitmap.createScaledBitmap(scaled, scaled.width / 2, scaled.height / 2, true)
+        // The pixels of a HARDWARE bitmap, which ImageDecoder and image loaders give, are on the GPU: copied first.
+        val plain = Bitmap.Config.ARGB_8888
+        val readable = if (image.config == plain) image else image.copy(plain, false)
+        requireNotNull(readable) { "the bitmap's pixels cannot be read: ${image.config}" }
+        val input = @{class_name}Picture.input(image.height, image.width) { y, colours ->
+            readable.getPixels(colours, 0, image.width, 0, y, image.width, 1)
         }
-        scaled = Bitmap.createScaledBitmap(scaled, @{width}, @{height}, true)
-        val colours = IntArray(@{width} * @{height})
-        scaled.getPixels(colours, 0, @{width}, 0, 0, @{width}, @{height})
-        val input = @{input_array}(colours.size * @{channels})
-        for (i in colours.indices) {
-            val red = colours[i] shr 16 and 0xFF
-            val green = colours[i] shr 8 and 0xFF
-            val blue = colours[i] and 0xFF
-@{writes}
-        }
+        if (readable !== image) readable.recycle()
         return input
+    }
+
+    /**
+     * Largest difference of the inputs made of the kit's PNG files from those of the vectors, in the input's own unit;
+     * 0: none differs.
+     */
+    fun checkPictures(assets: AssetManager): Float {
+        val input = assets.open("test_vectors/@{name}/input_0.bin").readBytes()
+        val inputBytes = input.size / VECTORS
+        var largest = 0f
+        for (vector in 0 until VECTORS) {
+            val made = pixels(decode(assets.open("test_vectors/@{name}/picture_$vector.png").readBytes()))
+            val wanted = @{input_from_bytes}
+            for (i in wanted.indices) largest = maxOf(largest, abs(@{found_value} - @{wanted_value}))
+        }
+        return largest
+    }
+""")
+
+KOTLIN_DECODING = """\
+
+        /** An image file's picture, upright as its EXIF orientation tells. */
+        fun decode(encoded: ByteArray): Bitmap {
+            if (Build.VERSION.SDK_INT >= 28) {
+                return ImageDecoder.decodeBitmap(ImageDecoder.createSource(ByteBuffer.wrap(encoded))) { decoder, _, _ ->
+                    decoder.allocator = ImageDecoder.ALLOCATOR_SOFTWARE
+                    decoder.isUnpremultipliedRequired = true // colours as stored, whatever covers them
+                }
+            }
+            val image = requireNotNull(BitmapFactory.decodeByteArray(encoded, 0, encoded.size)) { "no image" }
+            val upright = Matrix()
+            val exif = ExifInterface(ByteArrayInputStream(encoded))
+            when (exif.getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL)) {
+                ExifInterface.ORIENTATION_FLIP_HORIZONTAL -> upright.setScale(-1f, 1f)
+                ExifInterface.ORIENTATION_ROTATE_180 -> upright.setRotate(180f)
+                ExifInterface.ORIENTATION_FLIP_VERTICAL -> upright.setScale(1f, -1f)
+                ExifInterface.ORIENTATION_TRANSPOSE -> {
+                    upright.setRotate(90f)
+                    upright.postScale(-1f, 1f)
+                }
+                ExifInterface.ORIENTATION_ROTATE_90 -> upright.setRotate(90f)
+                ExifInterface.ORIENTATION_TRANSVERSE -> {
+                    upright.setRotate(-90f)
+                    upright.postScale(-1f, 1f)
+                }
+                ExifInterface.ORIENTATION_ROTATE_270 -> upright.setRotate(-90f)
+                else -> return image
+            }
+            return Bitmap.createBitmap(image, 0, 0, image.width, image.height, upright, false)
+        }
+"""
+
+KOTLIN_TEST = Template("""\
+// An instrumented test of @{class_name} on a phone: app/src/androidTest/java, with androidx.test.ext:junit.
+package com.example.wavemix
+
+import androidx.test.ext.junit.runners.AndroidJUnit4
+import androidx.test.platform.app.InstrumentationRegistry
+import org.junit.Assert.assertTrue
+import org.junit.Test
+import org.junit.runner.RunWith
+
+@@RunWith(AndroidJUnit4::class)
+class @{class_name}Test {
+    private val context = InstrumentationRegistry.getInstrumentation().targetContext
+
+    @@Test
+    fun theModelComputesWhatItComputedWhereItWasMade() {
+        val difference = @{class_name}(context).use { it.checkVectors(context.assets) }
+        assertTrue("an output is off by $difference", difference <= @{tolerance})
+    }
+@{pictures}}
+""")
+
+KOTLIN_PICTURE_TEST = Template("""\
+
+    @@Test
+    fun aPictureBecomesTheInputThatTrainingMakesOfIt() {
+        val difference = @{class_name}(context).use { it.checkPictures(context.assets) }
+        assertTrue("an input is off by more than a level: $difference", difference <= @{level})
     }
 """)
 
@@ -116,8 +192,10 @@ dependencies {
 }
 ```
 
-Copy `@{file}`, `@{labels}` and the folder `test_vectors` into `app/src/main/assets/`, and
-`android/@{class_name}.kt` into your sources. Then, on a background thread:
+Copy `@{file}`@{labels} and the folder `test_vectors` into `app/src/main/assets/` (what is in it stands in a folder
+`@{name}`, so that several kits share the assets) and @{sources} into your sources. `android/@{class_name}Test.kt`, in
+`app/src/androidTest/java`, goes from the pictures to the outputs on the phone (dependencies `androidx.test.ext:junit`
+and `androidx.test:runner`). Then, on a background thread:
 
 ```kotlin
 @{class_name}(context).use { model ->

@@ -43,6 +43,8 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
     ]
     if is_image(info.inputs[0]):
         tensors.append(f"- an input value is {artifact.to_dict()['input_meaning']}, a pixel 0 to 255")
+        how = UNKNOWN if artifact.preprocessing is None else artifact.preprocessing.words
+        tensors.append(f"- how pictures are brought to its size: {how}")
     names = ", ".join(artifact.class_names[:LARGEST_LIST])
     more = len(artifact.class_names) - LARGEST_LIST
     tensors.append(f"- {len(artifact.class_names)} outputs: {names}" + (f" and {more} more" if more > 0 else ""))

@@ -26,12 +26,14 @@ class PictureInput:
 
     Args:
         tensor: The input.
+        limits: What the model's values lie in.
         values: What it takes for each level of 0 to 255, of its dtype.
         preprocessing: The rules; those of ``known`` False are assumed.
         known: Whether the artifact tells them.
     """
 
     tensor: TensorInfo
+    limits: tuple[float, float]
     values: np.ndarray
     preprocessing: Preprocessing
     known: bool
@@ -45,7 +47,7 @@ class PictureInput:
         found = artifact.preprocessing
         low, high = map(np.float32, limits)
         values = to_input(tensor, np.arange(256, dtype=np.float32) / 255 * (high - low) + low)
-        return cls(tensor, values, found or Preprocessing(), found is not None)
+        return cls(tensor, limits, values, found or Preprocessing(), found is not None)
 
     @property
     def words(self) -> str:
@@ -66,6 +68,11 @@ class PictureInput:
         if self.preprocessing.resize == NONE:
             return picture
         return fit_picture(picture, height, width, self.preprocessing.crop_to_aspect_ratio)
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """Float (H, W, C), as the model takes it -> uint8 (H, W, C), the picture that it is the input of."""
+        low, high = self.limits
+        return np.clip(np.round(255 * ((image.astype(np.float64) - low) / (high - low))), 0, 255).astype(np.uint8)
 
     def generated(self, largest_bytes: int) -> np.ndarray:
         """uint8 (h, w, 4): a picture of another size and other proportions, parts of it transparent."""
@@ -138,6 +145,14 @@ def picture_h(taken: PictureInput, c_name: str) -> str:
         ctype=C_TYPES[taken.tensor.dtype],
         value=value,
     )
+
+
+def picture_check(artifact: Any, info: FileInfo, c_name: str) -> str:
+    """Statements of ``main.cc``: the last vector's input is made of its picture again; "" where there is none."""
+    taken = PictureInput.of(artifact, info)
+    if taken is None:
+        return ""
+    return templates.PICTURE_CHECK.substitute(name=c_name, ctype=C_TYPES[taken.tensor.dtype])
 
 
 def picture_kt(taken: PictureInput, file: str, class_name: str) -> str:

@@ -101,6 +101,20 @@ static inline int @{name}_from_picture(const uint8_t* picture, int32_t height, i
 #endif  // @{guard}
 """)
 
+PICTURE_CHECK = Template("""\
+  {
+    static @{ctype} input[@{name}_input_0_size];
+    static int64_t sums[@{name}_picture_sums];
+    if (@{name}_from_picture(@{name}_picture[0], @{name}_picture_rows, @{name}_picture_columns, 4,
+                             sizeof(@{name}_picture[0]), input, sums) != 0) {
+      return Fail("the picture was refused");
+    }
+    if (std::memcmp(input, @{name}_input_0[@{name}_vector_count - 1], sizeof(input)) != 0) {
+      return Fail("another input was made of the picture");
+    }
+  }
+""")
+
 C_SIZES = Template("""\
   if (height < 1 || height > 65535 || width < 1 || width > 65535) return -1;
   if (bytes != 1 && bytes != 3 && bytes != 4) return -1;\

@@ -30,7 +30,7 @@ MAIN_CC = Template("""\
 
 #include "@{name}.h"
 #include "@{name}_vectors.h"
-
+@{picture_header}
 // Kernels tuned for a chip (CMSIS-NN and the like) may need scratch memory beyond the measured arena.
 #ifndef EXTRA_ARENA_BYTES
 #define EXTRA_ARENA_BYTES 0
@@ -65,7 +65,7 @@ bool Check() {
     if (interpreter.Invoke() != kTfLiteOk) return Fail("an op refused to run");
 @{comparisons}
   }
-  MicroPrintf("arena: %d of %d bytes used", static_cast<int>(interpreter.arena_used_bytes()),
+@{picture_check}  MicroPrintf("arena: %d of %d bytes used", static_cast<int>(interpreter.arena_used_bytes()),
               static_cast<int>(sizeof(arena)));
   if (differing != 0) {
     MicroPrintf("FAIL @{name}: %d values differ", differing);
@@ -117,6 +117,19 @@ enum {
 
 @{arrays}
 #endif  // @{guard}
+""")
+
+PICTURE_SECTION = Template("""\
+A picture becomes the input as it did in training: **@{words}**. Whatever a resizing of the platform's own gives instead
+(bilinear without the wider filter, bicubic, by halves) is another picture and costs accuracy: use the code in this kit,
+whose levels are within one of training's.
+
+- **Transparency** shows white.
+- **Orientation**: upright, as EXIF tells it.
+- **Colour profiles** are ignored: training took the numbers that are stored. Where a platform converts colours
+  (`Bitmap.getPixels` to sRGB, of a picture with another profile), they differ.
+- **16 bits** a channel are reduced to 8; grey is made of red, green and blue before anything is resized.
+- **CMYK** was converted by Pillow without a profile; decoders differ there: give RGB.
 """)
 
 README = Template("""\

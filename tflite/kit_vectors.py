@@ -11,11 +11,13 @@ import numpy as np
 from . import kit_templates as templates
 from .flatbuffer import FileInfo, TensorInfo, to_input
 from .images import check_inputs, generated_values
+from .kit_picture import PictureInput, check_picture
 from .kit_tensors import c_float, is_exact, quantization
 from .targets import get_target
 from .verifier import run_raw
 
 VECTOR_BYTES = 64 << 10  # of input; more vectors would not fit the flash that a self-test may take
+PICTURE_BYTES, MICRO_PICTURE_BYTES = 512 << 10, 16 << 10  # of the generated picture
 C_TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t"}
 RUNTIMES = {
     "litert-xnnpack": ("LiteRT with XNNPACK, one thread", "ai-edge-litert"),
@@ -35,6 +37,7 @@ class Vectors:
         outputs: One array (N, ...) an output, of its dtype.
         source: Where the inputs come from, in words.
         labels: True class of each vector; None where it is not known.
+        pictures: What each vector's input was made of, uint8 (h, w, 1, 3 or 4); none where the file takes no picture.
     """
 
     runtime: str
@@ -42,45 +45,67 @@ class Vectors:
     outputs: tuple[np.ndarray, ...]
     source: str
     labels: tuple[str | None, ...]
+    pictures: tuple[np.ndarray, ...] = ()
 
     @property
     def count(self) -> int:
         return len(self.inputs[0])
 
 
-def compute_vectors(artifact: Any, info: FileInfo, images: Any, labels: Any, count: int) -> Vectors:
+def compute_vectors(
+    artifact: Any, info: FileInfo, images: Any, labels: Any, count: int, pictures: Any = None
+) -> Vectors:
     """Run a few images in the first runtime of the artifact's target.
+
+    Where the file takes a picture each vector starts from one, brought to its size by the rules of the kit's own code,
+    and one more starts from a generated picture of another size with transparent parts.
 
     Args:
         artifact: From ``export`` or ``Artifact.load``.
         info: Its content, read.
         images: float (N, H, W, C) as for ``verify``; None: generated ones.
-        labels: Integer class of each image (N,); None: not known.
+        labels: Integer class of each image or picture (N,); None: not known.
         count: Vectors, at most; fewer of large inputs.
+        pictures: uint8 (h, w, 1, 3 or 4) arrays of any size, in place of ``images``.
     """
     input_bytes = sum(int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize for tensor in info.inputs)
     count = max(1, min(count, VECTOR_BYTES // input_bytes))
-    ranges = list(artifact.input_ranges)
-    classes = None
-    if images is None:
-        chosen = [
-            generated_values(tuple(tensor.shape[1:]), limits, seed, count)
-            for seed, (tensor, limits) in enumerate(zip(info.inputs, ranges, strict=True))
-        ]
-        source = "generated"
+    taken = PictureInput.of(artifact, info)
+    if pictures is not None and taken is None:
+        raise ValueError("pictures are for a file of one input that takes pictures. Received: another file")
+    chosen: tuple[np.ndarray, ...] = ()
+    if pictures is not None:
+        chosen = tuple(check_picture(picture) for picture in pictures[:count])
+        given = len(chosen)
     else:
-        chosen = [part[:count] for part in check_inputs(images, info.inputs, ranges, name="images")]
-        source = "given"
-        classes = None if labels is None else np.asarray(labels).reshape(-1)
-        if classes is not None and len(classes) < len(chosen[0]):
-            raise ValueError(
-                f"labels must name a class for each image. Received: {len(classes)} labels, {len(chosen[0])} images"
-            )
+        arrays = _arrays(artifact, info, images, count)
+        given = len(arrays[0])
+        inputs = [to_input(tensor, part) for tensor, part in zip(info.inputs, arrays, strict=True)]
+        if taken is not None:
+            chosen = tuple(taken.picture(image) for image in arrays[0])
+    classes = None if labels is None else np.asarray(labels).reshape(-1)
+    if classes is not None and len(classes) < given:
+        raise ValueError(f"labels must name a class for each image. Received: {len(classes)} labels, {given} images")
+    named = [None if classes is None else artifact.class_names[int(classes[i])] for i in range(given)]
+    if taken is not None:
+        chosen = (*chosen, taken.generated(PICTURE_BYTES if artifact.arena_bytes is None else MICRO_PICTURE_BYTES))
+        inputs = [np.stack([taken.values[taken.levels(picture)] for picture in chosen])]
+        named.append(None)
     runtime = get_target(artifact.target).runtimes[0]
-    inputs = [to_input(tensor, part) for tensor, part in zip(info.inputs, chosen, strict=True)]
-    named = [None if classes is None else artifact.class_names[int(classes[i])] for i in range(len(chosen[0]))]
     outputs = run_raw(artifact.content, inputs, runtime)
-    return Vectors(runtime, tuple(inputs), tuple(outputs), source, tuple(named))
+    source = "generated" if images is None and pictures is None else "given"
+    return Vectors(runtime, tuple(inputs), tuple(outputs), source, tuple(named), chosen)
+
+
+def _arrays(artifact: Any, info: FileInfo, images: Any, count: int) -> list[np.ndarray]:
+    """Float (N, ...) for each input."""
+    ranges = list(artifact.input_ranges)
+    if images is not None:
+        return [part[:count] for part in check_inputs(images, info.inputs, ranges, name="images")]
+    return [
+        generated_values(tuple(tensor.shape[1:]), limits, seed, count)
+        for seed, (tensor, limits) in enumerate(zip(info.inputs, ranges, strict=True))
+    ]
 
 
 def vectors_card(artifact: Any, info: FileInfo, file: str, vectors: Vectors) -> dict[str, Any]:
@@ -108,6 +133,7 @@ def vectors_card(artifact: Any, info: FileInfo, file: str, vectors: Vectors) -> 
             _array_card(f"expected_{i}.bin", tensor, array)
             for i, (tensor, array) in enumerate(zip(info.outputs, vectors.outputs, strict=True))
         ],
+        "pictures": [f"picture_{i}.png" for i in range(len(vectors.pictures))],
         "labels": list(vectors.labels),
         "first_class": _first_classes(artifact, vectors),
     }
@@ -132,9 +158,17 @@ def _first_classes(artifact: Any, vectors: Vectors) -> list[str] | None:
     return [artifact.class_names[int(index)] for index in scores.argmax(-1)]
 
 
-def vectors_h(c_name: str, info: FileInfo, vectors: Vectors) -> str:
-    """The vectors as C arrays, (vectors, values) each."""
+def vectors_h(c_name: str, info: FileInfo, vectors: Vectors, with_picture: bool = False) -> str:
+    """The vectors as C arrays, (vectors, values) each; and the picture that the last one starts from."""
     sizes, arrays = [], []
+    if with_picture and vectors.pictures:
+        height, width, channels = vectors.pictures[-1].shape
+        sizes += [f"  {c_name}_picture_{word} = {size}" for word, size in (("rows", height), ("columns", width))]
+        rows = ",\n".join(f"    {{{_c_values(row.ravel())}}}" for row in vectors.pictures[-1])
+        arrays.append(
+            f"// What the last vector starts from: {height} rows of {width} pixels: red, green, blue and alpha.\n"
+            f"static const uint8_t {c_name}_picture[{height}][{width * channels}] = {{\n{rows}}};\n"
+        )
     for kind, tensors, found in (
         ("input", info.inputs, vectors.inputs),
         ("expected", info.outputs, vectors.outputs),
