@@ -352,6 +352,14 @@ class FileSource:
         return noting
 
 
+def whole_pictures(source: Any, limit: int) -> list[np.ndarray] | None:
+    """The files behind ``sample(limit)`` at their own size, uint8 (h, w, C) each; None where it has none."""
+    if not isinstance(source, FileSource):
+        return None
+    rows = epoch_order(source.size, SAMPLE_SEED, 0)[:limit]
+    return [read_image(source.paths[row], source.image_shape[2]) for row in rows]
+
+
 @dataclasses.dataclass(frozen=True)
 class DatasetSource:
     """A ``keras.utils.PyDataset`` or a batched ``tf.data.Dataset`` of (images, targets) made by the user.

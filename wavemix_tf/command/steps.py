@@ -40,6 +40,7 @@ from ..tflite.verifier import VerifyReport, compare, fault, predict, verify
 from ..training.datasets import DataBundle, load_data
 from ..training.identity import check_run
 from ..training.recipe import Recipe
+from ..training.sources import whole_pictures
 from ..training.trainer import build, claim, fit, save_model
 from ..vit import ViT  # noqa: F401 - likewise
 from . import evaluation, findings, plots
@@ -309,6 +310,7 @@ def write_kits(out: Path, artifacts: Sequence[tuple[str, Artifact]], data: DataB
     except (OSError, ValueError):
         report = None  # the model card says that data and accuracy are unknown
     images, labels = data.sample("test", KIT_IMAGES)
+    pictures = whole_pictures(data.test_source, KIT_IMAGES)
     for name, artifact in artifacts:
         folder = _kit_folder(out / "exports" / f"{name}.tflite")
         if kit_digest(folder) == artifact.sha256:
@@ -319,6 +321,7 @@ def write_kits(out: Path, artifacts: Sequence[tuple[str, Artifact]], data: DataB
                 overwrite=kit_digest(folder) is not None,
                 name=name,
                 images=images,
+                pictures=pictures if artifact.preprocessing is not None else None,
                 labels=labels if labels.ndim == 1 else None,
                 report=report,
             )
