@@ -31,7 +31,7 @@ Ranges = Sequence[tuple[float, float] | None]
 
 
 def add_metadata(content: bytes, ranges: Ranges, preprocessing: Preprocessing | None = None) -> bytes:
-    """The same file with both entries.
+    """The same file with both entries, in place of those that it has.
 
     Args:
         content: A ``.tflite`` file.
@@ -50,13 +50,16 @@ def add_metadata(content: bytes, ranges: Ranges, preprocessing: Preprocessing | 
         STANDARD_ENTRY: _standard(info.inputs, len(info.outputs), ranges),
         OWN_ENTRY: padded.encode(),
     }
-    model.metadata = [entry for entry in model.metadata or [] if _name(entry) not in entries]
+    model.metadata = model.metadata or []
+    there = {_name(entry): model.buffers[entry.buffer] for entry in model.metadata}
     for key, data in entries.items():
-        buffer, entry = schema.BufferT(), schema.MetadataT()
-        buffer.data = list(data)
-        entry.name, entry.buffer = key, len(model.buffers)
-        model.buffers.append(buffer)
-        model.metadata.append(entry)
+        if key not in there:
+            entry = schema.MetadataT()
+            entry.name, entry.buffer = key, len(model.buffers)
+            model.buffers.append(schema.BufferT())
+            model.metadata.append(entry)
+            there[key] = model.buffers[-1]
+        there[key].data = list(data)
     return pack(model)
 
 

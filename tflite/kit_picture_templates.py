@@ -48,8 +48,9 @@ static inline void @{name}_add_row(const uint8_t* row, int32_t width, int32_t by
   const int64_t reach = 2 * (int64_t)(width > @{name}_picture_width ? width : @{name}_picture_width);
   for (int32_t x = 0; x < @{name}_picture_width; ++x) {
     const int64_t middle = (2 * (int64_t)x + 1) * width;
-    int64_t total = 0, column[@{name}_picture_channels] = {0};
+    int64_t total = 0, column[@{name}_picture_channels];
     int32_t from = middle > reach ? (int32_t)((middle - reach) / (2 * @{name}_picture_width)) : 0;
+    for (int32_t c = 0; c < @{name}_picture_channels; ++c) column[c] = 0;
     for (; from < width; ++from) {
       const int64_t distance = (2 * (int64_t)from + 1) * @{name}_picture_width - middle;
       const int64_t share = reach - (distance < 0 ? -distance : distance);
