@@ -336,6 +336,8 @@ def test_export_kits(finished, tmp_path, capsys):
         assert "patterns" in (folder / "MODEL_CARD.md").read_text()
     vectors = json.loads((out / "exports" / "mcu-int8_kit" / "test_vectors/mcu-int8/vectors.json").read_text())
     assert set(vectors["labels"][:-1]) <= {"checks", "columns", "rows"}
+    told = json.loads((out / "exports" / "mcu-int8.json").read_text())["preprocessing"]
+    assert (told["resize"], told["crop_to_aspect_ratio"]) == ("triangle", False)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     code, shown, err = call(capsys, *words)
     assert (code, "Nothing to do" in shown) == (0, True), err

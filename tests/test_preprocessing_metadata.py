@@ -15,7 +15,10 @@ from wavemix_tf.preprocessing import Preprocessing, read_from_keras_file, write_
 from wavemix_tf.tflite import Artifact, export
 from wavemix_tf.tflite.file_metadata import add_metadata, read_metadata
 from wavemix_tf.tflite.flatbuffer import pack
+from wavemix_tf.training.datasets import load_data
+from wavemix_tf.training.images import fit_image
 from wavemix_tf.training.recipe import Recipe
+from wavemix_tf.training.sources import ArraySource, whole_pictures
 from wavemix_tf.training.trainer import save_model
 
 
@@ -181,3 +184,23 @@ def test_somebody_elses_file(artifacts, tmp_path):
     assert read_metadata(pack(model)) == (None, None)
     (tmp_path / "a.keras").write_bytes(b"PK\5\6" + bytes(18))  # an empty archive
     assert read_from_keras_file(tmp_path / "a.keras") is None
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_files_behind_a_sample(in_memory, tmp_path):
+    """A kit's pictures are the test images before they were brought to the network's size."""
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(40):
+            size = (*random.integers(9, 30, 2), 3)
+            Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).save(tmp_path / name / f"{index}.png")
+    options = dict(crop_to_aspect_ratio=True, in_memory=in_memory, calibration_images=8, batch_size=4)
+    recipe = Recipe(name="x", dataset="folder", data_dir=str(tmp_path), image_shape=(8, 8, 3), **options)
+    data = load_data(recipe)
+    pictures = whole_pictures(data.test_source, recipe, 4)
+    images, _ = data.sample("test", 4)
+    assert len({picture.shape for picture in pictures}) > 1
+    for picture, image in zip(pictures, images, strict=True):
+        np.testing.assert_array_equal(np.asarray(fit_image(picture, (8, 8, 3), True)), np.round(255 * image))
+    assert whole_pictures(ArraySource(images, np.zeros(4, int)), recipe, 4) is None

@@ -352,12 +352,13 @@ class FileSource:
         return noting
 
 
-def whole_pictures(source: Any, limit: int) -> list[np.ndarray] | None:
-    """The files behind ``sample(limit)`` at their own size, uint8 (h, w, C) each; None where it has none."""
-    if not isinstance(source, FileSource):
+def whole_pictures(source: Any, recipe: Recipe, limit: int) -> list[np.ndarray] | None:
+    """The images of ``sample(limit)`` at their own size, uint8 (h, w, C) each; None where they are no files."""
+    if getattr(source, "files", None) is None or recipe.data_dir is None:
         return None
-    rows = epoch_order(source.size, SAMPLE_SEED, 0)[:limit]
-    return [read_image(source.paths[row], source.image_shape[2]) for row in rows]
+    root = Path(recipe.data_dir).expanduser()
+    names = [source.files.names[row] for row in sample_order(source)[:limit]]
+    return [read_image(root / name, recipe.image_shape[2]) for name in names]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -310,7 +310,7 @@ def write_kits(out: Path, artifacts: Sequence[tuple[str, Artifact]], data: DataB
     except (OSError, ValueError):
         report = None  # the model card says that data and accuracy are unknown
     images, labels = data.sample("test", KIT_IMAGES)
-    pictures = whole_pictures(data.test_source, KIT_IMAGES)
+    pictures = whole_pictures(data.test_source, saved_recipe(out), len(images))
     for name, artifact in artifacts:
         folder = _kit_folder(out / "exports" / f"{name}.tflite")
         if kit_digest(folder) == artifact.sha256:
