@@ -81,7 +81,8 @@ def test_fit_learns_and_reports(finished, data):
 def test_the_run_folder(finished):
     result, recipe, out = finished
     assert {path.name for path in out.iterdir()} == {
-        *("recipe.json", "model.keras", "history.csv", "training.json", "tensorboard")
+        *("recipe.json", "model.keras", "history.csv", "training.json", "tensorboard"),
+        *("splits.json", "labels.txt"),
     }
     assert Recipe.from_json(out / "recipe.json") == recipe
     with (out / "history.csv").open(newline="") as file:
