@@ -141,7 +141,7 @@ def test_microcontroller_runs_the_file_on_its_own_kernels(mcu, held_out):
     inputs = flatbuffer.to_input(info.inputs[0], held_out["deconv"][:2])
     run_micro(mcu.content, [inputs], mcu.arena_bytes)
     with pytest.raises(RuntimeFailureError, match=r"could not run the file.*arena_bytes="):
-        run_micro(mcu.content, [inputs], mcu.arena_bytes - 1024)
+        run_micro(mcu.content, [inputs], mcu.kernel_arena_bytes["reference"] - 1024)
 
 
 def test_microcontroller_gets_the_form_with_the_smaller_arena(mcu, quantized, held_out):
@@ -149,7 +149,9 @@ def test_microcontroller_gets_the_form_with_the_smaller_arena(mcu, quantized, he
     for form in TARGETS["mcu"].upsample_forms:
         content = convert(deploy(quantized["deconv"], TARGETS["mcu"].substitutes, form), "int8", "int8")
         arenas[form] = measure_arena(content, [np.zeros((1, 16, 16, 3), np.int8)])[1]
-    assert arenas[mcu.upsample_form] == mcu.arena_bytes == min(arenas.values())
+    assert arenas[mcu.upsample_form] == mcu.kernel_arena_bytes["reference"] <= mcu.arena_bytes
+    # The other is none: of 8 channels, Arm's kernels compute it wrongly (test_tflite_firmware.py).
+    assert mcu.upsample_form == "subpixel_crop" == min(arenas, key=arenas.get)
 
 
 def test_float_model_is_quantized_on_the_way_with_calibration(models):

@@ -13,8 +13,10 @@ from typing import Any
 from wavemix_tf.files import write_bytes
 from wavemix_tf.preprocessing import Preprocessing
 
+from .arena import KERNELS
 from .errors import ExportError
 from .ethos import NpuReport
+from .firmware import firmware_bytes
 from .flatbuffer import TensorInfo, read_file
 from .kit import write_kit
 from .microcontroller import c_array, c_identifier
@@ -34,7 +36,9 @@ class Artifact:
         model_name: Name of the Keras model it came from.
         upsample_form: How transposed convolutions were written; None if there are none.
         substituted: Layers whose activation was replaced, for this target or when the model was quantized.
-        arena_bytes: Tensor arena under TensorFlow Lite Micro; None for other targets.
+        arena_bytes: Tensor arena under TensorFlow Lite Micro, enough for all of ``kernel_arena_bytes``; None for other
+            targets.
+        kernel_arena_bytes: By kernels ("reference": measured; "cmsis-nn": calculated); none for other targets.
         verification: Figures of the check that ``export`` made.
         input_ranges: What the values of each input lie in; None where it was measured.
         float_layers: Layers that stay float in an int8 file.
@@ -57,12 +61,20 @@ class Artifact:
     input_ranges: tuple[tuple[float, float] | None, ...] = ((0.0, 1.0),)
     float_layers: tuple[str, ...] = ()
     model_sha256: str = ""
+    kernel_arena_bytes: Mapping[str, int] = field(default_factory=dict)
     npu: NpuReport | None = None
     preprocessing: Preprocessing | None = None
 
     @property
     def size_bytes(self) -> int:
         return len(self.content)
+
+    @property
+    def firmware_bytes(self) -> dict[str, tuple[int, int]] | None:
+        """(least, most) flash of the file and the program that runs it, by kernels; None for other targets."""
+        if self.arena_bytes is None:
+            return None
+        return {kernels: firmware_bytes(self.size_bytes, kernels) for kernels in KERNELS}
 
     @property
     def sha256(self) -> str:
@@ -102,6 +114,8 @@ class Artifact:
             "size_bytes": self.size_bytes,
             "sha256": self.sha256,
             "arena_bytes": self.arena_bytes,
+            "kernel_arena_bytes": dict(self.kernel_arena_bytes),
+            "firmware_bytes": self.firmware_bytes,
             "npu": None if self.npu is None else self.npu.to_dict(),
             "ops": {name: self.ops.count(name) for name in sorted(set(self.ops))},
             "op_sequence": list(self.ops),
@@ -126,7 +140,7 @@ class Artifact:
         if self.arena_bytes is not None:
             # The C array's own header is included by the stem the files get, so both share it.
             name = c_identifier(base.stem)
-            header, source = c_array(self.content, name, self.ops, self.arena_bytes)
+            header, source = c_array(self.content, name, self.ops, self.arena_bytes, self.kernel_arena_bytes)
             files[base.with_name(f"{name}.h")] = header.encode()
             files[base.with_name(f"{name}.cc")] = source.encode()
         return files
@@ -232,6 +246,7 @@ class Artifact:
                 upsample_form=card["upsample_form"],
                 substituted=tuple(card["substituted_activations"]),
                 arena_bytes=card["arena_bytes"],
+                kernel_arena_bytes=card.get("kernel_arena_bytes", {}),  # cards of 1.0 had none
                 verification=card["verification"],
                 input_ranges=tuple(None if part is None else (part[0], part[1]) for part in card["input_ranges"]),
                 float_layers=tuple(card["float_layers"]),

@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from . import cmsis_nn
 from .errors import UnsupportedOpError
 from .flatbuffer import FileInfo, OpInfo, TensorInfo, schema
-from .targets import INSTEAD, INT8_RULES, Target
+from .op_tables import INSTEAD, INT8_RULES
+from .targets import Target
 
 GPU = "tensorflow/lite/tools/versioning/gpu_compatibility.cc"
 GPU_BUILDER = "tensorflow/lite/delegates/gpu/common/model_builder_helper.cc"
@@ -19,6 +21,7 @@ VELA = "SUPPORTED_OPS.md of ethos-u-vela 5.2.0"
 CORAL = "https://coral.ai/docs/edgetpu/models-intro/"
 SPEC = "https://ai.google.dev/edge/litert/models/quantization_spec"
 MICRO = "tensorflow/lite/micro/kernels of tflite-micro"
+CMSIS = "ARM-software/CMSIS-NN up to 7.0.0 and its revision 4ab83cc3, which tflite-micro took until August 2026"
 # Rounding of float32 scales, which the converter multiplies in another order than we do.
 SCALE_TOLERANCE = 1e-5
 
@@ -321,6 +324,18 @@ def _fixed_scale(scale: float, zero_point: int) -> Callable[[OpInfo], bool]:
     return lambda op: (op.outputs[0].scale, op.outputs[0].zero_point) == (scale, zero_point)
 
 
+def _in_cmsis_nn(question: Callable[[OpInfo], bool]) -> Callable[[OpInfo], bool]:
+    """Of the int8 kernels alone: CMSIS-NN leaves the others' arithmetic to the reference kernels."""
+    return lambda op: not cmsis_nn.is_int8(op) or question(op)
+
+
+# What to do about a rule that is no op's own.
+ADVICE = {
+    "CMSIS-NN": "let upsample_form be None, 'subpixel_crop' or 'transposed_crop', which write the same function "
+    "without this fault of the kernels that firmware for a Cortex-M links (ARM-software/CMSIS-NN issue 230; the "
+    "reference kernels are right); a model of engine='tfmot' has no other form, quantize it with engine='native'"
+}
+
 # Rule -> (question to an op that must come out true, where the rule comes from).
 CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
     # The GPU delegate
@@ -410,6 +425,25 @@ CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
     "three inner dimensions": (_three_inner, f"{CORAL}: of more than 3 dimensions only the innermost 3 exceed 1"),
     "unit strides": (lambda op: bool(np.all(op.inputs[3].values() == 1)), f"StridedSlice at {CORAL}"),
     "version 3 at most": (lambda op: op.version <= 3, "https://github.com/google-coral/edgetpu/issues/845"),
+    # Microcontrollers
+    "float operands": (lambda op: op.inputs[0].dtype == "float32", f"EXP, LOG and SQRT in {MICRO} have no int8 kernel"),
+    "CMSIS-NN: top padding a multiple of the stride, or over 16 channels and strides of 2 at most": (
+        _in_cmsis_nn(lambda op: cmsis_nn.transposed(op).rows_aligned),
+        f"arm_transpose_conv_s8.c of {CMSIS}: rows are handed on by whole strides; issue 230, mended in July 2026",
+    ),
+    "CMSIS-NN: just the rows that it writes, or over 16 channels and strides of 2 at most": (
+        _in_cmsis_nn(lambda op: cmsis_nn.transposed(op).rows_written),
+        f"arm_transpose_conv_s8.c of {CMSIS}: it writes (rows of the input) * stride - padding rows at least and what "
+        "the kernel reaches at most, whatever the output has",
+    ),
+    "CMSIS-NN: a buffer as wide as a row, or over 16 channels and strides of 2 at most": (
+        _in_cmsis_nn(lambda op: cmsis_nn.transposed(op).buffer_suffices),
+        f"arm_transpose_conv_get_buffer_sizes_s8.c of {CMSIS}: the width is taken with the vertical stride",
+    ),
+    "CMSIS-NN: activation implied by the output's range": (
+        _in_cmsis_nn(cmsis_nn.activation_in_range),
+        "tensorflow/lite/micro/kernels/cmsis_nn/transpose_conv.cc of tflite-micro: it passes kTfLiteActNone",
+    ),
     # The int8 kernels everywhere
     "int32 bias": (_bias_32, f"{SPEC}: (scale, zero point) = (input scale * weight scale, 0)"),
     "no negative input": (_no_negative_input, "RsqrtEvalQuantized in tensorflow/lite/kernels/elementwise.cc"),
@@ -417,6 +451,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
     "output on its input's scale": (_on_input_scale, f"{SPEC}: input and outputs must have the same scale"),
     "output scale 1/128, zero point 0": (_fixed_scale(1 / 128, 0), f"TANH in {SPEC}"),
     "output scale 1/256, zero point -128": (_fixed_scale(1 / 256, -128), f"LOGISTIC, SOFTMAX in {SPEC}"),
+    "output scale 16/256, zero point 127": (_fixed_scale(16 / 256, 127), f"LOG_SOFTMAX in {SPEC}"),
     "symmetric int8 weights": (_symmetric_weights, f"{SPEC}: zero point 0, values from -127 on"),
     "weight scales on axis 0": (_scales_on_axis(0), f"CONV_2D, FULLY_CONNECTED in {SPEC}; TRANSPOSE_CONV alike"),
     "weight scales on axis 3": (_scales_on_axis(3), f"DEPTHWISE_CONV_2D in {SPEC}"),
@@ -437,17 +472,19 @@ def audit(info: FileInfo, target_name: str, target: Target, dtype: str, keeps_fl
     Raises:
         UnsupportedOpError: names every op that breaks a rule, its output tensor and the rule, and what to use instead.
     """
-    faults, culprits = [], set()
+    faults, culprits, advised = [], set(), set()
     boundary = {tensor.name for tensor in (*info.inputs, *info.outputs)}
     for index, op in enumerate(info.ops):
         found = _faults(op, target, dtype, boundary, keeps_float)
         where = describe(index, op)
         faults += [f"{where} {fault}" for fault in found]
+        advised |= {words for source, words in ADVICE.items() if any(source in fault for fault in found)}
         if found:
             culprits.add(op.name)
     if not faults:
         return
-    advice = "; ".join(f"instead of {name} use {INSTEAD[name]}" for name in sorted(culprits) if name in INSTEAD)
+    instead = [f"instead of {name} use {INSTEAD[name]}" for name in sorted(culprits) if name in INSTEAD]
+    advice = "; ".join([*instead, *sorted(advised)])
     raise UnsupportedOpError(
         f"The file does not fit target {target_name!r}: {'; '.join(faults)}."
         + (f" {advice[0].upper()}{advice[1:]}." if advice else "")

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from .audit import audit
 from .ethos import check_all_on_npu, compile_file
 from .exporter import convert, converter_error
 from .file_metadata import add_metadata
-from .flatbuffer import FileInfo, add_signature, read_file, strip_names
+from .firmware import COST_KERNELS, firmware_bytes
+from .flatbuffer import FileInfo, add_signature
 from .folding import activation_name
+from .forms import measure_arenas, runnable
 from .graph import Graph
 from .images import value_ranges
 from .lowering import finish, lower
-from .microcontroller import measure_arena
 from .placement import round_graph
 from .processes import Runner
 from .ranges import set_input_steps
@@ -59,9 +59,10 @@ def measure(
         tried = []
         for _, content, info in files:
             inputs = [np.zeros(tensor.shape, tensor.dtype) for tensor in info.inputs]
-            tried.append((measure_arena(content, inputs, run=run)[1], len(content), content))
+            tried.append((max(measure_arenas(content, info, inputs, run).values()), len(content), content))
         arena, size, content = min(tried)  # as ``export`` chooses
         sizes = {"arena_bytes": arena, "flash_bytes": size}
+        sizes |= {name: firmware_bytes(size, kernels)[1] for name, kernels in COST_KERNELS.items()}
     else:
         _, content, _ = next(files)
         sizes = {"file_bytes": len(content)}
@@ -92,14 +93,15 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
     set_input_steps(graph)
     transposed = any(node.kind.endswith("Conv2DTranspose") for node in graph.nodes())
     lower(graph, row.substitutes)
-    for form in row.upsample_forms if transposed else row.upsample_forms[:1]:
+
+    def write(form: str) -> bytes:
         written = graph.copy()
         finish(written, form, row.max_stride, row.dense_as_convolution)
         content = _convert(written.to_model(f"{model.name}_quantized_deployed"), row.io_dtypes["int8"])
-        content = add_metadata(content, value_ranges((0.0, 1.0), len(graph.inputs)))
-        info = read_file(content)
-        audit(info, target, row, "int8", False)
-        yield form, strip_names(content) if row.strips_names else content, info
+        return add_metadata(content, value_ranges((0.0, 1.0), len(graph.inputs)))
+
+    forms = row.upsample_forms if transposed else row.upsample_forms[:1]
+    yield from runnable(write, forms, row, target, "int8", False)
 
 
 def _draw_weights(layer: Any, rng: np.random.Generator) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 
 from wavemix_tf.models import WaveMixClassifier
 
+from . import cmsis_nn
+from .firmware import COST_KERNELS, RUNTIME_BYTES
 from .lowering import stride_factors
-from .targets import DEVICE_COSTS, Target
+from .targets import DEVICE_COSTS, FIRMWARE_COSTS, Target
 
 ALIGNMENT_BYTES = 16  # of the tensors in an arena
 RESIZES = {"bilinear": "RESIZE_BILINEAR", "nearest": "RESIZE_NEAREST_NEIGHBOR"}
@@ -61,6 +63,10 @@ class Plan:
         taps = math.prod(_taps(side, kernel, stride, out) for side, out in zip(x[1:3], sides, strict=True))
         inner = 1 if op == "DEPTHWISE_CONV_2D" else x[3]
         weights = kernel * kernel * inner * channels
+        # Of CMSIS-NN's kernels; the reference kernels take none.
+        scratch = cmsis_nn.convolution_scratch_bytes(kernel * kernel * x[3], pointwise=kernel == stride == 1)
+        if op == "DEPTHWISE_CONV_2D":
+            scratch = cmsis_nn.depthwise_scratch_bytes(kernel * kernel, channels)
         filled = math.prod(sides) * kernel * kernel * (inner if inner == 1 else _filled(inner, 32)) * _filled(channels)
         return self.add(
             op,
@@ -70,6 +76,7 @@ class Plan:
             channels=channels,
             macs=taps * inner * channels,
             npu_macs=filled,
+            scratch_bytes=scratch,
         )
 
     def transposed(self, x: Map, channels: int) -> Map:
@@ -77,7 +84,7 @@ class Plan:
         sides = (2 * x[1], 2 * x[2], channels)
         # Of the four taps an axis, those at the two ends are cropped.
         macs = (4 * x[1] - 2) * (4 * x[2] - 2) * x[3] * channels
-        scratch = 4 * math.prod(sides)  # accumulators of 32 bits
+        figures = transposed_4x4((x[1], x[2]), x[3], channels)
         return self.add(
             "TRANSPOSE_CONV",
             [x],
@@ -86,7 +93,7 @@ class Plan:
             channels=channels,
             macs=macs,
             npu_macs=4 * x[1] * x[2] * 16 * _filled(x[3], 32) * _filled(channels),
-            scratch_bytes=scratch,
+            scratch_bytes=max(figures.reference_scratch_bytes, figures.scratch_bytes),
         )
 
     def peak_bytes(self, scratch: bool = True) -> int:
@@ -104,6 +111,12 @@ class Plan:
     def total(self, name: str) -> int:
         """Sum of a field of all steps."""
         return sum(getattr(step, name) for step in self.steps)
+
+
+def transposed_4x4(source: tuple[int, int], channels: int, filters: int) -> cmsis_nn.Transposed:
+    """A transposed 4x4 convolution of stride 2, as WaveMix has them."""
+    result = (2 * source[0], 2 * source[1])
+    return cmsis_nn.Transposed((4, 4), (2, 2), source, result, same=True, channels=channels, filters=filters)
 
 
 def _aligned(size: int) -> int:
@@ -248,13 +261,15 @@ def bounds(model: Any, target: str, row: Target, accelerator: str | None) -> dic
         row: Its row of ``TARGETS``.
         accelerator: Of an Ethos-U.
     """
-    found = dict.fromkeys(DEVICE_COSTS[target], (0.0, math.inf))
+    found = dict.fromkeys((*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ())), (0.0, math.inf))
     if type(model) is not WaveMixClassifier or model.block != "wavemix" or None in model.image_shape:
         for name in ("flash_bytes", "file_bytes"):
             if name in found and row.npu is None:
                 found[name] = (float(_constants(model)), math.inf)
-        return found
+        return found | (_firmware(found["flash_bytes"]) if target in FIRMWARE_COSTS else {})
     forms = row.upsample_forms if model.upsample == "deconv" else row.upsample_forms[:1]
+    if len(forms) > 1 and not transposed_4x4((1, 1), model.ff_dim or model.width, model.width).rows_aligned:
+        forms = tuple(form for form in forms if form != "transposed_conv")  # which the audit refuses
     plans = [plan(model, row, form) for form in forms]
     if row.npu is not None:
         return found | _npu_bounds(plans[0], int(str(accelerator).rsplit("-", 1)[1]))
@@ -262,10 +277,19 @@ def bounds(model: Any, target: str, row: Target, accelerator: str | None) -> dic
     size = (min(low for low, _ in sizes), max(high for _, high in sizes))  # which form it will be is not known
     if "arena_bytes" in found:
         arenas = [_arena_bytes(made) for made in plans]
-        return {"arena_bytes": (min(low for low, _ in arenas), min(high for _, high in arenas)), "flash_bytes": size}
+        arena = (min(low for low, _ in arenas), min(high for _, high in arenas))
+        return {"arena_bytes": arena, "flash_bytes": size, **_firmware(size)}
     # Names of inner tensors stay: paths through the model, of up to three layers each.
     names = 9 * (len(model.name) + 50) * len(plans[0].steps)
     return found | {"file_bytes": (size[0], size[1] + names)}
+
+
+def _firmware(file: tuple[float, float]) -> dict[str, tuple[float, float]]:
+    """Bounds of whole firmware from those of its file."""
+    return {
+        name: (file[0] + RUNTIME_BYTES[kernels][1], file[1] + RUNTIME_BYTES[kernels][1])
+        for name, kernels in COST_KERNELS.items()
+    }
 
 
 def _constants(model: Any) -> int:

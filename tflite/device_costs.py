@@ -29,7 +29,7 @@ from .images import generated_values
 from .latency import times_ms
 from .limits import check_arguments
 from .microcontroller import require_micro
-from .targets import DEVICE_COSTS, get_target
+from .targets import DEVICE_COSTS, FIRMWARE_COSTS, get_target
 
 WORKER = "wavemix_tf.tflite.cost_worker"
 LATENCY_WARMUP, LATENCY_RUNS, LATENCY_LIMIT_S = 10, 200, 2.0
@@ -51,10 +51,12 @@ class DeviceCosts:
     in this process when nothing of this object's is under way.
 
     Args:
-        target: Key of ``TARGETS``. "mcu" has ``arena_bytes`` and ``flash_bytes`` (of the upsample form with the
-            smaller arena, as ``export`` chooses without limits); an Ethos-U ``npu_cycles``, ``sram_bytes`` and
-            ``flash_bytes`` (of the compiled file); "android-cpu" ``latency_ms`` and ``file_bytes``.
-        names: Which of these; None: all.
+        target: Key of ``TARGETS``. "mcu" has ``arena_bytes`` and ``flash_bytes`` (of the file alone, in the upsample
+            form with the smaller arena, as ``export`` chooses without limits), and by name ``firmware_bytes`` and
+            ``firmware_reference_bytes``: the file and the most that the program which runs it was measured to add,
+            with CMSIS-NN or with the reference kernels; an Ethos-U ``npu_cycles``, ``sram_bytes`` and ``flash_bytes``
+            (of the compiled file alone); "android-cpu" ``latency_ms`` and ``file_bytes``.
+        names: Which of these; None: all but those of firmware.
         accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.
 
     Attributes:
@@ -78,8 +80,8 @@ class DeviceCosts:
                 f"target must be one whose costs can be told here: {', '.join(DEVICE_COSTS)}. "
                 f"Received: target={target!r}"
             )
-        known = DEVICE_COSTS[target]
-        chosen = known if names is None else names
+        known = (*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ()))
+        chosen = DEVICE_COSTS[target] if names is None else names
         if isinstance(chosen, str) or not chosen or len(set(chosen)) < len(chosen):
             raise ValueError(f"names must be some of {', '.join(known)}, each once. Received: names={names!r}")
         for name in chosen:

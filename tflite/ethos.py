@@ -16,8 +16,9 @@ from wavemix_tf.checks import check_option
 
 from .errors import ExportError, UnsupportedOpError
 from .flatbuffer import read_file
+from .op_tables import INSTEAD
 from .processes import Runner, fresh
-from .targets import INSTEAD, Npu
+from .targets import Npu
 
 NPU_OP = "CUSTOM ethos-u"
 KIB = 1024

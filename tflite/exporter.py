@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,21 +14,20 @@ from wavemix_tf.preprocessing import NONE, Preprocessing
 
 from . import folding
 from .artifact import Artifact
-from .audit import audit
 from .canonical import canonicalize
 from .copy_check import check_copy
 from .errors import ExportError
 from .ethos import check_all_on_npu, compile_file, require_vela
 from .fidelity import check_file, choose_images, required_images, stand_ins
 from .file_metadata import add_metadata
-from .flatbuffer import FileInfo, order_ends, read_file, strip_names, to_input
+from .flatbuffer import order_ends
+from .forms import choose_forms, write_smallest
 from .graph import Graph
 from .half_range import check_half_range
 from .images import value_ranges
 from .judgement import Bounds, check_count
 from .limits import MemoryUse, check_arguments, check_limits
 from .lowering import (
-    UPSAMPLE_FORMS,
     converts_itself,
     deploy,
     float_layers,
@@ -38,10 +36,10 @@ from .lowering import (
     quantized_dtype,
     substitute_activations,
 )
-from .microcontroller import measure_arena
 from .quantizer import BITS, input_ranges, quantize
 from .targets import DTYPES, IO_DTYPES, Target, get_target
-from .verifier import ERROR_BOUND_STEPS, MARGIN_STEPS
+from .upsampling import UPSAMPLE_FORMS
+from .verifier import ERROR_BOUND_STEPS, MARGIN_STEPS, runtimes_of
 
 
 def export(
@@ -62,6 +60,7 @@ def export(
     upsample_form: str | None = None,
     max_arena_bytes: int | None = None,
     max_flash_bytes: int | None = None,
+    max_firmware_bytes: int | None = None,
     accelerator: str | None = None,
 ) -> Artifact:
     """Write a Keras model as a file for a target, check it and run it.
@@ -107,11 +106,15 @@ def export(
         allow_unjudged: Whether a file that rounds may pass of which nothing can be told: verified on fewer than 32
             images (or than the time or 512 MiB of outputs allow), with a lead of the first class on fewer than half of
             them, or of a model whose outputs hardly depend on the image, as an untrained one's.
-        upsample_form: How transposed convolutions are written ("transposed_conv", "subpixel_crop", "subpixel_3x3");
-            None: what suits the target; where it lists several, that with the smallest arena among those that fit.
+        upsample_form: How transposed convolutions are written ("transposed_conv", "subpixel_crop", "subpixel_3x3",
+            "transposed_crop"); None: what suits the target; where it lists several, that with the smallest arena among
+            those that fit and that its kernels compute rightly.
         max_arena_bytes: RAM for tensors, in bytes: the arena under TensorFlow Lite Micro for "mcu", SRAM by Vela's
             estimate for an Ethos-U. None: what the target sets, mostly no limit.
-        max_flash_bytes: Flash for the file, in bytes; for an Ethos-U, for the compiled file. None: likewise.
+        max_flash_bytes: Flash for the file alone, in bytes, without the program that runs it; for an Ethos-U, for the
+            compiled file. None: likewise.
+        max_firmware_bytes: For "mcu": flash for the file and the program that runs it with CMSIS-NN's kernels, which
+            adds the most that was measured (``firmware.RUNTIME_BYTES``).
         accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.
 
     Returns:
@@ -121,7 +124,7 @@ def export(
         ValueError: unknown target, dtype or io_dtype, or one the target does not take; bad images.
         UnsupportedLayerError: the model is not functional, or a layer cannot be exported.
         UnsupportedOpError: the target does not run an op of the converted file.
-        MemoryLimitError: the file needs more than ``max_arena_bytes`` or ``max_flash_bytes``.
+        MemoryLimitError: it needs more than ``max_arena_bytes``, ``max_flash_bytes`` or ``max_firmware_bytes``.
         CopyError: what is written or rounded computes something else than the model before it rounds.
         FidelityError: the file's outputs are too far from the model's; too few images tell; for a GPU, an activation
             is beyond float16.
@@ -134,7 +137,7 @@ def export(
     if upsample_form is not None:
         check_option("upsample_form", upsample_form, UPSAMPLE_FORMS)
     dtype, io_dtype = _check_dtypes(model, target, row, dtype, io_dtype)
-    limits = check_arguments(target, row, max_arena_bytes, max_flash_bytes, accelerator)
+    limits = check_arguments(target, row, max_arena_bytes, max_flash_bytes, accelerator, max_firmware_bytes)
     bounds = Bounds(min_snr_db, min_agreement, allow_unjudged)
     if row.npu is not None:
         require_vela()
@@ -172,9 +175,9 @@ def export(
 
     names = _class_names(() if class_names is None and _enlarges(given) else class_names, given.outputs[0].shape[-1])
     kept_float = tuple(float_layers(computed)) if dtype in BITS and not foreign else ()
-    forms, transposed = _forms(computed, row, dtype, upsample_form)
+    forms, transposed = choose_forms(computed, row, dtype, upsample_form)
     if limits.max_arena_bytes is not None and len(forms) > 1:
-        forms = UPSAMPLE_FORMS  # where memory is short, flash is paid for it
+        forms = (*forms, "subpixel_3x3")  # where memory is short, flash is paid for it
 
     deployed: dict[str, Any] = {}
     preprocessing = Preprocessing(NONE) if _enlarges(given) else None
@@ -190,8 +193,9 @@ def export(
         deployed[form] = deploy(computed, row.substitutes, form, row.max_stride, row.dense_as_convolution)
         return convert(deployed[form], dtype, io_dtype, calibration)
 
-    written = _smallest(write, forms, row, target, dtype, held_out, bool(kept_float), limits.max_flash_bytes)
-    content, info, form, arena_bytes = written
+    written = write_smallest(write, forms, row, target, dtype, held_out, bool(kept_float), limits.file_bytes)
+    content, info, form, arenas = written
+    arena_bytes = max(arenas.values(), default=None)
     npu = compile_file(content, row.npu, accelerator) if row.npu is not None else None
     if npu is not None:
         check_all_on_npu(npu, target)
@@ -205,7 +209,9 @@ def export(
         if dtype == "float16":
             check_half_range(deployed[form], held_out, target)
     own_bounds = model.error_bound_steps if foreign else ERROR_BOUND_STEPS[dtype]
-    steps = {name: own_bounds[name] if error_bound_steps is None else error_bound_steps for name in row.runtimes}
+    steps = {
+        name: own_bounds[name] if error_bound_steps is None else error_bound_steps for name in runtimes_of(row, info)
+    }
     # Who allows an error of so many steps cannot ask for the same class where the lead is smaller.
     margin = max(MARGIN_STEPS, error_bound_steps or 0.0)
     computes, kept = computed if ptq else stand_in, bounds if rounds else None
@@ -221,6 +227,7 @@ def export(
         upsample_form=form if transposed else None,
         substituted=tuple(substituted or stand_ins(given)),
         arena_bytes=arena_bytes,
+        kernel_arena_bytes=arenas,
         npu=npu,
         verification={"images": source, **report},
         input_ranges=tuple(ranges),
@@ -279,53 +286,6 @@ def _in_float32(model: Any) -> Any:
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
         return model
     return Graph.from_model(model, dtype="float32").to_model(model.name)
-
-
-def _forms(model: Any, row: Target, dtype: str, chosen: str | None) -> tuple[Sequence[str], bool]:
-    """(forms of transposed convolutions to try, whether the model has any)."""
-    if converts_itself(model):
-        return ("transposed_conv",), any(type(layer).__name__ == "Conv2DTranspose" for layer in model.layers)
-    transposed = any(node.kind.endswith("Conv2DTranspose") for node in Graph.from_model(model).nodes())
-    if chosen is not None:
-        return (chosen,), transposed
-    if dtype == "int16x8":
-        return ("transposed_conv",), transposed  # depth to space has no 16-bit kernel
-    return (row.upsample_forms if transposed else row.upsample_forms[:1]), transposed
-
-
-def _smallest(
-    write: Callable[[str], bytes],
-    forms: Sequence[str],
-    row: Target,
-    target: str,
-    dtype: str,
-    images: list[np.ndarray],
-    keeps_float: bool,
-    max_flash_bytes: int | None,
-) -> tuple[bytes, FileInfo, str, int | None]:
-    """Write the file in every form; keep the one with the smallest arena among those that fit into flash.
-
-    Each file is audited. The names of inner tensors are in the ``FileInfo`` even where they left the file.
-    """
-    tried: list[tuple[bytes, FileInfo, str, int | None]] = []
-    for form in forms:
-        content = write(form)
-        info = read_file(content)
-        audit(info, target, row, dtype, keeps_float)
-        if row.strips_names:
-            content = strip_names(content)
-        arena = None
-        if "tflite-micro" in row.runtimes:
-            first = [to_input(tensor, part[:1]) for tensor, part in zip(info.inputs, images, strict=True)]
-            _, arena = measure_arena(content, first)
-        tried.append((content, info, form, arena))
-
-    def preference(candidate: tuple[bytes, FileInfo, str, int | None]) -> tuple[bool, int, int]:
-        size, arena = len(candidate[0]), candidate[3] or 0
-        too_large = max_flash_bytes is not None and size > max_flash_bytes
-        return (too_large, size, arena) if too_large else (too_large, arena, size)
-
-    return min(tried, key=preference)
 
 
 def _substituted(model: Any, row: Target) -> tuple[list[str], Any]:

@@ -286,7 +286,8 @@ def strip_names(content: bytes) -> bytes:
     """The same file without the names of its inner tensors.
 
     Runtimes go by number; the names, each a path through the Keras model, cost a file for a microcontroller several KiB
-    of flash. Those of inputs and outputs stay. Errors and per-layer analysis need the names: strip last.
+    of flash. Those of inputs and outputs stay, the others become empty: importers of other tools (as OpenVINO's) refuse
+    a tensor that has none. Errors and per-layer analysis need the names: strip last.
 
     Args:
         content: The ``.tflite`` file.
@@ -299,12 +300,24 @@ def strip_names(content: bytes) -> bytes:
         kept = {*map(int, graph.inputs), *map(int, graph.outputs)}
         for index, tensor in enumerate(graph.tensors):
             if index not in kept:
-                tensor.name = None
+                tensor.name = ""
     return pack(model)
 
 
 class _Builder(flatbuffers.Builder):
-    """Aligns vectors of bytes, which are the constants' data, as the schema asks and its Python code does not."""
+    """Aligns vectors of bytes, which are the constants' data, as the schema asks and its Python code does not.
+
+    Empty strings, of which a stripped file has hundreds, are one.
+    """
+
+    _empty: int | None = None
+
+    def CreateString(self, s: Any, *options: Any, **more: Any) -> Any:  # noqa: N802
+        if s:
+            return super().CreateString(s, *options, **more)
+        if self._empty is None:
+            self._empty = super().CreateString(s, *options, **more)
+        return self._empty
 
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802
         return super().StartVector(elemSize, numElems, ALIGNMENT_BYTES if elemSize == 1 else alignment)

@@ -17,11 +17,13 @@ from wavemix_tf.files import replacing_folder
 from . import kit_templates as templates
 from .flatbuffer import FileInfo, read_file
 from .kit_android import android_section, has_kotlin, kotlin_files
+from .kit_firmware import compiled_words, ethos_section, main_cc, micro_section
 from .kit_model_card import model_card
-from .kit_picture import PictureInput, picture_check, picture_h, png
+from .kit_picture import PictureInput, picture_h, png
 from .kit_tensors import is_classes, is_exact, is_image, output_formula, quantization
-from .kit_vectors import C_TYPES, RUNTIMES, Vectors, compute_vectors, vectors_card, vectors_h, version
-from .microcontroller import c_identifier, resolver_name
+from .kit_vectors import RUNTIMES, Vectors, compute_vectors, vectors_card, vectors_h, version
+from .microcontroller import c_identifier
+from .tolerance import tolerance
 
 VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/: kits of one app keep their vectors apart
 
@@ -113,33 +115,6 @@ def kit_files(
     return files
 
 
-# --- C++ --------------------------------------------------------------------------------------------------------------
-
-
-def main_cc(artifact: Any, info: FileInfo, c_name: str) -> str:
-    """A self-test for TensorFlow Lite Micro."""
-    checks, feeds, comparisons = [], [], []
-    for index in range(len(info.inputs)):
-        array = f"{c_name}_input_{index}"
-        checks.append(templates.SIZE_CHECK.substitute(side="input", index=index, array=array))
-        feeds.append(templates.FEED.substitute(index=index, array=array))
-    for index, tensor in enumerate(info.outputs):
-        array = f"{c_name}_expected_{index}"
-        checks.append(templates.SIZE_CHECK.substitute(side="output", index=index, array=array))
-        comparisons.append(templates.COMPARISON.substitute(index=index, array=array, ctype=C_TYPES[tensor.dtype]))
-    return templates.MAIN_CC.substitute(
-        name=c_name,
-        op_list=", ".join(resolver_name(op) for op in sorted(set(artifact.ops))),
-        input_count=len(info.inputs),
-        output_count=len(info.outputs),
-        size_checks="".join(checks),
-        feeds="".join(feeds).rstrip("\n"),
-        comparisons="".join(comparisons).rstrip("\n"),
-        picture_header=f'#include "{c_name}_picture.h"\n' if picture_check(artifact, info, c_name) else "",
-        picture_check=picture_check(artifact, info, c_name),
-    )
-
-
 # --- Markdown ---------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +127,7 @@ def readme(
         f"{name}.tflite": "the model",
         f"{name}.labels.txt": "name of each output, a line each",
         f"{name}.json": "everything known of the file, for programs",
+        f"{name}_vela.tflite": compiled_words(artifact),
         "MODEL_CARD.md": "everything known of the model, for people",
         f"test_vectors/{name}/": "pictures, the inputs made of them and the expected outputs, and `vectors.json` that "
         "says how to read them",
@@ -175,7 +151,9 @@ def readme(
             "## Android\n\nLiteRT's Kotlin TensorBuffer has no call for a dtype of this file: there is no class.\n"
         )
     if "micro/main.cc" in present:
-        sections.append(templates.MICRO_SECTION.substitute(c_name=c_name, arena_bytes=f"{artifact.arena_bytes:,}"))
+        sections.append(micro_section(artifact, info, c_name))
+    if artifact.npu is not None:
+        sections.append(ethos_section(artifact, name))
     return (
         templates.README.substitute(
             name=name,
@@ -243,6 +221,7 @@ def _vectors_section(artifact: Any, info: FileInfo, vectors: Vectors) -> str:
         f"{vectors.count} vectors. {source}; the expected outputs are what {words} ({package} {version(package)}) "
         "computed for them where this kit was made. A `.bin` file holds the vectors one after another, little-endian."
     ]
+    allowed = tolerance(info, artifact.target, artifact.verification.get("error_bound_steps"))
     if not is_exact(info):
         card = vectors_card(artifact, info, "", vectors)
         bound = card["mean_difference_bound"]
@@ -250,11 +229,13 @@ def _vectors_section(artifact: Any, info: FileInfo, vectors: Vectors) -> str:
             "" if bound is None else f"; a mean absolute difference up to {bound:.2g} is the bound that this file kept"
         )
         lines.append(f"Floating-point results differ between processors in their last digits{within}.")
-    elif vectors.runtime == "tflite-micro":
-        lines.append("TensorFlow Lite Micro's reference kernels must give every integer: compare bit by bit.")
+        if allowed.largest_steps:
+            lines.append(f"Behind them are integers, which may be off by {allowed.words}.")
+    elif allowed.largest_steps == 0:
+        lines.append("Integers: compare bit by bit. On this target the kernels known give every one (tolerance 0).")
     else:
         lines.append(
-            "Integers: compare bit by bit. XNNPACK has kernels of its own for each kind of processor; where one rounds "
-            "a half-way product the other way, a value may be one step off."
+            f"Integers, **not** to be compared bit by bit: the tolerance is {allowed.words}. What is further off is "
+            "wrong."
         )
     return "\n\n".join(lines)

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import kit_templates as templates
+from .arena import KERNELS
+from .firmware import flash_words
 from .flatbuffer import FileInfo
+from .kit_firmware import file_tolerance
 from .kit_tensors import accelerator, is_image, quantization
 from .kit_vectors import RUNTIMES, UNKNOWN, Vectors
 from .targets import get_target
@@ -28,6 +31,8 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         ("target", f"{artifact.target}: {device}"),
         ("arithmetic", artifact.dtype),
         ("size of the file", f"{artifact.size_bytes:,} bytes"),
+        *_device_rows(artifact, name),
+        ("tolerance against test vectors", file_tolerance(artifact, info).words),
         ("tensor arena", _arena(artifact)),
         ("sha256", f"`{artifact.sha256}`"),
         ("upsampling written as", artifact.upsample_form or "no transposed convolution in the model"),
@@ -148,7 +153,14 @@ def _verification(artifact: Any, vectors: Vectors) -> str:
         if key == "against_float_model":
             lines += ["", *(_judged(one, output) for one in found["runtimes"][:1] for output in one["outputs"])]
         lines.append("")
-    lines.append(f"Every op was checked against the list of target {artifact.target} before the file was written.")
+    tried = (
+        "each entry of that list ran, or compiled, as a file of its own"
+        if get_target(artifact.target).tried_in
+        else "no entry of that list was tried where this was made"
+    )
+    lines.append(
+        f"Every op was checked against the list of target {artifact.target} before the file was written; {tried}."
+    )
     return "\n".join(lines)
 
 
@@ -179,16 +191,31 @@ def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> l
     if checks.get("fidelity", {}).get("degenerate"):
         limits.append("Its outputs hardly depend on the image: it looks untrained.")
     if artifact.arena_bytes is not None:
-        limits.append("The arena was measured with reference kernels on a 64-bit host; tuned kernels may need more.")
+        limits.append(
+            "The arena was measured with the reference kernels on a 64-bit host and calculated for CMSIS-NN; kernels "
+            "tuned for other chips may need more."
+        )
     if accelerator(artifact.target) != "CPU":
         limits.append("The accelerator's own rounding (float16 on most) is not in the verification figures.")
     return limits
 
 
+def _device_rows(artifact: Any, name: str) -> list[tuple[str, str]]:
+    """What the file takes of a device's flash, and which file an Ethos-U gets."""
+    if artifact.npu is not None:
+        npu = artifact.npu
+        return [
+            ("file for the device", f"`{name}_vela.tflite`, compiled by {npu.compiler} for {npu.accelerator} alone"),
+            ("flash", f"{npu.flash_bytes:,} bytes for the compiled file alone, without the program that runs it"),
+        ]
+    return [("flash", flash_words(artifact.size_bytes))] if artifact.arena_bytes is not None else []
+
+
 def _arena(artifact: Any) -> str:
     if artifact.arena_bytes is None:
         return "not of this target"
-    return f"{artifact.arena_bytes:,} bytes under TensorFlow Lite Micro, measured on a 64-bit host"
+    parts = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())
+    return f"{artifact.arena_bytes:,} bytes under TensorFlow Lite Micro" + (f" ({parts})" if parts else "")
 
 
 def _score(value: float | None, metric: str) -> str:

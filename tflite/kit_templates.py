@@ -13,7 +13,8 @@ class Template(string.Template):
 
 MAIN_CC = Template("""\
 // Runs @{name} on its test vectors under TensorFlow Lite Micro and compares every output with what the same
-// interpreter's reference kernels computed where the file was made: bit by bit. Prints PASS or FAIL; returns 0 or 1.
+// interpreter's reference kernels computed where the file was made. Prints PASS or FAIL; returns 0 or 1.
+@{tolerance}
 //
 // Build: with TensorFlow Lite Micro's headers and library, and with -DTF_LITE_STATIC_MEMORY, as the library itself is
 // (README.md has a command for a PC). On a board, call it once from your start-up code.
@@ -31,7 +32,7 @@ MAIN_CC = Template("""\
 #include "@{name}.h"
 #include "@{name}_vectors.h"
 @{picture_header}
-// Kernels tuned for a chip (CMSIS-NN and the like) may need scratch memory beyond the measured arena.
+// The arena is enough for the reference kernels and CMSIS-NN; kernels tuned for other chips may need more.
 #ifndef EXTRA_ARENA_BYTES
 #define EXTRA_ARENA_BYTES 0
 #endif
@@ -59,7 +60,7 @@ bool Check() {
     return Fail("another number of inputs or outputs");
   }
 @{size_checks}
-  int differing = 0;
+  int equal = 0, within = 0, differing = 0;
   for (int vector = 0; vector < @{name}_vector_count; ++vector) {
 @{feeds}
     if (interpreter.Invoke() != kTfLiteOk) return Fail("an op refused to run");
@@ -71,7 +72,8 @@ bool Check() {
     MicroPrintf("FAIL @{name}: %d values differ", differing);
     return false;
   }
-  MicroPrintf("PASS @{name}: %d vectors, every output equal", @{name}_vector_count);
+  MicroPrintf("PASS @{name}: %d vectors, %d values equal, %d within the tolerance", @{name}_vector_count, equal,
+              within);
   return true;
 }
 
@@ -94,11 +96,18 @@ FEED = Template("""\
 COMPARISON = Template("""\
     {
       const @{ctype}* found = reinterpret_cast<const @{ctype}*>(interpreter.output(@{index})->data.raw);
+      const @{wide} limit = @{limit};
       for (int i = 0; i < @{array}_size; ++i) {
-        if (found[i] == @{array}[vector][i]) continue;
-        ++differing;
-        MicroPrintf("vector %d, output @{index}, value %d: %d, expected %d", vector, i, static_cast<int>(found[i]),
-                    static_cast<int>(@{array}[vector][i]));
+        const @{wide} difference = static_cast<@{wide}>(found[i]) - static_cast<@{wide}>(@{array}[vector][i]);
+        if (difference == 0) {
+          ++equal;
+        } else if (difference <= limit && -difference <= limit) {
+          ++within;
+        } else {
+          ++differing;
+          MicroPrintf("vector %d, output @{index}, value %d: %d, expected %d", vector, i, static_cast<int>(found[i]),
+                      static_cast<int>(@{array}[vector][i]));
+        }
       }
     }
 """)
@@ -170,9 +179,27 @@ g++ -std=c++17 -DTF_LITE_STATIC_MEMORY micro/*.cc -Itflite-micro -I$downloads/fl
     -I$downloads/gemmlowp -I$downloads/ruy tflite-micro/gen/*/lib/libtensorflow-microlite.a -o check && ./check
 ```
 
-On a board: the two `@{c_name}` files and `main.cc` as an example to start from. The arena of @{arena_bytes} bytes was
-measured with the reference kernels on a 64-bit host; if `AllocateTensors` fails with kernels tuned for your chip, build
-with `-DEXTRA_ARENA_BYTES=8192`. Tuned kernels may also round differently than the reference kernels, by one step.
+On a board: the two `@{c_name}` files and `main.cc` as an example to start from.
+
+- **RAM.** An arena of @{arena_bytes} bytes is enough for the reference kernels and for CMSIS-NN@{arenas}: the first was
+  measured on a 64-bit host, the second is calculated from it. If `AllocateTensors` fails with kernels tuned for another
+  chip, build with `-DEXTRA_ARENA_BYTES=8192`.
+- **Flash.** @{flash}.
+- **Tolerance.** @{tolerance}. `main.cc` fails on what is further off. Kernels tuned for chips other than Cortex-M were
+  not tried.
+- **Transposed convolutions.** @{transposed}
+""")
+
+ETHOS_SECTION = Template("""\
+## Ethos-U
+
+**`@{name}_vela.tflite` is the file for the device**: `@{name}.tflite` compiled by @{compiler} for `@{accelerator}`, and
+for no other accelerator (system `@{system}`, memory `@{memory}` of `Arm/vela.ini`). `@{name}.tflite` is what was
+verified; the NPU cannot run it. In the firmware register one op, `AddEthosU()`.
+
+The compiler's estimates: @{cycles} cycles and @{sram_bytes} bytes of SRAM an inference. The compiled file takes
+@{flash_bytes} bytes of flash, without TensorFlow Lite Micro and Arm's driver for the NPU, which were not measured.
+No NPU was run.
 """)
 
 MODEL_CARD = Template("""\

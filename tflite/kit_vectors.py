@@ -14,6 +14,7 @@ from .images import check_inputs, generated_values
 from .kit_picture import PictureInput, check_picture
 from .kit_tensors import c_float, is_exact, quantization
 from .targets import get_target
+from .tolerance import tolerance
 from .verifier import run_raw
 
 VECTOR_BYTES = 64 << 10  # of input; more vectors would not fit the flash that a self-test may take
@@ -113,6 +114,7 @@ def vectors_card(artifact: Any, info: FileInfo, file: str, vectors: Vectors) -> 
     bound = artifact.verification.get("error_bound_steps", {}).get(vectors.runtime)
     step = artifact.verification.get("fidelity", {}).get("step")
     exact = is_exact(info)
+    allowed = tolerance(info, artifact.target, artifact.verification.get("error_bound_steps"))
     words, package = RUNTIMES[vectors.runtime]
     return {
         "file": file,
@@ -123,7 +125,14 @@ def vectors_card(artifact: Any, info: FileInfo, file: str, vectors: Vectors) -> 
         "images": vectors.source,
         "vectors": vectors.count,
         "byte_order": "little",
-        "compare": "integers, bit by bit" if exact else "floats, by the mean absolute difference",
+        "compare": ("integers, bit by bit" if allowed.largest_steps == 0 else "integers, within the tolerance")
+        if exact
+        else "floats, by the mean absolute difference",
+        "tolerance": {
+            "largest_steps": allowed.largest_steps,
+            "mean_steps": allowed.mean_steps,
+            "reasons": list(allowed.reasons),
+        },
         "mean_difference_bound": None if exact or bound is None or step is None else bound * step,
         "inputs": [
             _array_card(f"input_{i}.bin", tensor, array)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from .arena import arena_by_kernels
 from .costs import OpCost, count_costs, energy_proxy_uj
 from .ethos import compile_file
 from .flatbuffer import FILE_IDENTIFIER, FileInfo, read_file, to_input
@@ -66,7 +67,8 @@ class BenchmarkReport:
         threads: Threads it ran with.
         runs: Timed inferences.
         size_bytes: Size of the file.
-        arena_bytes: Tensor arena under TensorFlow Lite Micro; None for targets without it.
+        arena_bytes: Tensor arena under TensorFlow Lite Micro, enough for its reference kernels and for CMSIS-NN; None
+            for targets without it.
         single_thread_latency_ms: As ``latency_ms``, with one thread.
         macs: Multiply-accumulates of one inference, counted in the file.
         moved_bytes: Bytes that its ops read and write, each tensor once an op.
@@ -152,7 +154,7 @@ def benchmark(
     arena = None
     row = get_target(artifact.target)
     if "tflite-micro" in row.runtimes:
-        _, arena = measure_arena(artifact.content, inputs)
+        arena = max(arena_by_kernels(info, measure_arena(artifact.content, inputs)[1]).values())
     npu = None
     if row.npu is not None:
         npu = compile_file(artifact.content, row.npu, artifact.npu.accelerator if artifact.npu else None).to_dict()

@@ -11,6 +11,7 @@ from wavemix_tf.checks import check_option, check_positive
 from .audit import describe
 from .errors import MemoryLimitError
 from .ethos import NpuReport
+from .firmware import firmware_bytes
 from .flatbuffer import FileInfo, OpInfo, TensorInfo
 from .targets import Target
 
@@ -21,6 +22,14 @@ class Limits:
 
     max_arena_bytes: int | None
     max_flash_bytes: int | None
+    max_firmware_bytes: int | None = None
+
+    @property
+    def file_bytes(self) -> int | None:
+        """What the file may take, whichever limit says it."""
+        firmware = self.max_firmware_bytes
+        whole = [] if firmware is None else [firmware - firmware_bytes(0)[1]]
+        return min([*whole, *([] if self.max_flash_bytes is None else [self.max_flash_bytes])], default=None)
 
 
 @dataclass(frozen=True)
@@ -33,16 +42,31 @@ class MemoryUse:
 
 
 def check_arguments(
-    target: str, row: Target, max_arena_bytes: int | None, max_flash_bytes: int | None, accelerator: str | None
+    target: str,
+    row: Target,
+    max_arena_bytes: int | None,
+    max_flash_bytes: int | None,
+    accelerator: str | None,
+    max_firmware_bytes: int | None = None,
 ) -> Limits:
     """The caller's limits, or the target's.
 
     Raises:
         ValueError: a limit that is no positive whole number, or an option that the target has no use for.
     """
-    for name, value in (("max_arena_bytes", max_arena_bytes), ("max_flash_bytes", max_flash_bytes)):
+    named = {
+        "max_arena_bytes": max_arena_bytes,
+        "max_flash_bytes": max_flash_bytes,
+        "max_firmware_bytes": max_firmware_bytes,
+    }
+    for name, value in named.items():
         if value is not None:
             check_positive(name, value)
+    if max_firmware_bytes is not None and "tflite-micro" not in row.runtimes:
+        raise ValueError(
+            "max_firmware_bytes is for mcu, where the size of the program that runs the file was measured. "
+            f"Received: target={target!r}"
+        )
     if max_arena_bytes is not None and row.npu is None and "tflite-micro" not in row.runtimes:
         raise ValueError(
             f"max_arena_bytes is for mcu and Ethos-U targets, whose arena is known here. Received: target={target!r}"
@@ -54,6 +78,7 @@ def check_arguments(
     return Limits(
         row.max_arena_bytes if max_arena_bytes is None else max_arena_bytes,
         row.max_flash_bytes if max_flash_bytes is None else max_flash_bytes,
+        max_firmware_bytes,
     )
 
 
@@ -87,10 +112,20 @@ def check_limits(limits: Limits, use: MemoryUse, info: FileInfo, target: str) ->
         weights = sum(_constant_bytes(op) for op in info.ops)
         index, op = max(enumerate(info.ops), key=lambda pair: _constant_bytes(pair[1]))
         faults.append(
-            f"The file takes {flash:,} bytes of flash on target {target!r}; allowed are "
+            f"The file alone takes {flash:,} bytes of flash on target {target!r}; allowed are "
             f"max_flash_bytes={limits.max_flash_bytes:,}. Its constants are {weights:,} bytes, the most those of "
             f"{describe(index, op)}, {_constant_bytes(op):,}: take a smaller width, depth, levels, ff_dim or expansion."
         )
+    if limits.max_firmware_bytes is not None:
+        least, most = firmware_bytes(use.file_bytes)
+        if most > limits.max_firmware_bytes:
+            faults.append(
+                f"Firmware with the file takes {least:,} to {most:,} bytes of flash on target {target!r} with "
+                f"CMSIS-NN, {use.file_bytes:,} of them the file; allowed are "
+                f"max_firmware_bytes={limits.max_firmware_bytes:,}. Take a smaller width or depth; or the reference "
+                f"kernels, with which firmware takes at most {firmware_bytes(use.file_bytes, 'reference')[1]:,} bytes, "
+                "and max_flash_bytes for the file."
+            )
     if faults:
         raise MemoryLimitError(" ".join(faults))
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from wavemix_tf.blocks import PixelShuffle, quick_gelu
+from wavemix_tf.blocks import quick_gelu
 from wavemix_tf.checks import check_option
 
 from . import folding, token_forms
@@ -27,45 +27,9 @@ from .fake_quant import (
 from .graph import Graph, Node
 from .targets import get_target
 from .tokens import Rsqrt
+from .upsampling import UPSAMPLE_FORMS, check_resize, lower_upsampling
 
-# How a transposed convolution of stride s is written. All three are the same function:
-UPSAMPLE_FORMS = (
-    "transposed_conv",  # TRANSPOSE_CONV as it is
-    "subpixel_crop",  # pad, convolution of kernel/s taps to s*s*C channels, depth to space, crop: the same weight count
-    "subpixel_3x3",  # 3x3 convolution to 4C, depth to space: 4x4 kernels of stride 2 only, 2.25 times the weights
-)
 STAND_IN = "_for_gelu"  # ends the name of a layer that took another's place, so that an export can tell
-
-
-class Resize2D(layers.Layer):
-    """To sides ``size`` (H, W) through the backend's image resize: one RESIZE op, where repeating becomes TILE."""
-
-    def __init__(self, size: tuple[int, int], interpolation: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.size, self.interpolation = tuple(size), interpolation
-
-    def call(self, x: Any) -> Any:
-        return ops.image.resize(x, self.size, interpolation=self.interpolation, data_format="channels_last")
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return (input_shape[0], *self.size, input_shape[-1])
-
-
-class GridConv2D(layers.Conv2D):
-    """Conv2D that tells the converter its kernel's steps, where the largest weight does not reach 127 of them."""
-
-    def set_grid(self, steps: np.ndarray) -> None:
-        # A channel that a norm multiplies by zero has no step; its bias is to count as finely as the others'.
-        positive = steps[steps > 0]
-        spare = np.median(positive) if len(positive) else 1.0
-        self.steps = np.where(steps > 0, steps, spare).astype(np.float32)
-
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        reach = self.steps * 127
-        kernel = keras.quantizers.fake_quant_with_min_max_vars(
-            kernel, -reach, reach, num_bits=8, narrow_range=True, axis=-1
-        )
-        return super().convolution_op(inputs, kernel)
 
 
 class FixedQuant(layers.Layer):
@@ -334,91 +298,13 @@ def check_exportable(graph: Graph) -> None:
         if node.layer is not None and getattr(node.layer, "data_format", "channels_last") != "channels_last":
             raise UnsupportedLayerError(f"Layers must be channels_last. Received: layer={node.name!r}")
         if node.kind in ("UpSampling2D", "Resizing"):
-            _check_resize(node)
+            check_resize(node)
         elif node.kind in ("DWT2D", "LowPass2D"):
             folding.check_wavelet(node)
         elif node.kind in ("BatchNormalization", *folding.CONSTANT_AFFINES) and folding.affine_of(node) is None:
             raise UnsupportedLayerError(
                 f"{node.kind} must act on the last axis, and not invert. Received: layer={node.name!r}"
             )
-
-
-def _check_resize(node: Node) -> None:
-    layer = node.layer
-    if layer.interpolation not in ("nearest", "bilinear"):
-        raise UnsupportedLayerError(
-            f"{node.kind} exports with interpolation 'nearest' or 'bilinear'. "
-            f"Received: layer={node.name!r} with interpolation={layer.interpolation!r}"
-        )
-    for option in ("antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio"):
-        if getattr(layer, option, False):
-            raise UnsupportedLayerError(
-                f"Resizing exports without {option}. Received: layer={node.name!r} with {option}=True"
-            )
-
-
-def lower_upsampling(graph: Graph, form: str) -> None:
-    """Write every transposed convolution in ``form`` and every UpSampling2D and Resizing as one resize."""
-    if form not in UPSAMPLE_FORMS:
-        raise ValueError(f"upsample form must be one of {', '.join(UPSAMPLE_FORMS)}. Received: form={form!r}")
-    for node in graph.nodes():
-        if node.kind in ("UpSampling2D", "Resizing"):
-            _check_resize(node)
-            sides: Any = node.output.shape[1:3]
-            resize = Resize2D(sides, node.layer.interpolation, name=node.name, dtype="float32")
-            graph.replace(node.output, graph.add(resize, node.inputs[0]))
-        elif node.kind == "Conv2DTranspose" and form != "transposed_conv" and _has_subpixel_form(node.layer):
-            _write_subpixel(graph, node, form)
-
-
-def _has_subpixel_form(layer: Any) -> bool:
-    stride = layer.strides[0]
-    return (
-        layer.strides == (stride, stride)
-        and layer.padding == "same"
-        and layer.output_padding is None
-        and layer.dilation_rate == (1, 1)
-        and stride > 1
-    )
-
-
-def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
-    """Output pixel s*j + p of a transposed convolution is sum_m x[j - m] w[p + s*m]: an ordinary convolution a phase.
-
-    All s*s phases together are one convolution to s*s*C channels over the input padded by taps - 1, whose depth to
-    space covers the uncropped output; "same" then drops (kernel - s) / 2 pixels at the start. Each phase keeps its
-    output channel's step, so a quantized kernel holds the same integers as before.
-    """
-    layer, value = node.layer, node.inputs[0]
-    kernel, bias = folding.kernel_of(layer), folding.bias_of(layer)  # (k, k, out, in)
-    stride, out, inner = layer.strides[0], kernel.shape[2], kernel.shape[3]
-    size = [-(-k // stride) for k in layer.kernel_size]  # taps of each phase
-    padded = np.zeros((size[0] * stride, size[1] * stride, out, inner), np.float32)
-    padded[: kernel.shape[0], : kernel.shape[1]] = kernel
-    # (m, p, n, q, out, in) -> taps reversed, because the convolution runs from the oldest pixel on
-    phases = padded.reshape(size[0], stride, size[1], stride, out, inner)[::-1, :, ::-1]
-    weights = phases.transpose(0, 2, 5, 1, 3, 4).reshape(size[0], size[1], inner, stride * stride * out)
-    start = [max(k - stride, 0) // 2 for k in layer.kernel_size]
-    compact = form == "subpixel_3x3" and layer.kernel_size == (4, 4) and stride == 2
-    if compact:
-        weights = _centred_3x3(kernel)
-    biases = np.tile(np.zeros(out, np.float32) if bias is None else bias, stride * stride)
-    grid = None if node.grid is None else np.tile(node.grid, stride * stride)
-    cls = layers.Conv2D if grid is None else GridConv2D
-    conv = folding.conv2d(weights, biases, node.name, cls, padding="same" if compact else "valid")
-    if grid is not None:
-        conv.set_grid(grid)
-    if not compact and max(size) > 1:
-        pad = layers.ZeroPadding2D([(t - 1, t - 1) for t in size], name=f"{node.name}_pad", dtype="float32")
-        value = graph.add(pad, value)
-    value = graph.add(conv, value, grid=grid)
-    value = graph.add(PixelShuffle(stride, name=f"{node.name}_shuffle", dtype="float32"), value)
-    if not compact:
-        sides = zip(start, value.shape[1:3], node.output.shape[1:3], strict=True)
-        crop = [(first, have - want - first) for first, have, want in sides]  # type: ignore[operator]
-        if any(map(any, crop)):
-            value = graph.add(layers.Cropping2D(crop, name=f"{node.name}_crop", dtype="float32"), value)
-    graph.replace(node.output, value)
 
 
 def split_strides(graph: Graph, largest: int) -> None:
@@ -490,23 +376,6 @@ def _to_quantizer(graph: Graph, node: Node) -> list[Node] | None:
         if folding.activation_name(reader) not in ("relu", "relu6"):
             return None
         value = reader.output
-
-
-def _centred_3x3(kernel: np.ndarray) -> np.ndarray:
-    """(4, 4, out, in) of a stride-2 transposed convolution -> (3, 3, in, 4 * out), zeros where a phase has no tap.
-
-    Cropped by one, output pixel 2j + p reads x[j - 1 + p] and x[j + p]: taps w[3 - p - ...], see ``_write_subpixel``.
-    """
-    out, inner = kernel.shape[2:]
-    weights = np.zeros((3, 3, inner, 2, 2, out), np.float32)
-    for p in range(2):
-        for q in range(2):
-            for a in range(3):
-                for b in range(3):
-                    row, column = p + 1 + 2 * (1 - a), q + 1 + 2 * (1 - b)  # y[2j + p] takes x[j + a - 1] w[row]
-                    if 0 <= row < 4 and 0 <= column < 4:
-                        weights[a, b, :, p, q] = kernel[row, column].T
-    return weights.reshape(3, 3, inner, 4 * out)
 
 
 def _fix_ranges(graph: Graph) -> None:

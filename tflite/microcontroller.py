@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from .arena import KERNELS
 from .errors import RuntimeFailureError
 from .flatbuffer import read_file
 from .micro_worker import STEP_BYTES
@@ -22,9 +24,14 @@ TIMEOUT_S = 600.0
 # Ops whose method in MicroMutableOpResolver is not the op's name in camel case.
 RESOLVER_NAMES = {
     "AVERAGE_POOL_2D": "AveragePool2D",
+    "BATCH_MATMUL": "BatchMatMul",
     "CONV_2D": "Conv2D",
+    "CUMSUM": "CumSum",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2D",
+    "L2_POOL_2D": "L2Pool2D",
     "MAX_POOL_2D": "MaxPool2D",
+    "PADV2": "PadV2",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM",
 }
 # File names one might well choose that C++ keeps for itself.
 CPP_KEYWORDS = {"bool", "char", "class", "const", "default", "double", "export", "float", "int", "long", "new", "short"}
@@ -137,7 +144,9 @@ def c_identifier(name: str) -> str:
     return f"model_{identifier}" if identifier[0].isdigit() or identifier in CPP_KEYWORDS else identifier
 
 
-def c_array(content: bytes, name: str, ops: tuple[str, ...], arena_bytes: int) -> tuple[str, str]:
+def c_array(
+    content: bytes, name: str, ops: tuple[str, ...], arena_bytes: int, arenas: Mapping[str, int] | None = None
+) -> tuple[str, str]:
     """The file as C++ source: (header text, source text).
 
     Args:
@@ -145,8 +154,10 @@ def c_array(content: bytes, name: str, ops: tuple[str, ...], arena_bytes: int) -
         name: C identifier: array ``<name>``; constants ``<name>_size``, ``_alignment``, ``_arena_bytes`` and
             ``_op_count``; for C++ the function ``<name>_ops``.
         ops: Ops of the file.
-        arena_bytes: Measured arena.
+        arena_bytes: Arena that is enough for all kernels.
+        arenas: What each of ``arena.KERNELS`` needs, for a comment.
     """
+    needs = "; ".join(f"{KERNELS[kernels]}: {size}" for kernels, size in (arenas or {}).items())
     methods = [resolver_name(op) for op in sorted(set(ops))]
     guard = f"{name.upper()}_H_"
     register = "".join(f"  if (resolver.Add{method}() != kTfLiteOk) return kTfLiteError;\n" for method in methods)
@@ -166,8 +177,9 @@ extern const unsigned char {name}[];
 enum {{
   {name}_size = {len(content)},
   {name}_alignment = {ALIGNMENT_BYTES},  // of the array, and of the tensor arena
-  // Tensor arena, measured with TensorFlow Lite Micro's reference kernels on a 64-bit host. Kernels tuned for a chip
-  // (CMSIS-NN and the like) may ask for scratch memory beside it: the interpreter's arena_used_bytes() tells there.
+  // Tensor arena: measured with the reference kernels on a 64-bit host, and calculated from that for CMSIS-NN
+  // ({needs or "not told apart"}). Kernels tuned for other chips may ask for scratch memory beside it:
+  // the interpreter's arena_used_bytes() tells there.
   {name}_arena_bytes = {arena_bytes},
   {name}_op_count = {len(methods)}
 }};

@@ -9,6 +9,20 @@ from dataclasses import dataclass, field
 
 from wavemix_tf.checks import check_option
 
+from .firmware import COST_KERNELS
+from .op_tables import (
+    ANDROID_CPU_OPS,
+    ANDROID_GPU_OPS,
+    ANDROID_NPU_OPS,
+    EDGE_TPU_OPS,
+    ETHOS_U55_OPS,
+    ETHOS_U85_OPS,
+    MCU_OPS,
+)
+from .op_tables import (
+    INT8_RULES as INT8_RULES,
+)
+
 DTYPES = ("float32", "float16", "int8", "int16x8")
 IO_DTYPES = ("float32", "int8", "uint8", "int16")
 
@@ -43,18 +57,23 @@ class Target:
         ops: Op -> rules that ``audit`` checks by name. Ops not named here are refused.
         every_op: Rules for every op.
         source: Where the list of ops comes from, and who has checked it.
+        tried_in: Where each op of the list was run, or compiled, as a file of its own (``benchmarks/op_tables.py``);
+            none: they were never tried, the list is what somebody publishes.
         runtimes: Runtimes that ``verify`` uses, the target's own first.
         upsample_forms: Ways to write a transposed convolution that suit it; with several, ``export`` measures the
             arena of each and keeps the smallest.
+        last_form: A further one, tried where its kernels compute none of several rightly.
         activation: What a block for this target had best use.
         upsample: Likewise.
         substitutes: Activations it has no op for -> what replaces them.
         max_stride: Largest stride of a convolution, in pixels, that it runs in one piece; None: any.
         dense_as_convolution: Whether a dense layer over more than one row is written as a 1x1 convolution.
         npu: For the Ethos-U compiler; None for other devices.
-        strips_names: Whether the names of inner tensors, which no runtime reads, leave the file: flash is short.
+        strips_names: Whether the names of inner tensors, which no runtime reads, are emptied: flash is short.
+        rounds_twice: Whether products are rounded twice, as the reference kernels do and XNNPACK, of which the test
+            vectors are, does not.
         max_arena_bytes: RAM for tensors that every device of the family has; None: they differ too much for a limit.
-        max_flash_bytes: Flash for the file, likewise.
+        max_flash_bytes: Flash for the file alone, likewise.
     """
 
     device: str
@@ -68,160 +87,26 @@ class Target:
     upsample: str = "deconv"
     substitutes: dict[str, str] = field(default_factory=dict)
     every_op: tuple[str, ...] = ()
+    tried_in: tuple[str, ...] = ()
     max_stride: int | None = None
     dense_as_convolution: bool = False
     npu: Npu | None = None
+    last_form: str | None = None
     strips_names: bool = False
+    rounds_twice: bool = False
     max_arena_bytes: int | None = None
     max_flash_bytes: int | None = None
 
-
-# What the int8 kernels of every runtime ask for beside a target's own rules
-# (https://ai.google.dev/edge/litert/models/quantization_spec).
-INT8_RULES: dict[str, tuple[str, ...]] = {
-    "ADD": ("one scale a feature map",),
-    "AVERAGE_POOL_2D": ("one scale a feature map", "output on its input's scale"),
-    "BATCH_MATMUL": ("one scale a feature map",),
-    "CONCATENATION": ("one scale a feature map", "output on its input's scale"),
-    "CONV_2D": ("one scale a feature map", "symmetric int8 weights", "weight scales on axis 0", "int32 bias"),
-    "DEPTHWISE_CONV_2D": ("one scale a feature map", "symmetric int8 weights", "weight scales on axis 3", "int32 bias"),
-    "DEPTH_TO_SPACE": ("one scale a feature map", "output on its input's scale"),
-    "FULLY_CONNECTED": ("one scale a feature map", "symmetric int8 weights", "weight scales on axis 0", "int32 bias"),
-    "GATHER": ("one scale a feature map", "output on its input's scale"),
-    "GELU": ("one scale a feature map",),
-    "HARD_SWISH": ("one scale a feature map",),
-    "LEAKY_RELU": ("one scale a feature map",),
-    "LOGISTIC": ("one scale a feature map", "output scale 1/256, zero point -128"),
-    "MAX_POOL_2D": ("one scale a feature map", "output on its input's scale"),
-    "MEAN": ("one scale a feature map",),
-    "MIRROR_PAD": ("one scale a feature map", "output on its input's scale"),
-    "MUL": ("one scale a feature map",),
-    "PAD": ("one scale a feature map", "output on its input's scale"),
-    "RELU": ("one scale a feature map",),
-    "RELU6": ("one scale a feature map",),
-    "RESHAPE": ("one scale a feature map", "output on its input's scale"),
-    "RESIZE_BILINEAR": ("one scale a feature map", "output on its input's scale"),
-    "RESIZE_NEAREST_NEIGHBOR": ("one scale a feature map", "output on its input's scale"),
-    "RSQRT": ("one scale a feature map", "no negative input"),
-    "SLICE": ("one scale a feature map", "output on its input's scale"),
-    "SOFTMAX": ("one scale a feature map", "output scale 1/256, zero point -128"),
-    "SPACE_TO_DEPTH": ("one scale a feature map", "output on its input's scale"),
-    "STRIDED_SLICE": ("one scale a feature map", "output on its input's scale"),
-    "SUB": ("one scale a feature map",),
-    "TANH": ("one scale a feature map", "output scale 1/128, zero point 0"),
-    "TRANSPOSE": ("one scale a feature map", "output on its input's scale"),
-    "TRANSPOSE_CONV": ("one scale a feature map", "symmetric int8 weights", "weight scales on axis 0", "int32 bias"),
-}
-
-# What to use instead of an op that a target lacks.
-INSTEAD = {
-    "DEPTH_TO_SPACE": "upsample='deconv', 'bilinear' or 'nearest' (not 'pixel_shuffle'), "
-    "and upsample_form='transposed_conv'",
-    "DEQUANTIZE": "io_dtype='int8', and no float layer between int8 ones",
-    "BATCH_MATMUL": "a mixer whose weights are constant: this target multiplies no two activations",
-    "GATHER": "a network that keeps every token",
-    "GELU": "activation='quick_gelu'",
-    "HARD_SWISH": "activation='quick_gelu' or 'relu6'",
-    "QUANTIZE": "io_dtype='int8'",
-    "RELU6": "relu6 directly behind a convolution, which absorbs it",
-    "TILE": "UpSampling2D, which export writes as one resize",
-}
-
-# Shared by Ethos-U55 and Ethos-U65: one list in Vela's SUPPORTED_OPS.md.
-ETHOS_U55_OPS: dict[str, tuple[str, ...]] = {
-    "ADD": (),
-    "AVERAGE_POOL_2D": ("pooling window", "stride 3 at most unless valid"),
-    "BATCH_MATMUL": ("8-bit operands", "sides of 65536 at most"),
-    "CONCATENATION": (),
-    "CONV_2D": ("constant bias of 32 or 64 bits", "8-bit weights", "stride 3 at most unless valid"),
-    "DEPTHWISE_CONV_2D": ("constant bias of 32 or 64 bits", "8-bit weights", "strides 1 to 3"),
-    "FULLY_CONNECTED": ("constant bias of 32 or 64 bits", "8-bit weights"),
-    "GELU": ("same type and shape",),
-    "HARD_SWISH": (),
-    "LEAKY_RELU": (),
-    "LOGISTIC": (),
-    "MAX_POOL_2D": ("pooling window", "stride 3 at most unless valid"),
-    "MEAN": ("constant axes", "batch 1", "reduced axes below 4096", "depth reduced in a row alone"),
-    "MUL": (),
-    "PAD": ("constant parameters",),
-    "QUANTIZE": (),
-    "RELU": (),
-    "RELU6": (),
-    "RESHAPE": (),
-    "RESIZE_BILINEAR": ("same factor both ways", "factor 2, or 4 or 8 without half pixels"),
-    "RESIZE_NEAREST_NEIGHBOR": ("same factor both ways", "factor 2, 4 or 8"),
-    "RSQRT": ("8 or 16 bits",),
-    "SLICE": ("constant parameters",),
-    "SOFTMAX": ("height times width below 65536",),
-    "STRIDED_SLICE": ("constant parameters", "positive strides"),
-    "SUB": (),
-    "TANH": (),
-    "TRANSPOSE": ("constant parameters", "all sides but two make 65536 at most"),
-    "TRANSPOSE_CONV": (
-        "constant bias of 32 or 64 bits",
-        "8-bit weights",
-        "strides 1x1 or 2x2",
-        "output is input times stride",
-    ),
-}
-
-# Ops that stand only in what ``quantize(skip=...)`` left in float, indices and masks with it: both the runtimes of a
-# phone's CPU and of a microcontroller have their kernels.
-FLOAT_ISLANDS: dict[str, tuple[str, ...]] = dict.fromkeys(
-    (
-        *("ABS", "ARG_MAX", "BROADCAST_TO", "CAST", "CUMSUM", "DIV", "EQUAL", "EXP", "EXPAND_DIMS", "FLOOR"),
-        *("GATHER_ND", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LOG", "LOGICAL_AND", "LOGICAL_NOT"),
-        *("LOGICAL_OR", "MAXIMUM", "MINIMUM", "NOT_EQUAL", "PACK", "PADV2", "REDUCE_MAX", "SELECT_V2", "SPLIT", "SQRT"),
-        *("SQUARE", "SQUARED_DIFFERENCE", "SQUEEZE", "SUM", "UNPACK"),
-    ),
-    (),
-)
 
 TARGETS: dict[str, Target] = {
     "android-cpu": Target(
         device="LiteRT with XNNPACK on a phone's CPU cores",
         dtypes=("float32", "int8", "int16x8"),
         io_dtypes={"int8": "int8", "int16x8": "int16", "float32": "float32"},
-        ops={
-            **FLOAT_ISLANDS,
-            **dict.fromkeys(("REDUCE_MIN", "SELECT", "TOPK_V2"), ()),
-            "ADD": (),
-            "AVERAGE_POOL_2D": (),
-            "BATCH_MATMUL": (),
-            "CONCATENATION": (),
-            "CONV_2D": (),
-            "DEPTHWISE_CONV_2D": (),
-            "DEPTH_TO_SPACE": (),
-            "DEQUANTIZE": (),
-            "FULLY_CONNECTED": (),
-            "GATHER": (),
-            "GELU": (),
-            "HARD_SWISH": (),
-            "LEAKY_RELU": (),
-            "LOGISTIC": (),
-            "MAX_POOL_2D": (),
-            "MEAN": ("constant axes",),
-            "MIRROR_PAD": (),
-            "MUL": (),
-            "NEG": (),  # before a part that stays float: a mark that the converter leaves alone
-            "PAD": (),
-            "QUANTIZE": (),
-            "RELU": (),
-            "RELU6": (),
-            "RESHAPE": (),
-            "RESIZE_BILINEAR": (),
-            "RESIZE_NEAREST_NEIGHBOR": (),
-            "RSQRT": (),
-            "SLICE": (),
-            "SOFTMAX": (),
-            "STRIDED_SLICE": ("plain slice",),
-            "SUB": (),
-            "TANH": (),
-            "TRANSPOSE": (),
-            "TRANSPOSE_CONV": (),
-        },
-        source="ops with a float32 and an int8 kernel in LiteRT (tensorflow/lite/core/kernels/register.cc); XNNPACK "
-        "takes all but some int8 activations (tensorflow/lite/delegates/xnnpack/README.md)",
+        ops=ANDROID_CPU_OPS,
+        source="ops with a kernel in LiteRT (tensorflow/lite/core/kernels/register.cc), each run as a file of its own; "
+        "XNNPACK takes all but some int8 activations (tensorflow/lite/delegates/xnnpack/README.md)",
+        tried_in=("litert-xnnpack", "litert-reference"),
         runtimes=("litert-xnnpack", "litert-reference"),
         upsample_forms=("subpixel_crop",),  # TRANSPOSE_CONV was 50-79 % of int8 latency on a CPU
     ),
@@ -230,53 +115,10 @@ TARGETS: dict[str, Target] = {
         dtypes=("float16",),
         io_dtypes={"float16": "float32"},
         every_op=("float feature maps", "at most 4 dimensions", "batch 1"),
-        ops={
-            "ADD": ("two inputs",),
-            "AVERAGE_POOL_2D": ("one runtime input", "window and strides positive", "known fused activation"),
-            "BATCH_MATMUL": ("two inputs",),
-            "CONCATENATION": ("known fused activation",),
-            "CONV_2D": ("at most two runtime inputs", "strides and dilations positive", "known fused activation"),
-            "DEPTHWISE_CONV_2D": (
-                "at most two runtime inputs",
-                "strides and dilations positive",
-                "known fused activation",
-                "depthwise shapes agree",
-                "depth multiplier 1",
-            ),
-            "DEPTH_TO_SPACE": ("one runtime input", "block size above 1"),
-            "DEQUANTIZE": ("constant float16 input",),  # the weights
-            "FULLY_CONNECTED": (
-                "default weights format",
-                "at most two runtime inputs",
-                "runtime feature map",
-                "rank kept",
-            ),
-            "GELU": ("one runtime input and no constant",),
-            "HARD_SWISH": ("one runtime input",),
-            "LEAKY_RELU": ("one runtime input",),
-            "LOGISTIC": ("one runtime input and no constant",),
-            "MAX_POOL_2D": ("one runtime input", "window and strides positive", "known fused activation"),
-            "MEAN": ("constant axes",),
-            "MUL": ("two inputs", "one input covers the other", "known fused activation"),
-            "NEG": ("one runtime input and no constant",),
-            "PAD": ("one runtime input", "paddings of 3 or 4 dimensions"),
-            "RELU": (),
-            "RELU6": (),
-            "RESHAPE": ("one runtime input",),
-            "RESIZE_BILINEAR": ("one runtime input", "corners aligned or half pixels, not both"),
-            "RESIZE_NEAREST_NEIGHBOR": ("one runtime input",),
-            "RSQRT": ("one runtime input and no constant",),
-            "SLICE": ("three or four dimensions",),
-            "SOFTMAX": ("beta 1",),
-            "SQUARED_DIFFERENCE": ("one or two runtime operands",),
-            "STRIDED_SLICE": ("plain slice", "three or four dimensions"),
-            "SUB": ("one or two runtime operands", "known fused activation"),
-            "TANH": ("one runtime input and no constant",),
-            "TRANSPOSE": ("one runtime input",),
-            "TRANSPOSE_CONV": ("at most two runtime inputs", "strides and dilations positive"),
-        },
+        ops=ANDROID_GPU_OPS,
         source="CheckGpuDelegateCompatibility in tensorflow/lite/tools/versioning/gpu_compatibility.cc, written out "
-        "here because the analyzer that calls it accepts everything in TensorFlow 2.21; an audit: no GPU was run",
+        "here because the analyzer that calls it accepts everything in TensorFlow 2.21; an audit: no GPU was run, no "
+        "entry was tried",
         runtimes=("litert-xnnpack", "litert-reference"),
         upsample_forms=("transposed_conv",),
         dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
@@ -286,41 +128,13 @@ TARGETS: dict[str, Target] = {
         dtypes=("int8",),
         io_dtypes={"int8": "int8"},
         every_op=("batch 1", "constant weights"),
-        ops={
-            "ADD": (),
-            "AVERAGE_POOL_2D": (),
-            "BATCH_MATMUL": (),
-            "CONCATENATION": (),
-            "CONV_2D": (),
-            "DEPTHWISE_CONV_2D": (),
-            "DEQUANTIZE": (),
-            "FULLY_CONNECTED": (),
-            "GELU": (),
-            "HARD_SWISH": (),
-            "LOGISTIC": (),
-            "MAX_POOL_2D": (),
-            "MEAN": ("constant axes",),
-            "MUL": (),
-            "PAD": ("constant parameters",),
-            "QUANTIZE": (),
-            "RELU": (),
-            "RESHAPE": (),
-            "RESIZE_BILINEAR": ("constant parameters",),
-            "RESIZE_NEAREST_NEIGHBOR": ("constant parameters",),
-            "RSQRT": (),
-            "SLICE": ("constant parameters",),
-            "SOFTMAX": (),
-            "STRIDED_SLICE": ("constant parameters", "no ellipsis or new axis"),
-            "SUB": (),
-            "TANH": (),
-            "TRANSPOSE": ("constant parameters",),
-            "TRANSPOSE_CONV": (),
-        },
+        ops=ANDROID_NPU_OPS,
         source="ops that both litert/vendors/qualcomm/compiler/Qualcomm_QNN_Compiler.md and "
         "litert/vendors/mediatek/compiler/MediaTek_Neuro_Compiler.md of google-ai-edge/LiteRT list (the latter has no "
-        "DEPTH_TO_SPACE and no RELU6); an audit against these lists: no NPU and no vendor's compiler was run, and a "
-        "driver may still leave an op to the CPU",
+        "DEPTH_TO_SPACE and no RELU6); an audit against these lists: no NPU and no vendor's compiler was run, no "
+        "entry was tried, and a driver may still leave an op to the CPU",
         runtimes=("litert-xnnpack", "litert-reference"),
+        rounds_twice=True,
         upsample_forms=("transposed_conv",),  # of the ways to upsample, the only one with weights that both run
         dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
     ),
@@ -332,7 +146,9 @@ TARGETS: dict[str, Target] = {
         ops=ETHOS_U55_OPS,
         source="Vela's SUPPORTED_OPS.md (`vela --supported-ops-report`, 5.2.0), Ethos-U55 and Ethos-U65; and the "
         "compiler itself, which compiles every exported file and must leave no op to the CPU",
+        tried_in=("vela",),
         runtimes=("litert-xnnpack", "litert-reference"),
+        rounds_twice=True,
         upsample_forms=("transposed_conv",),  # DEPTH_TO_SPACE would fall to the CPU
         max_stride=3,  # beyond, the compiler makes one convolution an output pixel: 70 of 73 million cycles
         npu=Npu(
@@ -349,7 +165,9 @@ TARGETS: dict[str, Target] = {
         ops=ETHOS_U55_OPS,
         source="Vela's SUPPORTED_OPS.md (`vela --supported-ops-report`, 5.2.0), Ethos-U55 and Ethos-U65; and the "
         "compiler itself, which compiles every exported file and must leave no op to the CPU",
+        tried_in=("vela",),
         runtimes=("litert-xnnpack", "litert-reference"),
+        rounds_twice=True,
         upsample_forms=("transposed_conv",),
         max_stride=3,
         npu=Npu(
@@ -363,40 +181,12 @@ TARGETS: dict[str, Target] = {
         dtypes=("int8",),
         io_dtypes={"int8": "int8"},
         every_op=("integer feature maps",),
-        ops={
-            "ADD": (),
-            "AVERAGE_POOL_2D": ("pooling window",),
-            "BATCH_MATMUL": (),
-            "CONCATENATION": (),
-            "CONV_2D": ("constant bias of 32 or 64 bits", "8-bit weights"),
-            "DEPTHWISE_CONV_2D": ("constant bias of 32 or 64 bits", "8-bit weights"),
-            "FULLY_CONNECTED": ("constant bias of 32 or 64 bits", "8-bit weights"),
-            "GELU": ("same type and shape",),
-            "HARD_SWISH": (),
-            "LEAKY_RELU": (),
-            "LOGISTIC": (),
-            "MAX_POOL_2D": ("pooling window",),
-            "MEAN": ("constant axes", "batch 1", "reduced axes below 4096", "depth reduced in a row alone"),
-            "MUL": (),
-            "PAD": ("constant parameters",),
-            "QUANTIZE": (),
-            "RELU": (),
-            "RELU6": (),
-            "RESHAPE": (),
-            "RESIZE_BILINEAR": ("power-of-two factor", "corners aligned or half pixels, not both"),
-            "RESIZE_NEAREST_NEIGHBOR": ("corners aligned or half pixels, not both",),
-            "RSQRT": ("8 or 16 bits",),
-            "SLICE": ("constant parameters",),
-            "SOFTMAX": ("height times width below 65536",),
-            "STRIDED_SLICE": ("constant parameters", "positive strides"),
-            "SUB": (),
-            "TANH": (),
-            "TRANSPOSE": ("constant parameters",),
-            "TRANSPOSE_CONV": ("constant bias of 32 or 64 bits", "8-bit weights", "output is input times stride"),
-        },
+        ops=ETHOS_U85_OPS,
         source="Vela's SUPPORTED_OPS.md (`vela --supported-ops-report`, 5.2.0), Ethos-U85; and the compiler itself, "
         "which compiles every exported file and must leave no op to the CPU",
+        tried_in=("vela",),
         runtimes=("litert-xnnpack", "litert-reference"),
+        rounds_twice=True,
         upsample_forms=("transposed_conv",),
         max_stride=3,
         npu=Npu(
@@ -410,40 +200,13 @@ TARGETS: dict[str, Target] = {
         dtypes=("int8",),
         io_dtypes={"int8": "int8"},
         every_op=("three inner dimensions", "constant weights"),
-        ops={
-            "ADD": (),
-            "AVERAGE_POOL_2D": ("no fused activation",),
-            "CONCATENATION": ("no fused activation", "constant part is zeros"),
-            "CONV_2D": ("same dilation both ways",),
-            "DEPTHWISE_CONV_2D": ("same dilation both ways",),
-            "FULLY_CONNECTED": ("default weights format", "one-dimensional output"),
-            "LOGISTIC": (),
-            "MAX_POOL_2D": ("no fused activation",),
-            "MEAN": ("constant axes", "batch not reduced", "depth reduced in fours"),
-            "MUL": (),
-            "PAD": ("constant parameters", "batch not padded"),
-            "QUANTIZE": ("integer feature maps",),
-            "RELU": (),
-            "RELU6": (),
-            "RESHAPE": (),
-            "RESIZE_BILINEAR": ("constant parameters",),
-            "RESIZE_NEAREST_NEIGHBOR": ("constant parameters",),
-            "RSQRT": (),
-            "SLICE": ("constant parameters",),
-            "SOFTMAX": ("one dimension of at most 16000",),
-            "SPACE_TO_DEPTH": (),
-            "STRIDED_SLICE": ("constant parameters", "unit strides", "no ellipsis or new axis"),
-            "SUB": (),
-            "TANH": (),
-            "TRANSPOSE": ("constant parameters",),
-            "TRANSPOSE_CONV": ("version 3 at most",),
-        },
+        ops=EDGE_TPU_OPS,
         source="https://coral.ai/docs/edgetpu/models-intro/#supported-operations and "
         "https://github.com/google-coral/edgetpu/issues (818: no GELU; 272: no HARD_SWISH; 386: no DEPTH_TO_SPACE); "
-        "RSQRT and TRANSPOSE from version 14 of its runtime on; an "
-        "audit against this table: the Edge TPU compiler was not run, and it leaves resizes of some sizes to the CPU "
-        "without saying which",
+        "RSQRT and TRANSPOSE from version 14 of its runtime on; an audit against this table: the Edge TPU compiler was "
+        "not run, no entry was tried, and it leaves resizes of some sizes to the CPU without saying which",
         runtimes=("litert-xnnpack", "litert-reference"),
+        rounds_twice=True,
         upsample_forms=("transposed_conv",),
         activation="quick_gelu",
         substitutes={"gelu": "quick_gelu"},
@@ -453,47 +216,14 @@ TARGETS: dict[str, Target] = {
         device="TensorFlow Lite Micro on a microcontroller",
         dtypes=("int8", "int16x8"),
         io_dtypes={"int8": "int8", "int16x8": "int16"},
-        ops={
-            **FLOAT_ISLANDS,
-            "ADD": (),
-            "AVERAGE_POOL_2D": (),
-            "BATCH_MATMUL": (),
-            "CONCATENATION": (),
-            "CONV_2D": (),
-            "DEPTHWISE_CONV_2D": (),
-            "DEPTH_TO_SPACE": (),
-            "DEQUANTIZE": (),
-            "FULLY_CONNECTED": (),
-            "GATHER": (),
-            "HARD_SWISH": (),
-            "LEAKY_RELU": (),
-            "LOGISTIC": (),
-            "MAX_POOL_2D": (),
-            "MEAN": ("constant axes",),
-            "MIRROR_PAD": (),
-            "MUL": (),
-            "NEG": (),  # before a part that stays float: a mark that the converter leaves alone
-            "PAD": ("constant parameters",),
-            "QUANTIZE": (),
-            "RELU": (),
-            "RELU6": (),
-            "RESHAPE": (),
-            "RESIZE_BILINEAR": ("constant parameters",),
-            "RESIZE_NEAREST_NEIGHBOR": ("constant parameters",),
-            "RSQRT": (),
-            "SLICE": (),
-            "SOFTMAX": (),
-            "STRIDED_SLICE": ("plain slice",),
-            "SUB": (),
-            "TANH": (),
-            "TRANSPOSE": (),
-            "TRANSPOSE_CONV": (),
-        },
+        ops=MCU_OPS,
         source="python/tflite_micro/python_ops_resolver.cc and micro_mutable_op_resolver.h of tflite-micro; every "
         "exported file is run by its real kernels",
+        tried_in=("tflite-micro",),
         runtimes=("tflite-micro", "litert-xnnpack", "litert-reference"),
         # "subpixel_3x3" takes 6-12 % less arena than "subpixel_crop", but 11-63 % more flash: on request.
         upsample_forms=("transposed_conv", "subpixel_crop"),
+        last_form="transposed_crop",
         activation="quick_gelu",
         substitutes={"gelu": "quick_gelu"},  # GELU has no kernel there
         strips_names=True,
@@ -511,6 +241,9 @@ DEVICE_COSTS: dict[str, tuple[str, ...]] = {
     "ethos-u85": _NPU_COSTS,
     "mcu": ("arena_bytes", "flash_bytes"),
 }
+
+# Told where they are asked for by name: the file, and what the program that runs it takes (see ``firmware``).
+FIRMWARE_COSTS: dict[str, tuple[str, ...]] = {"mcu": tuple(COST_KERNELS)}
 
 
 def get_target(name: str) -> Target:

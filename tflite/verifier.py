@@ -17,7 +17,8 @@ from .flatbuffer import FileInfo, TensorInfo, for_reference_kernels, from_output
 from .images import check_inputs, output_names, predict
 from .judgement import OutputReport, measure
 from .microcontroller import run_micro
-from .targets import get_target
+from .op_tables import REFERENCE_LACKS
+from .targets import Target, get_target
 
 RUNTIMES = ("litert-xnnpack", "litert-reference", "tflite-micro")
 MARGIN_STEPS = 2.0  # a smaller lead of the first class over the second may be rounded away
@@ -165,10 +166,10 @@ def verify(
         ValueError: images or labels of the wrong shape or range, unknown runtime.
         RuntimeFailureError: a runtime cannot run the file.
     """
-    chosen = tuple(runtimes) if runtimes is not None else get_target(artifact.target).runtimes
+    info = read_file(artifact.content)
+    chosen = tuple(runtimes) if runtimes is not None else runtimes_of(get_target(artifact.target), info)
     for runtime in chosen:
         check_option("runtime", runtime, RUNTIMES)
-    info = read_file(artifact.content)
     arrays = check_inputs(images, model.inputs, list(artifact.input_ranges), name="images")
     truth = None if labels is None else np.asarray(labels).reshape(-1)
     if truth is not None and len(truth) != len(arrays[0]):
@@ -178,6 +179,12 @@ def verify(
     expected = predict(model, arrays) if expected is None else expected
     ran = {runtime: run_file(artifact.content, arrays, runtime, limit_s) for runtime in chosen}
     return compare(info, expected, ran, truth, classes=bool(artifact.class_names), names=output_names(model))
+
+
+def runtimes_of(row: Target, info: FileInfo) -> tuple[str, ...]:
+    """The runtimes of a target that have a kernel for every op of a file: the reference kernels lack some."""
+    lacking = any(op.outputs and op.outputs[0].dtype in REFERENCE_LACKS.get(op.name, ()) for op in info.ops)
+    return tuple(one for one in row.runtimes if not (lacking and one == "litert-reference"))
 
 
 def compare(

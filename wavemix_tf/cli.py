@@ -232,7 +232,11 @@ def tune(
     settings: Settings = None,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="[TARGET:]LIMITS", help="As mcu:64KB-ram,100KB-flash, android-cpu:5ms or 12k-parameters."),
+        typer.Option(
+            metavar="[TARGET:]LIMITS",
+            help="As mcu:64KB-ram,100KB-flash (of the file alone; 256KB-firmware counts the program that runs it too), "
+            "android-cpu:5ms or 12k-parameters.",
+        ),
     ] = None,
     space: Annotated[str, typer.Option(help="depth-width, small or full")] = "depth-width",
     tuner: Annotated[str, typer.Option(help="bayesian, hyperband, random or grid")] = "bayesian",
@@ -251,11 +255,13 @@ def tune(
     debug: Debug = False,
 ) -> None:
     """Search the depth and width (and more) of the best network within a device's budget. Again: goes on."""
-    from .command.budgets import parse_budget
+    from .command.budgets import flash_note, parse_budget
 
     chosen = choose_recipe(recipe, data, settings)
     out = out or Path("runs") / f"{chosen.name}_search"
     target, limits = parse_budget(budget) if budget else (None, {})
+    if note := flash_note(target, limits):
+        console.print(f"  {note}")
     if qat and objective is not None:
         raise ValueError("--qat has an objective of its own. Received: --qat and --objective")
     if (role is None) != (address is None):
@@ -279,7 +285,7 @@ def tune(
             raise typer.Exit(local.wait())
     elif role is not None:
         part = cluster.part(role, address or "", name or f"{os.getpid()}-{secrets.token_hex(4)}")
-    with part, tuning.device_costs(target) as costs, contextlib.closing(local or contextlib.ExitStack()):
+    with part, tuning.device_costs(target, limits) as costs, contextlib.closing(local or contextlib.ExitStack()):
         search(
             chosen,
             space=space,
@@ -328,7 +334,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Train several systems of one budget alike, and measure them alike. Again: goes on."""
-    from .command.budgets import parse_budget
+    from .command.budgets import flash_note, parse_budget
     from .training.systems import SYSTEMS, check_systems
 
     chosen = choose_recipe(recipe, data, settings)
@@ -339,10 +345,12 @@ def compare(
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder. Received: {out}")
     target, limits = parse_budget(budget) if budget else (None, {})
+    if note := flash_note(target, limits):
+        console.print(f"  {note}")
     from .command import comparison_page, tuning
     from .command.comparing import Comparison
 
-    with tuning.device_costs(target) as costs:
+    with tuning.device_costs(target, limits) as costs:
         words = shlex.join(["wavemix-tf", *(word for word in terminal.words if word != "--overwrite")])
         comparison = Comparison(chosen, names, limits, target, costs, seeds, out, qat, words, overwrite)
         page = comparison.compare()
@@ -399,7 +407,12 @@ def export(
         ),
     ] = False,
     max_arena_bytes: Annotated[int | None, typer.Option(min=1, help="RAM for tensors of an mcu or Ethos-U.")] = None,
-    max_flash_bytes: Annotated[int | None, typer.Option(min=1, help="Flash for the file of an mcu or Ethos-U.")] = None,
+    max_flash_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Flash for the file alone of an mcu or Ethos-U, without its program.")
+    ] = None,
+    max_firmware_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Flash for an mcu's file and the program that runs it, with CMSIS-NN.")
+    ] = None,
     accelerator: Annotated[str | None, typer.Option(help="Which Ethos-U, as ethos-u55-128.")] = None,
     min_snr_db: Annotated[
         float | None, typer.Option(help="Least SNR of a file's outputs against the float model's  [default: 10]")
@@ -430,7 +443,12 @@ def export(
     if "int8" in kinds and "int8" not in models:
         models["int8"] = models["float32"]
         console.print("  There is no qat.keras: int8 files are quantized after training, without fine-tuning.")
-    limits = {"max_arena_bytes": max_arena_bytes, "max_flash_bytes": max_flash_bytes, "accelerator": accelerator}
+    limits = {
+        "max_arena_bytes": max_arena_bytes,
+        "max_flash_bytes": max_flash_bytes,
+        "max_firmware_bytes": max_firmware_bytes,
+        "accelerator": accelerator,
+    }
     if exported and not any(limits.values()):
         steps.check_source(out, chosen, models)
         if not (kit and steps.kits_missing(out, chosen)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 UNITS = {"B": 1, "KB": 1024, "KiB": 1024, "MB": 1024**2, "MiB": 1024**2, "ms": 1, "k": 1000, "M": 10**6, "": 1}
 SIZES = ("B", "KB", "KiB", "MB", "MiB")
@@ -17,20 +18,25 @@ GENERAL = {
 }
 DEVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ram": (SIZES, ("arena_bytes", "sram_bytes")),
-    "flash": (SIZES, ("flash_bytes",)),
+    "flash": (SIZES, ("flash_bytes",)),  # of the file alone
     "cycles": (COUNTS, ("npu_cycles",)),
     "latency": (("ms",), ("latency_ms",)),
 }
+FIRMWARE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # the file and the program that runs it
+    "firmware": (SIZES, ("firmware_bytes",)),  # with CMSIS-NN's kernels
+    "firmware-reference": (SIZES, ("firmware_reference_bytes",)),  # with TensorFlow Lite Micro's reference kernels
+}
 FORM = "[TARGET:]AMOUNT-KIND,... as in mcu:64KB-ram,100KB-flash or android-cpu:5ms"
-AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([A-Za-z]*)(?:-([A-Za-z]+))?")
+AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([A-Za-z]*)(?:-([A-Za-z]+(?:-[A-Za-z]+)*))?")
 
 
 def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
     """Read a budget of the command line: ``[TARGET:]AMOUNT[-KIND],...``.
 
     A size is in B, KB (1024 bytes, as KiB) or MB (1024 KB, as MiB), a count plain or with k (thousand) or M (million),
-    a time in ms. Kinds: ``ram``, ``flash``, ``cycles`` and ``latency`` of a target, ``parameters``, ``macs``,
-    ``weights`` and ``activations`` (both of 8 bits) of any network. A time needs no kind.
+    a time in ms. Kinds: ``ram``, ``flash`` (the file alone), ``firmware`` (the file and the program that runs it, with
+    CMSIS-NN) or ``firmware-reference`` (with the reference kernels), ``cycles`` and ``latency`` of a target,
+    ``parameters``, ``macs``, ``weights`` and ``activations`` (both of 8 bits) of any network. A time needs no kind.
 
     Args:
         text: As "mcu:64KB-ram,100KB-flash", "ethos-u55:500k-cycles", "android-cpu:5ms" or "12k-parameters".
@@ -61,6 +67,21 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
     return target, limits
 
 
+def flash_note(target: str | None, limits: Mapping[str, float]) -> str | None:
+    """What to know of a limit of flash on a microcontroller; None where there is none."""
+    if target is None or "flash_bytes" not in limits:
+        return None
+    from ..tflite.firmware import runtime_words
+    from ..tflite.targets import FIRMWARE_COSTS
+
+    if target not in FIRMWARE_COSTS:
+        return "flash: the compiled file alone, without the program that runs it."
+    return (
+        f"flash: the file alone. The program that runs it adds about {runtime_words()}: the kinds firmware and "
+        "firmware-reference count it."
+    )
+
+
 def _limit(part: str, target: str | None, text: str) -> tuple[str, float]:
     """(cost, the most that is allowed) of one "AMOUNT-KIND"."""
     match = AMOUNT.fullmatch(part)
@@ -74,7 +95,7 @@ def _limit(part: str, target: str | None, text: str) -> tuple[str, float]:
         raise ValueError(
             f"An amount other than ms needs a kind, as {part}-KIND: {', '.join(costs)}. Received: {text!r}"
         )
-    if kind not in costs and kind in DEVICE and target is None:
+    if kind not in costs and kind in DEVICE | FIRMWARE and target is None:
         raise ValueError(f"{kind} needs a target, as in mcu:64KB-ram. Received: {text!r}")
     if kind not in costs:
         whose = "without a target" if target is None else f"for target {target}"
@@ -94,9 +115,11 @@ def _costs(target: str | None) -> dict[str, tuple[tuple[str, ...], str]]:
     found = dict(GENERAL)
     if target is None:
         return found
-    from ..tflite.targets import DEVICE_COSTS
+    from ..tflite.targets import DEVICE_COSTS, FIRMWARE_COSTS
 
-    own = {
-        kind: (units, cost) for kind, (units, costs) in DEVICE.items() for cost in costs if cost in DEVICE_COSTS[target]
-    }
-    return own | found
+    known = (*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ()))
+
+    def own(kinds: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> dict[str, tuple[tuple[str, ...], str]]:
+        return {kind: (units, cost) for kind, (units, costs) in kinds.items() for cost in costs if cost in known}
+
+    return own(DEVICE) | found | own(FIRMWARE)

@@ -231,7 +231,7 @@ def npu_table(results: Sequence[tuple[str, Any]]) -> Table | None:
     found = [(name, result.npu) for name, result in results if result.npu is not None]
     if not found:
         return None
-    table = grid("file", "compiled for", "NPU cycles", "inf/s", "SRAM", "flash")
+    table = grid("file", "compiled for", "NPU cycles", "inf/s", "SRAM", "flash, file alone")
     for name, npu in found:
         sizes = [kibibytes(npu[key]) for key in ("sram_bytes", "flash_bytes")]
         table.add_row(name, npu["accelerator"], f"{npu['cycles']:,}", f"{npu['inferences_per_second']:,.0f}", *sizes)
@@ -240,10 +240,13 @@ def npu_table(results: Sequence[tuple[str, Any]]) -> Table | None:
 
 def benchmark_notes(result: Any) -> str:
     """What the columns of ``benchmark_tables`` mean."""
+    from ..tflite.firmware import runtime_words
+
     return (
         "LiteRT with XNNPACK, one thread unless said otherwise. Of peak: of the multiply-accumulates a second that one "
         "large convolution reaches here; none where the file was faster. Memory: what the interpreter adds to a "
         "process at most.\n"
+        f"Size: of the file alone; the program that runs it on a microcontroller adds about {runtime_words()}.\n"
         "* A proxy to compare files by, not a measurement: multiply-accumulates and bytes moved at the picojoules of "
         "Horowitz, ISSCC 2014 (45 nm)."
     )
@@ -589,10 +592,13 @@ def _exports(report: Mapping[str, Any]) -> str:
 
 
 def _export(export: Mapping[str, Any]) -> str:
+    from ..tflite.firmware import flash_words
+
     kind = "int8" if str(export["dtype"]).startswith("int") else "float"
     rows = [("for", export.get("description")), ("size", kibibytes(export.get("size_bytes")))]
     if export.get("arena_bytes"):
         rows.append(("arena", kibibytes(export["arena_bytes"])))
+        rows.append(("flash", flash_words(export["size_bytes"])))
     rows += [("input", _tensor(export.get("input"))), ("output", _tensor(export.get("output")))]
     rows += [(key, value) for key, value in (export.get("card") or {}).items()]
     facts = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in rows if v)

@@ -52,7 +52,7 @@ from .terminal import console, note, step
 
 FAKE_QUANT = "keras-fake-quant"
 KIT_IMAGES = 4
-LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator")
+LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes")
 LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
 VERIFY_LIMIT_S = 60.0
 OTHER_LIMIT_S = 3.0  # in `run`, for each runtime but a file's own
@@ -187,8 +187,9 @@ def write_exports(
         data: For verification, and for calibration of a float model.
         io_dtype: As for ``export``.
         overwrite: Write files anew that are there.
-        **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``accelerator``, ``min_snr_db``, ``min_agreement`` and
-            ``allow_unjudged``, as for ``export``; with any of them a file that is there is made again and held to them.
+        **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``max_firmware_bytes``, ``accelerator``, ``min_snr_db``,
+            ``min_agreement`` and ``allow_unjudged``, as for ``export``; with any of them a file that is there is made
+            again and held to them.
 
     Returns:
         (name, file) of those that passed, and name -> why of those that were refused.

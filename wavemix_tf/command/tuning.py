@@ -7,13 +7,14 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from ..tflite.device_costs import DeviceCosts
+from ..tflite.targets import DEVICE_COSTS, FIRMWARE_COSTS
 from ..training.budgets import number
 from ..training.recipe import Recipe
 from ..training.results import FitResult
@@ -26,12 +27,18 @@ from .terminal import grid
 
 
 @contextlib.contextmanager
-def device_costs(target: str | None) -> Iterator[list[Any]]:
-    """Everything that a target's files cost, as ``search`` takes it; nothing without a target."""
+def device_costs(target: str | None, limits: Iterable[str] = ()) -> Iterator[list[Any]]:
+    """Everything that a target's files cost, as ``search`` takes it; nothing without a target.
+
+    Args:
+        target: Key of ``TARGETS``, or None.
+        limits: Costs that have a limit: firmware is counted where it has one.
+    """
     if target is None:
         yield []
         return
-    with DeviceCosts(target) as costs:
+    firmware = [name for name in FIRMWARE_COSTS.get(target, ()) if name in limits]
+    with DeviceCosts(target, (*DEVICE_COSTS[target], *firmware)) as costs:
         yield [costs]
 
 

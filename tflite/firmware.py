@@ -1,0 +1,42 @@
+"""What a program that runs a file takes of a microcontroller's flash: "flash" elsewhere is the file alone."""
+
+from __future__ import annotations
+
+KIB = 1024
+
+# Kernels (keys of ``arena.KERNELS``) -> bytes that whole firmware took beyond the file, least and most of the networks
+# measured: TensorFlow Lite Micro's interpreter with the file's ops alone, for Cortex-M4 and M55, and a main of a few
+# lines. A float layer, other compilers or a console of one's own come on top.
+RUNTIME_BYTES: dict[str, tuple[int, int]] = {
+    "reference": (90 * KIB, 135 * KIB),
+    "cmsis-nn": (125 * KIB, 175 * KIB),
+}
+# Cost of ``DeviceCosts`` and budgets -> the kernels that it counts, with the most that they took.
+COST_KERNELS = {"firmware_bytes": "cmsis-nn", "firmware_reference_bytes": "reference"}
+NAMES = {"reference": "reference kernels", "cmsis-nn": "CMSIS-NN"}
+
+
+def firmware_bytes(file_bytes: int, kernels: str = "cmsis-nn") -> tuple[int, int]:
+    """(least, most) flash of whole firmware that holds a file.
+
+    Args:
+        file_bytes: Size of the file.
+        kernels: "reference" or "cmsis-nn".
+    """
+    least, most = RUNTIME_BYTES[kernels]
+    return file_bytes + least, file_bytes + most
+
+
+def runtime_words() -> str:
+    """What the program adds, in a phrase."""
+    return " or ".join(
+        f"{least // KIB} to {most // KIB} KB with {NAMES[kernels]}" for kernels, (least, most) in RUNTIME_BYTES.items()
+    )
+
+
+def flash_words(file_bytes: int) -> str:
+    """What stands beside a flash figure of a microcontroller."""
+    return (
+        f"{file_bytes:,} bytes for the file alone; the program that runs it adds about {runtime_words()} "
+        "(TensorFlow Lite Micro with these ops, measured on emulated Cortex-M4 and M55)"
+    )
