@@ -36,6 +36,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The outputs of model:UserWarning"),
     pytest.mark.filterwarnings("ignore:Quantisation changed the first class:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The file keeps:UserWarning"),  # of random weights
 ]
 
 
