@@ -96,7 +96,8 @@ def _below(folder: Path, save: Path) -> list[ImageFile]:
     own = save.resolve()
     if listing.unread:
         note(f"HEIC and AVIF are not read, save them as JPEG or PNG: {some(listing.unread)}")
-    paths = [path for path in map(Path, listing.images) if own not in path.resolve().parents]
+    below = folder.resolve() in own.parents  # pictures made from the folder's images are none of them
+    paths = [path for path in map(Path, listing.images) if not (below and own in path.resolve().parents)]
     return [ImageFile(str(path), path.relative_to(folder).with_suffix("").as_posix()) for path in sorted(paths)]
 
 
