@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from wavemix_tf.training import RECIPES, Recipe, load_data
-from wavemix_tf.training.datasets import as_bundle
+from wavemix_tf.training.given import as_bundle
 from wavemix_tf.training.images import fit_image, read_image
 from wavemix_tf.training.pipeline import training_batches
 from wavemix_tf.training.records import RecordSource

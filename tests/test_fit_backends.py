@@ -59,6 +59,12 @@ np.testing.assert_allclose(
     model.predict(images[:4] / 255, verbose=0), result.model.predict(images[:4] / 255, verbose=0), atol=1e-5
 )
 np.save(sys.argv[1] + "/outputs.npy", whole.model.predict(images / np.float32(255), verbose=0))
+
+# Weights of one are none, and others reach the loss.
+alike = fit(recipe, model=network(), data=(images, labels, np.ones(160)), class_weight={1: 1.0}, verbose=0)
+np.testing.assert_allclose(alike.history["loss"], whole.history["loss"], rtol=1e-4)
+twice = fit(recipe, model=network(), data=(images, labels, np.full(160, 2.0)), verbose=0)
+np.testing.assert_allclose(twice.history["loss"][0], 2 * whole.history["loss"][0], rtol=0.2)
 assert whole.evaluate((images.astype("float32") / 255, labels))["accuracy"] > 0.4
 
 from wavemix_tf.training.augment import Augmenter, BatchSeed

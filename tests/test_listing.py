@@ -12,7 +12,8 @@ from PIL import Image
 
 from wavemix_tf.command.arguments import folder_recipe
 from wavemix_tf.training import Recipe, fit, load_data
-from wavemix_tf.training.datasets import DataBundle, as_bundle, check_classes
+from wavemix_tf.training.datasets import DataBundle, check_classes
+from wavemix_tf.training.given import as_bundle
 from wavemix_tf.training.listing import digest, list_files
 
 PHOTOS = Recipe(

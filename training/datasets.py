@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 
 from .folders import check_files, scan_folder
@@ -20,9 +19,7 @@ from .recipe import Recipe
 from .records import RecordSource, feature_names, prepared_builder
 from .sources import (
     ArraySource,
-    DatasetSource,
     FileSource,
-    NumpySource,
     float_array,
     in_memory,
     target_array,
@@ -203,7 +200,7 @@ def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_o
         splits: list[Any] = [folder.train, folder.validation, folder.test]
         if in_memory(recipe, sum(source.size for source in splits if source is not None)):
             splits = [_decoded(source, recipe, notes) for source in splits]
-        data = _split(recipe, splits[0], splits[1], splits[2], folder.class_names, notes, known)
+        data = split_sources(recipe, splits[0], splits[1], splits[2], folder.class_names, notes, known)
     else:
         data = _load_labelled_records(recipe)
     return dataclasses.replace(data, notes=(*data.notes, *missing_classes(data)), left_out=tuple(notes.left_out))
@@ -245,7 +242,7 @@ def _load_records(recipe: Recipe, source: Any, class_names: tuple[str, ...]) -> 
     train, test = split(recipe.train_split), split(recipe.test_split)
     images = train.size + test.size
     if in_memory(recipe, images + (images // recipe.image_shape[2] if train.has_masks else 0)):
-        return _split(recipe, train.in_memory(), None, test.in_memory(), class_names, Notes())
+        return split_sources(recipe, train.in_memory(), None, test.in_memory(), class_names, Notes())
     return _split_records(recipe, split, train.size, test, class_names)
 
 
@@ -269,7 +266,7 @@ def _load_masks(
     images = sum(source.size for source in files if source is not None)
     if in_memory(recipe, images + images // recipe.image_shape[2]):
         splits = [_decoded(source, recipe, notes) for source in files]
-    return _split(recipe, splits[0], splits[1], splits[2], class_names, notes, known)
+    return split_sources(recipe, splits[0], splits[1], splits[2], class_names, notes, known)
 
 
 def _load_pictures(
@@ -326,7 +323,7 @@ def _decoded(source: FileSource | None, recipe: Recipe, notes: Notes) -> ArraySo
     return ArraySource(images, labels, files=None if source.files is None else source.files.take(kept))
 
 
-def _split(
+def split_sources(
     recipe: Recipe,
     train: Any,
     validation: Any,
@@ -424,79 +421,3 @@ def check_names(class_names: tuple[str, ...]) -> None:
             "A class name must have no control characters, nor bytes that are no text: labels.txt has one name a line. "
             f"Received: {', '.join(map(ascii, strange[:8]))}"
         )
-
-
-def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBundle:
-    """What the user gave ``fit`` as a ``DataBundle``: arrays, a ``PyDataset`` or a ``tf.data.Dataset``."""
-    if isinstance(data, DataBundle):
-        check_names(data.class_names)
-        if validation_data is not None:
-            raise ValueError("validation_data goes with arrays and datasets. Received: a DataBundle has its own")
-        return data
-    if isinstance(data, (tuple, list)):
-        source, classes = _array_source(recipe, data, "data")
-        names = tuple(str(label) for label in range(classes))  # none where images are to be enlarged
-        if validation_data is None:
-            return _split(recipe, source, None, None, names, Notes(), deals_test=False)
-        validation, _ = _array_source(recipe, validation_data, "validation_data", classes)
-        return _split(recipe, source, validation, None, names, Notes(), deals_test=False)
-    if validation_data is None or (recipe.num_classes is None and recipe.task != "super_resolution"):
-        raise ValueError(
-            "A dataset needs validation_data, and num_classes in the recipe. Received: "
-            f"validation_data={validation_data}, num_classes={recipe.num_classes}"
-        )
-    names = tuple(str(label) for label in range(recipe.num_classes or 0))
-    held_out: Any = DatasetSource(validation_data)
-    if isinstance(validation_data, (tuple, list)):
-        held_out, _ = _array_source(recipe, validation_data, "validation_data", recipe.num_classes)
-    no_images = np.zeros((0, *recipe.image_shape), np.float32)
-    return DataBundle(names, recipe.image_shape, DatasetSource(data), held_out, None, no_images)
-
-
-def _array_source(recipe: Recipe, pair: Any, name: str, classes: int | None = None) -> tuple[ArraySource, int]:
-    if len(pair) != 2:
-        raise ValueError(f"{name} must be (images, labels). Received: {len(pair)} items")
-    images, labels = (np.asarray(part) for part in pair)
-    received = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
-    if images.shape[1:] != recipe.image_shape or len(images) == 0 or len(images) != len(labels):
-        raise ValueError(
-            f"{name} must be images (N, *image_shape={recipe.image_shape}) and N labels. Received: {received}"
-        )
-    if images.dtype != np.uint8:
-        if not np.issubdtype(images.dtype, np.floating) or not np.isfinite(images).all():
-            raise ValueError(f"Images must be uint8, or floating point and finite. Received: {name} with {received}")
-        if images.min() < 0 or images.max() > 1:
-            raise ValueError(
-                "Floating-point images must be in [0, 1] (pixel / 255). Received: "
-                f"{name} from {images.min():.4g} to {images.max():.4g}"
-            )
-    labels, classes = _check_targets(recipe, labels, f"{name} with {received}", classes)
-    kind = ArraySource if keras.backend.backend() == "tensorflow" else NumpySource
-    return kind(images, labels), classes
-
-
-def _check_targets(recipe: Recipe, labels: np.ndarray, received: str, classes: int | None) -> tuple[np.ndarray, int]:
-    """(targets as the task has them, number of classes); ValueError if they are not the task's."""
-    height, width, channels = recipe.image_shape
-    if recipe.task == "super_resolution":
-        shape = (recipe.scale * height, recipe.scale * width, channels)
-        if labels.shape[1:] != shape or labels.dtype.kind not in "uf" or not np.isfinite(labels).all():
-            raise ValueError(f"Targets must be images (N, {', '.join(map(str, shape))}). Received: {received}")
-        return labels, 0
-    if recipe.task == "segmentation":
-        if labels.shape[1:] != (height, width) or labels.dtype.kind not in "iu":
-            raise ValueError(f"Masks must be integers (N, {height}, {width}). Received: {received}")
-        counted = labels if recipe.ignore_index is None else labels[labels != recipe.ignore_index]
-    else:
-        labels = labels.reshape(len(labels), -1)
-        if labels.shape[1] != 1 or not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"Labels must be integers, one an image. Received: {received}")
-        labels = counted = labels[:, 0].astype(np.int64)
-    low, high = (int(counted.min()), int(counted.max())) if counted.size else (0, 0)
-    classes = classes or recipe.num_classes or high + 1
-    if low < 0 or high >= classes or classes < 2:
-        raise ValueError(
-            f"Labels must be in [0, {classes}), with 2 classes or more. Received: {received}, labels from "
-            f"{low} to {high}"
-        )
-    return labels, classes

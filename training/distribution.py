@@ -55,24 +55,24 @@ class Devices:
                 f"batch_size={batch_size}, devices={self.count}"
             )
 
-    def share(self, images: Any, labels: Any) -> Any:
+    def share(self, *parts: Any) -> Any:
         """The rows of a batch that this process feeds to its devices; arrays, or tensors of a tf.data pipeline."""
         if self.count == 1:
-            return images, labels
-        if isinstance(images, np.ndarray):
-            count = len(images)
+            return parts
+        if isinstance(parts[0], np.ndarray):
+            count = len(parts[0])
             if count % self.count:
                 raise ValueError(f"{EQUAL_SHARES}. Received: batch={count}, devices={self.count}")
         else:
             import tensorflow as tf
 
-            count = tf.shape(images)[0]
+            count = tf.shape(parts[0])[0]
             message = tf.strings.format(f"{EQUAL_SHARES}. Received: batch={{}}, devices={self.count}", count)
             with tf.control_dependencies([tf.debugging.Assert(count % self.count == 0, [message])]):
                 count = tf.identity(count)
         rows = count // self.processes
         mine = slice(self.process * rows, (self.process + 1) * rows)
-        return images[mine], labels[mine]
+        return tuple(part[mine] for part in parts)
 
     def agree(self, name: str, value: Any) -> None:
         """ValueError unless all processes call this with equal values; each waits here for the others."""

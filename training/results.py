@@ -10,14 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
-
 from wavemix_tf.files import write_text
 
 from .distribution import devices_of, evaluate
+from .given import given_batches, told
 from .recipe import Recipe
-from .sources import ArraySource, NumpySource, float_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,15 +92,15 @@ class FitResult:
         """Loss and metric.
 
         Args:
-            data: tf.data or ``keras.utils.PyDataset`` of (images in [0, 1], targets), or a pair of arrays, their
-                images uint8 or floating point in [0, 1]; None: the test set (of "super_resolution": patches of it).
+            data: Arrays, tf.data or ``keras.utils.PyDataset`` as for `fit`, perhaps with weights; None: the test set
+                (of "super_resolution": patches of it).
             batch_size: For arrays.
         """
-        data = self._load_test() if data is None else data
-        if isinstance(data, (tuple, list)):
-            kind = ArraySource if keras.backend.backend() == "tensorflow" else NumpySource
-            data = kind(float_array(data[0]), np.asarray(data[1])).batches(batch_size)
-        return evaluate(self.model, data)
+        if data is None:
+            return evaluate(self.model, self._load_test())
+        batches, source = given_batches(self.recipe, data, batch_size, self.model)
+        with told(source):
+            return evaluate(self.model, batches)
 
     @property
     def validation_accuracy(self) -> float:

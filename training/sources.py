@@ -1,11 +1,12 @@
-"""Where batches come from: arrays in memory, image files, TFDS records, or a data set that the user made.
+"""Where batches come from: arrays in memory, or image files (TFDS records: ``records``; the user's own: ``given``).
 
 Every source has a ``size`` (images), ``steps(batch_size)`` full batches an epoch, ``batches(batch_size)`` in order for
 evaluation, ``epoch(recipe, epoch)``: the shuffled full batches of one epoch, which (recipe, epoch) alone decide, and
 ``sample(limit)``: (images, labels) of at most so many images, of which any first part is a fair sample; and
 ``checksum()``, by which a resumed run knows that the images are those it began with.
 Batches are (images float32 (B, H, W, C) in [0, 1], targets): labels int64 (B,), masks int32 (B, H, W), or pictures
-float32 (B, H', W', C) in [0, 1]. What a source calls labels may be any of them; the number of axes says which.
+float32 (B, H', W', C) in [0, 1]; where images are weighed, float32 weights (B,) follow. What a source calls labels may
+be any of the targets; the number of axes says which.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class ArraySource:
         labels: Integers (N,), masks (N, H, W), or pictures as ``images`` are, perhaps larger.
         files: Which files they are, if they are files.
         origin: Name and size of the TFDS split they are, if they are one; ``rows`` are their numbers in it.
+        weights: float32 (N,), how much each image's loss weighs; None: all alike.
     """
 
     images: np.ndarray
@@ -95,6 +97,7 @@ class ArraySource:
     files: Files | None = None
     origin: str | None = None
     rows: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -103,8 +106,8 @@ class ArraySource:
     def checksum(self) -> int | str:
         if self.files is not None:
             return self.files.checksum()
-        labels = np.ascontiguousarray(self.labels).data
-        return zlib.crc32(np.ascontiguousarray(self.images).data, zlib.crc32(labels))
+        parts = [part for part in (self.weights, self.labels, self.images) if part is not None]
+        return functools.reduce(lambda crc, part: zlib.crc32(np.ascontiguousarray(part).data, crc), parts, 0)
 
     def origin_checksum(self) -> int | None:
         """Of where the images come from: another machine may decode the same ones to other pixels."""
@@ -121,6 +124,7 @@ class ArraySource:
             labels=self.labels[rows],
             files=None if self.files is None else self.files.take(rows),
             rows=np.asarray(rows) if self.rows is None else self.rows[rows],
+            weights=None if self.weights is None else self.weights[rows],
         )
 
     def steps(self, batch_size: int) -> int:
@@ -133,11 +137,11 @@ class ArraySource:
     def batches(self, batch_size: int) -> Any:
         import tensorflow as tf
 
-        images, labels = self._tensors
+        parts = self._tensors
 
         def read(start: Any) -> Any:
             stop = tf.minimum(start + batch_size, self.size)
-            return as_float(images[start:stop]), as_targets(labels[start:stop])
+            return floats(*(part[start:stop] for part in parts))
 
         starts = tf.data.Dataset.range(0, self.size, batch_size)
         return starts.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -145,20 +149,20 @@ class ArraySource:
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         import tensorflow as tf
 
-        images, labels = self._tensors
+        parts = self._tensors
         rows = _order(self.size, recipe.seed, epoch).batch(recipe.batch_size, drop_remainder=True)
         return rows.map(
-            lambda row: (as_float(tf.gather(images, row)), as_targets(tf.gather(labels, row))),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            lambda row: floats(*(tf.gather(part, row) for part in parts)), num_parallel_calls=tf.data.AUTOTUNE
         )
 
     @functools.cached_property
-    def _tensors(self) -> tuple[Any, Any]:
+    def _tensors(self) -> tuple[Any, ...]:
         import tensorflow as tf
 
         # Also where a pipeline's function is being traced: its graph would own the tensors.
         with tf.init_scope(), tf.device("CPU"):
-            return tf.convert_to_tensor(self.images), tf.convert_to_tensor(self.labels)
+            parts = (self.images, self.labels, *(() if self.weights is None else (self.weights,)))
+            return tuple(map(tf.convert_to_tensor, parts))
 
 
 def _order(size: int, seed: int, epoch: Any) -> Any:
@@ -175,9 +179,10 @@ class NumpySource(ArraySource):
     def batches(self, batch_size: int) -> keras.utils.PyDataset:
         return _Rows(self, batch_size)
 
-    def read(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Images and labels of some rows."""
-        return float_array(self.images[rows]), target_array(self.labels[rows])
+    def read(self, rows: Any) -> tuple[np.ndarray, ...]:
+        """Images, labels and, where there are some, weights of some rows."""
+        found = (float_array(self.images[rows]), target_array(self.labels[rows]))
+        return found if self.weights is None else (*found, self.weights[rows])
 
 
 class _Rows(keras.utils.PyDataset):
@@ -346,7 +351,7 @@ class FileSource:
             try:
                 return read(*(name.decode() for name in names))
             except (ValueError, OSError) as error:
-                self.failures.append(str(error))
+                self.failures.append(f"{error}; on_bad_image='skip' leaves such files out")
                 raise
 
         return noting
@@ -359,51 +364,6 @@ def whole_pictures(source: Any, recipe: Recipe, limit: int) -> list[np.ndarray] 
     root = Path(recipe.data_dir).expanduser()
     names = [source.files.names[row] for row in sample_order(source)[:limit]]
     return [read_image(root / name, recipe.image_shape[2]) for name in names]
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetSource:
-    """A ``keras.utils.PyDataset`` or a batched ``tf.data.Dataset`` of (images, targets) made by the user.
-
-    Its order is its own: a resumed run repeats it only where the data set gives the same batches in every epoch.
-    """
-
-    dataset: Any
-
-    @property
-    def is_py_dataset(self) -> bool:
-        return isinstance(self.dataset, keras.utils.PyDataset)
-
-    @property
-    def size(self) -> int:
-        """Batches: how many images they hold is not known before they are read."""
-        return self.steps(0)
-
-    def steps(self, batch_size: int) -> int:
-        count = self.dataset.num_batches if self.is_py_dataset else int(self.dataset.cardinality())
-        if count is None or count < 0:
-            raise ValueError("The training data must have a known number of batches. Received: an endless data set")
-        return count
-
-    def checksum(self) -> int:
-        return 0  # not known before it is read
-
-    def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        images: list[Any] = []
-        labels: list[Any] = []
-        for image, label in self.dataset:
-            images.append(np.asarray(image))
-            label = np.asarray(label)
-            labels.append(label.reshape(-1) if label.ndim < 3 else label)
-            if sum(map(len, labels)) >= limit:
-                break
-        return np.concatenate(images)[:limit], np.concatenate(labels)[:limit]
-
-    def batches(self, batch_size: int) -> Any:
-        return self.dataset
-
-    def epoch(self, recipe: Recipe, epoch: Any) -> Any:
-        return self.dataset
 
 
 def shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:
@@ -423,8 +383,9 @@ def shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:
     return tf.data.experimental.from_variant(variant, spec)
 
 
-def floats(images: Any, labels: Any) -> tuple[Any, Any]:
-    return as_float(images), as_targets(labels)
+def floats(images: Any, labels: Any, *weights: Any) -> tuple[Any, ...]:
+    """A batch as networks and losses take it: see ``as_float`` and ``as_targets``; weights as they are."""
+    return as_float(images), as_targets(labels), *weights
 
 
 def element_seed(seed: int, epoch: Any, index: Any) -> Any:

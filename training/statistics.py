@@ -32,7 +32,7 @@ class BatchNormRecalibration:
         self._forward = _compiled(model)
 
     def __call__(self, batches: Any) -> None:
-        """Take the statistics of `batches`, an iterable of (images, labels)."""
+        """Take the statistics of `batches`, an iterable of (images, labels, ...)."""
         if not self._norms:
             return
         kept = [keras.ops.convert_to_numpy(variable) for variable in self._others]
@@ -42,7 +42,7 @@ class BatchNormRecalibration:
         try:
             for norm in self._norms:
                 norm.momentum = 0.0  # the moving statistics become those of the batch
-            for images, _ in batches:
+            for images, *_ in batches:
                 self._forward(images)
                 count += 1
                 values = (np.array(keras.ops.convert_to_numpy(v), np.float64) for v in self._statistics)

@@ -20,14 +20,16 @@ from wavemix_tf.gradient_registry import releasing_gradients
 from wavemix_tf.preprocessing import write_to_keras_file
 
 from . import checkpoint, identity
-from .datasets import DataBundle, as_bundle, load_data
+from .datasets import DataBundle, load_data
 from .distribution import Devices, alone, devices_of, evaluate
+from .given import as_bundle, told
 from .optimizers import Phase, build_optimizer, moving_averages, phases, scaled_for
 from .pipeline import EpochBatches, first_batches, training_batches
 from .recipe import Recipe
 from .results import FitResult, RunFiles
 from .statistics import BATCHES, BatchNormRecalibration
 from .tasks import Task, task_of
+from .weights import Weighting, class_table, plain_weights
 
 STAGES = ("float", "qat")
 
@@ -41,6 +43,7 @@ def fit(
     stage: str = "float",
     *,
     validation_data: Any = None,
+    class_weight: Mapping[Any, float] | None = None,
     callbacks: Sequence[Any] = (),
     verbose: str | int = "auto",
     overwrite: bool = False,
@@ -61,15 +64,17 @@ def fit(
         model: A Keras model that takes (B, H, W, C) in [0, 1] and returns what the recipe's task asks for: logits
             (B, classes), logits (B, H, W, classes), or images (B, scale*H, scale*W, C). None: built from the recipe. It
             is trained in place.
-        data: A ``DataBundle``; arrays (images, targets), uint8 or floating point in [0, 1], of which validation
-            and calibration images are set aside as in ``load_data`` (targets: integer labels (N,), masks (N, H, W), or
-            the enlarged images); or a ``keras.utils.PyDataset`` or batched
-            ``tf.data.Dataset`` of them, which keeps its own order. None: ``load_data(recipe)``. Arrays and PyDatasets
-            need no TensorFlow on the JAX and PyTorch backends.
+        data: A ``DataBundle``; arrays (images, targets) or (images, targets, weights), images uint8 or floating point
+            in [0, 1], of which validation and calibration images are taken as in ``load_data`` (targets: integer labels
+            (N,), masks (N, H, W), either also one-hot, or the enlarged images; weights: one an image); or a
+            ``keras.utils.PyDataset`` or batched ``tf.data.Dataset`` of the same, which keeps its own order. None:
+            ``load_data(recipe)``. Arrays and PyDatasets need no TensorFlow on the JAX and PyTorch backends.
         out: Run folder; None: nothing is written, and nothing can be resumed.
         stage: "float", or "qat" for fine-tuning a model that ``wavemix_tf.tflite.quantize`` made, by the recipe's
             ``qat_*`` fields and with hard labels.
         validation_data: With arrays or a dataset: the images that choose the best epoch.
+        class_weight: How much the training loss of each class weighs, by its number or name; 1 for the others. Of masks
+            it weighs pixels. Metrics, and the validation loss, stay unweighted.
         callbacks: Keras callbacks; "val_loss" and "val_accuracy" ("val_mean_iou", "val_psnr_y") are in their epoch
             logs.
         verbose: As in ``keras.Model.fit``; "auto": a progress bar on a terminal, otherwise one line an epoch.
@@ -79,8 +84,8 @@ def fit(
         A ``FitResult``.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, the model does not suit the data, or a batch does not
-            divide among the devices.
+        ValueError: the folder holds a run of another recipe, the model does not suit the data, a batch does not
+            divide among the devices, or images, targets or weights are out of their range, with the batch's number.
     """
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(map(repr, STAGES))}. Received: stage={stage!r}")
@@ -100,16 +105,18 @@ def fit(
                 if devices.writes:
                     files.checkpoint.unlink(missing_ok=True)  # killed after the last file was written
                 data = None if data is None else as_bundle(recipe, data, validation_data)
-                return _finished(recipe, model, data, files)
+                return _finished(recipe, model, data, files, class_weight)
 
-        known = out if stage == "qat" or not overwrite else None
-        data = load_data(recipe, known) if data is None else as_bundle(recipe, data, validation_data)
+        known, given = out if stage == "qat" or not overwrite else None, data
+        data = load_data(recipe, known) if given is None else as_bundle(recipe, given, validation_data)
+        if verbose and data is not given:  # the notes of a DataBundle were there to be read
+            print("".join(f"{text}\n" for text in data.notes), end="")
         if files is not None and stage == "qat":
             identity.check_run(data, files.folder)
         if model is None:
             keras.utils.set_random_seed(recipe.seed)
             model = build(recipe, len(data.class_names))
-        run = _Run(recipe, model, data, files, stage, callbacks, verbose, devices)
+        run = _Run(recipe, model, data, files, stage, callbacks, verbose, devices, class_weight)
         if files is not None:
             going_on = files.checkpoint.is_file() and not overwrite
             run.list = identity.grown(run.list, files.folder if going_on else None)
@@ -170,6 +177,7 @@ class _Run:
         callbacks: Iterable[Any],
         verbose: Any,
         devices: Devices,
+        class_weight: Mapping[Any, float] | None = None,
     ) -> None:
         if stage == "qat":
             recipe = dataclasses.replace(recipe, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
@@ -194,6 +202,10 @@ class _Run:
         self.variables = checkpoint.state_variables(model)
         self.list = identity.split_list(data)
         self.state = checkpoint.TrainingState(fingerprint=dict(self.list.fingerprint))
+        self.weighting = Weighting(recipe, class_table(class_weight, data.class_names, recipe))
+        self.class_weight = plain_weights(class_weight)
+        if self.class_weight is not None:
+            self.state.fingerprint["class_weight"] = self.class_weight
         self.best: list[Any] = []
         self.recalibrate = BatchNormRecalibration(model)
         self.resumed = 0
@@ -233,7 +245,9 @@ class _Run:
             jit_compile=self.recipe.jit_compile or keras.backend.backend() == "jax",
         )
         first, last = state.epoch, state.epoch - state.phase_epoch + phase.epochs
-        batches = training_batches(self.data.train_source, self.recipe, first, last, self.task, self.devices)
+        batches = training_batches(
+            self.data.train_source, self.recipe, first, last, self.task, self.devices, self.weighting
+        )
         extra = []
         if self._written is not None and _has_tensorflow():  # TensorBoard's files are written by it
             extra.append(keras.callbacks.TensorBoard(str(self._written.tensorboard), write_graph=False))
@@ -251,10 +265,8 @@ class _Run:
             uneven = self.devices.complaint(error)
             if uneven:
                 raise ValueError(uneven) from None
-            failures = getattr(self.data.train_source, "failures", None)
-            if failures:
-                raise ValueError(f"{failures[0]}; on_bad_image='skip' leaves such files out") from None
-            raise
+            with told(self.data.train_source, self.data.validation_source):
+                raise
 
     def end_epoch(self, phase: Phase, optimizer: Any, logs: dict[str, float], seconds: float) -> bool:
         """Validate, keep the best, write the checkpoint; True when the phase is to end."""
@@ -319,7 +331,8 @@ class _Run:
                 save_model(self.model, self._written.model, self.recipe)
             if state.history:
                 _write_history(self._written.history, state.history)
-        summary = _write_result(self._written, self.stage, state, self.task, self.list.fingerprint)
+        more = {} if self.class_weight is None else {"class_weight": self.class_weight}
+        summary = _write_result(self._written, self.stage, state, self.task, self.list.fingerprint, more)
         if self._written is not None:
             self._written.checkpoint.unlink(missing_ok=True)
         self.devices.agree("The run folder", "finished")  # the next to look finds all of it
@@ -386,6 +399,7 @@ def _write_result(
     state: checkpoint.TrainingState,
     task: Task,
     data: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a finished stage reached, and of which data; the file that says that it is finished."""
     summary = {
@@ -398,17 +412,25 @@ def _write_result(
         "seconds": round(sum(row["seconds"] for row in state.history), 3),
         "test": None,
         "data": data,
+        **(more or {}),
     }
     if files is not None:
         write_text(files.result, json.dumps(summary, indent=1) + "\n")
     return summary
 
 
-def _finished(recipe: Recipe, model: Any, data: Any, files: RunFiles) -> FitResult:
+def _finished(
+    recipe: Recipe, model: Any, data: Any, files: RunFiles, class_weight: Mapping[Any, float] | None = None
+) -> FitResult:
     """The result of a stage that an earlier call finished."""
-    stored = json.loads(files.result.read_text(encoding="utf-8")).get("data")
+    stored = json.loads(files.result.read_text(encoding="utf-8"))
+    if stored.get("class_weight") != plain_weights(class_weight):
+        raise ValueError(
+            f"{files.folder} was trained with another class_weight: take another folder, or overwrite=True. Received: "
+            f"class_weight={class_weight!r} (there {stored.get('class_weight')})"
+        )
     if data is not None:
-        identity.check_trained_on(data, files.folder, stored)
+        identity.check_trained_on(data, files.folder, stored.get("data"))
     if model is None:
         # Not as it was compiled: another back end's optimizer may be in a file of an earlier version.
         model = keras.saving.load_model(files.model, compile=False)

@@ -24,7 +24,8 @@ from wavemix_tf.files import write_text
 
 from . import cluster
 from .budgets import Candidates, check_budget, number
-from .datasets import DataBundle, as_bundle, load_data
+from .datasets import DataBundle, load_data
+from .given import as_bundle
 from .recipe import METRICS, Recipe
 from .results import FitResult
 from .search_results import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, SEARCH_FILE, SearchResult, Trial
