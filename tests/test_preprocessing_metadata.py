@@ -87,6 +87,14 @@ def test_a_recipe_beside_the_file_counts_where_the_file_tells_nothing(model, pic
     assert first_class(capsys, *words) == ("blue", "")
 
 
+def test_a_range_that_no_file_tells(artifacts, picture, tmp_path, capsys):
+    (tmp_path / "moved.tflite").write_bytes(
+        add_metadata(artifacts[True].content, [None], Preprocessing("triangle", True))
+    )
+    _, told = first_class(capsys, picture, "--model", tmp_path / "moved.tflite")
+    assert "does not tell what a pixel's value is" in told
+
+
 def test_the_card_tells_it(artifacts, tmp_path):
     told = artifacts[True].to_dict()["preprocessing"]
     assert told == {

@@ -247,6 +247,9 @@ def test_what_is_unknown_of_training_is_said(kits, artifacts, tmp_path):
     measured = dataclasses.replace(artifacts["android-cpu-int8"], input_ranges=(None,)).save_kit(tmp_path / "measured")
     assert not [path for path in measured.rglob("*") if "icture" in path.name]
     assert "Nothing tells what a pixel's value is" in (measured / "README.md").read_text()
+    nameless = dataclasses.replace(artifacts["android-cpu-int8"], class_names=()).save_kit(tmp_path / "nameless")
+    assert not list(nameless.rglob("*.labels.txt"))
+    assert "labels" not in next(nameless.glob("android/AndroidCpuInt8.kt")).read_text()
 
 
 @pytest.mark.skipif(shutil.which("kotlinc") is None, reason="needs kotlinc")

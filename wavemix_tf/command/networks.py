@@ -212,6 +212,8 @@ def _open_file(
     source, sink = info.inputs[0], info.outputs[0]
     preprocessing, told_ranges = read_metadata(content)
     ranges = artifact.input_ranges if artifact else told_ranges
+    if ranges and ranges[0] is None:
+        note(f"{path} does not tell what a pixel's value is, its input's range was measured: black is 0, white 1")
     low, high = (ranges[0] if ranges else None) or (0.0, 1.0)
 
     def fed(images: np.ndarray) -> np.ndarray:
