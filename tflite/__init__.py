@@ -32,6 +32,7 @@ if TYPE_CHECKING or not is_command():
     from .layer_noise import LayerError, layer_errors
     from .lowering import fold
     from .quantizer import calibrate, quantize
+    from .range_choice import LayerRange
     from .tfmot_engine import TfmotModel
     from .verifier import RuntimeReport, VerifyReport, verify
 
@@ -45,6 +46,7 @@ __all__ = [
     "ExportError",
     "FidelityError",
     "LayerError",
+    "LayerRange",
     "MemoryLimitError",
     "Npu",
     "NpuReport",

@@ -27,7 +27,7 @@ from .images import value_ranges
 from .lowering import finish, lower
 from .placement import round_graph
 from .processes import Runner
-from .ranges import set_input_steps
+from .ranges import connect_steps
 from .targets import Target, get_target
 
 
@@ -90,7 +90,7 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
             _draw_weights(node.layer, rng)
     round_graph(graph, value_ranges((0.0, 1.0), len(graph.inputs)), None, substitutes=row.substitutes)
     _draw_ranges(graph, rng)
-    set_input_steps(graph)
+    connect_steps(graph)
     transposed = any(node.kind.endswith("Conv2DTranspose") for node in graph.nodes())
     lower(graph, row.substitutes)
 

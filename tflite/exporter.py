@@ -37,6 +37,7 @@ from .lowering import (
     substitute_activations,
 )
 from .quantizer import BITS, input_ranges, quantize
+from .ranges import connect_steps
 from .targets import DTYPES, IO_DTYPES, Target, get_target
 from .upsampling import UPSAMPLE_FORMS
 from .verifier import ERROR_BOUND_STEPS, MARGIN_STEPS, runtimes_of
@@ -300,6 +301,7 @@ def _substituted(model: Any, row: Target) -> tuple[list[str], Any]:
         return [], None
     if is_quantized(model):
         folding.decompose_swish(graph)  # with the rounding of its logistic
+        connect_steps(graph)  # of ranges that were scaled
     return names, graph.to_model(model.name)
 
 

@@ -17,6 +17,8 @@ from keras import layers, ops
 
 from wavemix_tf.normalization import FusedBatchNormalization
 
+from . import saturation
+
 WEIGHT_LEVELS = 127  # int8 without -128: the specification's narrow range
 LEVELS = {8: 255, 16: 65534}  # steps between the ends of an activation's range, by bits
 # Output ranges that the runtimes prescribe, by bits (TensorFlow Lite 8-bit quantization specification; 16 bits:
@@ -46,13 +48,27 @@ def round_to_steps(values: Any, steps: Any) -> Any:
     return ops.round(values / steps) * steps
 
 
+def whole_steps(minimum: float, maximum: float, bits: int = 8) -> tuple[float, float]:
+    """The range that is rounded in for values in [minimum, maximum]: it holds zero, on a whole number of steps."""
+    low, high = min(float(minimum), 0.0), max(float(maximum), 0.0)
+    high = high if high - low > 1e-6 else low + 1e-6
+    if bits == 16:
+        high = max(-low, high)
+        return -high, high
+    # Zero on a whole number of steps, or the two ends of a tie are left to whoever reads the range: of [-1, 1] one
+    # program makes the integers -127..128 and another -128..127.
+    step = (high - low) / LEVELS[8]
+    below = np.floor(-low / step + 0.5)
+    return float(-below * step), float((LEVELS[8] - below) * step)
+
+
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class FakeQuant(layers.Layer):
     """Rounds a tensor to the integers of the file, in a range that calibration found.
 
-    8 bits: 256 levels between a minimum and a maximum that hold zero. 16 bits: 65,535 levels, symmetric about zero. The
-    range stays as calibrated while the network trains: the weights learn inside it, and what was trained is what the
-    file computes. Gradients are zero outside it.
+    8 bits: 256 levels between a minimum and a maximum that hold zero. 16 bits: 65,535 levels, symmetric about zero.
+    Gradients are zero outside the range. It is kept in weights, so that these alone say what the network computes; a
+    training that leaves it widens it (see ``saturation``), and it stands still otherwise.
 
     Args:
         fixed: True where the range is given by the model's contract or the runtime (an image in [0, 1], a logistic) and
@@ -60,6 +76,10 @@ class FakeQuant(layers.Layer):
         bits: 8 or 16.
         limits: Of an input of the model: (low, high), the values that its user promised. The range differs from it by
             up to half a step, for zero lies on a step.
+        watched: Whether training measures what lies outside the range, tells it and, unless ``fixed``, widens it. False
+            in models of version 0.1, whose ranges stand still.
+        round_in_training: False for a probability that a loss takes the logarithm of: rounded to zero it would have no
+            gradient. At inference it is rounded as in the file.
 
     Input shape:
         Any, floating point.
@@ -68,50 +88,71 @@ class FakeQuant(layers.Layer):
         As the input.
     """
 
-    def __init__(self, fixed: bool = False, bits: int = 8, limits: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        fixed: bool = False,
+        bits: int = 8,
+        limits: Any = None,
+        watched: bool = False,
+        round_in_training: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.fixed = fixed
         self.bits = bits
         self.limits = limits
+        self.watched = watched
+        self.round_in_training = round_in_training
 
     def build(self, input_shape: Any) -> None:
-        # float32 whatever the policy: bfloat16 has too few bits for a range that must match the file's.
-        self.minimum = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="minimum"
-        )
-        self.maximum = self.add_weight(
-            shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False, name="maximum"
-        )
+        self.minimum = self._add_scalar("minimum", "zeros")
+        self.maximum = self._add_scalar("maximum", "ones")
+        if self.watched:
+            self.tolerance = self._add_scalar("tolerance", "zeros")
+            self.excess = self._add_scalar("excess", "zeros")
+            self.watch = saturation.RangeWatch(self)
 
-    def call(self, x: Any, ties_up: bool = False) -> Any:
+    def _add_scalar(self, name: str, initializer: str) -> Any:
+        # float32 whatever the policy: bfloat16 has too few bits for a range that must match the file's.
+        options = {"trainable": False, "dtype": "float32", "autocast": False, "aggregation": "mean"}
+        return self.add_weight(shape=(), initializer=initializer, name=name, **options)
+
+    def call(self, x: Any, ties_up: bool = False, step_only: bool = False, training: bool | None = None) -> Any:
+        """Round ``x``; or return the step alone, (), by which what reads the rounded values rounds its bias."""
+        if step_only:
+            return (self.maximum - self.minimum) / self.levels
         wide = ops.cast(x, "float32")
+        if training and self.watched and self.trainable:
+            low, high = saturation.follow(self, wide)
+        else:
+            low, high = ops.convert_to_tensor(self.minimum), ops.convert_to_tensor(self.maximum)
+        if training and not self.round_in_training:
+            return x
         if ties_up:
             # An average of integers often lies half-way between two; the runtime rounds those up, and float noise
             # must not decide otherwise.
-            wide = wide + (self.maximum - self.minimum) * (1e-3 / LEVELS[self.bits])
+            wide = wide + (high - low) * (1e-3 / self.levels)
         rounded = keras.quantizers.fake_quant_with_min_max_vars(
-            wide, self.minimum, self.maximum, num_bits=self.bits, narrow_range=self.bits == 16
+            wide, low, high, num_bits=self.bits, narrow_range=self.bits == 16
         )
         return ops.cast(rounded, keras.backend.standardize_dtype(x.dtype))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
+    def compute_output_spec(self, x: Any, ties_up: bool = False, step_only: bool = False, training: Any = None) -> Any:
+        return keras.KerasTensor(() if step_only else x.shape, dtype="float32" if step_only else self.compute_dtype)
+
+    @property
+    def levels(self) -> int:
+        """Steps between the ends of the range."""
+        return LEVELS[self.bits]
+
     def set_range(self, minimum: float, maximum: float) -> None:
         """Set the range, widened to hold zero and as ``bits`` asks; a constant zero gets a tiny range."""
-        low, high = min(float(minimum), 0.0), max(float(maximum), 0.0)
-        if not np.isfinite([low, high]).all():
+        if not np.isfinite([minimum, maximum]).all():
             raise ValueError(f"A range must be finite. Received: minimum={minimum}, maximum={maximum}")
-        high = high if high - low > 1e-6 else low + 1e-6
-        if self.bits == 16:
-            high = max(-low, high)
-            low = -high
-        else:
-            # Zero on a whole number of steps, or the two ends of a tie are left to whoever reads the range: of [-1, 1]
-            # one program makes the integers -127..128 and another -128..127.
-            step = (high - low) / LEVELS[8]
-            below = np.floor(-low / step + 0.5)
-            low, high = -below * step, (LEVELS[8] - below) * step
+        low, high = whole_steps(minimum, maximum, self.bits)
         self.minimum.assign(low)
         self.maximum.assign(high)
 
@@ -123,11 +164,12 @@ class FakeQuant(layers.Layer):
     def get_step(self) -> float:
         """Distance of two levels."""
         low, high = self.get_range()
-        return float(np.float32(high - low) / np.float32(LEVELS[self.bits]))
+        return float(np.float32(high - low) / np.float32(self.levels))
 
     def scaled(self, factor: float, name: str | None = None) -> FakeQuant:
         """A copy whose range is ``factor`` (> 0) times this one's."""
-        copy = FakeQuant(fixed=self.fixed, bits=self.bits, name=name or self.name, dtype=self.dtype_policy)
+        options = {**self.get_config(), "limits": None, "name": name or self.name}
+        copy = FakeQuant.from_config(options)
         copy.build(None)
         low, high = self.get_range()
         copy.set_range(low * factor, high * factor)
@@ -142,7 +184,17 @@ class FakeQuant(layers.Layer):
         return quantizer
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "fixed": self.fixed, "bits": self.bits, "limits": self.limits}
+        names = ("fixed", "bits", "limits", "watched", "round_in_training")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load a range; version 0.1 has nothing else."""
+        stored = set(store.keys())
+        for index, variable in enumerate(self.weights):
+            if str(index) in stored:
+                variable.assign(store[str(index)])
+        if self.limits is not None and not np.allclose(self.get_range(), whole_steps(*self.limits, self.bits)):
+            self.limits = self.get_range()  # what the weights were trained for is what the input may hold
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -177,7 +229,11 @@ class KeepFloat(layers.Layer):
 
 
 def _keep_in_float32(layer: Any) -> None:
-    """Let ``call`` see the weights that ``export`` will: a mixed policy would round them to 16 bits before the grid."""
+    """Let ``call`` see the weights that ``export`` will: a mixed policy would round them to 16 bits before the grid.
+
+    Steps come in as arguments, and float16 has no numbers as small; so ``call`` casts what is an activation.
+    """
+    layer.autocast = False
     for variable in layer.weights:
         variable._autocast = False  # `add_weight(autocast=False)`, but the base class makes these
 
@@ -185,10 +241,11 @@ def _keep_in_float32(layer: Any) -> None:
 class _QuantLinear(layers.Layer):
     """What the layers below share: int8 weights, and a bias that the file will hold in int32.
 
-    The accumulator of channel c counts in steps of ``input_step * weight_step[c]``, and so does its bias.
+    The accumulator of channel c counts in steps of ``input_step * weight_step[c]``, and so does its bias. The step of
+    the grid that the input lies on comes in with it, from its ``FakeQuant``; without it the bias is not rounded.
 
     Args:
-        input_step: Step of the grid its input lies on; 0: unknown, the bias is not rounded.
+        input_step: That step as a constant, as models of version 0.1 hold it; 0: none.
         emit_steps: Return (outputs, accumulator steps (channels,)): a batch norm behind rounds its shift to them.
     """
 
@@ -211,14 +268,16 @@ class _QuantLinear(layers.Layer):
     def _multiply(self, inputs: Any, kernel: Any) -> Any:
         raise NotImplementedError
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, input_step: Any = None) -> Any:
+        inputs = ops.cast(inputs, self.compute_dtype)
+        input_step = self.input_step if input_step is None else ops.cast(input_step, "float32")
         kernel = ops.cast(self.kernel, "float32")
         rounded = kernel + ops.stop_gradient(round_weights(kernel, self.kernel_axes) - kernel)
         outputs = self._multiply(inputs, ops.cast(rounded, self.compute_dtype))
-        steps = ops.reshape(ops.stop_gradient(weight_steps(kernel, self.kernel_axes)), (-1,)) * self.input_step
+        steps = ops.reshape(ops.stop_gradient(weight_steps(kernel, self.kernel_axes)), (-1,)) * input_step
         if self.use_bias:
             bias = ops.cast(self.bias, "float32")
-            if self.input_step:
+            if not isinstance(input_step, float) or input_step > 0:
                 bias = bias + ops.stop_gradient(round_to_steps(bias, steps) - bias)
             outputs = outputs + ops.cast(bias, self.compute_dtype)
         return (outputs, steps) if self.emit_steps else outputs
@@ -295,11 +354,11 @@ class QuantBatchNormalization(FusedBatchNormalization):
     """Batch norm whose shift is rounded at inference as it will be in the file.
 
     There it is part of a bias: of the weighted layer before it, whose accumulator steps come in as ``steps``, or, where
-    it stands alone, of a depthwise convolution whose one weight a channel is 127 steps. Training with batch statistics
-    has no bias to round.
+    it stands alone, of a depthwise convolution whose one weight a channel is 127 steps of the grid of its input, whose
+    step comes in as ``input_step``. Training with batch statistics has no bias to round.
 
     Args:
-        input_step: Step of the grid its input lies on, where it stands alone; 0: unknown.
+        input_step: That of its input's grid as a constant, as models of version 0.1 hold it; 0: none.
     """
 
     def __init__(self, input_step: float = 0.0, **kwargs: Any) -> None:
@@ -310,11 +369,16 @@ class QuantBatchNormalization(FusedBatchNormalization):
         super().build(input_shape)
         _keep_in_float32(self)
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None, steps: Any = None) -> Any:
-        outputs = super().call(inputs, training=training, mask=mask)
-        if (training and self.trainable) or (steps is None and not self.input_step):
+    def call(
+        self, inputs: Any, training: bool | None = None, mask: Any = None, steps: Any = None, input_step: Any = None
+    ) -> Any:
+        outputs = super().call(ops.cast(inputs, self.compute_dtype), training=training, mask=mask)
+        if steps is None:
+            input_step = (self.input_step or None) if input_step is None else ops.cast(input_step, "float32")
+            steps = None if input_step is None else input_step / WEIGHT_LEVELS
+        if (training and self.trainable) or steps is None:
             return outputs
-        steps = self.input_step / WEIGHT_LEVELS if steps is None else ops.cast(steps, "float32")
+        steps = ops.cast(steps, "float32")
         scale = 1.0 / ops.sqrt(ops.cast(self.moving_variance, "float32") + self.epsilon)
         if self.scale:
             scale = scale * ops.cast(self.gamma, "float32")

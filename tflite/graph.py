@@ -71,10 +71,12 @@ class Node:
         """Class name of a layer of Keras or this package, "Input" for an input.
 
         A user's layer is "custom Name", whatever it inherits, and an operation "ops.Name": neither computes what a
-        layer of that name does.
+        layer of that name does. "Step" is the step of a quantizer's grid (``ranges.connect_steps``).
         """
         if self.layer is None:
             return "Input"
+        if "step_only" in self.kwargs:
+            return "Step"
         cls = type(self.layer)
         name = cls.__name__
         if not isinstance(self.layer, keras.Layer):
@@ -186,16 +188,19 @@ class Graph:
         return order
 
     def consumers(self) -> dict[Value, list[Node]]:
-        """Value -> the nodes that read it, one entry a use. An output of the model is not listed: see ``outputs``."""
+        """Value -> the nodes that read it, one entry a use. An output of the model is not listed: see ``outputs``.
+
+        Nor is a quantizer's step, which is the same whatever the values are.
+        """
         table: dict[Value, list[Node]] = {}
         for node in self.nodes():
-            for value in node.inputs:
+            for value in () if node.kind == "Step" else node.inputs:
                 table.setdefault(value, []).append(node)
         return table
 
     def shared(self) -> set[int]:
         """``id`` of every layer that is called more than once."""
-        calls = Counter(id(node.layer) for node in self.nodes() if node.layer is not None)
+        calls = Counter(id(node.layer) for node in self.nodes() if node.kind not in ("Input", "Step"))
         return {layer for layer, count in calls.items() if count > 1}
 
     def add(self, layer: Any, *values: Value, grid: np.ndarray | None = None) -> Value:

@@ -211,7 +211,9 @@ class _Twin:
         def fed(leaf: Any) -> Any:
             return known[leaf] if isinstance(leaf, Value) else leaf
 
-        kwargs = node.kwargs if rounded else {key: value for key, value in node.kwargs.items() if key != "steps"}
+        kwargs = node.kwargs
+        if not rounded:  # nothing counts in steps
+            kwargs = {key: value for key, value in kwargs.items() if key not in ("steps", "input_step")}
         args, kwargs = keras.tree.map_structure(fed, (node.args, kwargs))
         layer = node.layer if rounded else self.plain[id(node.layer)]
         results = keras.tree.flatten(layer(*args, **kwargs))

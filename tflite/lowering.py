@@ -239,12 +239,18 @@ def plain_config(layer: Any) -> dict[str, Any]:
     return {key: value for key, value in layer.get_config().items() if key not in QUANT_OPTIONS}
 
 
+def _input_step(node: Node) -> float:
+    """Step of the grid that the input of a layer with a bias lies on; 0: none. The call reads it no more."""
+    value = node.kwargs.pop("input_step", None)
+    return node.layer.input_step if value is None else value.node.layer.get_step()
+
+
 def _bake_linear(node: Node) -> None:
-    layer = node.layer
+    layer, input_step = node.layer, _input_step(node)
     kernel, bias = folding.kernel_of(layer), folding.bias_of(layer)
     rounded = np.asarray(ops.convert_to_numpy(round_weights(kernel, layer.kernel_axes)), np.float32)
     node.grid = np.asarray(ops.convert_to_numpy(weight_steps(kernel, layer.kernel_axes)), np.float32).ravel()
-    node.accumulator = node.grid * np.float32(layer.input_step) if layer.input_step else None
+    node.accumulator = node.grid * np.float32(input_step) if input_step else None
     if bias is not None and node.accumulator is not None:
         bias = np.asarray(ops.convert_to_numpy(round_to_steps(bias, node.accumulator)), np.float32)
     plain = getattr(layers, node.kind.removeprefix("Quant"))
@@ -259,7 +265,7 @@ def _bake_norm(node: Node) -> None:
     if found is None:
         raise UnsupportedLayerError(f"Batch norm must act on the last axis. Received: layer={node.name!r}")
     scale, shift = found
-    steps: Any = layer.input_step / WEIGHT_LEVELS
+    steps: Any = _input_step(node) / WEIGHT_LEVELS
     if "steps" in node.kwargs:
         accumulator = node.kwargs.pop("steps").node.accumulator
         steps = 0.0 if accumulator is None else accumulator.astype(np.float64)

@@ -53,6 +53,13 @@ REWRITTEN = (  # before
     *("SeparableConv2D", "Average", "GlobalMaxPooling2D", *token_forms.NORMS, *folding.TRAINED_AFFINES),
     *("quick_gelu", "silu", "hard_sigmoid"),
 )
+WITHOUT_WEIGHTS = (  # what may stand between a probability and the output
+    *("FakeQuant", "Concatenate", "Add", "Subtract", "Multiply", "Mean"),
+    *("GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+    *folding.MOVES_VALUES,
+    *AVERAGES_IN_PLACE,
+    *RESIZES,
+)
 CLAMPS = ("relu", "relu6")  # fused into the op before them
 FUSES_CLAMPS = ("Conv2D", "DepthwiseConv2D", "Dense", "Add", "Subtract", "Multiply")
 
@@ -160,6 +167,27 @@ def insert_fake_quant(
             rounded.node.kwargs["ties_up"] = True
         graph.replace(value, rounded, keep=[rounded.node])
         quantizers[rounded] = quantizer
+    _leave_probabilities_unrounded(graph)
+
+
+def _leave_probabilities_unrounded(graph: Graph) -> None:
+    """Let the probabilities that a network returns pass unrounded in training, from the sigmoid or softmax on.
+
+    Below half a step they would be zero, whose logarithm a loss clips: no gradient would ever reach what is rare.
+    """
+    found: dict[Value, bool] = {}
+
+    def is_probability(value: Value) -> bool:
+        if value not in found:
+            node = value.node
+            parts = [is_probability(part) for part in node.inputs] if node.kind in WITHOUT_WEIGHTS else []
+            found[value] = any(parts) or activation_name(node) in ("sigmoid", "softmax")
+            if found[value] and node.kind == "FakeQuant":
+                node.layer.round_in_training = False
+        return found[value]
+
+    for value in graph.outputs:
+        is_probability(value)
 
 
 def _keep_float(graph: Graph, node: Node, quantizers: dict[Value, FakeQuant]) -> None:
@@ -199,7 +227,7 @@ def _make_quantizer(node: Node, bits: int, pinned: tuple[float, float] | None, c
     policy = None if node.layer is None else getattr(node.layer, "dtype_policy", None)
     if name in FIXED_RANGES:
         return FakeQuant.for_activation(str(name), f"{node.name}_quant", bits, policy)
-    quantizer = FakeQuant(pinned is not None, bits, pinned, name=f"{node.name}_quant", dtype=policy)
+    quantizer = FakeQuant(pinned is not None, bits, pinned, watched=True, name=f"{node.name}_quant", dtype=policy)
     quantizer.build(None)
     if pinned is not None:
         quantizer.set_range(*pinned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from .graph import Graph
 from .images import check_inputs, value_ranges
 from .lowering import converts_itself, is_quantized, quantized_dtype
 from .placement import UNSUPPORTED, round_graph
-from .ranges import MIN_IMAGES, OBSERVERS, find_ranges, set_input_steps
+from .range_choice import LayerRange
+from .ranges import DEFAULT_OBSERVER, MIN_IMAGES, OBSERVERS, connect_steps, find_ranges, input_grids
 from .rounding import round_with_feedback
 from .targets import get_target
 
@@ -53,9 +55,10 @@ def quantize(
             comparison. That returns a ``TfmotModel``, which trains, predicts and exports alike; of the options below it
             takes ``observer``, ``input_range`` and ``target``.
         dtype: "int8", or "int16x8" for activations of 16 bits and weights of 8.
-        observer: How a range is found: "minmax", "moving_average" (of the batches' minima and maxima), "percentile"
+        observer: How a range is found: "image_error" (least error of clipping and rounding, measured image by image, so
+            that what is rare survives), "minmax", "moving_average" (of the batches' minima and maxima), "percentile"
             (the central 99.98 % of sampled values) or "mse" (least squared rounding and clipping error on these). None:
-            "percentile"; for "int16x8" "minmax", the one that it takes: the converter measures its ranges again.
+            "image_error"; for "int16x8" "minmax", the one that it takes: the converter measures its ranges again.
         rounding: Of the weights before any fine-tuning: "nearest", or "gptq", which makes the next weights of a channel
             compensate for the rounding of those before on the calibration images (Frantar et al., arXiv 2210.17323).
             For post-training use: training goes on from the rounded weights.
@@ -70,8 +73,8 @@ def quantize(
 
     Returns:
         An uncompiled ``keras.Model`` with the same inputs and outputs; trains with ``fit``, saves to ``.keras``. Its
-        ``quantization_report`` (which is not saved) tells how far the copy is from the given model without rounding,
-        and what the target's stand-ins cost.
+        ``quantization_report`` tells how far the copy is from the given model without rounding, and what the target's
+        stand-ins cost; its ``calibration_report`` what every range rests on (``LayerRange``). Neither is saved.
 
     Raises:
         CopyError: an output of the copy differs from the given model's by more than 1e-3 of its spread, unrounded.
@@ -107,13 +110,14 @@ def quantize(
     limits = value_ranges(input_range, len(arrays))
     round_graph(graph, limits, arrays, BITS[dtype], skipped, substitutes, keep_unsupported=skip == UNSUPPORTED)
     report = check_before_rounding(model, graph, arrays, substitutes)
-    find_ranges(graph, arrays, observer)
-    set_input_steps(graph)
+    rows = find_ranges(graph, arrays, observer)
+    connect_steps(graph)
     if rounding == "gptq":
         round_with_feedback(graph, arrays)
     # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
     quantized = Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
     quantized.quantization_report = report
+    _keep_report(quantized, rows)
     return quantized
 
 
@@ -130,13 +134,24 @@ def check_options(model: Any, *, observer: str | None = None, skip: Sequence[str
         _check_skip(skip, Graph.from_model(model))
 
 
-def calibrate(model: Any, calibration: Any, observer: str | None = None) -> None:
-    """Measure the activation ranges of a quantized model again, in place (after training with another learning rate).
+def calibrate(model: Any, calibration: Any, observer: str | None = None) -> tuple[LayerRange, ...]:
+    """Measure the activation ranges of a quantized model again, in place: after a training that widened them, say.
 
     Args:
         model: Made by ``quantize``.
         calibration: As for ``quantize``.
         observer: As for ``quantize``.
+
+    Returns:
+        One row a tensor that the file stores: its range, what the images held, the clipped share, and the image that
+        alone sets the range, if one does. Also ``model.calibration_report``.
+
+    Raises:
+        ValueError: the model is not made by the native engine; as of ``quantize``.
+
+    Example:
+    >>> qat.fit(...)  # with a large learning rate
+    >>> wm.tflite.calibrate(qat, images)
     """
     dtype = quantized_dtype(model)
     if dtype is None or converts_itself(model):
@@ -144,20 +159,40 @@ def calibrate(model: Any, calibration: Any, observer: str | None = None) -> None
     observer = _check_observer(observer, dtype)
     graph = Graph.from_model(model)
     arrays = check_inputs(calibration, graph.inputs, input_ranges(model), least=MIN_IMAGES)
-    ranges = find_ranges(graph, arrays, observer)
-    set_input_steps(graph)
-    steps = {node.name: node.layer.input_step for node in graph.nodes() if hasattr(node.layer, "input_step")}
+    rows = find_ranges(graph, arrays, observer)
+    found = {node.name: node.layer for node in graph.nodes() if node.kind == "FakeQuant" and not node.layer.fixed}
+    steps = {node.name: source.layer.get_step() for node, source in input_grids(graph).items()}
+    constants = False
     for layer in model.layers:
-        if layer.name in ranges:
-            layer.set_range(*ranges[layer.name])
-        elif layer.name in steps:
-            layer.input_step = steps[layer.name]
-    # Functions that Keras compiled hold the old steps as constants.
-    model.train_function = model.test_function = model.predict_function = None
+        if layer.name in found:
+            layer.set_weights(found[layer.name].get_weights())
+        elif getattr(layer, "input_step", 0.0):  # of version 0.1
+            layer.input_step, constants = steps.get(layer.name, 0.0), True
+    if constants:  # functions that Keras compiled hold the old ones
+        model.train_function = model.test_function = model.predict_function = None
+    return _keep_report(model, rows)
+
+
+def _keep_report(model: Any, rows: Sequence[LayerRange]) -> tuple[LayerRange, ...]:
+    """Hang the rows on the model, and warn where one calibration image alone sets ranges."""
+    report = tuple(rows)
+    object.__setattr__(model, "calibration_report", report)  # Keras would track it as part of the model
+    layers: dict[int, list[str]] = {}
+    for row in rows:
+        if row.sole_image is not None:
+            layers.setdefault(row.sole_image, []).append(row.name)
+    for image, names in sorted(layers.items()):
+        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        warnings.warn(
+            f"Calibration image {image} alone makes the ranges of {listed} more than twice as wide as all other images "
+            "need. Leave it out if it does not belong to the data; if it is rare but right, add more of its kind.",
+            stacklevel=3,
+        )
+    return report
 
 
 def _check_observer(observer: str | None, dtype: str) -> str:
-    observer = observer or ("percentile" if dtype == "int8" else "minmax")
+    observer = observer or (DEFAULT_OBSERVER if dtype == "int8" else "minmax")
     check_option("observer", observer, OBSERVERS)
     if dtype == "int16x8" and observer != "minmax":
         raise ValueError(f'dtype="int16x8" takes observer="minmax". Received: observer={observer!r}')

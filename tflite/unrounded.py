@@ -42,7 +42,7 @@ def remove_rounding(graph: Graph) -> None:
             if id(node.layer) not in plain:
                 plain[id(node.layer)] = unrounded(node)
             if type(node.layer).__name__.startswith("Quant"):
-                node.kwargs = {key: value for key, value in node.kwargs.items() if key != "steps"}
+                node.kwargs = {key: value for key, value in node.kwargs.items() if key not in ("steps", "input_step")}
                 node.outputs = node.outputs[:1]  # the accumulator's steps are no more
             node.layer = plain[id(node.layer)]
 

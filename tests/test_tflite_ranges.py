@@ -1,0 +1,243 @@
+"""Ranges: the rare survives, what nothing reads costs nothing, training widens what it leaves, weights say it all."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from tflite_support import spread
+
+from wavemix_tf.tflite import calibrate, export, quantize
+from wavemix_tf.tflite.fake_quant import FakeQuant
+from wavemix_tf.tflite.graph import Graph
+from wavemix_tf.tflite.images import generated_images, predict
+from wavemix_tf.tflite.importance import channel_importance
+from wavemix_tf.tflite.lowering import deploy
+from wavemix_tf.tflite.range_choice import RangeChoice, sole_image
+
+SHAPE = (8, 8, 3)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return generated_images(SHAPE, 64, seed=1)
+
+
+def classifier(activation=None, name="net"):
+    inputs = keras.Input(SHAPE)
+    x = layers.BatchNormalization(name="norm")(layers.Conv2D(6, 3, padding="same", name="conv")(inputs))
+    x = layers.BatchNormalization(name="alone")(layers.MaxPooling2D()(layers.ReLU(name="relu")(x)))
+    return keras.Model(inputs, layers.Dense(2, activation=activation, name="head")(layers.Flatten()(x)), name=name)
+
+
+def quantizers(model):
+    return {layer.name.removesuffix("_quant"): layer for layer in model.layers if isinstance(layer, FakeQuant)}
+
+
+# --- which range ------------------------------------------------------------------------------------------------------
+
+
+def choose(values, weights=None):
+    """The range of (N, size) values, all of them sampled, the errors of clipping computed in NumPy."""
+    weights = np.ones(values.shape[1]) if weights is None else weights
+    choice = RangeChoice(values.min(1), values.max(1), values, weights, values.shape[1])
+    lows, highs = choice.ends
+    below = np.square(np.maximum(lows - values[..., None], 0)) * weights[:, None]
+    above = np.square(np.maximum(values[..., None] - highs, 0)) * weights[:, None]
+    return choice.choose(below.mean(1), above.mean(1))
+
+
+def test_a_peak_in_one_image_of_many_is_not_clipped(rng):
+    values = rng.normal(0, 0.01, (128, 4096))
+    values[17, 100] = 1.0
+    assert choose(values)[1] == pytest.approx(1.0)
+    assert sole_image(values.min(1), values.max(1), choose(values)) == 17
+    values[30, 5] = 0.9
+    assert sole_image(values.min(1), values.max(1), choose(values)) is None
+
+
+def test_an_image_that_would_leave_the_others_no_levels_is_clipped(rng):
+    values = rng.normal(0, 1, (128, 512))
+    values[5] *= 300
+    low, high = choose(values)
+    assert -10 < low < -2
+    assert 2 < high < 10
+
+
+def test_ordinary_tails_are_kept_whole(rng):
+    values = np.maximum(rng.normal(0, 1, (64, 2048)), 0)
+    assert choose(values) == (0.0, pytest.approx(values.max()))
+
+
+def test_small_weights_let_large_values_go(rng):
+    values = rng.normal(0, 1, (64, 1024))
+    values[:, ::16] *= 3000
+    weights = np.ones(1024)
+    assert choose(values, weights)[1] > 3000
+    weights[::16] = 1e-9
+    assert choose(values, weights)[1] < 10
+
+
+def test_importance_is_the_energy_of_the_weights_that_read_a_channel():
+    inputs = keras.Input((6, 6, 3))
+    first = layers.Conv2D(4, 1, name="first")
+    depthwise, last = layers.DepthwiseConv2D(1, use_bias=False), layers.Conv2D(2, 1, use_bias=False)
+    model = keras.Model(inputs, last(depthwise(layers.ReLU()(first(inputs)))))
+    per_channel, kernel = np.array([1.0, 2.0, 0.5, 1.0]), np.array([[1.0, 2.0], [0.0, 0.0], [2.0, 0.0], [1.0, 1.0]])
+    depthwise.set_weights([per_channel.reshape(1, 1, 4, 1)])
+    last.set_weights([kernel.reshape(1, 1, 4, 2)])
+    graph = Graph.from_model(model)
+    value = next(node.output for node in graph.nodes() if node.name == "first")
+    expected = per_channel**2 * np.square(kernel).sum(1)
+    np.testing.assert_allclose(channel_importance(graph)[value], expected / expected.mean())
+
+
+def test_peaks_of_a_heat_map_survive(rng):
+    side = 96
+    images = rng.uniform(0, 0.15, (64, side, side, 1)).astype("float32")
+    places = rng.integers(4, side - 4, (64, 2))
+    for index, (row, column) in enumerate(places[:40]):  # the others show nothing
+        images[index, row, column] = rng.uniform(0.85, 1)
+    inputs = keras.Input((side, side, 1))
+    conv = layers.Conv2D(1, 3, padding="same")
+    model = keras.Model(inputs, conv(inputs))
+    kernel = -np.ones((3, 3, 1, 1), "float32") * 0.3
+    kernel[1, 1] = 8
+    conv.set_weights([kernel, np.array([-6.0])])
+    found = predict(quantize(model, images), images)
+    exact = predict(model, images)
+    np.testing.assert_allclose(found.max((1, 2, 3))[:40], exact.max((1, 2, 3))[:40], atol=0.05)
+
+
+def test_a_hot_channel_that_nothing_reads_costs_nothing(images):
+    inputs = keras.Input(SHAPE)
+    first, second = layers.Conv2D(9, 3, activation="relu", name="first"), layers.Conv2D(4, 3, name="second")
+    model = keras.Model(inputs, second(first(inputs)))
+    kernel, bias = first.get_weights()
+    kernel[..., -1], bias[-1] = 0, 3e4
+    first.set_weights([kernel, bias])
+    kernel, bias = second.get_weights()
+    kernel[:, :, -1] = 0
+    second.set_weights([kernel, bias])
+    quantized, exact = quantize(model, images), predict(model, images)
+    assert np.abs(predict(quantized, images) - exact).mean() < 0.03 * spread(exact)
+    row = next(row for row in quantized.calibration_report if row.name.startswith("first"))
+    assert row.maximum < 10
+    assert row.clipped_share == pytest.approx(1 / 9)
+
+
+def test_the_report_counts_what_is_clipped_and_names_the_image(images):
+    odd = images * 0.02
+    odd[41] = images[41]
+    model = classifier()
+    with pytest.warns(UserWarning, match=r"Calibration image 41 alone makes the ranges of"):
+        quantized = quantize(model, odd, observer="minmax")
+    assert {row.sole_image for row in quantized.calibration_report} <= {None, 41}
+    quantizers(quantized)["relu"].set_range(0, 1)
+    rows = {row.name: row for row in calibrate(quantize(model, images), images, observer="mse")}
+    exact = predict(keras.Model(model.input, model.get_layer("relu").output), images)
+    row = rows["relu"]
+    share = (exact > row.maximum * 1.001).mean((1, 2, 3))
+    assert row.clipped_share == pytest.approx(share.mean(), abs=2e-3)
+    assert row.worst_clipped_share == pytest.approx(share.max(), abs=0.01)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_a_probability_below_a_step_has_a_gradient_in_training_and_the_files_value_else(activation, images):
+    import tensorflow as tf
+
+    model = classifier(activation)
+    model.get_layer("head").bias.assign([-9.0, 3.0])
+    quantized = quantize(model, images)
+    with tf.GradientTape() as tape:
+        raw = quantized(images, training=True)[:, 0]
+        loss = -tf.reduce_mean(tf.math.log(tf.maximum(raw, 1e-7)))
+    gradient = tape.gradient(loss, quantized.get_layer("head").bias)
+    assert float(tf.reduce_max(raw)) < 1 / 512
+    assert abs(float(gradient[0])) > 0.5
+    found = predict(quantized, images) * 256
+    np.testing.assert_array_equal(found, np.round(found))
+    assert found[:, 0].max() == 0
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_training_widens_the_ranges_that_it_leaves_and_says_so(jit_compile, images, tmp_path):
+    quantized = quantize(classifier(), images)
+    named = quantizers(quantized)
+    named["head"].set_range(-0.01, 0.01)
+    inputs_range = named[quantized.inputs[0].name].get_range()
+    target = np.stack([images.mean((1, 2, 3)) * 4, -images.mean((1, 2, 3))], 1)
+    quantized.compile(keras.optimizers.Adam(1e-2), "mse", jit_compile=jit_compile)
+    with pytest.warns(UserWarning, match=r"Training left the range of layer 'head'.*widened") as told:
+        logs = quantized.fit(images, target, epochs=12, batch_size=16, verbose=0).history
+    assert sum("'head'" in str(warning.message) for warning in told) == 1
+    assert set(logs) == {"loss"}
+    assert named["head"].get_range()[1] > 1.0
+    assert named[quantized.inputs[0].name].get_range() == inputs_range
+    assert logs["loss"][-1] < 0.1 * logs["loss"][0]
+    expected = predict(quantized, images)
+    step = named["head"].get_step()
+    np.testing.assert_allclose(predict(deploy(quantized, {}, "transposed_conv"), images), expected, atol=1.01 * step)
+    assert np.abs(predict(deploy(quantized, {}, "transposed_conv"), images) - expected).mean() < 0.1 * step
+    quantized.save(tmp_path / "middle.keras")
+    again = keras.saving.load_model(tmp_path / "middle.keras")
+    np.testing.assert_array_equal(predict(again, images), expected)
+    again.fit(images, target, verbose=0)
+    calibrate(again, images)
+    assert quantizers(again)["head"].get_range()[1] > 1.0
+
+
+def test_training_data_outside_the_promised_input_are_told(images):
+    quantized = quantize(classifier(), images)
+    quantized.compile("sgd", "mse")
+    with pytest.warns(UserWarning, match=r"values outside \[0, 1\], the range that was promised"):
+        quantized.fit(images * 255, np.zeros((64, 2)), verbose=0)
+
+
+def test_gentle_training_moves_nothing_that_matters(images):
+    quantized = quantize(classifier(), images)
+    before = {name: layer.get_range() for name, layer in quantizers(quantized).items()}
+    quantized.compile(keras.optimizers.SGD(1e-5), "mse")
+    quantized.fit(images, predict(quantized, images), verbose=0)  # a warning would be an error
+    for name, layer in quantizers(quantized).items():
+        np.testing.assert_allclose(layer.get_range(), before[name], rtol=0.25, atol=0.05, err_msg=name)
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def test_weights_alone_are_the_model(images, tmp_path):
+    model = classifier("sigmoid")
+    trained = quantize(model, images)
+    trained.compile(keras.optimizers.Adam(1e-2), "mse")
+    trained.fit(images, np.ones((64, 2)), verbose=0)
+    trained.save_weights(tmp_path / "trained.weights.h5")
+    dark = quantize(classifier("sigmoid"), images[::2] * 0.5, input_range=(0.0, 0.5))
+    expected = predict(trained, images)
+    assert np.abs(predict(dark, images) - expected).max() > 0
+    dark.load_weights(tmp_path / "trained.weights.h5")
+    np.testing.assert_array_equal(predict(dark, images), expected)
+    first, second = (export(model, "android-cpu", images=images) for model in (trained, dark))
+    assert first.content == second.content
+    assert first.model_sha256 == second.model_sha256
+    assert second.input_ranges == first.input_ranges
+
+
+def test_a_model_of_version_0_1_computes_what_it_did():
+    from pathlib import Path
+
+    folder = Path(__file__).parent / "fixtures"
+    images = np.random.default_rng(0).random((64, 8, 8, 2)).astype("float32")
+    model = keras.saving.load_model(folder / "qat_of_0_1.keras")
+    np.testing.assert_allclose(predict(model, images[:16]), np.load(folder / "qat_of_0_1.npz")["outputs"], atol=1e-6)
+    assert export(model, "android-cpu", images=images).verification["fidelity"]["mean_error_steps"] <= 0.1
+    before = {name: layer.get_range() for name, layer in quantizers(model).items()}
+    model.fit(images, np.ones((64, 1)), verbose=0)
+    assert {name: layer.get_range() for name, layer in quantizers(model).items()} == before
+    calibrate(model, images)
+    steps = {layer.name: layer.input_step for layer in model.layers if getattr(layer, "input_step", 0)}
+    # A pool moves the values of the grid that `activation` lies on.
+    assert steps["alone"] == quantizers(model)["activation"].get_step()
+    assert steps["dense"] == quantizers(model)["alone"].get_step()
