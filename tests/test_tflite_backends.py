@@ -35,9 +35,12 @@ loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 model.compile(keras.optimizers.Adam(1e-2), loss)
 model.fit(images, labels, epochs=4, verbose=0)
 qat = wm.tflite.quantize(model, images[:64], rounding="gptq", skip=["block"] if sys.argv[2] == "skip" else ())
+left = [layer for layer in qat.layers if type(layer).__name__ == "FakeQuant" and not layer.fixed][-1]
+left.set_range(-0.01, 0.01)  # training must widen it by itself, and say so
 qat.compile(keras.optimizers.AdamW(1e-3, use_ema=True, ema_momentum=0.5), loss, jit_compile="auto")
 history = qat.fit(images, labels, epochs=4, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()]).history["loss"]
 assert history[-1] < history[0], history
+assert left.get_range()[1] > 0.1, left.get_range()
 qat.save(sys.argv[1] + "/qat.keras")
 np.save(sys.argv[1] + "/logits.npy", predict(qat, images[64:]))
 """

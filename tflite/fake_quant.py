@@ -59,7 +59,7 @@ def whole_steps(minimum: float, maximum: float, bits: int = 8) -> tuple[float, f
     # program makes the integers -127..128 and another -128..127.
     step = (high - low) / LEVELS[8]
     below = np.floor(-low / step + 0.5)
-    return float(-below * step), float((LEVELS[8] - below) * step)
+    return float(-below * step) + 0.0, float((LEVELS[8] - below) * step)  # no -0.0
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -193,8 +193,10 @@ class FakeQuant(layers.Layer):
         for index, variable in enumerate(self.weights):
             if str(index) in stored:
                 variable.assign(store[str(index)])
-        if self.limits is not None and not np.allclose(self.get_range(), whole_steps(*self.limits, self.bits)):
-            self.limits = self.get_range()  # what the weights were trained for is what the input may hold
+        if self.limits is not None:
+            low, high = self.limits
+            if not np.allclose(self.get_range(), whole_steps(low, high, self.bits)):
+                self.limits = self.get_range()  # what the weights were trained for is what the input may hold
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")

@@ -19,7 +19,11 @@ from .saturation import MOST_VALUES
 WORST = 0.25  # weight of the worst image beside the mean of all
 ENOUGH = 1.25  # times less error (1 dB) must be gained before anything is clipped
 SOLE = 2.0  # times the width that all other images need: then one image alone sets the range
-QUANTILES = (0.9999, 0.999, 0.99)  # of the sampled values, as ends to try beside those of the images' extremes
+QUANTILES = (
+    0.9999,
+    0.999,
+    0.99,
+)  # of the sampled values by their importance, as ends to try beside those of the images' extremes
 ROUNDED_SAMPLES = 64  # of each image, on which rounding is measured
 
 
@@ -78,9 +82,10 @@ class RangeChoice:
         full = float(extremes.max())
         if full <= 0:
             return np.zeros(1)
-        ordered = np.sort(extremes)
-        used = samples[:, self.weights > 0]
-        ends = [*np.quantile(extremes, (0.9, 0.5)), *(np.quantile(used, QUANTILES) if used.size else ())]
+        ordered, order = np.sort(extremes), np.argsort(samples, axis=None)
+        weights = np.cumsum(np.broadcast_to(self.weights, samples.shape).ravel()[order])
+        places = np.minimum(np.searchsorted(weights, np.multiply(QUANTILES, weights[-1])), len(order) - 1)
+        ends = [*np.quantile(extremes, (0.9, 0.5)), *samples.ravel()[order[places]]]
         chosen = [full]
         for end in sorted((float(ordered[-2 if len(ordered) > 1 else -1]), *map(float, ends)), reverse=True):
             if 0 < end < 0.97 * chosen[-1]:
@@ -121,10 +126,8 @@ class RangeChoice:
     def choose(self, below: np.ndarray, above: np.ndarray) -> tuple[float, float]:
         """(low, high), from the measured errors of clipping."""
         table = self.error_of(below, above)
-        i, j = np.unravel_index(int(table.argmin()), table.shape)
-        if table[0, 0] <= ENOUGH * table[i, j]:
-            i = j = 0
-        return float(self.ends[0][i]), float(self.ends[1][j])
+        best = (0, 0) if table[0, 0] <= ENOUGH * table.min() else np.unravel_index(table.argmin(), table.shape)
+        return float(self.ends[0][best[0]]), float(self.ends[1][best[1]])
 
 
 def sole_image(low: np.ndarray, high: np.ndarray, chosen: tuple[float, float]) -> int | None:

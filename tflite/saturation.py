@@ -102,9 +102,9 @@ class RangeWatch(keras.metrics.Metric):
 
     def result(self) -> dict[str, Any]:
         now = None if self._told or self._before is None else self._read()
-        if now is None or self._before is None:
-            return {}
         quantizer, before = self._quantizer(), self._before
+        if now is None or before is None or quantizer is None:
+            return {}
         if quantizer.fixed:
             left = now[2] > max(TOLD_EXCESS, before[2])
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from wavemix_tf.normalization import FusedBatchNormalization
@@ -58,7 +59,8 @@ def unrounded(node: Node) -> Any:
         twin.build(node.inputs[0].shape)
         for name in ("gamma", "beta", "moving_mean", "moving_variance"):
             if getattr(layer, name, None) is not None:
-                getattr(twin, name).assign(getattr(layer, name))
+                # Copied: on JAX an assigned array would be shared, and gone once the twin has run.
+                getattr(twin, name).assign(np.array(keras.ops.convert_to_numpy(getattr(layer, name))))
         return twin
     kind = node.kind.removeprefix("Quant")
     if node.kind != kind and kind in QUANT_LAYERS:
