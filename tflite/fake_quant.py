@@ -240,7 +240,17 @@ def _keep_in_float32(layer: Any) -> None:
         variable._autocast = False  # `add_weight(autocast=False)`, but the base class makes these
 
 
-class _QuantLinear(layers.Layer):
+class _ReadsSteps(layers.Layer):
+    """A layer that is called with steps beside its input."""
+
+    @property
+    def input(self) -> Any:
+        """The input alone, for models that look inside."""
+        found = super().input
+        return found[0] if isinstance(found, (list, tuple)) else found
+
+
+class _QuantLinear(_ReadsSteps):
     """What the layers below share: int8 weights, and a bias that the file will hold in int32.
 
     The accumulator of channel c counts in steps of ``input_step * weight_step[c]``, and so does its bias. The step of
@@ -352,7 +362,7 @@ class QuantDense(_QuantLinear, layers.Dense):
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
-class QuantBatchNormalization(FusedBatchNormalization):
+class QuantBatchNormalization(_ReadsSteps, FusedBatchNormalization):
     """Batch norm whose shift is rounded at inference as it will be in the file.
 
     There it is part of a bias: of the weighted layer before it, whose accumulator steps come in as ``steps``, or, where

@@ -306,13 +306,15 @@ def connect_steps(graph: Graph) -> None:
 
     Read from the range whenever the network runs, so that the weights alone say what it computes.
     """
-    steps: dict[Node, Value] = {}
+    steps: dict[Value, Value] = {}
     for node, source in input_grids(graph).items():
-        if source not in steps:
-            call = Node(source.layer, (source.output,), {"step_only": True}, origin=source.origin)
+        # Called on what the layer reads, so that a model from the layer's input to its output has all that it needs.
+        value = node.inputs[0]
+        if value not in steps:
+            call = Node(source.layer, (value,), {"step_only": True}, origin=source.origin)
             call.outputs = [Value(call, 0, ())]
-            steps[source] = call.output
-        node.kwargs["input_step"] = steps[source]
+            steps[value] = call.output
+        node.kwargs["input_step"] = steps[value]
 
 
 def disconnect_steps(graph: Graph) -> None:
