@@ -111,7 +111,10 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     """
     disconnect_steps(graph)  # what is measured is what biases make before they are rounded
     quantizers = [node for node in graph.nodes() if node.kind == "FakeQuant"]
-    first = {id(node.layer): node for node in reversed(quantizers) if not node.layer.fixed}
+    first: dict[int, Node] = {}
+    for node in quantizers:
+        if not node.layer.fixed:
+            first.setdefault(id(node.layer), node)
     observed = list(first.values())
     if not observed:
         return []
