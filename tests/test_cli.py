@@ -1,5 +1,7 @@
 """The command, from its words to a finished run folder: end to end once, then each verb on that folder."""
 
+import csv
+import hashlib
 import json
 import re
 import shutil
@@ -13,7 +15,7 @@ from PIL import Image
 
 import wavemix_tf as wm
 from wavemix_tf import cli
-from wavemix_tf.command import arguments, steps, terminal
+from wavemix_tf.command import arguments, exports, run_folder, steps, terminal
 from wavemix_tf.tflite import verifier
 from wavemix_tf.tflite.lowering import float_layers
 from wavemix_tf.training import RECIPES, Recipe, fit
@@ -61,7 +63,7 @@ def finished(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "patterns"
     words = ["run", "--data", str(folder), "--out", str(out), *TINY]
     with pytest.MonkeyPatch.context() as patch, Captured() as first:
-        patch.setattr(steps, "write_exports", interrupt)
+        patch.setattr(exports, "write_exports", interrupt)
         first.code = cli.main(words)
     interrupted_files = {path.name for path in out.iterdir()}
     with Captured() as second:
@@ -130,6 +132,20 @@ def test_report_of_the_run(finished):
     assert np.sum(report["confusion"]["matrix"]) == tested
     assert np.trace(report["confusion"]["matrix"]) == round(tested * rows["mcu-int8"]["accuracy"])
     assert len(report["mistakes"]) == min(12, tested - np.trace(report["confusion"]["matrix"]))
+    with (finished["out"] / "predictions.csv").open(newline="") as file:
+        listed = {row["path"]: row for row in csv.DictReader(file)}
+    assert len(listed) == tested  # each test image, once
+    right = sum(row["label"] == row["prediction"] for row in listed.values())
+    assert report["predictions"]["of"] == "mcu-int8"
+    assert right == np.trace(report["confusion"]["matrix"])
+    for mistake in report["mistakes"]:
+        assert {key: listed[mistake["file"]][key] for key in ("label", "prediction")} == {
+            key: mistake[key] for key in ("label", "prediction")
+        }
+    for path, row in listed.items():
+        assert row["split"] == "test"
+        assert path.split("/")[-2] == row["label"]
+        assert 1 / 3 <= float(row["confidence"]) <= 1
     assert np.shape(report["wavelet"]["bands"]["HH"]) == (6, 6)
     assert len(report["scatter"]["int8"]) == len(report["scatter"]["float"]) == tested * 3
     assert all(check["passed"] for export in report["exports"] for check in export["checks"])
@@ -274,7 +290,17 @@ def test_export_one_file_with_another_input(finished, tmp_path, capsys):
     assert code == 0, err
     card = json.loads((out / "exports" / "mcu-int8.json").read_text())
     assert card["input"]["dtype"] == card["output"]["dtype"] == "uint8"
-    assert not (out / "report.json").exists()  # it told of the file that was replaced
+    before, after = (json.loads((place / "report.json").read_text()) for place in (finished["out"], out))
+    assert [row["name"] for row in after["results"]] == [row["name"] for row in before["results"]]
+    digest = hashlib.sha256((out / "exports" / "mcu-int8.tflite").read_bytes()).hexdigest()
+    assert [row["card"]["sha256"] for row in after["exports"]][:3] == [
+        row["card"]["sha256"] for row in before["exports"]
+    ][:3]
+    assert after["exports"][3]["card"]["sha256"] == digest != before["exports"][3]["card"]["sha256"]
+    assert [row["file"] for row in after["verification"]["rows"]] == [
+        row["file"] for row in before["verification"]["rows"]
+    ]
+    assert after["confusion"]["of"] == after["predictions"]["of"] == "mcu-int8"
     assert card["class_names"] == ["checks", "columns", "rows"]
 
 
@@ -358,9 +384,13 @@ def test_export_without_fine_tuning_is_quantized_after_training(finished, tmp_pa
     shutil.copytree(finished["out"], out)
     (out / "qat.keras").unlink()
     shutil.rmtree(out / "exports")
-    code, shown, err = call(capsys, "export", "--out", out, "--target", "android-cpu", "--dtype", "int8")
+    (out / "report.json").unlink()
+    code, shown, err = call(capsys, "export", "--out", out, "--target", "android-cpu", "--dtype", "int8", "--kit")
     assert code == 0, err
     assert "no qat.keras" in shown
+    card = (out / "exports" / "android-cpu-int8_kit" / "MODEL_CARD.md").read_text()
+    assert re.search(r"\*\*this file\*\*, android-cpu-int8 \(LiteRT\) \| [\d.]+ % \|", card)  # measured for the kit
+    assert not (out / "report.json").exists()
     code, _, err = call(capsys, "verify", "--out", out, "--target", "android-cpu", "--dtype", "int8")
     assert code == 0, err
 
@@ -369,15 +399,98 @@ def test_an_npu_adds_its_columns_to_the_benchmark(finished, tmp_path, capsys, mo
     monkeypatch.setattr(terminal.console, "width", 140)
     out = tmp_path / "copy"
     shutil.copytree(finished["out"], out)
-    code, _, err = call(capsys, "export", "--out", out, "--target", "ethos-u55")
+    code, _, err = call(capsys, "export", "--out", out, "--target", "ethos-u55", "--kit")
     assert code == 0, err
     assert (out / "exports" / "ethos-u55-int8_vela.tflite").is_file()
-    code, shown, err = call(capsys, "benchmark", "--out", out, "--target", "ethos-u55", "--runs", 3)
+    before, after = (json.loads((place / "report.json").read_text()) for place in (finished["out"], out))
+    assert after["results"][:-1] == before["results"]  # the report is kept, and gains a row
+    assert after["results"][-1]["name"] == "ethos-u55-int8"
+    assert "ethos-u55-int8" in (out / "report.html").read_text()
+    assert after["mistakes"] == before["mistakes"]
+    assert "this file**, ethos-u55-int8" in (out / "exports" / "ethos-u55-int8_kit" / "MODEL_CARD.md").read_text()
+    code, shown, err = call(capsys, "benchmark", "--out", out, "--runs", 3)  # of all files that are there
     assert code == 0, err
     assert "NPU cycles" in shown
+    assert len(re.findall(r"^(?:android|mcu|ethos)\S+ +\d", shown, re.MULTILINE)) == 5
     code, shown, err = call(capsys, "benchmark", "--out", out, "--target", "mcu", "--runs", 3)
     assert code == 0, err
     assert "NPU" not in shown
+
+
+def test_int16x8_files(finished, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    words = ["--out", out, "--target", "android-cpu", "--dtype", "int16x8"]
+    code, _, err = call(capsys, "export", *words, "--kit")
+    assert code == 0, err
+    code, shown, err = call(capsys, "verify", *words)
+    assert code == 0, err
+    assert "android-cpu-int16x8" in shown
+    code, shown, err = call(capsys, "benchmark", *words[:2], *words[4:], "--runs", 3)
+    assert code == 0, err
+    assert "android-cpu-int16x8" in shown
+    assert "this file**, android-cpu-int16x8" in (out / "exports" / "android-cpu-int16x8_kit/MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("target", "dtype", "expected"),
+    [
+        (None, None, list(arguments.EXPORTS)),
+        ("android-cpu", None, [("android-cpu", "float32"), ("android-cpu", "int8")]),
+        ("mcu", None, [("mcu", "int8")]),
+        ("edge-tpu", None, [("edge-tpu", "int8")]),
+        (None, "int8", [("android-cpu", "int8"), ("mcu", "int8")]),
+        (None, "int16x8", [("android-cpu", "int16x8"), ("mcu", "int16x8")]),
+        ("mcu", "int16x8", [("mcu", "int16x8")]),
+    ],
+)
+def test_which_files_target_and_dtype_mean(target, dtype, expected):
+    assert arguments.check_export(target, dtype) == expected
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut", b"[]"])
+@pytest.mark.parametrize("name", ["mcu-int8.json", "mcu-int8.tflite", "qat_training.json", "qat.keras"])
+def test_a_finished_run_with_a_damaged_file_is_told(finished, tmp_path, capsys, name, damage):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    (path,) = out.rglob(name)
+    path.write_bytes(damage)
+    code, _, err = call(capsys, *finished["words"][:4], out, *finished["words"][5:])
+    assert (code, one_line(err)) == (1, True), err
+    assert str(path) in err
+    assert "anew" in err
+
+
+def test_brackets_in_a_path_are_no_markup(finished, tmp_path, capsys):
+    out = tmp_path / "a[/b]"  # a folder b] in a folder a[
+    shutil.copytree(finished["out"], out)
+    code, shown, err = call(capsys, *finished["words"][:4], out, *finished["words"][5:])
+    assert code == 0, err
+    assert f"\n{out / 'report.html'}\n" in shown  # and a pipe's lines are not wrapped
+
+
+def test_outputs_that_are_no_numbers(finished, folder, tmp_path, capsys):
+    model = steps.load_model(finished["out"] / "model.keras")
+    model.trainable_weights[-1].assign(np.full(model.trainable_weights[-1].shape, np.nan))
+    model.save(tmp_path / "broken.keras")
+    image = tmp_path / "a\x1b[2J.png"
+    shutil.copy(folder / "rows" / "1.png", image)
+    code, shown, err = call(capsys, "predict", image, "--model", tmp_path / "broken.keras", "--json")
+    assert (code, shown) == (1, "")
+    assert r"a\x1b[2J.png: A network's outputs must be finite" in err
+    code, shown, err = call(capsys, "predict", image, "--out", finished["out"])
+    assert code == 0, err
+    assert shown.startswith(str(tmp_path) + r"/a\x1b[2J.png: rows ")
+
+
+def test_the_end_of_a_file_is_no_interruption(monkeypatch, capsys):
+    def ended(*_):
+        raise EOFError("no more bytes")
+
+    monkeypatch.setattr(cli, "choose_recipe", ended)
+    code, _, err = call(capsys, "fit", "digits")
+    assert code == 1
+    assert err == "wavemix-tf: EOFError: no more bytes (--debug shows where)\n"
 
 
 def test_a_refused_file_does_not_take_the_others_with_it(finished, tmp_path, capsys, monkeypatch):
@@ -419,7 +532,7 @@ def test_quantize_takes_other_settings_before_it_has_begun(finished, tmp_path, c
         path.unlink()
     code, _, err = call(capsys, "quantize", "--out", out, "--set", "qat_epochs=1")
     assert code == 0, err
-    assert arguments.saved_recipe(out).qat_epochs == 1
+    assert run_folder.saved_recipe(out).qat_epochs == 1
 
 
 def test_quantize_keeps_a_named_layer_float(finished, tmp_path, capsys):
@@ -436,7 +549,7 @@ def test_quantize_keeps_a_named_layer_float(finished, tmp_path, capsys):
     assert not list(out.glob("qat*"))
     code, _, err = call(capsys, *words, "--set", "qat_skip=head", "--set", "qat_observer=mse")
     assert code == 0, err
-    assert arguments.saved_recipe(out).qat_skip == ("head",)
+    assert run_folder.saved_recipe(out).qat_skip == ("head",)
     assert float_layers(steps.load_model(out / "qat.keras")) == ["head"]
 
 
@@ -471,7 +584,7 @@ def test_import_torch(tmp_path, capsys):
     model = steps.load_model(out / "model.keras")
     image = golden["strided1/image"]
     np.testing.assert_allclose(model.predict(image, verbose=0), golden["strided1/outputs"], atol=1e-4)
-    assert arguments.saved_recipe(out) == recipe
+    assert run_folder.saved_recipe(out) == recipe
     code, _, err = call(capsys, *words)
     assert (code, "--overwrite" in err) == (1, True)
     # The imported weights are the finished float stage: nothing trains over them.
@@ -590,7 +703,7 @@ def test_corrupt_image_is_named(finished, tmp_path, capsys):
     code, out, err = call(capsys, "predict", tmp_path / "empty.png", "--out", finished["out"])
     assert (code, out) == (1, "")
     assert "empty.png" in err.splitlines()[0]
-    assert err.splitlines()[1:] == ["wavemix-tf: 1 of 1 files could not be read"]
+    assert err.splitlines()[1:] == ["wavemix-tf: 1 of 1 files gave no result"]
 
 
 def test_debug_shows_the_traceback():

@@ -299,7 +299,7 @@ def test_an_unreadable_file_does_not_take_the_others_with_it(place, tmp_path, ca
     assert len(told) == 3
     assert "broken.png" in told[0]
     assert "empty.jpg" in told[1]
-    assert told[2] == "wavemix-tf: 2 of 3 files could not be read"
+    assert told[2] == "wavemix-tf: 2 of 3 files gave no result"
 
 
 def test_a_missing_path_of_a_list_is_skipped(place, capsys, monkeypatch):

@@ -14,6 +14,7 @@ from search_support import RECIPE, patterns
 import wavemix_tf as wm
 from wavemix_tf.training import RECIPES, SPACES, Recipe, SearchResult, oracles, search
 from wavemix_tf.training.budgets import BudgetError, Candidates, graph_costs
+from wavemix_tf.training.search_folder import SearchFolder
 from wavemix_tf.training.search_results import Trial
 from wavemix_tf.training.trainer import build
 from wavemix_tf.training.tuner import SearchStoppedError
@@ -606,6 +607,41 @@ def test_wrong_arguments_are_told_at_once(data, tmp_path, change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         search(**{"recipe": RECIPE, "data": data, "out": tmp_path / "search", **change})
     assert not (tmp_path / "search" / "trials").exists()
+
+
+def test_a_search_stopped_while_it_looks_at_the_budget_goes_on(data, tmp_path, monkeypatch):
+    options = dict(data=data, max_trials=1, epochs=1, verbose=0, budget={"macs": 10**9})
+    with monkeypatch.context() as patch:
+        patch.setattr(Candidates, "check", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            search(RECIPE, out=tmp_path, **options)
+    assert "search.json" in {path.name for path in tmp_path.iterdir()}
+    other = {**options, "budget": {"macs": 10**8}}  # before a trial has begun, another budget may try
+    with monkeypatch.context() as patch:
+        patch.setattr(Candidates, "check", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            search(RECIPE, out=tmp_path, **other)
+    (tmp_path / ".search.999999999.tmp.json").write_text("half")
+    search(RECIPE, out=tmp_path, **other)
+    assert not [path for path in tmp_path.rglob(".*") if "tmp" in path.name]
+    assert len(SearchResult.load(tmp_path).trials) == 1
+    (tmp_path / "keras_tuner" / "oracle.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"oracle\.json must be whole.*begin anew"):
+        search(RECIPE, out=tmp_path, **{**other, "max_trials": 2})
+
+
+def test_a_folder_with_what_a_kill_left_alone_is_free(data, tmp_path):
+    (tmp_path / ".search.999999999.tmp.json").write_text("half")
+    (tmp_path / "keras_tuner").mkdir()
+    folder = SearchFolder(tmp_path, RECIPE, {"recipe": {}})
+    assert not folder.holds_it(overwrite=False)
+    (tmp_path / "photo.png").write_text("x")
+    with pytest.raises(ValueError, match=r"must be a new or empty folder.*with photo\.png"):
+        folder.holds_it(overwrite=False)
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path):

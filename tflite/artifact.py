@@ -12,14 +12,17 @@ from typing import Any
 
 from wavemix_tf.files import write_bytes
 from wavemix_tf.preprocessing import Preprocessing
+from wavemix_tf.state_files import DamagedFileError, reading
 
 from .arena import KERNELS
 from .errors import ExportError
 from .ethos import NpuReport
 from .firmware import firmware_bytes
 from .flatbuffer import TensorInfo, read_file
+from .identifiers import c_identifier
 from .kit import write_kit
-from .microcontroller import c_array, c_identifier
+from .microcontroller import c_array
+from .model_cards import card_path, read_card, read_content, remedy
 
 
 @dataclass(frozen=True)
@@ -227,41 +230,41 @@ class Artifact:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Artifact:
-        """Read what ``save`` wrote: the file and its model card."""
+        """Read what ``save`` wrote: the file and its model card.
+
+        Raises:
+            ExportError: one of them is missing or damaged, or the card is another file's.
+        """
         base = Path(path)
-        card_path = base.with_suffix(".json")
         try:
-            card = json.loads(card_path.read_text())
-            content = base.read_bytes()
-            npu = card.get("npu")
-            npu = None if npu is None else NpuReport.from_dict(npu, _compiled_path(base).read_bytes())
-            artifact = cls(
-                content=content,
-                target=card["target"],
-                dtype=card["dtype"],
-                io_dtype=card["io_dtype"],
-                ops=tuple(card["op_sequence"]),
-                class_names=tuple(card["class_names"]),
-                model_name=card["model"],
-                upsample_form=card["upsample_form"],
-                substituted=tuple(card["substituted_activations"]),
-                arena_bytes=card["arena_bytes"],
-                kernel_arena_bytes=card.get("kernel_arena_bytes", {}),  # cards of 1.0 had none
-                verification=card["verification"],
-                input_ranges=tuple(None if part is None else (part[0], part[1]) for part in card["input_ranges"]),
-                float_layers=tuple(card["float_layers"]),
-                model_sha256=card["model_sha256"],
-                npu=npu,
-                preprocessing=Preprocessing.from_dict(card.get("preprocessing")),
-            )
-            digest = card["sha256"]
+            card = read_card(base)
+            content = read_content(base, card)
+            with reading(card_path(base), remedy(base)):
+                npu = card.get("npu")
+                npu = None if npu is None else NpuReport.from_dict(npu, _compiled_path(base).read_bytes())
+                return cls(
+                    content=content,
+                    target=card["target"],
+                    dtype=card["dtype"],
+                    io_dtype=card["io_dtype"],
+                    ops=tuple(card["op_sequence"]),
+                    class_names=tuple(card["class_names"]),
+                    model_name=card["model"],
+                    upsample_form=card["upsample_form"],
+                    substituted=tuple(card["substituted_activations"]),
+                    arena_bytes=card["arena_bytes"],
+                    kernel_arena_bytes=card.get("kernel_arena_bytes", {}),  # cards of 1.0 had none
+                    verification=card["verification"],
+                    input_ranges=tuple(None if part is None else (part[0], part[1]) for part in card["input_ranges"]),
+                    float_layers=tuple(card["float_layers"]),
+                    model_sha256=card["model_sha256"],
+                    npu=npu,
+                    preprocessing=Preprocessing.from_dict(card.get("preprocessing")),
+                )
         except FileNotFoundError as error:
             raise ExportError(f"save() writes a file and its model card. Received: {error.filename} missing") from error
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ExportError(f"{card_path} is not a model card written by save(): {error!r}") from error
-        if artifact.sha256 != digest:
-            raise ExportError(f"{base} is not the file that its model card {card_path.name} describes.")
-        return artifact
+        except DamagedFileError as error:
+            raise ExportError(str(error)) from error
 
 
 def _compiled_path(base: Path) -> Path:

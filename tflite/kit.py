@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ from wavemix_tf.files import replacing_folder
 
 from . import kit_templates as templates
 from .flatbuffer import FileInfo, read_file
+from .identifiers import c_identifier, check_name, kotlin_class
 from .kit_android import android_section, has_kotlin, kotlin_files
 from .kit_firmware import compiled_words, ethos_section, main_cc, micro_section
 from .kit_model_card import model_card
 from .kit_picture import PictureInput, picture_h, png
 from .kit_tensors import is_classes, is_exact, is_image, output_formula, quantization
 from .kit_vectors import RUNTIMES, Vectors, compute_vectors, vectors_card, vectors_h, version
-from .microcontroller import c_identifier
 from .tolerance import tolerance
 
 VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/: kits of one app keep their vectors apart
@@ -50,8 +49,7 @@ def write_kit(
             f"overwrite replaces a folder that save_kit wrote, with {VECTORS_JSON} in test_vectors/. Received: {folder}"
         )
     name = f"{artifact.target}-{artifact.dtype}" if name is None else name
-    if not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise ValueError(f"name must be of letters, digits, '_', '-' and '.'. Received: name={name!r}")
+    check_name(name)
     if vectors < 1:
         raise ValueError(f"vectors must be at least 1. Received: vectors={vectors}")
     info = read_file(artifact.content)
@@ -105,8 +103,7 @@ def kit_files(
         files[f"{beside}/picture_{index}.png"] = png(picture)
     if micro:
         files["micro/main.cc"] = main_cc(artifact, info, c_name).encode()
-    class_name = "".join(part.capitalize() for part in re.split(r"\W|_", name))
-    class_name = class_name if class_name[0].isalpha() else f"Model{class_name}"
+    class_name = kotlin_class(name)
     if android and has_kotlin(info):
         for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
             files[f"android/{path}"] = text.encode()

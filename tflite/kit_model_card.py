@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wavemix_tf.escaping import markdown, markdown_code
+
 from . import kit_templates as templates
 from .arena import KERNELS
 from .firmware import flash_words
@@ -26,7 +28,7 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
     network = report.get("model", {})
     counts = {op: artifact.ops.count(op) for op in sorted(set(artifact.ops))}
     identity = [
-        ("network", network.get("name", artifact.model_name)),
+        ("network", markdown(network.get("name", artifact.model_name))),
         ("parameters", f"{network['parameters']:,}" if "parameters" in network else UNKNOWN),
         ("target", f"{artifact.target}: {device}"),
         ("arithmetic", artifact.dtype),
@@ -36,9 +38,9 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         ("tensor arena", _arena(artifact)),
         ("sha256", f"`{artifact.sha256}`"),
         ("upsampling written as", artifact.upsample_form or "no transposed convolution in the model"),
-        ("activations replaced", ", ".join(artifact.substituted) or "none"),
+        ("activations replaced", markdown(", ".join(artifact.substituted)) or "none"),
         ("made", report.get("created", UNKNOWN)),
-        ("by", f"`{report['command']}`" if "command" in report else UNKNOWN),
+        ("by", markdown_code(report["command"]) if "command" in report else UNKNOWN),
         ("with", ", ".join(f"{k} {v}" for k, v in report.get("versions", {}).items()) or UNKNOWN),
     ]
     tensors = [
@@ -50,7 +52,7 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         tensors.append(f"- an input value is {artifact.to_dict()['input_meaning']}, a pixel 0 to 255")
         how = UNKNOWN if artifact.preprocessing is None else artifact.preprocessing.words
         tensors.append(f"- how pictures are brought to its size: {how}")
-    names = ", ".join(artifact.class_names[:LARGEST_LIST])
+    names = ", ".join(map(markdown, artifact.class_names[:LARGEST_LIST]))
     more = len(artifact.class_names) - LARGEST_LIST
     tensors.append(f"- {len(artifact.class_names)} outputs: {names}" + (f" and {more} more" if more > 0 else ""))
     return templates.MODEL_CARD.substitute(
@@ -82,8 +84,8 @@ def _data(report: Mapping[str, Any]) -> str:
         return "Unknown: the kit was made without the report of a training run."
     height, width, channels = data["image_shape"]
     rows = [
-        ("data set", recipe.get("dataset", UNKNOWN)),
-        ("recipe", recipe.get("name", UNKNOWN)),
+        ("data set", markdown(recipe.get("dataset", UNKNOWN))),
+        ("recipe", markdown(recipe.get("name", UNKNOWN))),
         *((f"{kind} images", f"{count:,}") for kind, count in data["sizes"].items()),
         ("classes", f"{len(data['class_names']):,}"),
         ("image", f"{height} x {width}, {channels} channel{'s' if channels > 1 else ''}"),
@@ -109,7 +111,9 @@ def _metrics(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
     for other in report["results"]:
         if other is row or other.get("runtime") == "Keras":
             mark = "**this file**, " if other is row else ""
-            lines.append(f"| {mark}{other['name']} ({other['runtime']}) | {_score(other.get(metric), metric)} |")
+            lines.append(
+                f"| {mark}{markdown(other['name'])} ({other['runtime']}) | {_score(other.get(metric), metric)} |"
+            )
     lines.append("")
     lines.append(f"{UNKNOWN if tested is None else f'{tested:,}'} test images, seen by neither training nor export.")
     latency = row.get("latency_ms") or {}
@@ -228,4 +232,5 @@ def _percent(value: float | None) -> str:
 
 
 def _rows(pairs: Iterable[tuple[Any, Any]]) -> str:
-    return "\n".join(f"| {key} | {str(value).replace('|', chr(92) + '|')} |" for key, value in pairs)
+    """Rows of a table; what users named comes in as Markdown already."""
+    return "\n".join(f"| {key} | {value} |" for key, value in pairs)

@@ -33,8 +33,6 @@ RESOLVER_NAMES = {
     "PADV2": "PadV2",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM",
 }
-# File names one might well choose that C++ keeps for itself.
-CPP_KEYWORDS = {"bool", "char", "class", "const", "default", "double", "export", "float", "int", "long", "new", "short"}
 
 
 def require_micro() -> None:
@@ -136,12 +134,6 @@ def _work(
 def resolver_name(op: str) -> str:
     """Op name -> the part after ``Add`` of its MicroMutableOpResolver method: "CONV_2D" -> "Conv2D"."""
     return RESOLVER_NAMES.get(op, "".join(part.capitalize() for part in op.split("_")))
-
-
-def c_identifier(name: str) -> str:
-    """``name`` as a C and C++ identifier."""
-    identifier = re.sub(r"\W", "_", name)
-    return f"model_{identifier}" if identifier[0].isdigit() or identifier in CPP_KEYWORDS else identifier
 
 
 def c_array(

@@ -12,6 +12,7 @@ from typing import Any
 
 from wavemix_tf.files import write_text
 from wavemix_tf.profiler import profile
+from wavemix_tf.state_files import check_fields, read_json, reading
 
 from .recipe import Recipe
 
@@ -266,12 +267,18 @@ class Candidates:
             write_text(self.path, json.dumps(rows, indent=1) + "\n")
 
     def _read(self) -> None:
-        if self.path is not None and self.path.is_file():
-            for key, costs in json.loads(self.path.read_text(encoding="utf-8")).items():
-                if key in self._known:
-                    self._known[key].costs |= costs
-                else:
-                    self._known[key] = _Network(costs)
+        if self.path is None or not self.path.is_file():
+            return
+        remedy = "Delete it: what it holds is measured again."
+        with reading(self.path, remedy):
+            stored = read_json(self.path, remedy, {})
+            for costs in stored.values():
+                check_fields(costs, dict.fromkeys(costs, float))
+        for key, costs in stored.items():
+            if key in self._known:
+                self._known[key].costs |= costs
+            else:
+                self._known[key] = _Network(costs)
 
 
 def check_budget(budget: Mapping[str, float], measures: Sequence[Any]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from wavemix_tf.files import replacing
 
-FORMAT = 1
+from .run_files import CHECKPOINT_FORMAT, read_checkpoint
 
 
 @dataclasses.dataclass
@@ -48,7 +48,7 @@ class TrainingState:
 
 def save(path: Path, state: TrainingState, groups: dict[str, list[np.ndarray]]) -> None:
     """Write state and arrays ("model", "optimizer", "best" -> list of arrays)."""
-    header = json.dumps({"format": FORMAT, **dataclasses.asdict(state)})
+    header = json.dumps({"format": CHECKPOINT_FORMAT, **dataclasses.asdict(state)})
     arrays: dict[str, Any] = {
         f"{group}/{index:05d}": array for group, items in groups.items() for index, array in enumerate(items)
     }
@@ -57,15 +57,12 @@ def save(path: Path, state: TrainingState, groups: dict[str, list[np.ndarray]]) 
 
 
 def load(path: Path) -> tuple[TrainingState, dict[str, list[np.ndarray]]]:
-    """Read what `save` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        header = json.loads(str(file["header"]))
-        if header.pop("format") != FORMAT:
-            raise ValueError(f"The checkpoint was written by another version of wavemix-tf. Received: {path}")
-        groups: dict[str, list[np.ndarray]] = {}
-        for name in sorted(file.files):
-            if name != "header":
-                groups.setdefault(name.partition("/")[0], []).append(file[name])
+    """Read what `save` wrote.
+
+    Raises:
+        DamagedFileError: the file is cut off or no checkpoint.
+    """
+    header, groups = read_checkpoint(path)
     known = {field.name for field in dataclasses.fields(TrainingState)}
     state = TrainingState(**{name: value for name, value in header.items() if name in known})
     for name in ("best", "phase_best"):

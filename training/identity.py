@@ -13,11 +13,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from wavemix_tf.files import write_text
+from wavemix_tf.state_files import check_fields, read_json, reading
 
 from .listing import some
+from .run_files import RunFiles
 from .splits import SETS
 
 LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE = "splits.json", "labels.txt", "bad_images.csv"
@@ -59,16 +62,16 @@ class SplitList:
         path = Path(folder) / LIST_FILE
         if not path.is_file():
             return None
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found.pop("format") != FORMAT:
-                raise ValueError("of another version of wavemix-tf")
+        remedy = "Put the list of the run's files back, or begin anew: overwrite=True (--overwrite)."
+        with reading(path, remedy):
+            found = read_json(
+                path, remedy, {"format": int, "fingerprint": dict, "files": (dict, NoneType), "extends": list}
+            )
+            if found["format"] != FORMAT:
+                raise ValueError("it is of another version of wavemix-tf")
+            for names in (found["files"] or {}).values():
+                check_fields(names, dict.fromkeys(names, str))
             return cls(found["fingerprint"], found["files"], tuple(found["extends"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{LIST_FILE} must be the list of a run's files, as `fit` wrote it ({error}): put it back, or begin "
-                f"anew with --overwrite. Received: {path}"
-            ) from None
 
 
 def split_list(data: Any) -> SplitList:
@@ -107,10 +110,11 @@ def check_run(data: Any, out: Path) -> None:
 
     Of weights that were trained elsewhere nothing is known: the first data that is used with them is kept.
     """
-    path = out / "training.json"
+    files = RunFiles(out, "float")
+    path = files.result
     if not path.is_file():
         return
-    summary = json.loads(path.read_text(encoding="utf-8"))
+    summary = files.read_result()
     if summary.get("data") is not None:
         check_trained_on(data, out, summary["data"])
     elif summary["epochs"] and data.dealt:

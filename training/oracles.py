@@ -29,12 +29,18 @@ from keras_tuner.src.engine import oracle as oracle_module
 from sklearn.exceptions import ConvergenceWarning
 
 from wavemix_tf.files import write_text
+from wavemix_tf.state_files import Fields, read_json, reading
 
 DRAWS = 1000  # random candidates before the rest of the space is gone through one by one
 LARGEST_WALK = 20_000  # combinations of a space that can be gone through
 NOISE = 0.02  # variance between two trainings of one network, as a share of that between networks
 POOL = 512  # candidates among which the Bayesian oracle looks for the best
 FAILURES = 3  # in a row end the search
+REMEDY = "Without it the search cannot go on. To begin anew: overwrite=True (--overwrite)."
+STATE: Fields = {
+    **dict.fromkeys(("ongoing_trials", "trials", "hyperparameters", "id_to_hash", "run_times"), dict),
+    **dict.fromkeys(("start_order", "end_order", "retry_queue"), list),
+}
 IDLE_S = 0.5  # before a worker asks again for something to do
 RUNNING, STOPPED, IDLE = (getattr(trial_module.TrialStatus, name) for name in ("RUNNING", "STOPPED", "IDLE"))
 COMPLETED, FAILED = trial_module.TrialStatus.COMPLETED, trial_module.TrialStatus.FAILED
@@ -220,7 +226,12 @@ class _Oracle(keras_tuner.Oracle):
         self._had = dict(self.ongoing_trials)
 
     def reload(self) -> None:
-        super().reload()  # hands every trial that was under way to whoever comes first
+        path = Path(self._get_oracle_fname())
+        with reading(path, REMEDY):
+            self.set_state(read_json(path, REMEDY, STATE))
+        # Every trial that was under way goes to whoever comes first.
+        self._retry_queue += [trial.trial_id for trial in self.ongoing_trials.values()]
+        self.ongoing_trials = {}
         if self.restarted:
             self.ongoing_trials = self._had
             self.tuner_ids |= set(self._had)
@@ -234,8 +245,7 @@ class _Oracle(keras_tuner.Oracle):
         write_text(self._get_oracle_fname(), json.dumps(self.get_state(), default=_plain))
 
     def _save_trial(self, trial: Any) -> None:
-        path = Path(self._get_trial_dir(trial.trial_id), "trial.json")
-        write_text(path, json.dumps(trial.get_state(), default=_plain))
+        """keras-tuner's file of each trial is of no use: ``save`` has all, and two states may disagree after a kill."""
 
 
 def _plain(value: Any) -> Any:

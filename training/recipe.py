@@ -236,22 +236,26 @@ class Recipe:
 
         A field that the text lacks has its default, so that a recipe saved by an earlier version still loads.
         """
-        source = "text"
         if isinstance(text, os.PathLike):
-            source = os.fspath(text)
+            try:
+                return cls.from_json(Path(text).read_bytes().decode("utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{os.fspath(text)}: {error}") from None
         try:
-            fields = json.loads(Path(text).read_text(encoding="utf-8") if isinstance(text, os.PathLike) else text)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"A recipe is a JSON object of Recipe's fields: {error}. Received: {source}") from None
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"A recipe is a JSON object of Recipe's fields. Received: no JSON ({error})") from None
         if not isinstance(fields, dict):
-            raise ValueError(f"A recipe is a JSON object of Recipe's fields. Received: {source}={fields!r}")
+            raise ValueError(f"A recipe is a JSON object of Recipe's fields. Received: {fields!r}")
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(fields) - set(known))
         if unknown:
-            raise ValueError(f"A recipe's fields are {', '.join(known)}. Received: {', '.join(unknown)} in {source}")
+            raise ValueError(f"A recipe's fields are {', '.join(known)}. Received: {', '.join(unknown)}")
         missing = [name for name in ("name", "dataset", "image_shape") if name not in fields]
         if missing:
-            raise ValueError(f"A recipe needs name, dataset and image_shape. Received: {source} without {missing}")
+            raise ValueError(
+                f"A recipe needs name, dataset and image_shape. Received: a recipe without {', '.join(missing)}"
+            )
         return cls(**fields)
 
     def differences(self, other: Recipe, ignore: str | None = None) -> list[str]:

@@ -82,11 +82,19 @@ class RecordSource:
         import tensorflow as tf
 
         # From the whole split at equal distances: TFDS shuffled the training records, but not every test set.
-        rows = np.linspace(0, self.size, min(limit, self.size), endpoint=False).astype(np.int64)
+        rows = self._sampled(limit)
         chosen = self._records().enumerate().filter(lambda number, _: tf.reduce_any(rows == number))
         images, labels = self._read(chosen.map(lambda _, record: record), len(rows))
         order = epoch_order(len(rows), SAMPLE_SEED, 0)
         return images[order], labels[order]
+
+    def sample_names(self, limit: int) -> list[str]:
+        """Of the images of ``sample``: their numbers in the split."""
+        rows = self._sampled(limit)
+        return [str(row) for row in rows[epoch_order(len(rows), SAMPLE_SEED, 0)]]
+
+    def _sampled(self, limit: int) -> np.ndarray:
+        return np.linspace(0, self.size, min(limit, self.size), endpoint=False).astype(np.int64)
 
     @property
     def origin(self) -> str:

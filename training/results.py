@@ -1,11 +1,10 @@
-"""The files of a run folder, and what `fit` returns."""
+"""What `fit` returns."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,47 +14,7 @@ from wavemix_tf.files import write_text
 from .distribution import devices_of, evaluate
 from .given import given_batches, told
 from .recipe import Recipe
-
-
-@dataclasses.dataclass(frozen=True)
-class RunFiles:
-    """Names of the files of one stage in a run folder."""
-
-    folder: Path
-    stage: str
-
-    def _named(self, name: str) -> Path:
-        return self.folder / (name if self.stage == "float" else f"qat_{name}")
-
-    @property
-    def recipe(self) -> Path:
-        return self.folder / "recipe.json"
-
-    @property
-    def model(self) -> Path:
-        return self.folder / ("model.keras" if self.stage == "float" else "qat.keras")
-
-    @property
-    def history(self) -> Path:
-        return self._named("history.csv")
-
-    @property
-    def result(self) -> Path:
-        """Written last: where it is, the stage is finished."""
-        return self._named("training.json")
-
-    @property
-    def checkpoint(self) -> Path:
-        return self._named("checkpoint.npz")
-
-    def checksums(self) -> list[int | None]:
-        """Of what decides how a run begins; None for a file that is not there."""
-        paths = (self.recipe, self.result, self.checkpoint, self.model)
-        return [zlib.crc32(path.read_bytes()) if path.is_file() else None for path in paths]
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.folder / "tensorboard" / self.stage
+from .run_files import RunFiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +75,7 @@ class FitResult:
     def test_score(self) -> float:
         """The metric on the test set; read once, then kept in the run folder."""
         files = RunFiles(self.out, self.stage) if self.out is not None else None
-        stored = json.loads(files.result.read_text(encoding="utf-8")) if files and files.result.is_file() else {}
+        stored = files.read_result() if files and files.result.is_file() else {}
         if stored.get("test") is None:
             stored["test"] = self.evaluate()[self.metric]
             with devices_of(self.model) as devices:

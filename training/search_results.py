@@ -7,17 +7,28 @@ import dataclasses
 import io
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wavemix_tf.files import replacing, write_text
+from wavemix_tf.state_files import Fields, check_fields, read_json, reading
 
 from .budgets import number
 from .recipe import Recipe
 
 COMPLETED, FAILED, OVER_BUDGET = "completed", "failed", "over budget"
 SEARCH_FILE, OUTCOME_FILE = "search.json", "outcome.json"
+SETTINGS: Fields = {"objective": str, "direction": str, "budget": dict, "recipe": dict}
+OUTCOME: Fields = {
+    **dict.fromkeys(("trial_id", "status"), str),
+    **dict.fromkeys(("values", "metrics", "costs", "recipe"), dict),
+    "score": (float, type(None)),
+    "epochs": int,
+    "seconds": float,
+    **dict.fromkeys(("error", "traceback"), (str, type(None))),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +70,18 @@ class Trial:
     def from_dict(cls, row: Mapping[str, Any]) -> Trial:
         return cls(**{**row, "recipe": Recipe.from_json(json.dumps(row["recipe"]))})
 
+    @classmethod
+    def load(cls, path: Path) -> Trial:
+        """Read an outcome.json; DamagedFileError if it is cut off or no trial."""
+        remedy = (
+            "Delete it: the search goes on without what this trial found. To begin anew: overwrite=True (--overwrite)."
+        )
+        with reading(path, remedy):
+            row = read_json(path, remedy, OUTCOME)
+            check_fields(row["metrics"], dict.fromkeys(row["metrics"], float))
+            check_fields(row["costs"], dict.fromkeys(row["costs"], float))
+            return cls.from_dict(row)
+
     def describe(self) -> str:
         """Its values, as "depth=4 width=16"; without keras-tuner's own."""
         return " ".join(
@@ -88,15 +111,15 @@ class SearchResult:
 
         Raises:
             FileNotFoundError: it holds none.
+            DamagedFileError: one of its files is cut off or something else.
         """
         folder = Path(out)
         if not (folder / SEARCH_FILE).is_file():
             raise FileNotFoundError(f"out must hold a search, with its {SEARCH_FILE}. Received: out={str(out)!r}")
-        settings = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
-        paths = sorted((folder / "trials").glob(f"*/{OUTCOME_FILE}"), key=lambda path: int(path.parent.name))
-        rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        settings = read_settings(folder)
+        paths = sorted((folder / "trials").glob(f"*/{OUTCOME_FILE}"), key=_number_of)
         found = {name: settings[name] for name in ("objective", "direction", "budget")}
-        return cls(**found, trials=tuple(map(Trial.from_dict, rows)))
+        return cls(**found, trials=tuple(map(Trial.load, paths)))
 
     @property
     def completed(self) -> tuple[Trial, ...]:
@@ -290,8 +313,24 @@ class SearchResult:
         return _csv([["cost", "value", self.objective, "trial", "recipe"], *rows])
 
 
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What makes a search this one, of its folder; DamagedFileError if the file is cut off or something else."""
+    path, remedy = folder / SEARCH_FILE, "To begin anew: overwrite=True (--overwrite)."
+    with reading(path, remedy):
+        settings = read_json(path, remedy, SETTINGS)
+        Recipe.from_json(json.dumps(settings["recipe"]))
+        check_fields(settings["budget"], dict.fromkeys(settings["budget"], float))
+        return dict(settings)
+
+
+def _number_of(path: Path) -> tuple[int, str]:
+    name = path.parent.name
+    return (int(name), name) if name.isdecimal() else (sys.maxsize, name)
+
+
 _STYLE: Any = {
     "font.size": 9,
+    "text.parse_math": False,  # a name may hold dollars
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#dcdad4",

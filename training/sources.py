@@ -134,6 +134,13 @@ class ArraySource:
         rows = sample_order(self)[:limit]
         return self.images[rows], self.labels[rows]
 
+    def sample_names(self, limit: int) -> list[str]:
+        """Of the images of ``sample``: paths relative to the data folder, or numbers in the arrays or split."""
+        rows = sample_order(self)[:limit]
+        if self.files is not None:
+            return [str(self.files.names[row]) for row in rows]
+        return [str(row) for row in (rows if self.rows is None else self.rows[rows])]
+
     def batches(self, batch_size: int) -> Any:
         import tensorflow as tf
 
@@ -255,6 +262,11 @@ class FileSource:
 
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
         return self.take(sample_order(self)[:limit]).arrays()[:2]
+
+    def sample_names(self, limit: int) -> list[str]:
+        """Of the images of ``sample``: paths relative to the data folder, where that is known."""
+        names = self.paths if self.files is None else self.files.names
+        return [str(names[row]) for row in sample_order(self)[:limit]]
 
     def batches(self, batch_size: int) -> Any:
         import tensorflow as tf

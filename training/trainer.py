@@ -15,9 +15,11 @@ from typing import Any
 
 import keras
 
-from wavemix_tf.files import replacing, write_text
+from wavemix_tf.escaping import printable
+from wavemix_tf.files import remove_abandoned, replacing, write_text
 from wavemix_tf.gradient_registry import releasing_gradients
 from wavemix_tf.preprocessing import write_to_keras_file
+from wavemix_tf.state_files import check_keras_file, load_keras
 
 from . import checkpoint, identity
 from .datasets import DataBundle, load_data
@@ -26,7 +28,8 @@ from .given import as_bundle, told
 from .optimizers import Phase, build_optimizer, moving_averages, phases, scaled_for
 from .pipeline import EpochBatches, first_batches, training_batches
 from .recipe import Recipe
-from .results import FitResult, RunFiles
+from .results import FitResult
+from .run_files import RunFiles
 from .statistics import BATCHES, BatchNormRecalibration
 from .tasks import Task, task_of
 from .weights import Weighting, class_table, plain_weights
@@ -320,7 +323,7 @@ class _Run:
         self.best = groups.get("best", [])
         self.resumed = self.state.epoch
         if self.verbose:
-            print(f"Resuming {self.files.folder} after epoch {self.resumed}.")
+            print(printable(f"Resuming {self.files.folder} after epoch {self.resumed}."))
         return groups["optimizer"]
 
     def _finish(self) -> FitResult:
@@ -372,22 +375,23 @@ def _check_claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
         return
     qat = RunFiles(files.folder, "qat")
     free = files.stage == "qat" and not any(path.exists() for path in (qat.result, qat.checkpoint))
-    different = recipe.differences(Recipe.from_json(files.recipe), ignore="qat_" if free else None)
+    different = recipe.differences(files.read_recipe(), ignore="qat_" if free else None)
     if different:
         raise ValueError(
-            f"{files.folder} holds a run of another recipe: take another folder, or overwrite=True. Received: "
-            + ", ".join(different)
+            f"{files.folder} holds a run of another recipe (recipe.json): take another folder, or overwrite=True. "
+            f"Received: {', '.join(different)}"
         )
 
 
 def _claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
-    """Make the folder this recipe's."""
+    """Make the folder this recipe's; what killed processes left half-written goes."""
+    remove_abandoned(files.folder)
     if overwrite:
         for stage in STAGES if files.stage == "float" else ("qat",):
             old = RunFiles(files.folder, stage)
             for path in (old.result, old.checkpoint, old.history, old.model):
                 path.unlink(missing_ok=True)
-    if files.recipe.is_file() and files.recipe.read_text(encoding="utf-8") == recipe.to_json():
+    if files.recipe.is_file() and files.recipe.read_bytes() == recipe.to_json().encode():
         return
     files.folder.mkdir(parents=True, exist_ok=True)
     write_text(files.recipe, recipe.to_json())
@@ -423,25 +427,20 @@ def _finished(
     recipe: Recipe, model: Any, data: Any, files: RunFiles, class_weight: Mapping[Any, float] | None = None
 ) -> FitResult:
     """The result of a stage that an earlier call finished."""
-    stored = json.loads(files.result.read_text(encoding="utf-8"))
-    if stored.get("class_weight") != plain_weights(class_weight):
+    summary, history = files.read_result(), files.read_history()
+    if summary.get("class_weight") != plain_weights(class_weight):
         raise ValueError(
             f"{files.folder} was trained with another class_weight: take another folder, or overwrite=True. Received: "
-            f"class_weight={class_weight!r} (there {stored.get('class_weight')})"
+            f"class_weight={class_weight!r} (there {summary.get('class_weight')})"
         )
     if data is not None:
-        identity.check_trained_on(data, files.folder, stored.get("data"))
+        identity.check_trained_on(data, files.folder, summary.get("data"))
     if model is None:
-        # Not as it was compiled: another back end's optimizer may be in a file of an earlier version.
-        model = keras.saving.load_model(files.model, compile=False)
+        model = load_keras(files.model, files.remedy)
     else:
+        check_keras_file(files.model, files.remedy)
         model.load_weights(files.model)
     _compile_for_use(model, task_of(recipe, model.output_shape[-1]))
-    summary = json.loads(files.result.read_text(encoding="utf-8"))
-    history = []
-    if files.history.is_file():  # not of adopted weights
-        with files.history.open(newline="", encoding="utf-8") as file:
-            history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     return _result(recipe, model, summary, _columns(history), files, int(summary["epochs"]), data)
 
 

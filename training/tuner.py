@@ -9,7 +9,6 @@ import itertools
 import json
 import math
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -20,7 +19,9 @@ from typing import Any
 
 import keras
 
+from wavemix_tf.escaping import printable
 from wavemix_tf.files import write_text
+from wavemix_tf.state_files import DamagedFileError, load_keras
 
 from . import cluster
 from .budgets import Candidates, check_budget, number
@@ -28,13 +29,13 @@ from .datasets import DataBundle, load_data
 from .given import as_bundle
 from .recipe import METRICS, Recipe
 from .results import FitResult
-from .search_results import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, SEARCH_FILE, SearchResult, Trial
+from .run_files import BEGIN_ANEW, RunFiles
+from .search_folder import COSTS_FILE, STATE_FOLDER, SearchFolder
+from .search_results import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, SearchResult, Trial
 from .spaces import SPACES, Space
 from .trainer import build, fit
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")
-STATE_FOLDER, COSTS_FILE = "keras_tuner", "costs.json"
-WORKERS_FOLDER = "workers"  # whose logs may be there before the chief is
 SAMPLES, SAMPLE_SEED = 8, 0  # candidates by which a space is known again
 LONGEST_ERROR = 300  # characters in the line of a trial; its outcome has all
 
@@ -185,6 +186,7 @@ class _Search:
         self._first = 0
         self._tuner: Any = None
         self.candidates: Any = None
+        self.folder: Any = None
 
     # --- the whole ---
 
@@ -204,7 +206,10 @@ class _Search:
             )
         self._classes = self._classes or len(data.class_names)
         self._identity = {"space_digest": self._space_digest(oracles, probe), "data": data.fingerprint()}
-        claimed = self._check_folder(overwrite)
+        self.folder = SearchFolder(self.out, self.recipe, self._settings())
+        claimed = self.folder.holds_it(overwrite)
+        if role != "worker":
+            self.folder.tidy()
         if self.data is not None and "resolution" in probe.values:
             parameters.Fixed("resolution", 1.0)  # own images have one size
         oracle = oracles.ORACLES[self.tuner](
@@ -217,6 +222,8 @@ class _Search:
         oracle.restarted = role == "chief"
         state = self.out / STATE_FOLDER
         try:
+            if not claimed and role != "worker":
+                self.folder.begin()
             self._tuner = oracles.TrialTuner(oracle, self._recipe, self._run, state, overwrite)
             self.candidates = Candidates(
                 lambda values: self._recipe(_hyperparameters(oracle, values)),
@@ -232,11 +239,8 @@ class _Search:
                 return self._best()
             self._tell_space(oracles, oracle)
         except Exception:
-            if not claimed and role != "worker":  # nothing was begun: another budget may try here
-                shutil.rmtree(state, ignore_errors=True)
-                (self.out / COSTS_FILE).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    self.out.rmdir()
+            if not claimed and role != "worker":
+                self.folder.withdraw()
             raise
         self._claim(overwrite)
         try:
@@ -281,39 +285,11 @@ class _Search:
                 made.append([values, str(error)])
         return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
 
-    def _check_folder(self, overwrite: bool) -> bool:
-        """Whether the folder holds this search; ValueError if it holds something else."""
-        path = self.out / SEARCH_FILE
-        if not path.is_file():
-            there = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
-            if self.out.is_file() or there - {WORKERS_FOLDER}:
-                raise ValueError(f"out must be a new or empty folder, or a search's. Received: out={str(self.out)!r}")
-            return False
-        if overwrite:
-            return True
-        there, settings = json.loads(path.read_text(encoding="utf-8")), self._settings()
-        # A search of an earlier version says nothing of its space and data.
-        told = [name for name in settings if name != "recipe" and (name in there or name not in self._identity)]
-        different = [name for name in told if settings[name] != there.get(name)]
-        differences = [_difference(name, settings[name], there.get(name)) for name in different]
-        differences += self.recipe.differences(Recipe.from_json(json.dumps(there["recipe"])))
-        if differences:
-            raise ValueError(
-                f"{self.out} holds another search: take another folder, or overwrite=True. Received: "
-                + ", ".join(differences)
-            )
-        return True
-
     def _claim(self, overwrite: bool) -> None:
-        """Make the folder this search's."""
+        """Take up what the folder holds of this search."""
         if overwrite:
-            for name in ("trials", "recipes", STATE_FOLDER):
-                shutil.rmtree(self.out / name, ignore_errors=True)
-            for name in ("trials.csv", "front.csv", "front.png", "best.json", COSTS_FILE):
-                (self.out / name).unlink(missing_ok=True)
+            self.folder.clear()
         self.candidates.path = self.out / COSTS_FILE
-        if overwrite or not (self.out / SEARCH_FILE).is_file():
-            write_text(self.out / SEARCH_FILE, json.dumps(self._settings(), indent=1) + "\n")
         ended = SearchResult.load(self.out).trials
         self._ended = {trial.trial_id for trial in ended}
         self._first = len(ended)
@@ -364,7 +340,7 @@ class _Search:
         """Train a trial, unless it had ended when the process was killed: its outcome is written before it counts."""
         path = self.out / "trials" / trial.trial_id / OUTCOME_FILE
         if path.is_file():
-            outcome = Trial.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            outcome = Trial.load(path)
             if outcome.status != FAILED:
                 return outcome.metrics
         begun = time.perf_counter()
@@ -374,6 +350,8 @@ class _Search:
             try:
                 recipe = self._recipe(trial.hyperparameters)
                 found |= self._train(recipe, trial.hyperparameters.values, path.parent)
+            except DamagedFileError as error:  # is no candidate's fault: the search waits until it is mended
+                raise _import_oracles().keras_tuner.errors.FatalValueError(str(error)) from error
             except Exception as error:
                 failure = error
             try:
@@ -412,9 +390,8 @@ class _Search:
         self.candidates.start(recipe)
         model = self.candidates.take(recipe)
         if values.get("tuner/trial_id") is not None:  # Hyperband goes on with the best of a round
-            model = keras.saving.load_model(
-                self.out / "trials" / values["tuner/trial_id"] / "model.keras", compile=False
-            )
+            files = RunFiles(self.out / "trials" / values["tuner/trial_id"], "float")
+            model = load_keras(files.model, f"{BEGIN_ANEW}.")
         share = (epochs - before) / recipe.epochs
         short = dataclasses.replace(
             recipe,
@@ -443,14 +420,14 @@ class _Search:
     def _message(self, trial: Any) -> str:
         """Why a trial failed: keras-tuner's workers do not send it."""
         path = self.out / "trials" / trial.trial_id / OUTCOME_FILE
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return f"{stored['error']}\n\n{stored['traceback']}" if stored.get("error") else trial.message or "no message"
+        stored = Trial.load(path) if path.is_file() else None
+        return f"{stored.error}\n\n{stored.traceback}" if stored and stored.error else trial.message or "no message"
 
     # --- what the user sees ---
 
     def _say(self, text: str) -> None:
         if self.verbose:
-            print(text, flush=True)
+            print(printable(text), flush=True)
 
     def _tell_space(self, oracles: Any, oracle: Any) -> None:
         count = oracles.count_combinations(oracle.hyperparameters)
@@ -536,16 +513,6 @@ def _goal(recipe: Recipe, objective: Any, score: Any) -> tuple[str, str]:
     if name in own and direction != natural:
         raise ValueError(f"The direction of {name} must be {natural!r}. Received: direction={direction!r}")
     return goal
-
-
-def _difference(name: str, mine: Any, there: Any) -> str:
-    """One way in which this search is another than that of the folder."""
-    if name == "space_digest":
-        return "a space with other hyperparameters, ranges or recipes under the same name"
-    if name == "data":
-        parts = [key for key in mine if mine[key] != (there or {}).get(key)]
-        return "other data: " + ", ".join(f"{key}={mine[key]!r} (there {(there or {}).get(key)!r})" for key in parts)
-    return f"{name}={mine!r} (there {there!r})"
 
 
 def _objective(objective: Any) -> tuple[str, str]:

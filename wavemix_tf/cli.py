@@ -25,18 +25,18 @@ from .command.arguments import (
     PICTURE_EXPORTS,
     START_FILE,
     check_export,
-    check_folder,
     choose_recipe,
-    finished_report,
-    saved_recipe,
     variant_recipe,
 )
 from .command.formats import score_text
 from .command.networks import check_model_file
-from .command.terminal import console, grid, one_line, quiet, step
+from .command.run_folder import check_folder, check_state, finished_report, is_finished, read_report, saved_recipe
+from .command.terminal import console, grid, one_line, quiet, step, styled
+from .files import remove_abandoned
 from .training.recipes import RECIPES
 
 INTERRUPTED = 130
+TEST_IMAGES = 10_000
 
 app = typer.Typer(
     name="wavemix-tf",
@@ -91,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with quiet(debug):
             code = command.main(args=given, prog_name="wavemix-tf", standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # Typer takes the end of any file for a Ctrl-D at a prompt
+            return _fail(one_line(error.__cause__))
         return _interrupted(given)
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong arguments, found by Typer
@@ -128,14 +130,14 @@ def worker_script() -> None:
 
 
 def _fail(message: str, code: int = 1) -> int:
-    print(f"wavemix-tf: {message}", file=sys.stderr)
+    terminal.tell(f"wavemix-tf: {message}")
     return code
 
 
 def _interrupted(given: Sequence[str]) -> int:
     again = [word for word in given if word != "--overwrite"]
-    print("\nStopped; what was finished is kept. To go on:", file=sys.stderr)
-    print(f"  {shlex.join(['wavemix-tf', *again])}", file=sys.stderr)
+    terminal.tell("\nStopped; what was finished is kept. To go on:")
+    terminal.tell(f"  {shlex.join(['wavemix-tf', *again])}")
     return INTERRUPTED
 
 
@@ -145,7 +147,7 @@ def run(
     data: DataFolder = None,
     out: OutOption = None,
     settings: Settings = None,
-    test_images: TestImages = 10_000,
+    test_images: TestImages = TEST_IMAGES,
     old_split: OldSplit = False,
     overwrite: Overwrite = False,
     debug: Debug = False,
@@ -155,19 +157,21 @@ def run(
     chosen = choose_recipe(recipe, data, settings, None if overwrite else begun)
     out = out or Path("runs") / chosen.name
     check_folder(out, chosen, overwrite)
-    done = finished_report(out, chosen)
-    if done and not overwrite:
+    if not overwrite:
+        check_state(out, exports=True)
+    done = None if overwrite else finished_report(out, chosen)
+    if done:
         show_results(done, out)
         console.print("Nothing to do: this run is finished. --overwrite begins it anew.")
         return
-    from .command import steps
+    from .command import exports, measuring, predictions, steps
 
     steps.check_network(chosen)
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
         images = steps.load_images(chosen, out, quantizes=True, fresh=overwrite, known_only=old_split)
     if overwrite:
-        steps.forget(out, exports=True)
+        exports.forget(out, exports=True)
     with step("Train", seconds):
         steps.tell_resumption(out, overwrite)
         start = steps.load_start(out, chosen)
@@ -176,15 +180,17 @@ def run(
     models = {"float32": trained.model, "int8": tuned.model}
     with step("Export", seconds):
         pairs = EXPORTS if chosen.task == "classification" else PICTURE_EXPORTS
-        artifacts, refused = steps.write_exports(out, pairs, models, images)
+        artifacts, refused = exports.write_exports(out, pairs, models, images)
+        artifacts += exports.own_exports(out, models, artifacts)
     with step("Run the test images through every file", seconds):
-        found = steps.measure(chosen, images, models, artifacts, test_images)
+        found = measuring.measure(chosen, images, models, artifacts, test_images)
     seconds |= {"Train": round(trained.seconds, 1), "Fine-tune with int8 arithmetic": round(tuned.seconds, 1)}
-    command = shlex.join(["wavemix-tf", *terminal.words])
-    report = {**found, "refused": refused, "seconds": seconds, "command": command}
+    report = {**found.report, "refused": refused, "seconds": seconds, "command": exports.command_line()}
+    if found.predictions:
+        predictions.write(out, found.predictions)
     reports.write_report(out, report)
     show_results(report, out)
-    steps.complain(refused)
+    exports.complain(refused)
 
 
 @app.command()
@@ -202,16 +208,18 @@ def fit(
     chosen = choose_recipe(recipe, data, settings, None if overwrite else begun)
     out = out or Path("runs") / chosen.name
     check_folder(out, chosen, overwrite)
-    if (out / "training.json").is_file() and (out / "model.keras").is_file() and not overwrite:
+    if not overwrite:
+        check_state(out, ["float"])
+    if not overwrite and is_finished(out, "float"):
         console.print(f"Nothing to do: {out / 'model.keras'} is trained. --overwrite begins anew.")
         return
-    from .command import steps
+    from .command import exports, steps
 
     steps.check_network(chosen)
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
         images = steps.load_images(chosen, out, fresh=overwrite, known_only=old_split)
-    steps.forget(out, exports=True)
+    exports.forget(out, exports=True)
     with step("Train", seconds):
         steps.tell_resumption(out, overwrite)
         start = steps.load_start(out, chosen)
@@ -306,7 +314,8 @@ def tune(
     result = SearchResult.load(out)
     console.print()
     console.print(tuning.front_table(result))
-    console.print(f"[bold]{out / 'front.png'}[/], trials.csv, front.csv; every front's recipes in {out / 'recipes'}")
+    rest = f", trials.csv, front.csv; every front's recipes in {out / 'recipes'}"
+    console.print(styled((str(out / "front.png"), "bold"), rest))
     console.print(f"Next: wavemix-tf run {out / 'best.json'}")
 
 
@@ -356,7 +365,7 @@ def compare(
         page = comparison.compare()
     console.print()
     console.print(comparison_page.to_table(comparison.record))
-    console.print(f"[bold]{page}[/], comparison.csv, comparison.md")
+    console.print(styled((str(page), "bold"), ", comparison.csv, comparison.md"))
     failed = [name for name in names if "failed" in comparison.row(name)]
     if failed:
         raise ValueError(f"{len(failed)} of {len(names)} systems failed, see their rows: {', '.join(failed)}")
@@ -374,17 +383,18 @@ def quantize(
     recipe = saved_recipe(out, settings, also="qat_")
     begun = (out / "qat_training.json").is_file() or (out / "qat_checkpoint.npz").is_file()
     check_folder(out, recipe, overwrite, ignore=None if begun else "qat_")
-    if (out / "qat_training.json").is_file() and (out / "qat.keras").is_file() and not overwrite:
+    check_state(out, ["float"] if overwrite else ["float", "qat"])
+    if not overwrite and is_finished(out, "qat"):
         console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite begins anew.")
         return
-    from .command import steps
+    from .command import exports, steps
 
     model = steps.load_model(out / "model.keras")
     steps.check_options(model, observer=recipe.qat_observer, skip=recipe.qat_skip)
     seconds: dict[str, float] = {}
     with step(f"Read {recipe.dataset}", seconds):
         images = steps.load_images(recipe, out, quantizes=True, known_only=old_split)
-    steps.forget(out, exports=True)
+    exports.forget(out, exports=True)
     result = steps.fine_tune(recipe, model, images, out, overwrite, seconds)
     part = "patches of " if recipe.task == "super_resolution" else ""
     console.print(
@@ -431,9 +441,11 @@ def export(
     """Write .tflite files that passed audit and verification: exports/<target>-<dtype>.tflite, with labels and card."""
     recipe = saved_recipe(out, settings)
     chosen = check_export(target, dtype, io_dtype)
-    from .command import steps
+    read_report(out)  # a damaged one is told before the work
+    remove_abandoned(out)
+    from .command import exports, steps
 
-    exported = not overwrite and steps.all_exported(out, chosen, io_dtype)
+    exported = not overwrite and exports.all_exported(out, chosen, io_dtype)
     models: dict[str, Any] = {}
     kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen}
     if "int8" in kinds and (out / "qat.keras").is_file():
@@ -450,18 +462,20 @@ def export(
         "accelerator": accelerator,
     }
     if exported and not any(limits.values()):
-        steps.check_source(out, chosen, models)
-        if not (kit and steps.kits_missing(out, chosen)):
+        exports.check_source(out, chosen, models)
+        if not (kit and exports.kits_missing(out, chosen)):
             console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
             return
     seconds: dict[str, float] = {}
     with step("Export", seconds):
         data = steps.load_images(recipe, out, known_only=old_split)
         bounds = {"min_snr_db": min_snr_db, "min_agreement": min_agreement, "allow_unjudged": allow_unjudged}
-        written, refused = steps.write_exports(out, chosen, models, data, io_dtype, overwrite, **limits, **bounds)
-        if kit:
-            steps.write_kits(out, written, data)
-    steps.complain(refused)
+        written, refused = exports.write_exports(out, chosen, models, data, io_dtype, overwrite, **limits, **bounds)
+    report = exports.measure_exports(out, recipe, data, written, TEST_IMAGES, kit)
+    if kit:
+        with step("Write kits", seconds):
+            exports.write_kits(out, written, data, report)
+    exports.complain(refused)
 
 
 @app.command()
@@ -471,7 +485,7 @@ def verify(
     target: TargetOption = None,
     dtype: DtypeOption = None,
     settings: Settings = None,
-    test_images: TestImages = 10_000,
+    test_images: TestImages = TEST_IMAGES,
     old_split: OldSplit = False,
     debug: Debug = False,
 ) -> None:
@@ -480,21 +494,23 @@ def verify(
         raise typer.BadParameter("name one run folder: wavemix-tf verify RUN, or verify --out RUN.")
     out = out or folder or Path()
     recipe = saved_recipe(out, settings)
-    chosen = check_export(target, dtype)
-    from .command import steps
+    check_export(target, dtype)
+    from .command import exports, measuring, steps
 
-    artifacts = steps.saved_exports(out, chosen)
+    artifacts = exports.saved_exports(out, target, dtype)
     data = steps.load_images(recipe, out, known_only=old_split)
-    images, labels = steps.test_sample(recipe, data, out, test_images)
+    images, labels = measuring.test_sample(recipe, data, out, test_images)
     seconds: dict[str, float] = {}
+    strange = exports.of_other_models(out, artifacts)
+    artifacts = [(name, artifact) for name, artifact in artifacts if name not in strange]
     with step("Run the test images through every file", seconds):
-        rows, models = steps.verify_files(out, artifacts, data, images, labels)
+        rows, models = measuring.verify_files(out, artifacts, data, images, labels)
     found = {"images": len(images), "rows": rows}
     console.print(reports.verification_table(found))
     int8 = next(((name, artifact) for name, artifact in artifacts if artifact.dtype == "int8"), None)
     if int8 is not None:
         with step("Compare layer by layer", seconds):
-            layers = steps.layer_rows([int8], models[int8[0]], images)
+            layers = measuring.layer_rows([int8], models[int8[0]], images)
         console.print(reports.worst_layers_text(layers or {}), soft_wrap=True, highlight=False)
     failed = [
         f"{row['file']}: {cell['fault']}, under {runtime}"
@@ -502,6 +518,7 @@ def verify(
         for runtime, cell in row["cells"].items()
         if cell["fault"]
     ]
+    failed += [f"{name}: made from another model than the run's, with which it cannot be compared" for name in strange]
     if failed:
         raise ValueError("; ".join(failed))
 
@@ -519,12 +536,12 @@ def benchmark(
 ) -> None:
     """Size, latency on this machine, memory, operations, a microcontroller's arena, an Ethos-U's estimated cycles."""
     saved_recipe(out, settings)
-    chosen = check_export(target, dtype)
-    from .command import steps
+    check_export(target, dtype)
+    from .command import exports, measuring
 
-    artifacts = steps.saved_exports(out, chosen)
+    artifacts = exports.saved_exports(out, target, dtype)
     options = {"threads": threads, "runs": runs, "profile": profile}
-    results = [(name, steps.benchmark(artifact, **options)) for name, artifact in artifacts]
+    results = [(name, measuring.benchmark(artifact, **options)) for name, artifact in artifacts]
     for table in reports.benchmark_tables(results):
         console.print(table)
         console.print()
@@ -536,7 +553,7 @@ def benchmark(
         console.print("Estimates of Arm's compiler Vela; no device was run.")
     for name, result in results:
         if result.ops is not None:
-            console.print(f"\n[bold]{name}[/]: {result.profiled}")
+            console.print(styled("\n", (name, "bold"), f": {result.profiled}"))
             console.print(reports.profile_table(result))
 
 
@@ -567,7 +584,7 @@ def predict(
     network = networks.load_network(path, out, len(found))
     failed = predicting.predict_images(found, network, pictures, top=top, tile=tile, overlays=overlay, as_json=as_json)
     if failed:
-        raise ValueError(f"{failed} of {len(found)} files could not be read")
+        raise ValueError(f"{failed} of {len(found)} files gave no result")
 
 
 @app.command()
@@ -593,7 +610,7 @@ def explain(
 
     failed = explaining.explain_images(found, path, out, pictures, class_name)
     if failed:
-        raise ValueError(f"{failed} of {len(found)} files could not be read")
+        raise ValueError(f"{failed} of {len(found)} files gave no result")
 
 
 def _network_and_images(
@@ -616,7 +633,7 @@ def show_results(report: dict[str, Any], out: Path) -> None:
     """The result table, and where the page is."""
     console.print()
     console.print(reports.results_table(report))
-    console.print(f"[bold]{out / 'report.html'}[/]")
+    console.print(styled((str(out / "report.html"), "bold")))
 
 
 @app.command("list")
@@ -661,6 +678,10 @@ def import_torch(
         bool,
         typer.Option("--new-head", help="Leave the head out, to fine-tune on other classes."),
     ] = False,
+    entry: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Where the weights are in the file, as state_dict_ema  [default: found]"),
+    ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
@@ -685,13 +706,13 @@ def import_torch(
     made = out / (START_FILE if new_head else "model.keras")
     if made.exists() and not overwrite:
         raise FileExistsError(f"{made} exists: --overwrite replaces it.")
-    from .command import steps
+    from .command import exports, steps
     from .torch_weights import load_torch_weights
     from .training.trainer import adopt, build
 
     network = build(chosen, chosen.num_classes or 0)
-    load_torch_weights(network, checkpoint, new_head=new_head)
-    steps.forget(out, exports=True)
+    load_torch_weights(network, checkpoint, new_head=new_head, entry=entry)
+    exports.forget(out, exports=True)
     if new_head:
         steps.save_start(network, chosen, out, overwrite)
         console.print(f"{made}: read from {checkpoint}, but for its head.")

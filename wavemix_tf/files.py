@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# .<name>.<process>@<machine>.tmp<ending>, and .old for a folder that is being replaced. Without a machine: this one.
+_TEMPORARY = re.compile(
+    r"\.(?P<name>.+)\.(?P<process>\d+)(?:@(?P<machine>[\w-]+))?\.(?P<kind>tmp|old)(?P<ending>\..*)?"
+)
+ABANDONED_S = 3600.0  # another machine's temporary file that nobody has written to for so long
 
 
 @contextmanager
@@ -18,7 +28,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays, because some writers choose a format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_process()}.tmp{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -48,8 +58,8 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    displaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    temporary = path.with_name(f".{path.name}.{_process()}.tmp")
+    displaced = path.with_name(f".{path.name}.{_process()}.old")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
@@ -69,3 +79,61 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         if path.exists():
             shutil.rmtree(displaced, ignore_errors=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a name is one that ``replacing`` or ``replacing_folder`` gave."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def remove_abandoned(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed processes left half-written anywhere below ``folder``; what was written there stays as it is.
+
+    A folder that was being replaced comes back if the new one had not taken its place yet.
+
+    Returns:
+        The paths that were removed, or brought back.
+    """
+    found = []
+    for place, folders, names in os.walk(folder):
+        for name in [*folders, *names]:
+            match, path = _TEMPORARY.fullmatch(name), Path(place, name)
+            if match is None or not _abandoned(path, match):
+                continue
+            found.append(path)
+            target = path.with_name(match["name"])
+            with contextlib.suppress(OSError):
+                if match["kind"] == "old" and not target.exists():
+                    os.replace(path, target)
+                elif path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+        folders[:] = [name for name in folders if _TEMPORARY.fullmatch(name) is None]
+    return found
+
+
+def _abandoned(path: Path, match: re.Match[str]) -> bool:
+    """Whether the process that made a temporary file is gone: asked here, guessed from its age on another machine."""
+    try:
+        changed = path.lstat().st_mtime
+    except OSError:
+        return False
+    if match["machine"] not in (None, _machine()):
+        return time.time() - changed > ABANDONED_S
+    try:
+        os.kill(int(match["process"]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # somebody else's process
+        pass
+    begun = Path("/proc", match["process"])  # a later process may have got the number
+    return begun.exists() and begun.stat().st_mtime > changed + 1
+
+
+def _process() -> str:
+    return f"{os.getpid()}@{_machine()}"
+
+
+def _machine() -> str:
+    return re.sub(r"\W", "-", socket.gethostname()) or "-"

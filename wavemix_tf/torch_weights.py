@@ -19,6 +19,7 @@ from .files import replacing
 from .mixer_models import ConvMixer, MLPMixer, PoolFormer
 from .models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
 from .timm_weights import convmixer_plan, mlp_mixer_plan, poolformer_plan, vit_plan
+from .torch_files import import_torch, network_state, read_file
 from .vit import ViT
 from .wavemix_weights import wavemix_plan
 from .weight_plans import HEAD, Array, Plan
@@ -38,13 +39,13 @@ PLANS: dict[type[keras.Model], Callable[[Any, Mapping[str, Any] | None], Plan]] 
 }
 # Saved by PyTorch, without a counterpart in Keras.
 _COUNTER = ".num_batches_tracked"
-# Wrappers that scripts put around the state dict, and the prefix that DataParallel adds to every key.
-_CONTAINERS = ("state_dict", "model_state_dict", "model")
-_PARALLEL_PREFIX = "module."
 
 
 def load_torch_weights(
-    model: ModelT, source: str | os.PathLike[str] | Mapping[str, Any], new_head: bool = False
+    model: ModelT,
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    new_head: bool = False,
+    entry: str | None = None,
 ) -> ModelT:
     """Loads an official checkpoint into `model`, in place.
 
@@ -55,42 +56,49 @@ def load_torch_weights(
     Args:
         model: a network of a class in `PLANS`, built with the checkpoint's arguments (`levels`, `stem`, `width`, ...).
         source: path of a `.pth` file holding a state dict (needs PyTorch; read with `weights_only=True`, so a file that
-            would run code is refused), or a mapping from official key to array or tensor. Wrapped in a training
-            checkpoint or by DataParallel, it is unwrapped.
+            would run code is refused), or a mapping from official key to array or tensor. Wrappers around it (a
+            training script's dictionary, DataParallel, torch.compile, Lightning, a moving average) are looked through.
         new_head: leave the model's head as it is and the checkpoint's out, whatever its size or kind: to fine-tune on
             other classes, or a classifier's weights in a segmenter.
+        entry: where in the checkpoint the network is, as "state_dict_ema"; None: found. Of a network and its moving
+            average the former, with a warning that names the other.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: unknown kind of model or file, or keys that are missing, unexpected or of another shape (all named).
+        ValueError: unknown kind of model or file, keys that are missing, unexpected or of another shape, or weights
+            that are no numbers (all named).
         ImportError: a path was given and PyTorch is not installed.
 
     Example:
         >>> model = wm.build_model("wavemix_lite_144_7", normalize="cifar10")
         >>> wm.load_torch_weights(model, "cifar10_94.58.pth")
     """
-    state = _plain_keys(source if isinstance(source, Mapping) else _read(source))
+    _plan(model)  # an unknown kind of model is told before anything is read
+    held = source if isinstance(source, Mapping) else read_file(source)
+    state = network_state(held, lambda leaves: (entry.key for entry in _plan(model, leaves).values()), entry)
     plan = _plan(model, state)
     if new_head:
-        plan = {name: entry for name, entry in plan.items() if not HEAD.match(entry.key)}
+        plan = {name: one for name, one in plan.items() if not HEAD.match(one.key)}
         state = {key: value for key, value in state.items() if not HEAD.match(key)}
 
-    missing = sorted(entry.key for entry in plan.values() if entry.key not in state)
-    known = {entry.key for entry in plan.values()}
+    missing = sorted(one.key for one in plan.values() if one.key not in state)
+    known = {one.key for one in plan.values()}
     unexpected = sorted(key for key in state if key not in known and not key.endswith(_COUNTER))
     variables = _variables(model)
     values: dict[str, Array] = {}
-    misshapen = []
-    for name, entry in plan.items():
-        if entry.key not in state:
+    misshapen, no_numbers = [], []
+    for name, one in plan.items():
+        if one.key not in state:
             continue
-        stored = _array(state[entry.key])
+        stored = _array(state[one.key])
         expected = tuple(variables[name].shape)
-        values[name] = entry.load(stored)
+        values[name] = one.load(stored)
         if values[name].shape != expected:
-            misshapen.append(f"{entry.key} {stored.shape} for {name} {expected}{entry.note}")
+            misshapen.append(f"{one.key} {stored.shape} for {name} {expected}{one.note}")
+        if not np.isfinite(stored).all():
+            no_numbers.append(one.key)
     if missing or unexpected or misshapen:
         complaints = [
             f"{what}: {', '.join(names)}"
@@ -101,6 +109,11 @@ def load_torch_weights(
             "A checkpoint must hold exactly the tensors of the model "
             "(built with the same arguments, num_classes among them; new_head=True leaves out the "
             f"head). Received: {'; '.join(complaints)}"
+        )
+    if no_numbers:
+        raise ValueError(
+            "A checkpoint's weights must be finite: its training diverged, or the file is damaged. Received: NaN or "
+            f"infinity in {', '.join(no_numbers)}"
         )
     for name, value in values.items():
         variables[name].assign(value)
@@ -137,7 +150,7 @@ def export_torch_weights(
         if entry.key.endswith(".running_var"):
             state[entry.key.removesuffix(".running_var") + _COUNTER] = np.array(0, "int64")
     if path is not None:
-        torch = _torch("Writing")
+        torch = import_torch("Writing")
         if os.path.exists(path) and not overwrite:
             raise ValueError(
                 f"A file is replaced only with overwrite=True. Received: path={os.fspath(path)!r}, which exists"
@@ -145,43 +158,6 @@ def export_torch_weights(
         with replacing(path) as temporary:
             torch.save({key: torch.from_numpy(value) for key, value in state.items()}, temporary)
     return state
-
-
-def _torch(verb: str) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(f"{verb} a PyTorch checkpoint needs PyTorch: pip install 'wavemix-tf[torch]'") from error
-    return torch
-
-
-def _read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    torch = _torch("Reading")
-    import pickle
-
-    if not os.path.isfile(path):
-        raise ValueError(f"A checkpoint is an existing .pth file. Received: source={os.fspath(path)!r}")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            "A checkpoint must be a state dict saved with torch.save(model.state_dict(), path); "
-            "whole pickled modules and damaged files are refused. "
-            f"Received: source={os.fspath(path)!r} ({(str(error) or type(error).__name__).splitlines()[0]})"
-        ) from error
-    if not isinstance(loaded, Mapping):
-        raise ValueError(
-            f"A checkpoint must hold a state dict. Received: {type(loaded).__name__} in source={os.fspath(path)!r}"
-        )
-    return loaded
-
-
-def _plain_keys(state: Mapping[str, Any]) -> dict[str, Any]:
-    for container in _CONTAINERS:
-        if isinstance(state.get(container), Mapping):
-            state = state[container]
-            break
-    return {str(key).removeprefix(_PARALLEL_PREFIX): value for key, value in state.items()}
 
 
 def _array(value: Any) -> Array:

@@ -14,7 +14,6 @@ from ..training.listing import list_files
 from ..training.recipe import TASKS, Recipe
 from ..training.recipes import RECIPES
 from ..variants import VARIANTS
-from . import report as reports
 
 # What `run` exports: target, dtype. A microcontroller has no room for the images that others return: `export` tries.
 EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", "float16"), ("mcu", "int8"))
@@ -204,40 +203,6 @@ def _json_or_text(text: str) -> Any:
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
-def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "") -> Recipe:
-    """The recipe of a run folder.
-
-    Args:
-        out: Run folder.
-        settings: KEY=VALUE texts. What made the weights cannot change any more; where the data is can.
-        also: Fields that begin so may change too.
-    """
-    if not (out / "recipe.json").is_file():
-        raise FileNotFoundError(f"{out} is no run folder (it has no recipe.json): `wavemix-tf run` or `fit` makes one.")
-    recipe = Recipe.from_json(out / "recipe.json")
-    changed = apply_settings(recipe, settings)
-    names = [field.name for field in dataclasses.fields(Recipe)]
-    allowed = ["data_dir", "download", *(name for name in names if also and name.startswith(also))]
-    for name in names:
-        if name not in allowed and getattr(changed, name) != getattr(recipe, name):
-            raise ValueError(
-                f"The weights in {out} are trained; --set takes only {', '.join(allowed)} here. "
-                f"Received: {name}={getattr(changed, name)!r}"
-            )
-    return changed
-
-
-def check_folder(out: Path, recipe: Recipe, overwrite: bool, ignore: str | None = None) -> None:
-    """Refuse a folder of another recipe (see ``Recipe.differences``) now, rather than after the data was read."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out must be a folder. Received: {out}")
-    if overwrite or not (out / "recipe.json").is_file():
-        return
-    there = ", ".join(recipe.differences(saved_recipe(out), ignore))
-    if there:
-        raise ValueError(f"{out} holds a run of another recipe: take another --out, or --overwrite. Received: {there}")
-
-
 def check_export(target: str | None, dtype: str | None, io_dtype: str | None = None) -> list[tuple[str, str]]:
     """(target, dtype) pairs that --target and --dtype select; --io-dtype must suit each."""
     from ..tflite.targets import IO_DTYPES
@@ -255,25 +220,20 @@ def check_export(target: str | None, dtype: str | None, io_dtype: str | None = N
 
 
 def _selected(target: str | None, dtype: str | None) -> list[tuple[str, str]]:
-    from ..tflite.targets import get_target
+    """What `run` makes for the target, or else what the target prefers; with a dtype that one."""
+    from ..tflite.targets import TARGETS, get_target
 
     if target is None:
         chosen = [pair for pair in EXPORTS if dtype in (None, pair[1])]
+        if not chosen and dtype is not None:  # one that `run` does not make: for the targets of `run` that have it
+            chosen = [(name, dtype) for name in dict(EXPORTS) if dtype in TARGETS[name].dtypes]
         if not chosen:
-            raise ValueError(f"--dtype must be float32, float16 or int8. Received: {dtype}")
+            known = dict.fromkeys(kind for row in TARGETS.values() for kind in row.dtypes)
+            raise ValueError(f"--dtype must be one of {', '.join(known)}. Received: {dtype}")
         return chosen
     allowed = get_target(target).dtypes
     if dtype is not None and dtype not in allowed:
         raise ValueError(f"Target {target} takes --dtype {' or '.join(allowed)}. Received: {dtype}")
-    return [(target, dtype or allowed[0])]
-
-
-def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
-    """The report of a finished run of this recipe, if ``out`` holds one."""
-    try:
-        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-        same = Recipe.from_json(out / "recipe.json") == recipe and report["format"] == reports.FORMAT
-        same = same and not report["refused"]  # tried again
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return report if same and (out / "report.html").is_file() else None
+    if dtype is not None:
+        return [(target, dtype)]
+    return [pair for pair in EXPORTS if pair[0] == target] or [(target, allowed[0])]

@@ -18,10 +18,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from rich.markup import escape
 
-from ..files import write_text
+from ..files import remove_abandoned, write_text
 from ..profiler import profile
+from ..state_files import check_fields, read_json, reading
 from ..tflite.artifact import Artifact
 from ..tflite.errors import ExportError, UnsupportedLayerError
 from ..tflite.exporter import export
@@ -38,7 +38,7 @@ from ..training.trainer import build, fit
 from . import comparison_page, findings
 from .file_checks import verification_images
 from .steps import load_model, tell_data
-from .terminal import console
+from .terminal import console, headline
 
 FORMAT = 1
 RECORD, COSTS, DATA = "comparison.json", "costs.json", "data"
@@ -104,8 +104,10 @@ class Comparison:
     def _claim(self, recipe: Recipe, budget: dict[str, float], target: str | None, command: str) -> dict[str, Any]:
         asked = {"format": FORMAT, "budget": budget, "target": target, "qat": self.qat}
         record: dict[str, Any] = {"systems": {}, "seeds": []}
+        if self.out.is_dir():
+            remove_abandoned(self.out)
         if (self.out / RECORD).is_file():
-            record = json.loads((self.out / RECORD).read_text(encoding="utf-8"))
+            record = _read_record(self.out / RECORD)
             there = recipe.differences(Recipe.from_json(json.dumps(record["recipe"])))
             there += [
                 f"{key}={asked[key]!r} (there {record.get(key)!r})" for key in asked if record.get(key) != asked[key]
@@ -147,7 +149,7 @@ class Comparison:
 
     def _each(self, title: str, do: Callable[[str], str]) -> None:
         """One step for every system that has not failed; a failure is written into its row."""
-        console.print(f"[bold cyan]▸[/] [bold]{title[0].upper()}{title[1:]}[/]")
+        headline(title[0].upper() + title[1:])
         for index, name in enumerate(self.names, 1):
             row = self.row(name)
             if "failed" in row:
@@ -158,7 +160,7 @@ class Comparison:
                     told = do(name)
             except Exception as error:  # whatever is wrong with one system, the others go on
                 told = f"failed: {self._fail(name, title, error)}"
-            console.print(f"  {index}/{len(self.names)} {name}: {escape(told)}", soft_wrap=True, highlight=False)
+            console.print(f"  {index}/{len(self.names)} {name}: {told}", soft_wrap=True, highlight=False)
             self._keep()
         self._save()
 
@@ -267,7 +269,7 @@ class Comparison:
         ready = {name: [dtype for dtype in found if self._file(name, dtype).is_file()] for name, found in ready.items()}
         if self.record.get("timed") == ready:
             return
-        console.print("[bold cyan]▸[/] [bold]Time, all systems in turn[/]")
+        headline("Time, all systems in turn")
         runners: dict[tuple[str, str], Callable[[], list[float]]] = {}
         for name, dtypes in ready.items():
             try:
@@ -275,7 +277,7 @@ class Comparison:
                     runners[name, f"{dtype}_ms"] = self._latency(self._file(name, dtype))
                 runners[name, "step_ms"] = self._training_step(name)
             except Exception as error:  # as in the other steps
-                console.print(f"  {name}: failed: {escape(self._fail(name, 'time', error))}", highlight=False)
+                console.print(f"  {name}: failed: {self._fail(name, 'time', error)}", highlight=False)
                 runners = {key: run for key, run in runners.items() if key[0] != name}
         found: dict[tuple[str, str], list[float]] = {key: [] for key in runners}
         for turn in range(ROUNDS):
@@ -331,3 +333,20 @@ class Comparison:
 
     def _file(self, name: str, dtype: str) -> Path:
         return self.out / "exports" / f"{name}-{TARGET}-{dtype}.tflite"
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The record of a comparison; DamagedFileError if the file is cut off or something else."""
+    remedy = "To begin the comparison anew: --overwrite."
+    with reading(path, remedy):
+        record = read_json(path, remedy, {"systems": dict, "seeds": list, "recipe": dict, "format": int})
+        Recipe.from_json(json.dumps(record["recipe"]))
+        for row in record["systems"].values():
+            check_fields(row, {"runs": dict, "files": dict})
+            for run in row["runs"].values():
+                check_fields(run, dict.fromkeys(("validation", "test", "seconds"), float))
+            for file in row["files"].values():
+                check_fields(file, {"refused": str} if "refused" in file else {"accuracy": float, "size_bytes": int})
+        if not all(type(seed) is int for seed in record["seeds"]):
+            raise ValueError("the field 'seeds' must be a list of whole numbers")
+        return dict(record)

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ..escaping import markdown
 from ..files import replacing, write_text
 from . import plots
 from .formats import kibibytes, milliseconds, percent
@@ -155,8 +156,9 @@ def to_markdown(record: Mapping[str, Any]) -> str:
     for name, row in ordered(record):
         cells = _columns(row, len(record["seeds"]))
         lines.append(f"| {row.get('title', name)} | {' | '.join(cells[title] for title in titles)} |")
-    remarks = [f"- {row.get('title', name)}: {text}" for name, row in ordered(record) for text in _remarks(row)]
-    return "\n".join([_caption(record), "", *lines, *(["", *remarks] if remarks else []), ""])
+    told = [(row.get("title", name), text) for name, row in ordered(record) for text in _remarks(row)]
+    remarks = [f"- {title}: {markdown(text)}" for title, text in told]
+    return "\n".join([markdown(_caption(record)), "", *lines, *(["", *remarks] if remarks else []), ""])
 
 
 def to_csv(record: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """A task's metric on the whole test set, of a Keras model or of a file: in parts, so that no set is too large.
 
-(A classifier's outputs are few: ``steps.measure`` keeps them all.)
+(A classifier's outputs are few: ``measuring.measure`` keeps them all.)
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..colours import overlay, palette
+from ..escaping import printable
 from ..inspection import BANDS, BlockBands, Saliency, block_bands, saliency, wavemix_blocks
 from .image_files import ImageFile, PictureFolder
-from .networks import CLASSIFICATION, SEGMENTATION, Network, load_network, probabilities
+from .networks import CLASSIFICATION, SEGMENTATION, Network, NoNumbersError, finite, load_network, probabilities
 from .plots import ACCENT, FLOAT, INK, INT8, LINE, MUTED, STYLE
 from .predicting import first_class, fit_pixels, run_whole
 from .steps import network_name
-from .terminal import console, one_line
+from .terminal import console, one_line, tell
 
 MAPS = 2  # channels shown of a level
 MOST_ROWS = 4  # levels of blocks whose maps are shown
@@ -39,7 +39,7 @@ def explain_images(
         class_name: What the pixels should speak for; None: the predicted class.
 
     Returns:
-        Number of images that could not be read.
+        Number of images that could not be read, or whose outputs are no numbers.
 
     Raises:
         ValueError: a model without WaveMix blocks, an unknown class, a class for a model that is no classifier.
@@ -53,12 +53,17 @@ def explain_images(
             pixels = fit_pixels(image.read(network.image_shape[2]), network)
         except (OSError, ValueError) as error:
             failures += 1
-            print(f"wavemix-tf: {one_line(error)}", file=sys.stderr)
+            tell(f"wavemix-tf: {one_line(error)}")
             continue
-        with console.status(f"  {image.name}"):
-            picture = _explain(image.name, pixels, network, chosen)
+        try:
+            with console.status(f"  {image.name}"):
+                picture = _explain(image.name, pixels, network, chosen)
+        except NoNumbersError as error:
+            failures += 1
+            tell(f"wavemix-tf: {image.name}: {error}")
+            continue
         (place,) = pictures.places(image.stem, ["explain_{}.png"])
-        print(f"{image.name}: {pictures.save(place, picture)}", flush=True)
+        print(printable(f"{image.name}: {pictures.save(place, picture)}"), flush=True)
     return failures
 
 
@@ -78,7 +83,7 @@ def _explain(name: str, pixels: np.ndarray, network: Network, chosen: int | None
     if network.task == CLASSIFICATION:
         one = network.model.outputs[0].shape[-1] == 1  # the logit of the second of two classes
         found = saliency(network.model, values, 0 if one else chosen)
-        shares = probabilities(found.logits)
+        shares = probabilities(finite(found.logits))
         index = 1 if one else found.class_index
         words = f"{network.names[index]}  {shares[index]:.1%}"
         best = int(shares.argmax())

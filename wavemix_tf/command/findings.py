@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..escaping import printable
 from .plots import png_url
 
 LARGEST_SIDE = 96  # pixels of an image in report.json
@@ -19,7 +20,9 @@ MISTAKES = 12
 PACKAGES = ("wavemix-tf", "keras", "tensorflow", "ai-edge-litert", "tflite-micro", "numpy")
 
 
-def mistakes(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str]) -> list[Any]:
+def mistakes(
+    images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str], names: Sequence[str]
+) -> list[Any]:
     """The wrongly classified images with the largest lead of the wrong class over the true one.
 
     Args:
@@ -27,6 +30,7 @@ def mistakes(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_n
         labels: (N,) integers.
         logits: (N, classes).
         class_names: Name of each class.
+        names: Of each image.
     """
     rows = np.arange(len(labels))
     predictions = logits.argmax(-1)
@@ -37,6 +41,7 @@ def mistakes(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_n
             "image_png": thumbnail(images[row]),
             "label": class_names[labels[row]],
             "prediction": class_names[predictions[row]],
+            "file": printable(names[row]),
         }
         for row in wrong[np.argsort(-lead[wrong], kind="stable")][:MISTAKES]
     ]

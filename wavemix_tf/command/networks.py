@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -13,12 +12,17 @@ from typing import Any
 import numpy as np
 
 from ..preprocessing import Preprocessing, read_from_keras_file
+from ..state_files import read_json, reading
 from ..training.identity import SplitList
 from .terminal import note
 
 CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = TASKS = ("classification", "segmentation", "super_resolution")
 PROBE_SIDE = 256  # pixels, where a model takes any size
 PROBABILITY_SLACK = 0.02  # an int8 softmax sums to one within its steps
+
+
+class NoNumbersError(ValueError):
+    """A network's outputs are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
     settings = _settings(path, out)
     values = tuple(settings.get("mask_values") or ())
     return Network(
-        run=run,
+        run=lambda images: finite(run(images)),
         image_shape=(given[1], given[2], int(given[3])),
         task=task,
         classes=classes,
@@ -150,15 +154,23 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
     )
 
 
+def finite(outputs: np.ndarray) -> np.ndarray:
+    """``outputs``, or a NoNumbersError: nothing can be said of an image from NaN."""
+    if not np.isfinite(outputs).all():
+        raise NoNumbersError(
+            "A network's outputs must be finite; its weights are damaged, or its training diverged. "
+            f"Received: NaN or infinity in {np.sum(~np.isfinite(outputs)):,} of {np.size(outputs):,} values"
+        )
+    return outputs
+
+
 def load_keras(path: Path) -> Any:
     """A .keras file as a model, every layer of the package known; a ValueError in one line where it is none."""
     from . import steps
 
-    try:
+    if (path.parent / "recipe.json").is_file():
         return steps.load_model(path)
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"Keras cannot load {path}: {first}") from error
+    return steps.load_keras(path, "Save it anew with Keras: model.save(path).")
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -196,13 +208,14 @@ def _open_file(
     path: Path,
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None, Preprocessing | None]:
     """(runner, input shape, output shape, what the card or the file tells: class names, preprocessing) of a .tflite."""
+    from ..tflite.artifact import Artifact
     from ..tflite.file_metadata import read_metadata
     from ..tflite.flatbuffer import from_output, read_file, to_input
     from ..tflite.sampling_grid import file_sampling_grid
+    from ..tflite.targets import get_target
     from ..tflite.verifier import open_raw
-    from . import steps
 
-    artifact = steps.Artifact.load(path) if path.with_suffix(".json").is_file() else None
+    artifact = Artifact.load(path) if path.with_suffix(".json").is_file() else None
     content = path.read_bytes()
     info = read_file(content)
     if len(info.inputs) != 1 or len(info.outputs) != 1:
@@ -222,7 +235,7 @@ def _open_file(
             return (np.round(255 * images) + np.iinfo(source.dtype).min).astype(source.dtype)
         return to_input(source, low + (high - low) * images)
 
-    runtime = steps.get_target(artifact.target).runtimes[0] if artifact else "litert-xnnpack"
+    runtime = get_target(artifact.target).runtimes[0] if artifact else "litert-xnnpack"
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     run = open_raw(content, runtime, threads)
     names = artifact.class_names if artifact else None
@@ -248,7 +261,8 @@ def _names(path: Path, out: Path | None, classes: int) -> tuple[str, ...]:
         return ()
     for labels in (path.with_suffix(".labels.txt"), *(home / "labels.txt" for home in _homes(path, out))):
         if labels.is_file():
-            names = tuple(labels.read_text(encoding="utf-8").splitlines())
+            with reading(labels, "It names the classes, a line each: copy it from another place, or delete it."):
+                names = tuple(labels.read_bytes().decode("utf-8").splitlines())
             if len(names) == classes:
                 return names
             note(f"{labels} names {len(names)} classes, the network has {classes}: it is not used")
@@ -263,12 +277,9 @@ def _names(path: Path, out: Path | None, classes: int) -> tuple[str, ...]:
 def _settings(path: Path, out: Path | None) -> dict[str, Any]:
     """The recipe of the run that a file belongs to, as far as there is one."""
     for home in _homes(path, out):
-        try:
-            found = json.loads((home / "recipe.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(found, dict):
-            return found
+        path = home / "recipe.json"
+        if path.is_file():
+            return dict(read_json(path, "It says how images are made to fit: put the run's recipe back.", {}))
     return {}
 
 

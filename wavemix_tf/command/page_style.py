@@ -74,7 +74,7 @@ dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:ta
 .thumbs{display:grid;grid-template-columns:repeat(auto-fill,minmax(76px,1fr));gap:14px}
 .thumbs img{border-radius:6px;border:1px solid var(--line)}
 .thumbs figcaption{font-size:.86rem;text-align:center;margin-top:3px;overflow-wrap:anywhere}
-.thumbs span{color:var(--int8)}
+.thumbs span{color:var(--int8)}.thumbs small{display:block;color:var(--muted)}
 .pictures .row{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,220px),1fr));gap:12px;
 margin-bottom:14px}
 .pictures img{display:block;width:100%;height:auto;border-radius:6px}

@@ -37,6 +37,7 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: sharp, selectable, in the page's font
     "svg.hashsalt": "wavemix-tf",  # same data, same bytes
     "font.size": 10,
+    "text.parse_math": False,  # a name may hold dollars
     "font.sans-serif": ["DejaVu Sans"],
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,

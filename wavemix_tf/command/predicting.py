@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..colours import overlay, palette
+from ..escaping import printable
 from ..tiling import grid_multiple, predict_tiled
 from .image_files import ImageFile, PictureFolder
 from .mask_files import class_colours, mask_picture
-from .networks import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, Network, probabilities
-from .terminal import console, note, one_line
+from .networks import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, Network, NoNumbersError, probabilities
+from .terminal import console, note, one_line, tell
 
 BATCH_PIXELS = 512 * 512  # of the images that a network computes at once
 TILE = 512  # pixels, side of a tile where a network takes any size
@@ -37,7 +38,7 @@ def predict_images(
 ) -> int:
     """Run a network over images, write its pictures and print one line an image, as each is done.
 
-    An image that cannot be read is told on standard error and left out.
+    An image that cannot be read, or whose outputs are no numbers, is told on standard error and left out.
 
     Args:
         images: In this order.
@@ -49,7 +50,7 @@ def predict_images(
         as_json: Lines of JSON, one object an image.
 
     Returns:
-        Number of images that could not be read.
+        Number of images that could not be read, or whose outputs are no numbers.
 
     Raises:
         ValueError: an option that the network's task does not have.
@@ -69,12 +70,12 @@ def predict_images(
 
         def failed(image: ImageFile, error: Exception) -> None:
             failures.append(image)
-            print(_printable(f"wavemix-tf: {one_line(error)}"), file=sys.stderr, flush=True)
+            tell(f"wavemix-tf: {one_line(error)}")
             advance(1)
 
         for done in _computed(images, network, tiled, failed):
             row, text = _finish(done, network, pictures, top, overlays)
-            print(json.dumps(row) if as_json else _printable(text), flush=True)
+            print(json.dumps(row, allow_nan=False) if as_json else printable(text), flush=True)
             advance(1)
     return len(failures)
 
@@ -92,13 +93,24 @@ def _computed(
     """Read and run image after image; those of one size that follow each other are run together."""
     waiting: list[tuple[ImageFile, np.ndarray, np.ndarray, float]] = []
 
+    def run(rows: Sequence[tuple[ImageFile, np.ndarray, np.ndarray, float]]) -> Iterator[Output]:
+        started = time.perf_counter()
+        try:
+            outputs = _compute(network, np.stack([fitted for *_, fitted, _ in rows]), tiled)
+        except NoNumbersError as error:
+            if len(rows) > 1:  # which of them is it?
+                for row in rows:
+                    yield from run([row])
+            else:
+                failed(rows[0][0], NoNumbersError(f"{rows[0][0].name}: {error}"))
+            return
+        share = (time.perf_counter() - started) / len(rows)
+        for (image, pixels, _, seconds), output in zip(rows, outputs, strict=True):
+            yield image, pixels, output, seconds + share
+
     def flush() -> Iterator[Output]:
         if waiting:
-            started = time.perf_counter()
-            outputs = _compute(network, np.stack([fitted for *_, fitted, _ in waiting]), tiled)
-            share = (time.perf_counter() - started) / len(waiting)
-            for (image, pixels, _, seconds), output in zip(waiting, outputs, strict=True):
-                yield image, pixels, output, seconds + share
+            yield from run(list(waiting))
             waiting.clear()
 
     for image in images:
@@ -262,11 +274,6 @@ def legend(names: Sequence[str], colours: np.ndarray) -> np.ndarray:
         draw.rounded_rectangle((left, top, left + 22, top + 22), 4, fill=tuple(map(int, colour)))
         draw.text((left + 32, top + 11), text, fill="#1c2431", font=font, anchor="lm")
     return np.asarray(picture)
-
-
-def _printable(text: str) -> str:
-    """A file's name may hold bytes that are no text."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @contextlib.contextmanager

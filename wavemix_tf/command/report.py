@@ -7,7 +7,6 @@ A section is left out when its part of ``report.json`` is missing: the page of a
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
+from ..training.run_files import RunFiles
 from . import class_counts, picture_sections
 from .formats import METRICS, behind_comma, cell, kibibytes, metric_of, milliseconds, percent, snr_text
 from .page_style import page
@@ -59,21 +59,11 @@ def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path
 def read_history(out: str | os.PathLike[str]) -> dict[str, dict[str, list[float]]]:
     """Histories in a run folder: stage ("float", "qat") -> column -> one float an epoch; absent ones are skipped."""
     stages = {}
-    for stage, name in (("float", "history.csv"), ("qat", "qat_history.csv")):
-        path = Path(out) / name
-        if not path.is_file():
-            continue
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        stages[stage] = {column: [_number(row[column]) for row in rows] for column in (rows[0] if rows else {})}
+    for stage in ("float", "qat"):
+        rows = RunFiles(Path(out), stage).read_history()
+        if rows:
+            stages[stage] = {column: [row[column] for row in rows] for column in rows[0]}
     return stages
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text) if text else math.nan
-    except ValueError:
-        return math.nan
 
 
 def _latency(row: Mapping[str, Any], quantile: str) -> float | None:
@@ -143,10 +133,12 @@ def verification_table(found: Mapping[str, Any]) -> Table:
     """Files by runtimes.
 
     Args:
-        found: "images", how many there were, and "rows", see ``steps.verify_file``.
+        found: "images", how many there were, and "rows", see ``measuring.verify_file``.
     """
     from rich import box
     from rich.table import Table
+
+    from .terminal import styled
 
     columns = _columns(found["rows"])
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, show_lines=True)
@@ -154,15 +146,15 @@ def verification_table(found: Mapping[str, Any]) -> Table:
     for runtime in columns:
         table.add_column(RUNTIMES[runtime])
     for row in found["rows"]:
-        shown = []
+        shown: list[Any] = []
         for runtime in columns:
             cell = row["cells"].get(runtime)
             if cell is None:
-                shown.append("[dim]–[/]")
+                shown.append(styled(("–", "dim")))
                 continue
             agreement, error, rest = _cell_lines(cell, found["images"])
-            mark = "" if cell["bound_steps"] is None else "[red]✗[/] " if cell["fault"] else "[green]✓[/] "
-            shown.append(f"{mark}{agreement}\n{error}\n[dim]{rest}[/]")
+            mark = ("", "") if cell["bound_steps"] is None else ("✗ ", "red") if cell["fault"] else ("✓ ", "green")
+            shown.append(styled(mark, f"{agreement}\n{error}\n", (rest, "dim")))
         table.add_row(row["file"], *shown)
     table.caption, table.caption_justify = f"On {found['images']:,} test images. {MATRIX_NOTE}", "left"
     return table
@@ -494,14 +486,17 @@ def _mistakes(report: Mapping[str, Any]) -> str:
     if not mistakes:
         return ""
     source = escape(str((report.get("confusion") or {}).get("of", "the model")))
+    file = (report.get("predictions") or {}).get("file")
+    listed = f"<code>{escape(str(file))}</code> lists every test image." if file else ""
     cells = "".join(
-        f"<figure><img alt='' src='{escape(m['image_png'])}'><figcaption>{escape(str(m['label']))} "
-        f"<span>→ {escape(str(m['prediction']))}</span></figcaption></figure>"
+        f"<figure title='{escape(str(m.get('file', '')))}'><img alt='' src='{escape(m['image_png'])}'><figcaption>"
+        f"{escape(str(m['label']))} <span>→ {escape(str(m['prediction']))}</span>"
+        f"<small>{escape(str(m.get('file', '')))}</small></figcaption></figure>"
         for m in mistakes
     )
     return (
         f"<section class='card'><h2>Its mistakes</h2><p class='note'>{len(mistakes)} test images with their true "
-        f"class, and what {source} took them for; the surest errors first.</p>"
+        f"class, and what {source} took them for; the surest errors first. {listed}</p>"
         f"<div class='thumbs'>{cells}</div></section>"
     )
 

@@ -12,10 +12,40 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.table import Table
+from rich.text import Text
 
-console = Console()
+from ..escaping import printable
+
+UNWRAPPED = 10_000  # characters in a line of what no terminal shows
+
+
+class PlainConsole(Console):
+    """Shows every text as it is: brackets are no markup, colons no emoji, control characters are written as escapes.
+
+    What goes into a pipe or a file is not wrapped: a path there is one word. For words with a style see ``styled``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """All that is printed, tables' cells included, comes through here."""
+        return super().render_str(printable(text, lines=True), **options)
+
+    def status(self, status: Any, **options: Any) -> Any:
+        """Rich would take brackets in it for markup."""
+        return super().status(Text(printable(status)) if isinstance(status, str) else status, **options)
+
+    @property  # type: ignore[misc] # Rich's can be set; nobody does
+    def size(self) -> ConsoleDimensions:
+        """Of the terminal, if there is one."""
+        found = super().size
+        return found if self.is_terminal else ConsoleDimensions(UNWRAPPED, found.height)
+
+
+console = PlainConsole()
 LONGEST_MESSAGE = 1000  # characters; some errors list every tensor of a network
 _told: set[str] = set()
 words: list[str] = []  # of the command that runs, for the report
@@ -27,6 +57,21 @@ def one_line(error: Exception) -> str:
     if not isinstance(error, (ValueError, OSError, ImportError)) or not text:
         text = f"{type(error).__name__}: {text} (--debug shows where)"
     return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + " ... (--debug shows all)"
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Texts, each as it is or with a style: ``styled(("done", "bold"), ": all")``."""
+    return Text.assemble(*(printable(p, True) if isinstance(p, str) else (printable(p[0], True), p[1]) for p in parts))
+
+
+def headline(title: str) -> None:
+    """Announce a step."""
+    console.print(styled(("▸", "bold cyan"), " ", (title, "bold")))
+
+
+def tell(text: str) -> None:
+    """A line on standard error."""
+    print(printable(text, lines=True), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -61,7 +106,7 @@ def note(text: str) -> None:
     """Tell something that does not stop the run, once."""
     if text not in _told:
         _told.add(text)
-        print(f"note: {text}", file=sys.stderr)
+        tell(f"note: {text}")
 
 
 def _errors_only(record: logging.LogRecord) -> bool:
@@ -86,7 +131,7 @@ def grid(*columns: str) -> Table:
 @contextmanager
 def step(title: str, seconds: dict[str, float]) -> Iterator[None]:
     """Announce a step and keep its time."""
-    console.print(f"[bold cyan]▸[/] [bold]{title}[/]")
+    headline(title)
     started = time.perf_counter()
     yield
     seconds[title] = round(time.perf_counter() - started, 2)

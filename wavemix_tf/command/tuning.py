@@ -18,9 +18,9 @@ from ..tflite.targets import DEVICE_COSTS, FIRMWARE_COSTS
 from ..training.budgets import number
 from ..training.recipe import Recipe
 from ..training.results import FitResult
+from ..training.search_folder import WORKERS_FOLDER
 from ..training.search_results import SearchResult
 from ..training.trainer import fit
-from ..training.tuner import WORKERS_FOLDER
 from .formats import METRICS
 from .steps import quantize_for_tuning
 from .terminal import grid

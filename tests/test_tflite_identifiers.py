@@ -1,0 +1,57 @@
+"""Whatever a kit is called, its code compiles."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from wavemix_tf.tflite.identifiers import CPP_KEPT, KOTLIN_KEPT, c_identifier, check_name, kotlin_class
+
+NAMES = [
+    "mcu-int8",
+    "_1",
+    "-x",
+    "a--b",
+    "__x",
+    "1st",
+    "class",
+    "if",
+    "tflite",
+    "main",
+    "size_t",
+    "String",
+    "context",
+    "a.b",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_identifiers(name):
+    assert check_name(name) == name
+    for identifier in (c_identifier(name), kotlin_class(name)):
+        assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", identifier)
+        assert "__" not in identifier
+    assert c_identifier(name) not in CPP_KEPT
+    assert kotlin_class(name) not in KOTLIN_KEPT
+
+
+def test_usual_names_are_what_they_were():
+    assert (c_identifier("mcu-int8"), kotlin_class("android-cpu-int8")) == ("mcu_int8", "AndroidCpuInt8")
+
+
+@pytest.mark.parametrize("name", ["_", "-", "__-", "", ".a", "a/b", "a b", "é", "a\n", "../x"])
+def test_names_that_no_identifier_can_have(name):
+    with pytest.raises(ValueError, match=r"name must be of letters.*Received: name="):
+        check_name(name)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no compiler")
+def test_a_compiler_takes_them(tmp_path):
+    source = "#include <cstddef>\n#include <cstdint>\n#include <cstdio>\n#include <cstring>\nnamespace tflite {}\n"
+    found = {c_identifier(name) for name in (*NAMES, *CPP_KEPT)}
+    (tmp_path / "names.cc").write_text(source + "".join(f"const unsigned char {name}[] = {{1}};\n" for name in found))
+    done = subprocess.run(
+        ["c++", "-std=c++20", "-fsyntax-only", "names.cc"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

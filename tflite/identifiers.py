@@ -1,0 +1,48 @@
+"""Names of files as identifiers of C++ and Kotlin, so that what is generated compiles whatever a user calls it."""
+
+from __future__ import annotations
+
+import re
+
+_CPP_KEYWORDS = """
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class compl
+concept const consteval constexpr constinit const_cast continue co_await co_return co_yield decltype default delete do
+double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable namespace
+new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires restrict
+return short signed sizeof static static_assert static_cast struct switch template this thread_local throw true try
+typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
+"""
+# What the generated C++ itself uses at file scope.
+_CPP_NAMES = "main std tflite printf memcpy size_t int8_t uint8_t int16_t int32_t uint32_t NULL"
+# What the generated Kotlin uses; a class of that name would stand in its place.
+_KOTLIN_NAMES = """
+Accelerator Any Array AssetManager AutoCloseable Bitmap Boolean Byte ByteArray ByteBuffer ByteOrder Canvas Color
+CompiledModel Context Double Exception Float FloatArray IllegalArgumentException Int IntArray List Log Long Map Matrix
+Model Options Pair Rect Short ShortArray String TensorBuffer Unit
+"""
+CPP_KEPT = frozenset((_CPP_KEYWORDS + _CPP_NAMES).split())
+KOTLIN_KEPT = frozenset(_KOTLIN_NAMES.split())
+
+
+def check_name(name: str) -> str:
+    """``name``, or a ValueError unless files and identifiers can have it."""
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name) or not re.search(r"[A-Za-z0-9]", name):
+        raise ValueError(
+            "name must be of letters (A to Z), digits, '_', '-' and '.', with a letter or digit and no '.' in front. "
+            f"Received: name={name!r}"
+        )
+    return name
+
+
+def c_identifier(name: str) -> str:
+    """``name`` as a C and C++ identifier; what the language or the generated code keeps for itself gets a prefix."""
+    identifier = re.sub(r"__+", "_", re.sub(r"\W", "_", name, flags=re.ASCII))  # two underscores are the compiler's
+    kept = identifier in CPP_KEPT or not identifier[0].isalpha()
+    return f"model_{identifier.lstrip('_')}" if kept else identifier
+
+
+def kotlin_class(name: str) -> str:
+    """``name`` as the name of a Kotlin class: AndroidCpuInt8."""
+    words = re.findall(r"[A-Za-z0-9]+", name)
+    joined = "".join(word[0].upper() + word[1:].lower() for word in words)
+    return f"Model{joined}" if joined in KOTLIN_KEPT or not joined[0].isalpha() else joined

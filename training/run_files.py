@@ -1,0 +1,147 @@
+"""The files of a run folder: their names, and how each is read. Loads no Keras."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wavemix_tf.state_files import (
+    Fields,
+    check_fields,
+    check_keras_file,
+    read_arrays,
+    read_json,
+    read_table,
+    reading,
+)
+
+from .recipe import METRICS, Recipe
+
+CHECKPOINT_FORMAT = 1
+BEGIN_ANEW = "To begin anew: overwrite=True (--overwrite)"
+# Of a finished stage; what later versions add is not asked for, so that older folders stay readable.
+RESULT: Fields = {
+    "stage": str,
+    "epochs": int,
+    "best_epoch": int,
+    "metric": str,
+    "validation_score": (float, type(None)),
+    "validation_loss": (float, type(None)),
+    "seconds": float,
+    "test": (float, type(None)),
+}
+HEADER: Fields = {
+    **dict.fromkeys(("format", "epoch", "phase", "phase_epoch", "waited"), int),
+    "best_epoch": (int, type(None)),
+    **dict.fromkeys(("best", "phase_best"), (list, type(None))),
+    "history": list,
+    "fingerprint": dict,
+}
+CHECKPOINT_REMEDY = "To train this stage again from its first epoch: delete it."
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFiles:
+    """Names of the files of one stage in a run folder, and what they hold."""
+
+    folder: Path
+    stage: str
+
+    def _named(self, name: str) -> Path:
+        return self.folder / (name if self.stage == "float" else f"qat_{name}")
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "recipe.json"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / ("model.keras" if self.stage == "float" else "qat.keras")
+
+    @property
+    def history(self) -> Path:
+        return self._named("history.csv")
+
+    @property
+    def result(self) -> Path:
+        """Written last: where it is, the stage is finished."""
+        return self._named("training.json")
+
+    @property
+    def checkpoint(self) -> Path:
+        return self._named("checkpoint.npz")
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard" / self.stage
+
+    def checksums(self) -> list[int | None]:
+        """Of what decides how a run begins; None for a file that is not there."""
+        paths = (self.recipe, self.result, self.checkpoint, self.model)
+        return [zlib.crc32(path.read_bytes()) if path.is_file() else None for path in paths]
+
+    # --- what they hold ---
+
+    def read_recipe(self) -> Recipe:
+        """The recipe of the run; DamagedFileError if the file is none."""
+        with reading(self.recipe, f"Put back the recipe that the run was begun with. {BEGIN_ANEW}."):
+            return Recipe.from_json(self.recipe.read_bytes().decode("utf-8"))
+
+    def read_result(self) -> dict[str, Any]:
+        """What the finished stage reached; DamagedFileError if the file is cut off or no such result."""
+        with reading(self.result, self.remedy):
+            result = read_json(self.result, self.remedy, RESULT)
+            if result["stage"] != self.stage or result["metric"] not in METRICS.values():
+                raise ValueError(f"it is of stage={result['stage']!r}, metric={result['metric']!r}")
+            return dict(result)
+
+    def read_history(self) -> list[dict[str, float]]:
+        """Column -> value of each epoch; [] where there is no such file, as of adopted weights."""
+        remedy = f"It holds the learning curves alone: without it (delete it) the run goes on. {BEGIN_ANEW}."
+        return read_table(self.history, remedy) if self.history.is_file() else []
+
+    def read_checkpoint(self) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+        """See ``read_checkpoint``."""
+        return read_checkpoint(self.checkpoint)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a damaged file of the stage once it is finished."""
+        verb = "fit" if self.stage == "float" else "quantize"
+        return f"To train this stage anew: `wavemix-tf {verb} ... --overwrite`, or overwrite=True."
+
+    def check(self) -> None:
+        """DamagedFileError for the first file of the stage that is there and damaged; nothing is loaded."""
+        if self.result.is_file():
+            self.read_result()
+        self.read_history()
+        if self.checkpoint.is_file():
+            self.read_checkpoint()
+        if self.model.is_file():
+            check_keras_file(self.model, self.remedy)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+    """(header, group -> arrays) of an unfinished stage.
+
+    Raises:
+        DamagedFileError: the file is cut off or no checkpoint.
+    """
+    with reading(path, CHECKPOINT_REMEDY):
+        arrays = read_arrays(path, CHECKPOINT_REMEDY)
+        header = json.loads(str(arrays.pop("header")))
+        check_fields(header, HEADER)
+        if header["format"] != CHECKPOINT_FORMAT:
+            raise ValueError(f"it was written by another version of wavemix-tf (format {header['format']})")
+        for row in header["history"]:
+            check_fields(row, {"epoch": float})
+            check_fields(row, dict.fromkeys(row, float))
+        groups: dict[str, list[np.ndarray]] = {"model": [], "optimizer": []}
+        for name in sorted(arrays):
+            groups.setdefault(name.partition("/")[0], []).append(arrays[name])
+        return header, groups

@@ -1,0 +1,283 @@
+"""The folder ``exports/`` of a run: its files, their kits, and what belongs to which model."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..tflite.artifact import Artifact
+from ..tflite.errors import ExportError
+from ..tflite.exporter import export, model_sha256
+from ..tflite.fidelity import verify_images
+from ..tflite.kit import kit_digest
+from ..tflite.limits import check_arguments
+from ..tflite.model_cards import card_path
+from ..tflite.targets import get_target
+from ..training.datasets import DataBundle
+from ..training.recipe import Recipe
+from ..training.sources import whole_pictures
+from . import predictions, terminal
+from . import report as reports
+from .file_checks import verification_images
+from .measuring import measure, merged
+from .run_folder import exported, read_report, saved_recipe
+from .steps import load_model, trained_model
+from .terminal import console, headline, note
+
+KIT_IMAGES = 4
+LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes")
+
+
+def write_exports(
+    out: Path,
+    chosen: Sequence[tuple[str, str]],
+    models: dict[str, Any],
+    data: DataBundle,
+    io_dtype: str | None = None,
+    overwrite: bool = False,
+    **limits: Any,
+) -> tuple[list[tuple[str, Artifact]], dict[str, str]]:
+    """Export, check and save the chosen files; those that the run folder holds already are read.
+
+    Args:
+        out: Run folder.
+        chosen: (target, dtype) pairs.
+        models: "float32" and "int8" -> trained Keras model; a float model under "int8" is quantized on the way.
+        data: For verification, and for calibration of a float model.
+        io_dtype: As for ``export``.
+        overwrite: Write files anew that are there.
+        **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``max_firmware_bytes``, ``accelerator``, ``min_snr_db``,
+            ``min_agreement`` and ``allow_unjudged``, as for ``export``; with any of them a file that is there is made
+            again and held to them.
+
+    Returns:
+        (name, file) of those that passed, and name -> why of those that were refused.
+    """
+    for target, _ in chosen:
+        check_arguments(target, get_target(target), *(limits.get(key) for key in LIMITS))
+    if not overwrite:
+        check_source(out, chosen, models)
+    images = verification_images(data, verify_images(models[min(models)]))
+    artifacts: list[tuple[str, Artifact]] = []
+    refused: dict[str, str] = {}
+    for target, dtype in chosen:
+        name = f"{target}-{dtype}"
+        path = out / "exports" / f"{name}.tflite"
+        model = models["int8" if dtype == "int8" else "float32"]
+        if path.is_file() and not overwrite and not any(limits.values()):
+            artifacts.append((name, Artifact.load(path)))
+            continue
+        with console.status(f"  {name}: convert, audit, run"), _noting(name, refused):
+            artifact = export(
+                model,
+                target=target,
+                dtype=dtype,
+                io_dtype=io_dtype,
+                calibration=data.calibration if dtype in ("int8", "int16x8") else None,
+                images=images,
+                class_names=data.class_names,
+                crop_to_aspect_ratio=saved_recipe(out).crop_to_aspect_ratio,
+                **limits,
+            )
+            shutil.rmtree(_kit_folder(path), ignore_errors=True)  # of the file before
+            artifact.save(path, overwrite=True)
+            artifacts.append((name, artifact))
+        state = "refused" if name in refused else f"{reports.kibibytes(artifact.size_bytes)}, passed every check"
+        console.print(f"  {name}: {state}")
+    return artifacts, refused
+
+
+@contextmanager
+def _noting(name: str, refused: dict[str, str]) -> Iterator[None]:
+    """A file that fails its checks must not take the others with it, nor the training before it."""
+    try:
+        yield
+    except ExportError as error:
+        refused[name] = str(error)
+
+
+def complain(refused: dict[str, str]) -> None:
+    """End in an error if a file was refused."""
+    if refused:
+        raise ExportError("; ".join(f"{name} was not written. {reason}" for name, reason in refused.items()))
+
+
+def all_exported(out: Path, chosen: Sequence[tuple[str, str]], io_dtype: str | None) -> bool:
+    """Whether the run folder holds the chosen files; FileExistsError if one is there with another input."""
+    paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
+    for path in filter(Path.is_file, paths):
+        there = Artifact.load(path).io_dtype
+        if io_dtype not in (None, there):
+            raise FileExistsError(
+                f"{path} exists: --overwrite replaces it. Received: --io-dtype {io_dtype}, it has {there}"
+            )
+    return all(map(Path.is_file, paths))
+
+
+def check_source(out: Path, chosen: Sequence[tuple[str, str]], models: dict[str, Any]) -> None:
+    """FileExistsError if a chosen file is there and was made from another model than ``models``."""
+    digests = {kind: model_sha256(model) for kind, model in models.items()}
+    for target, dtype in chosen:
+        path = out / "exports" / f"{target}-{dtype}.tflite"
+        if not path.is_file():
+            continue
+        made_from = Artifact.load(path).model_sha256
+        own = digests["int8" if dtype == "int8" else "float32"]
+        if made_from != own:
+            raise FileExistsError(
+                f"{path} was made from another model: --overwrite replaces it. Received: model {own[:12]}, "
+                f"it has {made_from[:12]}"
+            )
+
+
+def saved_exports(out: Path, target: str | None, dtype: str | None) -> list[tuple[str, Artifact]]:
+    """The files of a run folder for a target and of a dtype, whoever made them; None: of all.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ExportError: one of them is damaged, or has no model card: what it is held to is not known.
+    """
+    found = []
+    for path in exported(out):
+        try:
+            found.append((path.stem, Artifact.load(path)))
+        except ExportError as error:
+            if all(word in path.stem for word in (target, dtype) if word):  # asked for, as far as its name tells
+                raise
+            note(str(error))
+    chosen = [(n, a) for n, a in found if target in (None, a.target) and dtype in (None, a.dtype)]
+    if not chosen:
+        asked = " ".join(f"--{key} {value}" for key, value in (("target", target), ("dtype", dtype)) if value)
+        raise FileNotFoundError(
+            f"{out}/exports has no file{' for ' if asked else ''}{asked}: `wavemix-tf export --out {out}` makes them. "
+            f"Received: {', '.join(name for name, _ in found) or 'an empty folder'}"
+        )
+    return chosen
+
+
+def of_other_models(out: Path, artifacts: Sequence[tuple[str, Artifact]]) -> list[str]:
+    """Names of the files that neither of the run's models was exported to: what they should compute is not known."""
+    there = [path for path in (out / "model.keras", out / "qat.keras") if path.is_file()]
+    digests = {model_sha256(load_model(path)) for path in there}
+    return [name for name, artifact in artifacts if artifact.model_sha256 not in digests]
+
+
+def own_exports(
+    out: Path, models: dict[str, Any], besides: Sequence[tuple[str, Artifact]]
+) -> list[tuple[str, Artifact]]:
+    """Files in ``exports/`` besides those given that were made from these models."""
+    digests = {kind: model_sha256(model) for kind, model in models.items()}
+    names = {name for name, _ in besides}
+    others = []
+    for path in exported(out):
+        if path.stem in names or not card_path(path).is_file():
+            continue
+        artifact = Artifact.load(path)
+        if artifact.model_sha256 == digests["int8" if artifact.dtype == "int8" else "float32"]:
+            others.append((path.stem, artifact))
+        else:
+            note(f"{path} was made from another model: the report leaves it out")
+    return others
+
+
+def forget(out: Path, *, exports: bool) -> None:
+    """Remove what was made from weights that are about to change: the report and, with ``exports``, the files."""
+    stale = [out / "report.json", out / "report.html"]
+    if exports and (out / "exports").is_dir():
+        stale += [path for path in (out / "exports").iterdir() if path.is_file()]
+        for kit in (out / "exports").glob("*_kit"):
+            shutil.rmtree(kit)
+    for path in stale:
+        path.unlink(missing_ok=True)
+
+
+def kits_missing(out: Path, chosen: Sequence[tuple[str, str]]) -> bool:
+    """Whether a chosen file, all of which are there, has no kit or that of another file."""
+    paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
+    return any(kit_digest(_kit_folder(path)) != Artifact.load(path).sha256 for path in paths)
+
+
+def _kit_folder(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_kit")
+
+
+def measure_exports(
+    out: Path,
+    recipe: Recipe,
+    data: DataBundle,
+    artifacts: Sequence[tuple[str, Artifact]],
+    limit: int,
+    kits: bool,
+) -> dict[str, Any] | None:
+    """Measure the files that the run's report does not know: it gains their rows.
+
+    Args:
+        out: Run folder.
+        recipe: Of the run.
+        data: Its data.
+        artifacts: (name, file).
+        limit: Largest number of test images, where there is no report yet.
+        kits: Whether accuracies are needed although there is no report.
+
+    Returns:
+        The report, with a row for every file; without one, and unless ``kits`` need it, None.
+    """
+    report = read_report(out)
+    known = {row["card"].get("sha256") for row in report["exports"]} if report else set()
+    unknown = [(name, artifact) for name, artifact in artifacts if artifact.sha256 not in known]
+    if not unknown or (report is None and not kits):
+        return report
+    headline("Run the test images through the new files")
+    limit = report["dataset"].get("tested", limit) if report else limit
+    models = {"float32": load_model(out / "model.keras")}
+    tuned = (out / "qat.keras").is_file()
+    if tuned:
+        models["int8"] = load_model(out / "qat.keras")
+    # Without fine-tuning each int8 file has a quantized model of its own.
+    alone = [pair for pair in unknown if pair[1].dtype == "int8" and not tuned]
+    for part in ([pair for pair in unknown if pair not in alone], *([pair] for pair in alone)):
+        if not part:
+            continue
+        own = {"int8": trained_model(out, part[0][1], data)} if part[0] in alone else {}
+        found = measure(recipe, data, {**models, **own}, part, limit)
+        if report is None:
+            report, whose = {**found.report, "refused": {}, "seconds": {}, "command": command_line()}, True
+        else:
+            report, whose = merged(report, found)
+        if (out / "report.json").is_file():
+            if whose:
+                predictions.write(out, found.predictions)
+            reports.write_report(out, report)
+    return report
+
+
+def command_line() -> str:
+    """What was typed."""
+    return shlex.join(["wavemix-tf", *terminal.words])
+
+
+def write_kits(
+    out: Path, artifacts: Sequence[tuple[str, Artifact]], data: DataBundle, report: dict[str, Any] | None
+) -> None:
+    """Write the deployment kit of each file, with test vectors from the test images; one that is its file's stays."""
+    images, labels = data.sample("test", KIT_IMAGES)
+    pictures = whole_pictures(data.test_source, saved_recipe(out), len(images))
+    for name, artifact in artifacts:
+        folder = _kit_folder(out / "exports" / f"{name}.tflite")
+        if kit_digest(folder) == artifact.sha256:
+            continue
+        with console.status(f"  {name}: kit"):
+            artifact.save_kit(
+                folder,
+                overwrite=kit_digest(folder) is not None,
+                name=name,
+                images=images,
+                pictures=pictures if artifact.preprocessing is not None else None,
+                labels=labels if labels.ndim == 1 else None,
+                report=report,
+            )
+        console.print(f"  {folder}/: written")

@@ -1,0 +1,380 @@
+"""What the files of a run compute, on its test images: the content of ``report.json``, and the verbs' tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..colours import palette
+from ..metrics import confusion_matrix
+from ..tflite.artifact import Artifact
+from ..tflite.fidelity import verify_images
+from ..tflite.flatbuffer import read_file
+from ..tflite.latency import benchmark
+from ..tflite.layer_noise import layer_errors
+from ..tflite.targets import get_target
+from ..tflite.verifier import VerifyReport, compare, fault, predict, verify
+from ..training.datasets import DataBundle
+from ..training.recipe import Recipe
+from . import evaluation, findings, plots, predictions
+from . import report as reports
+from .file_checks import RUNTIME_NAMES, file_checks
+from .steps import count_parameters, load_model, network_name, split_sizes, trained_model
+from .terminal import console
+
+FAKE_QUANT = "keras-fake-quant"
+LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
+VERIFY_LIMIT_S = 60.0
+OTHER_LIMIT_S = 3.0  # in `run`, for each runtime but a file's own
+MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What ``measure`` found.
+
+    Attributes:
+        report: The content of ``report.json``, except for times and the command.
+        predictions: Of every test image, see ``predictions.rows_of``; none of a network that is no classifier.
+    """
+
+    report: dict[str, Any]
+    predictions: list[tuple[str, str, str, str, float]]
+
+
+def measure(
+    recipe: Recipe, data: DataBundle, models: Mapping[str, Any], artifacts: Sequence[tuple[str, Artifact]], limit: int
+) -> Measured:
+    """Run the test images through every model and file, time the files, and gather what the report shows.
+
+    Args:
+        recipe: Of the run.
+        data: Its data; the test set is read here for the first time.
+        models: "float32" and, where there is one, "int8" -> trained Keras model; int8 files need the latter.
+        artifacts: (name, exported file).
+        limit: Largest number of test images.
+    """
+    if recipe.task != "classification":
+        return Measured(_measure_pictures(recipe, data, models, artifacts, limit), [])
+    images, labels = data.sample("test", limit)
+    logits = {dtype: predict(model, images) for dtype, model in models.items()}
+    results: list[dict[str, Any]] = [
+        {
+            "name": MODEL_NAMES[dtype],
+            "runtime": "Keras",
+            "dtype": dtype,
+            "accuracy": float((z.argmax(-1) == labels).mean()),
+        }
+        for dtype, z in logits.items()
+    ]
+    exports, shown, rows = [], None, []
+    for name, artifact in artifacts:
+        kind = "int8" if artifact.dtype == "int8" else "float32"
+        with console.status(f"  {name}"):
+            matrix_row, compared = verify_file(name, artifact, models[kind], logits, images, labels, OTHER_LIMIT_S)
+            rows.append(matrix_row)
+            timed = benchmark(artifact, memory=False, peak=False)
+        row = compared.runtimes[0]
+        part = "" if row.images == len(images) else f", {row.images:,} of the images"
+        results.append(
+            {
+                "name": name,
+                "runtime": RUNTIME_NAMES[row.runtime] + part,
+                "dtype": artifact.dtype,
+                "accuracy": row.accuracy,
+                "size_bytes": artifact.size_bytes,
+                "latency_ms": timed.latency_ms,
+                "arena_bytes": timed.arena_bytes,
+                "file": f"exports/{name}.tflite",
+            }
+        )
+        exports.append(_export_card(name, artifact, compared.to_dict()))
+        if kind == "int8" and (shown is None or row.images >= shown[1].runtimes[0].images):  # rather the last: mcu
+            shown = (name, compared)
+
+    report = _about(recipe, data, models, len(images))
+    report |= {
+        "results": results,
+        "wavelet": findings.wavelet(images[0], data.class_names[labels[0]]),
+        "exports": exports,
+    }
+    report["verification"] = {"images": len(images), "rows": rows}
+    names = data.test_source.sample_names(len(images))
+    of, answers = MODEL_NAMES[max(logits)], logits[max(logits)]  # "int8" where there is one
+    if shown is not None:
+        with console.status("  layer by layer"):
+            report["verification"]["layers"] = layer_rows(artifacts, models["int8"], images)
+        name, compared = shown
+        found = compared.outputs[1]
+        count = len(found)
+        sampled = findings.sample(found, logits["int8"][:count], logits["float32"][:count])
+        report["scatter"] = {
+            "of": name,
+            "images": count,
+            "step": compared.step,
+            **dict(zip(("int8", "qat", "float"), sampled, strict=True)),
+        }
+        matrix = confusion_matrix(labels[:count], found.argmax(-1), len(data.class_names))
+        report["confusion"] = {"of": name, "matrix": matrix.tolist()}
+        report["mistakes"] = findings.mistakes(images[:count], labels[:count], found, data.class_names, names)
+        if count == len(images):
+            of, answers = name, found
+    report["predictions"] = {"of": of, "images": len(images), "file": predictions.FILE}
+    return Measured(report, predictions.rows_of(names, labels, answers, data.class_names))
+
+
+def merged(report: dict[str, Any], found: Measured) -> tuple[dict[str, Any], bool]:
+    """A report with what was measured of other files: as further rows, or in place of those of the same names.
+
+    Args:
+        report: As in ``report.json``.
+        found: Of these files, on the same test images.
+
+    Returns:
+        (the report, whether ``found.predictions`` are its predictions now).
+    """
+    new = found.report
+    names = {row["name"] for row in new["exports"]}
+    whole = {**report, "refused": {name: why for name, why in report["refused"].items() if name not in names}}
+    for key in ("results", "exports"):
+        whole[key] = _joined(report[key], new[key], "name", names)
+    rows = _joined(report["verification"].get("rows", []), new["verification"]["rows"], "file", names)
+    whole["verification"] = {**report["verification"], "rows": rows}
+
+    def replaces(part: Any, other: Any) -> bool:
+        return other is not None and (part is None or part.get("of") in names)
+
+    if replaces(report["verification"].get("layers"), new["verification"].get("layers")):
+        whole["verification"]["layers"] = new["verification"]["layers"]
+    for key in ("confusion", "scatter", "predictions"):
+        if replaces(report.get(key), new.get(key)):
+            whole[key] = new[key]
+            if key == "confusion":
+                whole["mistakes"] = new["mistakes"]
+    return whole, whole.get("predictions") is not None and whole["predictions"] is new.get("predictions")
+
+
+def _joined(rows: list[Any], new: list[Any], key: str, names: set[str]) -> list[Any]:
+    """``rows`` with those of ``new``: of the same name in their place, if it is one of ``names``; others at the end."""
+    found = {row[key]: row for row in new}
+    there = {row[key] for row in rows}
+    kept = [found[row[key]] if row[key] in names else row for row in rows]
+    return [*kept, *(row for row in new if row[key] not in there)]
+
+
+def _about(recipe: Recipe, data: DataBundle, models: Mapping[str, Any], tested: int) -> dict[str, Any]:
+    """What a report says of the run itself."""
+    return {
+        "format": reports.FORMAT,
+        "name": recipe.name,
+        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "recipe": json.loads(recipe.to_json()),
+        "dataset": {
+            "class_names": list(data.class_names),
+            "image_shape": list(data.image_shape),
+            "sizes": split_sizes(data),
+            "counts": data.class_counts,
+            "tested": tested,
+        },
+        "model": {"name": network_name(models["float32"]), "parameters": count_parameters(models["float32"])},
+        "machine": findings.machine(),
+        "versions": findings.versions(),
+    }
+
+
+def _measure_pictures(
+    recipe: Recipe, data: DataBundle, models: Mapping[str, Any], artifacts: Sequence[tuple[str, Artifact]], limit: int
+) -> dict[str, Any]:
+    """``measure`` of a network whose outputs are masks or images: too large to be kept for a whole test set."""
+    metric = recipe.metric
+    count = min(limit, verify_images(models["float32"]))
+    images, _ = data.sample("test", count)
+    logits = {dtype: predict(model, images) for dtype, model in models.items()}
+    results: list[dict[str, Any]] = []
+
+    def add(name: str, runtime: str, dtype: str, found: evaluation.Score, **more: Any) -> None:
+        row = {"name": name, "runtime": runtime, "dtype": dtype, metric: found.value, "images": found.images}
+        results.append({**row, **found.details, **more})
+
+    if recipe.task == "super_resolution":
+        add("bicubic", "Pillow", "", evaluation.bicubic(recipe, data, limit))
+    runs = {}
+    for dtype, model in models.items():
+        with console.status(f"  {MODEL_NAMES[dtype]}"):
+            runs[MODEL_NAMES[dtype]] = evaluation.keras_run(model)
+            found = evaluation.score(recipe, data, runs[MODEL_NAMES[dtype]], limit)
+        add(MODEL_NAMES[dtype], "Keras", dtype, found)
+    tested = max(row["images"] for row in results)
+    exports, rows = [], []
+    for name, artifact in artifacts:
+        kind = "int8" if artifact.dtype == "int8" else "float32"
+        with console.status(f"  {name}"):
+            matrix_row, compared = verify_file(name, artifact, models[kind], logits, images, None, OTHER_LIMIT_S)
+            rows.append(matrix_row)
+            timed = benchmark(artifact, memory=False, peak=False)
+            runtime = get_target(artifact.target).runtimes[0]
+            run = evaluation.file_run(artifact.content, runtime)
+            found = evaluation.score(recipe, data, run, limit, VERIFY_LIMIT_S)
+        part = "" if found.images == tested else f", {found.images:,} of the images"
+        more = {"size_bytes": artifact.size_bytes, "latency_ms": timed.latency_ms, "arena_bytes": timed.arena_bytes}
+        more["file"] = f"exports/{name}.tflite"
+        add(name, RUNTIME_NAMES[runtime] + part, artifact.dtype, found, **more)
+        exports.append(_export_card(name, artifact, compared.to_dict()))
+        if artifact.dtype == "int8" and runtime == "litert-xnnpack":
+            runs[name] = run
+    if recipe.task == "super_resolution":
+        results = evaluation.on_common_images(results)
+        tested = results[0]["images"]
+    runs.pop(MODEL_NAMES["int8"], None)  # what its file makes of a picture is shown
+    report = _about(recipe, data, models, tested)
+    shown = evaluation.pictures(recipe, data, runs)
+    side = evaluation.SHOWN_SIDE
+    report |= {
+        "metric": metric,
+        "results": results,
+        "exports": exports,
+        "wavelet": findings.wavelet(images[0], "the first" if recipe.task == "segmentation" else "a patch"),
+        "pictures": [
+            {"cells": [{**cell, "image": plots.jpeg_url(cell["image"], side)} for cell in row["cells"]]}
+            for row in shown
+        ],
+        "verification": {"images": len(images), "rows": rows},
+    }
+    if recipe.task == "segmentation":
+        colours = ("#" + bytes(row).hex() for row in palette(len(data.class_names)))
+        report["colours"] = dict(zip(data.class_names, colours, strict=True))
+    else:
+        report["scale"] = recipe.scale
+    if "int8" in models:
+        with console.status("  layer by layer"):
+            report["verification"]["layers"] = layer_rows(artifacts, models["int8"], images)
+    return report
+
+
+def verify_file(
+    name: str,
+    artifact: Artifact,
+    model: Any,
+    logits: Mapping[str, np.ndarray],
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    other_limit_s: float = VERIFY_LIMIT_S,
+) -> tuple[dict[str, Any], VerifyReport]:
+    """Run a file in every runtime of its target: one row of the matrix.
+
+    Args:
+        name: Of the file.
+        artifact: The file.
+        model: The Keras model it was made from.
+        logits: "int8" and "float32", as far as there are such models -> what each computes, (N, classes).
+        images: (N, H, W, C).
+        labels: (N,); None: no accuracy.
+        other_limit_s: Time for each runtime but the target's own, which gets ``VERIFY_LIMIT_S``.
+
+    Returns:
+        ({"file", "dtype", "cells": runtime -> figures}, comparison in the target's own runtime). A cell's "fault" is
+        what is wrong with it, or None; "bound_steps" is None for Keras's column, which nothing bounds.
+    """
+    kind = "int8" if artifact.dtype == "int8" else "float32"
+    runtimes = get_target(artifact.target).runtimes
+    cells, reports_of = {}, []
+    for runtime in runtimes:
+        limit_s = VERIFY_LIMIT_S if runtime == runtimes[0] else other_limit_s
+        options: dict[str, Any] = {"runtimes": [runtime], "limit_s": limit_s, "expected": logits[kind]}
+        found = verify(artifact, model, images, labels, **options)
+        bound = artifact.verification["error_bound_steps"][runtime]
+        cells[runtime] = _cell(found, bound)
+        reports_of.append(found)
+    if kind == "int8" and "float32" in logits:
+        info = read_file(artifact.content)
+        classes = bool(artifact.class_names)
+        compared = compare(info, logits["float32"], {FAKE_QUANT: logits["int8"]}, labels, classes=classes)
+        cells[FAKE_QUANT] = _cell(compared, None)
+    return {"file": name, "dtype": artifact.dtype, "cells": cells}, reports_of[0]
+
+
+def verify_files(
+    out: Path,
+    artifacts: Sequence[tuple[str, Artifact]],
+    data: DataBundle,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Every file of a run folder in every runtime of its target.
+
+    Returns:
+        (rows of the matrix, see ``verify_file``; name of a file -> the Keras model it was made from).
+    """
+    logits: dict[str, np.ndarray] = {}
+    if (out / "model.keras").is_file():
+        logits["float32"] = predict(load_model(out / "model.keras"), images)
+    rows: list[dict[str, Any]] = []
+    models: dict[str, Any] = {}
+    for name, artifact in artifacts:
+        with console.status(f"  {name}"):
+            # The fine-tuned model is one for all targets; without it each file has its own.
+            shared = artifact.dtype == "int8" and (out / "qat.keras").is_file()
+            alike = next((n for n, a in artifacts if shared and n in models and a.dtype == "int8"), None)
+            models[name] = models[alike] if alike else trained_model(out, artifact, data)
+            if artifact.dtype == "int8" and not alike:
+                logits["int8"] = predict(models[name], images)
+            elif "float32" not in logits:
+                logits["float32"] = predict(models[name], images)
+            rows.append(verify_file(name, artifact, models[name], logits, images, labels)[0])
+    return rows, models
+
+
+def _cell(found: VerifyReport, bound: float | None) -> dict[str, Any]:
+    row = found.to_dict()["runtimes"][0]
+    kept = ("images", "mean_error_steps", "max_error_steps", "snr_db", "agreement", "counted", "accuracy")
+    wrong = None if bound is None else fault(row, bound, found.degenerate)
+    return {**{key: row[key] for key in kept}, "bound_steps": bound, "fault": wrong}
+
+
+def test_sample(recipe: Recipe, data: DataBundle, out: Path, limit: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """(test images, labels) to verify files on: of networks whose outputs are large, fewer and without labels."""
+    if recipe.task == "classification":
+        return data.sample("test", limit)
+    return data.sample("test", min(limit, verify_images(load_model(out / "model.keras"))))[0], None
+
+
+def layer_rows(artifacts: Sequence[tuple[str, Artifact]], model: Any, images: np.ndarray) -> dict[str, Any] | None:
+    """Where the first int8 file among ``artifacts`` loses accuracy, layer by layer; None where there is none.
+
+    Args:
+        artifacts: (name, file).
+        model: The quantized Keras model.
+        images: (N, H, W, C), of which the first ones are taken.
+    """
+    name, artifact = next(((n, a) for n, a in artifacts if a.dtype == "int8"), (None, None))
+    if artifact is None:
+        return None
+    part = images[: max(2, min(LAYER_IMAGES, LAYER_PIXELS // (images.shape[1] * images.shape[2])))]
+    rows = [row.to_dict() for row in layer_errors(model, part, artifact)]
+    return {"of": name, "images": len(part), "rows": rows}
+
+
+def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of one file: its model card, and what was checked before it was written and since."""
+    card = artifact.to_dict()
+    extra = {
+        "an input is": card["input_meaning"],
+        "upsampling": (card["upsample_form"] or "").replace("_", " "),
+        "replaced": f"{len(card['substituted_activations'])} activations" if card["substituted_activations"] else "",
+        "sha256": hashlib.sha256(artifact.content).hexdigest(),
+    }
+    return {
+        "name": name,
+        "file": f"exports/{name}.tflite",
+        "description": get_target(artifact.target).device,
+        **{key: card[key] for key in ("target", "dtype", "size_bytes", "arena_bytes", "ops", "input", "output")},
+        "checks": file_checks(artifact, tested),
+        "card": {key: value for key, value in extra.items() if value},
+    }

@@ -1,0 +1,147 @@
+"""A run folder as the verbs find it: whose it is, whether its files are whole, what is finished. Loads no Keras."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import remove_abandoned
+from ..state_files import DamagedFileError, Fields, check_fields, check_keras_file, read_json, reading
+from ..tflite.model_cards import card_path, read_card, read_content
+from ..training.identity import SplitList
+from ..training.recipe import Recipe
+from ..training.run_files import RunFiles
+from . import report as reports
+from .arguments import START_FILE, apply_settings
+from .terminal import note
+
+STAGES = ("float", "qat")
+REPORT: Fields = {
+    "format": int,
+    "name": str,
+    **dict.fromkeys(("recipe", "dataset", "model", "refused", "seconds"), dict),
+    **dict.fromkeys(("results", "exports"), list),
+    "verification": dict,
+}
+START_REMEDY = "To write it anew: `wavemix-tf import-torch ... --new-head --overwrite`."
+REPORT_REMEDY = "`wavemix-tf run` of this recipe measures all files and writes it anew."
+
+
+def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "") -> Recipe:
+    """The recipe of a run folder.
+
+    Args:
+        out: Run folder.
+        settings: KEY=VALUE texts. What made the weights cannot change any more; where the data is can.
+        also: Fields that begin so may change too.
+    """
+    if not (out / "recipe.json").is_file():
+        raise FileNotFoundError(f"{out} is no run folder (it has no recipe.json): `wavemix-tf run` or `fit` makes one.")
+    recipe = RunFiles(out, "float").read_recipe()
+    changed = apply_settings(recipe, settings)
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    allowed = ["data_dir", "download", *(name for name in names if also and name.startswith(also))]
+    for name in names:
+        if name not in allowed and getattr(changed, name) != getattr(recipe, name):
+            raise ValueError(
+                f"The weights in {out} are trained; --set takes only {', '.join(allowed)} here. "
+                f"Received: {name}={getattr(changed, name)!r}"
+            )
+    return changed
+
+
+def check_folder(out: Path, recipe: Recipe, overwrite: bool, ignore: str | None = None) -> None:
+    """Refuse a folder of another recipe (see ``Recipe.differences``) now, rather than after the data was read."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder. Received: {out}")
+    if overwrite or not (out / "recipe.json").is_file():
+        return
+    there = ", ".join(recipe.differences(saved_recipe(out), ignore))
+    if there:
+        raise ValueError(
+            f"{out} holds a run of another recipe (recipe.json): take another --out, or --overwrite. Received: {there}"
+        )
+
+
+def check_state(out: Path, stages: Sequence[str] = STAGES, exports: bool = False) -> None:
+    """Look at the files that a verb will rely on, finished stages included; what dead processes left goes.
+
+    Args:
+        out: Run folder.
+        stages: Whose files to look at.
+        exports: Whether at the exported files too.
+
+    Raises:
+        DamagedFileError: for the first that is cut off, empty or something else than its name says.
+    """
+    if not out.is_dir():
+        return
+    remove_abandoned(out)
+    for stage in stages:
+        RunFiles(out, stage).check()
+    SplitList.load(out)
+    if (out / START_FILE).is_file():
+        check_keras_file(out / START_FILE, START_REMEDY)
+    if exports:
+        for path in exported(out):
+            if card_path(path).is_file():
+                read_content(path, read_card(path))
+
+
+def exported(out: Path) -> list[Path]:
+    """The .tflite files in ``exports/``, whoever made them; not those compiled for an NPU, which belong to another."""
+    paths = sorted((out / "exports").glob("*.tflite"))
+    names = {path.name for path in paths}
+    compiled = {f"{path.stem}_vela.tflite" for path in paths} & names
+    return [path for path in paths if path.name not in compiled and not path.name.startswith(".")]
+
+
+def is_finished(out: Path, stage: str) -> bool:
+    """Whether a stage has ended."""
+    files = RunFiles(out, stage)
+    return files.result.is_file() and files.model.is_file()
+
+
+def read_report(out: Path) -> dict[str, Any] | None:
+    """The content of ``report.json``; None where there is none, or one of another version.
+
+    Raises:
+        DamagedFileError: the file is cut off or no report.
+    """
+    path = out / "report.json"
+    if not path.is_file():
+        return None
+    with reading(path, REPORT_REMEDY):
+        report = read_json(path, REPORT_REMEDY, {"format": int})
+        if report["format"] != reports.FORMAT:
+            return None
+        check_fields(report, REPORT)
+        for row in report["results"]:
+            check_fields(row, {"name": str, "runtime": str})
+        for row in report["exports"]:
+            check_fields(row, {"name": str, "card": dict})
+        check_fields(report["dataset"], {"class_names": list, "sizes": dict, "image_shape": list})
+        return dict(report)
+
+
+def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """The report of a finished run of this recipe, if ``out`` holds one; a damaged one is told and made again."""
+    try:
+        report = read_report(out)
+    except DamagedFileError as error:
+        note(str(error))
+        return None
+    if report is None or not (out / "recipe.json").is_file() or not (out / "report.html").is_file():
+        return None
+    if saved_recipe(out) != recipe or report["refused"]:  # what was refused is tried again
+        return None
+    return report if all(_is_current(out, row) for row in report["exports"]) else None
+
+
+def _is_current(out: Path, row: dict[str, Any]) -> bool:
+    """Whether the report tells of the very file that is there: a kill may come between the two."""
+    path = out / "exports" / f"{row['name']}.tflite"
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row["card"].get("sha256")
