@@ -146,7 +146,7 @@ class Editor:
         tensor.buffer = len(self.model.buffers) - 1
 
     def content(self):
-        return flatbuffer._pack(self.model)
+        return flatbuffer.pack(self.model)
 
 
 def shape(tensor, *sides):
