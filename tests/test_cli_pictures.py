@@ -10,6 +10,9 @@ from PIL import Image
 from wavemix_tf import cli
 from wavemix_tf.command.formats import decibels, score_text
 
+# Networks of a few epochs, which fine-tuning moves far.
+pytestmark = pytest.mark.filterwarnings("ignore:The file:UserWarning")
+
 
 def call(capsys, *words):
     """(exit code, stdout, stderr) of the command, run in this process."""

@@ -13,7 +13,15 @@ from wavemix_tf.tflite import CopyError, FidelityError, export, folding, quantiz
 from wavemix_tf.tflite.copy_check import difference
 from wavemix_tf.tflite.half_range import largest_activations
 from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.judgement import Agreement, Bounds, OutputReport, judge, measure, snr_db
+from wavemix_tf.tflite.judgement import (
+    Agreement,
+    Bounds,
+    OutputReport,
+    check_judged,
+    judge_outputs,
+    measure,
+    snr_db,
+)
 from wavemix_tf.tflite.unrounded import float_network
 from wavemix_tf.tflite.verifier import run_file
 
@@ -126,6 +134,12 @@ def test_peaks_are_found_again_or_not(rng):
     assert measure("even", maps[:, :7], maps[:, :7]).agreements == ()  # too small to have any
 
 
+def judge(rows, model, bounds):
+    told = judge_outputs(rows, model, bounds)
+    check_judged(rows, model, bounds)
+    return told
+
+
 # --- what is judged ---------------------------------------------------------------------------------------------------
 
 
@@ -220,6 +234,14 @@ def test_a_useless_file_is_refused(options, words, spoiled, images):
 def test_so_it_is_when_it_was_quantized_before(spoiled, images):
     with pytest.raises(FidelityError, match=r"too little of the float model \(the quantized one without its rounding"):
         export(quantize(spoiled[0], images[:64]), "android-cpu", images=images[64:], error_bound_steps=99)
+
+
+def test_a_fine_tuned_one_is_told_of_and_not_refused(spoiled, images):
+    quantized = quantize(spoiled[0], images[:64])
+    layer = quantized.get_layer("sound")
+    layer.bias.assign(layer.bias + 0.01)
+    with pytest.warns(UserWarning, match=r"too little of the float model \(the quantized one without.*evaluate it"):
+        export(quantized, "android-cpu", images=images[64:], error_bound_steps=99, class_names=())
 
 
 def test_a_quantized_model_without_its_rounding_is_the_given_one(images):

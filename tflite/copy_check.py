@@ -7,6 +7,7 @@ one. Here copy and model run on the same images.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ import numpy as np
 
 from .canonical import canonicalize
 from .errors import CopyError
+from .fake_quant import FakeQuant
 from .graph import Graph
 from .images import output_names, predict
 from .judgement import WARN_SNR_DB, snr_db
-from .lowering import substitute_activations
+from .lowering import converts_itself, substitute_activations
 from .unrounded import remove_rounding
 
 MAX_DIFFERENCE = 1e-3  # of the output's spread
@@ -101,6 +103,27 @@ class QuantizationReport:
     copy: CopyReport
     substituted: tuple[str, ...] = ()
     substitution_snr_db: tuple[float | None, ...] = ()
+
+
+def weights_digest(model: Any) -> str:
+    """Digest of a quantized model's weights, but for its ranges: whether it was trained since it was quantized."""
+    if converts_itself(model):
+        weights = [weight.numpy() for weight in model.tf_keras_model.trainable_weights]
+    else:
+        kept = [layer for layer in model.layers if not isinstance(layer, FakeQuant)]
+        weights = [keras.ops.convert_to_numpy(weight) for layer in kept for weight in layer.trainable_weights]
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def is_fresh(model: Any) -> bool:
+    """Whether a quantized model is known to have the weights of the float model that it was made from.
+
+    What ``quantize`` returned is, until it is trained; of a saved one it is not known.
+    """
+    return getattr(model, "fresh_weights", None) == weights_digest(model)
 
 
 def check_before_rounding(

@@ -74,8 +74,8 @@ def export(
     stand-ins make of it) it keeps ``error_bound_steps``. And against the *float* model every output of a file that
     rounds keeps ``min_snr_db`` and ``min_agreement``, whatever the output is. The float model is the given one; of a
     quantized model it is ``float_network(model)``, the network of the same weights without any rounding: where nothing
-    was fine-tuned that is the model that was quantized, and of a fine-tuned one, whose own float model nobody trained,
-    it tells what the rounding changes.
+    was fine-tuned that is the model that was quantized. A fine-tuned one (or one that was saved and loaded) was trained
+    with its rounding, and nobody trained it without: what would be refused is warned of.
 
     Args:
         model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since), by any engine.

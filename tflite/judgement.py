@@ -258,30 +258,34 @@ def check_count(images: int, source: str, bounds: Bounds, required: int = MIN_IM
         )
 
 
-def judge(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Bounds, required: int = MIN_IMAGES) -> list[str]:
+def judge_outputs(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Bounds, refuses: bool = True) -> list[str]:
     """Refuse a file that is useless, whatever its outputs are.
 
     Args:
         runtimes: The rows of a report against the float model: each a ``RuntimeReport`` as a dict.
         model: What that model is, for messages: "the given float model".
         bounds: To keep.
-        required: Images that must have run in some runtime.
+        refuses: False: what would be refused is warned of. Of a fine-tuned model: it was trained with its rounding, and
+            may have left the network without it.
 
     Returns:
         What to warn of, a sentence each; of a bound that the caller named nothing.
 
     Raises:
-        FidelityError: an output keeps less than it must, or too few images say anything.
+        FidelityError: an output keeps less than it must.
     """
     told: dict[str, str] = {}
     for row in runtimes:
         for output in row["outputs"]:
             who = f"output {output['name']!r}, {row['images']} images, {row['runtime']}"
-            _judge_snr(output, who, model, bounds, told)
-            for found in output["agreements"]:
-                _judge_agreement(found, who, model, bounds, told)
-    if not bounds.allow_unjudged:
-        _check_judged(runtimes, model, bounds, required)
+            try:
+                _judge_snr(output, who, model, bounds, told)
+                for found in output["agreements"]:
+                    _judge_agreement(found, who, model, bounds, told)
+            except FidelityError as error:
+                if refuses:
+                    raise
+                told[output["name"]] = f"{error} A model that was fine-tuned is told by its own accuracy: evaluate it."
     return list(told.values())
 
 
@@ -334,7 +338,17 @@ def _judge_agreement(found: Mapping[str, Any], who: str, model: str, bounds: Bou
         )
 
 
-def _check_judged(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Bounds, required: int) -> None:
+def check_judged(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Bounds, required: int = MIN_IMAGES) -> None:
+    """FidelityError if too few images tell anything; arguments as above.
+
+    Args:
+        runtimes: As for ``judge_outputs``.
+        model: Likewise.
+        bounds: Likewise.
+        required: Images that must have run in some runtime.
+    """
+    if bounds.allow_unjudged:
+        return
     best = max(runtimes, key=lambda row: row["images"])
     check_count(best["images"], f"within the time for {best['runtime']}", bounds, required)
     for output in best["outputs"]:

@@ -10,7 +10,7 @@ from typing import Any
 from wavemix_tf.checks import check_option
 
 from . import tfmot_engine
-from .copy_check import check_before_rounding
+from .copy_check import check_before_rounding, weights_digest
 from .graph import Graph
 from .images import check_inputs, value_ranges
 from .lowering import converts_itself, is_quantized, quantized_dtype
@@ -117,6 +117,7 @@ def quantize(
     # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
     quantized = Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
     quantized.quantization_report = report
+    quantized.fresh_weights = weights_digest(quantized)
     _keep_report(quantized, rows)
     return quantized
 

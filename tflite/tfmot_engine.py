@@ -29,7 +29,7 @@ from wavemix_tf.checks import check_option
 
 from . import folding
 from .canonical import canonicalize
-from .copy_check import check_copy
+from .copy_check import check_copy, weights_digest
 from .errors import ExportError, UnsupportedLayerError
 from .fake_quant import QUANT_LAYERS, round_weights
 from .graph import Graph, Node, Value
@@ -109,6 +109,7 @@ class TfmotModel:
         self.tf_keras_model = tf_keras_model
         self.frozen = frozen
         self.input_ranges = input_ranges
+        self.fresh_weights = ""  # their digest before any training
 
     @property
     def name(self) -> str:
@@ -324,6 +325,7 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
             variables = result.variables(name)
             variables["output_min"].assign(found.low)
             variables["output_max"].assign(found.high)
+    result.fresh_weights = weights_digest(result)
     return result
 
 
