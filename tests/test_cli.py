@@ -20,6 +20,9 @@ from wavemix_tf.tflite import verifier
 from wavemix_tf.tflite.lowering import float_layers
 from wavemix_tf.training import RECIPES, Recipe, fit
 
+# Networks of a few epochs, which rounding and fine-tuning move far.
+pytestmark = pytest.mark.filterwarnings("ignore:The file:UserWarning")
+
 # A network that a CPU trains in seconds, and that still tells the three patterns apart.
 TINY = [
     *("--set", "image_shape=12x12x3"),

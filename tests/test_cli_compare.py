@@ -20,6 +20,9 @@ from wavemix_tf.training import Recipe, trainer
 from wavemix_tf.training.budgets import Candidates
 from wavemix_tf.training.systems import SYSTEMS, system_recipe, widest
 
+# Networks of a few epochs, which rounding and fine-tuning move far.
+pytestmark = pytest.mark.filterwarnings("ignore:The file:UserWarning")
+
 TINY = [
     *("--set", "image_shape=8x8x1"),
     *("--set", 'model_args={"depth": 1, "stem": "patchify", "patch_size": 2}'),
