@@ -2,13 +2,19 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+import wavemix_tf as wm
 from wavemix_tf.command.arguments import apply_settings
 from wavemix_tf.command.formats import interval, wilson_interval
+from wavemix_tf.command.predicting import run_whole
+from wavemix_tf.command.steps import network_name
+from wavemix_tf.command.terminal import one_line
 from wavemix_tf.training import RECIPES
 
 SCRIPT = """
@@ -57,6 +63,49 @@ def test_a_mistyped_setting_names_what_it_may_have_meant():
         apply_settings(recipe, ["epochs.width=3"])
     with pytest.raises(ValueError, match=r"with KEY one of name, dataset"):
         apply_settings(recipe, ["zzz=3"])
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("bad.png; on_bad_image='skip' leaves it out", "bad.png; --set on_bad_image=skip leaves it out"),
+        ("take another folder, or overwrite=True. Received: epochs=3", None),
+        ("set download=True to fetch it. Received: data_dir=None", "set --set download=true to fetch it"),
+        ("type --set mask_values=0,255. Received: x", "type --set mask_values=0,255. Received: x"),
+        ("at least 2 (model_args.width=8)", "at least 2 (model_args.width=8)"),
+    ],
+)
+def test_errors_advise_the_commands_options(message, shown):
+    text = one_line(ValueError(message))
+    assert text.startswith(shown or "take another folder, or --overwrite. Received: epochs=3")
+
+
+def test_the_version(tmp_path):
+    assert run("-c", "from wavemix_tf.cli import main; main(['--version'])").stdout == f"wavemix-tf {wm.__version__}\n"
+
+
+def test_networks_are_called_what_they_are():
+    small = dict(num_classes=3, image_shape=(16, 16, 3))
+    assert network_name(wm.WaveMixClassifier(**small, width=8, depth=2)) == "WaveMix 8/2"
+    assert network_name(wm.ConvMixer(**small, width=8, depth=2)) == "ConvMixer 8/2"
+    fourier = wm.TokenMixerClassifier(**small, width=8, depth=1, mixer="fourier")
+    assert network_name(fourier) == "TokenMixerClassifier (fourier) 8/1"
+    inputs = keras.Input((4,), name="x")
+    assert network_name(keras.Model(inputs, keras.layers.Dense(2)(inputs), name="mine")) == "mine"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: out of memory")])
+def test_no_memory_is_not_answered_by_a_larger_image(error):
+    sizes = []
+
+    def fails(images):
+        sizes.append(images.shape[1:3])
+        raise error
+
+    network = SimpleNamespace(run=fails, scale=1, fixed=False)
+    with pytest.raises(ValueError, match=r"--tile runs it in parts\. Received: 1 of 100 x 100 pixels"):
+        run_whole(network, np.zeros((1, 100, 100, 3), np.float32))
+    assert sizes == [(100, 100)]
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 5), (90, 92), (92, 92), (5000, 10000)])

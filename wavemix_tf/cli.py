@@ -18,6 +18,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from . import __version__
 from .command import image_files, terminal
 from .command import report as reports
 from .command.arguments import (
@@ -80,6 +81,21 @@ SaveOption = Annotated[
     typer.Option("--save", metavar="DIR", help="Where pictures go  [default: predictions/ in the run folder, or here]"),
 ]
 TestImages = Annotated[int, typer.Option("--test-images", min=1, help="Largest number of test images to run.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"wavemix-tf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Options of the command itself; its help stands above."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -164,6 +180,7 @@ def run(
         show_results(done, out)
         console.print("Nothing to do: this run is finished. --overwrite begins it anew.")
         return
+    terminal.announce_loading()
     from .command import exports, measuring, predictions, steps
 
     steps.check_network(chosen)
@@ -213,6 +230,7 @@ def fit(
     if not overwrite and is_finished(out, "float"):
         console.print(f"Nothing to do: {out / 'model.keras'} is trained. --overwrite begins anew.")
         return
+    terminal.announce_loading()
     from .command import exports, steps
 
     steps.check_network(chosen)
@@ -276,6 +294,7 @@ def tune(
         raise ValueError(f"--role and --address belong together. Received: --role {role}, --address {address}")
     if role is not None or workers > 1:
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
+    terminal.announce_loading()
     from .command import steps, tuning
     from .training import cluster
     from .training.search_results import SearchResult
@@ -387,6 +406,7 @@ def quantize(
     if not overwrite and is_finished(out, "qat"):
         console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite begins anew.")
         return
+    terminal.announce_loading()
     from .command import exports, steps
 
     model = steps.load_model(out / "model.keras")
@@ -443,6 +463,7 @@ def export(
     chosen = check_export(target, dtype, io_dtype)
     read_report(out)  # a damaged one is told before the work
     remove_abandoned(out)
+    terminal.announce_loading()
     from .command import exports, steps
 
     exported = not overwrite and exports.all_exported(out, chosen, io_dtype)
@@ -495,6 +516,7 @@ def verify(
     out = out or folder or Path()
     recipe = saved_recipe(out, settings)
     check_export(target, dtype)
+    terminal.announce_loading()
     from .command import exports, measuring, steps
 
     artifacts = exports.saved_exports(out, target, dtype)
@@ -537,6 +559,7 @@ def benchmark(
     """Size, latency on this machine, memory, operations, a microcontroller's arena, an Ethos-U's estimated cycles."""
     saved_recipe(out, settings)
     check_export(target, dtype)
+    terminal.announce_loading()
     from .command import exports, measuring
 
     artifacts = exports.saved_exports(out, target, dtype)
@@ -579,6 +602,7 @@ def predict(
 ) -> None:
     """Classify, segment or enlarge images with a Keras model or an exported file, as its shapes tell."""
     path, pictures, found = _network_and_images(images, out, model, save, settings)
+    terminal.announce_loading()
     from .command import networks, predicting
 
     network = networks.load_network(path, out, len(found))
@@ -606,6 +630,7 @@ def explain(
     if model is not None and model.suffix != ".keras":
         raise ValueError(f"--model must be a .keras file: an exported one no longer has blocks. Received: {model}")
     path, pictures, found = _network_and_images(images, out, model, save, settings)
+    terminal.announce_loading()
     from .command import explaining
 
     failed = explaining.explain_images(found, path, out, pictures, class_name)
@@ -706,6 +731,7 @@ def import_torch(
     made = out / (START_FILE if new_head else "model.keras")
     if made.exists() and not overwrite:
         raise FileExistsError(f"{made} exists: --overwrite replaces it.")
+    terminal.announce_loading()
     from .command import exports, steps
     from .torch_weights import load_torch_weights
     from .training.trainer import adopt, build

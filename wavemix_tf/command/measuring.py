@@ -71,6 +71,7 @@ def measure(
             "runtime": "Keras",
             "dtype": dtype,
             "accuracy": float((z.argmax(-1) == labels).mean()),
+            "images": len(images),
         }
         for dtype, z in logits.items()
     ]
@@ -89,6 +90,7 @@ def measure(
                 "runtime": RUNTIME_NAMES[row.runtime] + part,
                 "dtype": artifact.dtype,
                 "accuracy": row.accuracy,
+                "images": row.images,
                 "size_bytes": artifact.size_bytes,
                 "latency_ms": timed.latency_ms,
                 "arena_bytes": timed.arena_bytes,

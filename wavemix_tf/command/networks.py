@@ -132,8 +132,8 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         run, names, most = _keras_runner(model, images), None, 32
         preprocessing = read_from_keras_file(path)
     else:
-        run, given, computed, names, preprocessing = _open_file(path)
-        probe, most = given, 1
+        run, given, computed, names, preprocessing, most = _open_file(path)
+        probe = given
     task = task_by_shape(probe, computed)
     classes = 0 if task == SUPER_RESOLUTION else max(2, computed[-1])  # one output: yes or no
     if names is None or len(names) != classes:
@@ -141,7 +141,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
     settings = _settings(path, out)
     values = tuple(settings.get("mask_values") or ())
     return Network(
-        run=lambda images: finite(run(images)),
+        run=told_grid(lambda images: finite(run(images)), run.sampling_grid),  # type: ignore[attr-defined]
         image_shape=(given[1], given[2], int(given[3])),
         task=task,
         classes=classes,
@@ -206,8 +206,13 @@ def _keras_runner(model: Any, images: int) -> Callable[[np.ndarray], np.ndarray]
 
 def _open_file(
     path: Path,
-) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None, Preprocessing | None]:
-    """(runner, input shape, output shape, what the card or the file tells: class names, preprocessing) of a .tflite."""
+) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None, Preprocessing | None, int]:
+    """Of a .tflite file.
+
+    Returns:
+        (runner, input shape, output shape, what the card or the file tells: class names, preprocessing; how many images
+        to run at a time).
+    """
     from ..tflite.artifact import Artifact
     from ..tflite.file_metadata import read_metadata
     from ..tflite.flatbuffer import from_output, read_file, to_input
@@ -241,7 +246,9 @@ def _open_file(
     names = artifact.class_names if artifact else None
     runner = told_grid(lambda images: from_output(sink, run([fed(images)])[0]), file_sampling_grid(info))
     preprocessing = preprocessing or (artifact.preprocessing if artifact else None)
-    return runner, source.shape, sink.shape, names, preprocessing
+    # TensorFlow Lite Micro takes a process for every call, LiteRT keeps its interpreter.
+    most = 64 if runtime == "tflite-micro" else 1
+    return runner, source.shape, sink.shape, names, preprocessing, most
 
 
 def told_grid(run: Callable[[np.ndarray], Any], grid: tuple[int, int] | None) -> Any:

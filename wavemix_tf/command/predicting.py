@@ -175,10 +175,21 @@ def run_whole(network: Network, images: np.ndarray) -> np.ndarray:
         outputs = network.run(images)
         if outputs.shape[1:3] == wanted or extra[1:3] == [(0, 0), (0, 0)]:
             return outputs
-    except Exception:
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise ValueError(
+                "An image must fit in memory as the network computes it: --tile runs it in parts. Received: "
+                f"{len(images)} of {height} x {width} pixels"
+            ) from error
         if network.fixed or extra[1:3] == [(0, 0), (0, 0)]:
             raise
     return network.run(np.pad(images, extra, mode="symmetric"))[:, : wanted[0], : wanted[1]]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a back end had no memory left; none of them raises Python's own error."""
+    told = f"{type(error).__name__} {error}".lower().replace("_", "").replace(" ", "")
+    return isinstance(error, MemoryError) or "resourceexhausted" in told or "outofmemory" in told
 
 
 def _finish(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..files import write_text
 from ..training.run_files import RunFiles
 from . import class_counts, picture_sections
-from .formats import METRICS, behind_comma, cell, kibibytes, metric_of, milliseconds, percent, snr_text
+from .formats import METRICS, behind_comma, cell, interval, kibibytes, metric_of, milliseconds, percent, snr_text
 from .page_style import page
 
 if TYPE_CHECKING:
@@ -74,6 +74,13 @@ def _latency(row: Mapping[str, Any], quantile: str) -> float | None:
 # --- the terminal's table ---------------------------------------------------------------------------------------------
 
 
+def _interval(row: Mapping[str, Any], metric: str) -> str:
+    """The 95 % interval of an accuracy in brackets; nothing where it is unknown of how many images it is."""
+    if metric != "accuracy" or row.get(metric) is None or not row.get("images"):
+        return ""
+    return f"({interval(row[metric], row['images'])})"
+
+
 def results_table(report: Mapping[str, Any]) -> Table:
     """One row a model or file: metric in its own runtime, size, latency and arena."""
     from rich import box
@@ -91,20 +98,22 @@ def results_table(report: Mapping[str, Any]) -> Table:
     table.add_column("model or file", style="bold", no_wrap=True)
     table.add_column("runtime")
     metric, metric_title, text = metric_of(report)
-    for header in (metric_title, "size", "p50 ms", "p90 ms", "arena"):
+    for header in (metric_title, "size", "p50 ms", "arena"):
         table.add_column(header, justify="right", no_wrap=True)
     for row in report.get("results", []):
         table.add_row(
             str(row["name"]),
             str(row["runtime"]),
-            text(row.get(metric)),
+            f"{text(row.get(metric))} {_interval(row, metric)}".strip(),
             kibibytes(row.get("size_bytes")),
             milliseconds(_latency(row, "p50")),
-            milliseconds(_latency(row, "p90")),
             kibibytes(row.get("arena_bytes")),
             style="yellow" if str(row.get("dtype")).startswith("int") else "blue",
         )
-    table.caption, table.caption_justify = "p50 and p90: one image on one thread of this machine, by LiteRT", "left"
+    caption = "p50: one image on one thread of this machine, by LiteRT"
+    if metric == "accuracy":
+        caption = f"In brackets: the 95 % interval, by the number of test images. {caption}"
+    table.caption, table.caption_justify = caption, "left"
     return table
 
 
@@ -369,12 +378,13 @@ def _results(report: Mapping[str, Any]) -> str:
         score = row.get(metric)
         share = 0.0 if score is None else 100 * (score - floor) / max(top - floor, 1e-9)
         kind = "int8" if str(row.get("dtype", "")).startswith("int") else "float"
+        between = f" <small>{_interval(row, metric)}</small>" if _interval(row, metric) else ""
         p50, p90 = _latency(row, "p50"), _latency(row, "p90")
         latency = "–" if p50 is None else f"{milliseconds(p50)} / {milliseconds(p90)}"
         body += (
             f"<tr><th scope='row'><i class='dot {kind}'></i>{escape(str(row['name']))}</th>"
             + cell("runtime", escape(str(row["runtime"])))
-            + cell(title, f"{text(score)}<i class='bar {kind}' style='--share:{share:.1f}%'></i>", "n")
+            + cell(title, f"{text(score)}{between}<i class='bar {kind}' style='--share:{share:.1f}%'></i>", "n")
             + cell("size", kibibytes(row.get("size_bytes")), "n")
             + cell("p50 / p90 ms", latency, "n")
             + cell("arena", kibibytes(row.get("arena_bytes")), "n")
@@ -393,7 +403,8 @@ def _results(report: Mapping[str, Any]) -> str:
     if test:
         whole = tested == test or "scale" in report  # the test set's size is that of its patches
         part = f"{tested:,}" if whole else f"{tested:,} of the {test:,}"
-        images = f"{title[0].upper()}{title[1:]} on {part} test images, which chose nothing."
+        images = f"{title[0].upper()}{title[1:]} on {part} test images, which chose nothing"
+        images += ", with the 95 % interval of so many." if metric == "accuracy" else "."
     return (
         "<section class='card'><h2>Results</h2>"
         f"<p class='note'>{images} Every file ran in the runtime named beside it. {where}</p>"

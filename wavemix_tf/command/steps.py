@@ -29,6 +29,14 @@ from .class_counts import counts_table, majority_text
 from .run_folder import START_REMEDY, saved_recipe
 from .terminal import console, note, step
 
+# What the papers call a network where it is not the class's name.
+NETWORK_TITLES = {
+    "WaveMixClassifier": "WaveMix",
+    "WaveMixSegmenter": "WaveMix segmenter",
+    "WaveMixSuperResolver": "WaveMix super-resolver",
+    "MLPMixer": "MLP-Mixer",
+}
+
 
 def load_images(
     recipe: Recipe, out: Path, quantizes: bool = False, fresh: bool = False, known_only: bool = False
@@ -150,7 +158,12 @@ def count_parameters(model: Any) -> int:
 
 
 def network_name(model: Any) -> str:
-    """Width and depth, as the papers write them: WaveMix 16/4."""
-    if hasattr(model, "width") and hasattr(model, "depth"):
-        return f"WaveMix {model.width}/{model.depth}"
-    return str(model.name)
+    """The network's kind with its width and depth, as the papers write them: WaveMix 16/4."""
+    kind = type(model).__name__
+    if not type(model).__module__.startswith("wavemix_tf"):
+        return str(model.name)  # somebody's own
+    title = NETWORK_TITLES.get(kind, kind)
+    if hasattr(model, "mixer"):
+        title = "WaveMix" if model.mixer == "wavemix" else f"{kind} ({model.mixer})"
+    sizes = [getattr(model, name, None) for name in ("width", "depth")]
+    return f"{title} {sizes[0]}/{sizes[1]}" if all(isinstance(size, int) for size in sizes) else title

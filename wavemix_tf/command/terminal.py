@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
+import re
+import shlex
 import sys
 import time
 import warnings
@@ -17,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..escaping import printable
+from ..training.recipe import Recipe
 
 UNWRAPPED = 10_000  # characters in a line of what no terminal shows
 
@@ -52,11 +56,30 @@ words: list[str] = []  # of the command that runs, for the report
 
 
 def one_line(error: Exception) -> str:
+    """An error's first paragraph in one line, with the command's options in place of Python's arguments."""
     paragraph = str(error).strip().split("\n\n")[0]
-    text = " ".join(paragraph.split())
+    text = as_options(" ".join(paragraph.split()))
     if not isinstance(error, (ValueError, OSError, ImportError)) or not text:
         text = f"{type(error).__name__}: {text} (--debug shows where)"
     return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + " ... (--debug shows all)"
+
+
+def as_options(text: str) -> str:
+    """Advice to a caller of the library as advice to a user of the command: ``on_bad_image='skip'`` as ``--set``.
+
+    What was received, which the last part of a message says, stays as it is.
+    """
+    advice, received, rest = text.partition(" Received: ")
+    fields = "|".join(field.name for field in dataclasses.fields(Recipe))
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.group(1), match.group(2).strip("'")
+        value = {"True": "true", "False": "false", "None": "none"}.get(value, value)
+        return f"--set {name}={shlex.quote(value)}"
+
+    advice = re.sub(r"(?<!-)\boverwrite=True\b", "--overwrite", advice)
+    advice = re.sub(rf"(?<!--set )(?<![\w.])({fields})=(True|False|None|'[^']*'|[\w.-]*\w)", option, advice)
+    return advice + received + rest
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
@@ -72,6 +95,12 @@ def headline(title: str) -> None:
 def tell(text: str) -> None:
     """A line on standard error."""
     print(printable(text, lines=True), file=sys.stderr, flush=True)
+
+
+def announce_loading() -> None:
+    """Say, on standard error, why nothing happens for some seconds."""
+    if "tensorflow" not in sys.modules:
+        tell("Loading TensorFlow ...")
 
 
 @contextmanager
