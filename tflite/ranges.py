@@ -23,8 +23,9 @@ PERCENTILE = 99.99
 AVERAGING_IMAGES = 16  # in each batch of the moving average, and its weight
 AVERAGING_MOMENTUM = 0.9
 SAMPLES_PER_IMAGE = 512  # values of each tensor that the percentile and MSE observers see of every calibration image
-# What a mask adds to a score before a softmax, and what stands for it in int8: exp(-32) is no share of anything.
-MASK_FROM, MASKED = -1000.0, -32.0
+# What a mask adds to a score before a softmax, and how far below the least score it stands, by bits: exp(-7) is less
+# than half a step of the softmax's output, whatever the other scores are.
+MASK_FROM, MASKED = -1000.0, {8: 7.0, 16: 12.0}
 
 
 class Observe(layers.Layer):
@@ -151,7 +152,8 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
             if hidden:
                 # Scores keep their levels: those that are not masked, and no lower than they are.
                 seen = table[:, 2:][table[:, 2:] > MASK_FROM]
-                chosen[index] = (min(MASKED, float(seen.min())) if seen.size else MASKED, chosen[index][1])
+                least = min(float(seen.min()), 0.0) if seen.size else 0.0
+                chosen[index] = (least - MASKED[node.layer.bits], chosen[index][1])
                 masked.add(index)
             continue
         weights = places[index].ravel()[sampled_places(places[index].size)]
