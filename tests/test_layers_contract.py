@@ -203,6 +203,8 @@ CASES = {
         ),
     ],
     "FakeQuant": [({}, (2, 3, 4, 5)), ({"fixed": True}, (2, 5))],
+    "QuantPReLU": [({}, (2, 3, 4, 5)), ({"shared_axes": (1, 2)}, (2, 3, 4, 5))],
+    "RandomThenCentreCrop": [({"height": 3, "width": 2}, (2, 5, 5, 3))],
     "KeepFloat": [({}, (2, 3, 4, 5)), ({"limits": (0.0, 255.0)}, (2, 5))],
     "QuantConv2D": [
         ({"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"}, (2, 6, 6, 4)),
@@ -345,7 +347,7 @@ def check_gradients(layer, x):
     import tensorflow as tf
 
     random = np.random.default_rng(1)
-    image = tf.Variable(x)
+    image = tf.Variable(x - 0.5 if hasattr(layer, "alpha") else x)  # slopes act below zero
     with tf.GradientTape() as tape:
         takes_training = "training" in inspect.signature(layer.call).parameters
         found = keras.tree.flatten(layer(image, training=True) if takes_training else layer(image))

@@ -88,7 +88,7 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
     for node in graph.nodes():
         if node.layer is not None:
             _draw_weights(node.layer, rng)
-    round_graph(graph, value_ranges((0.0, 1.0), len(graph.inputs)), None, substitutes=row.substitutes)
+    round_graph(graph, value_ranges((0.0, 1.0), graph.inputs), None, substitutes=row.substitutes)
     _draw_ranges(graph, rng)
     connect_steps(graph)
     transposed = any(node.kind.endswith("Conv2DTranspose") for node in graph.nodes())
@@ -98,7 +98,7 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
         written = graph.copy()
         finish(written, form, row.max_stride, row.dense_as_convolution)
         content = _convert(written.to_model(f"{model.name}_quantized_deployed"), row.io_dtypes["int8"])
-        return add_metadata(content, value_ranges((0.0, 1.0), len(graph.inputs)))
+        return add_metadata(content, value_ranges((0.0, 1.0), graph.inputs))
 
     forms = row.upsample_forms if transposed else row.upsample_forms[:1]
     yield from runnable(write, forms, row, target, "int8", False)

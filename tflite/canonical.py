@@ -9,6 +9,7 @@ part of the weights before them.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,10 @@ from wavemix_tf.imaging import ReplicatePadding2D
 from wavemix_tf.wavelets import fold_dwt
 
 from . import folding, token_forms
+from .augmentation import write_crops
+from .copying import copy_layer
 from .graph import Graph, Node, Value
+from .whole_numbers import read_pixels_as_numbers
 
 # Layers whose `activation=` is split off.
 WITH_ACTIVATION = (*folding.LINEAR, "SeparableConv2D")
@@ -41,6 +45,9 @@ MERGES = ("Add", "Multiply")  # of any number of inputs, in any order
 
 def canonicalize(graph: Graph) -> None:
     """Bring a graph into the forms that the other passes expect."""
+    read_pixels_as_numbers(graph, folding.MOVES_VALUES)
+    write_crops(graph)
+    write_rectifiers(graph)
     token_forms.index_before_transposing(graph)
     operations_to_layers(graph)
     write_fixed_convolutions(graph)
@@ -54,6 +61,25 @@ def canonicalize(graph: Graph) -> None:
     softmax_over_last(graph)
     token_forms.settle(graph)
     gather_affines(graph)
+
+
+def crop_at_inference(model: Any) -> Any:
+    """``model`` with random crops that cut out the centre at inference; the model itself where it has no random crop.
+
+    Keras's own returns the whole picture there, against the shape that it declares and that every layer behind was
+    built for.
+    """
+    if not any(type(layer) is layers.RandomCrop for layer in model._flatten_layers()):
+        return model
+    graph = Graph.from_model(model)
+    names = [node.name for node in graph.nodes() if node.kind == "RandomCrop"]
+    write_crops(graph)
+    warnings.warn(
+        f"At inference the file crops the centre where layer {', '.join(map(repr, names))} of type RandomCrop returns "
+        f"whole pictures under Keras {keras.__version__}: put keras.layers.CenterCrop there to have both alike.",
+        stacklevel=3,
+    )
+    return graph.to_model(model.name)
 
 
 def operations_to_layers(graph: Graph) -> None:
@@ -240,10 +266,27 @@ def split_activations(graph: Graph) -> None:
         node.layer.activation = keras.activations.linear  # in place: calls that share the layer go on sharing it
         name, dtype = f"{node.name}_activation", node.layer.dtype_policy
         if isinstance(function, keras.Layer):  # activation=layers.LeakyReLU(0.1)
-            act = type(function).from_config({**function.get_config(), "name": name})
+            act = copy_layer(function)  # which may hold weights, as a PReLU does
+            act.name = name
         else:
             act = layers.Activation(function, name=name, dtype=dtype)
         graph.replace(node.output, new := graph.add(act, node.output), keep=[new.node])
+
+
+def write_rectifiers(graph: Graph) -> None:
+    """``ReLU(negative_slope=a)`` -> LeakyReLU; ``ReLU(max_value=m)`` -> relu6 between two scalings, for it is one."""
+    for node in graph.nodes():
+        if node.kind != "ReLU" or node.layer.threshold:
+            continue
+        layer, name, dtype = node.layer, node.name, node.layer.dtype_policy
+        if layer.negative_slope and layer.max_value is None:
+            leaky = layers.LeakyReLU(negative_slope=float(layer.negative_slope), name=name, dtype=dtype)
+            graph.replace(node.output, graph.add(leaky, node.inputs[0]))
+        elif not layer.negative_slope and layer.max_value not in (None, 6.0) and layer.max_value > 0:
+            factor = 6.0 / float(layer.max_value)
+            value = graph.add(_rescaling(factor, 0.0, f"{name}_scale", dtype), node.inputs[0])
+            value = graph.add(layers.Activation("relu6", name=f"{name}_relu6", dtype=dtype), value)
+            graph.replace(node.output, graph.add(_rescaling(1 / factor, 0.0, name, dtype), value))
 
 
 def drop_linear_activations(graph: Graph) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,15 +16,15 @@ from wavemix_tf.preprocessing import NONE, Preprocessing
 
 from . import folding
 from .artifact import Artifact
-from .canonical import canonicalize
+from .canonical import canonicalize, crop_at_inference
 from .copy_check import check_copy
 from .errors import ExportError
 from .ethos import check_all_on_npu, compile_file, require_vela
 from .fidelity import check_file, choose_images, required_images, stand_ins
 from .file_metadata import add_metadata
-from .flatbuffer import order_ends
+from .flatbuffer import order_ends, read_integers
 from .forms import choose_forms, write_smallest
-from .graph import Graph
+from .graph import Graph, structures
 from .half_range import check_half_range
 from .images import value_ranges
 from .judgement import Bounds, check_count
@@ -153,14 +155,15 @@ def export(
             f"A {type(model).__name__} is converted as it was trained, with transposed convolutions as they are. "
             f"Received: upsample_form={upsample_form!r}"
         )
-    given = model if foreign else _in_float32(model)
-    ranges = input_ranges(given) if is_quantized(given) else value_ranges(input_range, len(given.inputs))
+    reference = model if is_quantized(model) else crop_at_inference(model)
+    given = model if foreign else _in_float32(reference)
+    ranges = input_ranges(given) if is_quantized(given) else value_ranges(input_range, given.inputs)
     calibration, held_out, source = choose_images(given, ranges, calibration, images)
     rounds = dtype != "float32"
     if rounds:
         check_count(len(held_out[0]), source, bounds, required_images(given))
-    if given is not model and not is_quantized(model):
-        check_copy(model, given, held_out)
+    if given is not reference and not is_quantized(model):
+        check_copy(reference, given, held_out)
     computed, ptq = model, False
     if calibration is None and dtype == "int16x8":
         raise ValueError(
@@ -174,7 +177,8 @@ def export(
             )
         computed, ptq = quantize(given, calibration, dtype=dtype, input_range=ranges, target=target), True
 
-    names = _class_names(() if class_names is None and _enlarges(given) else class_names, given.outputs[0].shape[-1])
+    no_classes = class_names is None and _enlarges(given)
+    names = _class_names(() if no_classes else class_names, _class_count(given.outputs[0]))
     kept_float = tuple(float_layers(computed)) if dtype in BITS and not foreign else ()
     forms, transposed = choose_forms(computed, row, dtype, upsample_form)
     if limits.max_arena_bytes is not None and len(forms) > 1:
@@ -313,6 +317,11 @@ def _enlarges(model: Any) -> bool:
     return found[0] > given[0] and found[0] % given[0] == 0 == found[1] % given[1]
 
 
+def _class_count(output: Any) -> int:
+    """Length of an output's last axis; none where it has no axis but the batch, or holds indices of classes."""
+    return int(output.shape[-1] or 0) if len(output.shape) > 1 and "float" in output.dtype else 0
+
+
 def _class_names(names: Any, count: int) -> tuple[str, ...]:
     chosen = tuple(map(str, range(count))) if names is None else tuple(map(str, names))
     if chosen and len(chosen) != count:
@@ -341,12 +350,12 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
     archive = keras.export.ExportArchive()
     archive.track(deployed)
     signature = [
-        tf.TensorSpec((1, *tensor.shape[1:]), tf.float32, name=label)  # a dynamic batch drags SHAPE and PACK ops in
+        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=label)  # a dynamic batch drags SHAPE and PACK ops in
         for tensor, label in zip(deployed.inputs, labels, strict=True)
     ]
 
     def serve(*tensors: Any) -> Any:
-        inputs = keras.tree.pack_sequence_as(deployed._inputs_struct, list(tensors))
+        inputs = keras.tree.pack_sequence_as(structures(deployed)[0], list(tensors))
         outputs = keras.tree.flatten(deployed(inputs, training=False))
         return outputs[0] if len(outputs) == 1 else {f"output_{index}": part for index, part in enumerate(outputs)}
 
@@ -369,10 +378,21 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
             ]
         if dtype in BITS:
             converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io_dtype)
+        # Beside an output of indices TensorFlow cannot make the others integers; `read_integers` does.
+        mixed = io_dtype != "float32" and len({"float" in value.dtype for value in deployed.outputs}) > 1
+        if mixed and io_dtype == "uint8":
+            raise ValueError(
+                "A model with outputs of indices beside others has int8 or float32 inputs and outputs. "
+                f"Received: io_dtype={io_dtype!r}"
+            )
+        if mixed:
+            converter.inference_output_type = tf.float32
         try:
             content = converter.convert()
         except Exception as error:
-            raise converter_error(error) from error
+            raise converter_error(error, [layer.name for layer in deployed.layers]) from error
+    if dtype == "int8" and any("float" not in value.dtype for value in deployed.outputs):
+        content = read_integers(content, outputs=mixed)
     if len(deployed.inputs) == len(deployed.outputs) == 1:
         return content
     names = deployed.output_names
@@ -380,7 +400,21 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
     return order_ends(content, labels, [f"output_{index}" for index in range(len(names))], names)
 
 
-def converter_error(error: Exception) -> ExportError:
-    """What to raise of a failure of TensorFlow's converter: its first line says what it was."""
+def converter_error(error: Exception, names: Sequence[str] = ()) -> ExportError:
+    """What to raise of a failure of TensorFlow's converter: the ops that it lacks, or its first line.
+
+    Args:
+        error: The converter's.
+        names: Of the model's layers.
+    """
+    missing = re.search(r"(?:TF Select|Custom) ops: (.+)", str(error))
+    if missing is not None:
+        scopes = re.findall(r'fused\["\w+:", "[^"/]+/([^"/@]+)', str(error))
+        near = [max((n for n in names if scope.startswith(n)), key=len, default=scope) for scope in scopes]
+        where = f" (layer {', '.join(map(repr, dict.fromkeys(near)))})" if near else ""
+        return ExportError(
+            f"TensorFlow Lite has no op for {missing[1].strip()}{where}: write that part of the model with other "
+            "layers, or leave it to the program that runs the file."
+        )
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return ExportError(f"TensorFlow's converter refused the model: {first}")

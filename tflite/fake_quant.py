@@ -135,7 +135,8 @@ class FakeQuant(layers.Layer):
         rounded = keras.quantizers.fake_quant_with_min_max_vars(
             wide, low, high, num_bits=self.bits, narrow_range=self.bits == 16
         )
-        return ops.cast(rounded, keras.backend.standardize_dtype(x.dtype))
+        given = keras.backend.standardize_dtype(x.dtype)
+        return ops.cast(rounded, given if "float" in given else self.compute_dtype)  # pixels may come as integers
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -222,6 +223,9 @@ class KeepFloat(layers.Layer):
 
     def call(self, x: Any) -> Any:
         return x
+
+    def compute_output_spec(self, x: Any) -> Any:
+        return keras.KerasTensor(x.shape, x.dtype)  # integers stay integers
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

@@ -16,6 +16,7 @@ from .lowering import STAND_IN, is_quantized
 from .ranges import MIN_IMAGES as MIN_CALIBRATION
 from .unrounded import float_network
 from .verifier import compare, fault, run_file, warn_if_degenerate
+from .whole_numbers import is_whole
 
 VERIFY_IMAGES = 256
 VERIFY_BYTES = 64 << 20  # of a model's outputs: where each pixel has some, fewer images say as much
@@ -59,7 +60,7 @@ def choose_images(
     if calibration is not None:  # real images say more than generated ones, though the ranges fit them
         return calibration, [part[:most] for part in calibration], "the calibration images"
     made = [
-        generated_values(tuple(value.shape[1:]), limits, seed)
+        generated_values(tuple(value.shape[1:]), limits, seed, whole=is_whole(value))
         for seed, (value, limits) in enumerate(zip(inputs, ranges, strict=True))
     ]
     return calibration, [part[:most] for part in made], "generated"

@@ -247,14 +247,37 @@ def order_ends(content: bytes, inputs: Sequence[str], outputs: Sequence[str], na
     return pack(model)
 
 
+def read_integers(content: bytes, outputs: bool) -> bytes:
+    """The same file whose ARG_MAX and ARG_MIN read integers, not what a DEQUANTIZE op makes of them: same order.
+
+    Args:
+        content: A ``.tflite`` file with one signature.
+        outputs: Whether its outputs are the integers, too.
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    graph, ops = model.subgraphs[0], schema.BuiltinOperator
+    codes = {id(op): model.operatorCodes[op.opcodeIndex].builtinCode for op in graph.operators}
+    behind = {op.outputs[0]: op.inputs[0] for op in graph.operators if codes[id(op)] == ops.DEQUANTIZE}
+    for op in graph.operators:
+        if codes[id(op)] in (ops.ARG_MAX, ops.ARG_MIN):
+            op.inputs = [behind.get(index, index) for index in op.inputs]
+    if outputs:
+        graph.outputs = [behind.get(output, output) for output in graph.outputs]
+        for entry in model.signatureDefs[0].outputs:
+            entry.tensorIndex = behind.get(entry.tensorIndex, entry.tensorIndex)
+    read = {index for op in graph.operators for index in op.inputs} | set(graph.outputs)
+    graph.operators = [op for op in graph.operators if codes[id(op)] != ops.DEQUANTIZE or op.outputs[0] in read]
+    return pack(model)
+
+
 def _text(name: Any) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def to_input(info: TensorInfo, images: np.ndarray) -> np.ndarray:
     """Float images -> what the file's input takes."""
-    if info.dtype == "float32":
-        return images.astype(np.float32)
+    if info.dtype == "float32" or not info.scale:  # an integer without a scale is a number as it stands
+        return images.astype(info.dtype)
     limits = np.iinfo(info.dtype)
     levels = np.round(images.astype(np.float64) / info.scale) + info.zero_point
     return np.clip(levels, limits.min, limits.max).astype(info.dtype)
@@ -262,7 +285,7 @@ def to_input(info: TensorInfo, images: np.ndarray) -> np.ndarray:
 
 def from_output(info: TensorInfo, outputs: np.ndarray) -> np.ndarray:
     """What the file's output gives -> float32."""
-    if info.dtype == "float32":
+    if info.dtype == "float32" or not info.scale:
         return outputs.astype(np.float32)
     return ((outputs.astype(np.float64) - info.zero_point) * info.scale).astype(np.float32)
 

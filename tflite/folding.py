@@ -16,16 +16,21 @@ from keras import layers
 
 from wavemix_tf.wavelets import fold_dwt
 
+from .copying import config_of
 from .errors import UnsupportedLayerError
 from .fake_quant import FakeQuant
 from .graph import Graph, Node, Value
 
 # Layers that multiply by weights; their outputs can be rescaled channel by channel for free.
 LINEAR = ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense")
-# Layers that do nothing at inference.
+# Layers that do nothing at inference: those without weights that are found to do so ("TrainingOnly"), and these.
 INFERENCE_NOOPS = (
+    "TrainingOnly",
+    "Identity",
     "Dropout",
+    "SpatialDropout1D",
     "SpatialDropout2D",
+    "SpatialDropout3D",
     "GaussianDropout",
     "GaussianNoise",
     "AlphaDropout",
@@ -37,6 +42,7 @@ MOVES_VALUES = (
     "Reshape",
     "Flatten",
     "Permute",
+    "RandomThenCentreCrop",
     "Cut",
     "PixelShuffle",
     "ZeroPadding1D",
@@ -108,7 +114,7 @@ def per_output(kind: str, kernel: np.ndarray, factors: np.ndarray) -> np.ndarray
 
 def with_weights(layer: Any, kernel: np.ndarray, bias: np.ndarray | None, **changes: Any) -> Any:
     """A new layer configured as ``layer`` but for ``changes``, with these weights. The old one may be shared."""
-    new = type(layer).from_config({**layer.get_config(), **changes, "use_bias": bias is not None})
+    new = type(layer).from_config({**config_of(layer), **changes, "use_bias": bias is not None})
     channels = kernel.shape[-1] if isinstance(new, layers.Conv2DTranspose) else kernel.shape[-2]
     if isinstance(new, layers.Conv2D):
         channels *= new.groups

@@ -8,6 +8,7 @@ came from.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,8 +18,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from .augmentation import passes_at_inference
+from .copying import copy_layer, copy_operation
 from .errors import UnsupportedLayerError
 
+UNROUNDED = "_unrounded"  # ends the name of a layer whose name its quantizer took, as that of an output
 # Classes that compute what another does, by another route.
 SAME_FUNCTION = {
     "FusedBatchNormalization": "BatchNormalization",
@@ -65,18 +69,23 @@ class Node:
     # Names of the layers of the given model that this node computes, or computes part of: its own, and those of the
     # composites and nested models around it. A pass need not care, ``replace`` hands them on.
     origin: tuple[str, ...] = ()
+    # Whether the layer acts in training alone and returns its input at inference.
+    passes: bool = False
 
     @property
     def kind(self) -> str:
         """Class name of a layer of Keras or this package, "Input" for an input.
 
         A user's layer is "custom Name", whatever it inherits, and an operation "ops.Name": neither computes what a
-        layer of that name does. "Step" is the step of a quantizer's grid (``ranges.connect_steps``).
+        layer of that name does. Whoever's layer acts in training alone is "TrainingOnly"; "Step" is the step of a
+        quantizer's grid (``ranges.connect_steps``).
         """
         if self.layer is None:
             return "Input"
         if "step_only" in self.kwargs:
             return "Step"
+        if self.passes:
+            return "TrainingOnly"
         cls = type(self.layer)
         name = cls.__name__
         if not isinstance(self.layer, keras.Layer):
@@ -111,11 +120,18 @@ class Graph:
     """Editable copy of a functional model. ``Graph.from_model`` makes one, ``to_model`` ends the work."""
 
     def __init__(
-        self, inputs: list[Value], outputs: list[Value], dtypes: list[str], structure: tuple[Any, Any]
+        self,
+        inputs: list[Value],
+        outputs: list[Value],
+        dtypes: list[str],
+        structure: tuple[Any, Any],
+        output_names: Sequence[str],
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
-        self._dtypes = dtypes  # of each input
+        self.dtypes = list(dtypes)  # of each input
+        self.output_names = list(output_names)  # by which losses and metrics are given; a pass need not care
+        self.kept: dict[int, Any] = {}  # by id, layers that could not be copied and are the given model's
         self._structure = structure  # how the model takes its inputs and returns its outputs: alone, in a list, a dict
 
     @classmethod
@@ -140,9 +156,10 @@ class Graph:
             node.outputs = [Value(node, 0, tuple(tensor.shape), tensor.dtype)]
             inputs.append(node.output)
         values = copier.trace(model.outputs, dict(zip(map(id, model.inputs), inputs, strict=True)))
-        # Keras's public API gives the tensors in a flat list.
-        structure = (model._inputs_struct, model._outputs_struct)
-        return cls(inputs, values, [tensor.dtype for tensor in model.inputs], structure)
+        names = [tensor._keras_history.operation.name for tensor in model.outputs]
+        graph = cls(inputs, values, [tensor.dtype for tensor in model.inputs], structures(model), names)
+        graph.kept = copier.kept
+        return graph
 
     @staticmethod
     def check(model: Any) -> None:
@@ -166,11 +183,13 @@ class Graph:
             args, kwargs = keras.tree.map_structure(
                 lambda leaf: values[leaf] if isinstance(leaf, Value) else leaf, (node.args, node.kwargs)
             )
-            twin = Node(node.layer, args, kwargs, [], node.grid, node.accumulator, node.label, node.origin)
+            twin = Node(node.layer, args, kwargs, [], node.grid, node.accumulator, node.label, node.origin, node.passes)
             twin.outputs = [Value(twin, value.index, value.shape, value.dtype) for value in node.outputs]
             values.update(zip(node.outputs, twin.outputs, strict=True))
         inputs, outputs = ([values[value] for value in part] for part in (self.inputs, self.outputs))
-        return Graph(inputs, outputs, self._dtypes, self._structure)
+        graph = Graph(inputs, outputs, self.dtypes, self._structure, self.output_names)
+        graph.kept = self.kept
+        return graph
 
     def nodes(self) -> list[Node]:
         """Every node that the outputs need, producers before consumers."""
@@ -241,25 +260,31 @@ class Graph:
         """
         skipped = set(skip)
         tensors: dict[Value, Any] = {}
+        if outputs is None:
+            self._name_outputs()
         wanted, self.outputs = self.outputs, list(outputs) if outputs is not None else self.outputs
         try:
             order = self.nodes()
         finally:
             targets, self.outputs = self.outputs, wanted
-        for value, dtype in zip(self.inputs, self._dtypes, strict=True):
+        for value, dtype in zip(self.inputs, self.dtypes, strict=True):
             tensors[value] = keras.Input(batch_shape=value.shape, dtype=dtype, name=value.node.name)
 
         def tensor_of(leaf: Any) -> Any:
             return tensors[leaf] if isinstance(leaf, Value) else leaf
 
         named: dict[str, Any] = {value.name: None for value in self.inputs}
+        named.update((layer.name, layer) for layer in self.kept.values())  # not ours to rename
         for node in order:
             if node.layer is None:
                 continue
             while named.setdefault(node.name, node.layer) is not node.layer:  # a pass made several layers of one
                 node.layer.name += "_again"
             if node in skipped:
-                tensors[node.output] = tensors[node.inputs[0]]
+                source = tensors[node.inputs[0]]
+                if "float" not in source.dtype and node.output.is_float:  # behind pixels
+                    source = keras.ops.cast(source, node.layer.compute_dtype)
+                tensors[node.output] = source
                 continue
             args, kwargs = keras.tree.map_structure(tensor_of, (node.args, node.kwargs))
             results = keras.tree.flatten(node.layer(*args, **kwargs))
@@ -270,13 +295,31 @@ class Graph:
             ends = keras.tree.pack_sequence_as(self._structure[1], ends)
         return keras.Model(inputs, ends[0] if outputs is not None and len(ends) == 1 else ends, name=name)
 
+    def _name_outputs(self) -> None:
+        """Give the layers that compute the outputs the names that the outputs had."""
+        shared = self.shared()
+        claimed: set[int] = set()
+        for index, name in enumerate(self.output_names):
+            value = self.outputs[index]
+            layer = value.node.layer
+            if value.name != name and (layer is None or id(layer) in {*shared, *claimed, *self.kept}):
+                value = self.outputs[index] = self.add(keras.layers.Identity(name=name, dtype=value.dtype), value)
+                layer = value.node.layer
+            for node in self.nodes():
+                if node.layer not in (None, layer) and node.name == name and id(node.layer) not in self.kept:
+                    node.layer.name = name + UNROUNDED
+            if layer is not None and layer.name != name:
+                layer.name = name
+            claimed.add(id(layer))
+
 
 class _Copier:
-    """Walks Keras's graph; one clone for each layer, however often the model calls it."""
+    """Walks Keras's graph; one copy of each layer, however often the model calls it."""
 
     def __init__(self, dtype: str | None) -> None:
         self.dtype = dtype
         self.clones: dict[int, Any] = {}
+        self.kept: dict[int, Any] = {}  # layers that cannot be copied, by id
 
     def trace(self, outputs: Sequence[Any], known: dict[int, Value], owners: tuple[str, ...] = ()) -> list[Value]:
         """Copy what leads to ``outputs`` (KerasTensors); ``known`` maps id(tensor) to the value it is."""
@@ -292,61 +335,100 @@ class _Copier:
                 stack.append((tensor, True))
                 stack.extend((t, False) for t in reversed(call.arguments.keras_tensors) if id(t) not in known)
                 continue
-            for result, value in zip(call.outputs, self._copy_call(operation, call, known, owners), strict=True):
+            values = self._copy_call(operation, call, known, owners)
+            for result, value in zip(call.outputs, values, strict=True):
                 known[id(result)] = value
         return [known[id(tensor)] for tensor in outputs]
 
     def _copy_call(self, operation: Any, call: Any, known: dict[int, Value], owners: tuple[str, ...]) -> list[Value]:
         origin = (*owners, operation.name)
-        sources = [known[id(tensor)] for tensor in call.arguments.keras_tensors]
-        if isinstance(operation, keras.Model):
-            _check_functional(operation)
-            return self.trace(operation.outputs, dict(zip(map(id, operation.inputs), sources, strict=True)), origin)
-        if hasattr(operation, "inline"):
-            stand_ins = [keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in call.arguments.keras_tensors]
-            results = keras.tree.flatten(operation.inline(*stand_ins))
+        tensors = call.arguments.keras_tensors
+        sources = [known[id(tensor)] for tensor in tensors]
+        if is_functional(operation):
+            starts = _nested_inputs(operation, call)
+            return self.trace(operation.outputs, {id(i): known[id(t)] for i, t in starts}, origin)
+        opened = _opened(operation)
+        if opened is not None:
+            stand_ins = [keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in tensors]
+            results = keras.tree.flatten(opened(*stand_ins))
             return self.trace(results, dict(zip(map(id, stand_ins), sources, strict=True)), origin)
-        table = dict(zip(map(id, call.arguments.keras_tensors), sources, strict=True))
+        table = dict(zip(map(id, tensors), sources, strict=True))
 
         def value_of(leaf: Any) -> Any:
             return table.get(id(leaf), leaf)
 
         args, kwargs = keras.tree.map_structure(value_of, (call.arguments.args, call.arguments.kwargs))
-        given = {k: v for k, v in kwargs.items() if v is not None}
-        node = Node(self._clone(operation), args, given, origin=origin)
+        # Keras gives every layer the model's own `training`, whatever it was called with here.
+        given = {k: v for k, v in kwargs.items() if v is not None and k != "training"}
+        node = Node(self._clone(operation, call), args, given, origin=origin)
         node.outputs = [Value(node, index, tuple(t.shape), t.dtype) for index, t in enumerate(call.outputs)]
+        node.passes = passes_at_inference(node)
         return node.outputs
 
-    def _clone(self, operation: Any) -> Any:
+    def _clone(self, operation: Any, call: Any) -> Any:
         if not isinstance(operation, keras.Layer):
-            return operation  # an operation such as `x + y` has no weights
+            return copy_operation(operation)
         if id(operation) not in self.clones:
-            self.clones[id(operation)] = clone_layer(operation, self.dtype)
+
+            def arguments() -> Any:
+                stand_ins = {
+                    id(t): keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in call.arguments.keras_tensors
+                }
+                given = (call.arguments.args, call.arguments.kwargs)
+                return keras.tree.map_structure(lambda leaf: stand_ins.get(id(leaf), leaf), given)
+
+            clone = copy_layer(operation, self.dtype, arguments)
+            if clone is operation:
+                self.kept[id(operation)] = operation
+            self.clones[id(operation)] = clone
         return self.clones[id(operation)]
 
 
-def clone_layer(layer: Any, dtype: str | None = None) -> Any:
-    """A new layer with the configuration and weights of ``layer``, in another dtype policy if one is given."""
-    config = layer.get_config()
-    if dtype is not None:
-        config["dtype"] = dtype
-    clone = type(layer).from_config(config)
-    if layer.built:
-        clone.build_from_config(layer.get_build_config())
-    if layer.weights:
-        clone.set_weights(layer.get_weights())
-    return clone
+def _opened(operation: Any) -> Any:
+    """A function of the tensors that a composite layer reads, which calls its parts instead; None for no composite."""
+    if hasattr(operation, "inline"):
+        return operation.inline
+    if type(operation) is keras.layers.Pipeline:
+        return lambda x: functools.reduce(lambda tensor, layer: layer(tensor), operation.layers, x)
+    return None
 
 
-def _check_functional(model: Any) -> None:
+def _nested_inputs(model: Any, call: Any) -> list[tuple[Any, Any]]:
+    """(input of a nested model, what it is called on)."""
+    given = call.arguments.args[0] if call.arguments.args else next(iter(call.arguments.kwargs.values()))
+    if isinstance(given, dict) and not isinstance(structures(model)[0], dict):
+        return [(tensor, given[tensor.name]) for tensor in model.inputs]  # as Keras does: by the inputs' names
+    return list(zip(model.inputs, call.arguments.keras_tensors, strict=True))
+
+
+def structures(model: Any) -> tuple[Any, Any]:
+    """How a functional model takes its inputs and returns its outputs: alone, in a list, in a dict."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model.input, model.output
+
+
+def is_functional(model: Any) -> bool:
+    """Whether ``model`` is a Keras model whose graph can be read."""
     if not isinstance(model, keras.Model):
-        raise UnsupportedLayerError(f"model must be a keras.Model. Received: model of type {type(model).__name__}")
+        return False
     owner = next(cls for cls in type(model).__mro__ if "call" in vars(cls))
     try:
         traced = bool(model.inputs) and bool(model.outputs)
     except (AttributeError, ValueError):
         traced = False
-    if not traced or not owner.__module__.startswith("keras."):
+    return traced and owner.__module__.startswith("keras.")
+
+
+def _check_functional(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise UnsupportedLayerError(f"model must be a keras.Model. Received: model of type {type(model).__name__}")
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise UnsupportedLayerError(
+            "The model must be built, so that its input's sides are known: put keras.Input(shape) first, or call it on "
+            f"a batch of images once. Received: model={model.name!r}"
+        )
+    if not is_functional(model):
         raise UnsupportedLayerError(
             "The model must be functional (keras.Model(inputs, outputs), Sequential or a subclass built so): the graph "
             "of a model that defines its own call() is not visible. "

@@ -10,6 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from .graph import structures
+from .whole_numbers import RANGES, is_whole
+
 BATCH = 16
 MAX_PARTS = 65_536  # of an iterable: an endless dataset must not hang
 LEAST_FILLED = 0.5  # of an input's range by calibration images; less is told: a bit of every value is lost
@@ -19,13 +22,16 @@ EAGER_PIXELS = 256 * 32 * 32  # fewer run sooner than a graph of the model is tr
 Range = tuple[float, float] | None
 
 
-def value_ranges(input_range: Any, count: int) -> list[Range]:
-    """One (low, high) or None for each of ``count`` inputs, from one for all of them or a list of one each."""
+def value_ranges(input_range: Any, inputs: Sequence[Any]) -> list[Range]:
+    """One (low, high) or None for each of ``inputs``, from one for all of them or a list of one each.
+
+    An input of integers has the range of its dtype in place of (0, 1), which stands for pixel / 255.
+    """
     several = isinstance(input_range, list)
-    given = list(input_range) if several else [input_range] * count
-    if len(given) != count:
+    given = list(input_range) if several else [input_range] * len(inputs)
+    if len(given) != len(inputs):
         raise ValueError(
-            f"input_range must be one pair, or a list of one for each of {count} inputs. "
+            f"input_range must be one pair, or a list of one for each of {len(inputs)} inputs. "
             f"Received: input_range={input_range!r}"
         )
     ranges: list[Range] = []
@@ -43,6 +49,8 @@ def value_ranges(input_range: Any, count: int) -> list[Range]:
                 f"Received: input_range={part!r}"
             )
         ranges.append((low, high))
+    if not several and input_range is not None and ranges and ranges[0] == (0.0, 1.0):
+        return [RANGES.get(value.dtype) if is_whole(value) else (0.0, 1.0) for value in inputs]
     return ranges
 
 
@@ -58,7 +66,7 @@ def check_inputs(
         name: The argument's name, for the message.
         least: Smallest number of images.
     """
-    ranges = value_ranges(input_range, len(inputs))
+    ranges = value_ranges(input_range, inputs)
     labels = [value.name for value in inputs]
     if len(inputs) == 1:
         parts = [given[labels[0]] if isinstance(given, dict) and set(given) == set(labels) else given]
@@ -72,7 +80,7 @@ def check_inputs(
             f"{name} must be a dict or tuple of an array for each input ({', '.join(labels)}). Received: {name}={what}"
         )
     arrays = [
-        check_images(part, value.shape, limits, name, least)
+        check_images(part, value.shape, limits, name, least, is_whole(value))
         for part, value, limits in zip(parts, inputs, ranges, strict=True)
     ]
     if len({len(array) for array in arrays}) > 1:
@@ -105,6 +113,7 @@ def check_images(
     value_range: Range = (0.0, 1.0),
     name: str = "calibration",
     least: int = 1,
+    whole: bool = False,
 ) -> np.ndarray:
     """Return ``images`` as one float32 array (N, H, W, C), or say what is wrong with them.
 
@@ -114,6 +123,7 @@ def check_images(
         value_range: Smallest and largest value allowed; None: any finite.
         name: The argument's name, for the message.
         least: Smallest number of images.
+        whole: Whether the input takes integers.
     """
     wanted = tuple(shape[1:])
     if not hasattr(images, "ndim"):
@@ -136,7 +146,8 @@ def check_images(
         raise ValueError(f"{name} must be an array (N, {', '.join(map(str, wanted))}). Received: shape={array.shape}")
     low, high = (-np.inf, np.inf) if value_range is None else value_range
     meaning = " (pixel / 255)" if value_range == (0.0, 1.0) else ""
-    if array.dtype.kind != "f":
+    # Bytes where [0, 1] is asked for are pixels that nobody divided; elsewhere a number is a number.
+    if array.dtype.kind not in ("f" if value_range == (0.0, 1.0) and not whole else "fiu"):
         raise ValueError(f"{name} must be float in [{low}, {high}]{meaning}. Received: dtype={array.dtype}")
     array = array.astype(np.float32)
     slack = 1e-6 * (high - low) if value_range is not None else 0.0
@@ -145,6 +156,8 @@ def check_images(
             f"{name} must be finite and in [{low}, {high}]{meaning}. "
             f"Received: minimum={array.min()}, maximum={array.max()}"
         )
+    if whole and (array != np.round(array)).any():
+        raise ValueError(f"{name} must hold whole numbers, as the model's input takes them. Received: fractions")
     if len(array) < least:
         raise ValueError(f"{name} must hold at least {least} images. Received: {len(array)} images")
     return array
@@ -162,7 +175,7 @@ def predict(model: Any, images: Any) -> Any:
         return np.asarray(model.predict(arrays[0], batch_size=BATCH, verbose=0), np.float32)
 
     def fed(parts: list[np.ndarray]) -> Any:
-        return keras.tree.pack_sequence_as(model._inputs_struct, parts)
+        return keras.tree.pack_sequence_as(structures(model)[0], parts)
 
     if keras.backend.backend() != "tensorflow" or arrays[0][..., 0].size > EAGER_PIXELS:
         outputs = model.predict(fed(arrays), batch_size=BATCH, verbose=0)
@@ -207,11 +220,19 @@ def generated_images(shape: tuple[int, ...], count: int = 64, seed: int = 0) -> 
     return images
 
 
-def generated_values(shape: tuple[int, ...], limits: Range, seed: int = 0, count: int = 64) -> np.ndarray:
-    """Like ``generated_images`` for an input of any shape, in ``limits`` (None: about zero, deviation one)."""
+def generated_values(
+    shape: tuple[int, ...], limits: Range, seed: int = 0, count: int = 64, whole: bool = False
+) -> np.ndarray:
+    """Like ``generated_images`` for an input of any shape, in ``limits`` (None: about zero, deviation one).
+
+    Of whole numbers without limits, which may be indices of a table, only 0 is sure to be one.
+    """
+    if whole and limits is None:
+        return np.zeros((count, *shape), np.float32)
     if len(shape) == 3:
         images = generated_images(shape, count, seed)
     else:
         images = np.random.default_rng(seed).uniform(0, 1, (count, *shape)).astype(np.float32)
     low, high = limits or (-1.7, 1.7)
-    return images * np.float32(high - low) + np.float32(low)
+    images = images * np.float32(high - low) + np.float32(low)
+    return np.round(images) if whole else images

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from .flatbuffer import from_output, read_file, to_input
-from .graph import Graph, Node, Value
+from .graph import UNROUNDED, Graph, Node, Value
 from .images import check_inputs, predict
 from .lowering import deploy, has_float_ends, quantized_dtype
 from .quantizer import input_ranges
@@ -115,7 +115,7 @@ def layer_errors(model: Any, images: Any, artifact: Any = None) -> tuple[LayerEr
 
 def _layer_name(node: Node) -> str:
     """Of the layer whose output is rounded, in the quantized model."""
-    return node.inputs[0].node.name
+    return node.inputs[0].node.name.removesuffix(UNROUNDED)
 
 
 def _decibels(signal: float, noise: float) -> float:

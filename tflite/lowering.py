@@ -12,7 +12,9 @@ from wavemix_tf.blocks import quick_gelu
 from wavemix_tf.checks import check_option
 
 from . import folding, token_forms
+from .augmentation import write_crops
 from .canonical import canonicalize
+from .copying import config_of, unroll
 from .errors import UnsupportedLayerError
 from .fake_quant import (
     QUANT_LAYERS,
@@ -25,10 +27,12 @@ from .fake_quant import (
     weight_steps,
 )
 from .graph import Graph, Node
+from .rectifiers import plain_prelu
 from .targets import get_target
 from .tokens import Rsqrt
-from .upsampling import UPSAMPLE_FORMS, check_resize, lower_upsampling
+from .upsampling import UPSAMPLE_FORMS, check_resize, keeps_aspect, lower_upsampling
 
+INDICES = ("ops.Argmax", "ops.Argmin")  # of the largest or least on a grid: integers as they are
 STAND_IN = "_for_gelu"  # ends the name of a layer that took another's place, so that an export can tell
 
 
@@ -67,6 +71,30 @@ class FixedConstant(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "values": self.values}
+
+
+class IndexOfExtreme(layers.Layer):
+    """Index of the largest (or least) value along an axis, int32: one ARG_MAX or ARG_MIN.
+
+    ``keras.ops.argmax`` looks for negative zeros first, with ops that the file format lacks.
+    """
+
+    def __init__(self, axis: int, keepdims: bool, least: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axis, self.keepdims, self.least = axis, keepdims, least
+
+    def call(self, x: Any) -> Any:
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            found = (tf.argmin if self.least else tf.argmax)(x, self.axis, output_type=tf.int32)
+            return ops.expand_dims(found, self.axis) if self.keepdims else found
+        return (ops.argmin if self.least else ops.argmax)(x, self.axis, keepdims=self.keepdims)
+
+    def compute_output_spec(self, x: Any) -> Any:
+        sides = list(x.shape)
+        sides[self.axis : self.axis + 1] = [1] if self.keepdims else []
+        return keras.KerasTensor(sides, "int32")
 
 
 class NegatedTwice(layers.Layer):
@@ -124,6 +152,8 @@ def has_float_ends(model: Any) -> bool:
 
     def lies_on_grid(node: Node) -> bool:
         while node.kind in folding.MOVES_VALUES or getattr(node.layer, "interpolation", None) == "nearest":
+            node = node.inputs[0].node
+        if node.kind in INDICES:
             node = node.inputs[0].node
         return node.kind == "FakeQuant"
 
@@ -197,6 +227,7 @@ def lower(graph: Graph, substitutes: dict[str, str]) -> None:
         substitutes: As for ``deploy``.
     """
     bake(graph)
+    write_crops(graph, inference=True)
     folding.drop_inference_noops(graph)
     canonicalize(graph)
     substitute_activations(graph, substitutes)
@@ -206,6 +237,8 @@ def lower(graph: Graph, substitutes: dict[str, str]) -> None:
     folding.decompose_swish(graph)
     folding.lower_affine(graph)
     folding.lower_wavelets(graph)
+    # Pixels are quantities, and the converter knows grids of real numbers alone.
+    graph.dtypes = ["float32" if value.is_float else value.dtype for value in graph.inputs]
 
 
 def finish(graph: Graph, upsample_form: str, max_stride: int | None, dense_as_convolution: bool = False) -> None:
@@ -217,6 +250,8 @@ def finish(graph: Graph, upsample_form: str, max_stride: int | None, dense_as_co
         write_dense_as_convolution(graph)
     _fix_ranges(graph)
     for node in graph.nodes():
+        if isinstance(node.layer, keras.Layer) and id(node.layer) not in graph.kept:
+            unroll(node.layer)
         if STAND_IN in node.name:  # names cost bytes in the file
             node.layer.name = node.name.replace(STAND_IN, "")
 
@@ -229,6 +264,8 @@ def bake(graph: Graph) -> None:
     for node in graph.nodes():
         if node.kind.removeprefix("Quant") in QUANT_LAYERS and hasattr(node.layer, "input_step"):
             _bake_linear(node)
+        elif node.kind == "QuantPReLU":
+            node.layer = plain_prelu(node.layer, rounded=True)
     for node in graph.nodes():
         if isinstance(node.layer, QuantBatchNormalization):
             _bake_norm(node)
@@ -236,7 +273,7 @@ def bake(graph: Graph) -> None:
 
 def plain_config(layer: Any) -> dict[str, Any]:
     """Configuration of a quantized layer without what quantization added."""
-    return {key: value for key, value in layer.get_config().items() if key not in QUANT_OPTIONS}
+    return {key: value for key, value in config_of(layer).items() if key not in QUANT_OPTIONS}
 
 
 def _input_step(node: Node) -> float:
@@ -294,23 +331,44 @@ def substitute_activations(graph: Graph, substitutes: dict[str, str]) -> list[st
     return changed
 
 
-def check_exportable(graph: Graph) -> None:
+def check_exportable(graph: Graph, kept: set[Node], keep_unsupported: bool = False) -> set[Node]:
     """Raise an UnsupportedLayerError for what ``export`` would refuse, in a graph that is about to be trained.
 
     Args:
         graph: In canonical form.
+        kept: Nodes that stay float, and may be what the converter makes of Keras's own computation.
+        keep_unsupported: Whether others of this kind stay float too, and are returned.
+
+    Returns:
+        The nodes that stay float for this alone.
     """
+    found = set()
     for node in graph.nodes():
         if node.layer is not None and getattr(node.layer, "data_format", "channels_last") != "channels_last":
-            raise UnsupportedLayerError(f"Layers must be channels_last. Received: layer={node.name!r}")
+            raise UnsupportedLayerError(
+                f"Layers must be channels_last. Received: layer={node.name!r} of type {node.kind}"
+            )
+        if node.kind in ("DWT2D", "LowPass2D"):
+            folding.check_wavelet(node)
+        reason = _no_form(node)
+        if reason is not None and keep_unsupported:
+            found.add(node)
+        elif reason is not None and node not in kept:
+            raise UnsupportedLayerError(
+                f"{reason}, or skip={[node.name]!r} keeps it float. Received: layer={node.name!r}"
+            )
         if node.kind in ("UpSampling2D", "Resizing"):
             check_resize(node)
-        elif node.kind in ("DWT2D", "LowPass2D"):
-            folding.check_wavelet(node)
-        elif node.kind in ("BatchNormalization", *folding.CONSTANT_AFFINES) and folding.affine_of(node) is None:
-            raise UnsupportedLayerError(
-                f"{node.kind} must act on the last axis, and not invert. Received: layer={node.name!r}"
-            )
+    return found
+
+
+def _no_form(node: Node) -> str | None:
+    """Why a layer has no form of its own in a file, though Keras's computation may convert; None if it has one."""
+    if node.kind in ("BatchNormalization", *folding.CONSTANT_AFFINES) and folding.affine_of(node) is None:
+        return f"{node.kind} {node.name!r} must act on the last axis, and not invert"
+    if keeps_aspect(node):
+        return f"Resizing {node.name!r} must not keep the aspect ratio: use CenterCrop or ZeroPadding2D"
+    return None
 
 
 def split_strides(graph: Graph, largest: int) -> None:
@@ -394,6 +452,11 @@ def _fix_ranges(graph: Graph) -> None:
         elif node.kind == "AddConstant" and node.layer.rounded:
             values = np.asarray(ops.convert_to_numpy(node.layer.constant), np.float32)
             node.layer = FixedConstant(values, name=node.name, dtype="float32")
+        elif node.kind in INDICES and isinstance(node.layer.axis, int):
+            axis = node.layer.axis % len(node.inputs[0].shape)
+            least = node.kind == "ops.Argmin"
+            node.layer = IndexOfExtreme(axis, bool(node.layer.keepdims), least, name=node.name, dtype="float32")
+            node.args, node.kwargs = (node.inputs[0],), {}
         elif node.kind == "Rsqrt":
             node.layer = Rsqrt(0.0, name=node.name, dtype="float32")  # an int8 op has no floor
         elif node.kind == "KeepFloat" and node.inputs[0].node.layer is None:

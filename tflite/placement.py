@@ -11,6 +11,7 @@ from keras import layers, ops
 
 from . import folding, token_forms
 from .canonical import canonicalize
+from .copying import config_of, hand_over
 from .errors import UnsupportedLayerError
 from .fake_quant import (
     FIXED_RANGES,
@@ -23,7 +24,8 @@ from .fake_quant import (
 from .folding import LINEAR, activation_name
 from .graph import Graph, Node, Value
 from .images import predict
-from .lowering import check_exportable, substitute_activations
+from .lowering import INDICES, check_exportable, substitute_activations
+from .rectifiers import quantized_prelu
 
 UNSUPPORTED = "unsupported"  # for ``skip``
 
@@ -47,6 +49,7 @@ OWN_RANGE = (
     "Mean",
     "Rsqrt",
     "AddConstant",
+    "PReLU",
 )
 OWN_RANGE_ACTIVATIONS = ("gelu", "hard_silu", "leaky_relu", "relu", "relu6")
 REWRITTEN = (  # before
@@ -62,6 +65,33 @@ WITHOUT_WEIGHTS = (  # what may stand between a probability and the output
 )
 CLAMPS = ("relu", "relu6")  # fused into the op before them
 FUSES_CLAMPS = ("Conv2D", "DepthwiseConv2D", "Dense", "Add", "Subtract", "Multiply")
+
+
+# What has no rule -> the public layer of Keras that comes nearest and has one.
+NEAREST = {
+    **dict.fromkeys(("elu", "selu", "celu", "ELU"), "keras.layers.LeakyReLU"),
+    **dict.fromkeys(("mish", "softplus", "sparse_plus", "squareplus"), "keras.layers.Activation('hard_silu')"),
+    **dict.fromkeys(("softsign", "hard_tanh", "soft_shrink", "tanh_shrink"), "keras.layers.Activation('tanh')"),
+    **dict.fromkeys(("log_sigmoid", "sparse_sigmoid"), "keras.layers.Activation('sigmoid')"),
+    **dict.fromkeys(("log_softmax", "sparsemax"), "keras.layers.Softmax"),
+    **dict.fromkeys(("relu_squared", "threshold", "ReLU", "exponential"), "keras.layers.ReLU()"),
+    **dict.fromkeys(("Conv1D", "SeparableConv1D", "DepthwiseConv1D", "Conv3D"), "keras.layers.Conv2D"),
+    **dict.fromkeys(("Conv1DTranspose", "Conv3DTranspose"), "keras.layers.Conv2DTranspose"),
+    **dict.fromkeys(("MaxPooling1D", "MaxPooling3D", "AdaptiveMaxPooling2D"), "keras.layers.MaxPooling2D"),
+    **dict.fromkeys(("AveragePooling1D", "AveragePooling3D"), "keras.layers.AveragePooling2D"),
+    "AdaptiveAveragePooling2D": "keras.layers.AveragePooling2D",
+    **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPooling3D"), "keras.layers.GlobalMaxPooling2D"),
+    "GlobalAveragePooling3D": "keras.layers.GlobalAveragePooling2D",
+    **dict.fromkeys(("UpSampling1D", "UpSampling3D"), "keras.layers.UpSampling2D"),
+    **dict.fromkeys(("Maximum", "Minimum"), "keras.layers.Add"),
+    "Dot": "keras.ops.matmul",
+    "RMSNormalization": "keras.layers.LayerNormalization",
+    **dict.fromkeys(("UnitNormalization", "SpectralNormalization"), "keras.layers.BatchNormalization"),
+    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "ConvLSTM2D", "Bidirectional"), "keras.layers.Conv2D over the steps"),
+    **dict.fromkeys(("AdditiveAttention", "GroupedQueryAttention"), "keras.layers.MultiHeadAttention"),
+    **dict.fromkeys(("CenterCrop", "RandomCrop"), "keras.layers.Resizing"),
+    **dict.fromkeys(("AutoContrast", "Equalization"), "keras.layers.Rescaling"),
+}
 
 
 def round_graph(
@@ -87,14 +117,14 @@ def round_graph(
     """
     canonicalize(graph)
     token_forms.write_norms(graph, nodes_of(graph, skipped), integer=True)
-    check_exportable(graph)
+    kept = check_exportable(graph, nodes_of(graph, skipped), keep_unsupported)
     substitute_activations(graph, substitutes or {})
     folding.fold_wavelets(graph)
     folding.decompose_swish(graph)
     _norm_before_bilinear(graph, arrays)
     folding.lower_affine(graph, (*folding.CONSTANT_AFFINES, *folding.TRAINED_AFFINES))
     round_taps(graph)
-    insert_fake_quant(graph, ranges, bits, skipped, keep_unsupported)
+    insert_fake_quant(graph, ranges, bits, skipped, keep_unsupported, kept)
 
 
 def insert_fake_quant(
@@ -103,6 +133,7 @@ def insert_fake_quant(
     bits: int = 8,
     skip: frozenset[str] = frozenset(),
     keep_unsupported: bool = False,
+    kept: set[Node] | frozenset[Node] = frozenset(),
 ) -> None:
     """Round weights, and round every tensor that the file stores, once, where the file rounds it.
 
@@ -112,8 +143,9 @@ def insert_fake_quant(
         bits: Of the activations.
         skip: Names of layers (see ``Node.origin``) that stay float.
         keep_unsupported: Whether what has no int8 rule stays float, too.
+        kept: Further nodes that stay float.
     """
-    skipped = nodes_of(graph, skip)
+    skipped = nodes_of(graph, skip) | kept
     if keep_unsupported:
         skipped |= {node for node in graph.nodes() if node.layer is not None and not _has_rule(node)}
     deferred = _deferred_values(graph, skipped)
@@ -147,8 +179,14 @@ def insert_fake_quant(
             node.layer = twins[id(node.layer)]
             if node in norm_sources:
                 node.kwargs["steps"] = _emit_steps(norm_sources[node])
+        elif node.kind == "PReLU":
+            if id(node.layer) not in twins:
+                twins[id(node.layer)] = quantized_prelu(node.layer)
+            node.layer = twins[id(node.layer)]
         elif node.kind == "AddConstant":
             node.layer.rounded = bits == 8
+        if not value.is_float and node.layer is not None:
+            continue  # indices have no grid
         if node in pinned and readers.get(value) and len(floats) == len(readers[value]):
             marker = graph.add(KeepFloat(limits=pinned[node], name=f"{node.name}_float"), value)
             graph.replace(value, marker, keep=[marker.node])
@@ -213,6 +251,8 @@ def nodes_of(graph: Graph, names: frozenset[str]) -> set[Node]:
 
 
 def _has_rule(node: Node) -> bool:
+    if node.kind in INDICES:
+        return all(value.is_float for value in node.inputs) and isinstance(node.layer.axis, int)
     if not all(value.is_float for value in (*node.inputs, *node.outputs)) and node.kind not in folding.MOVES_VALUES:
         return False
     ranged = (*OWN_RANGE, *folding.MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES)
@@ -236,12 +276,13 @@ def _make_quantizer(node: Node, bits: int, pinned: tuple[float, float] | None, c
 
 def _no_rule(node: Node, activation: str | None) -> UnsupportedLayerError:
     what = f"Activation({activation})" if activation else node.kind
-    kinds = sorted({*OWN_RANGE, *folding.MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES, *REWRITTEN[:-3]})
-    functions = sorted({*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES, *REWRITTEN[-3:]})
+    near = NEAREST.get(activation or node.kind)
+    advice = f", or use {near}" if near else ""
+    if node.kind.startswith("custom "):
+        advice = ", or give its class a method inline(x) that calls its parts, so that they are rounded one by one"
     return UnsupportedLayerError(
-        f"Layer {node.name!r} of type {what} has no int8 rule: name it in skip=[...] to keep it float (or "
-        f"skip={UNSUPPORTED!r}, all that have none), or express it "
-        f"by {', '.join(kinds)} and the activations {', '.join(functions)}. Received: layer={node.name!r}"
+        f"Layer {node.name!r} of type {what} has no int8 rule: name it in skip=[{node.name!r}] to keep it float "
+        f"(skip={UNSUPPORTED!r}: all that have none){advice}. Received: layer={node.name!r}"
     )
 
 
@@ -315,19 +356,17 @@ def _emit_steps(source: Node) -> Value:
 
 
 def _quantized_norm(layer: Any) -> Any:
-    norm = QuantBatchNormalization.from_config(layer.get_config())
+    norm = QuantBatchNormalization.from_config(config_of(layer))
     norm.build_from_config(layer.get_build_config())
-    norm.set_weights(layer.get_weights())
-    return norm
+    return hand_over(layer, norm)
 
 
 def _quantized_twin(layer: Any) -> Any:
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         raise UnsupportedLayerError(f"Layers must be channels_last. Received: layer={layer.name!r}")
-    twin = QUANT_LAYERS[type(layer).__name__].from_config(layer.get_config())
+    twin = QUANT_LAYERS[type(layer).__name__].from_config(config_of(layer))
     twin.build_from_config(layer.get_build_config())
-    twin.set_weights(layer.get_weights())
-    return twin
+    return hand_over(layer, twin)
 
 
 class _Moments(layers.Layer):

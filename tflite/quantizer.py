@@ -10,6 +10,7 @@ from typing import Any
 from wavemix_tf.checks import check_option
 
 from . import tfmot_engine
+from .canonical import crop_at_inference
 from .copy_check import check_before_rounding, weights_digest
 from .graph import Graph
 from .images import check_inputs, value_ranges
@@ -18,6 +19,7 @@ from .placement import UNSUPPORTED, round_graph
 from .range_choice import LayerRange
 from .ranges import DEFAULT_OBSERVER, MIN_IMAGES, OBSERVERS, connect_steps, find_ranges, input_grids
 from .rounding import round_with_feedback
+from .subclasses import with_training_of
 from .targets import get_target
 
 ENGINES = ("native", "tfmot")
@@ -47,7 +49,8 @@ def quantize(
     nothing is returned.
 
     Args:
-        model: Functional Keras model of images (H, W, C), or of several inputs of any rank.
+        model: Keras model of images (H, W, C), or of several inputs of any rank: functional, ``Sequential`` or a
+            subclass of either. Inputs of integers that are read as quantities (uint8 pixels) are rounded like others.
         calibration: float array (N, H, W, C), or an iterable of such arrays or of single images: 32 or more real images
             of the training distribution; a few hundred are enough. Several inputs: a dict of input name -> array, or
             a tuple of arrays.
@@ -66,20 +69,23 @@ def quantize(
             "unsupported": those without an int8 rule, whatever they are (``Artifact.float_layers`` lists them); the
             file then fits targets with float kernels alone, "android-cpu" and mostly "mcu".
         input_range: (low, high) that an input's values lie in: (0, 1) for pixel / 255, for which an int8 input is
-            ``pixel - 128``. None: measured. Several inputs: one for all, or a list of one each. A range of which
+            ``pixel - 128``; of an input of uint8 or int8, whose dtype says it, (0, 1) stands for the whole range.
+            None: measured. Several inputs: one for all, or a list of one each. A range of which
             ``calibration`` fills half or less is warned of.
         target: A target's name: activations it lacks are replaced before calibration, so that fine-tuning makes good
             for it (``gelu`` by ``quick_gelu`` for "mcu"). None: nothing is replaced.
 
     Returns:
-        An uncompiled ``keras.Model`` with the same inputs and outputs; trains with ``fit``, saves to ``.keras``. Its
-        ``quantization_report`` tells how far the copy is from the given model without rounding, and what the target's
-        stand-ins cost; its ``calibration_report`` what every range rests on (``LayerRange``). Neither is saved.
+        An uncompiled ``keras.Model`` with the same inputs and outputs, by name and order, of the given model's class
+    where that trains in a way of its own; trains with ``fit``, saves to ``.keras``. Its ``quantization_report``
+    tells how far the copy is from the given model without rounding, and what the target's stand-ins cost; its
+    ``calibration_report`` what every range rests on (``LayerRange``). Neither is saved.
 
     Raises:
         CopyError: an output of the copy differs from the given model's by more than 1e-3 of its spread, unrounded.
         ValueError: an unknown option or layer to skip; calibration images of the wrong shape, dtype, range or number.
-        UnsupportedLayerError: the model is not functional, or holds a layer without an int8 rule.
+        UnsupportedLayerError: the model is not functional, or holds a layer without an int8 rule, one that Keras
+            rounded already, or one of Keras's that cannot be copied.
 
     Example:
     >>> qat = wm.tflite.quantize(model, images)
@@ -104,22 +110,37 @@ def quantize(
             if value != only:
                 raise ValueError(f"engine='tfmot' takes {option}={only!r}. Received: {option}={value!r}")
         return tfmot_engine.quantize(model, calibration, observer=observer, input_range=input_range, target=target)
-    graph = Graph.from_model(model)
+    given = crop_at_inference(model)
+    graph = Graph.from_model(given)
     skipped = _check_skip(skip, graph)
+    _tell_shared(graph)
     arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
-    limits = value_ranges(input_range, len(arrays))
+    limits = value_ranges(input_range, graph.inputs)
     round_graph(graph, limits, arrays, BITS[dtype], skipped, substitutes, keep_unsupported=skip == UNSUPPORTED)
-    report = check_before_rounding(model, graph, arrays, substitutes)
+    report = check_before_rounding(given, graph, arrays, substitutes)
     rows = find_ranges(graph, arrays, observer)
     connect_steps(graph)
     if rounding == "gptq":
         round_with_feedback(graph, arrays)
     # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
     quantized = Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
+    quantized = with_training_of(model, quantized)
     quantized.quantization_report = report
     quantized.fresh_weights = weights_digest(quantized)
     _keep_report(quantized, rows)
     return quantized
+
+
+def _tell_shared(graph: Graph) -> None:
+    """Warn of layers with weights that the copy has in common with the given model, for they could not be copied."""
+    for layer in graph.kept.values():
+        if layer.trainable_variables:
+            warnings.warn(
+                f"Layer {layer.name!r} of type {type(layer).__name__} cannot be copied, so the quantized model shares "
+                "it, and training that one trains the given model's layer too: give its class a get_config() that its "
+                "constructor takes.",
+                stacklevel=3,
+            )
 
 
 def check_options(model: Any, *, observer: str | None = None, skip: Sequence[str] | str = ()) -> None:

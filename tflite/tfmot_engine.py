@@ -301,7 +301,7 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
             f"Received: {len(graph.inputs)} inputs, {len(graph.outputs)} outputs"
         )
     images = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
-    limits = value_ranges(input_range, 1)
+    limits = value_ranges(input_range, graph.inputs)
     _check_training(graph.nodes())
     exact = Graph.from_model(model, dtype="float32")
     _fold(exact, None, round_wavelets=False)

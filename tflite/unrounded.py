@@ -14,6 +14,7 @@ from .fake_quant import QUANT_LAYERS, QuantBatchNormalization
 from .folding import bias_of, kernel_of, with_weights
 from .graph import Graph, Node
 from .lowering import converts_itself, is_quantized, plain_config
+from .rectifiers import QuantPReLU, plain_prelu
 from .tokens import AddConstant, with_constant
 
 
@@ -36,9 +37,13 @@ def float_network(model: Any) -> Any:
 def remove_rounding(graph: Graph) -> None:
     """Take every rounding out of the graph of a quantized model, in place; the nodes' layers may be shared."""
     plain: dict[int, Any] = {}  # calls that share a layer go on sharing its twin
+    pixels = [value for value, dtype in zip(graph.inputs, graph.dtypes, strict=True) if "int" in dtype]
     for node in graph.nodes():
         if node.kind in ("FakeQuant", "KeepFloat"):
-            graph.replace(node.output, node.inputs[0])
+            if node.kind == "FakeQuant" and node.inputs[0] in pixels:  # which go on in float
+                node.layer, node.kwargs = layers.Rescaling(1.0, name=node.name, dtype=node.layer.dtype_policy), {}
+            else:
+                graph.replace(node.output, node.inputs[0])
         elif isinstance(node.layer, keras.Layer):
             if id(node.layer) not in plain:
                 plain[id(node.layer)] = unrounded(node)
@@ -66,6 +71,8 @@ def unrounded(node: Node) -> Any:
     if node.kind != kind and kind in QUANT_LAYERS:
         made = getattr(layers, kind).from_config(plain_config(layer))
         return with_weights(made, kernel_of(layer), bias_of(layer))
+    if isinstance(layer, QuantPReLU):
+        return plain_prelu(layer, rounded=False)
     if isinstance(layer, AddConstant) and layer.rounded:
         exact = AddConstant.from_config({**layer.get_config(), "rounded": False})
         return with_constant(exact, keras.ops.convert_to_numpy(layer.constant))

@@ -63,18 +63,24 @@ def check_resize(node: Node) -> None:
             f"{node.kind} exports with interpolation 'nearest' or 'bilinear'. "
             f"Received: layer={node.name!r} with interpolation={layer.interpolation!r}"
         )
-    for option in ("antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio"):
-        if getattr(layer, option, False):
-            raise UnsupportedLayerError(
-                f"Resizing exports without {option}. Received: layer={node.name!r} with {option}=True"
-            )
+    if getattr(layer, "antialias", False):
+        raise UnsupportedLayerError(
+            f"Resizing exports without antialias, for which the file format has no op. "
+            f"Received: layer={node.name!r} with antialias=True"
+        )
+
+
+def keeps_aspect(node: Node) -> bool:
+    """Whether a Resizing crops or pads, too."""
+    options = ("crop_to_aspect_ratio", "pad_to_aspect_ratio")
+    return node.kind == "Resizing" and any(getattr(node.layer, option, False) for option in options)
 
 
 def lower_upsampling(graph: Graph, form: str) -> None:
     """Write every transposed convolution in ``form`` and every UpSampling2D and Resizing as one resize."""
     check_option("upsample_form", form, UPSAMPLE_FORMS)
     for node in graph.nodes():
-        if node.kind in ("UpSampling2D", "Resizing"):
+        if node.kind in ("UpSampling2D", "Resizing") and not keeps_aspect(node):
             check_resize(node)
             sides: Any = node.output.shape[1:3]
             resize = Resize2D(sides, node.layer.interpolation, name=node.name, dtype="float32")

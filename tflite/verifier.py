@@ -19,6 +19,7 @@ from .judgement import OutputReport, measure
 from .microcontroller import run_micro
 from .op_tables import REFERENCE_LACKS
 from .targets import Target, get_target
+from .whole_numbers import is_whole
 
 RUNTIMES = ("litert-xnnpack", "litert-reference", "tflite-micro")
 MARGIN_STEPS = 2.0  # a smaller lead of the first class over the second may be rounded away
@@ -207,28 +208,37 @@ def compare(
         classes: Whether the last axis of an output is classes; False: of a picture, say, which has no first one.
         names: Of the outputs; None: their numbers.
     """
-    wanted = expected if isinstance(expected, list) else [expected]
-    rows = {runtime: found if isinstance(found, list) else [found] for runtime, found in ran.items()}
+    wanted = _with_last_axis(expected)
+    rows = {runtime: _with_last_axis(found) for runtime, found in ran.items()}
     steps = [_step(tensor, part) for tensor, part in zip(info.outputs, wanted, strict=True)]
     reports, degenerate = [], []
     for index, (part, step) in enumerate(zip(wanted, steps, strict=True)):
+        indices = is_whole(info.outputs[index])  # none is nearer than another
         best, certain = (
-            _first_class(part, step, margin_steps) if classes else (part[..., 0], np.zeros(part.shape[:-1], bool))
+            _first_class(part, step, margin_steps)
+            if classes and not indices
+            else (part[..., 0], np.zeros(part.shape[:-1], bool))
         )
         name = f"output_{index}" if names is None else names[index]
         seen = None if part.shape[-1] == 1 else certain
         measured = {
-            r: measure(name, part, found[index], classes, seen, margin_steps * step) for r, found in rows.items()
+            r: measure(name, part, found[index], classes, seen, margin_steps * step, indices)
+            for r, found in rows.items()
         }
         reports.append(
             [
-                replace(_runtime_report(runtime, part, found[index], step, best, certain), outputs=(measured[runtime],))
+                replace(
+                    _runtime_report(runtime, part, found[index], 0.0 if indices else step, best, certain),
+                    outputs=(measured[runtime],),
+                )
                 for runtime, found in rows.items()
             ]
         )
         # Over the images, some output must move by more than the rounding and some lead must exceed it.
         moves = float(np.ptp(part, axis=0).max()) > MARGIN_STEPS * step
         leads = certain.any() or part.shape[-1] == 1 or not classes  # one output has no lead
+        if indices:
+            moves = leads = bool((part != part[:1]).any())
         degenerate.append(not (moves and leads))
         if degenerate[-1] and len(wanted) > 1:  # of this output agreement means nothing; the others are judged
             reports[-1] = [replace(row, agreement=None, counted=0) for row in reports[-1]]
@@ -246,6 +256,12 @@ def compare(
         degenerate=all(degenerate),
         outputs=(wanted[0], next(iter(rows.values()))[0]),
     )
+
+
+def _with_last_axis(outputs: Any) -> list[np.ndarray]:
+    """Each output as (N, ..., C): one number an image is one of one channel."""
+    parts = outputs if isinstance(outputs, list) else [outputs]
+    return [part[:, None] if part.ndim == 1 else part for part in parts]
 
 
 def _step(tensor: TensorInfo, expected: np.ndarray) -> float:
@@ -266,7 +282,8 @@ def _runtime_report(
     runtime: str, expected: np.ndarray, outputs: np.ndarray, step: float, best: np.ndarray, certain: np.ndarray
 ) -> RuntimeReport:
     count = len(outputs)
-    error = np.abs(outputs - expected[:count]) / step
+    # Without a step these are indices: another one is one step off, whichever it is.
+    error = np.abs(outputs - expected[:count]) / step if step else (outputs != expected[:count]).astype(np.float32)
     same, counted = outputs.argmax(-1) == best[:count], certain[:count]
     return RuntimeReport(
         runtime=runtime,

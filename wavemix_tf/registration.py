@@ -14,10 +14,12 @@ import keras
 # Module below wavemix_tf -> the classes that it registers.
 LATER = {
     "metrics": ("LumaPSNR",),
+    "tflite.augmentation": ("RandomThenCentreCrop",),
     "tflite.fake_quant": (
         *("FakeQuant", "KeepFloat", "QuantBatchNormalization", "QuantConv2D", "QuantConv2DTranspose", "QuantDense"),
         "QuantDepthwiseConv2D",
     ),
+    "tflite.rectifiers": ("QuantPReLU",),
     "tflite.tokens": ("AddConstant", "ChannelAffine", "Cut", "MatMul", "Mean", "Rsqrt"),
 }
 

@@ -1,0 +1,108 @@
+"""Augmentation inside a model: it acts in training alone, so a quantized model keeps it and a file leaves it out.
+
+That a layer does nothing at inference is measured, not listed: Keras's thirty and a user's own are told alike.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+import numpy as np
+
+from .copying import config_of
+
+# Values that a layer which does nothing must return unchanged: about zero, pixels, far beyond both.
+SCALES = (1.0, 255.0, 1e4)
+
+
+def passes_at_inference(node: Any) -> bool:
+    """Whether the layer of a ``Node``, which acts in training, returns its input at inference.
+
+    Asked of layers without weights whose ``call`` takes ``training``, by running them on random numbers.
+    """
+    layer = node.layer
+    if isinstance(layer, keras.layers.Dropout):  # the one that nearly every model has
+        return False
+    if not isinstance(layer, keras.Layer) or len(node.inputs) != 1 or len(node.outputs) != 1 or layer.weights:
+        return False
+    if node.args[:1] != (node.inputs[0],) or not takes_training(layer):
+        return False
+    shape, dtype = node.inputs[0].shape[1:], node.inputs[0].dtype
+    if node.outputs[0].shape[1:] != shape or None in shape or dtype == "string":
+        return False
+    rng = np.random.default_rng(0)
+    for scale in SCALES:
+        sample = rng.normal(0, scale, (2, *shape)).astype("float32")
+        sample = np.abs(sample) % 256 if "int" in dtype else sample
+        sample = keras.ops.convert_to_tensor(sample, dtype=dtype)
+        try:
+            result = layer(sample, training=False)
+        except Exception:  # whatever a user's layer cannot do outside its model
+            return False
+        if not keras.ops.is_tensor(result) or tuple(result.shape) != tuple(sample.shape):
+            return False
+        one, other = (np.asarray(keras.ops.convert_to_numpy(part), np.float32) for part in (sample, result))
+        if not np.array_equal(one, other):
+            return False
+    return True
+
+
+def takes_training(operation: Any) -> bool:
+    """Whether a layer computes something else in training, as far as its ``call`` tells."""
+    return isinstance(operation, keras.Layer) and "training" in inspect.signature(operation.call).parameters
+
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+class RandomThenCentreCrop(keras.layers.RandomCrop):
+    """``keras.layers.RandomCrop`` in training, a crop of the centre at inference.
+
+    Keras 3.15's own layer returns whole pictures there, against the shape that it declares.
+
+    Input shape:
+        (B, H, W, C).
+
+    Output shape:
+        (B, height, width, C).
+    """
+
+    def call(self, data: Any, training: bool | None = None) -> Any:
+        if training:
+            return super().call(data, training=True)
+        top, left = (margins[0] for margins in crop_margins(self, tuple(data.shape)))
+        crop = data[:, top : top + self.height, left : left + self.width, :]
+        return keras.ops.cast(crop, self.compute_dtype)
+
+
+def crop_margins(layer: Any, shape: tuple[int | None, ...]) -> list[tuple[int, int]]:
+    """((top, bottom), (left, right)) that a CenterCrop or RandomCrop cuts off at inference; negative: too small."""
+    margins = []
+    for have, want in zip(shape[1:3], (layer.height, layer.width), strict=True):
+        spare = int(have or 0) - want
+        margins.append((spare // 2, spare - spare // 2))
+    return margins
+
+
+def write_crops(graph: Any, inference: bool = False) -> None:
+    """CenterCrop and RandomCrop that cut and do not enlarge -> what they are at inference: a crop of the centre.
+
+    Args:
+        graph: A ``Graph``; edited.
+        inference: Whether a random crop need not be random in training.
+    """
+    for node in graph.nodes():
+        random = node.kind in ("RandomCrop", "RandomThenCentreCrop")
+        if not (random or node.kind == "CenterCrop") or len(node.output.shape) != 4:
+            continue
+        layer = node.layer
+        margins = crop_margins(layer, node.inputs[0].shape)
+        if layer.data_format != "channels_last" or min(min(pair) for pair in margins) < 0:
+            continue
+        if random and not inference:
+            if node.kind == "RandomCrop":
+                node.layer = RandomThenCentreCrop.from_config(config_of(layer))
+                node.layer.generator.state.assign(layer.generator.state)
+            continue
+        crop = keras.layers.Cropping2D(margins, name=node.name, dtype=layer.dtype_policy)
+        graph.replace(node.output, graph.add(crop, node.inputs[0]))

@@ -1,0 +1,62 @@
+"""What a subclass of ``keras.Model`` adds to a functional model: its own ``train_step`` or ``compute_loss``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+
+# Methods by which a model decides how it is trained; called by `fit`, `evaluate` and `predict`.
+METHODS = (
+    "train_step",
+    "test_step",
+    "predict_step",
+    "compute_loss",
+    "compute_metrics",
+    "compile",
+    "fit",
+    "evaluate",
+    "stateless_compute_loss",
+)
+
+
+def own_methods(model: Any) -> list[str]:
+    """Names of the training methods that the model's class defines itself."""
+    kind = type(model)
+    return [name for name in METHODS if not getattr(kind, name).__module__.startswith(("keras.", "wavemix_tf."))]
+
+
+def with_training_of(model: Any, copy: Any) -> Any:
+    """``copy`` as a model of the class of ``model``, where that class trains in a way of its own; else ``copy``.
+
+    What was set on the model as a public attribute is set on the copy, too. Where the class cannot be made from inputs
+    and outputs, a warning says so.
+
+    Args:
+        model: The model that was copied.
+        copy: Functional model.
+    """
+    methods = own_methods(model)
+    if not methods:
+        return copy
+    kind = type(model)
+    try:
+        if not kind.__init__.__module__.startswith("keras."):
+            raise TypeError(f"{kind.__name__}.__init__ takes arguments of its own")
+        twin = kind(copy.input, copy.output, name=copy.name)
+        fresh = keras.Model(copy.input, copy.output)
+        fresh.compile("sgd", "mse")
+        standard = {*vars(fresh), "history"}
+        for name, value in vars(model).items():
+            if name not in standard and not name.startswith("_"):
+                setattr(twin, name, value)
+        return twin
+    except Exception as error:  # whatever a user's class raises
+        warnings.warn(
+            f"The quantized model trains with Keras's own {' and '.join(methods)}, not with those of class "
+            f"{kind.__name__} ({error}): let the class take inputs and outputs as keras.Model does, and set what else "
+            "it needs in compile() or as attributes.",
+            stacklevel=3,
+        )
+        return copy
