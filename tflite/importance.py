@@ -29,7 +29,7 @@ def channel_importance(graph: Graph) -> dict[Value, np.ndarray]:
         for value in node.outputs:
             channels = value.shape[-1] if len(value.shape) > 1 else None
             if not channels:
-                found[value] = np.ones(1)
+                found[value] = np.ones(min(len(value.shape) - 1, 1) * (1,))  # one number an image has no axis
                 continue
             parts = [_read(reader, value, found) for reader in readers.get(value, [])]
             if value in graph.outputs:
