@@ -9,8 +9,9 @@ from tflite_support import NETWORKS, network, randomise, spread
 import wavemix_tf as wm
 from wavemix_tf.tflite import UnsupportedLayerError, calibrate, quantize
 from wavemix_tf.tflite.fake_quant import FakeQuant, round_weights
+from wavemix_tf.tflite.graph import Graph
 from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.lowering import UPSAMPLE_FORMS, deploy
+from wavemix_tf.tflite.lowering import UPSAMPLE_FORMS, deploy, substitute_activations
 
 SHAPE = (16, 16, 3)
 
@@ -89,8 +90,9 @@ def test_the_graph_that_ships_computes_the_quantized_model(name, images):
     step = np.ptp(expected) / 255
     for form in UPSAMPLE_FORMS if name == "deconv" else UPSAMPLE_FORMS[:1]:
         error = np.abs(predict(deploy(model, {}, form), chosen[:16]) - expected) / step
-        # The converter's graph leaves an average that falls between two integers to float noise.
-        assert error.mean() <= (0.5 if name == "bilinear" else 0.1), form
+        # The converter's graph leaves an average that falls between two integers to float noise, which is the
+        # processor's: one in sixteen of a bilinear upsampling's. A wrong fold costs tens of steps.
+        assert error.mean() <= (1.0 if name == "bilinear" else 0.1), form
 
 
 @pytest.mark.filterwarnings("ignore:Training left the range")
@@ -128,6 +130,19 @@ def test_target_replaces_activations_before_calibration(model, images):
     assert "block1_activation1_for_gelu_sigmoid" in {layer.name for layer in ready.layers}
 
 
+def test_any_activation_may_be_replaced_by_any():
+    inputs = keras.Input((4, 4, 2))
+    x = keras.layers.Activation("silu", name="first")(inputs)
+    model = keras.Model(inputs, keras.layers.ReLU(name="second")(x))
+    graph = Graph.from_model(model)
+    assert substitute_activations(graph, {"silu": "hard_swish", "relu": "relu6"}) == ["first", "second"]
+    values = np.linspace(-9, 9, 32, dtype=np.float32).reshape(1, 4, 4, 2)
+    expected = np.clip(values * np.clip(values + 3, 0, 6) / 6, 0, 6)
+    np.testing.assert_allclose(predict(graph.to_model("replaced"), values), expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"substitutes must be one of 'gelu', 'relu', .* Received: substitutes='elu'"):
+        substitute_activations(graph, {"silu": "elu"})
+
+
 @pytest.mark.parametrize("observer", ["image_error", "minmax", "percentile", "mse"])
 def test_observers_find_ranges(model, images, observer):
     ranged = quantize(model, images, observer=observer)
@@ -142,6 +157,13 @@ def test_calibrate_measures_the_ranges_again(model, images):
     layer.set_range(-1e-3, 1e-3)
     calibrate(again, images)
     assert layer.get_range() == pytest.approx(found, rel=1e-3)  # biases are rounded by now
+
+
+def test_a_quantized_float16_network_scales_its_loss(images):
+    float_model = network(depth=1, upsample="bilinear", dropout=0.0, dtype="mixed_float16")
+    model = quantize(float_model, images)
+    model.compile("sgd", "mse")
+    assert type(model.optimizer) is keras.optimizers.LossScaleOptimizer
 
 
 def test_mixed_precision_trains(images):

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from wavemix_tf.checks import check_option
+from wavemix_tf.gradient_registry import releasing_gradients
 from wavemix_tf.preprocessing import NONE, Preprocessing
 
 from . import folding
@@ -45,6 +46,7 @@ from .upsampling import UPSAMPLE_FORMS
 from .verifier import ERROR_BOUND_STEPS, MARGIN_STEPS, runtimes_of
 
 
+@releasing_gradients
 def export(
     model: Any,
     target: str = "mcu",

@@ -131,7 +131,7 @@ def check_file(
 
 def stand_ins(model: Any) -> list[str]:
     """Names of the layers whose activation was replaced for a target."""
-    return sorted({layer.name.partition(STAND_IN)[0] for layer in model.layers if STAND_IN in layer.name})
+    return sorted({STAND_IN.split(layer.name)[0] for layer in model.layers if STAND_IN.search(layer.name)})
 
 
 def _substitution(expected: Any, computed: Any, images: list[np.ndarray]) -> dict[str, Any]:

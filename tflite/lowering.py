@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from wavemix_tf.blocks import quick_gelu
+from wavemix_tf.blocks import ACTIVATIONS
 from wavemix_tf.checks import check_option
 
 from . import folding, token_forms
@@ -33,7 +34,8 @@ from .tokens import Rsqrt
 from .upsampling import UPSAMPLE_FORMS, check_resize, keeps_aspect, lower_upsampling
 
 INDICES = ("ops.Argmax", "ops.Argmin")  # of the largest or least on a grid: integers as they are
-STAND_IN = "_for_gelu"  # ends the name of a layer that took another's place, so that an export can tell
+# In the name of a layer that took another's place, so that an export can tell.
+STAND_IN = re.compile(f"_for_({'|'.join(ACTIVATIONS)})")
 
 
 class FixedQuant(layers.Layer):
@@ -252,8 +254,8 @@ def finish(graph: Graph, upsample_form: str, max_stride: int | None, dense_as_co
     for node in graph.nodes():
         if isinstance(node.layer, keras.Layer) and id(node.layer) not in graph.kept:
             unroll(node.layer)
-        if STAND_IN in node.name:  # names cost bytes in the file
-            node.layer.name = node.name.replace(STAND_IN, "")
+        if STAND_IN.search(node.name):  # names cost bytes in the file
+            node.layer.name = STAND_IN.sub("", node.name)
 
 
 def bake(graph: Graph) -> None:
@@ -319,15 +321,21 @@ def _bake_norm(node: Node) -> None:
 
 
 def substitute_activations(graph: Graph, substitutes: dict[str, str]) -> list[str]:
-    """Replace each activation named in ``substitutes``; returns the names of the layers that changed."""
+    """Replace each activation named in ``substitutes``; returns the names of the layers that changed.
+
+    Raises:
+        ValueError: what is to replace one is none of ``ACTIVATIONS``.
+    """
     changed = []
+    for stand_in in substitutes.values():
+        check_option("substitutes", stand_in, tuple(ACTIVATIONS))
     for node in graph.nodes():
         name = folding.activation_name(node)
-        if name not in substitutes:
+        if name is None or name not in substitutes:
             continue
-        if folding.activation_name(node) == "gelu" and substitutes[name] == "quick_gelu":
-            changed.append(node.name)
-            node.layer = layers.Activation(quick_gelu, name=node.name + STAND_IN, dtype=node.layer.dtype_policy)
+        changed.append(node.name)
+        activation, policy = ACTIVATIONS[substitutes[name]], node.layer.dtype_policy
+        node.layer = layers.Activation(activation, name=f"{node.name}_for_{name}", dtype=policy)
     return changed
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wavemix_tf.checks import check_option
+from wavemix_tf.gradient_registry import releasing_gradients
 
 from . import tfmot_engine
 from .canonical import crop_at_inference
@@ -27,6 +28,7 @@ ROUNDINGS = ("nearest", "gptq")
 BITS = {"int8": 8, "int16x8": 16}
 
 
+@releasing_gradients
 def quantize(
     model: Any,
     calibration: Any,
@@ -125,6 +127,7 @@ def quantize(
     # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
     quantized = Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
     quantized = with_training_of(model, quantized)
+    quantized.dtype_policy = model.dtype_policy  # by which `compile` scales the loss of float16
     quantized.quantization_report = report
     quantized.fresh_weights = weights_digest(quantized)
     _keep_report(quantized, rows)
@@ -156,6 +159,7 @@ def check_options(model: Any, *, observer: str | None = None, skip: Sequence[str
         _check_skip(skip, Graph.from_model(model))
 
 
+@releasing_gradients
 def calibrate(model: Any, calibration: Any, observer: str | None = None) -> tuple[LayerRange, ...]:
     """Measure the activation ranges of a quantized model again, in place: after a training that widened them, say.
 

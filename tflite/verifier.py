@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wavemix_tf.checks import check_option
+from wavemix_tf.gradient_registry import releasing_gradients
 
 from .errors import RuntimeFailureError
 from .flatbuffer import FileInfo, TensorInfo, for_reference_kernels, from_output, read_file, to_input
@@ -139,6 +140,7 @@ class VerifyReport:
         }
 
 
+@releasing_gradients
 def verify(
     artifact: Any,
     model: Any,
