@@ -247,8 +247,11 @@ def test_a_fine_tuned_one_is_told_of_and_not_refused(images):
     quantized = quantize(several(images), images[:64], observer="minmax")
     layer = next(layer for layer in quantized.layers if getattr(layer, "use_bias", False))
     layer.bias.assign(layer.bias + 0.01)
+    options = {"images": images[64:], "error_bound_steps": 99, "class_names": ()}
+    with pytest.raises(FidelityError, match=r"of the quantized model hardly depends on the image"):
+        export(quantized, "android-cpu", **options)
     with pytest.warns(UserWarning, match=r"too little of the float model \(the quantized one without.*evaluate it"):
-        export(quantized, "android-cpu", images=images[64:], error_bound_steps=99, class_names=())
+        export(quantized, "android-cpu", **options, allow_unjudged=True)
 
 
 def test_a_quantized_model_without_its_rounding_is_the_given_one(images):

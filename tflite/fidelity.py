@@ -117,7 +117,8 @@ def check_file(
         fresh = not is_quantized(given) or is_fresh(given)
         told = judge_outputs(rows, what, bounds, refuses=fresh)
         # A fine-tuned model decides by itself where it is sure; the network without its rounding was never trained.
-        check_judged(rows if fresh else report.to_dict()["runtimes"], what, bounds, required)
+        own, whose = (rows, what) if fresh else (report.to_dict()["runtimes"], "the quantized model")
+        check_judged(own, whose, bounds, required)
         warn(told, stacklevel=3)
     warn_if_degenerate(report, given.name)
     return {
