@@ -12,7 +12,8 @@ from PIL import Image
 
 from wavemix_tf.command import steps
 from wavemix_tf.training import Recipe, fit, load_data
-from wavemix_tf.training.identity import SplitList
+from wavemix_tf.training.given import as_bundle
+from wavemix_tf.training.identity import SplitList, check_run, check_trained_on, grown, split_list
 from wavemix_tf.training.listing import Files
 from wavemix_tf.training.splits import SETS, carve, divide
 
@@ -284,6 +285,61 @@ def test_a_renamed_class_is_refused_whatever_its_new_place(tmp_path):
     assert (out / "labels.txt").read_text() == "cat\ndog\n"
     shutil.move(folder, tmp_path / "elsewhere")  # the folder may move
     steps.load_images(of(recipe, tmp_path / "elsewhere"), out)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_calibration_images_that_were_set_aside_are_part_of_a_run(tmp_path, in_memory):
+    folder, out = write_photos(tmp_path / "data"), tmp_path / "run"
+    out.mkdir()
+    recipe = of(PHOTOS, folder, in_memory=in_memory)
+    data = load_data(recipe)
+    listed, stored = split_list(data), json.loads(json.dumps(data.fingerprint()))
+    listed.save(out)
+    check_trained_on(load_data(recipe, out), out, stored)
+    name = next(iter(listed.files["calibration"]))
+    assert not any(name in names for names in names_of(data).values())
+    write_photo(folder / name, 5000)
+    for what in ("changed", "missing"):
+        with pytest.raises(ValueError, match=rf"Received: calibration: 1 {what} \({name}\)$"):
+            check_trained_on(load_data(recipe, out), out, stored)
+        with pytest.raises(ValueError, match=rf"Received: calibration: 1 {what} \({name}\)$"):
+            grown(split_list(load_data(recipe, out)), out)
+        (folder / name).unlink(missing_ok=True)
+
+
+def test_calibration_images_of_arrays_are_part_of_a_run(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
+    labels = np.arange(60) % 2
+    data = as_bundle(PHOTOS, (images, labels))
+    stored = data.fingerprint()
+    row = int(np.flatnonzero((images / np.float32(255) == data.calibration[0]).all((1, 2, 3)))[0])
+    images[row, 0, 0, 0] ^= 1
+    with pytest.raises(ValueError, match=r"Received: calibration: 4 \(there 4\), other ones$"):
+        check_trained_on(as_bundle(PHOTOS, (images, labels)), tmp_path, stored)
+
+
+def test_the_labels_of_a_run_of_version_0_1_are_asked_before_its_data_is_kept(tmp_path):
+    """It kept no list of its files; where its folder has a set of its own for each purpose, it goes on."""
+    folder, out = tmp_path / "data", tmp_path / "run"
+    for kind in ("train", "val", "test"):
+        write_photos(folder / kind, 30, 30)
+    out.mkdir()
+    summary = {"stage": "float", "epochs": 2, "best_epoch": 1, "metric": "accuracy", "seconds": 1.0, "test": None}
+    (out / "training.json").write_text(json.dumps({**summary, "validation_score": 0.5, "validation_loss": 1.0}))
+    (out / "labels.txt").write_text("cat\ndog\n")
+    recipe = of(PHOTOS, folder)
+    for kind in ("train", "val", "test"):
+        (folder / kind / "cat").rename(folder / kind / "zebra")
+    renamed = load_data(recipe, out)
+    with pytest.raises(ValueError, match=r"other classes.* Received: classes without cat and with zebra.*labels.txt"):
+        check_run(renamed, out)
+    with pytest.raises(ValueError, match="other classes"):  # as `fit` asks, which pins nothing
+        check_trained_on(renamed, out, None)
+    assert not (out / "splits.json").exists()
+    for kind in ("train", "val", "test"):
+        (folder / kind / "zebra").rename(folder / kind / "cat")
+    check_run(load_data(recipe, out), out)
+    assert SplitList.load(out).fingerprint["classes"] == ["cat", "dog"]
 
 
 class Stop(keras.callbacks.Callback):

@@ -24,7 +24,7 @@ from .sources import (
     in_memory,
     target_array,
 )
-from .splits import SETS, divide, sets_aside, share, strata_of
+from .splits import CALIBRATION, SETS, divide, sets_aside, share, strata_of
 
 EVALUATION_BATCH = 256
 EVALUATION_PIXELS = 1 << 20  # of a batch's images: what a network keeps of large ones takes gigabytes
@@ -43,7 +43,7 @@ class DataBundle:
         calibration: float32 (N, H, W, C) in [0, 1], for quantisation.
         notes: What was done to the data: images skipped, converted, resized.
         left_out: (path, why) of every image of a folder that was left out.
-        calibration_files: Name -> digest of the files that ``calibration`` was made of.
+        calibration_source: What ``calibration`` was made of; None where it was given as it is.
         calibration_shared: Whether these images are trained on too, because there are few.
         dealt: Which of "validation" and "test" were dealt out of a folder's training images.
         train_source, validation_source, test_source: See ``wavemix_tf.training.sources``; ``fit`` shuffles and
@@ -58,7 +58,7 @@ class DataBundle:
     calibration: np.ndarray
     notes: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
-    calibration_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    calibration_source: Any = None
     calibration_shared: bool = False
     dealt: tuple[str, ...] = ()
 
@@ -116,14 +116,23 @@ class DataBundle:
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run, and whatever is made of a finished one, must find again; of values that JSON knows."""
         found: dict[str, Any] = {"classes": list(self.class_names)}
-        for name in SETS:
-            source = getattr(self, f"{name}_source")
+        for name in (*SETS, CALIBRATION):
+            source = self._set_aside if name == CALIBRATION else getattr(self, f"{name}_source")
             if source is None:
                 found[name] = None
                 continue
             origin = source.origin_checksum() if isinstance(source, ArraySource) else None
             found[name] = {"size": source.size, "checksum": source.checksum(), "origin": origin}
         return found
+
+    @property
+    def _set_aside(self) -> Any:
+        """The source of calibration images that no other set has; None where there are none."""
+        if self.calibration_shared or not len(self.calibration):
+            return None
+        if self.calibration_source is not None:
+            return self.calibration_source
+        return ArraySource(self.calibration, np.zeros(len(self.calibration), np.int64))
 
     @functools.cached_property
     def class_counts(self) -> dict[str, list[int]]:
@@ -299,16 +308,16 @@ def _load_pictures(
     fixed = patches.PATCHES_OF_AN_IMAGE
     calibrating = train.take(rows.calibration)
     patches_of_each = math.ceil(recipe.calibration_images / len(calibrating.names))
-    images_of, _ = source(calibrating, patches_of_each).sample(recipe.calibration_images)
+    calibration = source(calibrating, patches_of_each)
     return DataBundle(
         class_names=(),
         image_shape=recipe.image_shape,
         train_source=source(train.take(rows.train), recipe.patches),
         validation_source=source(found[1] or train.take(rows.validation), fixed),
         test_source=source(found[2] or train.take(rows.test), fixed),
-        calibration=float_array(images_of),
+        calibration=float_array(calibration.sample(recipe.calibration_images)[0]),
         notes=tuple(notes),
-        calibration_files=_digests(calibrating),
+        calibration_source=calibration,
         calibration_shared=rows.shared,
         dealt=_dealt(train, found[1], found[2]),
     )
@@ -357,7 +366,7 @@ def split_sources(
         test_source=train.take(rows.test) if test is None and deals_test else test,
         calibration=float_array(images.images),
         notes=tuple(notes),
-        calibration_files=_digests(calibrating),
+        calibration_source=calibrating,
         calibration_shared=rows.shared,
         dealt=_dealt(train, validation, test),
     )
@@ -367,11 +376,6 @@ def _dealt(train: Any, validation: Any, test: Any) -> tuple[str, ...]:
     """Which sets a folder did not bring."""
     own = {"validation": validation, "test": test}
     return () if train.files is None else tuple(name for name in own if own[name] is None)
-
-
-def _digests(source: Any) -> dict[str, str]:
-    """Name -> digest of the files of a source; empty where it has none."""
-    return {} if source.files is None else dict(zip(source.files.names, source.files.digests, strict=True))
 
 
 def _split_records(
@@ -387,7 +391,7 @@ def _split_records(
     second = first + min(recipe.calibration_images, size - first)
     if first >= size:
         raise ValueError(f"validation_fraction must leave images to train on. Received: {first} of {size} images")
-    calibration, _ = split(f"{name}[{first}:{second}]").arrays()
+    calibrating = split(f"{name}[{first}:{second}]")
     aside = sets_aside(second - first, size - first)
     return DataBundle(
         class_names=class_names,
@@ -395,7 +399,8 @@ def _split_records(
         train_source=split(f"{name}[{second if aside else first}:]"),
         validation_source=split(f"{name}[:{first}]"),
         test_source=test,
-        calibration=float_array(calibration),
+        calibration=float_array(calibrating.arrays()[0]),
+        calibration_source=calibrating,
         calibration_shared=not aside,
     )
 

@@ -21,7 +21,7 @@ from wavemix_tf.state_files import check_fields, read_json, reading
 
 from .listing import some
 from .run_files import RunFiles
-from .splits import SETS
+from .splits import CALIBRATION, SETS
 
 LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE = "splits.json", "labels.txt", "bad_images.csv"
 FORMAT = 1
@@ -82,7 +82,8 @@ def split_list(data: Any) -> SplitList:
         if files is not None:
             found[name] = dict(zip(files.names, files.digests, strict=True))
     if "train" in found:
-        found["calibration"] = dict(data.calibration_files)
+        files = getattr(data.calibration_source, "files", None)
+        found[CALIBRATION] = {} if files is None else dict(zip(files.names, files.digests, strict=True))
     return SplitList(data.fingerprint(), found or None)
 
 
@@ -92,10 +93,13 @@ def check_trained_on(data: Any, out: Path, stored: Mapping[str, Any] | None) -> 
     Args:
         data: A ``DataBundle``.
         out: Run folder, for its list of files.
-        stored: The fingerprint in the stage's ``training.json``; None: nothing is known of it.
+        stored: The fingerprint in the stage's ``training.json``; None: no more is known of it than ``labels.txt``.
     """
+    if stored is None:
+        _check_labels(data, out)
+        return
     mine = split_list(data)
-    if stored is None or stored == mine.fingerprint:
+    if stored == mine.fingerprint:
         return
     found = list(_changes(SplitList.load(out), stored, mine))
     if found:
@@ -105,26 +109,41 @@ def check_trained_on(data: Any, out: Path, stored: Mapping[str, Any] | None) -> 
         )
 
 
+def _check_labels(data: Any, out: Path) -> None:
+    """ValueError unless the classes are those of a run's ``labels.txt``, where it has one."""
+    path = out / LABELS_FILE
+    if not path.is_file():
+        return
+    with reading(path, "It names the run's classes, a line each: put it back, or train anew with --overwrite."):
+        there = path.read_bytes().decode("utf-8").splitlines()
+    if there != list(data.class_names):
+        raise ValueError(
+            f"{out} was trained on other classes; `wavemix-tf fit` with --overwrite trains anew, else put the folders "
+            f"of classes back as they were. Received: {_changed_classes(there, list(data.class_names))} in {path}"
+        )
+
+
 def check_run(data: Any, out: Path) -> None:
     """ValueError unless ``data`` is that of the finished float stage of a run folder, if it holds one.
 
-    Of weights that were trained elsewhere nothing is known: the first data that is used with them is kept.
+    Of weights that were trained elsewhere, or by version 0.1, no more is known than the classes, if there are labels:
+    the first data that is used with them is kept.
     """
     files = RunFiles(out, "float")
     path = files.result
     if not path.is_file():
         return
     summary = files.read_result()
+    check_trained_on(data, out, summary.get("data"))
     if summary.get("data") is not None:
-        check_trained_on(data, out, summary["data"])
-    elif summary["epochs"] and data.dealt:
+        return
+    if summary["epochs"] and data.dealt:
         raise ValueError(
             f"{out} was trained by a version of wavemix-tf that kept no list of its files, so that its "
             f"{' and '.join(data.dealt)} images cannot be told: `wavemix-tf fit` with --overwrite trains anew. "
             f"Received: {path} without data"
         )
-    else:
-        pin(data, out, str(out))
+    pin(data, out, str(out))
 
 
 def grown(mine: SplitList, out: Path | None) -> SplitList:
@@ -198,7 +217,7 @@ def _changes(
     if old is not None and old.fingerprint == fingerprint and old.files and mine.files:
         yield from _changed_files(old.files, mine.files, only_old)
         return
-    for name in SETS:
+    for name in (*SETS, CALIBRATION):
         there, here = fingerprint.get(name), now.get(name)
         if there is None or there == here or (only_old and here is None):
             continue
@@ -221,20 +240,23 @@ def _changed_classes(there: list[str], here: list[str]) -> str:
 def _changed_files(
     there: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]], only_old: bool
 ) -> Iterator[str]:
-    sets = {name: kind for kind in SETS for name in here.get(kind, {})}
-    aside = here.get("calibration", {})
-    for kind in SETS:
-        old, new = there.get(kind, {}), here.get(kind, {})
-        gone = [name for name in old if name not in sets and name not in aside]
+    places, places_now = _places(there), _places(here)
+    for kind in (*SETS, CALIBRATION):
+        old = [name for name in there.get(kind, {}) if places[name] == kind]
+        gone = [name for name in old if name not in places_now]
         if gone:
             yield f"{kind}: {len(gone):,} missing ({some(gone)})"
-        moved = [name for name in old if name not in new and (name in sets or name in aside)]
+        moved = [name for name in old if places_now.get(name, kind) != kind]
         if moved:
             yield f"{kind}: {len(moved):,} now in another set ({some(moved)})"
-        changed = [name for name in old if name in new and old[name] != new[name]]
+        changed = [name for name in old if places_now.get(name) == kind and there[kind][name] != here[kind][name]]
         if changed:
             yield f"{kind}: {len(changed):,} changed ({some(changed)})"
-        known = {name for names in there.values() for name in names}
-        added = [name for name in new if name not in known]
+        added = [name for name in here.get(kind, {}) if places_now[name] == kind and name not in places]
         if added and not only_old:
             yield f"{kind}: {len(added):,} new ({some(added)})"
+
+
+def _places(files: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Name -> its set; that of calibration images that are trained on too is "train"."""
+    return {name: kind for kind in (CALIBRATION, *SETS) for name in files.get(kind, {})}

@@ -18,6 +18,7 @@ from .listing import Files
 from .recipe import Recipe
 
 SETS = ("train", "validation", "test")
+CALIBRATION = "calibration"  # the fourth set; its images may be trained on too
 TEST_SEED = 0  # a test set carved out of the data is the same for every recipe's seed
 LEAST_IMAGES = 4  # to train on
 LEAST_SHARE = 0.2  # of the images that are dealt: so many at least are trained on
