@@ -318,6 +318,28 @@ def test_files_that_are_there_are_not_written_again(finished, capsys):
     assert {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()} == before
 
 
+def test_files_that_are_there_are_held_to_bounds_that_are_named(finished, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    file, words = out / "exports" / "android-gpu-float16.tflite", ("export", "--out", out, "--target", "android-gpu")
+    before = file.read_bytes()
+    for option in (("--min-snr-db", "0"), ("--min-agreement", "0"), ("--allow-unjudged",)):
+        code, shown, err = call(capsys, *words, *option)
+        assert (code, "passed every check" in shown, "Nothing to do" in shown) == (0, True, False), err
+        held = json.loads(file.with_suffix(".json").read_text())["verification"]["float_model_bounds"]
+        assert held.pop(option[0][2:].replace("-", "_")) == (0 if option[1:] else True)
+        assert not any(held[name] for name in held if name != "refuses")
+    assert any("bounds: 10 dB, 90%" in check["bound"] for check in of_report(out, file.stem)["checks"])
+    code, _, err = call(capsys, *words, "--min-snr-db", "150")
+    assert (code, one_line(err)) == (1, True)
+    assert "required are 150" in err
+    assert file.read_bytes() == before
+
+
+def of_report(out, name):
+    return next(row for row in json.loads((out / "report.json").read_text())["exports"] if row["name"] == name)
+
+
 def test_a_file_of_other_weights_is_not_taken_for_ours(finished, tmp_path, capsys):
     out = tmp_path / "run"
     shutil.copytree(finished["out"], out)

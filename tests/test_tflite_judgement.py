@@ -382,7 +382,9 @@ def test_the_report_and_the_card_tell_what_was_judged(spoiled):
     from wavemix_tf.command.file_checks import file_checks
     from wavemix_tf.tflite.kit_model_card import _verification
 
-    artifact = spoiled[1]
+    # As if it had been held to the default bounds; the first class hardly ever leads in random weights.
+    held = {**spoiled[1].verification, "float_model_bounds": {"allow_unjudged": True}}
+    artifact = dataclasses.replace(spoiled[1], verification=held)
     checks = [one for one in file_checks(artifact, artifact.verification["fidelity"]) if "float model" in one["name"]]
     assert [one["passed"] for one in checks if "XNN" not in one["name"]] == [
         one["name"].endswith("sound") for one in checks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -112,10 +113,12 @@ def check_file(
         exact = predict(float_network(given), images)
         against_float = compare(info, exact, ran, **options)
         what = "the float model (the quantized one without its rounding)"
+    held = {}
     if bounds is not None:
         rows = against_float.to_dict()["runtimes"]
         fresh = not is_quantized(given) or is_fresh(given)
         told = judge_outputs(rows, what, bounds, refuses=fresh)
+        held = {"float_model_bounds": {**asdict(bounds), "refuses": fresh}}
         # A fine-tuned model decides by itself where it is sure; the network without its rounding was never trained.
         own, whose = (rows, what) if fresh else (report.to_dict()["runtimes"], "the quantized model")
         check_judged(own, whose, bounds, required)
@@ -123,6 +126,7 @@ def check_file(
     warn_if_degenerate(report, given.name)
     return {
         "error_bound_steps": steps,
+        **held,
         "fidelity": fidelity.to_dict(),
         "against_given_model": report.to_dict(),
         "against_float_model": against_float.to_dict(),

@@ -242,6 +242,16 @@ class Bounds:
     min_agreement: float | None = None
     allow_unjudged: bool = False
 
+    @property
+    def least_snr_db(self) -> float:
+        """The bound in force."""
+        return MIN_SNR_DB if self.min_snr_db is None else self.min_snr_db
+
+    @property
+    def least_agreement(self) -> float:
+        """The bound in force."""
+        return MIN_AGREEMENT if self.min_agreement is None else self.min_agreement
+
     def __post_init__(self) -> None:
         if self.min_snr_db is not None and not np.isfinite(self.min_snr_db):
             raise ValueError(f"min_snr_db must be a finite number of dB. Received: min_snr_db={self.min_snr_db!r}")
@@ -290,7 +300,7 @@ def judge_outputs(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Bou
 
 
 def _judge_snr(output: Mapping[str, Any], who: str, model: str, bounds: Bounds, told: dict[str, str]) -> None:
-    snr, least_db = output["snr_db"], MIN_SNR_DB if bounds.min_snr_db is None else bounds.min_snr_db
+    snr, least_db = output["snr_db"], bounds.least_snr_db
     if snr is None:
         return
     if snr < least_db:
@@ -321,7 +331,7 @@ def _judge_snr(output: Mapping[str, Any], who: str, model: str, bounds: Bounds, 
 
 
 def _judge_agreement(found: Mapping[str, Any], who: str, model: str, bounds: Bounds, told: dict[str, str]) -> None:
-    least = MIN_AGREEMENT if bounds.min_agreement is None else bounds.min_agreement
+    least = bounds.least_agreement
     what, share, counted = found["what"], found["share"], found["counted"]
     wrong = round((1 - share) * counted)
     if wrong > max(1.0, (1 - least) * counted + 1e-6):  # one alone is no share
@@ -366,6 +376,25 @@ def check_judged(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Boun
                 "class_names=() where the output is no classes, or accept a file that was not judged by "
                 "allow_unjudged=True."
             )
+
+
+def passed(runtimes: Sequence[Mapping[str, Any]], bounds: Bounds, refuses: bool = True) -> list[list[bool]]:
+    """Whether each output of each row passes ``judge_outputs`` and ``check_judged``; arguments as above.
+
+    How many images say something is asked of the runtime that ran most of them.
+    """
+    most = max(row["images"] for row in runtimes)
+
+    def passes(row: Mapping[str, Any]) -> bool:
+        try:
+            judge_outputs([row], "the float model", bounds, refuses)
+            if refuses and row["images"] == most:
+                check_judged([row], "the float model", bounds, required=1)
+        except FidelityError:
+            return False
+        return True
+
+    return [[passes({**row, "outputs": [output]}) for output in row["outputs"]] for row in runtimes]
 
 
 def warn(sentences: Sequence[str], stacklevel: int) -> None:

@@ -15,7 +15,7 @@ from .kit_picture import PictureInput, check_picture
 from .kit_tensors import c_float, is_exact, quantization
 from .targets import get_target
 from .tolerance import tolerance
-from .verifier import run_raw
+from .verifier import run_raw, runtimes_of
 
 VECTOR_BYTES = 64 << 10  # of input; more vectors would not fit the flash that a self-test may take
 PICTURE_BYTES, MICRO_PICTURE_BYTES = 512 << 10, 16 << 10  # of the generated picture
@@ -92,7 +92,7 @@ def compute_vectors(
         chosen = (*chosen, taken.generated(PICTURE_BYTES if artifact.arena_bytes is None else MICRO_PICTURE_BYTES))
         inputs = [np.stack([taken.values[taken.levels(picture)] for picture in chosen])]
         named.append(None)
-    runtime = get_target(artifact.target).runtimes[0]
+    runtime = runtimes_of(get_target(artifact.target), info)[0]
     outputs = run_raw(artifact.content, inputs, runtime)
     source = "generated" if images is None and pictures is None else "given"
     return Vectors(runtime, tuple(inputs), tuple(outputs), source, tuple(named), chosen)

@@ -481,8 +481,11 @@ def export(
         "max_flash_bytes": max_flash_bytes,
         "max_firmware_bytes": max_firmware_bytes,
         "accelerator": accelerator,
+        "min_snr_db": min_snr_db,
+        "min_agreement": min_agreement,
+        "allow_unjudged": allow_unjudged,
     }
-    if exported and not any(limits.values()):
+    if exported and not exports.are_given(limits):
         exports.check_source(out, chosen, models)
         if not (kit and exports.kits_missing(out, chosen)):
             console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
@@ -490,8 +493,7 @@ def export(
     seconds: dict[str, float] = {}
     with step("Export", seconds):
         data = steps.load_images(recipe, out, known_only=old_split)
-        bounds = {"min_snr_db": min_snr_db, "min_agreement": min_agreement, "allow_unjudged": allow_unjudged}
-        written, refused = exports.write_exports(out, chosen, models, data, io_dtype, overwrite, **limits, **bounds)
+        written, refused = exports.write_exports(out, chosen, models, data, io_dtype, overwrite, **limits)
     report = exports.measure_exports(out, recipe, data, written, TEST_IMAGES, kit)
     if kit:
         with step("Write kits", seconds):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,15 +68,16 @@ def write_exports(
         name = f"{target}-{dtype}"
         path = out / "exports" / f"{name}.tflite"
         model = models["int8" if dtype == "int8" else "float32"]
-        if path.is_file() and not overwrite and not any(limits.values()):
-            artifacts.append((name, Artifact.load(path)))
+        there = Artifact.load(path) if path.is_file() and not overwrite else None
+        if there is not None and not are_given(limits):
+            artifacts.append((name, there))
             continue
         with console.status(f"  {name}: convert, audit, run"), _noting(name, refused):
             artifact = export(
                 model,
                 target=target,
                 dtype=dtype,
-                io_dtype=io_dtype,
+                io_dtype=there.io_dtype if there is not None and io_dtype is None else io_dtype,
                 calibration=data.calibration if dtype in ("int8", "int16x8") else None,
                 images=images,
                 class_names=data.class_names,
@@ -89,6 +90,11 @@ def write_exports(
         state = "refused" if name in refused else f"{reports.kibibytes(artifact.size_bytes)}, passed every check"
         console.print(f"  {name}: {state}")
     return artifacts, refused
+
+
+def are_given(limits: Mapping[str, Any]) -> bool:
+    """Whether a caller named one of the limits of ``write_exports``: 0 is a bound, a flag that is False is none."""
+    return any(value is not None and value is not False for value in limits.values())
 
 
 @contextmanager
@@ -227,8 +233,13 @@ def measure_exports(
         The report, with a row for every file; without one, and unless ``kits`` need it, None.
     """
     report = read_report(out)
-    known = {row["card"].get("sha256") for row in report["exports"]} if report else set()
-    unknown = [(name, artifact) for name, artifact in artifacts if artifact.sha256 not in known]
+    # A file that was made again for other bounds may be the same one.
+    known = [(row["card"].get("sha256"), row.get("float_model_bounds")) for row in report["exports"]] if report else []
+    unknown = [
+        (name, artifact)
+        for name, artifact in artifacts
+        if (artifact.sha256, artifact.verification.get("float_model_bounds")) not in known
+    ]
     if not unknown or (report is None and not kits):
         return report
     headline("Run the test images through the new files")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..tflite.artifact import Artifact
-from ..tflite.judgement import MIN_AGREEMENT as MIN_FLOAT_AGREEMENT
-from ..tflite.judgement import MIN_IMAGES, MIN_JUDGED, MIN_SNR_DB
+from ..tflite.judgement import MIN_IMAGES, MIN_JUDGED, Bounds, passed
 from ..tflite.verifier import MIN_AGREEMENT, fault
 from ..training.datasets import DataBundle
 from .formats import behind_comma, snr_text
@@ -75,12 +75,19 @@ def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
     found = artifact.verification.get("against_float_model")
     if found is None or artifact.dtype == "float32":
         return []
+    held = dict(artifact.verification.get("float_model_bounds", {}))  # cards of 1.0 had none
+    refuses = held.pop("refuses", True)
+    bounds = Bounds(**held)
+    least = f"{bounds.least_snr_db:g} dB, {bounds.least_agreement:.0%}"
+    if not bounds.allow_unjudged:
+        least += f", {MIN_JUDGED:.0%} of the images"
+    least = f"bounds: {least}" if refuses else f"{least} are not required: the model was fine-tuned"
     return [
         {
             "name": f"float model, {RUNTIME_NAMES[row['runtime']]}, {output['name']}",
             "measured": ", ".join(
                 [
-                    snr_text(output["snr_db"]) or "hardly depends on the image",
+                    *_ratio(output),
                     *(
                         f"same {one['what']} for {one['share']:.1%} of {one['counted']:,}"
                         for one in output["agreements"]
@@ -88,9 +95,16 @@ def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
                     f"{output['judged']:,} of {row['images']:,} images counted",
                 ]
             ),
-            "bound": f"bounds: {MIN_SNR_DB:g} dB, {MIN_FLOAT_AGREEMENT:.0%}, {MIN_JUDGED:.0%} of the images",
-            "passed": output["snr_db"] is not None and output["snr_db"] >= MIN_SNR_DB,
+            "bound": least,
+            "passed": passes,
         }
-        for row in found["runtimes"]
-        for output in row["outputs"]
+        for row, verdicts in zip(found["runtimes"], passed(found["runtimes"], bounds, refuses), strict=True)
+        for output, passes in zip(row["outputs"], verdicts, strict=True)
     ]
+
+
+def _ratio(output: Mapping[str, Any]) -> list[str]:
+    """The SNR of an output; indices have none, nor has one that hardly depends on the image."""
+    if output["snr_db"] is None:
+        return [] if output["agreements"] else ["hardly depends on the image"]
+    return [snr_text(output["snr_db"])]

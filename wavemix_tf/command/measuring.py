@@ -20,7 +20,7 @@ from ..tflite.flatbuffer import read_file
 from ..tflite.latency import benchmark
 from ..tflite.layer_noise import layer_errors
 from ..tflite.targets import get_target
-from ..tflite.verifier import VerifyReport, compare, fault, predict, verify
+from ..tflite.verifier import VerifyReport, compare, fault, predict, runtimes_of, verify
 from ..training.datasets import DataBundle
 from ..training.recipe import Recipe
 from . import evaluation, findings, plots, predictions
@@ -221,7 +221,7 @@ def _measure_pictures(
             matrix_row, compared = verify_file(name, artifact, models[kind], logits, images, None, OTHER_LIMIT_S)
             rows.append(matrix_row)
             timed = benchmark(artifact, memory=False, peak=False)
-            runtime = get_target(artifact.target).runtimes[0]
+            runtime = compared.runtimes[0].runtime
             run = evaluation.file_run(artifact.content, runtime)
             found = evaluation.score(recipe, data, run, limit, VERIFY_LIMIT_S)
         part = "" if found.images == tested else f", {found.images:,} of the images"
@@ -269,7 +269,7 @@ def verify_file(
     labels: np.ndarray | None,
     other_limit_s: float = VERIFY_LIMIT_S,
 ) -> tuple[dict[str, Any], VerifyReport]:
-    """Run a file in every runtime of its target: one row of the matrix.
+    """Run a file in every runtime of its target that has its ops: one row of the matrix.
 
     Args:
         name: Of the file.
@@ -285,7 +285,8 @@ def verify_file(
         what is wrong with it, or None; "bound_steps" is None for Keras's column, which nothing bounds.
     """
     kind = "int8" if artifact.dtype == "int8" else "float32"
-    runtimes = get_target(artifact.target).runtimes
+    info = read_file(artifact.content)
+    runtimes = runtimes_of(get_target(artifact.target), info)
     cells, reports_of = {}, []
     for runtime in runtimes:
         limit_s = VERIFY_LIMIT_S if runtime == runtimes[0] else other_limit_s
@@ -295,7 +296,6 @@ def verify_file(
         cells[runtime] = _cell(found, bound)
         reports_of.append(found)
     if kind == "int8" and "float32" in logits:
-        info = read_file(artifact.content)
         classes = bool(artifact.class_names)
         compared = compare(info, logits["float32"], {FAKE_QUANT: logits["int8"]}, labels, classes=classes)
         cells[FAKE_QUANT] = _cell(compared, None)
@@ -378,5 +378,6 @@ def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[
         "description": get_target(artifact.target).device,
         **{key: card[key] for key in ("target", "dtype", "size_bytes", "arena_bytes", "ops", "input", "output")},
         "checks": file_checks(artifact, tested),
+        "float_model_bounds": artifact.verification.get("float_model_bounds"),
         "card": {key: value for key, value in extra.items() if value},
     }

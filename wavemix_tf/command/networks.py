@@ -218,7 +218,7 @@ def _open_file(
     from ..tflite.flatbuffer import from_output, read_file, to_input
     from ..tflite.sampling_grid import file_sampling_grid
     from ..tflite.targets import get_target
-    from ..tflite.verifier import open_raw
+    from ..tflite.verifier import open_raw, runtimes_of
 
     artifact = Artifact.load(path) if path.with_suffix(".json").is_file() else None
     content = path.read_bytes()
@@ -240,7 +240,7 @@ def _open_file(
             return (np.round(255 * images) + np.iinfo(source.dtype).min).astype(source.dtype)
         return to_input(source, low + (high - low) * images)
 
-    runtime = get_target(artifact.target).runtimes[0] if artifact else "litert-xnnpack"
+    runtime = runtimes_of(get_target(artifact.target), info)[0] if artifact else "litert-xnnpack"
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     run = open_raw(content, runtime, threads)
     names = artifact.class_names if artifact else None
