@@ -479,3 +479,15 @@ def test_bytes_and_fractions_are_told_apart(images):
         np.round(images[64:] * 255).astype("uint8"),
     )
     assert report.mean_error_steps < 8
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 1e-5, 1e-3])
+def test_a_norm_of_small_values_has_its_epsilon_before_rounding(epsilon):
+    """Below a step of int8 the file has none; what is compared with the given model before any rounding has."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 8))
+    x = keras.layers.LayerNormalization(epsilon=epsilon)(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    values = np.random.default_rng(0).normal(0, 2e-3, (64, 6, 8)).astype(np.float32)  # a variance of 4e-6
+    report = quantize(model, values, input_range=None).quantization_report
+    assert max(report.copy.differences) < 1e-4

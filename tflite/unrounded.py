@@ -15,7 +15,8 @@ from .folding import bias_of, kernel_of, with_weights
 from .graph import Graph, Node
 from .lowering import converts_itself, is_quantized, plain_config
 from .rectifiers import QuantPReLU, plain_prelu
-from .tokens import AddConstant, with_constant
+from .token_forms import LEAST_EPSILON
+from .tokens import AddConstant, Rsqrt, with_constant
 
 
 def float_network(model: Any) -> Any:
@@ -44,6 +45,8 @@ def remove_rounding(graph: Graph) -> None:
                 node.layer, node.kwargs = layers.Rescaling(1.0, name=node.name, dtype=node.layer.dtype_policy), {}
             else:
                 graph.replace(node.output, node.inputs[0])
+        elif node.kind == "Rsqrt":
+            _restore_epsilon(graph, node)
         elif isinstance(node.layer, keras.Layer):
             if id(node.layer) not in plain:
                 plain[id(node.layer)] = unrounded(node)
@@ -51,6 +54,17 @@ def remove_rounding(graph: Graph) -> None:
                 node.kwargs = {key: value for key, value in node.kwargs.items() if key not in ("steps", "input_step")}
                 node.outputs = node.outputs[:1]  # the accumulator's steps are no more
             node.layer = plain[id(node.layer)]
+
+
+def _restore_epsilon(graph: Graph, node: Node) -> None:
+    """The inverse root of a norm adds its epsilon, where rounding left it out as less than a step."""
+    floor, name, value = node.layer.floor, node.name, node.inputs[0]
+    node.layer = Rsqrt(0.0, name=name, dtype=node.layer.dtype_policy)
+    if 0 < floor < LEAST_EPSILON:
+        shape = (1,) * (len(value.shape) - 1)
+        epsilon = with_constant(AddConstant(shape, name=f"{name}_epsilon", dtype=node.layer.dtype_policy), floor)
+        epsilon.trainable = False
+        node.redirect(value, graph.add(epsilon, value))
 
 
 def unrounded(node: Node) -> Any:
