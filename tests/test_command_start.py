@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import binomtest
 
 import wavemix_tf as wm
+from wavemix_tf.command import predicting
 from wavemix_tf.command.arguments import apply_settings
 from wavemix_tf.command.formats import interval, wilson_interval
 from wavemix_tf.command.predicting import run_whole
@@ -102,10 +103,29 @@ def test_no_memory_is_not_answered_by_a_larger_image(error):
         sizes.append(images.shape[1:3])
         raise error
 
-    network = SimpleNamespace(run=fails, scale=1, fixed=False)
-    with pytest.raises(ValueError, match=r"--tile runs it in parts\. Received: 1 of 100 x 100 pixels"):
-        run_whole(network, np.zeros((1, 100, 100, 3), np.float32))
+    with pytest.raises(type(error)):
+        run_whole(SimpleNamespace(run=fails, scale=1, fixed=False), np.zeros((1, 100, 100, 3), np.float32))
     assert sizes == [(100, 100)]
+
+
+def test_an_image_that_does_not_fit_in_memory_does_not_end_the_others():
+    def run(images):
+        if images[0].max() > 0.9 or len(images) > 1:
+            raise RuntimeError("OOM: ResourceExhaustedError")
+        return np.zeros((1, 3), np.float32)
+
+    def image(name, level):
+        return SimpleNamespace(name=name, read=lambda channels: np.full((8, 8, 3), level, np.uint8))
+
+    network = SimpleNamespace(
+        run=run, scale=1, fixed=True, image_shape=(8, 8, 3), most_images=4, task="classification", preprocessing=None
+    )
+    failed = []
+    images = [image("a.png", 10), image("b.png", 255), image("c.png", 20)]
+    done = list(predicting._computed(images, network, False, lambda one, error: failed.append((one.name, str(error)))))
+    assert [one.name for one, *_ in done] == ["a.png", "c.png"]
+    assert [name for name, _ in failed] == ["b.png"]
+    assert "--tile runs masks" in failed[0][1]
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 5), (90, 92), (92, 92), (5000, 10000)])

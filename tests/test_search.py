@@ -529,7 +529,7 @@ def test_a_folder_knows_its_space_and_its_data(data, tmp_path):
             search(RECIPE, space=space, data=data, **options)
     images, labels = patterns()
     swapped = np.where(labels == 0, 1, np.where(labels == 1, 0, labels))
-    with pytest.raises(ValueError, match=r"holds another search.*other data: .*train_checksum=\d+ \(there \d+\)"):
+    with pytest.raises(ValueError, match=r"another search.*other data: train .*checksum \d+ \(there .*checksum \d+\)"):
         search(RECIPE, space=named([4, 8]), data=(images, swapped), **options)
 
 

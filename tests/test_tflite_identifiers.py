@@ -3,9 +3,11 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from wavemix_tf.tflite import kit_android
 from wavemix_tf.tflite.identifiers import CPP_KEPT, KOTLIN_KEPT, c_identifier, check_name, kotlin_class
 
 NAMES = [
@@ -34,6 +36,16 @@ def test_identifiers(name):
         assert "__" not in identifier
     assert c_identifier(name) not in CPP_KEPT
     assert kotlin_class(name) not in KOTLIN_KEPT
+
+
+def test_every_class_that_the_kotlin_imports_is_kept():
+    """A class of that name would stand in its place: the file would not compile."""
+    source = Path(kit_android.__file__).read_text()
+    imported = set(re.findall(r'"(?:android|androidx|java|com|kotlin)\.[\w.]*\.([A-Z]\w*)"', source))
+    imported |= set(re.findall(r'"(\w*Environment|\w*Provider)"', source))
+    assert {"Build", "ExifInterface", "Context"} <= imported
+    assert imported <= KOTLIN_KEPT
+    assert kotlin_class("build") == "ModelBuild"
 
 
 def test_usual_names_are_what_they_were():

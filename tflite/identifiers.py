@@ -16,9 +16,10 @@ typedef typeid typename union unsigned using virtual void volatile wchar_t while
 _CPP_NAMES = "main std tflite printf memcpy size_t int8_t uint8_t int16_t int32_t uint32_t NULL"
 # What the generated Kotlin uses; a class of that name would stand in its place.
 _KOTLIN_NAMES = """
-Accelerator Any Array AssetManager AutoCloseable Bitmap Boolean Byte ByteArray ByteBuffer ByteOrder Canvas Color
-CompiledModel Context Double Exception Float FloatArray IllegalArgumentException Int IntArray List Log Long Map Matrix
-Model Options Pair Rect Short ShortArray String TensorBuffer Unit
+Accelerator Any Array AssetManager AutoCloseable Bitmap BitmapFactory Boolean Build BuiltinNpuAcceleratorProvider Byte
+ByteArray ByteArrayInputStream ByteBuffer ByteOrder CompiledModel Context Double Environment Exception ExifInterface
+Float FloatArray IllegalArgumentException ImageDecoder Int IntArray List Log Long LongArray Map Matrix Model Options
+Pair Short ShortArray String TensorBuffer Unit
 """
 CPP_KEPT = frozenset((_CPP_KEYWORDS + _CPP_NAMES).split())
 KOTLIN_KEPT = frozenset(_KOTLIN_NAMES.split())

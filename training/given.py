@@ -206,6 +206,9 @@ class _Behind(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> Any:
         return self._source.read(index)
 
+    def on_epoch_begin(self) -> None:
+        self._source.dataset.on_epoch_begin()
+
     def on_epoch_end(self) -> None:
         self._source.dataset.on_epoch_end()
 

@@ -96,6 +96,10 @@ class EpochBatches(keras.utils.PyDataset):
         if isinstance(self._source, NumpySource):
             self._order = epoch_order(self._source.size, self._recipe.seed, epoch)
 
+    def on_epoch_begin(self) -> None:
+        if isinstance(self._source, DatasetSource):
+            self._source.dataset.on_epoch_begin()
+
     def on_epoch_end(self) -> None:
         if isinstance(self._source, DatasetSource):
             self._source.dataset.on_epoch_end()

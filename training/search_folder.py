@@ -105,11 +105,20 @@ class SearchFolder:
         write_text(self.path / SEARCH_FILE, json.dumps(self._settings, indent=1) + "\n")
 
 
+def _words(value: Any) -> str:
+    """A part of a fingerprint, without the braces of its record."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items() if part is not None)
+    return repr(value)
+
+
 def _difference(name: str, mine: Any, there: Any) -> str:
     """One way in which this search is another than that of the folder."""
     if name == "space_digest":
         return "a space with other hyperparameters, ranges or recipes under the same name"
     if name == "data":
         parts = [key for key in mine if mine[key] != (there or {}).get(key)]
-        return "other data: " + ", ".join(f"{key}={mine[key]!r} (there {(there or {}).get(key)!r})" for key in parts)
+        return "other data: " + ", ".join(
+            f"{key} {_words(mine[key])} (there {_words((there or {}).get(key))})" for key in parts
+        )
     return f"{name}={mine!r} (there {there!r})"

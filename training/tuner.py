@@ -268,7 +268,7 @@ class _Search:
             "direction": self.objective[1],
             "budget": self.budget,
             "costs": [getattr(measure, "identity", "/".join(measure.names)) for measure in self.measures],
-            "score": self.score is not None,
+            "score": None if self.score is None else _identity_of(self.score),
             "seed": self.seed,
             **self._identity,
         }
@@ -526,6 +526,16 @@ def _objective(objective: Any) -> tuple[str, str]:
         f"objective must be a name that ends in {', '.join(METRICS.values())} or loss, or a keras_tuner.Objective. "
         f"Received: objective={objective!r}"
     )
+
+
+def _identity_of(function: Any) -> str:
+    """A function's name and a digest of its code, by which a search knows another measure under the same name."""
+    code = getattr(function, "__code__", None)
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    if code is None:
+        return name
+    constants = [part for part in code.co_consts if isinstance(part, (int, float, str, tuple, type(None)))]
+    return f"{name} {hashlib.sha256(code.co_code + repr(constants).encode()).hexdigest()[:12]}"
 
 
 def _hyperparameters(oracle: Any, values: Mapping[str, Any]) -> Any:

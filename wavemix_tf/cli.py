@@ -70,7 +70,7 @@ TargetOption = Annotated[
     ),
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option("--dtype", help="float32, float16 or int8  [default: what the target prefers]")
+    str | None, typer.Option("--dtype", help="float32, float16, int8 or int16x8  [default: what the target prefers]")
 ]
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, or - for standard input: paths, or one image.")
@@ -375,6 +375,7 @@ def compare(
     target, limits = parse_budget(budget) if budget else (None, {})
     if note := flash_note(target, limits):
         console.print(f"  {note}")
+    terminal.announce_loading()
     from .command import comparison_page, tuning
     from .command.comparing import Comparison
 
@@ -428,7 +429,7 @@ def export(
     out: RunFolder,
     target: TargetOption = None,
     dtype: DtypeOption = None,
-    io_dtype: Annotated[str | None, typer.Option(help="float32, int8 or uint8, of input and output")] = None,
+    io_dtype: Annotated[str | None, typer.Option(help="float32, int8, uint8 or int16, of input and output")] = None,
     kit: Annotated[
         bool,
         typer.Option(

@@ -115,6 +115,9 @@ def grid_multiple(run: Any, tile: tuple[int, int], overlap: int | None) -> tuple
     if grid is None:
         return largest_multiple(tile, quarter), quarter
     multiple = math.lcm(*grid)
+    if min(tile) < multiple and getattr(model, "input_shape", (None,) * 4)[1:3] == tuple(tile):
+        # The network was built for images smaller than its grid, and pads them itself: no tile of it is in phase.
+        return largest_multiple(tile, quarter), quarter
     room = min(tile) - multiple
     if room < 0 or (overlap is not None and overlap > room):
         raise ValueError(

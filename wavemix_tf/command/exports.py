@@ -192,7 +192,7 @@ def own_exports(
 
 def forget(out: Path, *, exports: bool) -> None:
     """Remove what was made from weights that are about to change: the report and, with ``exports``, the files."""
-    stale = [out / "report.json", out / "report.html"]
+    stale = [out / "report.json", out / "report.html", out / predictions.FILE]
     if exports and (out / "exports").is_dir():
         stale += [path for path in (out / "exports").iterdir() if path.is_file()]
         for kit in (out / "exports").glob("*_kit"):

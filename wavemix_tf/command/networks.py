@@ -140,8 +140,10 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         names = _names(path, out, classes)
     settings = _settings(path, out)
     values = tuple(settings.get("mask_values") or ())
+    if task == SEGMENTATION and not settings:
+        note(f"no recipe.json belongs to {path}: masks are written with class numbers")
     return Network(
-        run=told_grid(lambda images: finite(run(images)), run.sampling_grid),  # type: ignore[attr-defined]
+        run=told_grid(lambda images: finite(run(images)), _usable_grid(run, given)),
         image_shape=(given[1], given[2], int(given[3])),
         task=task,
         classes=classes,
@@ -249,6 +251,12 @@ def _open_file(
     # TensorFlow Lite Micro takes a process for every call, LiteRT keeps its interpreter.
     most = 64 if runtime == "tflite-micro" else 1
     return runner, source.shape, sink.shape, names, preprocessing, most
+
+
+def _usable_grid(run: Any, given: Any) -> tuple[int, int] | None:
+    """The network's grid; None where it was built for images smaller than that, which it pads itself."""
+    grid, sides = run.sampling_grid, [side for side in given[1:3] if side is not None]
+    return None if grid and sides and min(sides) < max(grid) else grid
 
 
 def told_grid(run: Callable[[np.ndarray], Any], grid: tuple[int, int] | None) -> Any:

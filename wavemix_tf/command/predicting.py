@@ -19,6 +19,7 @@ from .mask_files import class_colours, mask_picture
 from .networks import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, Network, NoNumbersError, probabilities
 from .terminal import console, note, one_line, tell
 
+TOO_LARGE = "An image must fit in memory as the network computes it: --tile runs masks and enlargements in parts."
 BATCH_PIXELS = 512 * 512  # of the images that a network computes at once
 TILE = 512  # pixels, side of a tile where a network takes any size
 SHOWN_CLASSES = 3
@@ -97,12 +98,18 @@ def _computed(
         started = time.perf_counter()
         try:
             outputs = _compute(network, np.stack([fitted for *_, fitted, _ in rows]), tiled)
-        except NoNumbersError as error:
+        except Exception as error:
+            large = _is_out_of_memory(error)
+            if not large and not isinstance(error, NoNumbersError):
+                raise
+            image, pixels = rows[0][:2]
             if len(rows) > 1:  # which of them is it?
                 for row in rows:
                     yield from run([row])
+            elif large:
+                failed(image, ValueError(f"{image.name}: {TOO_LARGE} Received: {pixels.shape[0]} x {pixels.shape[1]}"))
             else:
-                failed(rows[0][0], NoNumbersError(f"{rows[0][0].name}: {error}"))
+                failed(image, NoNumbersError(f"{image.name}: {error}"))
             return
         share = (time.perf_counter() - started) / len(rows)
         for (image, pixels, _, seconds), output in zip(rows, outputs, strict=True):
@@ -176,12 +183,7 @@ def run_whole(network: Network, images: np.ndarray) -> np.ndarray:
         if outputs.shape[1:3] == wanted or extra[1:3] == [(0, 0), (0, 0)]:
             return outputs
     except Exception as error:
-        if _is_out_of_memory(error):
-            raise ValueError(
-                "An image must fit in memory as the network computes it: --tile runs it in parts. Received: "
-                f"{len(images)} of {height} x {width} pixels"
-            ) from error
-        if network.fixed or extra[1:3] == [(0, 0), (0, 0)]:
+        if network.fixed or extra[1:3] == [(0, 0), (0, 0)] or _is_out_of_memory(error):
             raise
     return network.run(np.pad(images, extra, mode="symmetric"))[:, : wanted[0], : wanted[1]]
 

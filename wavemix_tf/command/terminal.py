@@ -99,7 +99,7 @@ def tell(text: str) -> None:
 
 def announce_loading() -> None:
     """Say, on standard error, why nothing happens for some seconds."""
-    if "tensorflow" not in sys.modules:
+    if "tensorflow" not in sys.modules and sys.stderr.isatty():
         tell("Loading TensorFlow ...")
 
 
