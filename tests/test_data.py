@@ -299,7 +299,10 @@ def spoil(root, how):
         ("no images", "Every class folder must hold images .*Received: .*dog with 12 other files"),
         ("one class", "at least two classes. Received: folder has 1: cat"),
         ("no classes", "one sub-folder of images a class. Received: .*photos without sub-folders"),
-        ("one image", "at least two training images. Received: .*photos with 1 of 'dog'"),
+        (
+            "one image",
+            "at least two training images: add some, or take its folder out .*. Received: .*photos with 1 of 'dog'",
+        ),
     ],
 )
 def test_bad_folders_are_told_by_name(tmp_path, how, message):

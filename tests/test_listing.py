@@ -14,6 +14,7 @@ from wavemix_tf.command.arguments import folder_recipe
 from wavemix_tf.training import Recipe, fit, load_data
 from wavemix_tf.training.datasets import DataBundle, check_classes
 from wavemix_tf.training.given import as_bundle
+from wavemix_tf.training.identity import split_list
 from wavemix_tf.training.listing import digest, list_files
 
 PHOTOS = Recipe(
@@ -115,20 +116,15 @@ def test_other_programs_files_stop_nothing(tmp_path, task):
 def test_images_that_are_left_out_are_named_one_by_one(tmp_path):
     """Formats that are not read, damaged files, a link that leads nowhere: in the run's own list."""
     root = write_photos(tmp_path / "data")
-    (root / "cat" / "IMG_0001.HEIC").write_bytes(HEIC)
-    (root / "dog" / "b.avif").write_bytes(HEIC.replace(b"heic", b"avif"))
     (root / "dog" / "phone.jpg").write_bytes(HEIC)
     (root / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (root / "dog" / "005.png").write_bytes(b"")
-    with (
-        pytest.warns(
-            UserWarning, match="2 HEIC or AVIF images left out, the first: .*save it as JPEG or PNG.*0001.HEIC"
-        ),
-        pytest.raises(
-            ValueError, match=r"005.png \(0 bytes\); and 2 more: .*gone.png, .*phone.jpg; on_bad_image='skip'"
-        ),
+    with pytest.raises(
+        ValueError, match=r"005.png \(0 bytes\); and 2 more: .*gone.png, .*phone.jpg; on_bad_image='skip'"
     ):
         load_data(of(root))
+    (root / "cat" / "IMG_0001.HEIC").write_bytes(HEIC)
+    (root / "dog" / "b.avif").write_bytes(HEIC.replace(b"heic", b"avif"))
     recipe = of(root, on_bad_image="skip")
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
@@ -141,6 +137,31 @@ def test_images_that_are_left_out_are_named_one_by_one(tmp_path):
         rows = {os.path.basename(row["path"]): row["reason"] for row in csv.DictReader(file)}
     assert set(rows) == {"IMG_0001.HEIC", "b.avif", "phone.jpg", "gone.png", "005.png"}
     assert "HEIC or AVIF" in rows["phone.jpg"]  # by what it is, whatever its name says
+    assert rows["b.avif"].startswith("AVIF is not read: save it as JPEG or PNG. Received: ")
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation", "super_resolution"])
+def test_an_image_in_an_unread_format_stops_as_any_that_cannot_be_read(tmp_path, task):
+    root = write_photos(tmp_path / "data", classes=("images", "masks") if task == "segmentation" else ("cat", "dog"))
+    for path in (root / "masks").glob("*"):
+        Image.fromarray((np.arange(64).reshape(8, 8) % 2).astype(np.uint8)).save(path)
+    recipe = of(root, task=task, image_shape=(2, 2, 3) if task == "super_resolution" else (8, 8, 3))
+    data = load_data(recipe)
+    listed = split_list(data)
+    listed.save(tmp_path)
+    place = root / ("images" if task == "segmentation" else "cat")
+    (place / "b.avif").write_bytes(HEIC.replace(b"heic", b"avif"))
+    (place / "a.HEIC").write_bytes(HEIC)
+    with pytest.raises(
+        ValueError,
+        match=r"^HEIC is not read: save it as JPEG or PNG. Received: .*a.HEIC; and 1 more: .*b.avif; on_bad_image",
+    ):
+        load_data(recipe)
+    with pytest.warns(UserWarning, match="2 HEIC or AVIF images left out"):
+        skipping = load_data(dataclasses.replace(recipe, on_bad_image="skip"))
+    assert [os.path.basename(path) for path, _ in skipping.left_out] == ["a.HEIC", "b.avif"]
+    with pytest.warns(UserWarning, match="2 HEIC or AVIF images left out"):  # known images alone: others stop nothing
+        assert load_data(recipe, tmp_path, known_only=True).fingerprint() == data.fingerprint()
 
 
 def test_a_class_of_unread_images_alone_is_told(tmp_path):
@@ -183,3 +204,26 @@ def test_a_digest_tells_contents_apart(tmp_path, size):
         changed[place] ^= 1
         other.write_bytes(changed)
         assert digest(str(one)) != digest(str(other))
+
+
+@pytest.mark.parametrize(
+    "name", ["1.bmp", "1.ppm", "1.pgm", "1.tif", "stored.png", "1.png", "1.webp", "1.gif", "1.jpg"]
+)
+def test_a_digest_tells_an_edit_of_one_pixel(name, tmp_path):
+    """Wherever it is in the file; also where pixels are not compressed and the file keeps its size."""
+    pixels = np.random.default_rng(0).integers(0, 256, (250, 251, 3), np.uint8)
+    options = {"compress_level": 0} if name == "stored.png" else {"lossless": True} if name == "1.webp" else {}
+
+    def saved(array):
+        Image.fromarray(array[..., 0] if name == "1.pgm" else array).save(tmp_path / name, quality=95, **options)
+        return digest(str(tmp_path / name))
+
+    if name == "1.pgm":
+        pixels = np.tile(pixels, (2, 2, 1))
+    before = saved(pixels)
+    assert (tmp_path / name).stat().st_size > 65_536
+    assert saved(pixels) == before
+    for row in range(3, 250, 27):
+        edited = pixels.copy()
+        edited[row, 100] = 255 - edited[row, 100]
+        assert saved(edited) != before

@@ -12,9 +12,11 @@ from PIL import Image
 
 from wavemix_tf.command import steps
 from wavemix_tf.training import Recipe, fit, load_data
+from wavemix_tf.training.datasets import split_sources
 from wavemix_tf.training.given import as_bundle
 from wavemix_tf.training.identity import SplitList, check_run, check_trained_on, grown, split_list
-from wavemix_tf.training.listing import Files
+from wavemix_tf.training.listing import Files, Notes
+from wavemix_tf.training.sources import ArraySource
 from wavemix_tf.training.splits import SETS, carve, divide
 
 PHOTOS = Recipe(
@@ -340,6 +342,19 @@ def test_the_labels_of_a_run_of_version_0_1_are_asked_before_its_data_is_kept(tm
         (folder / kind / "zebra").rename(folder / kind / "cat")
     check_run(load_data(recipe, out), out)
     assert SplitList.load(out).fingerprint["classes"] == ["cat", "dog"]
+
+
+def test_what_cannot_be_resumed_is_always_told(tmp_path):
+    """Records that another machine decodes to other pixels are the same ones, but half a training cannot go on."""
+    images = np.zeros((60, 8, 8, 3), np.uint8)
+
+    def listed(pixels):
+        source = ArraySource(pixels, np.arange(60) % 2, origin="records 1.0 train 60 1000")
+        return split_list(split_sources(PHOTOS, source, None, None, ("cat", "dog"), Notes()))
+
+    listed(images).save(tmp_path)
+    with pytest.raises(ValueError, match=r"Received: .*train \{'size': .* \(there \{'size'"):
+        grown(listed(images + 1), tmp_path)
 
 
 class Stop(keras.callbacks.Callback):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .images import EXTENSIONS, peek, read_image
-from .listing import Notes, describe, folders_in, list_files, relative_name, some, tell_of
+from .listing import Notes, describe, folders_in, list_files, relative_name, some, stopped_by, tell_of
 from .recipe import Recipe
 from .sources import FileSource, in_memory
 
@@ -48,7 +48,9 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
     if splits["train"] is None or not folders_in(splits["train"]):
         splits = {"train": root, "validation": None, "test": None}
 
-    found = _list_classes({split: folder for split, folder in splits.items() if folder is not None}, notes)
+    found = _list_classes(
+        {split: folder for split, folder in splits.items() if folder is not None}, recipe, notes, only
+    )
     if only is not None:
         found = {
             split: [(path, name) for path, name in files if relative_name(path, root) in only]
@@ -83,7 +85,8 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
         count = int((train.labels == label).sum())
         if count < 2:
             raise ValueError(
-                f"Every class needs at least two training images. Received: {splits['train']} with {count} of {name!r}"
+                "Every class needs at least two training images: add some, or take its folder out of every split. "
+                f"Received: {splits['train']} with {count} of {name!r}"
             )
     validation, test = (source(split) if split in found else None for split in ("validation", "test"))
     return ImageFolder(class_names, train, validation, test)
@@ -97,6 +100,11 @@ def data_folder(recipe: Recipe, what: str) -> Path:
     if not root.is_dir():
         raise FileNotFoundError(f"data_dir must be a folder. Received: data_dir={recipe.data_dir!r}")
     return root
+
+
+def stops(recipe: Recipe, only: frozenset[str] | None) -> bool:
+    """Whether an image that cannot be read is an error; where only known files are taken, other ones stop nothing."""
+    return recipe.on_bad_image == "error" and only is None
 
 
 def check_files(recipe: Recipe, names: frozenset[str]) -> None:
@@ -124,7 +132,9 @@ def split_folders(root: Path) -> dict[str, Path | None]:
     return splits
 
 
-def _list_classes(splits: dict[str, Path], notes: Notes) -> dict[str, list[tuple[str, str]]]:
+def _list_classes(
+    splits: dict[str, Path], recipe: Recipe, notes: Notes, only: frozenset[str] | None
+) -> dict[str, list[tuple[str, str]]]:
     """Split -> (path, class name) of every image, in a fixed order."""
     places: list[tuple[str, Path]] = []
     for split, root in splits.items():
@@ -145,7 +155,8 @@ def _list_classes(splits: dict[str, Path], notes: Notes) -> dict[str, list[tuple
             )
         files[split] += [(path, folder.name) for path in listing.images]
     for split, root in splits.items():
-        tell_of([one for (of, _), one in zip(places, listings, strict=True) if of == split], root, notes)
+        of_split = [one for (of, _), one in zip(places, listings, strict=True) if of == split]
+        tell_of(of_split, root, notes, stops(recipe, only))
     return files
 
 
@@ -179,12 +190,6 @@ def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: Notes, res
             + f"{_size(largest)} (height x width) resized to {_size(recipe.image_shape[:2])}"
         )
     return set(good)
-
-
-def stopped_by(bad: list[tuple[str, str]]) -> str:
-    """What is wrong with images, (path, why) of each, that are not to be left out."""
-    more = f"; and {len(bad) - 1:,} more: {some(path for path, _ in bad[1:])}" if len(bad) > 1 else ""
-    return f"{bad[0][1]}{more}; on_bad_image='skip' leaves such files out"
 
 
 def _size(size: tuple[int, int]) -> str:

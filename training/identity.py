@@ -166,6 +166,12 @@ def grown(mine: SplitList, out: Path | None) -> SplitList:
     by_names = bool(theirs.files and mine.files)
     changes = list(_changes(theirs, theirs.fingerprint, mine, only_old=by_names))
     if changes or not by_names:
+        # Such as the same records, decoded to other pixels on another machine: half a training cannot go on with them.
+        changes = changes or [
+            f"{name} {mine.fingerprint.get(name)} (there {theirs.fingerprint.get(name)})"
+            for name in sorted({*mine.fingerprint, *theirs.fingerprint})
+            if mine.fingerprint.get(name) != theirs.fingerprint.get(name)
+        ]
         raise ValueError(
             f"To resume, the data must be as before: put it back as it was (load_data(recipe, run={str(out)!r}) keeps "
             f"what is dealt), or begin anew with --overwrite. Received: {'; '.join(changes[:CHANGES_SHOWN])}"

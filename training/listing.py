@@ -17,7 +17,9 @@ import numpy as np
 from .images import EXTENSIONS, UNREAD_EXTENSIONS
 
 DIGEST_BLOCK = 4096  # bytes
-DIGEST_BLOCKS = 16  # of a longer file, at equal distances: a data set is not read twice before its first epoch
+READ_BYTES = 1 << 20  # at once, of a file that is read whole
+DIGEST_BLOCKS = 16  # of a longer JPEG or PNG, at equal distances: a data set is not read twice before training
+SAMPLED = (b"\xff\xd8\xff", b"\x89PNG")  # JPEG and PNG begin so
 NAMES_SHOWN = 3
 
 
@@ -101,12 +103,19 @@ def describe(paths: Sequence[str], root: Path, also: Sequence[str] = ()) -> File
 
 
 def digest(path: str) -> str:
-    """Of a file's length and content: all of it up to 64 KiB, else of 16 parts at equal distances."""
+    """Of a file's length and content: all of it, or of a JPEG or PNG beyond 64 KiB 16 parts at equal distances.
+
+    A PNG ends with a checksum of its pixels, and in a JPEG an edit moves what follows: one that leaves both its length
+    and all sampled parts as they were is not seen. Other formats keep pixels, or their codes, at their own places.
+    """
     size = os.path.getsize(path)
     found = hashlib.blake2b(str(size).encode(), digest_size=8)
     with open(path, "rb") as file:
-        if size <= DIGEST_BLOCK * DIGEST_BLOCKS:
-            found.update(file.read())
+        start = file.read(DIGEST_BLOCK)
+        if size <= DIGEST_BLOCK * DIGEST_BLOCKS or not start.startswith(SAMPLED):
+            found.update(start)
+            while part := file.read(READ_BYTES):
+                found.update(part)
         else:
             for place in np.linspace(0, size - DIGEST_BLOCK, DIGEST_BLOCKS).astype(np.int64):
                 file.seek(int(place))
@@ -208,17 +217,36 @@ def _sort_in(path: str, found: Listing) -> None:
         found.others.append(path)
 
 
-def tell_of(listings: Sequence[Listing], root: Path, notes: Notes) -> None:
-    """Note what of the listings below a folder is no image, or none that is read."""
+def tell_of(listings: Sequence[Listing], root: Path, notes: Notes, stop: bool) -> None:
+    """Note what of the listings below a folder is no image, or none that is read.
+
+    Args:
+        listings: Of the folder.
+        root: The folder.
+        notes: Where to tell it.
+        stop: Whether pictures in a format that is not read are a ValueError; otherwise they are left out.
+    """
     others, unread, repeated = (
         [path for one in listings for path in getattr(one, kind)] for kind in ("others", "unread", "repeated")
     )
     if others:
         notes.append(f"{root}: {len(others)} files without an image's extension left alone")
-    rule = "HEIC and AVIF are not read: save it as JPEG or PNG"
-    notes.leave_out([(path, f"{rule}. Received: {path}") for path in unread], "HEIC or AVIF images left out")
+    bad = [(path, f"{_format(path)} is not read: save it as JPEG or PNG. Received: {path}") for path in unread]
+    if bad and stop:
+        raise ValueError(stopped_by(bad))
+    notes.leave_out(bad, "HEIC or AVIF images left out")
     rule = "A file must be listed once; this is a link to one that is"
     notes.leave_out([(path, f"{rule}. Received: {path}") for path in repeated], "links left out")
+
+
+def _format(path: str) -> str:
+    return "AVIF" if path.lower().endswith(".avif") else "HEIC"
+
+
+def stopped_by(bad: list[tuple[str, str]]) -> str:
+    """What is wrong with images, (path, why) of each, that are not to be left out."""
+    more = f"; and {len(bad) - 1:,} more: {some(path for path, _ in bad[1:])}" if len(bad) > 1 else ""
+    return f"{bad[0][1]}{more}; on_bad_image='skip' leaves such files out"
 
 
 def some(names: Iterable[str]) -> str:

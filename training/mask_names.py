@@ -20,7 +20,7 @@ def patterns(mask_name: str) -> tuple[str, str]:
     return (image, mask) if colon else (MASK_NAME, mask_name)
 
 
-def pair_files(images: Path, masks: Path, mask_name: str, notes: Notes) -> list[tuple[str, str]]:
+def pair_files(images: Path, masks: Path, mask_name: str, notes: Notes, stop: bool) -> list[tuple[str, str]]:
     """(image, mask) paths by name, in a fixed order.
 
     Args:
@@ -28,15 +28,16 @@ def pair_files(images: Path, masks: Path, mask_name: str, notes: Notes) -> list[
         masks: Folder of the masks, or the same one.
         mask_name: As ``Recipe.mask_name``.
         notes: Masks without an image are added.
+        stop: See ``tell_of``.
 
     Raises:
         ValueError: no images, an image without its mask, or a mask saved with loss.
     """
     if images == masks:
-        pictures, answers = _apart(_listed(images, notes), mask_name)
+        pictures, answers = _apart(_listed(images, notes, stop), mask_name)
     else:
-        pictures = _unique(_listed(images, notes))
-        answers = _unique(_listed(masks, notes, once=False))  # many images may share a mask
+        pictures = _unique(_listed(images, notes, stop))
+        answers = _unique(_listed(masks, notes, stop, once=False))  # many images may share a mask
     image_pattern, mask_pattern = patterns(mask_name)
     keyed = {key: path for name, path in pictures.items() if (key := _key(name, image_pattern)) is not None}
     found = {key: path for name, path in answers.items() if (key := _key(name, mask_pattern)) is not None}
@@ -72,12 +73,12 @@ def mixed_pattern(folder: Path, mask_name: str) -> str | None:
     return best if best is not None and 2 * _fitting(names, names, best) == len(names) else None
 
 
-def _listed(folder: Path, notes: Notes | None = None, once: bool = True) -> dict[str, list[str]]:
+def _listed(folder: Path, notes: Notes | None = None, stop: bool = False, once: bool = True) -> dict[str, list[str]]:
     """Name below the folder without its ending -> files; what is no image is noted."""
     found: dict[str, list[str]] = {}
     (listing,) = list_files([folder], once)
     if notes is not None:
-        tell_of([listing], folder, notes)
+        tell_of([listing], folder, notes, stop)
     for path in map(Path, listing.images):
         found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(str(path))
     return found

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import mask_formats
-from .folders import SPLIT_FOLDERS, readable, stopped_by
+from .folders import SPLIT_FOLDERS, readable, stops
 from .images import peek
-from .listing import Notes, describe, relative_name
+from .listing import Notes, describe, relative_name, stopped_by
 from .mask_formats import UNLISTED, VOID, MaskFormat, Pixels, read_pixels
 from .mask_names import mixed_pattern, pair_files
 from .recipe import Recipe
@@ -65,7 +65,7 @@ def scan_masks(
     folders = _folders(root, recipe)
     if "train" not in folders:
         raise ValueError(f"{LAYOUT}. Received: data_dir={recipe.data_dir!r}")
-    found = {split: pair_files(*pair, recipe.mask_name, notes) for split, pair in folders.items()}
+    found = {split: pair_files(*pair, recipe.mask_name, notes, stops(recipe, only)) for split, pair in folders.items()}
     total = sum(map(len, found.values()))
     streamed = not in_memory(recipe, total + total // recipe.image_shape[2])
     form = MaskFormat.of(recipe)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .folders import data_folder, readable, split_folders
+from .folders import data_folder, readable, split_folders, stops
 from .images import peek, read_image
 from .listing import Files, Notes, describe, list_files, name_hash, relative_name, tell_of
 from .recipe import Recipe
@@ -197,7 +197,7 @@ def scan_pictures(
         if place is None:
             found.append(None)
             continue
-        tell_of([listings[place]], place, notes)
+        tell_of([listings[place]], place, notes, stops(recipe, only))
         paths = listings[place].images
         if only is not None:
             paths = [path for path in paths if relative_name(path, root) in only]
