@@ -20,7 +20,11 @@ import numpy as np
 from keras import layers
 import wavemix_tf as wm
 from wavemix_tf.tflite.images import generated_images, predict
+from wavemix_tf.tflite.ranges import ClippedShare
 
+flat = keras.ops.convert_to_tensor([0.0, 3.0, -1.0])  # one number an image
+clipped = keras.ops.convert_to_numpy(ClippedShare(0.0, 1.0)(flat)).tolist()
+assert clipped == [[0, 0], [1, 4], [1, 1]], clipped
 keras.utils.set_random_seed(0)
 inputs = keras.Input((16, 16, 3))
 twice = layers.SeparableConv2D(3, 3, padding="same", activation="relu6")

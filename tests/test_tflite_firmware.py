@@ -28,6 +28,7 @@ from wavemix_tf.tflite.exporter import convert
 from wavemix_tf.tflite.flatbuffer import read_file, schema, strip_names
 from wavemix_tf.tflite.graph import Graph
 from wavemix_tf.tflite.images import generated_images, predict
+from wavemix_tf.tflite.kit_firmware import transposed_words
 from wavemix_tf.tflite.lowering import deploy
 from wavemix_tf.tflite.microcontroller import measure_arena, resolver_name
 from wavemix_tf.tflite.upsampling import UPSAMPLE_FORMS, lower_upsampling
@@ -137,6 +138,8 @@ def test_what_arm_gets_right_may_stay():
     # 16-bit activations and float run by the reference kernels.
     wide = export(decoder(4, 4, 2, padding="same"), "mcu", "int16x8", calibration=generated_images((6, 5, 3), 32))
     assert wide.ops.count("TRANSPOSE_CONV") == 1
+    assert "was held to its rules" in transposed_words(artifact)
+    assert "runs by the reference kernels" in transposed_words(wide)
 
 
 def test_costs_of_a_network_are_those_of_a_form_that_is_right():

@@ -10,7 +10,8 @@ from tflite_support import UNJUDGED
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import CopyError, FidelityError, export, folding, quantize
-from wavemix_tf.tflite.copy_check import difference
+from wavemix_tf.tflite.copy_check import check_copy, difference
+from wavemix_tf.tflite.freshness import is_fresh
 from wavemix_tf.tflite.half_range import largest_activations
 from wavemix_tf.tflite.images import generated_images, predict
 from wavemix_tf.tflite.judgement import (
@@ -113,6 +114,20 @@ def test_small_channels_and_typical_images_are_seen(rng):
     assert report.typical_db < 1
     shares = np.abs(wanted[:, :1]) / 5000 * [1, 0.001]
     assert measure("shares", shares, shares).least_channel is None
+
+
+def test_what_ran_few_images_is_measured_with_the_signal_of_all_and_not_judged(rng):
+    wanted = rng.normal(0, 1, (64, 5)).astype("float32")
+    wanted[0] = wanted.mean(0)  # an image that tells nothing by itself
+    noise = rng.normal(0, 0.1, (64, 5)).astype("float32")
+    oracle = 10 * np.log10(np.square(wanted - wanted.mean(0)).sum() / 64 / np.square(noise[0]).sum())
+    report = measure("few", wanted, wanted[:1] + noise[:1])
+    assert report.snr_db == pytest.approx(oracle, abs=0.01)
+    assert report.least_channel_db > 5
+    slow = {**row(1, snr_db=-3.0), "runtime": "tflite-micro"}
+    assert judge([row(), slow], "the given float model", Bounds()) == []
+    with pytest.raises(FidelityError, match=r"SNR -3\.0 dB.*1 images, tflite-micro"):
+        judge([slow], "the given float model", Bounds(allow_unjudged=True))
 
 
 def test_a_logit_is_judged_by_its_sign_and_a_share_by_its_half():
@@ -254,6 +269,31 @@ def test_a_fine_tuned_one_is_told_of_and_not_refused(images):
         export(quantized, "android-cpu", **options, allow_unjudged=True)
 
 
+def test_what_was_never_trained_is_refused_from_a_file_and_frozen_too(spoiled, images, tmp_path):
+    spoiled[0].save(tmp_path / "quantized.keras")
+    again = keras.saving.load_model(tmp_path / "quantized.keras", compile=False)
+    again.trainable = False
+    with pytest.raises(FidelityError, match=r"keeps too little of the float model"):
+        export(again, "android-cpu", images=images[64:], error_bound_steps=99)
+    again.save(tmp_path / "frozen.keras")
+    frozen = keras.saving.load_model(tmp_path / "frozen.keras", compile=False)
+    assert is_fresh(frozen)
+    layer = next(layer for layer in frozen.layers if getattr(layer, "use_bias", False))
+    layer.bias.assign(layer.bias + 0.01)
+    assert not is_fresh(frozen)
+
+
+def test_what_was_never_trained_is_refused_in_mixed_precision(images):
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        quantized = quantize(several(images), images[:64], observer="minmax")
+    finally:
+        keras.config.set_dtype_policy(policy)
+    with pytest.raises(FidelityError, match=r"keeps too little of the float model"):
+        export(quantized, "android-cpu", images=images[64:], error_bound_steps=99)
+
+
 def test_a_quantized_model_without_its_rounding_is_the_given_one(images):
     model = wm.WaveMixClassifier(4, SHAPE, width=8, depth=1, levels=2, normalize=((0.5,) * 3, (0.2,) * 3))
     for layer in model._flatten_layers():
@@ -322,12 +362,31 @@ def test_a_copy_that_lost_something_is_named(images):
         export(model, "android-cpu", images=images)
 
 
-def test_a_wrong_rewrite_is_caught(images, monkeypatch):
-    model = wm.WaveMixClassifier(4, SHAPE, width=8, depth=1, activation="quick_gelu")
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_a_wrong_rewrite_is_caught(dtype, images, monkeypatch):
+    model = wm.WaveMixClassifier(4, SHAPE, width=8, depth=1, activation="quick_gelu", dtype=dtype)
     monkeypatch.setitem(folding.SWISH_SLOPES, "quick_gelu", 1.65)
     for broken in (lambda: quantize(model, images), lambda: export(model, "android-cpu", images=images)):
         with pytest.raises(CopyError, match=r"Each layer's copy is right, so a rewrite of this library is wrong"):
             broken()
+
+
+def test_one_image_without_finite_outputs_does_not_switch_the_comparison_off(images):
+    inputs = keras.Input(SHAPE)
+    model, copy = (
+        keras.Model(inputs, keras.ops.log(layers.GlobalAveragePooling2D()(layers.Rescaling(factor)(inputs))) * factor)
+        for factor in (1.0, 1.01)
+    )
+    black = np.concatenate([np.zeros((1, *SHAPE), "float32"), images[:8]])
+    with pytest.warns(UserWarning, match="outputs that are not finite on 1 of 9 images"):
+        assert max(check_copy(model, model, [black]).differences) == 0
+    with (
+        pytest.warns(UserWarning, match="not finite on 1 of 9"),
+        pytest.raises(CopyError, match=r"computes something else.* differs by 0\.\d"),
+    ):
+        check_copy(model, copy, [black])
+    with pytest.warns(UserWarning, match="not finite on 1 of 1 images"):
+        assert check_copy(model, copy, [black[:1]]).differences == ()
 
 
 def test_what_a_targets_stand_ins_cost_is_told_apart(images):

@@ -208,6 +208,21 @@ def test_training_widens_the_ranges_that_it_leaves_and_says_so(jit_compile, imag
     assert quantizers(again)["head"].get_range()[1] > 1.0
 
 
+def test_a_range_that_was_calibrated_since_was_not_left(images):
+    quantized = quantize(classifier(), images)
+    head = quantizers(quantized)["head"]
+    target = predict(quantized, images)
+    head.set_range(-0.01, 0.01)
+    quantized.compile(keras.optimizers.SGD(1e-5), "mse")
+    quantized.evaluate(images, target, verbose=0)
+    calibrate(quantized, images)
+    assert fit(quantized, images, target, epochs=2)[1] == []
+    for _ in range(2):  # told again of a range that was set again
+        head.set_range(-0.01, 0.01)
+        said = fit(quantized, images, target, epochs=3)[1]
+        assert sum("Training left the range of layer 'head'" in line for line in said) == 1, said
+
+
 def test_training_data_outside_the_promised_input_are_told(images):
     quantized = quantize(classifier(), images)
     quantized.compile("sgd", "mse")

@@ -13,6 +13,7 @@ from tflite_support import export_random as export
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import UnsupportedLayerError, UnsupportedOpError, flatbuffer, quantize, verify
+from wavemix_tf.tflite.freshness import is_fresh
 from wavemix_tf.tflite.images import generated_images, predict
 from wavemix_tf.tflite.tfmot_engine import ERROR_BOUND_STEPS, TfmotModel
 
@@ -297,6 +298,22 @@ def test_bad_input_is_told_apart(float_model, trained, images):
         export(trained[0], "android-cpu", dtype="float32", images=images)
     with pytest.raises(UnsupportedOpError, match=r"GELU"):
         export(quantize(small(layers.Activation("gelu")), images, engine="tfmot"), "mcu", images=images)
+
+
+class Weighted(keras.Model):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return keras.ops.mean(y_pred)
+
+
+def test_a_subclass_whose_training_is_dropped_is_told(images):
+    inputs = keras.Input(SHAPE)
+    model = Weighted(inputs, layers.Dense(2)(layers.Flatten()(inputs)))
+    with pytest.warns(UserWarning, match="own compute_loss, not with those of class Weighted.*engine='native'"):
+        quantized = quantize(model, images[:32], engine="tfmot")
+    assert is_fresh(quantized)
+    quantized.compile("sgd", "mse")
+    quantized.fit(images[:32], np.ones((32, 2)), verbose=0)
+    assert not is_fresh(quantized)
 
 
 class OwnLoss(keras.losses.Loss):

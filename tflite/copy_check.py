@@ -7,7 +7,6 @@ one. Here copy and model run on the same images.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ import numpy as np
 
 from .canonical import canonicalize
 from .errors import CopyError
-from .fake_quant import FakeQuant
 from .graph import Graph
 from .images import output_names, predict
 from .judgement import WARN_SNR_DB, snr_db
-from .lowering import converts_itself, substitute_activations
-from .unrounded import remove_rounding
+from .lowering import substitute_activations
+from .unrounded import float_network, remove_rounding
 
 MAX_DIFFERENCE = 1e-3  # of the output's spread
 ROUNDINGS = 32  # of the coarsest dtype that the model computes in, of its largest output: float32's are 4e-6
@@ -36,7 +34,7 @@ class CopyReport:
     """A copy of a model against the model, output by output.
 
     Args:
-        names: Of the outputs.
+        names: Of the outputs; none where no image has finite ones.
         differences: Largest difference of each output, as a share of its standard deviation about its mean over the
             images (0 where both are equal).
         allowed: Largest share allowed, likewise: ``MAX_DIFFERENCE``, or what the model's own dtype rounds.
@@ -105,27 +103,6 @@ class QuantizationReport:
     substitution_snr_db: tuple[float | None, ...] = ()
 
 
-def weights_digest(model: Any) -> str:
-    """Digest of a quantized model's weights, but for its ranges: whether it was trained since it was quantized."""
-    if converts_itself(model):
-        weights = [weight.numpy() for weight in model.tf_keras_model.trainable_weights]
-    else:
-        kept = [layer for layer in model.layers if not isinstance(layer, FakeQuant)]
-        weights = [keras.ops.convert_to_numpy(weight) for layer in kept for weight in layer.trainable_weights]
-    digest = hashlib.sha256()
-    for weight in weights:
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
-
-
-def is_fresh(model: Any) -> bool:
-    """Whether a quantized model is known to have the weights of the float model that it was made from.
-
-    What ``quantize`` returned is, until it is trained; of a saved one it is not known.
-    """
-    return getattr(model, "fresh_weights", None) == weights_digest(model)
-
-
 def check_before_rounding(
     model: Any, graph: Graph, arrays: list[np.ndarray], substitutes: Mapping[str, str]
 ) -> QuantizationReport:
@@ -140,10 +117,15 @@ def check_before_rounding(
     Raises:
         CopyError: an output differs by more than ``MAX_DIFFERENCE`` of its spread.
     """
-    expected = predict(model, arrays)
     plain = graph.copy()
     remove_rounding(plain)
     unrounded = plain.to_model(f"{model.name}_unrounded")
+    if _coarsest(model) != "float32":
+        unrounded = in_float32(unrounded)
+        exact = in_float32(model)
+        check_copy(model, exact, arrays)
+        model = exact  # or the roundings of the coarser dtype would hide a wrong copy
+    expected = predict(model, arrays)
     names: list[str] = []
     if substitutes:
         written = Graph.from_model(model)
@@ -173,21 +155,51 @@ def check_copy(model: Any, copy: Any, arrays: list[np.ndarray], expected: Any = 
     Args:
         model: The Keras model that was given.
         copy: What stands for it, with the same inputs and outputs.
-        arrays: For each input an array (N, ...).
+        arrays: For each input an array (N, ...). Images of which the model's outputs are not finite are told, and left
+            out.
         expected: What the copy must compute on them; None: what the model computes.
 
     Raises:
         CopyError: an output differs by more than rounding; the message names the first layer that does.
     """
-    expected = predict(model, arrays) if expected is None else expected
+    wanted = as_list(predict(model, arrays) if expected is None else expected)
+    finite = np.all([np.isfinite(part).reshape(len(part), -1).all(1) for part in wanted], axis=0)
+    if not finite.all():
+        warnings.warn(
+            f"Model {model.name!r} has outputs that are not finite on {(~finite).sum()} of {len(finite)} images: on "
+            "these its copy cannot be compared with it.",
+            stacklevel=4,
+        )
+    if not finite.any():
+        return CopyReport((), (), ())
     integers = ["float" not in str(tensor.dtype) for tensor in model.outputs]
-    report = difference(output_names(model), expected, predict(copy, arrays), _coarsest(model), integers)
-    if report.fault is not None and all(np.isfinite(part).all() for part in as_list(expected)):
+    found = [part[finite] for part in as_list(predict(copy, arrays))]
+    names = output_names(model)
+    report = difference(names, [part[finite] for part in wanted], found, _coarsest(model), integers)
+    if report.fault is not None:
         raise CopyError(
             f"The copy of model {model.name!r} computes something else before anything is rounded: {report.fault}. "
-            f"{_locate(model, [part[:LOCATING_IMAGES] for part in arrays])}"
+            f"{_locate(model, [part[finite][:LOCATING_IMAGES] for part in arrays])}"
         )
     return report
+
+
+def check_in_float32(model: Any, copy: Any, arrays: list[np.ndarray]) -> None:
+    """``check_copy`` of a quantized model and its float32 copy, both without rounding.
+
+    With it half a step would decide otherwise in another dtype.
+    """
+    plain = Graph.from_model(model)
+    remove_rounding(plain)
+    check_copy(plain.to_model(f"{model.name}_unrounded"), float_network(copy), arrays)
+
+
+def in_float32(model: Any) -> Any:
+    """The model itself, or a float32 copy if it computes in another dtype."""
+    Graph.check(model)
+    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
+        return model
+    return Graph.from_model(model, dtype="float32").to_model(model.name)
 
 
 def as_list(outputs: Any) -> list[np.ndarray]:

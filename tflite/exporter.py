@@ -18,13 +18,14 @@ from wavemix_tf.preprocessing import NONE, Preprocessing
 from . import folding
 from .artifact import Artifact
 from .canonical import canonicalize, crop_at_inference
-from .copy_check import check_copy
+from .copy_check import check_copy, check_in_float32, in_float32
 from .errors import ExportError
 from .ethos import check_all_on_npu, compile_file, require_vela
 from .fidelity import check_file, choose_images, required_images, stand_ins
 from .file_metadata import add_metadata
 from .flatbuffer import order_ends, read_integers
 from .forms import choose_forms, write_smallest
+from .freshness import is_fresh
 from .graph import Graph, structures
 from .half_range import check_half_range
 from .images import value_ranges
@@ -78,8 +79,9 @@ def export(
     stand-ins make of it) it keeps ``error_bound_steps``. And against the *float* model every output of a file that
     rounds keeps ``min_snr_db`` and ``min_agreement``, whatever the output is. The float model is the given one; of a
     quantized model it is ``float_network(model)``, the network of the same weights without any rounding: where nothing
-    was fine-tuned that is the model that was quantized. A fine-tuned one (or one that was saved and loaded) was trained
-    with its rounding, and nobody trained it without: what would be refused is warned of.
+    was fine-tuned that is the model that was quantized. A fine-tuned one (also one that was saved by a version
+    that did not note it) was trained with its rounding, and nobody trained it without: what would be refused is warned
+    of.
 
     Args:
         model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since), by any engine.
@@ -158,14 +160,15 @@ def export(
             f"Received: upsample_form={upsample_form!r}"
         )
     reference = model if is_quantized(model) else crop_at_inference(model)
-    given = model if foreign else _in_float32(reference)
+    given = model if foreign else in_float32(reference)  # the file is made from float32 weights
+    fresh = not is_quantized(model) or is_fresh(model)
     ranges = input_ranges(given) if is_quantized(given) else value_ranges(input_range, given.inputs)
     calibration, held_out, source = choose_images(given, ranges, calibration, images)
     rounds = dtype != "float32"
     if rounds:
         check_count(len(held_out[0]), source, bounds, required_images(given))
-    if given is not reference and not is_quantized(model):
-        check_copy(reference, given, held_out)
+    if given is not reference:
+        (check_in_float32 if is_quantized(model) else check_copy)(reference, given, held_out)
     computed, ptq = model, False
     if calibration is None and dtype == "int16x8":
         raise ValueError(
@@ -222,7 +225,7 @@ def export(
     # Who allows an error of so many steps cannot ask for the same class where the lead is smaller.
     margin = max(MARGIN_STEPS, error_bound_steps or 0.0)
     computes, kept = computed if ptq else stand_in, bounds if rounds else None
-    report = check_file((content, info), given, computes, held_out, steps, margin, kept, bool(names))
+    report = check_file((content, info), given, computes, held_out, steps, margin, kept, bool(names), fresh)
     return Artifact(
         content=content,
         target=target,
@@ -285,14 +288,6 @@ def _check_dtypes(model: Any, target: str, row: Target, dtype: str | None, io_dt
             f"Received: io_dtype={io_dtype!r}"
         )
     return dtype, io_dtype
-
-
-def _in_float32(model: Any) -> Any:
-    """The model itself, or a float32 copy if it computes in another dtype: the file is made from float32 weights."""
-    Graph.check(model)
-    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
-        return model
-    return Graph.from_model(model, dtype="float32").to_model(model.name)
 
 
 def _substituted(model: Any, row: Target) -> tuple[list[str], Any]:

@@ -80,6 +80,7 @@ class FakeQuant(layers.Layer):
             in models of version 0.1, whose ranges stand still.
         round_in_training: False for a probability that a loss takes the logarithm of: rounded to zero it would have no
             gradient. At inference it is rounded as in the file.
+        fresh_weights: Of a model's first quantizer: digest of the weights that ``quantize`` left, see ``freshness``.
 
     Input shape:
         Any, floating point.
@@ -95,6 +96,7 @@ class FakeQuant(layers.Layer):
         limits: Any = None,
         watched: bool = False,
         round_in_training: bool = True,
+        fresh_weights: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -103,6 +105,7 @@ class FakeQuant(layers.Layer):
         self.limits = limits
         self.watched = watched
         self.round_in_training = round_in_training
+        self.fresh_weights = fresh_weights
 
     def build(self, input_shape: Any) -> None:
         self.minimum = self._add_scalar("minimum", "zeros")
@@ -169,7 +172,7 @@ class FakeQuant(layers.Layer):
 
     def scaled(self, factor: float, name: str | None = None) -> FakeQuant:
         """A copy whose range is ``factor`` (> 0) times this one's."""
-        options = {**self.get_config(), "limits": None, "name": name or self.name}
+        options = {**self.get_config(), "limits": None, "fresh_weights": None, "name": name or self.name}
         copy = FakeQuant.from_config(options)
         copy.build(None)
         low, high = self.get_range()
@@ -185,7 +188,7 @@ class FakeQuant(layers.Layer):
         return quantizer
 
     def get_config(self) -> dict[str, Any]:
-        names = ("fixed", "bits", "limits", "watched", "round_in_training")
+        names = ("fixed", "bits", "limits", "watched", "round_in_training", "fresh_weights")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     def load_own_variables(self, store: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .copy_check import as_list, is_fresh
+from .copy_check import as_list
 from .errors import FidelityError
 from .flatbuffer import FileInfo
 from .images import check_inputs, generated_values, output_names, predict
@@ -76,6 +76,7 @@ def check_file(
     margin_steps: float,
     bounds: Bounds | None,
     classes: bool,
+    fresh: bool = True,
 ) -> dict[str, Any]:
     """Run a file in the runtimes of ``steps`` and compare it with three models; what ``Artifact.verification`` tells.
 
@@ -91,6 +92,7 @@ def check_file(
         margin_steps: As for ``compare``.
         bounds: Those against the float model; None: the file does not round.
         classes: Whether the last axis of an output is classes.
+        fresh: Whether ``given`` was not trained since it was quantized; of a float model True.
 
     Raises:
         FidelityError: a bound is not kept.
@@ -116,8 +118,7 @@ def check_file(
     held = {}
     if bounds is not None:
         rows = against_float.to_dict()["runtimes"]
-        fresh = not is_quantized(given) or is_fresh(given)
-        told = judge_outputs(rows, what, bounds, refuses=fresh)
+        told = judge_outputs(rows, what, bounds, fresh, required)
         held = {"float_model_bounds": {**asdict(bounds), "refuses": fresh}}
         # A fine-tuned model decides by itself where it is sure; the network without its rounding was never trained.
         own, whose = (rows, what) if fresh else (report.to_dict()["runtimes"], "the quantized model")

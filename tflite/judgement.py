@@ -53,9 +53,11 @@ class OutputReport:
     Args:
         name: Of the output.
         snr_db: Power of what the output tells of the images (the model's, less its mean over them) over that of the
-            difference, in dB: 20 dB is an error of a tenth of the spread, every 6 dB less twice the error. At most
-            200; None where the model's output hardly depends on the image, and of integers.
-        typical_db: The same without the 5 % of images that differ most from the mean; None likewise.
+            difference, each a mean (of the difference over those that ran), in dB: 20 dB is an error of a tenth of the
+            spread, every 6 dB less twice the error. At most 200; None where the model's output hardly depends on the
+            image, and of integers.
+        typical_db: The same without the 5 % of images that differ most from the mean; None likewise, and where no other
+            image ran.
         least_channel_db: The same of that channel of the last axis where it is least; None where there is one channel,
             where all values lie in [0, 1], and as above.
         least_channel: Its index.
@@ -104,13 +106,17 @@ def measure(
         return OutputReport(name, None, None, None, None, tuple(_share("index", same, same | True)), count)
     if integer or not depends_on_the_image(expected):
         return OutputReport(name, None, None, None, None, (), 0)
-    signal, noise = _powers(expected, found)
-    snr = _decibels(signal.sum(), noise.sum())
-    kept = np.sort(np.argsort(signal.sum(1), kind="stable")[: max(1, int(np.ceil(count * (1 - RARE))))])
-    typical = _decibels(_powers(expected[kept], found[kept])[0].sum(), noise[kept].sum())
+    # The signal is that of all images: a few that happen to be alike, or one, tell nothing of the spread.
+    signal, noise = _signal(expected), _power(found - expected[:count])
+    snr = _decibels(signal.mean(0).sum(), noise.mean(0).sum())
+    kept = np.sort(np.argsort(signal.sum(1), kind="stable")[: max(1, int(np.ceil(len(expected) * (1 - RARE))))])
+    ran = kept[kept < count]
+    typical = None
+    if len(ran):
+        typical = _decibels(_signal(expected[kept]).mean(0).sum(), noise[ran].mean(0).sum())
     least, channel = None, None
     if signal.shape[1] > 1 and not _are_shares(expected):
-        channels = [_decibels(*pair) for pair in zip(signal.sum(0), noise.sum(0), strict=True)]
+        channels = [_decibels(*pair) for pair in zip(signal.mean(0), noise.mean(0), strict=True)]
         channel = int(np.argmin(channels))
         least = channels[channel]
     agreements: list[Agreement] = []
@@ -129,8 +135,8 @@ def snr_db(expected: np.ndarray, found: np.ndarray) -> float | None:
     if not depends_on_the_image(expected):
         return None
     count = len(expected)
-    signal, noise = _powers(expected.reshape(count, -1, 1), found.reshape(count, -1, 1))
-    return _decibels(signal.sum(), noise.sum())
+    wanted, given = (part.reshape(count, -1, 1) for part in (expected, found))
+    return _decibels(_signal(wanted).sum(), _power(given - wanted).sum())
 
 
 def depends_on_the_image(expected: np.ndarray) -> bool:
@@ -139,15 +145,14 @@ def depends_on_the_image(expected: np.ndarray) -> bool:
     return float(np.ptp(expected, axis=0).max()) > MARGIN_STEPS * step
 
 
-def _powers(expected: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(signal, noise), each (M, channels): summed over all axes between the image and the channel."""
-    count, channels = len(found), expected.shape[-1]
-    mean = expected.mean(0, dtype=np.float64).astype(np.float32)
+def _power(values: np.ndarray) -> np.ndarray:
+    """(N, channels): summed over all axes between the image and the channel."""
+    return np.square(values.reshape(len(values), -1, values.shape[-1]), dtype=np.float64).sum(1)
 
-    def power(values: np.ndarray) -> np.ndarray:
-        return np.square(values.reshape(count, -1, channels), dtype=np.float64).sum(1)
 
-    return power(expected[:count] - mean), power(found - expected[:count])
+def _signal(expected: np.ndarray) -> np.ndarray:
+    """Power of what differs from the mean over the images, likewise."""
+    return _power(expected - expected.mean(0, dtype=np.float64).astype(np.float32))
 
 
 def _decibels(signal: float, noise: float) -> float:
@@ -268,7 +273,13 @@ def check_count(images: int, source: str, bounds: Bounds, required: int = MIN_IM
         )
 
 
-def judge_outputs(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Bounds, refuses: bool = True) -> list[str]:
+def judge_outputs(
+    runtimes: Sequence[Mapping[str, Any]],
+    model: str,
+    bounds: Bounds,
+    refuses: bool = True,
+    required: int = MIN_IMAGES,
+) -> list[str]:
     """Refuse a file that is useless, whatever its outputs are.
 
     Args:
@@ -277,6 +288,8 @@ def judge_outputs(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Bou
         bounds: To keep.
         refuses: False: what would be refused is warned of. Of a fine-tuned model: it was trained with its rounding, and
             may have left the network without it.
+        required: Images on which a runtime is judged, at least. One that was too slow for them is shown, not judged, or
+            the machine's load would decide; where none ran so many, those that ran most are judged.
 
     Returns:
         What to warn of, a sentence each; of a bound that the caller named nothing.
@@ -285,7 +298,8 @@ def judge_outputs(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Bou
         FidelityError: an output keeps less than it must.
     """
     told: dict[str, str] = {}
-    for row in runtimes:
+    enough = min(required, max((row["images"] for row in runtimes), default=0))
+    for row in (row for row in runtimes if row["images"] >= enough):
         for output in row["outputs"]:
             who = f"output {output['name']!r}, {row['images']} images, {row['runtime']}"
             try:
@@ -386,6 +400,8 @@ def passed(runtimes: Sequence[Mapping[str, Any]], bounds: Bounds, refuses: bool 
     most = max(row["images"] for row in runtimes)
 
     def passes(row: Mapping[str, Any]) -> bool:
+        if row["images"] < min(MIN_IMAGES, most):
+            return True  # shown, not judged
         try:
             judge_outputs([row], "the float model", bounds, refuses)
             if refuses and row["images"] == most:

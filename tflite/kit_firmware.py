@@ -75,17 +75,19 @@ def micro_section(artifact: Any, info: FileInfo, c_name: str) -> str:
         arenas=f" ({arenas})" if arenas else "",
         flash=flash_words(artifact.size_bytes),
         tolerance=file_tolerance(artifact, info).words,
-        transposed=_transposed_words(artifact),
+        transposed=transposed_words(artifact),
     )
 
 
-def _transposed_words(artifact: Any) -> str:
+def transposed_words(artifact: Any) -> str:
     """What README says of CMSIS-NN's transposed convolution."""
     fault = (
         "CMSIS-NN up to 7.0.0, and the revision that tflite-micro took until August 2026, computes `TRANSPOSE_CONV` "
         "wrongly where the padding is no multiple of the stride, for at most 16 input channels and for strides above 2 "
         "(ARM-software/CMSIS-NN issue 230, mended in July 2026); the reference kernels are right."
     )
+    if "TRANSPOSE_CONV" in artifact.ops and artifact.dtype != "int8":
+        return f"{fault} This file's `TRANSPOSE_CONV` runs by the reference kernels: CMSIS-NN has one of 8 bits alone."
     if "TRANSPOSE_CONV" in artifact.ops:
         return f"{fault} Each `TRANSPOSE_CONV` of this file was held to its rules, and is one that it computes rightly."
     return f"{fault} This file holds no `TRANSPOSE_CONV`."

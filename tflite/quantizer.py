@@ -12,7 +12,8 @@ from wavemix_tf.gradient_registry import releasing_gradients
 
 from . import tfmot_engine
 from .canonical import crop_at_inference
-from .copy_check import check_before_rounding, weights_digest
+from .copy_check import check_before_rounding
+from .freshness import mark_fresh
 from .graph import Graph
 from .images import check_inputs, value_ranges
 from .lowering import converts_itself, is_quantized, quantized_dtype
@@ -129,7 +130,7 @@ def quantize(
     quantized = with_training_of(model, quantized)
     quantized.dtype_policy = model.dtype_policy  # by which `compile` scales the loss of float16
     quantized.quantization_report = report
-    quantized.fresh_weights = weights_digest(quantized)
+    mark_fresh(quantized)
     _keep_report(quantized, rows)
     return quantized
 

@@ -14,7 +14,7 @@ from .images import predict
 from .importance import channel_importance
 from .placement import is_nearest
 from .range_choice import LayerRange, RangeChoice, sole_image
-from .saturation import clipped_squares
+from .saturation import clipped_squares, per_image
 
 OBSERVERS = ("image_error", "minmax", "moving_average", "percentile", "mse")
 DEFAULT_OBSERVER = "image_error"
@@ -91,7 +91,7 @@ class ClippedShare(layers.Layer):
         self.low, self.high = low, high
 
     def call(self, x: Any) -> Any:
-        x = ops.cast(x, "float32")
+        x = per_image(ops.cast(x, "float32"))
         slack = 1e-3 * (self.high - self.low)  # zero lies on a step, which moves an end by half of one
         outside = ops.cast((x < self.low - slack) | (x > self.high + slack), "float32")
         below, above = clipped_squares(x, self.low, self.high)

@@ -26,6 +26,11 @@ RATE = 0.2  # of the way to the batch's extreme in one step: one wild batch does
 GROWTH = 1.0  # widths at most, in one step
 
 
+def per_image(values: Any) -> Any:
+    """``values`` with an axis behind that of the images, (B,) as (B, 1): over no axes some backends reduce all."""
+    return ops.expand_dims(values, -1) if len(values.shape) == 1 else values
+
+
 def clipped_squares(values: Any, low: Any, high: Any, weights: Any = 1.0) -> tuple[Any, Any]:
     """(B,) each: the squared error of clipping an image's values at ``low`` and at ``high``, see ``MOST_VALUES``.
 
@@ -35,6 +40,7 @@ def clipped_squares(values: Any, low: Any, high: Any, weights: Any = 1.0) -> tup
         high: Upper end.
         weights: Importance of the values, broadcast to their shape.
     """
+    values = per_image(values)
     axes = tuple(range(1, len(values.shape)))
     size = min(math.prod(side or 1 for side in values.shape[1:]), MOST_VALUES)
     below, above = (weights * ops.square(ops.relu(part)) for part in (low - values, values - high))
@@ -78,7 +84,7 @@ def follow(quantizer: Any, values: Any) -> tuple[Any, Any]:
 
 
 class RangeWatch(keras.metrics.Metric):
-    """Tells, once, that a quantizer's range was left in training.
+    """Tells, once, that a quantizer's range was left in training since it was calibrated.
 
     Keras asks every metric for its result at the end of an epoch, outside compiled code: the one hook of a layer there.
     It has no value and so no column among the logs.
@@ -91,19 +97,27 @@ class RangeWatch(keras.metrics.Metric):
         super().__init__(name=f"{quantizer.name}_watch")
         self._quantizer = weakref.ref(quantizer)
         self._before: tuple[float, ...] | None = None
+        self._seen: tuple[float, ...] | None = None  # at the end of the last epoch or evaluation
         self._told = False
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the layer measures."""
 
     def reset_state(self) -> None:
-        if self._before is None:
-            self._before = self._read()
+        now = self._read()
+        if now is None:
+            return
+        if self._before is None or self._seen not in (None, now):  # calibrated, or loaded, since
+            self._before, self._told = now, False
+        self._seen = now
 
     def result(self) -> dict[str, Any]:
-        now = None if self._told or self._before is None else self._read()
+        now = self._read()
         quantizer, before = self._quantizer(), self._before
         if now is None or before is None or quantizer is None:
+            return {}
+        self._seen = now
+        if self._told:
             return {}
         if quantizer.fixed:
             left = now[2] > max(TOLD_EXCESS, before[2])

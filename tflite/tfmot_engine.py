@@ -29,14 +29,16 @@ from wavemix_tf.checks import check_option
 
 from . import folding
 from .canonical import canonicalize
-from .copy_check import check_copy, weights_digest
+from .copy_check import check_copy, in_float32
 from .errors import ExportError, UnsupportedLayerError
 from .fake_quant import QUANT_LAYERS, round_weights
+from .freshness import mark_fresh
 from .graph import Graph, Node, Value
 from .images import check_inputs, value_ranges
 from .lowering import substitute_activations
 from .placement import insert_fake_quant, round_taps
 from .ranges import MIN_IMAGES, find_ranges
+from .subclasses import own_methods
 from .targets import IO_DTYPES, get_target
 
 INSTALL = "engine='tfmot' needs tensorflow-model-optimization and tf_keras: pip install 'wavemix-tf[tfmot]'"
@@ -109,7 +111,7 @@ class TfmotModel:
         self.tf_keras_model = tf_keras_model
         self.frozen = frozen
         self.input_ranges = input_ranges
-        self.fresh_weights = ""  # their digest before any training
+        self.fresh_weights: str | None = None  # their digest before any training, see `freshness`
 
     @property
     def name(self) -> str:
@@ -305,7 +307,10 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
     _check_training(graph.nodes())
     exact = Graph.from_model(model, dtype="float32")
     _fold(exact, None, round_wavelets=False)
-    check_copy(model, exact.to_model(f"{model.name}_folded"), images)
+    plain = in_float32(model)
+    if plain is not model:
+        check_copy(model, plain, images)
+    check_copy(plain, exact.to_model(f"{model.name}_folded"), images)
     constants = _fold(graph, target)
     float_model = graph.to_model(model.name)
     graph = Graph.from_model(float_model)  # every name is unique now
@@ -319,13 +324,20 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
     ranges = _ranges(Graph.from_model(float_model), images, observer, limits)
     twin = _Translation(graph, ranges, frozen).quantized()
     result = TfmotModel(float_model, twin, frozen, limits)
+    own = own_methods(model)
+    if own:
+        warnings.warn(
+            f"The quantized model trains with tf_keras's own {' and '.join(own)}, not with those of class "
+            f"{type(model).__name__}: quantize with engine='native', which keeps them.",
+            stacklevel=4,
+        )
     result._measure_weights()
     for name, found in ranges.items():
         if found.source is None and not found.fixed:
             variables = result.variables(name)
             variables["output_min"].assign(found.low)
             variables["output_max"].assign(found.high)
-    result.fresh_weights = weights_digest(result)
+    mark_fresh(result)
     return result
 
 
