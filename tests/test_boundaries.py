@@ -101,6 +101,14 @@ def test_mapped_packages_import_relatively_inside_themselves(part):
 
 
 @requires_checkout
+def test_warnings_name_the_callers_line():
+    """By ``warn_user``: a stacklevel is wrong as soon as a frame lies between."""
+    for path in (file for part in FOLDERS for file in files(part)):
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        assert not [call.lineno for call in calls if ast.unparse(call.func) in ("warnings.warn", "warn")], path
+
+
+@requires_checkout
 def test_nothing_reads_pickles():
     """torch_weights may call torch.load with weights_only=True, which refuses code."""
     for path in (file for part in FOLDERS for file in files(part)):

@@ -10,13 +10,14 @@ import pytest
 from scipy.stats import binomtest
 
 import wavemix_tf as wm
-from wavemix_tf.command import predicting
+from wavemix_tf.command import predicting, terminal
 from wavemix_tf.command.arguments import apply_settings
 from wavemix_tf.command.formats import interval, wilson_interval
 from wavemix_tf.command.predicting import run_whole
 from wavemix_tf.command.steps import network_name
 from wavemix_tf.command.terminal import one_line
 from wavemix_tf.training import RECIPES
+from wavemix_tf.warning import warn_user
 
 SCRIPT = """
 import sys
@@ -79,6 +80,47 @@ def test_a_mistyped_setting_names_what_it_may_have_meant():
 def test_errors_advise_the_commands_options(message, shown):
     text = one_line(ValueError(message))
     assert text.startswith(shown or "take another folder, or --overwrite. Received: epochs=3")
+
+
+@pytest.mark.parametrize(
+    ("message", "export", "run"),
+    [
+        (
+            "Received: 31 images (given). Give more, or accept a file by allow_unjudged=True.",
+            "Received: 31 images (given). Give more, or accept a file by --allow-unjudged.",
+            "Received: 31 images (given). Give more, or accept a file by `wavemix-tf export --allow-unjudged`.",
+        ),
+        ("accept it by min_snr_db.", "accept it by --min-snr-db.", "accept it by `wavemix-tf export --min-snr-db`."),
+        ("Received: min_snr_db=nan", "Received: --min-snr-db nan", "Received: `wavemix-tf export --min-snr-db nan`"),
+        ("allowed are max_flash_bytes=1,024. Its", "allowed are --max-flash-bytes 1,024. Its", None),
+        ("and max_flash_bytes for the file.", "and --max-flash-bytes for the file.", None),
+        ("io_dtype='int8', and no float layer", "--io-dtype int8, and no float layer", None),
+        ("accelerator is one. Received: accelerator='x'", "accelerator is one. Received: --accelerator x", None),
+        (
+            "Give class_names=() where there are none, or upsample_form='subpixel_3x3', which",
+            "Give class_names=() in Python where there are none, or upsample_form='subpixel_3x3' in Python, which",
+            "Give class_names=() in Python where there are none, or upsample_form='subpixel_3x3' in Python, which",
+        ),
+    ],
+)
+def test_errors_advise_the_options_of_export(message, export, run, monkeypatch):
+    for verb, shown in (("export", export), ("run", run or message)):
+        monkeypatch.setattr(terminal, "words", [verb])
+        assert terminal.as_options(message) == terminal.as_options(shown) == shown
+
+
+def test_a_refused_file_and_a_warning_advise_options(monkeypatch, capsys):
+    from wavemix_tf.command import exports
+    from wavemix_tf.tflite import ExportError
+
+    monkeypatch.setattr(terminal, "words", ["export"])
+    refused = {}
+    with exports._noting("mcu-int8", refused):
+        raise ExportError("Received: x. Accept it by min_agreement.")
+    assert refused == {"mcu-int8": "Received: x. Accept it by --min-agreement."}
+    with terminal.quiet(False):
+        warn_user("Far from it: accept it by min_snr_db.")
+    assert capsys.readouterr().err == "note: Far from it: accept it by --min-snr-db.\n"
 
 
 def test_the_version(tmp_path):

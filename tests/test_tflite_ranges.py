@@ -17,6 +17,7 @@ from wavemix_tf.tflite.importance import channel_importance
 from wavemix_tf.tflite.lowering import deploy
 from wavemix_tf.tflite.range_choice import RangeChoice, sole_image
 from wavemix_tf.tflite.verifier import run_file
+from wavemix_tf.warning import WavemixWarning
 
 SHAPE = (8, 8, 3)
 
@@ -46,7 +47,7 @@ def fit(model, *data, **options):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         logs = model.fit(*data, verbose=0, **options).history
-    return logs, [str(warning.message) for warning in said if warning.category is UserWarning]
+    return logs, [str(warning.message) for warning in said if warning.category is WavemixWarning]
 
 
 def quantizers(model):
@@ -149,8 +150,10 @@ def test_the_report_counts_what_is_clipped_and_names_the_image(images):
     odd = images * 0.02
     odd[41] = images[41]
     model = classifier()
-    with pytest.warns(UserWarning, match=r"Calibration image 41 alone makes the ranges of"):
+    with pytest.warns(UserWarning, match=r"Calibration image 41 alone makes the ranges of") as said:
         quantized = quantize(model, odd, observer="minmax")
+    ours = [warning.filename for warning in said if warning.category is WavemixWarning]
+    assert set(ours) == {__file__}  # the caller's, through decorators and helpers
     assert {row.sole_image for row in quantized.calibration_report} <= {None, 41}
     quantizers(quantized)["relu"].set_range(0, 1)
     rows = {row.name: row for row in calibrate(quantize(model, images), images, observer="mse")}

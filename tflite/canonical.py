@@ -9,7 +9,6 @@ part of the weights before them.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from keras import layers
 
 from wavemix_tf.blocks import PixelShuffle
 from wavemix_tf.imaging import ReplicatePadding2D
+from wavemix_tf.warning import warn_user
 from wavemix_tf.wavelets import fold_dwt
 
 from . import folding, token_forms
@@ -74,10 +74,9 @@ def crop_at_inference(model: Any) -> Any:
     graph = Graph.from_model(model)
     names = [node.name for node in graph.nodes() if node.kind == "RandomCrop"]
     write_crops(graph)
-    warnings.warn(
+    warn_user(
         f"At inference the file crops the centre where layer {', '.join(map(repr, names))} of type RandomCrop returns "
         f"whole pictures under Keras {keras.__version__}: put keras.layers.CenterCrop there to have both alike.",
-        stacklevel=3,
     )
     return graph.to_model(model.name)
 

@@ -7,13 +7,14 @@ one. Here copy and model run on the same images.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+
+from wavemix_tf.warning import warn_user
 
 from .canonical import canonicalize
 from .errors import CopyError
@@ -140,11 +141,10 @@ def check_before_rounding(
     costs = tuple(snr_db(*pair) for pair in zip(as_list(expected), as_list(replaced), strict=True))
     least = min((cost for cost in costs if cost is not None), default=np.inf)
     if least < WARN_SNR_DB:
-        warnings.warn(
+        warn_user(
             f"The stand-ins of {len(names)} activations alone leave {least:.1f} dB of the float model (an error of "
             f"{10 ** (-least / 20):.0%} of an output's spread): fine-tune the quantized model, or quantize without "
             "target.",
-            stacklevel=3,
         )
     return QuantizationReport(report, tuple(names), costs)
 
@@ -165,10 +165,9 @@ def check_copy(model: Any, copy: Any, arrays: list[np.ndarray], expected: Any = 
     wanted = as_list(predict(model, arrays) if expected is None else expected)
     finite = np.all([np.isfinite(part).reshape(len(part), -1).all(1) for part in wanted], axis=0)
     if not finite.all():
-        warnings.warn(
+        warn_user(
             f"Model {model.name!r} has outputs that are not finite on {(~finite).sum()} of {len(finite)} images: on "
             "these its copy cannot be compared with it.",
-            stacklevel=4,
         )
     if not finite.any():
         return CopyReport((), (), ())

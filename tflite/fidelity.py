@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from wavemix_tf.warning import warn_user
+
 from .copy_check import as_list
 from .errors import FidelityError
 from .flatbuffer import FileInfo
 from .images import check_inputs, generated_values, output_names, predict
-from .judgement import MIN_IMAGES, Bounds, check_judged, judge_outputs, snr_db, warn
+from .judgement import MIN_IMAGES, Bounds, check_judged, judge_outputs, snr_db
 from .lowering import STAND_IN, is_quantized
 from .ranges import MIN_IMAGES as MIN_CALIBRATION
 from .unrounded import float_network
@@ -123,7 +125,8 @@ def check_file(
         # A fine-tuned model decides by itself where it is sure; the network without its rounding was never trained.
         own, whose = (rows, what) if fresh else (report.to_dict()["runtimes"], "the quantized model")
         check_judged(own, whose, bounds, required)
-        warn(told, stacklevel=3)
+        for sentence in told:
+            warn_user(sentence)
     warn_if_degenerate(report, given.name)
     return {
         "error_bound_steps": steps,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+
+from wavemix_tf.warning import warn_user
 
 from .graph import structures
 from .whole_numbers import RANGES, is_whole
@@ -98,12 +99,10 @@ def _tell_unfilled(array: np.ndarray, limits: Range) -> None:
     low, high = float(array.min()), float(array.max())
     share = (high - low) / (limits[1] - limits[0])
     if share <= LEAST_FILLED:
-        warnings.warn(
+        warn_user(
             "input_range must be what the model's inputs lie in: an integer input has its levels there and nowhere "
             f"else. Received: input_range=({limits[0]:g}, {limits[1]:g}), calibration images from {low:.4g} to "
             f"{high:.4g}, which fill {share:.1%} of it; (0, 1) is for pixel / 255, None measures it",
-            UserWarning,
-            stacklevel=4,
         )
 
 

@@ -7,7 +7,6 @@ is: logits of classes, one logit, a number, a mask, a map of peaks, a picture.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -411,9 +410,3 @@ def passed(runtimes: Sequence[Mapping[str, Any]], bounds: Bounds, refuses: bool 
         return True
 
     return [[passes({**row, "outputs": [output]}) for output in row["outputs"]] for row in runtimes]
-
-
-def warn(sentences: Sequence[str], stacklevel: int) -> None:
-    """Issue each as a UserWarning."""
-    for sentence in sentences:
-        warnings.warn(sentence, stacklevel=stacklevel + 1)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from wavemix_tf.checks import check_option
 from wavemix_tf.gradient_registry import releasing_gradients
+from wavemix_tf.warning import warn_user
 
 from . import tfmot_engine
 from .canonical import crop_at_inference
@@ -139,11 +139,10 @@ def _tell_shared(graph: Graph) -> None:
     """Warn of layers with weights that the copy has in common with the given model, for they could not be copied."""
     for layer in graph.kept.values():
         if layer.trainable_variables:
-            warnings.warn(
+            warn_user(
                 f"Layer {layer.name!r} of type {type(layer).__name__} cannot be copied, so the quantized model shares "
                 "it, and training that one trains the given model's layer too: give its class a get_config() that its "
                 "constructor takes.",
-                stacklevel=3,
             )
 
 
@@ -210,10 +209,9 @@ def _keep_report(model: Any, rows: Sequence[LayerRange]) -> tuple[LayerRange, ..
             layers.setdefault(row.sole_image, []).append(row.name)
     for image, names in sorted(layers.items()):
         listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        warnings.warn(
+        warn_user(
             f"Calibration image {image} alone makes the ranges of {listed} more than twice as wide as all other images "
             "need. Leave it out if it does not belong to the data; if it is rare but right, add more of its kind.",
-            stacklevel=3,
         )
     return report
 

@@ -9,12 +9,13 @@ norm's moving average is: plain ``fit`` does it, compiled or not, on every backe
 from __future__ import annotations
 
 import math
-import warnings
 import weakref
 from typing import Any
 
 import keras
 from keras import ops
+
+from wavemix_tf.warning import warn_user
 
 # An image's clipping error is the sum of its squares over the values of the tensor, at most so many: one pixel among
 # millions must not vanish.
@@ -125,8 +126,7 @@ class RangeWatch(keras.metrics.Metric):
             left = now[1] - now[0] > TOLD_GROWTH * (before[1] - before[0])
         if left:
             self._told = True
-            # The command knows by the module that it is ours.
-            warnings.warn(_message(quantizer, before, now), stacklevel=1)
+            warn_user(_message(quantizer, before, now))
         return {}
 
     def _read(self) -> tuple[float, ...] | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import keras
+
+from wavemix_tf.warning import warn_user
 
 # Methods by which a model decides how it is trained; called by `fit`, `evaluate` and `predict`.
 METHODS = (
@@ -53,10 +54,9 @@ def with_training_of(model: Any, copy: Any) -> Any:
                 setattr(twin, name, value)
         return twin
     except Exception as error:  # whatever a user's class raises
-        warnings.warn(
+        warn_user(
             f"The quantized model trains with Keras's own {' and '.join(methods)}, not with those of class "
             f"{kind.__name__} ({error}): let the class take inputs and outputs as keras.Model does, and set what else "
             "it needs in compile() or as attributes.",
-            stacklevel=3,
         )
         return copy

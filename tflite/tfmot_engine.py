@@ -26,6 +26,7 @@ import keras
 import numpy as np
 
 from wavemix_tf.checks import check_option
+from wavemix_tf.warning import warn_user
 
 from . import folding
 from .canonical import canonicalize
@@ -326,10 +327,9 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
     result = TfmotModel(float_model, twin, frozen, limits)
     own = own_methods(model)
     if own:
-        warnings.warn(
+        warn_user(
             f"The quantized model trains with tf_keras's own {' and '.join(own)}, not with those of class "
             f"{type(model).__name__}: quantize with engine='native', which keeps them.",
-            stacklevel=4,
         )
     result._measure_weights()
     for name, found in ranges.items():

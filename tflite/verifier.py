@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from wavemix_tf.checks import check_option
 from wavemix_tf.gradient_registry import releasing_gradients
+from wavemix_tf.warning import warn_user
 
 from .errors import RuntimeFailureError
 from .flatbuffer import FileInfo, TensorInfo, for_reference_kernels, from_output, read_file, to_input
@@ -453,8 +453,7 @@ def invoke(interpreter: Any) -> None:
 def warn_if_degenerate(report: VerifyReport, name: str) -> None:
     """Tell the caller of ``export`` that agreement could not be judged."""
     if report.degenerate:
-        warnings.warn(
+        warn_user(
             f"The outputs of model {name!r} hardly depend on the image (no lead exceeds {MARGIN_STEPS:g} steps, or no "
             "output moves by as much): it looks untrained or degenerate, and top-1 agreement was not judged.",
-            stacklevel=4,
         )

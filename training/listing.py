@@ -7,12 +7,13 @@ import dataclasses
 import hashlib
 import os
 import unicodedata
-import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+
+from wavemix_tf.warning import warn_user
 
 from .images import EXTENSIONS, UNREAD_EXTENSIONS
 
@@ -37,7 +38,7 @@ class Notes(list[str]):
     def tell(self, text: str) -> None:
         """A line that is also a warning, for callers without a terminal."""
         self.append(text)
-        warnings.warn(text, UserWarning, stacklevel=3)
+        warn_user(text)
 
     def leave_out(self, bad: Sequence[tuple[str, str]], what: str) -> None:
         """Tell of images that are left out: (path, why) of each, and what they are together."""

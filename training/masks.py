@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from wavemix_tf.warning import warn_user
 
 from . import mask_formats
 from .folders import SPLIT_FOLDERS, readable, stops
@@ -144,7 +145,7 @@ def check_masks(
     received = f"no pixel of {', '.join(missing[:8])}; {ignored:.0%} of the pixels are ignore_index={void}{advice}"
     if classes - len(missing) < 2:
         raise ValueError(f"Two classes or more must occur in the training masks. Received: {received}")
-    warnings.warn(f"Classes that do not occur in the training masks cannot be learnt: {received}", stacklevel=2)
+    warn_user(f"Classes that do not occur in the training masks cannot be learnt: {received}")
 
 
 def record_masks(builder: Any, recipe: Recipe) -> tuple[tuple[str, ...], Any]:

@@ -11,13 +11,14 @@ import contextlib
 import os
 import pathlib
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from .warning import warn_user
 
 Leaves = dict[str, Any]
 # In the names of what accompanies a network, with tensors of the same names: moving averages, optimizers.
@@ -184,7 +185,7 @@ def network_state(
         )
     if len(best) > 1:
         others = ", ".join(f"entry={str(place)!r}" for place in best if place != chosen[0])
-        _warn(f"the checkpoint also holds other weights of the network, such as a moving average, at {others}")
+        warn_user(f"the checkpoint also holds other weights of the network, such as a moving average, at {others}")
     return _taken(groups, chosen[0])
 
 
@@ -206,9 +207,5 @@ def _taken(groups: Mapping[str, Leaves], place: _Place) -> Leaves:
     others = [key for key, leaf in leaves.items() if not key.startswith(place.prefix) and len(leaf.shape)]
     if others:
         more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
-        _warn(f"the checkpoint's network is at {place}; left out: {', '.join(others[:LISTED])}{more}")
+        warn_user(f"the checkpoint's network is at {place}; left out: {', '.join(others[:LISTED])}{more}")
     return inside
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=4)

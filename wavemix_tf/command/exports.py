@@ -103,7 +103,7 @@ def _noting(name: str, refused: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except ExportError as error:
-        refused[name] = str(error)
+        refused[name] = terminal.as_options(str(error))
 
 
 def complain(refused: dict[str, str]) -> None:

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from ..escaping import printable
 from ..training.recipe import Recipe
+from ..warning import WavemixWarning
 
 UNWRAPPED = 10_000  # characters in a line of what no terminal shows
 
@@ -53,6 +54,10 @@ console = PlainConsole()
 LONGEST_MESSAGE = 1000  # characters; some errors list every tensor of a network
 _told: set[str] = set()
 words: list[str] = []  # of the command that runs, for the report
+BOUNDS = ("min_snr_db", "min_agreement", "allow_unjudged")  # arguments of the library's `export`, and options
+EXPORT_OPTIONS = (*BOUNDS, "max_arena_bytes", "max_flash_bytes", "max_firmware_bytes", "io_dtype", "accelerator(?==)")
+NO_OPTIONS = ("upsample_form", "class_names", "error_bound_steps")  # the command has none for these
+VALUE = r"'[^']*'|\(\)|-?[\w.,]*\w"
 
 
 def one_line(error: Exception) -> str:
@@ -67,7 +72,7 @@ def one_line(error: Exception) -> str:
 def as_options(text: str) -> str:
     """Advice to a caller of the library as advice to a user of the command: ``on_bad_image='skip'`` as ``--set``.
 
-    What was received, which the last part of a message says, stays as it is.
+    What was received stays as it is, but for the options of ``export``. A verb that has not got those names that one.
     """
     advice, received, rest = text.partition(" Received: ")
     fields = "|".join(field.name for field in dataclasses.fields(Recipe))
@@ -79,7 +84,21 @@ def as_options(text: str) -> str:
 
     advice = re.sub(r"(?<!-)\boverwrite=True\b", "--overwrite", advice)
     advice = re.sub(rf"(?<!--set )(?<![\w.])({fields})=(True|False|None|'[^']*'|[\w.-]*\w)", option, advice)
-    return advice + received + rest
+    advice = re.sub(rf"(?<![\w.])({'|'.join(NO_OPTIONS)})=({VALUE})(?! in Python)", r"\g<0> in Python", advice)
+    return _export_options(advice + received + rest)
+
+
+def _export_options(text: str) -> str:
+    """``allow_unjudged=True`` as ``--allow-unjudged``, ``max_flash_bytes=1,024`` as ``--max-flash-bytes 1,024``."""
+    exports = words[:1] == ["export"]
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.group(1), (match.group(2) or "").strip("'")
+        shown = f"--{name.replace('_', '-')}{f' {value}' if value not in ('', 'True') else ''}"
+        return shown if exports else f"`wavemix-tf export {shown}`"
+
+    names = EXPORT_OPTIONS if exports else BOUNDS
+    return re.sub(rf"(?<![\w./=-])({'|'.join(names)})(?:=({VALUE}))?(?![\w=])", option, text)
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
@@ -122,8 +141,9 @@ def quiet(debug: bool) -> Iterator[None]:
         os.close(nowhere)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.filterwarnings("default", category=UserWarning, module=r"wavemix_tf\b")
-            warnings.showwarning = lambda message, *_: note(str(message))
+            warnings.filterwarnings("default", category=UserWarning, module=r"wavemix_tf\b")  # Keras's of our calls
+            warnings.filterwarnings("default", category=WavemixWarning)
+            warnings.showwarning = lambda message, *_: note(as_options(str(message)))
             yield
     finally:
         os.dup2(kept, 2)
