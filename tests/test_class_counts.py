@@ -1,11 +1,14 @@
 """The table of classes and sets, and what always answering the commonest class would score."""
 
-import io
+import dataclasses
 
+import keras
 import numpy as np
-from rich.console import Console
+from PIL import Image
 
-from wavemix_tf.command.class_counts import counts_table, majority_text, section
+from wavemix_tf.command.class_counts import section
+from wavemix_tf.training import Recipe, fit, load_data
+from wavemix_tf.training.class_counts import counts_lines, majority_text
 from wavemix_tf.training.datasets import DataBundle, missing_classes
 from wavemix_tf.training.sources import ArraySource
 
@@ -38,11 +41,13 @@ def test_majority_is_that_of_the_test_set():
 
 
 def test_table_and_section_have_every_number():
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(counts_table(NAMES, COUNTS))
-    rows = [line.split() for line in console.export_text().splitlines()]
-    assert ["cat", "90", "9", "8"] in rows
-    assert ["<b>", "3", "0", "0"] in rows
+    assert counts_lines(("cat", "犬", "\x1b[2J"), COUNTS) == [
+        "class    train  validation  test",
+        "cat         90           9     8",
+        "犬          30           3     2",
+        "\\x1b[2J      3           0     0",
+    ]
+    assert counts_lines(NAMES, {}) == []
     page = section({"dataset": {"class_names": NAMES, "counts": COUNTS}, "recipe": {"task": "classification"}})
     assert "<b>" not in page
     assert "&lt;b&gt;" in page
@@ -53,3 +58,34 @@ def test_table_and_section_have_every_number():
     assert ">c999<" in page
     assert ">c500<" not in page
     assert "20 smallest and largest of 1,000 classes" in page
+
+
+def test_fit_prints_them_once_before_it_trains(tmp_path, capsys):
+    recipe = Recipe(
+        name="photos",
+        dataset="folder",
+        data_dir=str(tmp_path),
+        image_shape=(4, 4, 3),
+        batch_size=4,
+        epochs=1,
+        warmup_epochs=0,
+    )
+    for name, count in (("cat", 24), ("dog", 12)):
+        (tmp_path / name).mkdir()
+        for index in range(count):
+            Image.new("RGB", (4, 4), (index, 0, 0)).save(tmp_path / name / f"{index}.png")
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+    data = load_data(recipe)
+    expected = [[name, *(str(data.class_counts[kind][row]) for kind in COUNTS)] for row, name in enumerate(NAMES[:2])]
+    for given in (None, data):
+        fit(recipe, model=model, data=given, verbose=2)
+        lines = capsys.readouterr().out.splitlines()
+        rows = [line.split() for line in lines]
+        assert all(row in rows for row in expected)
+        assert sum("always answering it" in line for line in lines) == 1
+        assert rows.index(expected[0]) < next(row for row, line in enumerate(lines) if "val_loss" in line)
+    fit(recipe, model=model, data=data, verbose=2)
+    assert "always answering it" not in capsys.readouterr().out  # of the same data once, as of a stage after a stage
+    fit(recipe, model=model, data=dataclasses.replace(data), verbose=0)
+    assert "class" not in capsys.readouterr().out

@@ -22,6 +22,7 @@ from wavemix_tf.preprocessing import write_to_keras_file
 from wavemix_tf.state_files import check_keras_file, load_keras
 
 from . import checkpoint, identity
+from .class_counts import tell
 from .datasets import DataBundle, load_data
 from .distribution import Devices, alone, devices_of, evaluate
 from .given import as_bundle, told
@@ -112,7 +113,7 @@ def fit(
 
         known, given = out if stage == "qat" or not overwrite else None, data
         data = load_data(recipe, known) if given is None else as_bundle(recipe, given, validation_data)
-        if verbose and data is not given:  # the notes of a DataBundle were there to be read
+        if verbose and tell(recipe, data) and data is not given:  # the notes of a DataBundle were there to be read
             print("".join(f"{text}\n" for text in data.notes), end="")
         if files is not None and stage == "qat":
             identity.check_run(data, files.folder)

@@ -21,12 +21,13 @@ from ..tflite.latency import benchmark
 from ..tflite.layer_noise import layer_errors
 from ..tflite.targets import get_target
 from ..tflite.verifier import VerifyReport, compare, fault, predict, runtimes_of, verify
+from ..training.class_counts import split_sizes
 from ..training.datasets import DataBundle
 from ..training.recipe import Recipe
 from . import evaluation, findings, plots, predictions
 from . import report as reports
 from .file_checks import RUNTIME_NAMES, file_checks
-from .steps import count_parameters, load_model, network_name, split_sizes, trained_model
+from .steps import count_parameters, load_model, network_name, trained_model
 from .terminal import console
 
 FAKE_QUANT = "keras-fake-quant"

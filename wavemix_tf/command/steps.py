@@ -19,13 +19,13 @@ from ..tflite import fake_quant  # noqa: F401 - likewise
 from ..tflite.artifact import Artifact
 from ..tflite.quantizer import check_options, quantize
 from ..tflite.ranges import MIN_IMAGES
+from ..training.class_counts import tell
 from ..training.datasets import DataBundle, load_data
 from ..training.identity import check_run
 from ..training.recipe import Recipe
 from ..training.trainer import build, claim, fit, save_model
 from ..vit import ViT  # noqa: F401 - likewise
 from .arguments import START_FILE
-from .class_counts import counts_table, majority_text
 from .run_folder import START_REMEDY, saved_recipe
 from .terminal import console, note, step
 
@@ -67,23 +67,9 @@ def load_images(
 
 def tell_data(recipe: Recipe, data: DataBundle) -> None:
     """Print how many images every set has, of each class, and what was done to them."""
-    sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
-    if recipe.task == "super_resolution":
-        console.print(f"  {sizes} patches")
-    else:
-        console.print(f"  {sizes} images of {len(data.class_names)} classes")
-    if data.class_counts:
-        console.print(counts_table(data.class_names, data.class_counts))
-        console.print(f"  {majority_text(data.class_names, data.class_counts, recipe.task == 'segmentation')}")
+    tell(recipe, data, console.print)
     for text in data.notes:
         note(text)
-
-
-def split_sizes(data: DataBundle) -> dict[str, int]:
-    """Images in each of the four sets."""
-    sources = {"train": data.train_source, "validation": data.validation_source, "test": data.test_source}
-    calibration = "calibration (of the training images)" if data.calibration_shared else "calibration"
-    return {**{name: source.size for name, source in sources.items()}, calibration: len(data.calibration)}
 
 
 def load_model(path: Path) -> Any:
