@@ -38,11 +38,15 @@ def test_the_report_judges_as_export_did(snr_db, agreement, judged, held, passes
     rows = [
         {"runtime": "litert-xnnpack", "images": 40, "outputs": [{**output, "agreements": agreements, "judged": judged}]}
     ]
+    slow = {"runtime": "tflite-micro", "images": 1, "outputs": [{**rows[0]["outputs"][0], "snr_db": -9.0}]}
+    rows.insert(0, slow)  # shown, not judged
     nothing = {"degenerate": False, "runtimes": []}
     verification = {"fidelity": nothing, "against_float_model": {"runtimes": rows}}
     verification["float_model_bounds"] = {**DEFAULT, **held}
     artifact = SimpleNamespace(dtype="int8", ops=(), verification=verification, to_dict=lambda: {"ops": {}})
-    check = file_checks(artifact, nothing)[-1]
+    shown, check = file_checks(artifact, nothing)[-2:]
+    assert shown["passed"]
+    assert shown["bound"].startswith("shown, not judged: it ran fewer than 32")
     assert (check["passed"], check["bound"][: len(bound)]) == (passes, bound)
     assert ("hardly depends" in check["measured"]) == (snr_db is None and agreement is None)
 

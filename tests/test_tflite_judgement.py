@@ -10,7 +10,7 @@ from tflite_support import UNJUDGED
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import CopyError, FidelityError, export, folding, quantize
-from wavemix_tf.tflite.copy_check import check_copy, difference
+from wavemix_tf.tflite.copy_check import check_copy, check_in_float32, difference, in_float32
 from wavemix_tf.tflite.freshness import is_fresh
 from wavemix_tf.tflite.half_range import largest_activations
 from wavemix_tf.tflite.images import generated_images, predict
@@ -21,6 +21,7 @@ from wavemix_tf.tflite.judgement import (
     check_judged,
     judge_outputs,
     measure,
+    passed,
     snr_db,
 )
 from wavemix_tf.tflite.unrounded import float_network
@@ -126,6 +127,7 @@ def test_what_ran_few_images_is_measured_with_the_signal_of_all_and_not_judged(r
     assert report.least_channel_db > 5
     slow = {**row(1, snr_db=-3.0), "runtime": "tflite-micro"}
     assert judge([row(), slow], "the given float model", Bounds()) == []
+    assert passed([row(), slow, row(snr_db=-3.0)], Bounds()) == [[True], [True], [False]]
     with pytest.raises(FidelityError, match=r"SNR -3\.0 dB.*1 images, tflite-micro"):
         judge([slow], "the given float model", Bounds(allow_unjudged=True))
 
@@ -292,6 +294,11 @@ def test_what_was_never_trained_is_refused_in_mixed_precision(images):
         keras.config.set_dtype_policy(policy)
     with pytest.raises(FidelityError, match=r"keeps too little of the float model"):
         export(quantized, "android-cpu", images=images[64:], error_bound_steps=99)
+    copy = in_float32(quantized)
+    check_in_float32(quantized, copy, [images[64:]])
+    copy.get_layer("number").bias.assign([1e6])
+    with pytest.raises(CopyError, match=r"output 'number'"):
+        check_in_float32(quantized, copy, [images[64:]])
 
 
 def test_a_quantized_model_without_its_rounding_is_the_given_one(images):

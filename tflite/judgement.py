@@ -272,6 +272,11 @@ def check_count(images: int, source: str, bounds: Bounds, required: int = MIN_IM
         )
 
 
+def least_images(runtimes: Sequence[Mapping[str, Any]], required: int = MIN_IMAGES) -> int:
+    """Images that a runtime must have run to be judged, see ``judge_outputs``."""
+    return min(required, max((row["images"] for row in runtimes), default=0))
+
+
 def judge_outputs(
     runtimes: Sequence[Mapping[str, Any]],
     model: str,
@@ -297,7 +302,7 @@ def judge_outputs(
         FidelityError: an output keeps less than it must.
     """
     told: dict[str, str] = {}
-    enough = min(required, max((row["images"] for row in runtimes), default=0))
+    enough = least_images(runtimes, required)
     for row in (row for row in runtimes if row["images"] >= enough):
         for output in row["outputs"]:
             who = f"output {output['name']!r}, {row['images']} images, {row['runtime']}"
@@ -399,7 +404,7 @@ def passed(runtimes: Sequence[Mapping[str, Any]], bounds: Bounds, refuses: bool 
     most = max(row["images"] for row in runtimes)
 
     def passes(row: Mapping[str, Any]) -> bool:
-        if row["images"] < min(MIN_IMAGES, most):
+        if row["images"] < least_images(runtimes):
             return True  # shown, not judged
         try:
             judge_outputs([row], "the float model", bounds, refuses)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..tflite.artifact import Artifact
-from ..tflite.judgement import MIN_IMAGES, MIN_JUDGED, Bounds, passed
+from ..tflite.judgement import MIN_IMAGES, MIN_JUDGED, Bounds, least_images, passed
 from ..tflite.verifier import MIN_AGREEMENT, fault
 from ..training.datasets import DataBundle
 from .formats import behind_comma, snr_text
@@ -82,6 +82,7 @@ def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
     if not bounds.allow_unjudged:
         least += f", {MIN_JUDGED:.0%} of the images"
     least = f"bounds: {least}" if refuses else f"{least} are not required: the model was fine-tuned"
+    enough = least_images(found["runtimes"])
     return [
         {
             "name": f"float model, {RUNTIME_NAMES[row['runtime']]}, {output['name']}",
@@ -95,7 +96,7 @@ def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
                     f"{output['judged']:,} of {row['images']:,} images counted",
                 ]
             ),
-            "bound": least,
+            "bound": least if row["images"] >= enough else f"shown, not judged: it ran fewer than {enough} images",
             "passed": passes,
         }
         for row, verdicts in zip(found["runtimes"], passed(found["runtimes"], bounds, refuses), strict=True)
