@@ -76,7 +76,10 @@ def dealt(names, labels, recipe=PHOTOS, calibration=1000, **options):
 
 
 def test_an_added_image_moves_no_other_but_the_one_that_a_minimum_forces():
-    """Classes of 150, 12, 5 and 3: a hundred images come, each to be dealt with all others."""
+    """Classes of 150, 12, 5 and 3: a hundred images come, each to be dealt with all others.
+
+    The test set moves one at most, and validation another at most; why the second cannot be spared: see ``splits``.
+    """
     generator = np.random.default_rng(0)
     names = [f"{label}/{number}.png" for label, count in enumerate((150, 12, 5, 3)) for number in range(count)]
     before, total = dealt(names, [int(name[0]) for name in names]), 0
@@ -88,7 +91,8 @@ def test_an_added_image_moves_no_other_but_the_one_that_a_minimum_forces():
         changes = moved({kind: before[kind] for kind in SETS}, kinds)
         assert all(name.startswith(f"{label}/") for name, _, _ in changes), changes
         assert sum("test" in change for change in changes) <= 1
-        assert len(changes) <= 2  # the one that leaves the test set may push another out of the validation set
+        assert len(changes) <= 2
+        assert len(changes) < 2 or any("test" in change for change in changes)  # validation alone moves one at most
         total += len(changes)
         before = after
     assert total <= 15  # most of them move nothing at all

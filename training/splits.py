@@ -1,8 +1,12 @@
 """Which images are trained on, which choose the epoch, which test and which calibrate.
 
-Files are dealt by a hash of their names: another file in the folder changes nothing but its own place, and that of at
-most one file where a class has so few that its minimum decides. Rows without names (arrays, records) are drawn in the
-data's proportion. A run keeps what it was dealt: see ``identity``.
+Files are dealt by a hash of their names: another file in the folder changes nothing but its own place and, where a
+class has so few that its minimum decides, that of one other file, or of two: what the test set gives up may take a
+place in the validation set, what it takes may leave one there. No deal spares the second while names alone decide the
+test set, names and the seed the validation set, and each has one of every class: a lone test image gives way to any new
+one with a lower hash, so it would have to be one that validation never takes, whatever the seed, and so would the next.
+Rows without names (arrays, records) are drawn in the data's proportion. A run keeps what it was dealt: see
+``identity``.
 """
 
 from __future__ import annotations
