@@ -121,7 +121,7 @@ def check_before_rounding(
     plain = graph.copy()
     remove_rounding(plain)
     unrounded = plain.to_model(f"{model.name}_unrounded")
-    if _coarsest(model) != "float32":
+    if _coarsest(model) != "float32" and _keeps_float32(model):
         unrounded = in_float32(unrounded)
         exact = in_float32(model)
         check_copy(model, exact, arrays)
@@ -209,6 +209,11 @@ def as_list(outputs: Any) -> list[np.ndarray]:
 def _coarsest(model: Any) -> str:
     found = {layer.compute_dtype for layer in getattr(model, "_flatten_layers", list)()}
     return next((dtype for dtype in ("bfloat16", "float16") if dtype in found), "float32")
+
+
+def _keeps_float32(model: Any) -> bool:
+    """Whether the weights are float32, whatever is computed in: of coarser ones a fold is rounded, too."""
+    return all(layer.variable_dtype == "float32" for layer in model._flatten_layers())
 
 
 def _locate(model: Any, arrays: list[np.ndarray]) -> str:
