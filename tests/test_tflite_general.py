@@ -138,7 +138,7 @@ def test_the_float_graph_that_ships_is_the_model(body, images):
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
 def test_the_int8_file_computes_the_quantized_model(body, images):
     model = model_of(body)
-    quantized = quantize(model, images[:64])
+    quantized = quantize(model, images[:64], observer="minmax")  # ranges are tests/test_tflite_ranges.py's
     expected = predict(model, images[64:])
     assert np.abs(predict(quantized, images[64:]) - expected).mean() < 0.25 * spread(expected)
     artifact = export(quantized, "android-cpu", images=images[64:])
