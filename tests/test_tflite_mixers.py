@@ -32,6 +32,10 @@ BOUND_STEPS = 1.0
 REFERENCE_BOUND_STEPS = 2.5
 
 
+# Of generated images one may be unlike the others.
+pytestmark = pytest.mark.filterwarnings("ignore:Calibration image")
+
+
 @pytest.fixture(scope="module")
 def images():
     return generated_images(SHAPE, 96, seed=1)
