@@ -72,6 +72,11 @@ def test_a_mistyped_setting_names_what_it_may_have_meant():
     [
         ("bad.png; on_bad_image='skip' leaves it out", "bad.png; --set on_bad_image=skip leaves it out"),
         ("take another folder, or overwrite=True. Received: epochs=3", None),
+        (
+            "must be whole. Received: a.png; on_bad_image='skip' leaves it",
+            "must be whole. Received: a.png; --set on_bad",
+        ),
+        ("runs/seed=1 is no run folder. Received: runs/seed=1", "runs/seed=1 is no run folder. Received: runs/seed=1"),
         ("set download=True to fetch it. Received: data_dir=None", "set --set download=true to fetch it"),
         ("type --set mask_values=0,255. Received: x", "type --set mask_values=0,255. Received: x"),
         ("at least 2 (model_args.width=8)", "at least 2 (model_args.width=8)"),

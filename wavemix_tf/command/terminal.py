@@ -72,9 +72,11 @@ def one_line(error: Exception) -> str:
 def as_options(text: str) -> str:
     """Advice to a caller of the library as advice to a user of the command: ``on_bad_image='skip'`` as ``--set``.
 
-    What was received stays as it is, but for the options of ``export``. A verb that has not got those names that one.
+    What was received stays as it is, but for the options of ``export``, and for the advice behind a last semicolon. A
+    verb that has not got those names that one.
     """
     advice, received, rest = text.partition(" Received: ")
+    rest, semicolon, last = rest.rpartition("; ") if "; " in rest else (rest, "", "")
     fields = "|".join(field.name for field in dataclasses.fields(Recipe))
 
     def option(match: re.Match[str]) -> str:
@@ -82,10 +84,13 @@ def as_options(text: str) -> str:
         value = {"True": "true", "False": "false", "None": "none"}.get(value, value)
         return f"--set {name}={shlex.quote(value)}"
 
-    advice = re.sub(r"(?<!-)\boverwrite=True\b", "--overwrite", advice)
-    advice = re.sub(rf"(?<!--set )(?<![\w.])({fields})=(True|False|None|'[^']*'|[\w.-]*\w)", option, advice)
-    advice = re.sub(rf"(?<![\w.])({'|'.join(NO_OPTIONS)})=({VALUE})(?! in Python)", r"\g<0> in Python", advice)
-    return _export_options(advice + received + rest)
+    def translated(part: str) -> str:
+        part = re.sub(r"(?<!-)\boverwrite=True\b", "--overwrite", part)
+        # Not in a path, as runs/seed=1.
+        part = re.sub(rf"(?<!--set )(?<![\w./,-])({fields})=(True|False|None|'[^']*'|[\w.-]*\w)(?!/)", option, part)
+        return re.sub(rf"(?<![\w.])({'|'.join(NO_OPTIONS)})=({VALUE})(?! in Python)", r"\g<0> in Python", part)
+
+    return _export_options(translated(advice) + received + rest + semicolon + translated(last))
 
 
 def _export_options(text: str) -> str:
