@@ -11,6 +11,9 @@ from wavemix_tf.tflite import UnsupportedOpError, quantize
 from wavemix_tf.tflite.flatbuffer import read_file
 from wavemix_tf.tflite.images import generated_images, predict
 
+# Of generated images one may be unlike the others.
+pytestmark = pytest.mark.filterwarnings("ignore:Calibration image")
+
 SMALL = {"num_classes": 5, "image_shape": (16, 16, 3)}
 MIXER = {**SMALL, "width": 16, "depth": 2, "patch_size": 2}
 NETWORKS = {
