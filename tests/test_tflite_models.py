@@ -38,7 +38,7 @@ def test_int8_files(name, target, models):
     """`export` runs each file and holds it to the bounds of every kind of network."""
     model = models[name]
     images = generated_images(model.input_shape[1:], 48, seed=1)
-    quantized = wm.tflite.quantize(model, images, target=target)
+    quantized = wm.tflite.quantize(model, images, target=target, observer="percentile")
     if (name, target) in REFUSED:
         with pytest.raises(UnsupportedOpError, match=REFUSED[name, target]):
             export_random(quantized, target=target, images=images[:32])
