@@ -290,5 +290,9 @@ def test_a_new_process_of_the_command_goes_on_with_what_another_trained(folder, 
     for name in names.split(","):
         row = record(out)["systems"][name]
         assert "failed" not in row
-        assert row["files"]["int8"]["size_bytes"] > 0, row["files"]["int8"]
-        assert row["files"]["int8"]["float_layers"] == []
+        file = row["files"]["int8"]
+        if "refused" in file:  # of two epochs' training int8 may keep too little
+            assert " dB " in file["refused"] or "agree" in file["refused"], file
+        else:
+            assert file["size_bytes"] > 0
+            assert file["float_layers"] == []
