@@ -276,7 +276,7 @@ def test_a_new_process_of_the_command_goes_on_with_what_another_trained(folder, 
     out = tmp_path / "out"
     names = "convmixer,vit,dynamixer"
     words = ["compare", "--data", str(folder), "--out", str(out), *TINY, "--budget", "20k-parameters", "--seeds", "1"]
-    words += ["--systems", names]
+    words += ["--systems", names, "--set", "epochs=12"]  # enough to be worth a file: SNR of 10 dB
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [str(Path(sys.executable).with_name("wavemix-tf")), *words]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -291,8 +291,6 @@ def test_a_new_process_of_the_command_goes_on_with_what_another_trained(folder, 
         row = record(out)["systems"][name]
         assert "failed" not in row
         file = row["files"]["int8"]
-        if "refused" in file:  # of two epochs' training int8 may keep too little
-            assert " dB " in file["refused"] or "agree" in file["refused"], file
-        else:
-            assert file["size_bytes"] > 0
-            assert file["float_layers"] == []
+        assert "refused" not in file, file["refused"]
+        assert file["size_bytes"] > 0
+        assert file["float_layers"] == []

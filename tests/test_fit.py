@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import random
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from wavemix_tf import WaveMixClassifier
 from wavemix_tf.training import RECIPES, FitResult, Recipe, fit, load_data
 from wavemix_tf.training.optimizers import accuracy, build_optimizer, cross_entropy, phases
 from wavemix_tf.training.statistics import BatchNormRecalibration
+from wavemix_tf.training.trainer import build
 
 TINY = Recipe(
     name="tiny",
@@ -247,6 +249,32 @@ def test_qat_stage_has_files_and_rate_of_its_own(finished, data):
     assert Recipe.from_json(out / "recipe.json") == recipe
     with pytest.raises(ValueError, match="stage='qat' needs the model"):
         fit(recipe, data=data, out=out, stage="qat")
+
+
+def test_a_process_that_begins_with_the_second_stage_draws_as_one_that_began_with_the_first(finished, data):
+    """A .keras file holds no states of dropout: what the recipe's seed decides must not be lost between two stages."""
+    result, recipe, out = finished
+    recipe = dataclasses.replace(recipe, qat_epochs=1)
+    tuned = []
+    for seed in (1, 2):  # of two processes
+        random.seed(seed)
+        loaded = keras.saving.load_model(out / "model.keras")
+        loaded = keras.models.clone_model(loaded, clone_function=lambda layer: unseeded(layer))
+        loaded.set_weights(result.model.get_weights())
+        tuned.append(weights(run(data, recipe, model=loaded, stage="qat").model))
+    np.testing.assert_array_equal(*tuned)
+
+
+def unseeded(layer):
+    """A copy whose generator, like that of a layer without a seed, is seeded by the process."""
+    return layer.__class__.from_config({**layer.get_config(), **({"seed": None} if hasattr(layer, "seed") else {})})
+
+
+def test_networks_are_named_alike_whatever_the_process_built_before():
+    """Their names are in the files that are made of them."""
+    for model in (None, "TokenMixerClassifier", "ConvMixer", "wavemix_lite_8_5"):
+        recipe = dataclasses.replace(TINY, model=model, model_args={}, image_shape=(16, 16, 1))
+        assert build(recipe, 10).name == build(recipe, 10).name
 
 
 def test_callbacks_see_validation(data):

@@ -52,6 +52,7 @@ def test_a_function_that_is_still_there_keeps_its_gradient():
     import tensorflow as tf
 
     release_gradients()
+    gc.collect()  # what earlier tests left goes when it goes
     before = registered()
     function = traced(2.0)
     function(tf.constant(3.0))  # traced, not differentiated
@@ -65,7 +66,7 @@ def test_a_function_that_is_still_there_keeps_its_gradient():
     del function
     gc.collect()
     assert graph() is None
-    assert registered() == before
+    assert registered() <= before
 
 
 def test_also_after_an_error():
@@ -82,7 +83,7 @@ def test_also_after_an_error():
     with pytest.raises(RuntimeError, match="stop"):
         fails()
     gc.collect()
-    assert registered() == before
+    assert registered() <= before
 
 
 def test_fits_leave_nothing_behind(rng):

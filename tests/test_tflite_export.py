@@ -157,7 +157,7 @@ def test_microcontroller_gets_the_form_with_the_smaller_arena(mcu, quantized, he
 def test_float_model_is_quantized_on_the_way_with_calibration(models):
     artifact = export(models["nearest"], "mcu", calibration=generated_images(shape_of("nearest"), 64, seed=1))
     assert artifact.verification["images"] == "held out of calibration"
-    assert runtimes(artifact)["tflite-micro"]["images"] == 16
+    assert runtimes(artifact)["tflite-micro"]["images"] == 32
     assert runtimes(artifact)["tflite-micro"]["mean_error_steps"] <= INT8_ERROR_STEPS["tflite-micro"]
     with pytest.raises(ValueError, match=r"calibration images.*calibration=None"):
         export(models["nearest"], "mcu")
@@ -223,7 +223,7 @@ def test_a_file_and_its_card_must_belong_together(mcu, tmp_path):
     with pytest.raises(ExportError, match=r"not the file that its model card"):
         Artifact.load(path)
     path.with_suffix(".json").write_text("{}")
-    with pytest.raises(ExportError, match=r"not a model card"):
+    with pytest.raises(ExportError, match=r"bugs\.json must be whole.*the field 'target' is missing.*export --overwrite"):
         Artifact.load(path)
 
 
@@ -296,14 +296,14 @@ def test_an_op_that_the_target_lacks_is_named(held_out):
         export(model, "android-cpu", images=held_out["deconv"])
 
 
-def test_ops_outside_the_built_in_ones_are_refused_by_the_converter():
+def test_ops_outside_the_built_in_ones_are_named_with_their_layer():
     class Sorted(layers.Layer):
         def call(self, x):
             return keras.ops.erfinv(x * 0.5)
 
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(Sorted()(inputs)))
-    with pytest.raises(ExportError, match=r"converter refused the model"):
+    with pytest.raises(ExportError, match=r"no op for Erfinv \(layer 'sorted'\)"):
         export(model, "android-cpu")
 
 

@@ -216,7 +216,7 @@ def test_calibration_may_come_in_pieces(model, images):
 def test_wrong_options_name_the_right_ones(model, quantized, images):
     with pytest.raises(ValueError, match=r"engine must be one of 'native'.*engine='fast'"):
         quantize(model, images, engine="fast")
-    with pytest.raises(ValueError, match=r"observer must be one of 'minmax'"):
+    with pytest.raises(ValueError, match=r"observer must be one of 'image_error'"):
         quantize(model, images, observer="max")
     with pytest.raises(ValueError, match=r"target must be one of 'android-cpu'.*target='watch'"):
         quantize(model, images, target="watch")

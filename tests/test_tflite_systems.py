@@ -12,7 +12,7 @@ from wavemix_tf.tflite.flatbuffer import read_file
 from wavemix_tf.tflite.images import generated_images, predict
 
 # Random weights: a target's stand-ins may cost much.
-pytestmark = pytest.mark.filterwarnings("ignore:The stand-ins")
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{said}") for said in ("The stand-ins", "Calibration image")]
 OBSERVER = "percentile"  # of generated images one is unlike the others, which the default keeps whole
 
 SMALL = {"num_classes": 5, "image_shape": (16, 16, 3)}

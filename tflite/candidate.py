@@ -24,7 +24,7 @@ from .folding import activation_name
 from .forms import measure_arenas, runnable
 from .graph import Graph
 from .images import value_ranges
-from .lowering import finish, lower
+from .lowering import DEPLOYED, finish, lower
 from .placement import round_graph
 from .processes import Runner
 from .ranges import connect_steps
@@ -97,7 +97,7 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
     def write(form: str) -> bytes:
         written = graph.copy()
         finish(written, form, row.max_stride, row.dense_as_convolution)
-        content = _convert(written.to_model(f"{model.name}_quantized_deployed"), row.io_dtypes["int8"])
+        content = _convert(written.to_model(DEPLOYED), row.io_dtypes["int8"])
         return add_metadata(content, value_ranges((0.0, 1.0), graph.inputs))
 
     forms = row.upsample_forms if transposed else row.upsample_forms[:1]

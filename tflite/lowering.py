@@ -34,6 +34,9 @@ from .tokens import Rsqrt
 from .upsampling import UPSAMPLE_FORMS, check_resize, keeps_aspect, lower_upsampling
 
 INDICES = ("ops.Argmax", "ops.Argmin")  # of the largest or least on a grid: integers as they are
+# Name of every model that is converted; it begins the names of a file's tensors, which must not depend on how many
+# networks a process has built.
+DEPLOYED = "deployed"
 # In the name of a layer that took another's place, so that an export can tell.
 STAND_IN = re.compile(f"_for_({'|'.join(ACTIVATIONS)})")
 
@@ -218,7 +221,7 @@ def deploy(
     graph = Graph.from_model(model, dtype="float32")
     lower(graph, substitutes)
     finish(graph, upsample_form, max_stride, dense_as_convolution)
-    return graph.to_model(f"{model.name}_deployed")
+    return graph.to_model(DEPLOYED)
 
 
 def lower(graph: Graph, substitutes: dict[str, str]) -> None:

@@ -77,6 +77,17 @@ def state_variables(model: Any) -> list[Any]:
     return [variable for variable in model.variables if id(variable) not in metrics]
 
 
+def seed(model: Any, *words: int) -> None:
+    """Set the states of a model's random generators (dropout, noise) to what ``words`` alone decide.
+
+    A ``.keras`` file does not hold them: a layer that was loaded, or copied in another process, would draw otherwise.
+    """
+    generators = [variable for variable in state_variables(model) if variable.name == "seed_generator_state"]
+    for number, variable in enumerate(generators):
+        drawn = int(np.random.SeedSequence([*words, number]).generate_state(1)[0]) & 0x7FFFFFFF
+        variable.assign(np.asarray([drawn, 0]))
+
+
 def values(variables: Iterable[Any]) -> list[np.ndarray]:
     """Copies of the variables' values; bfloat16, which .npz does not know, widened to float32 without loss."""
     arrays = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]

@@ -43,9 +43,7 @@ class Task:
         options = {**self._arguments(), **self.recipe.model_args}
         if self.recipe.dtype_policy != "float32":
             options["dtype"] = self.recipe.dtype_policy
-        if self.recipe.model is None:
-            return self.network(**options)
-        return wavemix_tf.build_model(self.recipe.model, **options)
+        return wavemix_tf.build_model(self.recipe.model or self.network.__name__, **options)
 
     def _arguments(self) -> dict[str, Any]:
         return {"num_classes": self.num_classes, "image_shape": self.recipe.image_shape}

@@ -67,7 +67,7 @@ def fit(
         recipe: What to do; its ``batch_size`` is that of all devices together, and a multiple of their number.
         model: A Keras model that takes (B, H, W, C) in [0, 1] and returns what the recipe's task asks for: logits
             (B, classes), logits (B, H, W, classes), or images (B, scale*H, scale*W, C). None: built from the recipe. It
-            is trained in place.
+            is trained in place; the recipe's seed decides what its dropout draws.
         data: A ``DataBundle``; arrays (images, targets) or (images, targets, weights), images uint8 or floating point
             in [0, 1], of which validation and calibration images are taken as in ``load_data`` (targets: integer labels
             (N,), masks (N, H, W), either also one-hot, or the enlarged images; weights: one an image); or a
@@ -117,7 +117,8 @@ def fit(
             print("".join(f"{text}\n" for text in data.notes), end="")
         if files is not None and stage == "qat":
             identity.check_run(data, files.folder)
-        if model is None:
+        built = model is None
+        if built:
             keras.utils.set_random_seed(recipe.seed)
             model = build(recipe, len(data.class_names))
         run = _Run(recipe, model, data, files, stage, callbacks, verbose, devices, class_weight)
@@ -129,6 +130,8 @@ def fit(
             _claim(files, recipe, overwrite)
             if stage == "float" or not RunFiles(files.folder, "float").result.is_file():
                 identity.record(data, run.list, files.folder)
+        if not built:
+            checkpoint.seed(model, recipe.seed, STAGES.index(stage))
         devices.agree("The run folder", "claimed")  # nobody looks for a checkpoint before
         return run.train()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,7 @@ def build_model(
         arguments["num_classes"] = num_classes
     if image_shape is not None:
         arguments["image_shape"] = tuple(image_shape)
-    if name in VARIANTS:
-        arguments.setdefault("name", name)
-    return getattr(wavemix_tf, arguments.pop("model", "WaveMixClassifier"))(**arguments)
+    kind = arguments.pop("model", "WaveMixClassifier")
+    # Keras would number it by the networks that the process has built: what is written would differ from run to run.
+    arguments.setdefault("name", name if name in VARIANTS else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower())
+    return getattr(wavemix_tf, kind)(**arguments)
