@@ -223,7 +223,9 @@ def test_a_file_and_its_card_must_belong_together(mcu, tmp_path):
     with pytest.raises(ExportError, match=r"not the file that its model card"):
         Artifact.load(path)
     path.with_suffix(".json").write_text("{}")
-    with pytest.raises(ExportError, match=r"bugs\.json must be whole.*the field 'target' is missing.*export --overwrite"):
+    with pytest.raises(
+        ExportError, match=r"bugs\.json must be whole.*the field 'target' is missing.*export --overwrite"
+    ):
         Artifact.load(path)
 
 
