@@ -546,6 +546,16 @@ def test_validation_images_of_ones_own(data, tmp_path):
     assert seen == [42]
 
 
+def test_class_weights_reach_every_trial_and_belong_to_the_search(data, tmp_path):
+    options = dict(tuner="grid", max_trials=1, epochs=1, data=data, out=tmp_path / "search", verbose=0)
+    search(RECIPE, class_weight={0: 3}, **options)
+    assert json.loads((tmp_path / "search/trials/0/training.json").read_text())["class_weight"] == {"0": 3.0}
+    with pytest.raises(ValueError, match=r"holds another search.*class_weight=None \(there"):
+        search(RECIPE, **options)
+    with pytest.raises(ValueError, match="class_weight must map"):
+        search(RECIPE, class_weight={"nobody": 3}, **options)
+
+
 def test_a_space_that_raises_is_a_trial_that_failed(data, tmp_path):
     def space(hp, recipe):
         if hp.Choice("depth", [1, 2]) == 2:

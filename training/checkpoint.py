@@ -77,14 +77,14 @@ def state_variables(model: Any) -> list[Any]:
     return [variable for variable in model.variables if id(variable) not in metrics]
 
 
-def seed(model: Any, *words: int) -> None:
-    """Set the states of a model's random generators (dropout, noise) to what ``words`` alone decide.
+def seed(model: Any, number: int) -> None:
+    """Set the states of a model's random generators (dropout, noise) to what ``number`` alone decides.
 
     A ``.keras`` file does not hold them: a layer that was loaded, or copied in another process, would draw otherwise.
     """
     generators = [variable for variable in state_variables(model) if variable.name == "seed_generator_state"]
-    for number, variable in enumerate(generators):
-        drawn = int(np.random.SeedSequence([*words, number]).generate_state(1)[0]) & 0x7FFFFFFF
+    for index, variable in enumerate(generators):
+        drawn = int(np.random.SeedSequence([number, index]).generate_state(1)[0]) & 0x7FFFFFFF
         variable.assign(np.asarray([drawn, 0]))
 
 

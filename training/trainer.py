@@ -67,7 +67,7 @@ def fit(
         recipe: What to do; its ``batch_size`` is that of all devices together, and a multiple of their number.
         model: A Keras model that takes (B, H, W, C) in [0, 1] and returns what the recipe's task asks for: logits
             (B, classes), logits (B, H, W, classes), or images (B, scale*H, scale*W, C). None: built from the recipe. It
-            is trained in place; the recipe's seed decides what its dropout draws.
+            is trained in place.
         data: A ``DataBundle``; arrays (images, targets) or (images, targets, weights), images uint8 or floating point
             in [0, 1], of which validation and calibration images are taken as in ``load_data`` (targets: integer labels
             (N,), masks (N, H, W), either also one-hot, or the enlarged images; weights: one an image); or a
@@ -75,7 +75,7 @@ def fit(
             ``load_data(recipe)``. Arrays and PyDatasets need no TensorFlow on the JAX and PyTorch backends.
         out: Run folder; None: nothing is written, and nothing can be resumed.
         stage: "float", or "qat" for fine-tuning a model that ``wavemix_tf.tflite.quantize`` made, by the recipe's
-            ``qat_*`` fields and with hard labels.
+            ``qat_*`` fields and with hard labels; what its dropout draws is decided by the recipe's seed.
         validation_data: With arrays or a dataset: the images that choose the best epoch.
         class_weight: How much the training loss of each class weighs, by its number or name; 1 for the others. Of masks
             it weighs pixels. Metrics, and the validation loss, stay unweighted.
@@ -117,8 +117,7 @@ def fit(
             print("".join(f"{text}\n" for text in data.notes), end="")
         if files is not None and stage == "qat":
             identity.check_run(data, files.folder)
-        built = model is None
-        if built:
+        if model is None:
             keras.utils.set_random_seed(recipe.seed)
             model = build(recipe, len(data.class_names))
         run = _Run(recipe, model, data, files, stage, callbacks, verbose, devices, class_weight)
@@ -130,8 +129,8 @@ def fit(
             _claim(files, recipe, overwrite)
             if stage == "float" or not RunFiles(files.folder, "float").result.is_file():
                 identity.record(data, run.list, files.folder)
-        if not built:
-            checkpoint.seed(model, recipe.seed, STAGES.index(stage))
+        if stage == "qat":  # a process may begin with it
+            checkpoint.seed(model, recipe.seed)
         devices.agree("The run folder", "claimed")  # nobody looks for a checkpoint before
         return run.train()
 

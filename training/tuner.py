@@ -34,6 +34,7 @@ from .search_folder import COSTS_FILE, STATE_FOLDER, SearchFolder
 from .search_results import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, SearchResult, Trial
 from .spaces import SPACES, Space
 from .trainer import build, fit
+from .weights import class_table, plain_weights
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")
 SAMPLES, SAMPLE_SEED = 8, 0  # candidates by which a space is known again
@@ -57,6 +58,7 @@ def search(
     score: Callable[[FitResult, DataBundle], Mapping[str, float]] | None = None,
     data: Any = None,
     validation_data: Any = None,
+    class_weight: Mapping[Any, float] | None = None,
     out: str | os.PathLike[str] | None = None,
     callbacks: Callable[[], Sequence[Any]] | None = None,
     seed: int = 0,
@@ -92,6 +94,7 @@ def search(
             ``names`` with the metrics that it returns lets an objective that is none of them be told at once.
         data: As for ``fit``; None: ``load_data`` of the candidate's recipe. With own data the resolution is fixed.
         validation_data: As for ``fit``.
+        class_weight: As for ``fit``.
         out: Folder of the search; None: a temporary one, nothing is kept.
         callbacks: Makes Keras callbacks for a trial.
         seed: Of the choice of candidates.
@@ -143,6 +146,7 @@ def search(
         score=score,
         data=data,
         validation_data=validation_data,
+        class_weight=class_weight,
         callbacks=callbacks,
         seed=seed,
         watch=watch,
@@ -170,6 +174,7 @@ class _Search:
     score: Any
     data: Any
     validation_data: Any
+    class_weight: Mapping[Any, float] | None
     callbacks: Any
     seed: int
     watch: Any
@@ -204,6 +209,7 @@ class _Search:
                 "batch_size must not exceed the number of training images. Received: "
                 f"batch_size={self.recipe.batch_size}, training images: {data.train_source.size}"
             )
+        class_table(self.class_weight, data.class_names, self.recipe)  # told before the first trial
         self._classes = self._classes or len(data.class_names)
         self._identity = {"space_digest": self._space_digest(oracles, probe), "data": data.fingerprint()}
         self.folder = SearchFolder(self.out, self.recipe, self._settings())
@@ -270,6 +276,7 @@ class _Search:
             "costs": [getattr(measure, "identity", "/".join(measure.names)) for measure in self.measures],
             "score": None if self.score is None else _identity_of(self.score),
             "seed": self.seed,
+            "class_weight": plain_weights(self.class_weight),
             **self._identity,
         }
 
@@ -391,6 +398,7 @@ class _Search:
         model = self.candidates.take(recipe)
         if values.get("tuner/trial_id") is not None:  # Hyperband goes on with the best of a round
             files = RunFiles(self.out / "trials" / values["tuner/trial_id"], "float")
+            keras.utils.set_random_seed(recipe.seed)  # the file does not hold the states of dropout
             model = load_keras(files.model, f"{BEGIN_ANEW}.")
         share = (epochs - before) / recipe.epochs
         short = dataclasses.replace(
@@ -403,7 +411,10 @@ class _Search:
         callbacks = [_StopAtNaN(), *(self.callbacks() if self.callbacks is not None else ())]
         begun = time.perf_counter()
         verbose = 2 if self.verbose > 1 else 0
-        result = fit(short, model=model, data=data, out=folder, callbacks=callbacks, verbose=verbose)
+        weights = self.class_weight
+        result = fit(
+            short, model=model, data=data, out=folder, class_weight=weights, callbacks=callbacks, verbose=verbose
+        )
         metrics = {f"val_{result.metric}": result.validation_score, "val_loss": result.validation_loss}
         if self.score is not None:
             metrics |= {name: float(value) for name, value in self.score(result, data).items()}
