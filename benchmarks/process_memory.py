@@ -1,6 +1,6 @@
-"""Resident memory of one process over repeated fits, quantize-and-export rounds and trials of a search.
+"""Resident memory of one process over repeated fits, exports, trials of a search and trainings of a comparison.
 
-    python benchmarks/process_memory.py                    # 60 fits, 20 exports, 20 trials
+    python benchmarks/process_memory.py                    # 60 fits, 20 of each other kind
     python benchmarks/process_memory.py --keep-gradients   # the same without letting registered gradients go
 
 The table gives the growth a round, by least squares over the second half of the rounds: flat is next to nothing.
@@ -22,7 +22,9 @@ import numpy as np
 
 import wavemix_tf as wm
 from wavemix_tf import gradient_registry
+from wavemix_tf.command.comparing import Comparison
 
+EXPORT, TRIAL, TRAINING = "quantize and export", "trial of a search", "training of a comparison"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--fits", type=int, default=60)
     parser.add_argument("--exports", type=int, default=20)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--trainings", type=int, default=20, help="of `wavemix-tf compare`")
     parser.add_argument("--keep-gradients", action="store_true", help="leave TensorFlow's registry as it is")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -58,7 +61,7 @@ def main() -> None:
     recipe = dataclasses.replace(
         wm.training.RECIPES["digits"], epochs=1, warmup_epochs=0.25, model_args=dict(width=8, depth=2), batch_size=32
     )
-    sizes: dict[str, list[float]] = {"fit": [], "quantize and export": [], "trial of a search": []}
+    sizes: dict[str, list[float]] = {name: [] for name in ("fit", EXPORT, TRIAL, TRAINING)}
     model = None
     for count in range(arguments.fits):
         model = wm.training.fit(recipe, data=(images, labels), verbose=0).model
@@ -67,11 +70,11 @@ def main() -> None:
     for count in range(arguments.exports):
         qat = wm.tflite.quantize(model, images[:128])
         wm.tflite.export(qat, "android-cpu", images=images[128:])
-        sizes["quantize and export"].append(resident_mib())
+        sizes[EXPORT].append(resident_mib())
         progress(f"export {count + 1} of {arguments.exports}: {sizes['quantize and export'][-1]:.0f} MiB")
 
     def remember(result, data):
-        trials = sizes["trial of a search"]
+        trials = sizes[TRIAL]
         trials.append(resident_mib())
         progress(f"trial {len(trials)} of {arguments.trials}: {trials[-1]:.0f} MiB")
         return {}
@@ -82,6 +85,17 @@ def main() -> None:
                 recipe, tuner="random", max_trials=arguments.trials, epochs=1, data=(images, labels), out=out,
                 objective="val_loss", score=remember, verbose=0,
             )  # fmt: skip
+
+    if arguments.trainings:
+        with tempfile.TemporaryDirectory() as out:
+            small = dataclasses.replace(recipe, data_dir=str(Path(out) / "data"))
+            budget = {"parameters": 10_000}
+            comparison = Comparison(small, ["wavemix"], budget, None, [], arguments.trainings, Path(out), False, "")
+            comparison.size("wavemix")
+            for count, seed in enumerate(comparison.seeds):
+                comparison.train("wavemix", seed)
+                sizes[TRAINING].append(resident_mib())
+                progress(f"training {count + 1} of {arguments.trainings}: {sizes[TRAINING][-1]:.0f} MiB")
 
     print("| what | rounds | after the first, MiB | after the last, MiB | growth a round, MiB |")
     print("|---|---|---|---|---|")

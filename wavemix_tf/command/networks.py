@@ -96,7 +96,9 @@ def check_model_file(out: Path | None, model: Path | None) -> Path:
     if model is None:
         path = (out or Path()) / "model.keras"
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: `wavemix-tf fit --out {path.parent}` makes it.")
+            recipe = path.with_name("recipe.json")
+            what = f"{recipe}" if recipe.is_file() else "RECIPE"
+            raise FileNotFoundError(f"{path} is missing: `wavemix-tf fit {what} --out {path.parent}` makes it.")
         return path
     if model.suffix not in (".keras", ".tflite"):
         raise ValueError(f"--model must be a .keras or .tflite file. Received: {model}")
