@@ -47,6 +47,7 @@ FLOAT = {
     "CAST": (lambda x: tf.cast(x, tf.int32), [SHAPE]),
     "CONCATENATION": (lambda x, y: tf.concat([x, y], -1), [SHAPE, SHAPE]),
     "CONV_2D": (lambda x: tf.nn.conv2d(x, _constant(3, 3, 8, 4), 1, "SAME"), [SHAPE]),
+    "CONV_3D": (lambda x: tf.nn.conv3d(x, _constant(2, 2, 2, 8, 4), (1,) * 5, "SAME"), [(1, 4, 4, 4, 8)]),
     "CUMSUM": (lambda x: tf.cumsum(x, 1), [SHAPE]),
     "DEPTHWISE_CONV_2D": (
         lambda x: tf.nn.depthwise_conv2d(x, _constant(3, 3, 8, 1), (1, 1, 1, 1), "SAME"),
@@ -94,6 +95,7 @@ FLOAT = {
     "RESHAPE": (lambda x: tf.reshape(x, (1, 16, 8)), [SHAPE]),
     "RESIZE_BILINEAR": (_resize("resize_bilinear"), [SHAPE]),
     "RESIZE_NEAREST_NEIGHBOR": (_resize("resize_nearest_neighbor"), [SHAPE]),
+    "REVERSE_V2": (lambda x: tf.reverse(x, [1]), [SHAPE]),
     "RSQRT": (tf.math.rsqrt, [SHAPE], POSITIVE),
     "SELECT": (lambda x, y: tf.raw_ops.Select(condition=x > 0, x=x, y=y), [SHAPE, SHAPE]),
     "SELECT_V2": (lambda x, y: tf.where(x > 0, x, y[:, :1]), [SHAPE, SHAPE]),

@@ -105,11 +105,11 @@ class Artifact:
             "target": self.target,
             "dtype": self.dtype,
             "io_dtype": self.io_dtype,
-            "input": _tensor_card(info.inputs[0]),
+            "input": _tensor_card(info.inputs[0], info.input_names[0]),
             "input_meaning": self.input_meaning,
-            "output": _tensor_card(info.outputs[0]),
-            "inputs": [_tensor_card(tensor) for tensor in info.inputs],
-            "outputs": [_tensor_card(tensor) for tensor in info.outputs],
+            "output": _tensor_card(info.outputs[0], info.output_names[0]),
+            "inputs": list(map(_tensor_card, info.inputs, info.input_names)),
+            "outputs": list(map(_tensor_card, info.outputs, info.output_names)),
             "input_ranges": self.input_ranges,
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_dict(),
             "float_layers": list(self.float_layers),
@@ -271,8 +271,9 @@ def _compiled_path(base: Path) -> Path:
     return base.with_name(f"{base.stem}_vela.tflite")
 
 
-def _tensor_card(tensor: TensorInfo) -> dict[str, Any]:
+def _tensor_card(tensor: TensorInfo, name: str) -> dict[str, Any]:
     return {
+        "name": name,
         "shape": list(tensor.shape),
         "dtype": tensor.dtype,
         "scale": tensor.scale,

@@ -5,6 +5,7 @@ A rule is a question to one op, named in ``targets.TARGETS``. ``CONSTRAINTS`` ho
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,8 @@ from .errors import UnsupportedOpError
 from .flatbuffer import FileInfo, OpInfo, TensorInfo, schema
 from .op_tables import INSTEAD, INT8_RULES
 from .targets import Target
+
+ALIKE_SHOWN = 3  # ops that break one rule, in a message
 
 GPU = "tensorflow/lite/tools/versioning/gpu_compatibility.cc"
 GPU_BUILDER = "tensorflow/lite/delegates/gpu/common/model_builder_helper.cc"
@@ -472,21 +475,26 @@ def audit(info: FileInfo, target_name: str, target: Target, dtype: str, keeps_fl
     Raises:
         UnsupportedOpError: names every op that breaks a rule, its output tensor and the rule, and what to use instead.
     """
-    faults, culprits, advised = [], set(), set()
+    faults: list[str] = []
+    seen: Counter[tuple[str, str]] = Counter()
+    culprits, advised = set(), set()
     boundary = {tensor.name for tensor in (*info.inputs, *info.outputs)}
     for index, op in enumerate(info.ops):
         found = _faults(op, target, dtype, boundary, keeps_float)
         where = describe(index, op)
-        faults += [f"{where} {fault}" for fault in found]
+        seen.update((op.name, fault) for fault in found)
+        faults += [f"{where} {fault}" for fault in found if seen[op.name, fault] <= ALIKE_SHOWN]
         advised |= {words for source, words in ADVICE.items() if any(source in fault for fault in found)}
         if found:
             culprits.add(op.name)
     if not faults:
         return
+    more = [f"{count - ALIKE_SHOWN} more {name} alike" for (name, _), count in seen.items() if count > ALIKE_SHOWN]
     instead = [f"instead of {name} use {INSTEAD[name]}" for name in sorted(culprits) if name in INSTEAD]
-    advice = "; ".join([*instead, *sorted(advised)])
+    rewrite = "write the layers that are named in another way, or choose a target that runs these ops (docs/targets.md)"
+    advice = "; ".join([*instead, *sorted(advised)] or [rewrite])
     raise UnsupportedOpError(
-        f"The file does not fit target {target_name!r}: {'; '.join(faults)}."
+        f"The file does not fit target {target_name!r}: {'; '.join(faults + more)}."
         + (f" {advice[0].upper()}{advice[1:]}." if advice else "")
     )
 

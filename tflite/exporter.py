@@ -28,7 +28,7 @@ from .forms import choose_forms, write_smallest
 from .freshness import is_fresh
 from .graph import Graph, structures
 from .half_range import check_half_range
-from .images import value_ranges
+from .images import output_names, value_ranges
 from .judgement import Bounds, check_count
 from .limits import MemoryUse, check_arguments, check_limits
 from .lowering import (
@@ -392,8 +392,7 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
         content = read_integers(content, outputs=mixed)
     if len(deployed.inputs) == len(deployed.outputs) == 1:
         return content
-    names = deployed.output_names
-    names = names if len(set(names)) == len(names) else [f"output_{index}" for index in range(len(names))]
+    names = output_names(deployed)
     return order_ends(content, labels, [f"output_{index}" for index in range(len(names))], names)
 
 

@@ -68,11 +68,17 @@ class OpInfo:
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A whole file."""
+    """A whole file.
+
+    ``input_names`` and ``output_names`` are those by which its signature calls them: of several of one shape nothing
+    else tells which is which.
+    """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     ops: tuple[OpInfo, ...]
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
 
 
 def read_file(content: bytes, check_tensors: bool = False) -> FileInfo:
@@ -125,7 +131,16 @@ def _read(model: Any, check_tensors: bool) -> FileInfo:
                 code.version,
             )
         )
-    return FileInfo(tuple(tensors[i] for i in graph.inputs), tuple(tensors[i] for i in graph.outputs), tuple(ops))
+    signature = (model.signatureDefs or [None])[0]
+    ends = []
+    for indices, entries in (
+        (graph.inputs, signature and signature.inputs),
+        (graph.outputs, signature and signature.outputs),
+    ):
+        said = {entry.tensorIndex: _text(entry.name) for entry in entries or ()}
+        ends.append((tuple(tensors[i] for i in indices), tuple(said.get(i, tensors[i].name) for i in indices)))
+    (inputs, input_names), (outputs, output_names) = ends
+    return FileInfo(inputs, outputs, tuple(ops), input_names, output_names)
 
 
 def _check_indices(model: Any, graph: Any) -> None:

@@ -186,6 +186,11 @@ class Graph:
             twin = Node(node.layer, args, kwargs, [], node.grid, node.accumulator, node.label, node.origin, node.passes)
             twin.outputs = [Value(twin, value.index, value.shape, value.dtype) for value in node.outputs]
             values.update(zip(node.outputs, twin.outputs, strict=True))
+        for value in self.inputs:
+            if value not in values:  # no output needs it
+                twin = Node(None, label=value.node.label, origin=value.node.origin)
+                twin.outputs = [Value(twin, 0, value.shape, value.dtype)]
+                values[value] = twin.output
         inputs, outputs = ([values[value] for value in part] for part in (self.inputs, self.outputs))
         graph = Graph(inputs, outputs, self.dtypes, self._structure, self.output_names)
         graph.kept = self.kept

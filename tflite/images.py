@@ -11,7 +11,7 @@ import numpy as np
 
 from wavemix_tf.warning import warn_user
 
-from .graph import structures
+from .graph import is_functional, structures
 from .whole_numbers import RANGES, is_whole
 
 BATCH = 16
@@ -189,8 +189,11 @@ def predict(model: Any, images: Any) -> Any:
 
 
 def output_names(model: Any) -> list[str]:
-    """Names of a Keras model's outputs, in the order of ``predict``; numbers where Keras has not one for each."""
+    """Names of a Keras model's outputs, in the order of ``predict``: keys of a dict, else layers, else numbers."""
     names = list(getattr(model, "output_names", []))
+    if is_functional(model) and isinstance(structures(model)[1], dict):
+        paths = [path for path, _ in keras.tree.flatten_with_path(structures(model)[1])]
+        names = ["/".join(map(str, path)) for path in paths]
     unique = len(set(names)) == len(names) == len(model.outputs)
     return names if unique else [f"output_{index}" for index in range(len(model.outputs))]
 

@@ -135,12 +135,14 @@ def vectors_card(artifact: Any, info: FileInfo, file: str, vectors: Vectors) -> 
         },
         "mean_difference_bound": None if exact or bound is None or step is None else bound * step,
         "inputs": [
-            _array_card(f"input_{i}.bin", tensor, array)
-            for i, (tensor, array) in enumerate(zip(info.inputs, vectors.inputs, strict=True))
+            _array_card(f"input_{i}.bin", name, tensor, array)
+            for i, (name, tensor, array) in enumerate(zip(info.input_names, info.inputs, vectors.inputs, strict=True))
         ],
         "outputs": [
-            _array_card(f"expected_{i}.bin", tensor, array)
-            for i, (tensor, array) in enumerate(zip(info.outputs, vectors.outputs, strict=True))
+            _array_card(f"expected_{i}.bin", name, tensor, array)
+            for i, (name, tensor, array) in enumerate(
+                zip(info.output_names, info.outputs, vectors.outputs, strict=True)
+            )
         ],
         "pictures": [f"picture_{i}.png" for i in range(len(vectors.pictures))],
         "labels": list(vectors.labels),
@@ -148,10 +150,10 @@ def vectors_card(artifact: Any, info: FileInfo, file: str, vectors: Vectors) -> 
     }
 
 
-def _array_card(file: str, tensor: TensorInfo, array: np.ndarray) -> dict[str, Any]:
+def _array_card(file: str, name: str, tensor: TensorInfo, array: np.ndarray) -> dict[str, Any]:
     return {
         "file": file,
-        "name": tensor.name,
+        "name": name,
         "shape": list(array.shape),
         "dtype": tensor.dtype,
         "scale": tensor.scale,

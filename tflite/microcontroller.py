@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import tempfile
@@ -152,10 +153,19 @@ def c_array(
     needs = "; ".join(f"{KERNELS[kernels]}: {size}" for kernels, size in (arenas or {}).items())
     methods = [resolver_name(op) for op in sorted(set(ops))]
     guard = f"{name.upper()}_H_"
+    info = read_file(content)
+    ends = "".join(
+        f"// {side} {index}, {json.dumps(said)}: {' x '.join(map(str, tensor.shape))} {tensor.dtype}.\n"
+        for side, group, names in (
+            ("Input", info.inputs, info.input_names),
+            ("Output", info.outputs, info.output_names),
+        )
+        for index, (tensor, said) in enumerate(zip(group, names, strict=True))
+    )
     register = "".join(f"  if (resolver.Add{method}() != kTfLiteOk) return kTfLiteError;\n" for method in methods)
     header = f"""\
 // {len(content)} bytes, {len(methods)} kinds of op: {", ".join(sorted(set(ops)))}.
-#ifndef {guard}
+{ends}#ifndef {guard}
 #define {guard}
 
 #ifdef __cplusplus

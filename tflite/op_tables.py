@@ -107,15 +107,16 @@ FLOAT_ISLANDS: dict[str, tuple[str, ...]] = dict.fromkeys(
     (
         *("ABS", "ARG_MAX", "BROADCAST_TO", "CAST", "CUMSUM", "DIV", "ELU", "EQUAL", "EXPAND_DIMS", "FLOOR"),
         *("GATHER_ND", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LOGICAL_AND", "LOGICAL_NOT", "LOGICAL_OR"),
-        *("MAXIMUM", "MINIMUM", "NEG", "NOT_EQUAL", "PACK", "PADV2", "REDUCE_MAX", "REDUCE_MIN", "SELECT_V2"),
-        *("SPLIT", "SQUARE", "SQUARED_DIFFERENCE", "SQUEEZE", "SUM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNPACK"),
+        *("MAXIMUM", "MINIMUM", "NEG", "NOT_EQUAL", "PACK", "PADV2", "REDUCE_MAX", "REDUCE_MIN", "REVERSE_V2"),
+        *("SELECT_V2", "SPLIT", "SQUARE", "SQUARED_DIFFERENCE", "SQUEEZE", "SUM", "UNIDIRECTIONAL_SEQUENCE_LSTM"),
+        "UNPACK",
     ),
     (),
 )
 
 ANDROID_CPU_OPS: dict[str, tuple[str, ...]] = {
     **FLOAT_ISLANDS,
-    **dict.fromkeys(("EXP", "LOG", "POW", "SELECT", "SQRT", "TILE", "TOPK_V2"), ()),
+    **dict.fromkeys(("CONV_3D", "EXP", "LOG", "POW", "SELECT", "SQRT", "TILE", "TOPK_V2"), ()),
     "ADD": (),
     "AVERAGE_POOL_2D": (),
     "BATCH_MATMUL": (),
@@ -294,7 +295,7 @@ EDGE_TPU_OPS: dict[str, tuple[str, ...]] = {
 
 MCU_OPS: dict[str, tuple[str, ...]] = {
     **FLOAT_ISLANDS,
-    **dict.fromkeys(("EXP", "LOG", "SQRT"), ("float operands",)),
+    **dict.fromkeys(("CONV_3D", "EXP", "LOG", "SQRT"), ("float operands",)),
     "ADD": (),
     "AVERAGE_POOL_2D": (),
     "BATCH_MATMUL": (),
