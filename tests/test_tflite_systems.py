@@ -96,7 +96,7 @@ def test_a_vit_that_samples_keeps_the_choice_of_tokens_in_float(quantized):
     sampled = wm.with_token_sampling(model, blocks=[1], tokens=10, mode="static")
     artifact = export(sampled, "android-cpu", dtype="float32", images=images[64:])
     assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= 0.01
-    rounded = quantize(sampled, images[:64], target="android-cpu", skip="unsupported", observer=OBSERVER)
+    rounded = quantize(sampled, images[:64], target="android-cpu", skip="unsupported")
     artifact = export(rounded, "android-cpu", images=images[64:])
     assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= SAMPLED_BOUND_STEPS
     expected, held = predict(sampled, images[64:]), predict(rounded, images[64:])
