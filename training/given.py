@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from .datasets import DataBundle, check_names, split_sources
 from .distribution import in_order
 from .gate import BATCHES, UNBATCHED, Gate, structure
+from .identity import UNKNOWN_CHECKSUM
 from .listing import Notes
 from .recipe import Recipe
 from .sources import ArraySource, NumpySource
@@ -146,8 +148,30 @@ class DatasetSource:
     def steps(self, batch_size: int) -> int:
         return self.size
 
-    def checksum(self) -> int:
-        return 0  # not known before it is read
+    def checksum(self) -> int | str:
+        """Of the first batch, see ``first_digest``: all that is known of the data without reading it."""
+        return self.first_digest
+
+    @functools.cached_property
+    def first_digest(self) -> int | str:
+        """The first batch in two passes: what it holds, or ``UNKNOWN_CHECKSUM`` where it changes from pass to pass.
+
+        A shuffled data set begins otherwise each time. A ``PyDataset`` with a hook of an epoch's begin or end is taken
+        for one: the hook is there to change the order, and to call it here would change what is trained on.
+        """
+        if not self.size or (self.is_py_dataset and _has_epoch_hook(self.dataset)):
+            return UNKNOWN_CHECKSUM
+        first, second = self._digest_of_first(), self._digest_of_first()
+        return first if first == second else UNKNOWN_CHECKSUM
+
+    def _digest_of_first(self) -> str:
+        # Not by `batches`, which reads ahead.
+        parts = None if self.is_py_dataset else next(iter(self.dataset.take(1)))
+        found = hashlib.blake2b(digest_size=8)
+        for part in self.read(0, parts):
+            found.update(f"{part.dtype} {part.shape}".encode())
+            found.update(np.ascontiguousarray(part).data)
+        return found.hexdigest()
 
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
         images: list[Any] = []
@@ -191,6 +215,13 @@ class DatasetSource:
 
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         return self.batches(0)
+
+
+def _has_epoch_hook(dataset: Any) -> bool:
+    return any(
+        getattr(type(dataset), name) is not getattr(keras.utils.PyDataset, name)
+        for name in ("on_epoch_begin", "on_epoch_end")
+    )
 
 
 class _Behind(keras.utils.PyDataset):

@@ -109,6 +109,8 @@ def fit(
                 if devices.writes:
                     files.checkpoint.unlink(missing_ok=True)  # killed after the last file was written
                 data = None if data is None else as_bundle(recipe, data, validation_data)
+                if data is not None and verbose:
+                    _tell_order(data)
                 return _finished(recipe, model, data, files, class_weight)
 
         known, given = out if stage == "qat" or not overwrite else None, data
@@ -206,7 +208,9 @@ class _Run:
             )
         self.task.check_model(model)
         self.variables = checkpoint.state_variables(model)
-        self.list = identity.split_list(data)
+        # What nobody will ask for is not read: it may be behind a large shuffle buffer.
+        asked = files is not None or devices.processes > 1
+        self.list = identity.split_list(data) if asked else identity.SplitList({})
         self.state = checkpoint.TrainingState(fingerprint=dict(self.list.fingerprint))
         self.weighting = Weighting(recipe, class_table(class_weight, data.class_names, recipe))
         self.class_weight = plain_weights(class_weight)
@@ -317,16 +321,18 @@ class _Run:
             self.state.fingerprint = mine
             if self.verbose:
                 print("Images were added: those that were known stay where they are, the new ones are dealt.")
-        if self.state.fingerprint != mine:
+        if not identity.same_data(self.state.fingerprint, mine):
             raise ValueError(
                 "To resume, the data must be as before. Received: "
                 f"{mine}, {self.files.checkpoint} was written with {self.state.fingerprint}"
             )
+        self.state.fingerprint = mine  # which may know more than that of an older version
         checkpoint.assign(self.variables, groups["model"], self.files.checkpoint)
         self.best = groups.get("best", [])
         self.resumed = self.state.epoch
         if self.verbose:
             print(printable(f"Resuming {self.files.folder} after epoch {self.resumed}."))
+            _tell_order(self.data)
         return groups["optimizer"]
 
     def _finish(self) -> FitResult:
@@ -362,6 +368,12 @@ class _Epochs(keras.callbacks.Callback):
         seconds = time.perf_counter() - self._started
         if self._run.end_epoch(self._phase, self._optimizer, logs, seconds):
             self.model.stop_training = True
+
+
+def _tell_order(data: DataBundle) -> None:
+    note = identity.order_note(data)
+    if note:
+        print(note)
 
 
 def _has_tensorflow() -> bool:
