@@ -10,9 +10,10 @@ import pytest
 from picture_support import write_photographs, write_scenes
 from PIL import Image
 
+from wavemix_tf import cli
 from wavemix_tf.command import steps
 from wavemix_tf.training import Recipe, fit, load_data
-from wavemix_tf.training.datasets import split_sources
+from wavemix_tf.training.datasets import check_finished, split_sources
 from wavemix_tf.training.given import as_bundle
 from wavemix_tf.training.identity import SplitList, check_run, check_trained_on, grown, split_list
 from wavemix_tf.training.listing import Files, Notes
@@ -279,14 +280,51 @@ def test_a_finished_stage_refuses_other_images_by_name(run):
     assert not labels or (out / "labels.txt").read_bytes() == labels
 
 
+def test_a_finished_run_called_again_looks_at_its_folder(run, capsys):
+    recipe, folder, out, victim = run
+    words = ["fit", str(out / "recipe.json"), "--out", str(out)]
+    again = {
+        "fit": lambda: fit(recipe, model=network(recipe, {"segmentation": 3}.get(recipe.task, 2)), out=out, verbose=0),
+        "the command": lambda: _command(words, capsys),
+        "its --old-split": lambda: _command([*words, "--old-split"], capsys),
+    }
+    for call in again.values():
+        call()
+    copy_beside(victim, "added.png")
+    again.pop("its --old-split")()
+    for call in again.values():
+        with pytest.raises(ValueError, match=r"was trained on other data; --old-split .*: 1 new \(.*added.png\)"):
+            call()
+    (victim.parent / "added.png").unlink()
+    if recipe.task == "segmentation":
+        (folder / "images" / "added.png").unlink()
+    shutil.copy(victim.with_name(victim.name.replace("7", "8")), victim)
+    for call in again.values():
+        with pytest.raises(ValueError, match=r"data; `wavemix-tf fit` with --overwrite.*1 changed"):
+            call()
+    shutil.move(folder, folder.with_name("away"))
+    for call in again.values():
+        call()
+
+
+def _command(words, capsys):
+    code = cli.main(words)
+    shown = capsys.readouterr()
+    if code:
+        raise ValueError(shown.err)
+    assert "Nothing to do" in shown.out
+
+
 def test_a_renamed_class_is_refused_whatever_its_new_place(tmp_path):
     folder = write_photos(tmp_path / "data")
     recipe, out = of(PHOTOS, folder), tmp_path / "run"
     fit(recipe, model=network(recipe), out=out, verbose=0)
     for name in ("zebra", "catty"):  # the order becomes another, or does not
         (folder / "cat").rename(folder / name)
-        with pytest.raises(ValueError, match=f"classes without cat and with {name}, which was not there"):
-            steps.load_images(recipe, out)
+        message = f"data; `wavemix-tf fit` with.* classes without cat and with {name}, which was not there"
+        for call in (lambda: steps.load_images(recipe, out), lambda: check_finished(recipe, out)):
+            with pytest.raises(ValueError, match=message):
+                call()
         (folder / name).rename(folder / "cat")
     assert (out / "labels.txt").read_text() == "cat\ndog\n"
     shutil.move(folder, tmp_path / "elsewhere")  # the folder may move

@@ -8,15 +8,17 @@ import math
 import os
 import unicodedata
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .folders import check_files, scan_folder
-from .identity import LIST_FILE, SplitList
+from .identity import LIST_FILE, SplitList, check_trained_on, folder_is_as_trained
 from .listing import Notes, some
 from .recipe import Recipe
 from .records import RecordSource, feature_names, prepared_builder
+from .run_files import RunFiles
 from .sources import (
     ArraySource,
     FileSource,
@@ -213,6 +215,22 @@ def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_o
     else:
         data = _load_labelled_records(recipe)
     return dataclasses.replace(data, notes=(*data.notes, *missing_classes(data)), left_out=tuple(notes.left_out))
+
+
+def check_finished(recipe: Recipe, run: str | os.PathLike[str], known_only: bool = False) -> None:
+    """ValueError if the own folder of a finished run is there and no longer what it was trained on.
+
+    Args:
+        recipe: Says which data.
+        run: Run folder.
+        known_only: See ``load_data``.
+    """
+    out = Path(run)
+    if folder_is_as_trained(recipe, out, known_only):
+        return
+    # As every verb does that uses the images, but for decoding them.
+    data = load_data(dataclasses.replace(recipe, in_memory=False), out, known_only)
+    check_trained_on(data, out, RunFiles(out, "float").read_result().get("data"))
 
 
 def missing_classes(data: DataBundle) -> list[str]:

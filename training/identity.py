@@ -19,7 +19,8 @@ from typing import Any
 from wavemix_tf.files import write_text
 from wavemix_tf.state_files import check_fields, read_json, reading
 
-from .listing import some
+from .listing import describe, list_files, relative_name, some
+from .recipe import Recipe
 from .run_files import RunFiles
 from .splits import CALIBRATION, SETS
 
@@ -147,6 +148,32 @@ def _check_labels(data: Any, out: Path) -> None:
             f"{out} was trained on other classes; {advice}. Received: "
             f"{_changed_classes(there, list(data.class_names))} in {path}"
         )
+
+
+def folder_is_as_trained(recipe: Recipe, out: Path, known_only: bool = False) -> bool:
+    """Whether an own folder of images holds what the finished run ``out`` knows of it; nothing is decoded.
+
+    Args:
+        recipe: Says which folder. One that is not there, or no folder, is not looked at: True.
+        out: Run folder.
+        known_only: Whether files that the run does not know count.
+
+    Returns:
+        False too where names and digests alone do not tell, as of masks: then ``load_data`` must.
+    """
+    result = RunFiles(out, "float")
+    root = None if recipe.dataset != "folder" or recipe.data_dir is None else Path(recipe.data_dir).expanduser()
+    stored = result.read_result().get("data") if result.result.is_file() else None
+    if root is None or not root.is_dir() or stored is None:
+        return True
+    listed = SplitList.load(out)
+    if listed is None or not listed.files or listed.fingerprint != stored:
+        return False
+    known = {name: digest for names in listed.files.values() for name, digest in names.items()}
+    found = {relative_name(path, root) for path in list_files([root])[0].images}
+    if known.keys() - found or (found - known.keys() and not known_only):
+        return False
+    return dict(zip(known, describe([str(root / name) for name in known], root).digests, strict=True)) == known
 
 
 def check_run(data: Any, out: Path) -> None:

@@ -23,7 +23,7 @@ from wavemix_tf.state_files import check_keras_file, load_keras
 
 from . import checkpoint, identity
 from .class_counts import tell
-from .datasets import DataBundle, load_data
+from .datasets import DataBundle, check_finished, load_data
 from .distribution import Devices, alone, devices_of, evaluate
 from .given import as_bundle, told
 from .optimizers import Phase, build_optimizer, moving_averages, phases, scaled_for
@@ -108,7 +108,10 @@ def fit(
             if files.result.is_file() and files.model.is_file() and not overwrite:
                 if devices.writes:
                     files.checkpoint.unlink(missing_ok=True)  # killed after the last file was written
-                data = None if data is None else as_bundle(recipe, data, validation_data)
+                if data is None:
+                    check_finished(recipe, files.folder)
+                else:
+                    data = as_bundle(recipe, data, validation_data)
                 if data is not None and verbose:
                     _tell_order(data)
                 return _finished(recipe, model, data, files, class_weight)
