@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .copies import copy_notes
 from .folders import check_files, scan_folder
 from .identity import LIST_FILE, SplitList, check_trained_on, folder_is_as_trained
 from .listing import Notes, some
@@ -214,7 +215,9 @@ def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_o
         data = split_sources(recipe, splits[0], splits[1], splits[2], folder.class_names, notes, known)
     else:
         data = _load_labelled_records(recipe)
-    return dataclasses.replace(data, notes=(*data.notes, *missing_classes(data)), left_out=tuple(notes.left_out))
+    return dataclasses.replace(
+        data, notes=(*data.notes, *missing_classes(data), *copy_notes(data)), left_out=tuple(notes.left_out)
+    )
 
 
 def check_finished(recipe: Recipe, run: str | os.PathLike[str], known_only: bool = False) -> None:
