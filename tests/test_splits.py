@@ -12,10 +12,11 @@ from PIL import Image
 
 from wavemix_tf import cli
 from wavemix_tf.command import steps
+from wavemix_tf.state_files import DamagedFileError
 from wavemix_tf.training import Recipe, fit, load_data
 from wavemix_tf.training.datasets import check_finished, split_sources
 from wavemix_tf.training.given import as_bundle
-from wavemix_tf.training.identity import SplitList, check_run, check_trained_on, grown, split_list
+from wavemix_tf.training.identity import SplitList, check_run, check_trained_on, grown, read_labels, split_list
 from wavemix_tf.training.listing import Files, Notes
 from wavemix_tf.training.sources import ArraySource
 from wavemix_tf.training.splits import SETS, carve, divide
@@ -329,6 +330,31 @@ def test_a_renamed_class_is_refused_whatever_its_new_place(tmp_path):
     assert (out / "labels.txt").read_text() == "cat\ndog\n"
     shutil.move(folder, tmp_path / "elsewhere")  # the folder may move
     steps.load_images(of(recipe, tmp_path / "elsewhere"), out)
+
+
+def test_labels_that_are_not_those_of_the_training_are_told(tmp_path, capsys):
+    folder, out = write_photos(tmp_path / "data"), tmp_path / "run"
+    recipe = of(PHOTOS, folder)
+    fit(recipe, model=network(recipe), out=out, verbose=0)
+    words = ["predict", str(folder / "cat" / "000.png"), "--out", str(out)]
+    path = out / "labels.txt"
+    whole = path.read_text()
+    for text, message in (
+        ("cat\ndo", "classes without dog and with do, which was not there"),
+        ("dog\ncat\n", r"classes in the order dog, cat \(there cat, dog\)"),
+        ("cat\n", "classes without dog"),
+        ("", "it is empty"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DamagedFileError, match=rf"labels.txt must be whole.*{message}.* or delete it; splits.json"):
+            read_labels(out)
+        assert cli.main(words) == 1
+        assert "labels.txt must be whole" in capsys.readouterr().err
+    for restore in (path.unlink, lambda: path.write_text(whole)):
+        restore()
+        assert cli.main(words) == 0
+        assert "dog" in capsys.readouterr().out
+    assert read_labels(tmp_path) is None
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

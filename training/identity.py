@@ -133,13 +133,31 @@ def _all_there(old: SplitList, mine: SplitList) -> bool:
     return bool(known) and known.items() <= now.items()
 
 
+def read_labels(folder: Path) -> list[str] | None:
+    """The class names in a run's ``labels.txt``; None where it has none.
+
+    Raises:
+        DamagedFileError: the file is no text, or names other classes than the run was trained on.
+    """
+    path, result = folder / LABELS_FILE, RunFiles(folder, "float")
+    if not path.is_file():
+        return None
+    trained = (result.read_result().get("data") or {}).get("classes") if result.result.is_file() else None
+    remedy = "It names the run's classes, a line each: put it back, or train anew with --overwrite."
+    if trained is not None:
+        remedy = f"It names the run's classes, a line each: put it back, or delete it; {LIST_FILE} has them too."
+    with reading(path, remedy):
+        labels = path.read_bytes().decode("utf-8").splitlines()
+        if trained is not None and labels != trained:
+            raise ValueError(f"against {result.result.name}, {_changed_classes(trained, labels)}")
+    return labels
+
+
 def _check_labels(data: Any, out: Path) -> None:
     """ValueError unless the classes are those of a run's ``labels.txt``, where it has one."""
-    path = out / LABELS_FILE
-    if not path.is_file():
+    path, there = out / LABELS_FILE, read_labels(out)
+    if there is None:
         return
-    with reading(path, "It names the run's classes, a line each: put it back, or train anew with --overwrite."):
-        there = path.read_bytes().decode("utf-8").splitlines()
     if there != list(data.class_names):
         advice = _given_advice(split_list(data)) or (
             "`wavemix-tf fit` with --overwrite trains anew, else put the folders of classes back as they were"
