@@ -236,12 +236,17 @@ def check_finished(recipe: Recipe, run: str | os.PathLike[str], known_only: bool
     check_trained_on(data, out, RunFiles(out, "float").read_result().get("data"))
 
 
-def missing_classes(data: DataBundle) -> list[str]:
-    """What to tell of classes that a split has no image (no pixel) of."""
+def missing_classes(data: DataBundle, of_train: bool = False) -> list[str]:
+    """What to tell of classes that a split has no image (no pixel) of.
+
+    Args:
+        data: Of which data.
+        of_train: Also of the training set; of a folder or of records that was told by who looked at the labels.
+    """
     told = []
     for name, counts in data.class_counts.items():
         lacking = [label for label, count in zip(data.class_names, counts, strict=True) if not count]
-        if lacking and name != "train":  # what is not trained on was told by who looked at the labels
+        if lacking and (of_train or name != "train"):
             told.append(f"the {name} set has none of {len(lacking):,} classes: {some(lacking)}")
     return told
 

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .datasets import DataBundle, check_names, split_sources
+from .datasets import DataBundle, check_names, missing_classes, split_sources
 from .distribution import in_order
 from .gate import BATCHES, UNBATCHED, Gate, structure
 from .identity import UNKNOWN_CHECKSUM
@@ -35,7 +35,8 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
         names = _names(recipe, classes)
         validation = None if validation_data is None else _held_out(recipe, validation_data, classes)
         bundle = split_sources(recipe, source, validation, None, names, Notes(), deals_test=False)
-        return dataclasses.replace(bundle, notes=(*bundle.notes, _calibration_note(bundle, source.size)))
+        notes = [*bundle.notes, _calibration_note(bundle, source.size), *missing_classes(bundle, of_train=True)]
+        return dataclasses.replace(bundle, notes=tuple(notes))
     known = 0 if recipe.task == "super_resolution" else recipe.num_classes or len(recipe.mask_values) or None
     if validation_data is None or known is None:
         raise ValueError(
@@ -52,7 +53,9 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
         )
     held_out = _held_out(recipe, validation_data, classes)
     no_images = np.zeros((0, *recipe.image_shape), np.float32)
-    return DataBundle(_names(recipe, classes), recipe.image_shape, train, held_out, None, no_images, notes=tuple(notes))
+    names = _names(recipe, classes)
+    bundle = DataBundle(names, recipe.image_shape, train, held_out, None, no_images)
+    return dataclasses.replace(bundle, notes=(*notes, *missing_classes(bundle)))
 
 
 def given_batches(recipe: Recipe, data: Any, batch_size: int, model: Any) -> Any:

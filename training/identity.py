@@ -25,6 +25,7 @@ from .run_files import RunFiles
 from .splits import CALIBRATION, SETS
 
 LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE = "splits.json", "labels.txt", "bad_images.csv"
+BEGUN_WITH = (LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE)  # what `record` writes
 FORMAT = 1
 CHANGES_SHOWN = 6
 UNKNOWN_CHECKSUM = 0  # of a data set whose order changes from pass to pass, and of any that version 0.1 was given

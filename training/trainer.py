@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +34,7 @@ from .results import FitResult
 from .run_files import RunFiles
 from .statistics import BATCHES, BatchNormRecalibration
 from .tasks import Task, task_of
-from .weights import Weighting, class_table, plain_weights
+from .weights import Weighting, check_class_weight, class_table, plain_weights
 
 STAGES = ("float", "qat")
 
@@ -95,6 +96,7 @@ def fit(
         raise ValueError(f"stage must be one of {', '.join(map(repr, STAGES))}. Received: stage={stage!r}")
     if stage == "qat" and model is None:
         raise ValueError("stage='qat' needs the model that tflite.quantize returned. Received: model=None")
+    check_class_weight(class_weight, recipe)
     files = RunFiles(Path(out), stage) if out is not None else None
     with devices_of(model) as devices:
         if verbose == "auto":
@@ -130,6 +132,8 @@ def fit(
             going_on = files.checkpoint.is_file() and not overwrite
             run.list = identity.grown(run.list, files.folder if going_on else None)
         devices.agree("The data", run.state.fingerprint)
+        was_there = files is not None and files.folder.exists()
+        is_new = files is not None and devices.writes and not (was_there and any(files.folder.iterdir()))
         if files is not None and devices.writes:  # not before all that can be wrong has been found
             _claim(files, recipe, overwrite)
             if stage == "float" or not RunFiles(files.folder, "float").result.is_file():
@@ -137,7 +141,12 @@ def fit(
         if stage == "qat":  # a process may begin with it
             checkpoint.seed(model, recipe.seed)
         devices.agree("The run folder", "claimed")  # nobody looks for a checkpoint before
-        return run.train()
+        try:
+            return run.train()
+        except Exception:
+            if files is not None and is_new and not files.checkpoint.is_file():
+                _give_up(files, was_there)
+            raise
 
 
 def adopt(recipe: Recipe, model: Any, num_classes: int, out: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -413,6 +422,16 @@ def _claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
         return
     files.folder.mkdir(parents=True, exist_ok=True)
     write_text(files.recipe, recipe.to_json())
+
+
+def _give_up(files: RunFiles, keep_folder: bool) -> None:
+    """Take back what a training wrote that failed in its first epoch, as of a batch that cannot be trained on."""
+    folder = files.folder
+    for path in (files.recipe, *(folder / name for name in identity.BEGUN_WITH)):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(files.tensorboard.parent, ignore_errors=True)
+    if not keep_folder and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _write_result(

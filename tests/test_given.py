@@ -1,4 +1,4 @@
-"""Data that was given to `fit` as a data set: whether it is what the run folder was begun with."""
+"""Data that was given to `fit` as arrays or a data set: what is told of it, and how a run knows it again."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from wavemix_tf.training import Recipe, fit
+from wavemix_tf.training.class_counts import tell
 from wavemix_tf.training.given import as_bundle
 from wavemix_tf.training.identity import UNKNOWN_CHECKSUM, check_run
 
@@ -134,3 +135,45 @@ def test_refusals_of_arrays_name_what_helps_there(tmp_path):
     with pytest.raises(ValueError, match=r"overwrite=True, or another out\. Received: train") as refused:
         train((IMAGES, 1 - LABELS), tmp_path, None, recipe, verbose=0)
     assert "--" not in str(refused.value)
+
+
+@pytest.mark.parametrize("make", [tf_data, Batches])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_fault_in_a_later_batch_leaves_a_new_folder_as_it_was(make, there, tmp_path):
+    out = tmp_path / "run"
+    if there:
+        out.mkdir()
+    bad = LABELS.copy()
+    bad[40] = 2
+    with pytest.raises(ValueError, match="batch 2"):
+        train(make(IMAGES, bad), out, verbose=0)
+    assert out.exists() == there
+    assert not there or not list(out.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        train(make(IMAGES, LABELS), out, callbacks=[Stop()], verbose=0)
+    begun = sorted(path.name for path in out.iterdir())
+    held = VALIDATION[0], np.where(np.arange(16) == 9, 2, VALIDATION[1])
+    with pytest.raises(ValueError, match="Received: validation"):
+        train(make(IMAGES, LABELS), out, held, verbose=0)
+    assert sorted(path.name for path in out.iterdir()) == begun
+
+
+@pytest.mark.parametrize("weights", [{0: -1.0}, {2: 1.0}, {"0": float("nan")}, [1, 2]])
+def test_class_weights_that_cannot_be_are_refused_before_the_data_is_read(weights, tmp_path):
+    data = Batches(IMAGES, LABELS)
+    with pytest.raises(ValueError, match="class_weight must map"):
+        train(data, tmp_path / "run", class_weight=weights, verbose=0)
+    assert not data.read
+    assert not (tmp_path / "run").exists()
+
+
+def test_sizes_have_their_own_units_and_a_class_without_images_is_told(capsys):
+    data = as_bundle(RECIPE, tf_data(IMAGES, LABELS), VALIDATION)
+    tell(RECIPE, data)
+    assert "  4 train batches, 16 validation images\n" in capsys.readouterr().out
+    recipe = dataclasses.replace(RECIPE, calibration_images=8)
+    data = as_bundle(recipe, (IMAGES, np.zeros(64, int)), tf_data(*VALIDATION))
+    tell(recipe, data)
+    said = "  64 train images, 1 validation batches, 8 calibration images (of the training images)\n"
+    assert said in capsys.readouterr().out
+    assert "the train set has none of 1 classes: 1" in data.notes
