@@ -10,11 +10,13 @@ import pytest
 from picture_support import write_photographs, write_scenes
 from PIL import Image
 
+from wavemix_tf import cli
 from wavemix_tf.command import steps
+from wavemix_tf.state_files import DamagedFileError
 from wavemix_tf.training import Recipe, fit, load_data
-from wavemix_tf.training.datasets import split_sources
+from wavemix_tf.training.datasets import check_finished, split_sources
 from wavemix_tf.training.given import as_bundle
-from wavemix_tf.training.identity import SplitList, check_run, check_trained_on, grown, split_list
+from wavemix_tf.training.identity import SplitList, check_run, check_trained_on, grown, read_labels, split_list
 from wavemix_tf.training.listing import Files, Notes
 from wavemix_tf.training.sources import ArraySource
 from wavemix_tf.training.splits import SETS, carve, divide
@@ -279,18 +281,80 @@ def test_a_finished_stage_refuses_other_images_by_name(run):
     assert not labels or (out / "labels.txt").read_bytes() == labels
 
 
+def test_a_finished_run_called_again_looks_at_its_folder(run, capsys):
+    recipe, folder, out, victim = run
+    words = ["fit", str(out / "recipe.json"), "--out", str(out)]
+    again = {
+        "fit": lambda: fit(recipe, model=network(recipe, {"segmentation": 3}.get(recipe.task, 2)), out=out, verbose=0),
+        "the command": lambda: _command(words, capsys),
+        "its --old-split": lambda: _command([*words, "--old-split"], capsys),
+    }
+    for call in again.values():
+        call()
+    copy_beside(victim, "added.png")
+    again.pop("its --old-split")()
+    for call in again.values():
+        with pytest.raises(ValueError, match=r"was trained on other data; --old-split .*: 1 new \(.*added.png\)"):
+            call()
+    (victim.parent / "added.png").unlink()
+    if recipe.task == "segmentation":
+        (folder / "images" / "added.png").unlink()
+    shutil.copy(victim.with_name(victim.name.replace("7", "8")), victim)
+    for call in again.values():
+        with pytest.raises(ValueError, match=r"data; `wavemix-tf fit` with --overwrite.*1 changed"):
+            call()
+    shutil.move(folder, folder.with_name("away"))
+    for call in again.values():
+        call()
+
+
+def _command(words, capsys):
+    code = cli.main(words)
+    shown = capsys.readouterr()
+    if code:
+        raise ValueError(shown.err)
+    assert "Nothing to do" in shown.out
+
+
 def test_a_renamed_class_is_refused_whatever_its_new_place(tmp_path):
     folder = write_photos(tmp_path / "data")
     recipe, out = of(PHOTOS, folder), tmp_path / "run"
     fit(recipe, model=network(recipe), out=out, verbose=0)
     for name in ("zebra", "catty"):  # the order becomes another, or does not
         (folder / "cat").rename(folder / name)
-        with pytest.raises(ValueError, match=f"classes without cat and with {name}, which was not there"):
-            steps.load_images(recipe, out)
+        message = f"data; `wavemix-tf fit` with.* classes without cat and with {name}, which was not there"
+        for call in (lambda: steps.load_images(recipe, out), lambda: check_finished(recipe, out)):
+            with pytest.raises(ValueError, match=message):
+                call()
         (folder / name).rename(folder / "cat")
     assert (out / "labels.txt").read_text() == "cat\ndog\n"
     shutil.move(folder, tmp_path / "elsewhere")  # the folder may move
     steps.load_images(of(recipe, tmp_path / "elsewhere"), out)
+
+
+def test_labels_that_are_not_those_of_the_training_are_told(tmp_path, capsys):
+    folder, out = write_photos(tmp_path / "data"), tmp_path / "run"
+    recipe = of(PHOTOS, folder)
+    fit(recipe, model=network(recipe), out=out, verbose=0)
+    words = ["predict", str(folder / "cat" / "000.png"), "--out", str(out)]
+    path = out / "labels.txt"
+    whole = path.read_text()
+    for text, message in (
+        ("cat\ndo", "classes without dog and with do, which was not there"),
+        ("dog\ncat\n", r"classes in the order dog, cat \(there cat, dog\)"),
+        ("cat\n", "classes without dog"),
+        ("", "it is empty"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DamagedFileError, match=rf"labels.txt must be whole.*{message}.* or delete it; splits.json"):
+            read_labels(out)
+        assert cli.main(words) == 1
+        assert "labels.txt must be whole" in capsys.readouterr().err
+    for restore in (path.unlink, lambda: path.write_text(whole)):
+        restore()
+        assert cli.main(words) == 0
+        assert "dog" in capsys.readouterr().out
+    assert read_labels(tmp_path) is None
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

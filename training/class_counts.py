@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .datasets import DataBundle
     from .recipe import Recipe
 
+BATCHES = "batches"
 SHOWN = 20  # classes; of more the smallest and the largest
 
 Counts = Mapping[str, Sequence[int]]  # set -> of each class
@@ -38,7 +39,10 @@ def tell(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] = print) 
         return False
     _told[id(data)] = data
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
-    if hasattr(data.train_source, "dataset"):  # the user's own, whose images are not counted
+    units = {_unit(source) for source in (data.train_source, data.validation_source)}
+    if len(units) > 1:  # arrays beside a data set
+        write(f"  {_sizes_with_units(data)}")
+    elif units == {BATCHES}:
         write(f"  {sizes} batches")
     elif recipe.task == "super_resolution":
         write(f"  {sizes} patches")
@@ -50,6 +54,20 @@ def tell(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] = print) 
     if text:
         write(f"  {printable(text)}")
     return True
+
+
+def _unit(source: Any) -> str:
+    """What a source's size counts: of the user's own data set no images, which are not known before they are read."""
+    return BATCHES if hasattr(source, "dataset") else "images"
+
+
+def _sizes_with_units(data: DataBundle) -> str:
+    units = {"train": _unit(data.train_source), "validation": _unit(data.validation_source)}
+    parts = []
+    for name, count in split_sizes(data).items():
+        kind, _, shared = name.partition(" ")
+        parts.append(f"{count:,} {kind} {units.get(kind, 'images')} {shared}".rstrip())
+    return ", ".join(parts)
 
 
 def split_sizes(data: DataBundle) -> dict[str, int]:

@@ -8,15 +8,18 @@ import math
 import os
 import unicodedata
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .copies import copy_notes
 from .folders import check_files, scan_folder
-from .identity import LIST_FILE, SplitList
+from .identity import LIST_FILE, SplitList, check_trained_on, folder_is_as_trained
 from .listing import Notes, some
 from .recipe import Recipe
 from .records import RecordSource, feature_names, prepared_builder
+from .run_files import RunFiles
 from .sources import (
     ArraySource,
     FileSource,
@@ -212,15 +215,38 @@ def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_o
         data = split_sources(recipe, splits[0], splits[1], splits[2], folder.class_names, notes, known)
     else:
         data = _load_labelled_records(recipe)
-    return dataclasses.replace(data, notes=(*data.notes, *missing_classes(data)), left_out=tuple(notes.left_out))
+    return dataclasses.replace(
+        data, notes=(*data.notes, *missing_classes(data), *copy_notes(data)), left_out=tuple(notes.left_out)
+    )
 
 
-def missing_classes(data: DataBundle) -> list[str]:
-    """What to tell of classes that a split has no image (no pixel) of."""
+def check_finished(recipe: Recipe, run: str | os.PathLike[str], known_only: bool = False) -> None:
+    """ValueError if the own folder of a finished run is there and no longer what it was trained on.
+
+    Args:
+        recipe: Says which data.
+        run: Run folder.
+        known_only: See ``load_data``.
+    """
+    out = Path(run)
+    if folder_is_as_trained(recipe, out, known_only):
+        return
+    # As every verb does that uses the images, but for decoding them.
+    data = load_data(dataclasses.replace(recipe, in_memory=False), out, known_only)
+    check_trained_on(data, out, RunFiles(out, "float").read_result().get("data"))
+
+
+def missing_classes(data: DataBundle, of_train: bool = False) -> list[str]:
+    """What to tell of classes that a split has no image (no pixel) of.
+
+    Args:
+        data: Of which data.
+        of_train: Also of the training set; of a folder or of records that was told by who looked at the labels.
+    """
     told = []
     for name, counts in data.class_counts.items():
         lacking = [label for label, count in zip(data.class_names, counts, strict=True) if not count]
-        if lacking and name != "train":  # what is not trained on was told by who looked at the labels
+        if lacking and (of_train or name != "train"):
             told.append(f"the {name} set has none of {len(lacking):,} classes: {some(lacking)}")
     return told
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from .datasets import DataBundle, check_names, split_sources
+from .datasets import DataBundle, check_names, missing_classes, split_sources
 from .distribution import in_order
 from .gate import BATCHES, UNBATCHED, Gate, structure
+from .identity import UNKNOWN_CHECKSUM
 from .listing import Notes
 from .recipe import Recipe
 from .sources import ArraySource, NumpySource
@@ -33,7 +35,8 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
         names = _names(recipe, classes)
         validation = None if validation_data is None else _held_out(recipe, validation_data, classes)
         bundle = split_sources(recipe, source, validation, None, names, Notes(), deals_test=False)
-        return dataclasses.replace(bundle, notes=(*bundle.notes, _calibration_note(bundle, source.size)))
+        notes = [*bundle.notes, _calibration_note(bundle, source.size), *missing_classes(bundle, of_train=True)]
+        return dataclasses.replace(bundle, notes=tuple(notes))
     known = 0 if recipe.task == "super_resolution" else recipe.num_classes or len(recipe.mask_values) or None
     if validation_data is None or known is None:
         raise ValueError(
@@ -50,7 +53,9 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
         )
     held_out = _held_out(recipe, validation_data, classes)
     no_images = np.zeros((0, *recipe.image_shape), np.float32)
-    return DataBundle(_names(recipe, classes), recipe.image_shape, train, held_out, None, no_images, notes=tuple(notes))
+    names = _names(recipe, classes)
+    bundle = DataBundle(names, recipe.image_shape, train, held_out, None, no_images)
+    return dataclasses.replace(bundle, notes=(*notes, *missing_classes(bundle)))
 
 
 def given_batches(recipe: Recipe, data: Any, batch_size: int, model: Any) -> Any:
@@ -146,8 +151,30 @@ class DatasetSource:
     def steps(self, batch_size: int) -> int:
         return self.size
 
-    def checksum(self) -> int:
-        return 0  # not known before it is read
+    def checksum(self) -> int | str:
+        """Of the first batch, see ``first_digest``: all that is known of the data without reading it."""
+        return self.first_digest
+
+    @functools.cached_property
+    def first_digest(self) -> int | str:
+        """The first batch in two passes: what it holds, or ``UNKNOWN_CHECKSUM`` where it changes from pass to pass.
+
+        A shuffled data set begins otherwise each time. A ``PyDataset`` with a hook of an epoch's begin or end is taken
+        for one: the hook is there to change the order, and to call it here would change what is trained on.
+        """
+        if not self.size or (self.is_py_dataset and _has_epoch_hook(self.dataset)):
+            return UNKNOWN_CHECKSUM
+        first, second = self._digest_of_first(), self._digest_of_first()
+        return first if first == second else UNKNOWN_CHECKSUM
+
+    def _digest_of_first(self) -> str:
+        # Not by `batches`, which reads ahead.
+        parts = None if self.is_py_dataset else next(iter(self.dataset.take(1)))
+        found = hashlib.blake2b(digest_size=8)
+        for part in self.read(0, parts):
+            found.update(f"{part.dtype} {part.shape}".encode())
+            found.update(np.ascontiguousarray(part).data)
+        return found.hexdigest()
 
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
         images: list[Any] = []
@@ -191,6 +218,13 @@ class DatasetSource:
 
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         return self.batches(0)
+
+
+def _has_epoch_hook(dataset: Any) -> bool:
+    return any(
+        getattr(type(dataset), name) is not getattr(keras.utils.PyDataset, name)
+        for name in ("on_epoch_begin", "on_epoch_end")
+    )
 
 
 class _Behind(keras.utils.PyDataset):

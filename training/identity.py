@@ -19,13 +19,16 @@ from typing import Any
 from wavemix_tf.files import write_text
 from wavemix_tf.state_files import check_fields, read_json, reading
 
-from .listing import some
+from .listing import describe, list_files, relative_name, some
+from .recipe import Recipe
 from .run_files import RunFiles
 from .splits import CALIBRATION, SETS
 
 LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE = "splits.json", "labels.txt", "bad_images.csv"
+BEGUN_WITH = (LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE)  # what `record` writes
 FORMAT = 1
 CHANGES_SHOWN = 6
+UNKNOWN_CHECKSUM = 0  # of a data set whose order changes from pass to pass, and of any that version 0.1 was given
 KNOWN_ONLY = "--old-split (load_data: known_only=True) goes on without new images"
 
 
@@ -99,28 +102,97 @@ def check_trained_on(data: Any, out: Path, stored: Mapping[str, Any] | None) -> 
         _check_labels(data, out)
         return
     mine = split_list(data)
-    if stored == mine.fingerprint:
+    if same_data(stored, mine.fingerprint):
         return
-    found = list(_changes(SplitList.load(out), stored, mine))
+    old = SplitList.load(out)
+    found = list(_changes(old, stored, mine))
     if found:
-        raise ValueError(
-            f"{out} was trained on other data; {KNOWN_ONLY}, `wavemix-tf fit` with --overwrite trains anew, else put "
-            f"the images and the folders of classes back as they were. Received: {'; '.join(found[:CHANGES_SHOWN])}"
+        without_new = f"{KNOWN_ONLY}, " if old is not None and _all_there(old, mine) else ""
+        advice = _given_advice(mine) or (
+            f"{without_new}`wavemix-tf fit` with --overwrite trains anew, else put the images and the folders of "
+            "classes back as they were"
         )
+        raise ValueError(f"{out} was trained on other data; {advice}. Received: {'; '.join(found[:CHANGES_SHOWN])}")
+
+
+def _given_advice(mine: SplitList) -> str:
+    """What helps where other data was given in Python; "" where it was read from a folder or from records."""
+    sets = [found for name, found in mine.fingerprint.items() if name != "classes" and found]
+    if mine.files is not None or any(found["origin"] is not None for found in sets):
+        return ""
+    advice = "give the data it had, or take overwrite=True, or another out"
+    if any(isinstance(found["checksum"], str) for found in sets):
+        advice += " (a data set that is shuffled but once needs a seed)"
+    return advice
+
+
+def _all_there(old: SplitList, mine: SplitList) -> bool:
+    """Whether all files that a run knew are there as they were, in whichever set."""
+    known, now = (
+        {name: digest for files in (one.files or {}).values() for name, digest in files.items()} for one in (old, mine)
+    )
+    return bool(known) and known.items() <= now.items()
+
+
+def read_labels(folder: Path) -> list[str] | None:
+    """The class names in a run's ``labels.txt``; None where it has none.
+
+    Raises:
+        DamagedFileError: the file is no text, or names other classes than the run was trained on.
+    """
+    path, result = folder / LABELS_FILE, RunFiles(folder, "float")
+    if not path.is_file():
+        return None
+    trained = (result.read_result().get("data") or {}).get("classes") if result.result.is_file() else None
+    remedy = "It names the run's classes, a line each: put it back, or train anew with --overwrite."
+    if trained is not None:
+        remedy = f"It names the run's classes, a line each: put it back, or delete it; {LIST_FILE} has them too."
+    with reading(path, remedy):
+        labels = path.read_bytes().decode("utf-8").splitlines()
+        if trained is not None and labels != trained:
+            raise ValueError(f"against {result.result.name}, {_changed_classes(trained, labels)}")
+    return labels
 
 
 def _check_labels(data: Any, out: Path) -> None:
     """ValueError unless the classes are those of a run's ``labels.txt``, where it has one."""
-    path = out / LABELS_FILE
-    if not path.is_file():
+    path, there = out / LABELS_FILE, read_labels(out)
+    if there is None:
         return
-    with reading(path, "It names the run's classes, a line each: put it back, or train anew with --overwrite."):
-        there = path.read_bytes().decode("utf-8").splitlines()
     if there != list(data.class_names):
-        raise ValueError(
-            f"{out} was trained on other classes; `wavemix-tf fit` with --overwrite trains anew, else put the folders "
-            f"of classes back as they were. Received: {_changed_classes(there, list(data.class_names))} in {path}"
+        advice = _given_advice(split_list(data)) or (
+            "`wavemix-tf fit` with --overwrite trains anew, else put the folders of classes back as they were"
         )
+        raise ValueError(
+            f"{out} was trained on other classes; {advice}. Received: "
+            f"{_changed_classes(there, list(data.class_names))} in {path}"
+        )
+
+
+def folder_is_as_trained(recipe: Recipe, out: Path, known_only: bool = False) -> bool:
+    """Whether an own folder of images holds what the finished run ``out`` knows of it; nothing is decoded.
+
+    Args:
+        recipe: Says which folder. One that is not there, or no folder, is not looked at: True.
+        out: Run folder.
+        known_only: Whether files that the run does not know count.
+
+    Returns:
+        False too where names and digests alone do not tell, as of masks: then ``load_data`` must.
+    """
+    result = RunFiles(out, "float")
+    root = None if recipe.dataset != "folder" or recipe.data_dir is None else Path(recipe.data_dir).expanduser()
+    stored = result.read_result().get("data") if result.result.is_file() else None
+    if root is None or not root.is_dir() or stored is None:
+        return True
+    listed = SplitList.load(out)
+    if listed is None or not listed.files or listed.fingerprint != stored:
+        return False
+    known = {name: digest for names in listed.files.values() for name, digest in names.items()}
+    found = {relative_name(path, root) for path in list_files([root])[0].images}
+    if known.keys() - found or (found - known.keys() and not known_only):
+        return False
+    return dict(zip(known, describe([str(root / name) for name in known], root).digests, strict=True)) == known
 
 
 def check_run(data: Any, out: Path) -> None:
@@ -161,7 +233,7 @@ def grown(mine: SplitList, out: Path | None) -> SplitList:
     theirs = None if out is None else SplitList.load(out)
     if theirs is None:
         return mine
-    if theirs.fingerprint == mine.fingerprint:
+    if same_data(theirs.fingerprint, mine.fingerprint):
         return dataclasses.replace(mine, extends=theirs.extends)
     by_names = bool(theirs.files and mine.files)
     changes = list(_changes(theirs, theirs.fingerprint, mine, only_old=by_names))
@@ -172,11 +244,39 @@ def grown(mine: SplitList, out: Path | None) -> SplitList:
             for name in sorted({*mine.fingerprint, *theirs.fingerprint})
             if mine.fingerprint.get(name) != theirs.fingerprint.get(name)
         ]
+        advice = _given_advice(mine) or (
+            f"put it back as it was (load_data(recipe, run={str(out)!r}) keeps what is dealt), or begin anew with "
+            "--overwrite"
+        )
         raise ValueError(
-            f"To resume, the data must be as before: put it back as it was (load_data(recipe, run={str(out)!r}) keeps "
-            f"what is dealt), or begin anew with --overwrite. Received: {'; '.join(changes[:CHANGES_SHOWN])}"
+            f"To resume, the data must be as before: {advice}. Received: {'; '.join(changes[:CHANGES_SHOWN])}"
         )
     return dataclasses.replace(mine, extends=(*theirs.extends, theirs.fingerprint))
+
+
+def same_data(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints are equal in all that both know."""
+    return there.keys() == here.keys() and all(
+        there[name] == here[name] or (name in (*SETS, CALIBRATION) and _unknown(there[name], here[name]))
+        for name in there
+    )
+
+
+def _unknown(there: Any, here: Any) -> bool:
+    """Whether no more is known of two sets, or of one of them, than that they are of one size."""
+    if not there or not here or there["size"] != here["size"]:
+        return False
+    return UNKNOWN_CHECKSUM in (there["checksum"], here["checksum"])
+
+
+def order_note(data: Any) -> str:
+    """What to tell of a run that goes on, where it cannot be known that its data is the same; else ""."""
+    sources = {"data": data.train_source, "validation_data": data.validation_source}
+    names = [name for name, source in sources.items() if getattr(source, "first_digest", None) == UNKNOWN_CHECKSUM]
+    if not names:
+        return ""
+    what = " and of ".join(names)
+    return f"The order of {what} changes from pass to pass: whether it is the same data cannot be checked."
 
 
 def record(data: Any, listed: SplitList, out: Path) -> None:
@@ -206,10 +306,8 @@ def pin(data: Any, folder: Path, what: str) -> None:
     mine, theirs = split_list(data), SplitList.load(folder)
     changes = [] if theirs is None else list(_changes(theirs, theirs.fingerprint, mine))
     if changes:
-        raise ValueError(
-            f"{what} was begun with other data: put it back as it was, or begin anew with --overwrite. Received: "
-            f"{'; '.join(changes[:CHANGES_SHOWN])}"
-        )
+        advice = _given_advice(mine) or "put it back as it was, or begin anew with --overwrite"
+        raise ValueError(f"{what} was begun with other data: {advice}. Received: {'; '.join(changes[:CHANGES_SHOWN])}")
     mine.save(folder)
 
 
@@ -225,7 +323,7 @@ def _changes(
         return
     for name in (*SETS, CALIBRATION):
         there, here = fingerprint.get(name), now.get(name)
-        if there is None or there == here or (only_old and here is None):
+        if there is None or there == here or _unknown(there, here) or (only_old and here is None):
             continue
         if here and there["origin"] is not None and (there["origin"], there["size"]) == (here["origin"], here["size"]):
             continue  # the same records, decoded on another machine

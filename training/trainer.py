@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from wavemix_tf.state_files import check_keras_file, load_keras
 
 from . import checkpoint, identity
 from .class_counts import tell
-from .datasets import DataBundle, load_data
+from .datasets import DataBundle, check_finished, load_data
 from .distribution import Devices, alone, devices_of, evaluate
 from .given import as_bundle, told
 from .optimizers import Phase, build_optimizer, moving_averages, phases, scaled_for
@@ -33,7 +34,7 @@ from .results import FitResult
 from .run_files import RunFiles
 from .statistics import BATCHES, BatchNormRecalibration
 from .tasks import Task, task_of
-from .weights import Weighting, class_table, plain_weights
+from .weights import Weighting, check_class_weight, class_table, plain_weights
 
 STAGES = ("float", "qat")
 
@@ -95,6 +96,7 @@ def fit(
         raise ValueError(f"stage must be one of {', '.join(map(repr, STAGES))}. Received: stage={stage!r}")
     if stage == "qat" and model is None:
         raise ValueError("stage='qat' needs the model that tflite.quantize returned. Received: model=None")
+    check_class_weight(class_weight, recipe)
     files = RunFiles(Path(out), stage) if out is not None else None
     with devices_of(model) as devices:
         if verbose == "auto":
@@ -108,7 +110,12 @@ def fit(
             if files.result.is_file() and files.model.is_file() and not overwrite:
                 if devices.writes:
                     files.checkpoint.unlink(missing_ok=True)  # killed after the last file was written
-                data = None if data is None else as_bundle(recipe, data, validation_data)
+                if data is None:
+                    check_finished(recipe, files.folder)
+                else:
+                    data = as_bundle(recipe, data, validation_data)
+                if data is not None and verbose:
+                    _tell_order(data)
                 return _finished(recipe, model, data, files, class_weight)
 
         known, given = out if stage == "qat" or not overwrite else None, data
@@ -125,6 +132,8 @@ def fit(
             going_on = files.checkpoint.is_file() and not overwrite
             run.list = identity.grown(run.list, files.folder if going_on else None)
         devices.agree("The data", run.state.fingerprint)
+        was_there = files is not None and files.folder.exists()
+        is_new = files is not None and devices.writes and not (was_there and any(files.folder.iterdir()))
         if files is not None and devices.writes:  # not before all that can be wrong has been found
             _claim(files, recipe, overwrite)
             if stage == "float" or not RunFiles(files.folder, "float").result.is_file():
@@ -132,7 +141,12 @@ def fit(
         if stage == "qat":  # a process may begin with it
             checkpoint.seed(model, recipe.seed)
         devices.agree("The run folder", "claimed")  # nobody looks for a checkpoint before
-        return run.train()
+        try:
+            return run.train()
+        except Exception:
+            if files is not None and is_new and not files.checkpoint.is_file():
+                _give_up(files, was_there)
+            raise
 
 
 def adopt(recipe: Recipe, model: Any, num_classes: int, out: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -206,7 +220,9 @@ class _Run:
             )
         self.task.check_model(model)
         self.variables = checkpoint.state_variables(model)
-        self.list = identity.split_list(data)
+        # What nobody will ask for is not read: it may be behind a large shuffle buffer.
+        asked = files is not None or devices.processes > 1
+        self.list = identity.split_list(data) if asked else identity.SplitList({})
         self.state = checkpoint.TrainingState(fingerprint=dict(self.list.fingerprint))
         self.weighting = Weighting(recipe, class_table(class_weight, data.class_names, recipe))
         self.class_weight = plain_weights(class_weight)
@@ -317,16 +333,18 @@ class _Run:
             self.state.fingerprint = mine
             if self.verbose:
                 print("Images were added: those that were known stay where they are, the new ones are dealt.")
-        if self.state.fingerprint != mine:
+        if not identity.same_data(self.state.fingerprint, mine):
             raise ValueError(
                 "To resume, the data must be as before. Received: "
                 f"{mine}, {self.files.checkpoint} was written with {self.state.fingerprint}"
             )
+        self.state.fingerprint = mine  # which may know more than that of an older version
         checkpoint.assign(self.variables, groups["model"], self.files.checkpoint)
         self.best = groups.get("best", [])
         self.resumed = self.state.epoch
         if self.verbose:
             print(printable(f"Resuming {self.files.folder} after epoch {self.resumed}."))
+            _tell_order(self.data)
         return groups["optimizer"]
 
     def _finish(self) -> FitResult:
@@ -364,6 +382,12 @@ class _Epochs(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+def _tell_order(data: DataBundle) -> None:
+    note = identity.order_note(data)
+    if note:
+        print(note)
+
+
 def _has_tensorflow() -> bool:
     try:
         import tensorflow  # noqa: F401
@@ -398,6 +422,16 @@ def _claim(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
         return
     files.folder.mkdir(parents=True, exist_ok=True)
     write_text(files.recipe, recipe.to_json())
+
+
+def _give_up(files: RunFiles, keep_folder: bool) -> None:
+    """Take back what a training wrote that failed in its first epoch, as of a batch that cannot be trained on."""
+    folder = files.folder
+    for path in (files.recipe, *(folder / name for name in identity.BEGUN_WITH)):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(files.tensorboard.parent, ignore_errors=True)
+    if not keep_folder and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _write_result(

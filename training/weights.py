@@ -12,6 +12,34 @@ from keras import ops
 from .recipe import Recipe
 
 
+def check_class_weight(class_weight: Mapping[Any, float] | None, recipe: Recipe) -> None:
+    """ValueError if class weights cannot be, whatever the names of the classes: before the data is read."""
+    if class_weight is None:
+        return
+    if not isinstance(class_weight, Mapping) or recipe.task == "super_resolution":
+        raise ValueError(
+            "class_weight must map classes to weights, of a task that has classes. Received: "
+            f"class_weight={class_weight!r}, task={recipe.task!r}"
+        )
+    classes = recipe.num_classes or len(recipe.mask_values) or None
+    for key, weight in class_weight.items():
+        is_number = isinstance(key, (int, np.integer))
+        inside = not is_number or (key >= 0 and (classes is None or key < classes))
+        if not inside or not _is_weight(weight):
+            raise ValueError(_rule(f"[0, {classes or 'number of classes'})", key, weight))
+
+
+def _is_weight(weight: Any) -> bool:
+    return isinstance(weight, (int, float, np.number)) and bool(np.isfinite(weight)) and weight >= 0
+
+
+def _rule(numbers: str, key: Any, weight: Any) -> str:
+    return (
+        f"class_weight must map numbers in {numbers}, or names, of classes to weights from 0 on. "
+        f"Received: {key!r}: {weight!r}"
+    )
+
+
 def class_table(
     class_weight: Mapping[Any, float] | None, class_names: tuple[str, ...], recipe: Recipe
 ) -> tuple[float, ...] | None:
@@ -25,23 +53,15 @@ def class_table(
     Raises:
         ValueError: no such class, or a weight that is none.
     """
+    check_class_weight(class_weight, recipe)
     if class_weight is None:
         return None
-    if not isinstance(class_weight, Mapping) or recipe.task == "super_resolution":
-        raise ValueError(
-            "class_weight must map classes to weights, of a task that has classes. Received: "
-            f"class_weight={class_weight!r}, task={recipe.task!r}"
-        )
     table = [1.0] * len(class_names)
     for key, weight in class_weight.items():
         index = class_names.index(key) if key in class_names else key
         known = isinstance(index, (int, np.integer)) and 0 <= index < len(table)
-        number = isinstance(weight, (int, float, np.number)) and np.isfinite(weight) and weight >= 0
-        if not known or not number:
-            raise ValueError(
-                f"class_weight must map numbers in [0, {len(table)}), or names, of classes to weights from 0 on. "
-                f"Received: {key!r}: {weight!r}"
-            )
+        if not known:
+            raise ValueError(_rule(f"[0, {len(table)})", key, weight))
         table[int(index)] = float(weight)
     if not any(table):
         raise ValueError(f"Some class must weigh more than 0. Received: class_weight={class_weight!r}")

@@ -34,6 +34,8 @@ from .command.networks import check_model_file
 from .command.run_folder import check_folder, check_state, finished_report, is_finished, read_report, saved_recipe
 from .command.terminal import console, grid, one_line, quiet, step, styled
 from .files import remove_abandoned
+from .training.identity import folder_is_as_trained
+from .training.recipe import Recipe
 from .training.recipes import RECIPES
 
 INTERRUPTED = 130
@@ -177,6 +179,7 @@ def run(
         check_state(out, exports=True)
     done = None if overwrite else finished_report(out, chosen)
     if done:
+        _check_data(chosen, out, old_split)
         show_results(done, out)
         console.print("Nothing to do: this run is finished. --overwrite begins it anew.")
         return
@@ -228,6 +231,7 @@ def fit(
     if not overwrite:
         check_state(out, ["float"])
     if not overwrite and is_finished(out, "float"):
+        _check_data(chosen, out, old_split)
         console.print(f"Nothing to do: {out / 'model.keras'} is trained. --overwrite begins anew.")
         return
     terminal.announce_loading()
@@ -405,6 +409,7 @@ def quantize(
     check_folder(out, recipe, overwrite, ignore=None if begun else "qat_")
     check_state(out, ["float"] if overwrite else ["float", "qat"])
     if not overwrite and is_finished(out, "qat"):
+        _check_data(recipe, out, old_split)
         console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite begins anew.")
         return
     terminal.announce_loading()
@@ -655,6 +660,16 @@ def _network_and_images(
     save = save or (out or Path()) / "predictions"
     found = image_files.find_images(words, save)
     return path, image_files.PictureFolder(save, found), found
+
+
+def _check_data(recipe: Recipe, out: Path, known_only: bool) -> None:
+    """Refuse a finished run whose own folder of images is no longer what it was trained on."""
+    if folder_is_as_trained(recipe, out, known_only):  # takes no Keras
+        return
+    terminal.announce_loading()
+    from .training.datasets import check_finished
+
+    check_finished(recipe, out, known_only)
 
 
 def show_results(report: dict[str, Any], out: Path) -> None:

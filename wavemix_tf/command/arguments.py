@@ -57,7 +57,9 @@ def choose_recipe(
         # Own images have their own classes; `--set data_dir=` says where the recipe's own data is.
         recipe = dataclasses.replace(recipe, dataset="folder", data_dir=str(data.resolve()), num_classes=None)
     recipe = apply_settings(recipe, settings)
-    if recipe.dataset == "folder" and (recipe.data_dir is None or not Path(recipe.data_dir).expanduser().is_dir()):
+    trained = begun is not None and (begun / "training.json").is_file()  # perhaps there is nothing left to do
+    there = recipe.data_dir is not None and Path(recipe.data_dir).expanduser().is_dir()
+    if recipe.dataset == "folder" and not there and not trained:
         received = f"data_dir={recipe.data_dir!r}"
         raise FileNotFoundError(
             f"{recipe.name} reads a folder of images: say where with --data FOLDER. Received: {received}"

@@ -1,4 +1,4 @@
-"""How many images of each class every set has: the report's section."""
+"""How many images of each class every set has, and which are there twice: sections of the report."""
 
 from __future__ import annotations
 
@@ -31,3 +31,10 @@ def section(report: Mapping[str, Any]) -> str:
         f"<div class='scroll'><table><thead><tr><th>class</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         "</section>"
     )
+
+
+def copies(report: Mapping[str, Any]) -> str:
+    """The report's section of pictures that are in several sets or classes; empty where none are known."""
+    told = (report.get("dataset") or {}).get("copies") or []
+    lines = "".join(f"<p class='note'>{escape(text[0].upper() + text[1:])}.</p>" for text in told)
+    return f"<section class='card'><h2>Copies of one picture</h2>{lines}</section>" if told else ""

@@ -22,6 +22,7 @@ from ..tflite.layer_noise import layer_errors
 from ..tflite.targets import get_target
 from ..tflite.verifier import VerifyReport, compare, fault, predict, runtimes_of, verify
 from ..training.class_counts import split_sizes
+from ..training.copies import copy_notes
 from ..training.datasets import DataBundle
 from ..training.recipe import Recipe
 from . import evaluation, findings, plots, predictions
@@ -184,6 +185,7 @@ def _about(recipe: Recipe, data: DataBundle, models: Mapping[str, Any], tested: 
             "image_shape": list(data.image_shape),
             "sizes": split_sizes(data),
             "counts": data.class_counts,
+            "copies": copy_notes(data),
             "tested": tested,
         },
         "model": {"name": network_name(models["float32"]), "parameters": count_parameters(models["float32"])},

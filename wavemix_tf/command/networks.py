@@ -13,7 +13,7 @@ import numpy as np
 
 from ..preprocessing import Preprocessing, read_from_keras_file
 from ..state_files import read_json, reading
-from ..training.identity import SplitList
+from ..training.identity import LABELS_FILE, SplitList, read_labels
 from .terminal import note
 
 CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = TASKS = ("classification", "segmentation", "super_resolution")
@@ -276,19 +276,29 @@ def _names(path: Path, out: Path | None, classes: int) -> tuple[str, ...]:
     """From the first list of labels that has as many as there are classes; otherwise numbers."""
     if not classes:
         return ()
-    for labels in (path.with_suffix(".labels.txt"), *(home / "labels.txt" for home in _homes(path, out))):
-        if labels.is_file():
-            with reading(labels, "It names the classes, a line each: copy it from another place, or delete it."):
-                names = tuple(labels.read_bytes().decode("utf-8").splitlines())
-            if len(names) == classes:
-                return names
-            note(f"{labels} names {len(names)} classes, the network has {classes}: it is not used")
+    lists = {path.with_suffix(".labels.txt"): _own_names, **dict.fromkeys(_homes(path, out), read_labels)}
+    for place, read in lists.items():
+        names = read(place)
+        if names is None:
+            continue
+        if len(names) == classes:
+            return tuple(names)
+        labels = place / LABELS_FILE if read is read_labels else place
+        note(f"{labels} names {len(names)} classes, the network has {classes}: it is not used")
     for home in _homes(path, out):
         # Of weights from elsewhere: with the first data that was used with them.
         listed = SplitList.load(home)
         if listed is not None and len(listed.fingerprint["classes"]) == classes:
             return tuple(listed.fingerprint["classes"])
     return tuple(map(str, range(classes)))
+
+
+def _own_names(labels: Path) -> list[str] | None:
+    """What a list of labels beside a model's file says; None where there is none."""
+    if not labels.is_file():
+        return None
+    with reading(labels, "It names the classes, a line each: copy it from another place, or delete it."):
+        return labels.read_bytes().decode("utf-8").splitlines()
 
 
 def _settings(path: Path, out: Path | None) -> dict[str, Any]:

@@ -288,6 +288,7 @@ def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Se
             _header(report),
             _results(report),
             class_counts.section(report),
+            class_counts.copies(report),
             '<div class="grid">',
             _curves(history or {}, metric_of(report)[0]),
             picture_sections.class_iou(report),
