@@ -388,6 +388,46 @@ def test_read_image_knows_every_kind(tmp_path):
     assert read_image(tmp_path / "turned.jpg").shape == (6, 4, 3)
 
 
+def test_no_scale_depends_on_one_pictures_values(tmp_path):
+    """A dark picture of a 16-bit series stays dark, in every form that Pillow opens as it likes."""
+    for top in (255, 65535):
+        levels = np.array([[0, 200, top]], np.uint16)
+        pgm = b"P5\n3 1\n65535\n" + levels.astype(">u2").tobytes()
+        (tmp_path / "a.pgm").write_bytes(pgm)
+        Image.fromarray(levels).save(tmp_path / "a.png")
+        Image.fromarray(levels.astype(">u2")).save(tmp_path / "a.tif")
+        Image.fromarray(levels.astype(np.int32)).save(tmp_path / "b.tif")
+        for name in ("a.pgm", "a.png", "a.tif", "b.tif"):
+            assert read_image(tmp_path / name, 1).ravel().tolist() == [0, 0, top // 257], name
+    (tmp_path / "c.pgm").write_bytes(b"P5\n2 1\n4095\n" + np.array([100, 4095], ">u2").tobytes())
+    assert read_image(tmp_path / "c.pgm", 1).ravel().tolist() == [6, 255]  # its header says where white is
+
+
+@pytest.mark.filterwarnings("ignore:1 of 24 images are grey")  # a whole header tells no values
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.full((4, 4), 0.5, np.float32), r"must have integer pixels: .* 8 or 16 bits .* Received: .*005.tif"),
+        (np.full((4, 4), 70_000, np.int32), r"must be in 0 to 65535: .* Received: .*005.tif with pixels from 70000"),
+        (np.full((4, 4), -1, np.int32), r"must be in 0 to 65535: .* Received: .*005.tif with pixels from -1 to -1"),
+    ],
+)
+def test_pixels_without_a_known_scale_are_refused_as_damaged_files_are(tmp_path, pixels, message, in_memory):
+    recipe = dataclasses.replace(FOLDER, data_dir=write_folder(tmp_path / "photos"), in_memory=in_memory)
+    path = tmp_path / "photos" / "dog" / "005.tif"
+    path.with_suffix(".png").unlink()
+    Image.fromarray(pixels).save(path)
+    with pytest.raises(ValueError, match=message):
+        read_image(path)
+    if in_memory or pixels.dtype == np.float32:
+        with pytest.raises(ValueError, match=f"{message}.*on_bad_image='skip' leaves such files out"):
+            load_data(recipe)
+    with pytest.warns(UserWarning, match="1 unreadable images left out, the first: .*005.tif"):
+        data = load_data(dataclasses.replace(recipe, on_bad_image="skip"))
+    assert sum(len(part) for part in everything(data)) == 27
+
+
 def test_fit_image_crops_to_the_aspect_ratio_or_stretches():
     image = np.zeros((10, 20, 3), np.uint8)
     image[:, 5:15] = 255
