@@ -305,6 +305,18 @@ def test_an_unreadable_file_does_not_take_the_others_with_it(place, tmp_path, ca
     assert told[3] == "wavemix-tf: 3 of 4 files gave no result"
 
 
+def test_a_cut_off_tflite_file_is_named_with_a_remedy(exported, place, tmp_path, capsys):
+    """In plain words: what the parser says of offsets and buffers helps nobody."""
+    whole = (exported / "int8.tflite").read_bytes()
+    for size in (100, 3000, len(whole) - 5000):
+        (tmp_path / "cut.tflite").write_bytes(whole[:size])
+        code, _, err = call(capsys, "predict", place / "images" / "a.png", "--model", tmp_path / "cut.tflite")
+        assert code == 1
+        assert f"{tmp_path / 'cut.tflite'}: The TensorFlow Lite file is damaged: it is cut off, or bytes in it" in err
+        assert f"Received: {size:,} bytes. Copy cut.tflite again" in err
+        assert "unpack" not in err
+
+
 def test_a_missing_path_of_a_list_is_skipped(place, capsys, monkeypatch):
     with_stdin(monkeypatch, f"no/such.png\n{place / 'images'}\n{place / 'images/a.png'}\n".encode())
     code, out, err = call(capsys, "predict", "-", "--model", place / "cls.keras")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -120,9 +121,16 @@ def test_a_refused_file_and_a_warning_advise_options(monkeypatch, capsys):
 
     monkeypatch.setattr(terminal, "words", ["export"])
     refused = {}
-    with exports._noting("mcu-int8", refused):
+    with exports._noting(Path("a b"), "mcu", "int8", refused):
         raise ExportError("Received: x. Accept it by min_agreement.")
     assert refused == {"mcu-int8": "Received: x. Accept it by --min-agreement."}
+    monkeypatch.setattr(terminal, "words", ["run"])
+    with exports._noting(Path("a b"), "mcu", "int8", refused):
+        raise ExportError("Received: x. Accept it by allow_unjudged=True.")
+    command = "`wavemix-tf export --out 'a b' --target mcu --dtype int8 --allow-unjudged`"
+    assert refused == {"mcu-int8": f"Received: x. Accept it by {command}."}
+    assert terminal.exporting == []
+    monkeypatch.setattr(terminal, "words", ["export"])
     with terminal.quiet(False):
         warn_user("Far from it: accept it by min_snr_db.")
     assert capsys.readouterr().err == "note: Far from it: accept it by --min-snr-db.\n"

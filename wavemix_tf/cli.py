@@ -335,7 +335,7 @@ def tune(
     console.print(tuning.front_table(result))
     rest = f", trials.csv, front.csv; every front's recipes in {out / 'recipes'}"
     console.print(styled((str(out / "front.png"), "bold"), rest))
-    console.print(f"Next: wavemix-tf run {out / 'best.json'}")
+    console.print(f"Next: {terminal.shell('run', out / 'best.json')}")
 
 
 @app.command()
@@ -745,7 +745,7 @@ def import_torch(
     if new_head:
         steps.save_start(network, chosen, out, overwrite)
         console.print(f"{made}: read from {checkpoint}, but for its head.")
-        console.print(f"Next: wavemix-tf fit {out / 'recipe.json'} --out {out}")
+        console.print(f"Next: {terminal.shell('fit', out / 'recipe.json', '--out', out)}")
         return
     adopt(chosen, network, chosen.num_classes or 0, out, overwrite)
     console.print(f"{made}: {steps.count_parameters(network):,} parameters read from {checkpoint}")
