@@ -357,7 +357,9 @@ def test_wrong_number_of_classes_and_classes_that_differ_between_splits(tmp_path
         load_data(dataclasses.replace(FOLDER, data_dir=folder, num_classes=3))
     write_folder(tmp_path / "split" / "train")
     write_folder(tmp_path / "split" / "val", classes=("cat", "horse"))
-    with pytest.raises(ValueError, match=r"same classes\. Received: .*val differs from .*train in horse"):
+    with pytest.raises(
+        ValueError, match=r"same classes: add images .*Received: .*train lacks 'horse', which .*val has"
+    ):
         load_data(dataclasses.replace(FOLDER, data_dir=str(tmp_path / "split")))
 
 
@@ -465,3 +467,34 @@ def test_arrays_are_split_like_any_data():
     assert_disjoint([hashes(data.train_source), hashes(data.validation_source)])
     with pytest.raises(ValueError, match="must have a test set"):
         data.test  # noqa: B018
+
+
+def test_classes_that_differ_by_case_or_look_alike_are_told(tmp_path):
+    for name in ("train/cat", "train/dog", "val/Cat", "val/dog"):
+        (tmp_path / name).mkdir(parents=True)
+        for index in range(4):
+            Image.new("RGB", (8, 8), (index * 40, 9, 9)).save(tmp_path / name / f"{index}.png")
+    recipe = dataclasses.replace(FOLDER, data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=r"train lacks 'Cat' \(differs only by case: 'cat'\), which .*val has"):
+        load_data(recipe)
+    (tmp_path / "val" / "Cat").rename(tmp_path / "val" / "cat\u200b")
+    with pytest.raises(ValueError, match=r"lacks 'cat\\u200b' \(looks alike: 'cat'\), which"):
+        load_data(recipe)
+    flat = write_folder(tmp_path / "flat")
+    for name, twin in (("caf\u00e9", "cafe\u0301"), ("a b", "a b ")):
+        for one in (name, twin):
+            (tmp_path / "flat" / one).mkdir()
+            for index in range(6):
+                Image.new("RGB", (8, 8), (index * 40, len(one), ord(one[-1]) % 256)).save(
+                    tmp_path / "flat" / one / f"{index}.png"
+                )
+    told = r"look alike are kept apart; .*: 'a b' and 'a b '; 'cafe\\u0301' and 'caf\\xe9'"
+    with pytest.warns(UserWarning, match=told):
+        load_data(dataclasses.replace(FOLDER, data_dir=flat))
+
+
+def test_a_folder_that_was_moved_is_told_with_the_option(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"if it was moved, --set data_dir=NEW says where to\. Received: data_dir"
+    ):
+        load_data(dataclasses.replace(FOLDER, data_dir=str(tmp_path / "gone")))

@@ -60,7 +60,8 @@ def choose_recipe(
     if recipe.dataset == "folder" and (recipe.data_dir is None or not Path(recipe.data_dir).expanduser().is_dir()):
         received = f"data_dir={recipe.data_dir!r}"
         raise FileNotFoundError(
-            f"{recipe.name} reads a folder of images: say where with --data FOLDER. Received: {received}"
+            f"{recipe.name} reads a folder of images: say where with --data FOLDER, or if it was moved with "
+            f"--set data_dir=FOLDER. Received: {received}"
         )
     return recipe
 
