@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binomtest
 
 import wavemix_tf as wm
+from wavemix_tf import cli
 from wavemix_tf.command import predicting, terminal
 from wavemix_tf.command.arguments import apply_settings
 from wavemix_tf.command.formats import interval, wilson_interval
@@ -60,12 +61,20 @@ def test_a_mistyped_setting_names_what_it_may_have_meant():
     recipe = RECIPES["digits"]
     with pytest.raises(ValueError, match=r"did you mean batch_size.*Received: batchsize=3"):
         apply_settings(recipe, ["batchsize=3"])
-    with pytest.raises(ValueError, match=r"did you mean epochs"):
+    with pytest.raises(ValueError, match=r"did you mean epochs or qat_epochs\? Received: epoch=3"):
         apply_settings(recipe, ["epoch=3"])
     with pytest.raises(ValueError, match=r"model_args alone has parts"):
         apply_settings(recipe, ["epochs.width=3"])
     with pytest.raises(ValueError, match=r"with KEY one of name, dataset"):
         apply_settings(recipe, ["zzz=3"])
+
+
+def test_wrong_words_end_in_one_full_stop(capsys):
+    for words in (["benchmark", "--out", "x", "--threads", "0"], ["benchmark"], ["nothing"], ["verify"]):
+        assert cli.main(words) == 2
+        told = capsys.readouterr().err.strip()
+        assert told.endswith(". See: wavemix-tf --help"), told
+        assert ".. See" not in told
 
 
 @pytest.mark.parametrize(

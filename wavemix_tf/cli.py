@@ -114,7 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong arguments, found by Typer
             # Without any word Typer has shown the help already.
-            return _fail(f"{error.format_message()} See: wavemix-tf --help", 2) if error.format_message() else 2
+            message = error.format_message()
+            if not message:
+                return 2
+            return _fail(f"{message}{'' if message.endswith(('.', '?', '!')) else '.'} See: wavemix-tf --help", 2)
         if debug:
             raise
         return _fail(one_line(error))
