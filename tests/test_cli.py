@@ -16,7 +16,7 @@ from PIL import Image
 import wavemix_tf as wm
 from wavemix_tf import cli
 from wavemix_tf.command import arguments, exports, run_folder, steps, terminal
-from wavemix_tf.tflite import verifier
+from wavemix_tf.tflite import Artifact, ExportError, verifier
 from wavemix_tf.tflite.lowering import float_layers
 from wavemix_tf.training import RECIPES, Recipe, fit
 
@@ -471,6 +471,27 @@ def test_int16x8_files(finished, tmp_path, capsys):
 )
 def test_which_files_target_and_dtype_mean(target, dtype, expected):
     assert arguments.check_export(target, dtype) == expected
+
+
+def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
+    out = tmp_path / "a b"
+    for target, dtype, options in (
+        ("edge-tpu", None, " --target edge-tpu"),
+        (None, "int16x8", " --dtype int16x8"),
+        ("mcu", "int8", " --target mcu --dtype int8"),
+        (None, None, ""),
+    ):
+        with pytest.raises(FileNotFoundError, match=re.escape(f"`wavemix-tf export --out '{out}'{options}` makes")):
+            exports.saved_exports(out, target, dtype)
+    with pytest.raises(FileNotFoundError, match=re.escape(f"`wavemix-tf quantize --out '{out}'` makes it")):
+        steps.load_model(out / "qat.keras")
+    with pytest.raises(FileNotFoundError, match=re.escape(f"`wavemix-tf run RECIPE --out '{out}'` or ")):
+        run_folder.saved_recipe(out)
+    (out / "exports").mkdir(parents=True)
+    (out / "exports" / "android-cpu-int8.json").write_text("cut")
+    command = f"`wavemix-tf export --out '{out}' --target android-cpu --dtype int8 --overwrite`"
+    with pytest.raises(ExportError, match=re.escape(command)):
+        Artifact.load(out / "exports" / "android-cpu-int8.tflite")
 
 
 @pytest.mark.parametrize("damage", [b"", b"cut", b"[]"])

@@ -290,16 +290,31 @@ def test_an_image_on_standard_input(place, capsys, monkeypatch):
 def test_an_unreadable_file_does_not_take_the_others_with_it(place, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes((place / "images" / "a.png").read_bytes()[:60])
     (tmp_path / "empty.jpg").touch()
+    Image.fromarray(np.full((9, 9), 0.5, np.float32)).save(tmp_path / "floating.tif")
     (tmp_path / "good.png").write_bytes((place / "images" / "a.png").read_bytes())
     code, out, err = call(capsys, "predict", tmp_path, "--model", place / "cls.keras")
     assert code == 1
     assert len(out.splitlines()) == 1
     assert "good.png" in out
     told = err.splitlines()
-    assert len(told) == 3
+    assert len(told) == 4
     assert "broken.png" in told[0]
     assert "empty.jpg" in told[1]
-    assert told[2] == "wavemix-tf: 2 of 3 files gave no result"
+    assert "8 or 16 bits a channel. Received: " in told[2]
+    assert "floating.tif" in told[2]
+    assert told[3] == "wavemix-tf: 3 of 4 files gave no result"
+
+
+def test_a_cut_off_tflite_file_is_named_with_a_remedy(exported, place, tmp_path, capsys):
+    """In plain words: what the parser says of offsets and buffers helps nobody."""
+    whole = (exported / "int8.tflite").read_bytes()
+    for size in (100, 3000, len(whole) - 5000):
+        (tmp_path / "cut.tflite").write_bytes(whole[:size])
+        code, _, err = call(capsys, "predict", place / "images" / "a.png", "--model", tmp_path / "cut.tflite")
+        assert code == 1
+        assert f"{tmp_path / 'cut.tflite'}: The TensorFlow Lite file is damaged: it is cut off, or bytes in it" in err
+        assert f"Received: {size:,} bytes. Copy cut.tflite again" in err
+        assert "unpack" not in err
 
 
 def test_a_missing_path_of_a_list_is_skipped(place, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -10,6 +11,7 @@ import pytest
 from scipy.stats import binomtest
 
 import wavemix_tf as wm
+from wavemix_tf import cli
 from wavemix_tf.command import predicting, terminal
 from wavemix_tf.command.arguments import apply_settings
 from wavemix_tf.command.formats import interval, wilson_interval
@@ -59,12 +61,20 @@ def test_a_mistyped_setting_names_what_it_may_have_meant():
     recipe = RECIPES["digits"]
     with pytest.raises(ValueError, match=r"did you mean batch_size.*Received: batchsize=3"):
         apply_settings(recipe, ["batchsize=3"])
-    with pytest.raises(ValueError, match=r"did you mean epochs"):
+    with pytest.raises(ValueError, match=r"did you mean epochs or qat_epochs\? Received: epoch=3"):
         apply_settings(recipe, ["epoch=3"])
     with pytest.raises(ValueError, match=r"model_args alone has parts"):
         apply_settings(recipe, ["epochs.width=3"])
     with pytest.raises(ValueError, match=r"with KEY one of name, dataset"):
         apply_settings(recipe, ["zzz=3"])
+
+
+def test_wrong_words_end_in_one_full_stop(capsys):
+    for words in (["benchmark", "--out", "x", "--threads", "0"], ["benchmark"], ["nothing"], ["verify"]):
+        assert cli.main(words) == 2
+        told = capsys.readouterr().err.strip()
+        assert told.endswith(". See: wavemix-tf --help"), told
+        assert ".. See" not in told
 
 
 @pytest.mark.parametrize(
@@ -120,9 +130,16 @@ def test_a_refused_file_and_a_warning_advise_options(monkeypatch, capsys):
 
     monkeypatch.setattr(terminal, "words", ["export"])
     refused = {}
-    with exports._noting("mcu-int8", refused):
+    with exports._noting(Path("a b"), "mcu", "int8", refused):
         raise ExportError("Received: x. Accept it by min_agreement.")
     assert refused == {"mcu-int8": "Received: x. Accept it by --min-agreement."}
+    monkeypatch.setattr(terminal, "words", ["run"])
+    with exports._noting(Path("a b"), "mcu", "int8", refused):
+        raise ExportError("Received: x. Accept it by allow_unjudged=True.")
+    command = "`wavemix-tf export --out 'a b' --target mcu --dtype int8 --allow-unjudged`"
+    assert refused == {"mcu-int8": f"Received: x. Accept it by {command}."}
+    assert terminal.exporting == []
+    monkeypatch.setattr(terminal, "words", ["export"])
     with terminal.quiet(False):
         warn_user("Far from it: accept it by min_snr_db.")
     assert capsys.readouterr().err == "note: Far from it: accept it by --min-snr-db.\n"

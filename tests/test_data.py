@@ -357,7 +357,9 @@ def test_wrong_number_of_classes_and_classes_that_differ_between_splits(tmp_path
         load_data(dataclasses.replace(FOLDER, data_dir=folder, num_classes=3))
     write_folder(tmp_path / "split" / "train")
     write_folder(tmp_path / "split" / "val", classes=("cat", "horse"))
-    with pytest.raises(ValueError, match=r"same classes\. Received: .*val differs from .*train in horse"):
+    with pytest.raises(
+        ValueError, match=r"same classes: add images .*Received: .*train lacks 'horse', which .*val has"
+    ):
         load_data(dataclasses.replace(FOLDER, data_dir=str(tmp_path / "split")))
 
 
@@ -386,6 +388,46 @@ def test_read_image_knows_every_kind(tmp_path):
     exif[0x0112] = 6  # the camera was held upright
     colour.save(tmp_path / "turned.jpg", exif=exif)
     assert read_image(tmp_path / "turned.jpg").shape == (6, 4, 3)
+
+
+def test_no_scale_depends_on_one_pictures_values(tmp_path):
+    """A dark picture of a 16-bit series stays dark, in every form that Pillow opens as it likes."""
+    for top in (255, 65535):
+        levels = np.array([[0, 200, top]], np.uint16)
+        pgm = b"P5\n3 1\n65535\n" + levels.astype(">u2").tobytes()
+        (tmp_path / "a.pgm").write_bytes(pgm)
+        Image.fromarray(levels).save(tmp_path / "a.png")
+        Image.fromarray(levels.astype(">u2")).save(tmp_path / "a.tif")
+        Image.fromarray(levels.astype(np.int32)).save(tmp_path / "b.tif")
+        for name in ("a.pgm", "a.png", "a.tif", "b.tif"):
+            assert read_image(tmp_path / name, 1).ravel().tolist() == [0, 0, top // 257], name
+    (tmp_path / "c.pgm").write_bytes(b"P5\n2 1\n4095\n" + np.array([100, 4095], ">u2").tobytes())
+    assert read_image(tmp_path / "c.pgm", 1).ravel().tolist() == [6, 255]  # its header says where white is
+
+
+@pytest.mark.filterwarnings("ignore:1 of 24 images are grey")  # a whole header tells no values
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.full((4, 4), 0.5, np.float32), r"must have integer pixels: .* 8 or 16 bits .* Received: .*005.tif"),
+        (np.full((4, 4), 70_000, np.int32), r"must be in 0 to 65535: .* Received: .*005.tif with pixels from 70000"),
+        (np.full((4, 4), -1, np.int32), r"must be in 0 to 65535: .* Received: .*005.tif with pixels from -1 to -1"),
+    ],
+)
+def test_pixels_without_a_known_scale_are_refused_as_damaged_files_are(tmp_path, pixels, message, in_memory):
+    recipe = dataclasses.replace(FOLDER, data_dir=write_folder(tmp_path / "photos"), in_memory=in_memory)
+    path = tmp_path / "photos" / "dog" / "005.tif"
+    path.with_suffix(".png").unlink()
+    Image.fromarray(pixels).save(path)
+    with pytest.raises(ValueError, match=message):
+        read_image(path)
+    if in_memory or pixels.dtype == np.float32:
+        with pytest.raises(ValueError, match=f"{message}.*on_bad_image='skip' leaves such files out"):
+            load_data(recipe)
+    with pytest.warns(UserWarning, match="1 unreadable images left out, the first: .*005.tif"):
+        data = load_data(dataclasses.replace(recipe, on_bad_image="skip"))
+    assert sum(len(part) for part in everything(data)) == 27
 
 
 def test_fit_image_crops_to_the_aspect_ratio_or_stretches():
@@ -425,3 +467,34 @@ def test_arrays_are_split_like_any_data():
     assert_disjoint([hashes(data.train_source), hashes(data.validation_source)])
     with pytest.raises(ValueError, match="must have a test set"):
         data.test  # noqa: B018
+
+
+def test_classes_that_differ_by_case_or_look_alike_are_told(tmp_path):
+    for name in ("train/cat", "train/dog", "val/Cat", "val/dog"):
+        (tmp_path / name).mkdir(parents=True)
+        for index in range(4):
+            Image.new("RGB", (8, 8), (index * 40, 9, 9)).save(tmp_path / name / f"{index}.png")
+    recipe = dataclasses.replace(FOLDER, data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=r"train lacks 'Cat' \(differs only by case: 'cat'\), which .*val has"):
+        load_data(recipe)
+    (tmp_path / "val" / "Cat").rename(tmp_path / "val" / "cat\u200b")
+    with pytest.raises(ValueError, match=r"lacks 'cat\\u200b' \(looks alike: 'cat'\), which"):
+        load_data(recipe)
+    flat = write_folder(tmp_path / "flat")
+    for name, twin in (("caf\u00e9", "cafe\u0301"), ("a b", "a b ")):
+        for one in (name, twin):
+            (tmp_path / "flat" / one).mkdir()
+            for index in range(6):
+                Image.new("RGB", (8, 8), (index * 40, len(one), ord(one[-1]) % 256)).save(
+                    tmp_path / "flat" / one / f"{index}.png"
+                )
+    told = r"look alike are kept apart; .*: 'a b' and 'a b '; 'cafe\\u0301' and 'caf\\xe9'"
+    with pytest.warns(UserWarning, match=told):
+        load_data(dataclasses.replace(FOLDER, data_dir=flat))
+
+
+def test_a_folder_that_was_moved_is_told_with_the_option(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"if it was moved, --set data_dir=NEW says where to\. Received: data_dir"
+    ):
+        load_data(dataclasses.replace(FOLDER, data_dir=str(tmp_path / "gone")))

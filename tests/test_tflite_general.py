@@ -196,6 +196,9 @@ def test_several_inputs_and_outputs(target):
     np.testing.assert_allclose(scores, expected["scores"], atol=3 * info.outputs[1].scale)
     with pytest.raises(ValueError, match=r"a dict or tuple of an array for each input \(image, pose\). Received"):
         quantize(model, data["image"])
+    told = r"calibration of input 'pose' must be .* in \[0\.0, 1\.0\].*; where .* are right, give input_range=: a list"
+    with pytest.raises(ValueError, match=told):
+        quantize(model, data)
 
 
 @pytest.mark.parametrize("engine", ["native", "tfmot"])
@@ -273,6 +276,10 @@ def test_sixteen_bit_activations_are_nearer_the_float_model(body, images):
         quantized = quantize(model, images[:64], dtype=dtype)
         errors[dtype] = np.abs(predict(quantized, images[64:]) - expected).mean()
     assert errors["int16x8"] < 0.7 * errors["int8"]
+    with pytest.raises(
+        ValueError, match=r"also of a quantized model: give calibration=images\. Received: calibration="
+    ):
+        export(quantized, "mcu", images=images[64:])
     artifact = export(quantized, "mcu", calibration=images[:64], images=images[64:])
     assert (artifact.dtype, artifact.io_dtype) == ("int16x8", "int16")
     assert artifact.verification["fidelity"]["mean_error_steps"] <= 0.1  # of an int8 step
@@ -390,7 +397,14 @@ def test_what_is_not_ours_is_named_and_not_guessed(images):
         (rounded, "of type ops.Floor has no int8 rule"),
         (two_levels, "DWT2D exports with levels=1"),
         (lambda x: classify(layers.UpSampling2D(2, interpolation="bicubic")(x)), "'nearest' or 'bilinear'"),
-        (lambda x: classify(layers.BatchNormalization(axis=1)(x)), "must act on the last axis"),
+        (
+            lambda x: classify(layers.BatchNormalization(axis=1)(x)),
+            "must act on one axis, the last: build it with axis=-1",
+        ),
+        (
+            lambda x: classify(layers.Normalization(mean=0.5, variance=0.2, invert=True)(x)),
+            r"must normalize, not the reverse: build it without invert=True, or skip=\['\w+'\] keeps it float",
+        ),
     ]:
         with pytest.raises(UnsupportedLayerError, match=message):
             quantize(model_of(body), images)

@@ -1,5 +1,6 @@
 """Ranges: the rare survives, what nothing reads costs nothing, training widens what it leaves, weights say it all."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from keras import layers
 from tflite_support import spread
 
-from wavemix_tf.tflite import calibrate, export, quantize
+from wavemix_tf.tflite import calibrate, export, quantize, saturation
 from wavemix_tf.tflite.fake_quant import FakeQuant
 from wavemix_tf.tflite.graph import Graph
 from wavemix_tf.tflite.images import generated_images, predict
@@ -194,7 +195,7 @@ def test_training_widens_the_ranges_that_it_leaves_and_says_so(jit_compile, imag
     target = np.stack([images.mean((1, 2, 3)) * 4, -images.mean((1, 2, 3))], 1)
     quantized.compile(keras.optimizers.Adam(1e-2), "mse", jit_compile=jit_compile)
     logs, said = fit(quantized, images, target, epochs=12, batch_size=16)
-    assert sum("Training left the range of layer 'head'" in line for line in said) == 1, said
+    assert sum("Training left the range" in line and "'head' [-0.01" in line for line in said) == 1, said
     assert set(logs) == {"loss"}
     assert named["head"].get_range()[1] > 1.0
     assert named[quantized.inputs[0].name].get_range() == inputs_range
@@ -223,14 +224,34 @@ def test_a_range_that_was_calibrated_since_was_not_left(images):
     for _ in range(2):  # told again of a range that was set again
         head.set_range(-0.01, 0.01)
         said = fit(quantized, images, target, epochs=3)[1]
-        assert sum("Training left the range of layer 'head'" in line for line in said) == 1, said
+        assert sum("Training left the range" in line and "'head' [-0.01" in line for line in said) == 1, said
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_the_ranges_left_in_an_epoch_are_told_in_one_note(run_eagerly, images, monkeypatch):
+    """With the advice once; the layers that grew most by name."""
+    monkeypatch.setattr(saturation, "LAYERS_TOLD", 2)
+    quantized = quantize(classifier(), images)
+    moving = [layer for layer in quantizers(quantized).values() if not layer.fixed]
+    for layer in moving:
+        layer.set_range(-0.001, 0.001)
+    quantized.compile(keras.optimizers.SGD(1e-5), "mse", run_eagerly=run_eagerly)
+    _, said = fit(quantized, images, np.zeros((64, 2)), epochs=1, batch_size=64)
+    (note,) = [line for line in said if "Training left" in line]
+    count = int(re.search(r"the ranges of (\d+) layers that calibration found and widened them: ", note).group(1))
+    assert 3 <= count <= len(moving)
+    assert note.count("] to [") == 2
+    assert f" and {count - 2} more. A smaller learning rate" in note
+    assert fit(quantized, images, np.zeros((64, 2)), epochs=1, batch_size=64)[1] == []
 
 
 def test_training_data_outside_the_promised_input_are_told(images):
     quantized = quantize(classifier(), images)
     quantized.compile("sgd", "mse")
     _, said = fit(quantized, images * 255, np.zeros((64, 2)))
-    assert any("values outside [0, 1], the range that was promised" in line for line in said), said
+    name = quantized.inputs[0].name
+    told = f"Training fed a layer with values outside the range that was promised: {name!r} [0, 1]. They are clipped."
+    assert any(told in line for line in said), said
     assert quantizers(quantized)[quantized.inputs[0].name].get_range() == (0.0, 1.0)
 
 

@@ -172,7 +172,8 @@ def export(
     computed, ptq = model, False
     if calibration is None and dtype == "int16x8":
         raise ValueError(
-            "An int16x8 file takes calibration images: its ranges are measured. Received: calibration=None"
+            "An int16x8 file needs calibration images, by which its ranges are measured, also of a quantized model: "
+            "give calibration=images. Received: calibration=None"
         )
     if dtype in BITS and not is_quantized(model):
         if calibration is None:

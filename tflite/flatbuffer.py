@@ -102,7 +102,11 @@ def read_file(content: bytes, check_tensors: bool = False) -> FileInfo:
     except (struct.error, IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, ExportError):
             raise
-        raise ExportError(f"The TensorFlow Lite file is damaged: {error}. Received: {len(content)} bytes") from error
+        # What the parser says of it, offsets and buffers, is of no help.
+        raise ExportError(
+            "The TensorFlow Lite file is damaged: it is cut off, or bytes in it were changed. "
+            f"Received: {len(content):,} bytes"
+        ) from error
 
 
 def _read(model: Any, check_tensors: bool) -> FileInfo:

@@ -81,8 +81,8 @@ def check_inputs(
             f"{name} must be a dict or tuple of an array for each input ({', '.join(labels)}). Received: {name}={what}"
         )
     arrays = [
-        check_images(part, value.shape, limits, name, least, is_whole(value))
-        for part, value, limits in zip(parts, inputs, ranges, strict=True)
+        check_images(part, value.shape, limits, name, least, is_whole(value), label if len(labels) > 1 else None)
+        for part, value, limits, label in zip(parts, inputs, ranges, labels, strict=True)
     ]
     if len({len(array) for array in arrays}) > 1:
         raise ValueError(f"{name} must hold as many rows for each input. Received: {[len(a) for a in arrays]}")
@@ -113,6 +113,7 @@ def check_images(
     name: str = "calibration",
     least: int = 1,
     whole: bool = False,
+    label: str | None = None,
 ) -> np.ndarray:
     """Return ``images`` as one float32 array (N, H, W, C), or say what is wrong with them.
 
@@ -123,7 +124,11 @@ def check_images(
         name: The argument's name, for the message.
         least: Smallest number of images.
         whole: Whether the input takes integers.
+        label: Which of several inputs the images are of, for the message.
     """
+    calibrates = name == "calibration"
+    if label is not None:
+        name = f"{name} of input {label!r}"
     wanted = tuple(shape[1:])
     if not hasattr(images, "ndim"):
         parts = []
@@ -151,9 +156,13 @@ def check_images(
     array = array.astype(np.float32)
     slack = 1e-6 * (high - low) if value_range is not None else 0.0
     if not np.isfinite(array).all() or array.min() < low - slack or array.max() > high + slack:
+        advice = ""
+        if calibrates and np.isfinite(array).all():
+            several = "" if label is None else "a list with one for each input, "
+            advice = f"; where other values are right, give input_range=: {several}(low, high), or None to measure it"
         raise ValueError(
             f"{name} must be finite and in [{low}, {high}]{meaning}. "
-            f"Received: minimum={array.min()}, maximum={array.max()}"
+            f"Received: minimum={array.min()}, maximum={array.max()}{advice}"
         )
     if whole and (array != np.round(array)).any():
         raise ValueError(f"{name} must hold whole numbers, as the model's input takes them. Received: fractions")

@@ -376,7 +376,9 @@ def check_exportable(graph: Graph, kept: set[Node], keep_unsupported: bool = Fal
 def _no_form(node: Node) -> str | None:
     """Why a layer has no form of its own in a file, though Keras's computation may convert; None if it has one."""
     if node.kind in ("BatchNormalization", *folding.CONSTANT_AFFINES) and folding.affine_of(node) is None:
-        return f"{node.kind} {node.name!r} must act on the last axis, and not invert"
+        if getattr(node.layer, "invert", False):
+            return f"{node.kind} {node.name!r} must normalize, not the reverse: build it without invert=True"
+        return f"{node.kind} {node.name!r} must act on one axis, the last: build it with axis=-1"
     if keeps_aspect(node):
         return f"Resizing {node.name!r} must not keep the aspect ratio: use CenterCrop or ZeroPadding2D"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,14 @@ def card_path(path: Path) -> Path:
 
 def remedy(path: Path) -> str:
     """What to do about a damaged file or card."""
-    return f"To write {path.name} anew: `wavemix-tf export --overwrite` for its target, or Artifact.save."
+    target, _, dtype = path.stem.rpartition("-")
+    if path.parent.name != "exports" or not target:  # nobody knows where it came from
+        return (
+            f"Copy {path.name} again from where it was made, or write it anew: `wavemix-tf export --out RUN --target "
+            "TARGET --overwrite`, or Artifact.save."
+        )
+    words = ["--out", str(path.parent.parent), "--target", target, "--dtype", dtype, "--overwrite"]
+    return f"To write {path.name} anew: `{shlex.join(['wavemix-tf', 'export', *words])}`, or Artifact.save."
 
 
 def read_card(path: Path) -> dict[str, Any]:

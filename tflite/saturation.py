@@ -8,8 +8,12 @@ norm's moving average is: plain ``fit`` does it, compiled or not, on every backe
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import sys
 import weakref
+from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import keras
@@ -25,6 +29,7 @@ TOLD_EXCESS = 64.0  # times what is free, of a range that cannot move: a root me
 TOLD_GROWTH = 1.25  # times its width, of one that moved
 RATE = 0.2  # of the way to the batch's extreme in one step: one wild batch does not spoil the range
 GROWTH = 1.0  # widths at most, in one step
+LAYERS_TOLD = 3  # by name, in one note; the others are counted
 
 
 def per_image(values: Any) -> Any:
@@ -84,11 +89,27 @@ def follow(quantizer: Any, values: Any) -> tuple[Any, Any]:
     return lower, upper
 
 
+@dataclasses.dataclass(frozen=True)
+class Left:
+    """A range that training left: of which layer, (minimum, maximum, excess) before and now."""
+
+    layer: str
+    fixed: bool
+    before: tuple[float, ...]
+    now: tuple[float, ...]
+
+    @property
+    def growth(self) -> float:
+        """By how much the range grew; of a fixed one, what of it was clipped."""
+        return self.now[2] if self.fixed else (self.now[1] - self.now[0]) / (self.before[1] - self.before[0])
+
+
 class RangeWatch(keras.metrics.Metric):
     """Tells, once, that a quantizer's range was left in training since it was calibrated.
 
     Keras asks every metric for its result at the end of an epoch, outside compiled code: the one hook of a layer there.
-    It has no value and so no column among the logs.
+    It has no value and so no column among the logs. The first that has something to tell asks the model's others, so
+    that one epoch has one note.
 
     Args:
         quantizer: The watched ``FakeQuant``.
@@ -113,21 +134,30 @@ class RangeWatch(keras.metrics.Metric):
         self._seen = now
 
     def result(self) -> dict[str, Any]:
+        own = self.left()
+        if own is not None:
+            others = [watch.left() for watch in _watches() if watch is not self]
+            rows = sorted((row for row in (own, *others) if row is not None), key=lambda row: -row.growth)
+            for kind in ([row for row in rows if not row.fixed], [row for row in rows if row.fixed]):
+                if kind:
+                    warn_user(_message(kind))
+        return {}
+
+    def left(self) -> Left | None:
+        """What is to be told now, once."""
         now = self._read()
         quantizer, before = self._quantizer(), self._before
         if now is None or before is None or quantizer is None:
-            return {}
+            return None
         self._seen = now
-        if self._told:
-            return {}
         if quantizer.fixed:
             left = now[2] > max(TOLD_EXCESS, before[2])
         else:
             left = now[1] - now[0] > TOLD_GROWTH * (before[1] - before[0])
-        if left:
-            self._told = True
-            warn_user(_message(quantizer, before, now))
-        return {}
+        if self._told or not left:
+            return None
+        self._told = True
+        return Left(quantizer.name.removesuffix("_quant"), quantizer.fixed, before, now)
 
     def _read(self) -> tuple[float, ...] | None:
         """(minimum, maximum, excess); None inside compiled code."""
@@ -143,16 +173,33 @@ class RangeWatch(keras.metrics.Metric):
             return None
 
 
-def _message(quantizer: Any, before: tuple[float, ...], now: tuple[float, ...]) -> str:
-    name = quantizer.name.removesuffix("_quant")
-    if quantizer.fixed:
+def _watches() -> list[RangeWatch]:
+    """All of the model that asks for its metrics' results now; none where another asks, as a loop of one's own."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "get_metrics_result":  # of `keras.Model`
+        frame = frame.f_back
+    model = None if frame is None else frame.f_locals.get("self")
+    return [metric for metric in getattr(model, "metrics", ()) if isinstance(metric, RangeWatch)]
+
+
+def _message(rows: Sequence[Left]) -> str:
+    """One note on ranges that were left, all fixed or none."""
+    more = f" and {len(rows) - LAYERS_TOLD} more" if len(rows) > LAYERS_TOLD else ""
+    several = len(rows) > 1
+    if rows[0].fixed:
+        named = ", ".join(f"{row.layer!r} {_range(row.before)}" for row in rows[:LAYERS_TOLD])
         return (
-            f"Training fed layer {name!r} with values outside [{before[0]:.4g}, {before[1]:.4g}], the range that was "
-            "promised for it: they are clipped. Scale the training data as the calibration images, or quantize with "
-            "another input_range."
+            f"Training fed {f'{len(rows)} layers' if several else 'a layer'} with values outside the range that was "
+            f"promised: {named}{more}. They are clipped. Scale the training data as the calibration images, or "
+            "quantize with another input_range."
         )
+    named = ", ".join(f"{row.layer!r} {_range(row.before)} to {_range(row.now)}" for row in rows[:LAYERS_TOLD])
     return (
-        f"Training left the range of layer {name!r} that calibration found: [{before[0]:.4g}, {before[1]:.4g}]; it was "
-        f"widened to [{now[0]:.4g}, {now[1]:.4g}]. A smaller learning rate keeps the ranges; calibrate(model, images) "
-        "measures them again."
+        f"Training left the {f'ranges of {len(rows)} layers' if several else 'range of a layer'} that calibration "
+        f"found and widened {'them' if several else 'it'}: {named}{more}. A smaller learning rate keeps the ranges; "
+        "calibrate(model, images) measures them again."
     )
+
+
+def _range(ends: tuple[float, ...]) -> str:
+    return f"[{ends[0]:.4g}, {ends[1]:.4g}]"

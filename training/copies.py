@@ -55,8 +55,9 @@ def _pictures(source: Any) -> list[tuple[str, str, int | None]]:
     if files is None:
         return []
     labels = getattr(source, "labels", None)
-    of_images = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
-    classes = [int(label) for label in labels] if of_images else [None] * len(files.names)
+    classes: list[int | None] = [None] * len(files.names)
+    if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu":
+        classes = [int(label) for label in labels]
     return [
         (digest[:DIGEST_SIGNS], name, label)
         for digest, name, label in zip(files.digests, files.names, classes, strict=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import unicodedata
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from .recipe import Recipe
 from .sources import FileSource, in_memory
 
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
-GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+GREY_MODES = ("1", "L", "LA", "I", "I;16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +60,12 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
         }
     class_names = tuple(sorted({name for _, name in found["train"]}))
     for split, files in found.items():
-        names = {name for _, name in files}
-        strange = sorted(names - set(class_names))
+        strange = sorted({name for _, name in files} - set(class_names))
         if strange:
-            raise ValueError(
-                f"Every split must have the same classes. Received: {splits[split]} differs from {splits['train']} in "
-                + ", ".join(strange[:8])
-            )
+            raise ValueError(_strange_classes(strange, class_names, splits[split] or root, splits["train"] or root))
+    alike = _alike(class_names)
+    if alike:
+        notes.tell(f"Classes whose names look alike are kept apart; rename the folder where they are one: {alike}")
     labels = {name: index for index, name in enumerate(class_names)}
     streamed = not in_memory(recipe, sum(map(len, found.values())))
 
@@ -92,13 +93,47 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
     return ImageFolder(class_names, train, validation, test)
 
 
+def _strange_classes(strange: Sequence[str], class_names: Sequence[str], split: Path, train: Path) -> str:
+    """What is wrong with class folders that the training images lack, and what to do."""
+    told = []
+    for name in strange[:8]:
+        twin = next((other for other in class_names if _shown(other).casefold() == _shown(name).casefold()), None)
+        if twin is None:
+            told.append(repr(name))
+        elif _shown(twin) == _shown(name):
+            told.append(f"{name!a} (looks alike: {twin!a})")
+        else:
+            told.append(f"{name!r} (differs only by case: {twin!r})")
+    return (
+        "Every split must have the same classes: add images of them to the training folder, rename the folders, or "
+        f"take them out. Received: {train} lacks {', '.join(told)}, which {split} has"
+    )
+
+
+def _shown(name: str) -> str:
+    """A name as it looks: composed, without characters of no width, spaces as one and none at the end."""
+    visible = (character for character in name if unicodedata.category(character) != "Cf")
+    return " ".join(unicodedata.normalize("NFC", "".join(visible)).split())
+
+
+def _alike(names: Iterable[str]) -> str:
+    """Names that look the same, written so that they differ; "" where there are none."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(_shown(name), []).append(name)
+    return "; ".join(" and ".join(map(ascii, group)) for group in groups.values() if len(group) > 1)
+
+
 def data_folder(recipe: Recipe, what: str) -> Path:
     """The folder that ``recipe.data_dir`` names."""
     if recipe.data_dir is None:
         raise ValueError(f"dataset='folder' needs data_dir, {what}. Received: data_dir=None")
     root = Path(recipe.data_dir).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"data_dir must be a folder. Received: data_dir={recipe.data_dir!r}")
+        raise FileNotFoundError(
+            "data_dir must be a folder: if it was moved, --set data_dir=NEW says where to. "
+            f"Received: data_dir={recipe.data_dir!r}"
+        )
     return root
 
 

@@ -12,6 +12,11 @@ UNREAD_EXTENSIONS = (".heic", ".heif", ".avif")  # pictures too, which no Pillow
 
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 EXIF_ORIENTATION, EXIF_TURNED = 0x0112, (5, 6, 7, 8)  # lying on its side
+DEEPEST = 65_535  # of 16 bits a pixel; 257 of its steps are one of 8 bits
+
+
+class PixelError(ValueError):
+    """A picture whose pixels have no scale that is known beforehand; the message names the file."""
 
 
 def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
@@ -22,10 +27,11 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
         channels: 3 for RGB, 1 for grey; other colour spaces are converted, transparency is dropped onto white.
 
     Returns:
-        uint8 (height, width, channels).
+        uint8 (height, width, channels). No scale depends on the picture's values: integers of more than 8 bits, which
+        Pillow brings to 16 (PGM by its maxval), are taken as 0 to 65535.
 
     Raises:
-        ValueError: the file is empty, truncated or no image.
+        ValueError: the file is empty, truncated or no image, has floating-point pixels or integers outside 16 bits.
         FileNotFoundError: there is no such file.
     """
     from PIL import Image, ImageOps
@@ -36,15 +42,16 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
-            if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel, which Pillow would clip at 255
-                pixels = np.asarray(image, np.float64)
-                top = 65535.0 if pixels.max() > 255 else 255.0
-                image = Image.fromarray(np.clip(pixels * (255.0 / top), 0, 255).astype(np.uint8))
+            _check_mode(path, image.mode)
+            if image.mode.startswith("I"):  # "I;16", or "I" of 32 bits: Pillow would clip both at 255
+                image = Image.fromarray(_eight_bits(path, np.asarray(image)))
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             image = image.convert("RGB" if channels == 3 else "L")
             return np.asarray(image).reshape(image.height, image.width, channels)
+    except PixelError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow says SyntaxError of a broken PNG.
         what = _what(path, error)
@@ -52,7 +59,7 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
 
 
 def peek(path: str | os.PathLike[str]) -> tuple[int, int, str]:
-    """(height, width, Pillow mode) from an image file's header, upright; ValueError where there is none to read."""
+    """(height, width, Pillow mode) from an image file's header, upright; ValueError where it is none to be read."""
     from PIL import Image
 
     path = os.fspath(path)
@@ -60,13 +67,35 @@ def peek(path: str | os.PathLike[str]) -> tuple[int, int, str]:
         raise ValueError(f"An image file must not be empty. Received: {path} (0 bytes)")
     try:
         with Image.open(path) as file:
+            _check_mode(path, file.mode)
             # Only where there is some: of a PNG without, Pillow would read all pixels to look for it behind them.
             exif = file.getexif() if "exif" in file.info or file.format == "TIFF" else {}
             turned = exif.get(EXIF_ORIENTATION, 1) in EXIF_TURNED
             size = (file.width, file.height) if turned else (file.height, file.width)
             return *size, file.mode
+    except PixelError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"An image file must be of a known format ({_what(path, error)}). Received: {path}") from None
+
+
+def _check_mode(path: str, mode: str) -> None:
+    if mode.startswith("F"):
+        raise PixelError(
+            "An image file must have integer pixels: floating-point ones have no scale that is known, save it with "
+            f"8 or 16 bits a channel. Received: {path} (Pillow mode {mode})"
+        )
+
+
+def _eight_bits(path: str, pixels: np.ndarray) -> np.ndarray:
+    """Grey pixels of 16 bits, in whatever integers, as uint8."""
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > DEEPEST:
+        raise PixelError(
+            f"An image file's pixels must be in 0 to {DEEPEST}: save it with 8 or 16 bits a channel, unsigned. "
+            f"Received: {path} with pixels from {low} to {high}"
+        )
+    return (pixels.astype(np.int64) // (DEEPEST // 255)).astype(np.uint8)
 
 
 def _what(path: str, error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import zlib
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,9 @@ class RunFiles:
     @property
     def remedy(self) -> str:
         """What to do about a damaged file of the stage once it is finished."""
-        verb = "fit" if self.stage == "float" else "quantize"
-        return f"To train this stage anew: `wavemix-tf {verb} ... --overwrite`, or overwrite=True."
+        words = ["fit", str(self.recipe)] if self.stage == "float" else ["quantize"]
+        command = shlex.join(["wavemix-tf", *words, "--out", str(self.folder), "--overwrite"])
+        return f"To train this stage anew: `{command}`, or overwrite=True."
 
     def check(self) -> None:
         """DamagedFileError for the first file of the stage that is there and damaged; nothing is loaded."""

@@ -333,7 +333,7 @@ class FileSource:
                 labels[position : position + len(batch)] = masks
             position += len(batch)
             if failures and stop:
-                raise ValueError(failures[min(failures)])
+                raise ValueError(f"{failures[min(failures)]}; on_bad_image='skip' leaves such files out")
         kept = np.setdiff1d(np.arange(self.size), list(failures))
         if len(kept) < self.size:
             images, labels = images[kept], labels[kept]

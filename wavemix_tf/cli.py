@@ -116,7 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong arguments, found by Typer
             # Without any word Typer has shown the help already.
-            return _fail(f"{error.format_message()} See: wavemix-tf --help", 2) if error.format_message() else 2
+            message = error.format_message()
+            if not message:
+                return 2
+            return _fail(f"{message}{'' if message.endswith(('.', '?', '!')) else '.'} See: wavemix-tf --help", 2)
         if debug:
             raise
         return _fail(one_line(error))
@@ -339,7 +342,7 @@ def tune(
     console.print(tuning.front_table(result))
     rest = f", trials.csv, front.csv; every front's recipes in {out / 'recipes'}"
     console.print(styled((str(out / "front.png"), "bold"), rest))
-    console.print(f"Next: wavemix-tf run {out / 'best.json'}")
+    console.print(f"Next: {terminal.shell('run', out / 'best.json')}")
 
 
 @app.command()
@@ -760,7 +763,7 @@ def import_torch(
     if new_head:
         steps.save_start(network, chosen, out, overwrite)
         console.print(f"{made}: read from {checkpoint}, but for its head.")
-        console.print(f"Next: wavemix-tf fit {out / 'recipe.json'} --out {out}")
+        console.print(f"Next: {terminal.shell('fit', out / 'recipe.json', '--out', out)}")
         return
     adopt(chosen, network, chosen.num_classes or 0, out, overwrite)
     console.print(f"{made}: {steps.count_parameters(network):,} parameters read from {checkpoint}")

@@ -62,7 +62,8 @@ def choose_recipe(
     if recipe.dataset == "folder" and not there and not trained:
         received = f"data_dir={recipe.data_dir!r}"
         raise FileNotFoundError(
-            f"{recipe.name} reads a folder of images: say where with --data FOLDER. Received: {received}"
+            f"{recipe.name} reads a folder of images: say where with --data FOLDER, or if it was moved with "
+            f"--set data_dir=FOLDER. Received: {received}"
         )
     return recipe
 
@@ -146,7 +147,7 @@ def apply_settings(recipe: Recipe, settings: Sequence[str] | None) -> Recipe:
         field, dot, inner = key.strip().partition(".")
         known = [f.name for f in dataclasses.fields(Recipe)]
         if not equals or field not in known or (dot and field != "model_args"):
-            raise ValueError(f"--set takes KEY=VALUE{_near(key.strip(), known)}. Received: {setting}")
+            raise ValueError(f"--set takes KEY=VALUE{_near(key.strip(), known)} Received: {setting}")
         if dot:
             arguments = changes.setdefault("model_args", dict(recipe.model_args))
             arguments[inner] = _json_or_text(text)
@@ -162,11 +163,11 @@ def _near(key: str, known: Sequence[str]) -> str:
     """What a mistyped key may have meant; otherwise all that there are."""
     field, dot, _ = key.partition(".")
     if dot and field in known:
-        return " with KEY a field of the recipe; of them model_args alone has parts, as model_args.width"
+        return " with KEY a field of the recipe; of them model_args alone has parts, as model_args.width."
     near = difflib.get_close_matches(field, known, n=3)
     if near:
         return f" with KEY a field of the recipe: did you mean {' or '.join(near)}?"
-    return f" with KEY one of {', '.join(known)}"
+    return f" with KEY one of {', '.join(known)}."
 
 
 def read_value(field: str, text: str) -> Any:

@@ -72,7 +72,7 @@ def write_exports(
         if there is not None and not are_given(limits):
             artifacts.append((name, there))
             continue
-        with console.status(f"  {name}: convert, audit, run"), _noting(name, refused):
+        with console.status(f"  {name}: convert, audit, run"), _noting(out, target, dtype, refused):
             artifact = export(
                 model,
                 target=target,
@@ -98,12 +98,15 @@ def are_given(limits: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def _noting(name: str, refused: dict[str, str]) -> Iterator[None]:
+def _noting(out: Path, target: str, dtype: str, refused: dict[str, str]) -> Iterator[None]:
     """A file that fails its checks must not take the others with it, nor the training before it."""
+    terminal.exporting[:] = ["--out", str(out), "--target", target, "--dtype", dtype]
     try:
         yield
     except ExportError as error:
-        refused[name] = terminal.as_options(str(error))
+        refused[f"{target}-{dtype}"] = terminal.as_options(str(error))
+    finally:
+        terminal.exporting.clear()
 
 
 def complain(refused: dict[str, str]) -> None:
@@ -157,9 +160,11 @@ def saved_exports(out: Path, target: str | None, dtype: str | None) -> list[tupl
             note(str(error))
     chosen = [(n, a) for n, a in found if target in (None, a.target) and dtype in (None, a.dtype)]
     if not chosen:
-        asked = " ".join(f"--{key} {value}" for key, value in (("target", target), ("dtype", dtype)) if value)
+        options = [(f"--{key}", value) for key, value in (("target", target), ("dtype", dtype)) if value]
+        asked = " ".join(" ".join(option) for option in options)
+        made_by = terminal.shell("export", "--out", out, *(word for option in options for word in option))
         raise FileNotFoundError(
-            f"{out}/exports has no file{' for ' if asked else ''}{asked}: `wavemix-tf export --out {out}` makes them. "
+            f"{out}/exports has no file{' for ' if asked else ''}{asked}: `{made_by}` makes them. "
             f"Received: {', '.join(name for name, _ in found) or 'an empty folder'}"
         )
     return chosen

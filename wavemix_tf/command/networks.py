@@ -14,7 +14,7 @@ import numpy as np
 from ..preprocessing import Preprocessing, read_from_keras_file
 from ..state_files import read_json, reading
 from ..training.identity import LABELS_FILE, SplitList, read_labels
-from .terminal import note
+from .terminal import note, shell
 
 CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = TASKS = ("classification", "segmentation", "super_resolution")
 PROBE_SIDE = 256  # pixels, where a model takes any size
@@ -97,8 +97,8 @@ def check_model_file(out: Path | None, model: Path | None) -> Path:
         path = (out or Path()) / "model.keras"
         if not path.is_file():
             recipe = path.with_name("recipe.json")
-            what = f"{recipe}" if recipe.is_file() else "RECIPE"
-            raise FileNotFoundError(f"{path} is missing: `wavemix-tf fit {what} --out {path.parent}` makes it.")
+            made_by = shell("fit", recipe if recipe.is_file() else "RECIPE", "--out", path.parent)
+            raise FileNotFoundError(f"{path} is missing: `{made_by}` makes it.")
         return path
     if model.suffix not in (".keras", ".tflite"):
         raise ValueError(f"--model must be a .keras or .tflite file. Received: {model}")
@@ -218,15 +218,20 @@ def _open_file(
         to run at a time).
     """
     from ..tflite.artifact import Artifact
+    from ..tflite.errors import ExportError
     from ..tflite.file_metadata import read_metadata
     from ..tflite.flatbuffer import from_output, read_file, to_input
+    from ..tflite.model_cards import remedy
     from ..tflite.sampling_grid import file_sampling_grid
     from ..tflite.targets import get_target
     from ..tflite.verifier import open_raw, runtimes_of
 
     artifact = Artifact.load(path) if path.with_suffix(".json").is_file() else None
     content = path.read_bytes()
-    info = read_file(content)
+    try:
+        info = read_file(content, check_tensors=True)
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}. {remedy(path)}") from error
     if len(info.inputs) != 1 or len(info.outputs) != 1:
         raise ValueError(
             f"A network must have one input and one output. Received: {len(info.inputs)} and {len(info.outputs)}"

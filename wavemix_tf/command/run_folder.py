@@ -16,7 +16,7 @@ from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from . import report as reports
 from .arguments import START_FILE, apply_settings
-from .terminal import note
+from .terminal import note, shell
 
 STAGES = ("float", "qat")
 REPORT: Fields = {
@@ -27,7 +27,6 @@ REPORT: Fields = {
     "verification": dict,
 }
 START_REMEDY = "To write it anew: `wavemix-tf import-torch ... --new-head --overwrite`."
-REPORT_REMEDY = "`wavemix-tf run` of this recipe measures all files and writes it anew."
 
 
 def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "") -> Recipe:
@@ -39,7 +38,8 @@ def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "
         also: Fields that begin so may change too.
     """
     if not (out / "recipe.json").is_file():
-        raise FileNotFoundError(f"{out} is no run folder (it has no recipe.json): `wavemix-tf run` or `fit` makes one.")
+        makers = f"`{shell('run', 'RECIPE', '--out', out)}` or `{shell('fit', 'RECIPE', '--out', out)}`"
+        raise FileNotFoundError(f"{out} is no run folder (it has no recipe.json): {makers} makes one.")
     recipe = RunFiles(out, "float").read_recipe()
     changed = apply_settings(recipe, settings)
     names = [field.name for field in dataclasses.fields(Recipe)]
@@ -114,8 +114,9 @@ def read_report(out: Path) -> dict[str, Any] | None:
     path = out / "report.json"
     if not path.is_file():
         return None
-    with reading(path, REPORT_REMEDY):
-        report = read_json(path, REPORT_REMEDY, {"format": int})
+    remedy = f"`{shell('run', out / 'recipe.json', '--out', out)}` measures all files and writes it anew."
+    with reading(path, remedy):
+        report = read_json(path, remedy, {"format": int})
         if report["format"] != reports.FORMAT:
             return None
         check_fields(report, REPORT)

@@ -27,7 +27,7 @@ from ..training.trainer import build, claim, fit, save_model
 from ..vit import ViT  # noqa: F401 - likewise
 from .arguments import START_FILE
 from .run_folder import START_REMEDY, saved_recipe
-from .terminal import console, note, step
+from .terminal import console, note, shell, step
 
 # What the papers call a network where it is not the class's name.
 NETWORK_TITLES = {
@@ -74,14 +74,11 @@ def tell_data(recipe: Recipe, data: DataBundle) -> None:
 
 def load_model(path: Path) -> Any:
     """A .keras file of a run folder, with the layers of the package known."""
-    made_by = f"`wavemix-tf {_maker(path)} --out {path.parent}`"
+    folder = path.parent
+    maker = ["quantize"] if path.name == "qat.keras" else ["fit", folder / "recipe.json"]
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {made_by} makes it.")
-    return load_keras(path, f"{made_by} makes it anew with --overwrite.")
-
-
-def _maker(path: Path) -> str:
-    return "quantize" if path.name == "qat.keras" else f"fit {path.parent / 'recipe.json'}"
+        raise FileNotFoundError(f"{path} is missing: `{shell(*maker, '--out', folder)}` makes it.")
+    return load_keras(path, f"`{shell(*maker, '--out', folder, '--overwrite')}` makes it anew.")
 
 
 def load_start(out: Path, recipe: Recipe) -> Any:

@@ -54,6 +54,7 @@ console = PlainConsole()
 LONGEST_MESSAGE = 1000  # characters; some errors list every tensor of a network
 _told: set[str] = set()
 words: list[str] = []  # of the command that runs, for the report
+exporting: list[str] = []  # options by which `export` writes the file that is being written
 BOUNDS = ("min_snr_db", "min_agreement", "allow_unjudged")  # arguments of the library's `export`, and options
 EXPORT_OPTIONS = (*BOUNDS, "max_arena_bytes", "max_flash_bytes", "max_firmware_bytes", "io_dtype", "accelerator(?==)")
 NO_OPTIONS = ("upsample_form", "class_names", "error_bound_steps")  # the command has none for these
@@ -100,10 +101,15 @@ def _export_options(text: str) -> str:
     def option(match: re.Match[str]) -> str:
         name, value = match.group(1), (match.group(2) or "").strip("'")
         shown = f"--{name.replace('_', '-')}{f' {value}' if value not in ('', 'True') else ''}"
-        return shown if exports else f"`wavemix-tf export {shown}`"
+        return shown if exports else f"`{shell('export', *exporting)} {shown}`"
 
     names = EXPORT_OPTIONS if exports else BOUNDS
     return re.sub(rf"(?<![\w./=-])({'|'.join(names)})(?:=({VALUE}))?(?![\w=])", option, text)
+
+
+def shell(*parts: str | os.PathLike[str]) -> str:
+    """A command to advise, its words quoted as a shell takes them."""
+    return shlex.join(["wavemix-tf", *map(str, parts)])
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
