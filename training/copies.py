@@ -54,7 +54,7 @@ def _pictures(source: Any) -> list[tuple[str, str, int | None]]:
     files = getattr(source, "files", None)
     if files is None:
         return []
-    labels = getattr(source, "labels", None)
+    labels: Any = getattr(source, "labels", None)
     of_images = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
     classes = [int(label) for label in labels] if of_images else [None] * len(files.names)
     return [

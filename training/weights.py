@@ -30,7 +30,7 @@ def check_class_weight(class_weight: Mapping[Any, float] | None, recipe: Recipe)
 
 
 def _is_weight(weight: Any) -> bool:
-    return isinstance(weight, (int, float, np.number)) and bool(np.isfinite(weight)) and weight >= 0
+    return isinstance(weight, (int, float, np.number)) and bool(np.isfinite(weight) and weight >= 0)
 
 
 def _rule(numbers: str, key: Any, weight: Any) -> str:
