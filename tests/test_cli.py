@@ -183,6 +183,21 @@ def test_finished_run_has_nothing_to_do(finished, capsys, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()} == before
 
 
+def test_a_finished_run_with_other_images_is_refused(finished, folder, capsys):
+    added = folder / sorted(path.name for path in folder.iterdir() if path.is_dir())[0] / "added.png"
+    Image.new("RGB", (16, 16), "red").save(added)
+    try:
+        for words in (finished["words"], ["quantize", "--out", finished["out"]]):
+            code, _, err = call(capsys, *words)
+            assert code == 1
+            assert "was trained on other data; --old-split" in err
+            assert "1 new" in err
+            code, out, err = call(capsys, *words, "--old-split")
+            assert (code, "Nothing to do" in out) == (0, True), err
+    finally:
+        added.unlink()
+
+
 def test_another_recipe_into_the_folder_is_refused(finished, capsys):
     code, _, err = call(capsys, *finished["words"], "--set", "seed=7")
     assert code == 1
