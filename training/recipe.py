@@ -240,7 +240,8 @@ class Recipe:
             try:
                 return cls.from_json(Path(text).read_bytes().decode("utf-8"))
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{os.fspath(text)}: {error}") from None
+                remedy = "Put the file back as it was, or name another recipe"
+                raise ValueError(f"{os.fspath(text)}: {error}. {remedy}") from None
         try:
             fields = json.loads(text)
         except json.JSONDecodeError as error:
