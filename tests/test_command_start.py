@@ -16,6 +16,7 @@ from wavemix_tf.command import predicting, terminal
 from wavemix_tf.command.arguments import apply_settings
 from wavemix_tf.command.formats import interval, wilson_interval
 from wavemix_tf.command.predicting import run_whole
+from wavemix_tf.command.run_folder import check_out
 from wavemix_tf.command.steps import network_name
 from wavemix_tf.command.terminal import one_line
 from wavemix_tf.training import RECIPES
@@ -201,3 +202,25 @@ def test_the_interval_is_wilsons(right, count):
 def test_the_interval_as_text():
     assert interval(90 / 92, 92) == "92.4–99.4 %"
     assert interval(None, 92) == interval(0.5, 0) == "–"
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_data_are_read(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for verb in ("run", "fit", "tune", "compare"):
+        words = [verb, "digits", "--out", str(tmp_path / "file" / "below")]
+        assert cli.main([*words, "--budget", "3M-macs"] if verb == "tune" else words) == 1
+        told = capsys.readouterr().err.strip()
+        assert "--out must be a folder that can be made and written to: take another. Received: " in told
+        assert told.count("\n") == 0
+    check_out(tmp_path / "a" / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_damaged_recipe_is_told_with_a_remedy(tmp_path, capsys):
+    (tmp_path / "recipe.json").write_text('{"name": ')
+    assert cli.main(["run", str(tmp_path / "recipe.json"), "--out", str(tmp_path / "out")]) == 1
+    assert "Put the file back as it was, or name another recipe" in capsys.readouterr().err
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    assert cli.main(["run", "--data", str(tmp_path / "images"), "--out", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert f"or begin anew: `wavemix-tf run RECIPE --out {tmp_path} --overwrite`" in told

@@ -102,3 +102,11 @@ def test_bad_fields(change, message):
 def test_bad_json(text, message):
     with pytest.raises(ValueError, match=message):
         Recipe.from_json(text)
+
+
+def test_a_folder_of_images_that_was_moved_makes_no_other_recipe(tmp_path):
+    recipe = Recipe(name="x", dataset="folder", image_shape=(8, 8, 3), data_dir=str(tmp_path / "new"))
+    there = dataclasses.replace(recipe, data_dir=str(tmp_path / "old"))
+    assert recipe.differences(there) == []
+    (tmp_path / "old").mkdir()
+    assert recipe.differences(there)[0].startswith("data_dir=")

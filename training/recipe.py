@@ -240,7 +240,8 @@ class Recipe:
             try:
                 return cls.from_json(Path(text).read_bytes().decode("utf-8"))
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{os.fspath(text)}: {error}") from None
+                remedy = "Put the file back as it was, or name another recipe"
+                raise ValueError(f"{os.fspath(text)}: {error}. {remedy}") from None
         try:
             fields = json.loads(text)
         except json.JSONDecodeError as error:
@@ -261,13 +262,15 @@ class Recipe:
     def differences(self, other: Recipe, ignore: str | None = None) -> list[str]:
         """What makes the runs of two recipes different, as "field=mine (there theirs)"; empty if nothing does.
 
-        Places (``data_dir``, ``download``) do not, except the folder of one's own images, which *is* the data. Fields
-        whose names begin with ``ignore`` do not either.
+        Places (``data_dir``, ``download``) do not, except the folder of one's own images, which *is* the data: unless
+        the other's is gone, that is, was moved (a run knows its files by their names and digests). Fields whose names
+        begin with ``ignore`` do not either.
         """
         names = [field.name for field in dataclasses.fields(self) if field.compare]
         names = [name for name in names if ignore is None or not name.startswith(ignore)]
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
-        if self.dataset == other.dataset == "folder":
+        moved = other.data_dir is not None and not Path(other.data_dir).expanduser().is_dir()
+        if self.dataset == other.dataset == "folder" and not moved:
             names.append("data_dir")
             for place in (mine, theirs):
                 place["data_dir"] = place["data_dir"] and str(Path(place["data_dir"]).expanduser().resolve())

@@ -90,7 +90,9 @@ class RunFiles:
 
     def read_recipe(self) -> Recipe:
         """The recipe of the run; DamagedFileError if the file is none."""
-        with reading(self.recipe, f"Put back the recipe that the run was begun with. {BEGIN_ANEW}."):
+        command = shlex.join(["wavemix-tf", "run", "RECIPE", "--out", str(self.folder), "--overwrite"])
+        anew = f"or begin anew: `{command}`, or overwrite=True"
+        with reading(self.recipe, f"Put back the recipe that the run was begun with, {anew}."):
             return Recipe.from_json(self.recipe.read_bytes().decode("utf-8"))
 
     def read_result(self) -> dict[str, Any]:

@@ -31,7 +31,15 @@ from .command.arguments import (
 )
 from .command.formats import score_text
 from .command.networks import check_model_file
-from .command.run_folder import check_folder, check_state, finished_report, is_finished, read_report, saved_recipe
+from .command.run_folder import (
+    check_folder,
+    check_out,
+    check_state,
+    finished_report,
+    is_finished,
+    read_report,
+    saved_recipe,
+)
 from .command.terminal import console, grid, one_line, quiet, step, styled
 from .files import remove_abandoned
 from .training.identity import folder_is_as_trained
@@ -292,6 +300,7 @@ def tune(
 
     chosen = choose_recipe(recipe, data, settings)
     out = out or Path("runs") / f"{chosen.name}_search"
+    check_out(out)
     target, limits = parse_budget(budget) if budget else (None, {})
     if note := flash_note(target, limits):
         console.print(f"  {note}")
@@ -377,8 +386,7 @@ def compare(
         raise ValueError(f"compare takes recipes of classification. Received: task={chosen.task!r}")
     names = check_systems(SYSTEMS if systems is None else [name.strip() for name in systems.split(",")])
     out = out or Path("runs") / f"{chosen.name}_comparison"
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out must be a folder. Received: {out}")
+    check_out(out)
     target, limits = parse_budget(budget) if budget else (None, {})
     if note := flash_note(target, limits):
         console.print(f"  {note}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -47,6 +48,20 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` in UTF-8 with its own line ends, whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """OSError unless files can be written to a folder, which need not be there yet; nothing of it stays."""
+    folder = Path(folder).absolute()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    if not made and not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # another process may have begun to use it
+                path.rmdir()
 
 
 @contextmanager

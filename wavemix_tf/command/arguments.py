@@ -13,6 +13,7 @@ from typing import Any
 from ..training.listing import list_files
 from ..training.recipe import TASKS, Recipe
 from ..training.recipes import RECIPES
+from ..training.run_files import RunFiles
 from ..variants import VARIANTS
 
 # What `run` exports: target, dtype. A microcontroller has no room for the images that others return: `export` tries.
@@ -70,7 +71,7 @@ def choose_recipe(
 
 def _as_counted(recipe: Recipe, path: Path) -> Recipe:
     """Defaults for own images with the numbers that a run of the same folder began with."""
-    there = Recipe.from_json(path)
+    there = RunFiles(path.parent, "float").read_recipe()
     if there.differences(dataclasses.replace(there, data_dir=recipe.data_dir)):  # of other images
         return recipe
     return dataclasses.replace(recipe, **{name: getattr(there, name) for name in COUNTED})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import remove_abandoned
+from ..files import check_writable, remove_abandoned
 from ..state_files import DamagedFileError, Fields, check_fields, check_keras_file, read_json, reading
 from ..tflite.model_cards import card_path, read_card, read_content
 from ..training.identity import SplitList
@@ -53,10 +53,21 @@ def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "
     return changed
 
 
-def check_folder(out: Path, recipe: Recipe, overwrite: bool, ignore: str | None = None) -> None:
-    """Refuse a folder of another recipe (see ``Recipe.differences``) now, rather than after the data was read."""
+def check_out(out: Path) -> None:
+    """Refuse, before anything is read, a folder that cannot be made or written to."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder. Received: {out}")
+    try:
+        check_writable(out)
+    except OSError as error:
+        raise ValueError(
+            f"--out must be a folder that can be made and written to: take another. Received: {out} ({error.strerror})"
+        ) from error
+
+
+def check_folder(out: Path, recipe: Recipe, overwrite: bool, ignore: str | None = None) -> None:
+    """Refuse a folder of another recipe (see ``Recipe.differences``) now, rather than after the data was read."""
+    check_out(out)
     if overwrite or not (out / "recipe.json").is_file():
         return
     there = ", ".join(recipe.differences(saved_recipe(out), ignore))
