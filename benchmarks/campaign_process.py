@@ -52,7 +52,7 @@ class Commands:
             import wavemix_tf.command.comparing
             import wavemix_tf.command.predicting
             import wavemix_tf.command.steps
-            import wavemix_tf.training.tuner  # noqa: F401
+            import wavemix_tf.training.searching.tuner  # noqa: F401
 
     def run(
         self, words: Sequence[object], log: Path, kill: Callable[[float], bool] | None = None, cwd: Path | None = None

@@ -28,10 +28,10 @@ from side_by_side import write_atomically
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import CopyError
-from wavemix_tf.tflite.copy_check import MAX_DIFFERENCE, check_before_rounding, difference
-from wavemix_tf.tflite.graph import Graph
-from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.placement import round_graph
+from wavemix_tf.tflite.graph.graph.graph import Graph
+from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.graph.placement import round_graph
+from wavemix_tf.tflite.quantization.copy_check import MAX_DIFFERENCE, check_before_rounding, difference
 
 IMAGES = 8
 SMALLEST_SIDE = 16  # of WaveMix, in pixels

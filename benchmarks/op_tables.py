@@ -15,11 +15,11 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from wavemix_tf.tflite import TARGETS, ExportError
-from wavemix_tf.tflite.ethos import compile_file
-from wavemix_tf.tflite.flatbuffer import FILE_IDENTIFIER, read_file
-from wavemix_tf.tflite.microcontroller import run_micro
-from wavemix_tf.tflite.processes import ForkServer
-from wavemix_tf.tflite.verifier import run_raw
+from wavemix_tf.tflite.file.flatbuffer import FILE_IDENTIFIER, read_file
+from wavemix_tf.tflite.runtimes.ethos import compile_file
+from wavemix_tf.tflite.runtimes.microcontroller import run_micro
+from wavemix_tf.tflite.runtimes.processes import ForkServer
+from wavemix_tf.tflite.verification.verifier import run_raw
 
 SHAPE = (1, 4, 4, 8)
 RNG = np.random.default_rng(0)

@@ -29,8 +29,8 @@ def scores(run: Path, folder: str) -> dict[str, dict[str, float]]:
 
     from wavemix_tf.command import evaluation
     from wavemix_tf.tflite import TARGETS
-    from wavemix_tf.tflite.artifact import Artifact
-    from wavemix_tf.training.patches import PatchSource, file_pictures
+    from wavemix_tf.tflite.exporting.artifact import Artifact
+    from wavemix_tf.training.data.patches import PatchSource, file_pictures
     from wavemix_tf.training.recipe import Recipe
 
     recipe = dataclasses.replace(Recipe.from_json(run / "recipe.json"), in_memory=True)

@@ -63,7 +63,7 @@ KIB = 1024
 def make_images(shape: tuple[int, int, int], count: int, seed: int, data_dir: str | None) -> np.ndarray:
     """float32 (count, H, W, C) in [0, 1]: generated, or CIFAR-10's, resized; another seed gives other images."""
     if data_dir is None:
-        from wavemix_tf.tflite.images import generated_images
+        from wavemix_tf.tflite.graph.graph.inputs import generated_images
 
         return generated_images(shape, count, seed)
     import keras
@@ -101,8 +101,8 @@ def first_clause(error: Exception) -> str:
 
 def latency_ms(artifact: Any, image: np.ndarray) -> dict[str, float]:
     """Of one image under LiteRT's XNNPACK, one thread. (`wm.tflite.benchmark` would compile for the NPU again.)"""
-    from wavemix_tf.tflite.flatbuffer import read_file, to_input
-    from wavemix_tf.tflite.verifier import make_interpreter
+    from wavemix_tf.tflite.file.flatbuffer import read_file, to_input
+    from wavemix_tf.tflite.verification.verifier import make_interpreter
 
     interpreter = make_interpreter(artifact.content, threads=1)
     value = to_input(read_file(artifact.content).inputs[0], image[None])
@@ -212,13 +212,13 @@ def compile_variant(name: str, depth: int | None) -> dict[str, Any]:
     import keras
 
     import wavemix_tf as wm
-    from wavemix_tf.tflite.audit import audit
-    from wavemix_tf.tflite.ethos import compile_file
-    from wavemix_tf.tflite.exporter import convert
-    from wavemix_tf.tflite.flatbuffer import read_file
-    from wavemix_tf.tflite.images import generated_images
-    from wavemix_tf.tflite.lowering import deploy
-    from wavemix_tf.tflite.ranges import MIN_IMAGES
+    from wavemix_tf.tflite.exporting.exporter import convert
+    from wavemix_tf.tflite.file.flatbuffer import read_file
+    from wavemix_tf.tflite.graph.graph.inputs import generated_images
+    from wavemix_tf.tflite.graph.graph.lowering import deploy
+    from wavemix_tf.tflite.quantization.ranges import MIN_IMAGES
+    from wavemix_tf.tflite.runtimes.ethos import compile_file
+    from wavemix_tf.tflite.targets.table.audit import audit
 
     keras.utils.set_random_seed(0)
     model = wm.build_model(name, dropout=0.0, **({} if depth is None else {"depth": depth}))

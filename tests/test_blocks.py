@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 import wavemix_tf as wm
-from wavemix_tf.blocks import ACTIVATIONS, UPSAMPLERS, PixelShuffle, quick_gelu
-from wavemix_tf.normalization import FusedBatchNormalization
+from wavemix_tf.layers.blocks import ACTIVATIONS, UPSAMPLERS, PixelShuffle, quick_gelu
+from wavemix_tf.layers.normalization import FusedBatchNormalization
 
 
 def randomise(layer, rng):

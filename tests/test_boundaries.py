@@ -19,7 +19,19 @@ TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tf_keras", "keras_tuner", "a
 # gradients, which `keras.ops` does not have.
 MAY_USE_TENSORFLOW = {"normalization.py", "inspection.py"}
 # The command joins the packages: its verbs, and the folder behind them.
-JOINERS = {ROOT / "wavemix_tf" / "cli.py", *(ROOT / "wavemix_tf" / "command").glob("*.py")}
+JOINERS = {ROOT / "wavemix_tf" / "cli.py", *(ROOT / "wavemix_tf" / "command").rglob("*.py")}
+
+# From the ground up. A folder that is not in the list, "top" or "" is that of the part itself.
+ROOMS = {
+    "core": ["", "layers", "networks", "checkpoints", "top"],
+    "training": ["", "data", "fitting", "searching", "top"],
+    "tflite": [
+        *("", "layers", "file", "targets", "graph", "runtimes", "verification", "quantization", "kit", "exporting"),
+        *("measuring", "top"),
+    ],
+}
+# Modules of a part's own folder that stand on its rooms, not below them.
+ABOVE = {"__init__", "metrics", "tiling", "inspection", "profiler", "sampling_grid", "variants"}
 
 requires_checkout = pytest.mark.skipif(not FOLDERS["training"].is_dir(), reason="runs in a checkout")
 
@@ -88,6 +100,31 @@ def test_training_and_tflite_never_import_each_other(part, other):
         names = imports(path)
         assert within(names, f"wavemix_tf.{other}") + within(names, other) == [], path
         assert within(names, "wavemix_tf.cli") + within(names, "wavemix_tf.command") == [], path
+
+
+@requires_checkout
+@pytest.mark.parametrize("part", list(ROOMS))
+def test_rooms_import_from_the_rooms_before_them(part):
+    order = ROOMS[part]
+    folder = FOLDERS[part]
+    found = {room_of(path, folder) for path in files(part)}
+    assert found <= set(order), "a room that this list does not have"
+    head = ".".join(package_of(folder / "x.py"))
+    for path in files(part):
+        here = order.index(room_of(path, folder))
+        for name in imports(path):
+            module = folder / Path(*name.removeprefix(f"{head}.").split("."))
+            target = module.with_suffix(".py")
+            if within([name], head) and target.is_file():
+                assert order.index(room_of(target, folder)) <= here, f"{path} imports {name}"
+
+
+def room_of(path, folder):
+    """Name of the room; of a module of the top folder: "top" if it stands above the rooms, else ""."""
+    inner = path.relative_to(folder).parts
+    if len(inner) > 1:
+        return inner[0]
+    return "top" if path.stem in ABOVE else ""
 
 
 @requires_checkout

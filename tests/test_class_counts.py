@@ -6,11 +6,11 @@ import keras
 import numpy as np
 from PIL import Image
 
-from wavemix_tf.command.class_counts import section
+from wavemix_tf.command.pages.class_counts import section
 from wavemix_tf.training import Recipe, fit, load_data
-from wavemix_tf.training.class_counts import counts_lines, majority_text
-from wavemix_tf.training.datasets import DataBundle, missing_classes
-from wavemix_tf.training.sources import ArraySource
+from wavemix_tf.training.data.class_counts import counts_lines, majority_text
+from wavemix_tf.training.data.datasets import DataBundle, missing_classes
+from wavemix_tf.training.data.sources import ArraySource
 
 NAMES = ("cat", "dog", "<b>")
 COUNTS = {"train": [90, 30, 3], "validation": [9, 3, 0], "test": [8, 2, 0]}

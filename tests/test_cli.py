@@ -16,8 +16,9 @@ from PIL import Image
 import wavemix_tf as wm
 from wavemix_tf import cli
 from wavemix_tf.command import arguments, exports, run_folder, steps, terminal
-from wavemix_tf.tflite import Artifact, ExportError, verifier
-from wavemix_tf.tflite.lowering import float_layers
+from wavemix_tf.tflite import Artifact, ExportError
+from wavemix_tf.tflite.graph.graph.lowering import float_layers
+from wavemix_tf.tflite.verification import verifier
 from wavemix_tf.training import RECIPES, Recipe, fit
 
 # Networks of a few epochs, which rounding and fine-tuning move far.

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from search_support import call, pattern_folder
 
-from wavemix_tf.command import comparison_page
 from wavemix_tf.command.comparing import Comparison
+from wavemix_tf.command.pages import comparison as comparison_page
 from wavemix_tf.profiler import profile
-from wavemix_tf.training import Recipe, trainer
-from wavemix_tf.training.budgets import Candidates
-from wavemix_tf.training.systems import SYSTEMS, system_recipe, widest
+from wavemix_tf.training import Recipe
+from wavemix_tf.training.fitting import trainer
+from wavemix_tf.training.searching.candidates import Candidates
+from wavemix_tf.training.searching.systems import SYSTEMS, system_recipe, widest
 
 # Networks of a few epochs, which rounding and fine-tuning move far.
 pytestmark = pytest.mark.filterwarnings("ignore:The file:UserWarning")

@@ -8,7 +8,7 @@ from picture_support import write_photographs, write_scenes
 from PIL import Image
 
 from wavemix_tf import cli
-from wavemix_tf.command.formats import decibels, score_text
+from wavemix_tf.command.pages.formats import decibels, score_text
 
 # Networks of a few epochs, which fine-tuning moves far.
 pytestmark = pytest.mark.filterwarnings("ignore:The file:UserWarning")

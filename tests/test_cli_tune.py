@@ -10,7 +10,8 @@ from search_support import call, pattern_folder
 
 from wavemix_tf import cli
 from wavemix_tf.command import tuning
-from wavemix_tf.training import Recipe, SearchResult, cluster
+from wavemix_tf.training import Recipe, SearchResult
+from wavemix_tf.training.searching import cluster
 
 TINY = [
     *("--set", "image_shape=8x8x1"),

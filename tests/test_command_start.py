@@ -14,7 +14,7 @@ import wavemix_tf as wm
 from wavemix_tf import cli
 from wavemix_tf.command import predicting, terminal
 from wavemix_tf.command.arguments import apply_settings
-from wavemix_tf.command.formats import interval, wilson_interval
+from wavemix_tf.command.pages.formats import interval, wilson_interval
 from wavemix_tf.command.predicting import run_whole
 from wavemix_tf.command.run_folder import check_out
 from wavemix_tf.command.steps import network_name

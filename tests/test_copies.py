@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wavemix_tf.command.class_counts import copies as section
+from wavemix_tf.command.pages.class_counts import copies as section
 from wavemix_tf.training import Recipe, load_data
-from wavemix_tf.training.copies import copy_notes
+from wavemix_tf.training.data.copies import copy_notes
 
 RECIPE = Recipe(name="photos", dataset="folder", image_shape=(8, 8, 3), calibration_images=4)
 

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from wavemix_tf.training import RECIPES, Recipe, load_data
-from wavemix_tf.training.given import as_bundle
+from wavemix_tf.training.data.given import as_bundle
+from wavemix_tf.training.data.records import RecordSource
+from wavemix_tf.training.data.sources import ArraySource, FileSource
+from wavemix_tf.training.data.splits import carve
+from wavemix_tf.training.fitting.pipeline import training_batches
+from wavemix_tf.training.fitting.tasks import task_of
 from wavemix_tf.training.images import fit_image, read_image
-from wavemix_tf.training.pipeline import training_batches
-from wavemix_tf.training.records import RecordSource
-from wavemix_tf.training.sources import ArraySource, FileSource
-from wavemix_tf.training.splits import carve
-from wavemix_tf.training.tasks import task_of
 
 DIGITS = dataclasses.replace(RECIPES["digits"], batch_size=64)
 FOLDER = Recipe(name="photos", dataset="folder", image_shape=(8, 8, 3), calibration_images=4, batch_size=8)
@@ -154,7 +154,7 @@ def test_two_processes_may_prepare_digits_at_once(tmp_path, monkeypatch):
     """The other process is through just before this one wants to put its files in place."""
     import os
 
-    from wavemix_tf.training.digits import builder
+    from wavemix_tf.training.data.digits import builder
 
     rename = os.rename
 

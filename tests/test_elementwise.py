@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from wavemix_tf.elementwise import ByteDropout, gelu_dropout
+from wavemix_tf.layers.elementwise import ByteDropout, gelu_dropout
 
 tf = pytest.importorskip("tensorflow")
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from wavemix_tf import WaveMixClassifier
 from wavemix_tf.training import RECIPES, FitResult, Recipe, fit, load_data
-from wavemix_tf.training.optimizers import accuracy, build_optimizer, cross_entropy, phases
-from wavemix_tf.training.statistics import BatchNormRecalibration
-from wavemix_tf.training.trainer import build
+from wavemix_tf.training.fitting.batchnorm import BatchNormRecalibration
+from wavemix_tf.training.fitting.optimizers import accuracy, build_optimizer, cross_entropy, phases
+from wavemix_tf.training.fitting.trainer import build
 
 TINY = Recipe(
     name="tiny",

@@ -22,7 +22,7 @@ import contextlib, dataclasses, json, os, sys
 from pathlib import Path
 import keras
 import numpy as np
-from wavemix_tf.normalization import FusedBatchNormalization
+from wavemix_tf.layers.normalization import FusedBatchNormalization
 from wavemix_tf.training import Recipe, fit
 
 folder = Path(sys.argv[1])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from wavemix_tf.training import Recipe, fit
-from wavemix_tf.training.class_counts import tell
-from wavemix_tf.training.given import as_bundle
-from wavemix_tf.training.identity import UNKNOWN_CHECKSUM, check_run
+from wavemix_tf.training.data.class_counts import tell
+from wavemix_tf.training.data.given import as_bundle
+from wavemix_tf.training.data.identity import UNKNOWN_CHECKSUM, check_run
 
 RECIPE = Recipe(
     name="given",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import wavemix_tf as wm
-from wavemix_tf.imaging import ReplicatePadding2D
+from wavemix_tf.layers.imaging import ReplicatePadding2D
 
 
 def cubic(distance, a=-0.75):

@@ -12,10 +12,10 @@ from PIL import Image
 
 from wavemix_tf.command.arguments import folder_recipe
 from wavemix_tf.training import Recipe, fit, load_data
-from wavemix_tf.training.datasets import DataBundle, check_classes
-from wavemix_tf.training.given import as_bundle
-from wavemix_tf.training.identity import split_list
-from wavemix_tf.training.listing import digest, list_files
+from wavemix_tf.training.data.datasets import DataBundle, check_classes
+from wavemix_tf.training.data.given import as_bundle
+from wavemix_tf.training.data.identity import split_list
+from wavemix_tf.training.data.listing import digest, list_files
 
 PHOTOS = Recipe(
     name="photos",

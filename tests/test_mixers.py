@@ -12,8 +12,8 @@ from keras import ops
 from scipy import fft, ndimage
 
 import wavemix_tf as wm
-from wavemix_tf.mixers import FourierMatrix, LayerScale
-from wavemix_tf.wavelets import HAAR_KERNELS, dct_kernels, fold_dwt
+from wavemix_tf.layers.mixers import FourierMatrix, LayerScale
+from wavemix_tf.layers.wavelets import HAAR_KERNELS, dct_kernels, fold_dwt
 
 ABLATIONS = {"dct": "dct", "random_filters": "random", "learned_filters": "learned", "no_transform": "none"}
 

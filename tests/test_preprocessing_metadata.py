@@ -13,13 +13,13 @@ from PIL import Image
 from wavemix_tf import cli
 from wavemix_tf.preprocessing import Preprocessing, read_from_keras_file, write_to_keras_file
 from wavemix_tf.tflite import Artifact, export
-from wavemix_tf.tflite.file_metadata import add_metadata, read_metadata
-from wavemix_tf.tflite.flatbuffer import pack
-from wavemix_tf.training.datasets import load_data
+from wavemix_tf.tflite.file.flatbuffer import pack
+from wavemix_tf.tflite.file.metadata import add_metadata, read_metadata
+from wavemix_tf.training.data.datasets import load_data
+from wavemix_tf.training.data.sources import ArraySource, whole_pictures
+from wavemix_tf.training.fitting.trainer import save_model
 from wavemix_tf.training.images import fit_image
 from wavemix_tf.training.recipe import Recipe
-from wavemix_tf.training.sources import ArraySource, whole_pictures
-from wavemix_tf.training.trainer import save_model
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from wavemix_tf.command import plots, report
+from wavemix_tf.command.pages import plots, report
 
 VOID = {"meta", "img", "br"}
 

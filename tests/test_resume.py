@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from wavemix_tf.files import replacing
-from wavemix_tf.training import Recipe, checkpoint, fit, load_data
+from wavemix_tf.training import Recipe, fit, load_data
+from wavemix_tf.training.fitting import checkpoint
 
 RECIPE = Recipe(
     name="killed",

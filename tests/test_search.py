@@ -12,12 +12,13 @@ import pytest
 from search_support import RECIPE, patterns
 
 import wavemix_tf as wm
-from wavemix_tf.training import RECIPES, SPACES, Recipe, SearchResult, oracles, search
-from wavemix_tf.training.budgets import BudgetError, Candidates, graph_costs
-from wavemix_tf.training.search_folder import SearchFolder
-from wavemix_tf.training.search_results import Trial
-from wavemix_tf.training.trainer import build
-from wavemix_tf.training.tuner import SearchStoppedError
+from wavemix_tf.training import RECIPES, SPACES, Recipe, SearchResult, search
+from wavemix_tf.training.fitting.trainer import build
+from wavemix_tf.training.searching import oracles
+from wavemix_tf.training.searching.candidates import BudgetError, Candidates, graph_costs
+from wavemix_tf.training.searching.folder import SearchFolder
+from wavemix_tf.training.searching.results import Trial
+from wavemix_tf.training.searching.tuner import SearchStoppedError
 
 
 @pytest.fixture(scope="module")

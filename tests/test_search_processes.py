@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from wavemix_tf.training import SearchResult, cluster
+from wavemix_tf.training import SearchResult
+from wavemix_tf.training.searching import cluster
 
 HERE = Path(__file__).parent
 

@@ -14,12 +14,12 @@ from wavemix_tf import cli
 from wavemix_tf.command import steps
 from wavemix_tf.state_files import DamagedFileError
 from wavemix_tf.training import Recipe, fit, load_data
-from wavemix_tf.training.datasets import check_finished, split_sources
-from wavemix_tf.training.given import as_bundle
-from wavemix_tf.training.identity import SplitList, check_run, check_trained_on, grown, read_labels, split_list
-from wavemix_tf.training.listing import Files, Notes
-from wavemix_tf.training.sources import ArraySource
-from wavemix_tf.training.splits import SETS, carve, divide
+from wavemix_tf.training.data.datasets import check_finished, split_sources
+from wavemix_tf.training.data.given import as_bundle
+from wavemix_tf.training.data.identity import SplitList, check_run, check_trained_on, grown, read_labels, split_list
+from wavemix_tf.training.data.listing import Files, Notes
+from wavemix_tf.training.data.sources import ArraySource
+from wavemix_tf.training.data.splits import SETS, carve, divide
 
 PHOTOS = Recipe(
     name="photos",

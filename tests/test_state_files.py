@@ -16,10 +16,11 @@ import pytest
 from wavemix_tf import cli, escaping, files, state_files
 from wavemix_tf.command import run_folder
 from wavemix_tf.state_files import DamagedFileError
-from wavemix_tf.training import RECIPES, checkpoint
-from wavemix_tf.training.budgets import Candidates
+from wavemix_tf.training import RECIPES
+from wavemix_tf.training.fitting import checkpoint
 from wavemix_tf.training.run_files import RunFiles
-from wavemix_tf.training.search_results import SearchResult, Trial
+from wavemix_tf.training.searching.candidates import Candidates
+from wavemix_tf.training.searching.results import SearchResult, Trial
 
 RECIPE = RECIPES["digits"]
 SUMMARY = {

@@ -12,11 +12,11 @@ from PIL import Image
 import wavemix_tf as wm
 from wavemix_tf.metrics import class_iou, confusion_matrix, psnr_y
 from wavemix_tf.training import RECIPES, Recipe, fit, load_data
-from wavemix_tf.training.augment import BatchSeed, MaskAugmenter, PairAugmenter
-from wavemix_tf.training.mask_formats import AS_NUMBERED
-from wavemix_tf.training.patches import as_pair, enlarged, reduced
-from wavemix_tf.training.pipeline import training_batches
-from wavemix_tf.training.tasks import PixelCrossEntropy, task_of
+from wavemix_tf.training.data.augment import BatchSeed, MaskAugmenter, PairAugmenter
+from wavemix_tf.training.data.mask_formats import AS_NUMBERED
+from wavemix_tf.training.data.patches import as_pair, enlarged, reduced
+from wavemix_tf.training.fitting.pipeline import training_batches
+from wavemix_tf.training.fitting.tasks import PixelCrossEntropy, task_of
 
 MASKS = Recipe(
     name="shapes",
@@ -329,7 +329,7 @@ def test_cityscapes_tells_where_its_archives_go(tmp_path):
 def test_cityscapes_numbers_become_classes(tmp_path):
     import tensorflow_datasets as tfds
 
-    from wavemix_tf.training.masks import record_masks
+    from wavemix_tf.training.data.masks import record_masks
 
     with tfds.testing.mock_data(num_examples=2):
         builder = tfds.builder("cityscapes", data_dir=str(tmp_path))

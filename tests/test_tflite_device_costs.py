@@ -23,15 +23,15 @@ from wavemix_tf.tflite import (
     RuntimeFailureError,
     UnsupportedLayerError,
     UnsupportedOpError,
-    candidate,
 )
-from wavemix_tf.tflite.candidate import write_files
-from wavemix_tf.tflite.cost_bounds import plan
-from wavemix_tf.tflite.flatbuffer import read_file
-from wavemix_tf.tflite.images import generated_images
-from wavemix_tf.tflite.microcontroller import measure_arena
-from wavemix_tf.tflite.processes import ForkServer
-from wavemix_tf.tflite.targets import DEVICE_COSTS
+from wavemix_tf.tflite.file.flatbuffer import read_file
+from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.measuring import candidate
+from wavemix_tf.tflite.measuring.candidate import write_files
+from wavemix_tf.tflite.measuring.cost_bounds import plan
+from wavemix_tf.tflite.runtimes.microcontroller import measure_arena
+from wavemix_tf.tflite.runtimes.processes import ForkServer
+from wavemix_tf.tflite.targets.table.table import DEVICE_COSTS
 
 # Networks that were never trained are what this is about.
 pytestmark = [
@@ -265,7 +265,7 @@ def test_what_is_not_installed_is_told_at_once(monkeypatch):
 
 def test_a_worker_that_does_not_start_is_no_network_s_fault(monkeypatch):
     """A search takes an ExportError for a network that cannot be; it would refuse every one."""
-    monkeypatch.setattr("wavemix_tf.tflite.device_costs.WORKER", "wavemix_tf.tflite.no_such_module")
+    monkeypatch.setattr("wavemix_tf.tflite.measuring.device_costs.WORKER", "wavemix_tf.tflite.no_such_module")
     costs = DeviceCosts("mcu")
     for _ in range(2):
         with pytest.raises(RuntimeError, match=r"could not be started: exit code 1, .*no_such_module"):

@@ -22,17 +22,17 @@ from wavemix_tf.tflite import (
     FidelityError,
     RuntimeFailureError,
     UnsupportedOpError,
-    audit,
     benchmark,
-    flatbuffer,
     quantize,
-    targets,
     verify,
 )
-from wavemix_tf.tflite.exporter import convert
-from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.lowering import deploy
-from wavemix_tf.tflite.microcontroller import measure_arena, run_micro
+from wavemix_tf.tflite.exporting.exporter import convert
+from wavemix_tf.tflite.file import flatbuffer
+from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.graph.lowering import deploy
+from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, run_micro
+from wavemix_tf.tflite.targets.table import audit
+from wavemix_tf.tflite.targets.table import table as targets
 
 # Mean error allowed here. The reference kernels and TensorFlow Lite Micro round every product twice (gemmlowp's way),
 # which no fake-quant model does; XNNPACK rounds once.

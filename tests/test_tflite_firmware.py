@@ -13,25 +13,18 @@ from tflite_support import randomise
 
 import wavemix_tf as wm
 from wavemix_tf.command.budgets import flash_note, parse_budget
-from wavemix_tf.tflite import (
-    TARGETS,
-    DeviceCosts,
-    MemoryLimitError,
-    UnsupportedOpError,
-    cmsis_nn,
-    export,
-    microcontroller,
-    quantize,
-)
-from wavemix_tf.tflite.arena import arena_by_kernels, planned_bytes
-from wavemix_tf.tflite.exporter import convert
-from wavemix_tf.tflite.flatbuffer import read_file, schema, strip_names
-from wavemix_tf.tflite.graph import Graph
-from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.kit_firmware import transposed_words
-from wavemix_tf.tflite.lowering import deploy
-from wavemix_tf.tflite.microcontroller import measure_arena, resolver_name
-from wavemix_tf.tflite.upsampling import UPSAMPLE_FORMS, lower_upsampling
+from wavemix_tf.tflite import TARGETS, DeviceCosts, MemoryLimitError, UnsupportedOpError, export, quantize
+from wavemix_tf.tflite.exporting.exporter import convert
+from wavemix_tf.tflite.file.flatbuffer import read_file, schema, strip_names
+from wavemix_tf.tflite.graph.graph.graph import Graph
+from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.graph.lowering import deploy
+from wavemix_tf.tflite.graph.graph.upsampling import UPSAMPLE_FORMS, lower_upsampling
+from wavemix_tf.tflite.kit.writer.firmware_files import transposed_words
+from wavemix_tf.tflite.runtimes import microcontroller
+from wavemix_tf.tflite.runtimes.arena import arena_by_kernels, planned_bytes
+from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, resolver_name
+from wavemix_tf.tflite.targets.table import cmsis_nn
 
 FIXTURES = Path(__file__).parent / "fixtures"
 pytestmark = [

@@ -9,11 +9,11 @@ from tflite_support import randomise, spread, spread_statistics
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import UnsupportedLayerError, quantize
-from wavemix_tf.tflite.fake_quant import FakeQuant, KeepFloat, round_weights, weight_steps
-from wavemix_tf.tflite.flatbuffer import read_file
-from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.lowering import deploy
-from wavemix_tf.tflite.verifier import run_file
+from wavemix_tf.tflite.file.flatbuffer import read_file
+from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.graph.lowering import deploy
+from wavemix_tf.tflite.layers.fake_quant import FakeQuant, KeepFloat, round_weights, weight_steps
+from wavemix_tf.tflite.verification.verifier import run_file
 
 SHAPE = (16, 16, 3)
 
@@ -291,7 +291,7 @@ def test_sixteen_bit_activations_are_nearer_the_float_model(body, images):
 
 def test_compensated_rounding_beats_the_nearest_integers(images):
     """On coarse grids, where it matters: the integers it chooses, against the nearest, layer by layer."""
-    from wavemix_tf.tflite.rounding import _gptq
+    from wavemix_tf.tflite.quantization.rounding import _gptq
 
     rng = np.random.default_rng(0)
     rows = (rng.normal(size=(2000, 24)) @ rng.normal(size=(24, 24))).astype(np.float32)  # correlated inputs
@@ -367,7 +367,7 @@ def test_under_mixed_precision_the_file_has_the_integers_that_were_trained(image
 
 
 def test_outputs_are_judged_one_by_one():
-    from wavemix_tf.tflite.verifier import RuntimeReport, _worst, fault
+    from wavemix_tf.tflite.verification.verifier import RuntimeReport, _worst, fault
 
     def row(agreement, counted):
         return RuntimeReport("litert-xnnpack", counted, 0.1, 0.1, 1.0, agreement, counted, None, ())

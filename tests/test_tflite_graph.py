@@ -7,10 +7,11 @@ from keras import layers
 from tflite_support import NETWORKS, network, randomise, spread, spread_statistics
 
 import wavemix_tf as wm
-from wavemix_tf.tflite import TARGETS, UnsupportedLayerError, fold, folding
-from wavemix_tf.tflite.graph import Graph
-from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.lowering import UPSAMPLE_FORMS, deploy, lower_upsampling
+from wavemix_tf.tflite import TARGETS, UnsupportedLayerError, fold
+from wavemix_tf.tflite.graph.graph import folding
+from wavemix_tf.tflite.graph.graph.graph import Graph
+from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.graph.lowering import UPSAMPLE_FORMS, deploy, lower_upsampling
 
 
 def kinds(model):

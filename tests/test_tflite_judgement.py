@@ -9,12 +9,14 @@ from keras import layers
 from tflite_support import UNJUDGED
 
 import wavemix_tf as wm
-from wavemix_tf.tflite import CopyError, FidelityError, export, folding, quantize
-from wavemix_tf.tflite.copy_check import check_copy, check_in_float32, difference, in_float32
-from wavemix_tf.tflite.freshness import is_fresh
-from wavemix_tf.tflite.half_range import largest_activations
-from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.judgement import (
+from wavemix_tf.tflite import CopyError, FidelityError, export, quantize
+from wavemix_tf.tflite.graph.graph import folding
+from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.quantization.copy_check import check_copy, check_in_float32, difference, in_float32
+from wavemix_tf.tflite.quantization.freshness import is_fresh
+from wavemix_tf.tflite.quantization.unrounded import float_network
+from wavemix_tf.tflite.verification.half_range import largest_activations
+from wavemix_tf.tflite.verification.judgement import (
     Agreement,
     Bounds,
     OutputReport,
@@ -24,8 +26,7 @@ from wavemix_tf.tflite.judgement import (
     passed,
     snr_db,
 )
-from wavemix_tf.tflite.unrounded import float_network
-from wavemix_tf.tflite.verifier import run_file
+from wavemix_tf.tflite.verification.verifier import run_file
 
 SHAPE = (16, 16, 3)
 KINDS = ("classes", "logit", "number", "mask", "picture")
@@ -447,7 +448,7 @@ def test_few_validation_images_are_filled_up_with_calibration_images():
 
 def test_the_report_and_the_card_tell_what_was_judged(spoiled):
     from wavemix_tf.command.file_checks import file_checks
-    from wavemix_tf.tflite.kit_model_card import _verification
+    from wavemix_tf.tflite.kit.writer.model_card import _verification
 
     # As if it had been held to the default bounds; the first class hardly ever leads in random weights.
     held = {**spoiled[1].verification, "float_model_bounds": {"allow_unjudged": True}}

@@ -14,10 +14,13 @@ from tflite_support import NETWORKS, network
 from tflite_support import export_random as export
 
 from wavemix_tf.files import replacing_folder
-from wavemix_tf.tflite import Artifact, flatbuffer, kit, kit_vectors, quantize
-from wavemix_tf.tflite.images import generated_images
-from wavemix_tf.tflite.microcontroller import resolver_name, run_micro
-from wavemix_tf.tflite.verifier import make_interpreter
+from wavemix_tf.tflite import Artifact, quantize
+from wavemix_tf.tflite.file import flatbuffer
+from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.kit.writer import vectors as kit_vectors
+from wavemix_tf.tflite.kit.writer import writer as kit
+from wavemix_tf.tflite.runtimes.microcontroller import resolver_name, run_micro
+from wavemix_tf.tflite.verification.verifier import make_interpreter
 from wavemix_tf.training.images import fit_image, read_image
 
 NAMES = ["ant", "bee", "cat|tom", "dog", "eel"]

@@ -10,9 +10,9 @@ from tflite_support import NETWORKS, network
 from tflite_support import export_random as export
 
 from wavemix_tf.tflite import Artifact, ExportError, benchmark, layer_errors, quantize, verify
-from wavemix_tf.tflite.fake_quant import FakeQuant
-from wavemix_tf.tflite.flatbuffer import read_file
-from wavemix_tf.tflite.images import generated_images
+from wavemix_tf.tflite.file.flatbuffer import read_file
+from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.layers.fake_quant import FakeQuant
 
 SHAPE = (16, 16, 3)
 
@@ -112,8 +112,8 @@ RUN_ALL = """
 import os, sys
 import numpy as np
 from wavemix_tf.tflite.errors import ExportError
-from wavemix_tf.tflite.flatbuffer import read_file
-from wavemix_tf.tflite.verifier import invoke, make_interpreter
+from wavemix_tf.tflite.file.flatbuffer import read_file
+from wavemix_tf.tflite.verification.verifier import invoke, make_interpreter
 ran = refused = 0
 with np.load(sys.argv[1]) as file:
     for name in file.files:

@@ -9,11 +9,11 @@ from tflite_support import export_random as export
 from tflite_support import float_ops, randomise, spread
 
 from wavemix_tf.tflite import TARGETS, UnsupportedLayerError, UnsupportedOpError, quantize
-from wavemix_tf.tflite.flatbuffer import read_file
-from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.lowering import deploy
-from wavemix_tf.tflite.tokens import MatMul
-from wavemix_tf.tflite.verifier import run_file
+from wavemix_tf.tflite.file.flatbuffer import read_file
+from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.graph.lowering import deploy
+from wavemix_tf.tflite.layers.token_layers import MatMul
+from wavemix_tf.tflite.verification.verifier import run_file
 
 # Ops that carry what each system is, all int8.
 CARRIED_BY = {

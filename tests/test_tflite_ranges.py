@@ -10,14 +10,15 @@ import pytest
 from keras import layers
 from tflite_support import spread
 
-from wavemix_tf.tflite import calibrate, export, quantize, saturation
-from wavemix_tf.tflite.fake_quant import FakeQuant
-from wavemix_tf.tflite.graph import Graph
-from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.importance import channel_importance
-from wavemix_tf.tflite.lowering import deploy
-from wavemix_tf.tflite.range_choice import RangeChoice, sole_image
-from wavemix_tf.tflite.verifier import run_file
+from wavemix_tf.tflite import calibrate, export, quantize
+from wavemix_tf.tflite.graph.graph.graph import Graph
+from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.graph.lowering import deploy
+from wavemix_tf.tflite.layers import saturation
+from wavemix_tf.tflite.layers.fake_quant import FakeQuant
+from wavemix_tf.tflite.quantization.importance import channel_importance
+from wavemix_tf.tflite.quantization.range_choice import RangeChoice, sole_image
+from wavemix_tf.tflite.verification.verifier import run_file
 from wavemix_tf.warning import WavemixWarning
 
 SHAPE = (8, 8, 3)

@@ -13,25 +13,17 @@ from keras import layers, ops
 from tflite_support import export_random as export
 from tflite_support import network, randomise
 
-from wavemix_tf.blocks import PixelShuffle
-from wavemix_tf.tflite import (
-    TARGETS,
-    Artifact,
-    ExportError,
-    MemoryLimitError,
-    UnsupportedOpError,
-    benchmark,
-    flatbuffer,
-    quantize,
-)
-from wavemix_tf.tflite.audit import CONSTRAINTS, audit
-from wavemix_tf.tflite.ethos import check_all_on_npu, compile_file
-from wavemix_tf.tflite.exporter import convert
-from wavemix_tf.tflite.flatbuffer import read_file, schema, strip_names
-from wavemix_tf.tflite.images import generated_images
-from wavemix_tf.tflite.lowering import deploy
-from wavemix_tf.tflite.microcontroller import measure_arena, run_micro
-from wavemix_tf.tflite.verifier import run_file
+from wavemix_tf.layers.blocks import PixelShuffle
+from wavemix_tf.tflite import TARGETS, Artifact, ExportError, MemoryLimitError, UnsupportedOpError, benchmark, quantize
+from wavemix_tf.tflite.exporting.exporter import convert
+from wavemix_tf.tflite.file import flatbuffer
+from wavemix_tf.tflite.file.flatbuffer import read_file, schema, strip_names
+from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.graph.graph.lowering import deploy
+from wavemix_tf.tflite.runtimes.ethos import check_all_on_npu, compile_file
+from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, run_micro
+from wavemix_tf.tflite.targets.table.audit import CONSTRAINTS, audit
+from wavemix_tf.tflite.verification.verifier import run_file
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import op_tables

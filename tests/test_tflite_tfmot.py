@@ -12,10 +12,11 @@ from tflite_support import NETWORKS, network, randomise, spread
 from tflite_support import export_random as export
 
 import wavemix_tf as wm
-from wavemix_tf.tflite import UnsupportedLayerError, UnsupportedOpError, flatbuffer, quantize, verify
-from wavemix_tf.tflite.freshness import is_fresh
-from wavemix_tf.tflite.images import generated_images, predict
-from wavemix_tf.tflite.tfmot_engine import ERROR_BOUND_STEPS, TfmotModel
+from wavemix_tf.tflite import UnsupportedLayerError, UnsupportedOpError, quantize, verify
+from wavemix_tf.tflite.file import flatbuffer
+from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.quantization.freshness import is_fresh
+from wavemix_tf.tflite.quantization.tfmot_engine import ERROR_BOUND_STEPS, TfmotModel
 
 SHAPE = (16, 16, 3)
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")

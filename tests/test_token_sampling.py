@@ -10,8 +10,8 @@ from token_sampling_oracle import logits as oracle_logits
 from token_sampling_oracle import sample as oracle_sample
 
 import wavemix_tf as wm
-import wavemix_tf.vit
-from wavemix_tf.token_sampling import GatherTokens, token_macs
+import wavemix_tf.networks.vit
+from wavemix_tf.networks.token_sampling import GatherTokens, token_macs
 
 SHAPE, HEADS, DEPTH = (24, 20, 3), 3, 5  # 30 patches of 4 x 4 pixels
 BLOCKS = (1, 2, 4)  # a block without sampling stands between two with it
@@ -128,7 +128,7 @@ def test_the_share_that_every_weight_gets_is_added_to_every_weight(mode, monkeyp
     monkeypatch.setattr(token_sampling_oracle, "NORMALISED", True)
     model, images = wm.with_token_sampling(spread_vit(), BLOCKS, 16, mode), some_images()
     published = compute(model, images)
-    for module in (wavemix_tf.vit, token_sampling_oracle):
+    for module in (wavemix_tf.networks.vit, token_sampling_oracle):
         assert module.EPSILON == 1e-6
         monkeypatch.setattr(module, "EPSILON", 0.3)
     found = compute(model, images)

@@ -7,7 +7,7 @@ import pywt
 from keras import ops
 
 import wavemix_tf as wm
-from wavemix_tf.wavelets import LowPass2D, fold_dwt
+from wavemix_tf.layers.wavelets import LowPass2D, fold_dwt
 
 SIZES = [(8, 8), (9, 12), (7, 5), (13, 30), (3, 3)]
 

@@ -19,22 +19,22 @@ from .errors import (
     UnsupportedLayerError,
     UnsupportedOpError,
 )
-from .targets import TARGETS, Npu, Target
+from .targets.table import TARGETS, Npu, Target
 
 if TYPE_CHECKING or not is_command():
-    from .artifact import Artifact
-    from .copy_check import QuantizationReport
-    from .device_costs import DeviceCosts
-    from .ethos import NpuReport
-    from .exporter import export
-    from .judgement import Agreement, OutputReport
-    from .latency import BenchmarkReport, benchmark
-    from .layer_noise import LayerError, layer_errors
-    from .lowering import fold
-    from .quantizer import calibrate, quantize
-    from .range_choice import LayerRange
-    from .tfmot_engine import TfmotModel
-    from .verifier import RuntimeReport, VerifyReport, verify
+    from .exporting.artifact import Artifact
+    from .exporting.exporter import export
+    from .graph.lowering import fold
+    from .measuring.device_costs import DeviceCosts
+    from .measuring.latency import BenchmarkReport, benchmark
+    from .measuring.layer_noise import LayerError, layer_errors
+    from .quantization.copy_check import QuantizationReport
+    from .quantization.quantizer import calibrate, quantize
+    from .quantization.range_choice import LayerRange
+    from .quantization.tfmot_engine import TfmotModel
+    from .runtimes.ethos import NpuReport
+    from .verification.judgement import Agreement, OutputReport
+    from .verification.verifier import RuntimeReport, VerifyReport, verify
 
 __all__ = [
     "TARGETS",

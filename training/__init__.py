@@ -12,15 +12,15 @@ from wavemix_tf.startup import is_command
 
 from .recipe import Recipe
 from .recipes import RECIPES
-from .spaces import SPACES
+from .searching.spaces import SPACES
 
 if TYPE_CHECKING or not is_command():
-    from .budgets import BudgetError
-    from .datasets import DataBundle, load_data
-    from .results import FitResult
-    from .search_results import SearchResult
-    from .trainer import fit
-    from .tuner import SearchStoppedError, search
+    from .data.datasets import DataBundle, load_data
+    from .fitting.results import FitResult
+    from .fitting.trainer import fit
+    from .searching.candidates import BudgetError
+    from .searching.results import SearchResult
+    from .searching.tuner import SearchStoppedError, search
 
 __all__ = [
     "RECIPES",

@@ -12,40 +12,40 @@ from typing import TYPE_CHECKING, Any
 from .startup import is_command
 
 if TYPE_CHECKING or not is_command():
-    from .blocks import WaveMixBlock, WaveMixV1Block
-    from .dynamixer import DynaMixer, DynaMixerBlock, DynaMixerOp
-    from .imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
-    from .mixer_models import ConvMixer, MLPMixer, PoolFormer, TokenMixerClassifier
-    from .mixers import MIXERS, ConvMixerBlock, FourierBlock, MLPMixerBlock, PoolFormerBlock
-    from .models import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
-    from .profiler import ModelProfile, profile
-    from .registration import register
-    from .token_sampling import (
+    from .checkpoints.torch_weights import export_torch_weights, load_torch_weights
+    from .layers.blocks import WaveMixBlock, WaveMixV1Block
+    from .layers.imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
+    from .layers.mixers import MIXERS, ConvMixerBlock, FourierBlock, MLPMixerBlock, PoolFormerBlock
+    from .layers.wavelets import DWT2D, IDWT2D, FilterBank2D
+    from .networks.dynamixer import DynaMixer, DynaMixerBlock, DynaMixerOp
+    from .networks.token_mixers import ConvMixer, MLPMixer, PoolFormer, TokenMixerClassifier
+    from .networks.token_sampling import (
         AdaptiveTokenSampling,
         TokenCounts,
         count_tokens,
         surviving_patches,
         with_token_sampling,
     )
-    from .torch_weights import export_torch_weights, load_torch_weights
+    from .networks.vit import SelfAttention, TransformerBlock, ViT
+    from .networks.wavemix import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
+    from .profiler import ModelProfile, profile
+    from .registration import register
     from .variants import CHECKPOINT_NORMALIZATION, VARIANTS, build_model
-    from .vit import SelfAttention, TransformerBlock, ViT
-    from .wavelets import DWT2D, IDWT2D, FilterBank2D
 
     register()
 
 HOMES = (
-    "wavelets",
-    "blocks",
-    "mixers",
-    "imaging",
-    "models",
-    "mixer_models",
-    "dynamixer",
-    "token_sampling",
-    "vit",
+    "layers.wavelets",
+    "layers.blocks",
+    "layers.mixers",
+    "layers.imaging",
+    "networks.wavemix",
+    "networks.token_mixers",
+    "networks.dynamixer",
+    "networks.token_sampling",
+    "networks.vit",
     "variants",
-    "torch_weights",
+    "checkpoints.torch_weights",
     "profiler",
 )
 

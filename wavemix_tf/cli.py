@@ -20,7 +20,6 @@ import typer
 
 from . import __version__
 from .command import image_files, terminal
-from .command import report as reports
 from .command.arguments import (
     EXPORTS,
     PICTURE_EXPORTS,
@@ -29,8 +28,9 @@ from .command.arguments import (
     choose_recipe,
     variant_recipe,
 )
-from .command.formats import score_text
 from .command.networks import check_model_file
+from .command.pages import report as reports
+from .command.pages.formats import score_text
 from .command.run_folder import (
     check_folder,
     check_out,
@@ -42,7 +42,7 @@ from .command.run_folder import (
 )
 from .command.terminal import console, grid, one_line, quiet, step, styled
 from .files import remove_abandoned
-from .training.identity import folder_is_as_trained
+from .training.data.identity import folder_is_as_trained
 from .training.recipe import Recipe
 from .training.recipes import RECIPES
 
@@ -312,9 +312,9 @@ def tune(
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
     terminal.announce_loading()
     from .command import steps, tuning
-    from .training import cluster
-    from .training.search_results import SearchResult
-    from .training.tuner import search
+    from .training.searching import cluster
+    from .training.searching.results import SearchResult
+    from .training.searching.tuner import search
 
     steps.check_network(chosen)
     local, part = None, cast(Any, contextlib.nullcontext())
@@ -379,7 +379,7 @@ def compare(
 ) -> None:
     """Train several systems of one budget alike, and measure them alike. Again: goes on."""
     from .command.budgets import flash_note, parse_budget
-    from .training.systems import SYSTEMS, check_systems
+    from .training.searching.systems import SYSTEMS, check_systems
 
     chosen = choose_recipe(recipe, data, settings)
     if chosen.task != "classification":
@@ -391,8 +391,9 @@ def compare(
     if note := flash_note(target, limits):
         console.print(f"  {note}")
     terminal.announce_loading()
-    from .command import comparison_page, tuning
+    from .command import tuning
     from .command.comparing import Comparison
+    from .command.pages import comparison as comparison_page
 
     with tuning.device_costs(target, limits) as costs:
         words = shlex.join(["wavemix-tf", *(word for word in terminal.words if word != "--overwrite")])
@@ -678,7 +679,7 @@ def _check_data(recipe: Recipe, out: Path, known_only: bool) -> None:
     if folder_is_as_trained(recipe, out, known_only):  # takes no Keras
         return
     terminal.announce_loading()
-    from .training.datasets import check_finished
+    from .training.data.datasets import check_finished
 
     check_finished(recipe, out, known_only)
 
@@ -693,7 +694,7 @@ def show_results(report: dict[str, Any], out: Path) -> None:
 @app.command("list")
 def list_names() -> None:
     """The recipes, published networks and targets that can be named."""
-    from .tflite.targets import TARGETS
+    from .tflite.targets.table import TARGETS
     from .variants import CHECKPOINT_NORMALIZATION, VARIANTS
 
     table = grid("recipe", "data", "image", "epochs", "what")
@@ -761,9 +762,9 @@ def import_torch(
     if made.exists() and not overwrite:
         raise FileExistsError(f"{made} exists: --overwrite replaces it.")
     terminal.announce_loading()
+    from .checkpoints.torch_weights import load_torch_weights
     from .command import exports, steps
-    from .torch_weights import load_torch_weights
-    from .training.trainer import adopt, build
+    from .training.fitting.trainer import adopt, build
 
     network = build(chosen, chosen.num_classes or 0)
     load_torch_weights(network, checkpoint, new_head=new_head, entry=entry)

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from .blocks import WaveMixBlock
 from .checks import check_positive
+from .layers.blocks import WaveMixBlock
 
 BANDS = ("LL", "LH", "HL", "HH")
 

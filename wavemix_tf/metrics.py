@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from .imaging import LUMA
+from .layers.imaging import LUMA
 
 # ITU-R BT.601 in the studio range, as MATLAB's rgb2ycbcr: Y of RGB in [0, 1] lies in [16, 235].
 STUDIO_LUMA = (65.481, 128.553, 24.966)

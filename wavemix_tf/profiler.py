@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .wavelets import DWT2D, IDWT2D, LowPass2D
+from .layers.wavelets import DWT2D, IDWT2D, LowPass2D
 
 # At inference their output is their input, under the same or another shape: no memory of its own.
 VIEWS = (

@@ -14,13 +14,13 @@ import keras
 # Module below wavemix_tf -> the classes that it registers.
 LATER = {
     "metrics": ("LumaPSNR",),
-    "tflite.augmentation": ("RandomThenCentreCrop",),
-    "tflite.fake_quant": (
+    "tflite.layers.augmentation": ("RandomThenCentreCrop",),
+    "tflite.layers.fake_quant": (
         *("FakeQuant", "KeepFloat", "QuantBatchNormalization", "QuantConv2D", "QuantConv2DTranspose", "QuantDense"),
         "QuantDepthwiseConv2D",
     ),
-    "tflite.rectifiers": ("QuantPReLU",),
-    "tflite.tokens": ("AddConstant", "ChannelAffine", "Cut", "MatMul", "Mean", "Rsqrt"),
+    "tflite.graph.rectifiers": ("QuantPReLU",),
+    "tflite.layers.token_layers": ("AddConstant", "ChannelAffine", "Cut", "MatMul", "Mean", "Rsqrt"),
 }
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 
+from .layers.wavelets import DWT2D
 from .profiler import _opens, _Tracer, _unchanged
-from .wavelets import DWT2D
 
 STAND_IN_SIDE = 960  # pixels, for a side that may have any length: many grids divide it
 Scale = tuple[Fraction, Fraction] | None  # of a tensor's sides to the input's; None: not laid out as an image

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..training.listing import list_files
+from ..training.data.listing import list_files
 from ..training.recipe import TASKS, Recipe
 from ..training.recipes import RECIPES
 from ..training.run_files import RunFiles
@@ -209,7 +209,7 @@ def _json_or_text(text: str) -> Any:
 
 def check_export(target: str | None, dtype: str | None, io_dtype: str | None = None) -> list[tuple[str, str]]:
     """(target, dtype) pairs that --target and --dtype select; --io-dtype must suit each."""
-    from ..tflite.targets import IO_DTYPES
+    from ..tflite.targets.table import IO_DTYPES
 
     chosen = _selected(target, dtype)
     if io_dtype is not None and io_dtype not in IO_DTYPES:
@@ -225,7 +225,7 @@ def check_export(target: str | None, dtype: str | None, io_dtype: str | None = N
 
 def _selected(target: str | None, dtype: str | None) -> list[tuple[str, str]]:
     """What `run` makes for the target, or else what the target prefers; with a dtype that one."""
-    from ..tflite.targets import TARGETS, get_target
+    from ..tflite.targets.table import TARGETS, get_target
 
     if target is None:
         chosen = [pair for pair in EXPORTS if dtype in (None, pair[1])]

@@ -54,7 +54,7 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
     before, colon, rest = text.partition(":")
     target = before.strip() if colon else None
     if target is not None:
-        from ..tflite.targets import DEVICE_COSTS
+        from ..tflite.targets.table import DEVICE_COSTS
 
         if target not in DEVICE_COSTS:
             raise ValueError(f"The target of a budget must be one of {', '.join(DEVICE_COSTS)}. Received: {text!r}")
@@ -71,8 +71,8 @@ def flash_note(target: str | None, limits: Mapping[str, float]) -> str | None:
     """What to know of a limit of flash on a microcontroller; None where there is none."""
     if target is None or "flash_bytes" not in limits:
         return None
-    from ..tflite.firmware import runtime_words
-    from ..tflite.targets import FIRMWARE_COSTS
+    from ..tflite.targets.firmware import runtime_words
+    from ..tflite.targets.table import FIRMWARE_COSTS
 
     if target not in FIRMWARE_COSTS:
         return "flash: the compiled file alone, without the program that runs it."
@@ -115,7 +115,7 @@ def _costs(target: str | None) -> dict[str, tuple[tuple[str, ...], str]]:
     found = dict(GENERAL)
     if target is None:
         return found
-    from ..tflite.targets import DEVICE_COSTS, FIRMWARE_COSTS
+    from ..tflite.targets.table import DEVICE_COSTS, FIRMWARE_COSTS
 
     known = (*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ()))
 

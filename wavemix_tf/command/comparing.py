@@ -22,21 +22,22 @@ import numpy as np
 from ..files import remove_abandoned, write_text
 from ..profiler import profile
 from ..state_files import check_fields, read_json, reading
-from ..tflite.artifact import Artifact
 from ..tflite.errors import ExportError, UnsupportedLayerError
-from ..tflite.exporter import export
-from ..tflite.flatbuffer import read_file, to_input
-from ..tflite.latency import times_ms
-from ..tflite.quantizer import quantize
-from ..tflite.verifier import run_file
-from ..training.budgets import Candidates
-from ..training.datasets import DataBundle, load_data
-from ..training.identity import pin
+from ..tflite.exporting.artifact import Artifact
+from ..tflite.exporting.exporter import export
+from ..tflite.file.flatbuffer import read_file, to_input
+from ..tflite.measuring.latency import times_ms
+from ..tflite.quantization.quantizer import quantize
+from ..tflite.verification.verifier import run_file
+from ..training.data.datasets import DataBundle, load_data
+from ..training.data.identity import pin
+from ..training.fitting.trainer import build, fit
 from ..training.recipe import Recipe
-from ..training.systems import SYSTEMS, system_recipe, widest
-from ..training.trainer import build, fit
-from . import comparison_page, findings
+from ..training.searching.candidates import Candidates
+from ..training.searching.systems import SYSTEMS, system_recipe, widest
+from . import findings
 from .file_checks import verification_images
+from .pages import comparison as comparison_page
 from .steps import load_model, tell_data
 from .terminal import console, headline
 

@@ -16,15 +16,15 @@ import numpy as np
 from ..colours import overlay, palette
 from ..metrics import class_iou, confusion_matrix, mean_iou, official_psnr_y, psnr_y, ssim_y
 from ..sampling_grid import sampling_grid
-from ..tflite.flatbuffer import from_output, read_file, to_input
-from ..tflite.images import predict
-from ..tflite.sampling_grid import file_sampling_grid
-from ..tflite.verifier import open_raw
+from ..tflite.file.flatbuffer import from_output, read_file, to_input
+from ..tflite.file.sampling_grid import file_sampling_grid
+from ..tflite.graph.inputs import predict
+from ..tflite.verification.verifier import open_raw
 from ..tiling import predict_tiled
-from ..training.datasets import DataBundle
-from ..training.patches import enlarged
+from ..training.data.datasets import DataBundle
+from ..training.data.patches import enlarged
+from ..training.data.sources import SAMPLE_SEED, epoch_order
 from ..training.recipe import Recipe
-from ..training.sources import SAMPLE_SEED, epoch_order
 from .networks import told_grid
 
 BATCH = 8

@@ -9,21 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..tflite.artifact import Artifact
 from ..tflite.errors import ExportError
-from ..tflite.exporter import export, model_sha256
-from ..tflite.fidelity import verify_images
-from ..tflite.kit import kit_digest
-from ..tflite.limits import check_arguments
-from ..tflite.model_cards import card_path
-from ..tflite.targets import get_target
-from ..training.datasets import DataBundle
+from ..tflite.exporting.artifact import Artifact
+from ..tflite.exporting.exporter import export, model_sha256
+from ..tflite.exporting.fidelity import verify_images
+from ..tflite.exporting.limits import check_arguments
+from ..tflite.file.model_cards import card_path
+from ..tflite.kit.writer import kit_digest
+from ..tflite.targets.table import get_target
+from ..training.data.datasets import DataBundle
+from ..training.data.sources import whole_pictures
 from ..training.recipe import Recipe
-from ..training.sources import whole_pictures
 from . import predictions, terminal
-from . import report as reports
 from .file_checks import verification_images
 from .measuring import measure, merged
+from .pages import report as reports
 from .run_folder import exported, read_report, saved_recipe
 from .steps import load_model, trained_model
 from .terminal import console, headline, note

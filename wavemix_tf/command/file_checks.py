@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..tflite.artifact import Artifact
-from ..tflite.judgement import MIN_IMAGES, MIN_JUDGED, Bounds, least_images, passed
-from ..tflite.verifier import MIN_AGREEMENT, fault
-from ..training.datasets import DataBundle
-from .formats import behind_comma, snr_text
+from ..tflite.exporting.artifact import Artifact
+from ..tflite.verification.judgement import MIN_IMAGES, MIN_JUDGED, Bounds, least_images, passed
+from ..tflite.verification.verifier import MIN_AGREEMENT, fault
+from ..training.data.datasets import DataBundle
+from .pages.formats import behind_comma, snr_text
 
 RUNTIME_NAMES = {
     "litert-xnnpack": "LiteRT",

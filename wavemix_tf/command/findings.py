@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..escaping import printable
-from .plots import png_url
+from .pages.plots import png_url
 
 LARGEST_SIDE = 96  # pixels of an image in report.json
 POINTS = 1500  # of a scatter plot
@@ -65,7 +65,7 @@ def wavelet(image: np.ndarray, label: str) -> dict[str, Any]:
     """
     import keras
 
-    from ..wavelets import DWT2D
+    from ..layers.wavelets import DWT2D
 
     grey = image.mean(axis=-1, keepdims=True, dtype=np.float32)
     stride = -(-max(grey.shape[:2]) // LARGEST_SIDE)

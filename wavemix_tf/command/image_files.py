@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..files import replacing
+from ..training.data.listing import list_files, some
 from ..training.images import EXTENSIONS, read_image
-from ..training.listing import list_files, some
 from .terminal import note
 
 STDIN = "-"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..colours import palette
-from ..training.mask_formats import code_of
+from ..training.data.mask_formats import code_of
 
 
 def class_colours(classes: int, values: Sequence[int | str] = ()) -> np.ndarray:

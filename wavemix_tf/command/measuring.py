@@ -14,20 +14,21 @@ import numpy as np
 
 from ..colours import palette
 from ..metrics import confusion_matrix
-from ..tflite.artifact import Artifact
-from ..tflite.fidelity import verify_images
-from ..tflite.flatbuffer import read_file
-from ..tflite.latency import benchmark
-from ..tflite.layer_noise import layer_errors
-from ..tflite.targets import get_target
-from ..tflite.verifier import VerifyReport, compare, fault, predict, runtimes_of, verify
-from ..training.class_counts import split_sizes
-from ..training.copies import copy_notes
-from ..training.datasets import DataBundle
+from ..tflite.exporting.artifact import Artifact
+from ..tflite.exporting.fidelity import verify_images
+from ..tflite.file.flatbuffer import read_file
+from ..tflite.measuring.latency import benchmark
+from ..tflite.measuring.layer_noise import layer_errors
+from ..tflite.targets.table import get_target
+from ..tflite.verification.verifier import VerifyReport, compare, fault, predict, runtimes_of, verify
+from ..training.data.class_counts import split_sizes
+from ..training.data.copies import copy_notes
+from ..training.data.datasets import DataBundle
 from ..training.recipe import Recipe
-from . import evaluation, findings, plots, predictions
-from . import report as reports
+from . import evaluation, findings, predictions
 from .file_checks import RUNTIME_NAMES, file_checks
+from .pages import plots
+from .pages import report as reports
 from .steps import count_parameters, load_model, network_name, trained_model
 from .terminal import console
 

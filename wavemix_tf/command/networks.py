@@ -13,7 +13,7 @@ import numpy as np
 
 from ..preprocessing import Preprocessing, read_from_keras_file
 from ..state_files import read_json, reading
-from ..training.identity import LABELS_FILE, SplitList, read_labels
+from ..training.data.identity import LABELS_FILE, SplitList, read_labels
 from .terminal import note, shell
 
 CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = TASKS = ("classification", "segmentation", "super_resolution")
@@ -217,14 +217,14 @@ def _open_file(
         (runner, input shape, output shape, what the card or the file tells: class names, preprocessing; how many images
         to run at a time).
     """
-    from ..tflite.artifact import Artifact
     from ..tflite.errors import ExportError
-    from ..tflite.file_metadata import read_metadata
-    from ..tflite.flatbuffer import from_output, read_file, to_input
-    from ..tflite.model_cards import remedy
-    from ..tflite.sampling_grid import file_sampling_grid
-    from ..tflite.targets import get_target
-    from ..tflite.verifier import open_raw, runtimes_of
+    from ..tflite.exporting.artifact import Artifact
+    from ..tflite.file.flatbuffer import from_output, read_file, to_input
+    from ..tflite.file.metadata import read_metadata
+    from ..tflite.file.model_cards import remedy
+    from ..tflite.file.sampling_grid import file_sampling_grid
+    from ..tflite.targets.table import get_target
+    from ..tflite.verification.verifier import open_raw, runtimes_of
 
     artifact = Artifact.load(path) if path.with_suffix(".json").is_file() else None
     content = path.read_bytes()

@@ -10,12 +10,12 @@ from typing import Any
 
 from ..files import check_writable, remove_abandoned
 from ..state_files import DamagedFileError, Fields, check_fields, check_keras_file, read_json, reading
-from ..tflite.model_cards import card_path, read_card, read_content
-from ..training.identity import SplitList
+from ..tflite.file.model_cards import card_path, read_card, read_content
+from ..training.data.identity import SplitList
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
-from . import report as reports
 from .arguments import START_FILE, apply_settings
+from .pages import report as reports
 from .terminal import note, shell
 
 STAGES = ("float", "qat")

@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from ..dynamixer import DynaMixer  # noqa: F401 - registers the layers that a .keras file names
-from ..mixer_models import TokenMixerClassifier  # noqa: F401 - likewise
-from ..models import WaveMixClassifier  # noqa: F401 - likewise
+from ..networks.dynamixer import DynaMixer  # noqa: F401 - registers the layers that a .keras file names
+from ..networks.token_mixers import TokenMixerClassifier  # noqa: F401 - likewise
+from ..networks.vit import ViT  # noqa: F401 - likewise
+from ..networks.wavemix import WaveMixClassifier  # noqa: F401 - likewise
 from ..state_files import load_keras
-from ..tflite import fake_quant  # noqa: F401 - likewise
-from ..tflite.artifact import Artifact
-from ..tflite.quantizer import check_options, quantize
-from ..tflite.ranges import MIN_IMAGES
-from ..training.class_counts import tell
-from ..training.datasets import DataBundle, load_data
-from ..training.identity import check_run
+from ..tflite.exporting.artifact import Artifact
+from ..tflite.layers import fake_quant  # noqa: F401 - likewise
+from ..tflite.quantization.quantizer import check_options, quantize
+from ..tflite.quantization.ranges import MIN_IMAGES
+from ..training.data.class_counts import tell
+from ..training.data.datasets import DataBundle, load_data
+from ..training.data.identity import check_run
+from ..training.fitting.trainer import build, claim, fit, save_model
 from ..training.recipe import Recipe
-from ..training.trainer import build, claim, fit, save_model
-from ..vit import ViT  # noqa: F401 - likewise
 from .arguments import START_FILE
 from .run_folder import START_REMEDY, saved_recipe
 from .terminal import console, note, shell, step

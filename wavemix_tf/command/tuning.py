@@ -13,15 +13,15 @@ from typing import Any
 
 from rich.table import Table
 
-from ..tflite.device_costs import DeviceCosts
-from ..tflite.targets import DEVICE_COSTS, FIRMWARE_COSTS
-from ..training.budgets import number
+from ..tflite.measuring.device_costs import DeviceCosts
+from ..tflite.targets.table import DEVICE_COSTS, FIRMWARE_COSTS
+from ..training.fitting.results import FitResult
+from ..training.fitting.trainer import fit
 from ..training.recipe import Recipe
-from ..training.results import FitResult
-from ..training.search_folder import WORKERS_FOLDER
-from ..training.search_results import SearchResult
-from ..training.trainer import fit
-from .formats import METRICS
+from ..training.searching.candidates import number
+from ..training.searching.folder import WORKERS_FOLDER
+from ..training.searching.results import SearchResult
+from .pages.formats import METRICS
 from .steps import quantize_for_tuning
 from .terminal import grid
 

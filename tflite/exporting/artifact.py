@@ -1,0 +1,281 @@
+"""The result of ``export``: a file that passed, with what a person and a firmware need to use it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wavemix_tf.files import write_bytes
+from wavemix_tf.preprocessing import Preprocessing
+from wavemix_tf.state_files import DamagedFileError, reading
+
+from ..errors import ExportError
+from ..file.flatbuffer import TensorInfo, read_file
+from ..file.identifiers import c_identifier
+from ..file.model_cards import card_path, read_card, read_content, remedy
+from ..kit.writer import write_kit
+from ..runtimes.arena import KERNELS
+from ..runtimes.ethos import NpuReport
+from ..runtimes.microcontroller import c_array
+from ..targets.firmware import firmware_bytes
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified ``.tflite`` file.
+
+    Args:
+        content: The file.
+        target: Key of ``TARGETS``.
+        dtype: "float32", "float16", "int8" or "int16x8".
+        io_dtype: dtype of input and output.
+        ops: Ops in execution order.
+        class_names: Name of each output; none where the outputs are no classes.
+        model_name: Name of the Keras model it came from.
+        upsample_form: How transposed convolutions were written; None if there are none.
+        substituted: Layers whose activation was replaced, for this target or when the model was quantized.
+        arena_bytes: Tensor arena under TensorFlow Lite Micro, enough for all of ``kernel_arena_bytes``; None for other
+            targets.
+        kernel_arena_bytes: By kernels ("reference": measured; "cmsis-nn": calculated); none for other targets.
+        verification: Figures of the check that ``export`` made.
+        input_ranges: What the values of each input lie in; None where it was measured.
+        float_layers: Layers that stay float in an int8 file.
+        model_sha256: Digest of the layers and weights of the model it was made from.
+        npu: The file compiled for an Ethos-U and the compiler's figures; None for other targets.
+        preprocessing: How pictures were brought to the input's size in training; None: not known, or no pictures.
+    """
+
+    content: bytes = field(repr=False)
+    target: str
+    dtype: str
+    io_dtype: str
+    ops: tuple[str, ...] = field(repr=False)
+    class_names: tuple[str, ...] = field(repr=False)
+    model_name: str
+    upsample_form: str | None
+    substituted: tuple[str, ...]
+    arena_bytes: int | None
+    verification: dict[str, Any] = field(repr=False)
+    input_ranges: tuple[tuple[float, float] | None, ...] = ((0.0, 1.0),)
+    float_layers: tuple[str, ...] = ()
+    model_sha256: str = ""
+    kernel_arena_bytes: Mapping[str, int] = field(default_factory=dict)
+    npu: NpuReport | None = None
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    @property
+    def firmware_bytes(self) -> dict[str, tuple[int, int]] | None:
+        """(least, most) flash of the file and the program that runs it, by kernels; None for other targets."""
+        if self.arena_bytes is None:
+            return None
+        return {kernels: firmware_bytes(self.size_bytes, kernels) for kernels in KERNELS}
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the file, by which ``load`` knows that the card beside it is its own."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def input_meaning(self) -> str:
+        """What a value of the (first) input is, in a phrase."""
+        limits, tensor = self.input_ranges[0], read_file(self.content).inputs[0]
+        if limits in ((0.0, 1.0), (0.0, 255.0)) and self.io_dtype != "int16":
+            whole = {"int8": "pixel - 128", "uint8": "pixel"}
+            return whole.get(self.io_dtype, "pixel / 255" if limits == (0.0, 1.0) else "pixel")
+        real = "x" if limits is None else f"x in [{limits[0]:g}, {limits[1]:g}]"
+        if self.io_dtype == "float32":
+            return real
+        return f"round(x / {tensor.scale:.9g}) + {tensor.zero_point}, {real}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The model card: everything but the content, JSON-able."""
+        info = read_file(self.content)
+        return {
+            "model": self.model_name,
+            "model_sha256": self.model_sha256,
+            "target": self.target,
+            "dtype": self.dtype,
+            "io_dtype": self.io_dtype,
+            "input": _tensor_card(info.inputs[0], info.input_names[0]),
+            "input_meaning": self.input_meaning,
+            "output": _tensor_card(info.outputs[0], info.output_names[0]),
+            "inputs": list(map(_tensor_card, info.inputs, info.input_names)),
+            "outputs": list(map(_tensor_card, info.outputs, info.output_names)),
+            "input_ranges": self.input_ranges,
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_dict(),
+            "float_layers": list(self.float_layers),
+            "class_names": list(self.class_names),
+            "size_bytes": self.size_bytes,
+            "sha256": self.sha256,
+            "arena_bytes": self.arena_bytes,
+            "kernel_arena_bytes": dict(self.kernel_arena_bytes),
+            "firmware_bytes": self.firmware_bytes,
+            "npu": None if self.npu is None else self.npu.to_dict(),
+            "ops": {name: self.ops.count(name) for name in sorted(set(self.ops))},
+            "op_sequence": list(self.ops),
+            "upsample_form": self.upsample_form,
+            "substituted_activations": list(self.substituted),
+            "verification": self.verification,
+        }
+
+    def files(self, path: str | os.PathLike[str]) -> dict[Path, bytes]:
+        """Path -> content of everything ``save(path)`` writes."""
+        base = Path(path)
+        if base.suffix != ".tflite":
+            raise ValueError(f"path must end in .tflite. Received: path={str(path)!r}")
+        files = {
+            base: self.content,
+            base.with_suffix(".json"): (json.dumps(self.to_dict(), indent=2) + "\n").encode(),
+        }
+        if self.class_names:
+            files[base.with_suffix(".labels.txt")] = "".join(f"{name}\n" for name in self.class_names).encode()
+        if self.npu is not None:
+            files[_compiled_path(base)] = self.npu.content
+        if self.arena_bytes is not None:
+            # The C array's own header is included by the stem the files get, so both share it.
+            name = c_identifier(base.stem)
+            header, source = c_array(self.content, name, self.ops, self.arena_bytes, self.kernel_arena_bytes)
+            files[base.with_name(f"{name}.h")] = header.encode()
+            files[base.with_name(f"{name}.cc")] = source.encode()
+        return files
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write the file, and beside it its labels, its model card and, for a microcontroller, the C array.
+
+        For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one that the device gets.
+
+        Every file is written under a temporary name and then renamed; the ``.tflite`` comes last, so that where it
+        exists the others do.
+
+        Args:
+            path: Ends in ``.tflite``.
+            overwrite: Replace files that exist.
+
+        Returns:
+            ``path``.
+
+        Raises:
+            FileExistsError: one of the files exists and ``overwrite`` is False; nothing is written.
+        """
+        files = self.files(path)
+        existing = [str(file) for file in files if file.exists()]
+        if existing and not overwrite:
+            raise FileExistsError(f"Pass overwrite=True to replace {', '.join(existing)}. Received: overwrite=False")
+        for file, content in reversed(files.items()):
+            write_bytes(file, content)
+        stem = c_identifier(Path(path).stem)
+        for old in (_compiled_path(Path(path)), *(Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc"))):
+            if old not in files and overwrite:  # the C array, or compiled form, of a file that is being replaced
+                old.unlink(missing_ok=True)
+        return Path(path)
+
+    def save_kit(
+        self,
+        folder: str | os.PathLike[str],
+        overwrite: bool = False,
+        *,
+        name: str | None = None,
+        images: Any = None,
+        labels: Any = None,
+        vectors: int = 4,
+        report: Mapping[str, Any] | None = None,
+        pictures: Any = None,
+    ) -> Path:
+        """Write a deployment kit: all that a mobile or firmware engineer needs, and the means to check a device by.
+
+        The file, its labels and card; test vectors (inputs, and the outputs that the target's runtime really computes
+        for them) as raw bytes and C arrays; for a phone a Kotlin class, for a microcontroller the C array and a
+        ``main`` that compares itself with the vectors; a model card. The folder is filled beside its place and renamed.
+
+        Args:
+            folder: Where to; must not exist.
+            overwrite: Replace ``folder``, if a kit is what it holds.
+            name: Of the files and of the C array; None: ``<target>-<dtype>``.
+            images: float (N, H, W, C) in [0, 1], the first of which become vectors; None: generated ones.
+            labels: Integer class of each image or picture, told in the vectors' card; None: not known.
+            vectors: Vectors to make, at most; fewer of an input so large that they would exceed 64 KiB. Where the file
+                takes a picture each starts from one (a PNG file), and one more from a generated one of another size.
+            pictures: uint8 (h, w, 1, 3 or 4) of any size, in place of ``images``: what a camera or a file gives. Their
+                inputs are made by the rules that training followed (``export``'s ``crop_to_aspect_ratio``).
+            report: Content of a run's ``report.json``, for data and accuracy in the model card; None: those are
+                said to be unknown.
+
+        Returns:
+            ``folder``.
+
+        Raises:
+            FileExistsError: ``folder`` exists and ``overwrite`` is False, or it holds something else than a kit.
+            RuntimeFailureError: the target's runtime cannot run the file.
+        """
+        return write_kit(
+            self,
+            folder,
+            overwrite,
+            name=name,
+            images=images,
+            labels=labels,
+            vectors=vectors,
+            report=report,
+            pictures=pictures,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Artifact:
+        """Read what ``save`` wrote: the file and its model card.
+
+        Raises:
+            ExportError: one of them is missing or damaged, or the card is another file's.
+        """
+        base = Path(path)
+        try:
+            card = read_card(base)
+            content = read_content(base, card)
+            with reading(card_path(base), remedy(base)):
+                npu = card.get("npu")
+                npu = None if npu is None else NpuReport.from_dict(npu, _compiled_path(base).read_bytes())
+                return cls(
+                    content=content,
+                    target=card["target"],
+                    dtype=card["dtype"],
+                    io_dtype=card["io_dtype"],
+                    ops=tuple(card["op_sequence"]),
+                    class_names=tuple(card["class_names"]),
+                    model_name=card["model"],
+                    upsample_form=card["upsample_form"],
+                    substituted=tuple(card["substituted_activations"]),
+                    arena_bytes=card["arena_bytes"],
+                    kernel_arena_bytes=card.get("kernel_arena_bytes", {}),  # cards of 1.0 had none
+                    verification=card["verification"],
+                    input_ranges=tuple(None if part is None else (part[0], part[1]) for part in card["input_ranges"]),
+                    float_layers=tuple(card["float_layers"]),
+                    model_sha256=card["model_sha256"],
+                    npu=npu,
+                    preprocessing=Preprocessing.from_dict(card.get("preprocessing")),
+                )
+        except FileNotFoundError as error:
+            raise ExportError(f"save() writes a file and its model card. Received: {error.filename} missing") from error
+        except DamagedFileError as error:
+            raise ExportError(str(error)) from error
+
+
+def _compiled_path(base: Path) -> Path:
+    return base.with_name(f"{base.stem}_vela.tflite")
+
+
+def _tensor_card(tensor: TensorInfo, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": tensor.scale,
+        "zero_point": tensor.zero_point,
+    }

@@ -1,0 +1,131 @@
+"""Which form a file's transposed convolutions take: each that suits the target is written, the smallest is kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import RuntimeFailureError, UnsupportedOpError
+from ..file.flatbuffer import FileInfo, read_file, strip_names, to_input
+from ..graph.graph import Graph
+from ..graph.lowering import converts_itself
+from ..runtimes.arena import arena_by_kernels
+from ..runtimes.microcontroller import measure_arena
+from ..runtimes.processes import Runner
+from ..targets.audit import audit, describe
+from ..targets.table import Target
+
+Written = tuple[bytes, FileInfo, str, dict[str, int]]
+
+
+def choose_forms(model: Any, row: Target, dtype: str, chosen: str | None) -> tuple[Sequence[str], bool]:
+    """(forms of transposed convolutions to try, whether the model has any).
+
+    Args:
+        model: Functional Keras model, or another engine's.
+        row: The target's.
+        dtype: Arithmetic of the file.
+        chosen: The caller's; None: those that suit the target.
+    """
+    if converts_itself(model):
+        return ("transposed_conv",), any(type(layer).__name__ == "Conv2DTranspose" for layer in model.layers)
+    transposed = any(node.kind.endswith("Conv2DTranspose") for node in Graph.from_model(model).nodes())
+    if chosen is not None:
+        return (chosen,), transposed
+    if dtype == "int16x8":
+        return ("transposed_conv",), transposed  # depth to space has no 16-bit kernel
+    return (row.upsample_forms if transposed else row.upsample_forms[:1]), transposed
+
+
+def runnable(
+    write: Callable[[str], bytes], forms: Sequence[str], row: Target, target: str, dtype: str, keeps_float: bool
+) -> list[tuple[str, bytes, FileInfo]]:
+    """(form, file, the same read, with the names that may have left the file) of each form that the target runs.
+
+    ``Target.last_form`` is tried where none of several does.
+
+    Raises:
+        UnsupportedOpError: none does; of the first form.
+    """
+    found: list[tuple[str, bytes, FileInfo]] = []
+    refusal: UnsupportedOpError | None = None
+    for form in (*forms, *((row.last_form,) if row.last_form and len(forms) > 1 else ())):
+        if found and form == row.last_form:
+            break
+        content = write(form)
+        info = read_file(content)
+        try:
+            audit(info, target, row, dtype, keeps_float)
+        except UnsupportedOpError as error:
+            refusal = refusal or error
+            continue
+        found.append((form, strip_names(content) if row.strips_names else content, info))
+    if refusal is not None and not found:
+        raise refusal
+    return found
+
+
+def measure_arenas(
+    content: bytes, info: FileInfo, inputs: list[np.ndarray], run: Runner | None = None
+) -> dict[str, int]:
+    """Arena by kernels, see ``arena.arena_by_kernels``.
+
+    Args:
+        content: The file.
+        info: The same read, with the names that may have left it.
+        inputs: For each input an array (N, ...) of its dtype.
+        run: Of the interpreter, see ``processes``.
+
+    Raises:
+        RuntimeFailureError: TensorFlow Lite Micro refused it; the message names the op and its layer.
+    """
+    try:
+        return arena_by_kernels(info, measure_arena(content, inputs, run=run)[1])
+    except RuntimeFailureError as error:
+        raise RuntimeFailureError(f"{error}{_refused_op(str(error), info)}") from error
+
+
+def _refused_op(words: str, info: FileInfo) -> str:
+    """Which op TensorFlow Lite Micro's words speak of, with its output's name, a path that holds the layer's."""
+    number = re.search(r"Node \w+ \(number (\d+)", words)
+    kind = re.search(r"op(?:code| code)? '?([A-Z][A-Z0-9_]+)", words)
+    found = [(index, op) for index, op in enumerate(info.ops) if kind is not None and op.name == kind.group(1)]
+    if number is not None and int(number.group(1)) < len(info.ops):
+        found = [(int(number.group(1)), info.ops[int(number.group(1))])]
+    return "".join(f" Refused was {describe(index, op)}." for index, op in found[:1])
+
+
+def write_smallest(
+    write: Callable[[str], bytes],
+    forms: Sequence[str],
+    row: Target,
+    target: str,
+    dtype: str,
+    images: list[np.ndarray],
+    keeps_float: bool,
+    max_flash_bytes: int | None,
+) -> Written:
+    """Write the file in every form; keep the one with the smallest arena among those that fit into flash.
+
+    Each file is audited. The names of inner tensors are in the ``FileInfo`` even where they left the file.
+
+    Returns:
+        (file, the same read, its form, arena by kernels: none of a target without one).
+    """
+    tried: list[Written] = []
+    for form, content, info in runnable(write, forms, row, target, dtype, keeps_float):
+        arenas: dict[str, int] = {}
+        if "tflite-micro" in row.runtimes:
+            first = [to_input(tensor, part[:1]) for tensor, part in zip(info.inputs, images, strict=True)]
+            arenas = measure_arenas(content, info, first)
+        tried.append((content, info, form, arenas))
+
+    def preference(candidate: Written) -> tuple[bool, int, int]:
+        size, arena = len(candidate[0]), max(candidate[3].values(), default=0)
+        too_large = max_flash_bytes is not None and size > max_flash_bytes
+        return (too_large, size, arena) if too_large else (too_large, arena, size)
+
+    return min(tried, key=preference)

@@ -1,0 +1,249 @@
+"""Images in, outputs out: what calibration and verification feed a model with."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from wavemix_tf.warning import warn_user
+
+from ..layers.whole_numbers import RANGES, is_whole
+from .graph import is_functional, structures
+
+BATCH = 16
+MAX_PARTS = 65_536  # of an iterable: an endless dataset must not hang
+LEAST_FILLED = 0.5  # of an input's range by calibration images; less is told: a bit of every value is lost
+EAGER_PIXELS = 256 * 32 * 32  # fewer run sooner than a graph of the model is traced, and fit in memory
+
+
+Range = tuple[float, float] | None
+
+
+def value_ranges(input_range: Any, inputs: Sequence[Any]) -> list[Range]:
+    """One (low, high) or None for each of ``inputs``, from one for all of them or a list of one each.
+
+    An input of integers has the range of its dtype in place of (0, 1), which stands for pixel / 255.
+    """
+    several = isinstance(input_range, list)
+    given = list(input_range) if several else [input_range] * len(inputs)
+    if len(given) != len(inputs):
+        raise ValueError(
+            f"input_range must be one pair, or a list of one for each of {len(inputs)} inputs. "
+            f"Received: input_range={input_range!r}"
+        )
+    ranges: list[Range] = []
+    for part in given:
+        if part is None:
+            ranges.append(None)
+            continue
+        try:
+            low, high = (float(end) for end in part)
+        except (TypeError, ValueError):
+            low = high = float("nan")
+        if not (np.isfinite([low, high]).all() and low <= 0 <= high and low < high):
+            raise ValueError(
+                "input_range must be (low, high) with low <= 0 <= high, or None to measure it. "
+                f"Received: input_range={part!r}"
+            )
+        ranges.append((low, high))
+    if not several and input_range is not None and ranges and ranges[0] == (0.0, 1.0):
+        return [RANGES.get(value.dtype) if is_whole(value) else (0.0, 1.0) for value in inputs]
+    return ranges
+
+
+def check_inputs(
+    given: Any, inputs: Sequence[Any], input_range: Any = (0.0, 1.0), name: str = "calibration", least: int = 1
+) -> list[np.ndarray]:
+    """Return what a model is fed with as float32 arrays, one an input, or say what is wrong with it.
+
+    Args:
+        given: For one input as for ``check_images``; for several a dict of input name -> such, or a tuple or list.
+        inputs: The model's inputs, or the file's: objects with a ``name`` and a ``shape``, batch axis first.
+        input_range: (low, high), None, or a list of such, see ``value_ranges``.
+        name: The argument's name, for the message.
+        least: Smallest number of images.
+    """
+    ranges = value_ranges(input_range, inputs)
+    labels = [value.name for value in inputs]
+    if len(inputs) == 1:
+        parts = [given[labels[0]] if isinstance(given, dict) and set(given) == set(labels) else given]
+    elif isinstance(given, dict) and set(given) == set(labels):
+        parts = [given[label] for label in labels]
+    elif isinstance(given, (tuple, list)) and len(given) == len(inputs):
+        parts = list(given)
+    else:
+        what = sorted(given) if isinstance(given, dict) else f"{type(given).__name__}"
+        raise ValueError(
+            f"{name} must be a dict or tuple of an array for each input ({', '.join(labels)}). Received: {name}={what}"
+        )
+    arrays = [
+        check_images(part, value.shape, limits, name, least, is_whole(value), label if len(labels) > 1 else None)
+        for part, value, limits, label in zip(parts, inputs, ranges, labels, strict=True)
+    ]
+    if len({len(array) for array in arrays}) > 1:
+        raise ValueError(f"{name} must hold as many rows for each input. Received: {[len(a) for a in arrays]}")
+    if name == "calibration":
+        for array, limits in zip(arrays, ranges, strict=True):
+            _tell_unfilled(array, limits)
+    return arrays
+
+
+def _tell_unfilled(array: np.ndarray, limits: Range) -> None:
+    """Warn where calibration images leave half of the range that was promised, or more, empty: its levels are lost."""
+    if limits is None:
+        return
+    low, high = float(array.min()), float(array.max())
+    share = (high - low) / (limits[1] - limits[0])
+    if share <= LEAST_FILLED:
+        warn_user(
+            "input_range must be what the model's inputs lie in: an integer input has its levels there and nowhere "
+            f"else. Received: input_range=({limits[0]:g}, {limits[1]:g}), calibration images from {low:.4g} to "
+            f"{high:.4g}, which fill {share:.1%} of it; (0, 1) is for pixel / 255, None measures it",
+        )
+
+
+def check_images(
+    images: Any,
+    shape: tuple[int | None, ...],
+    value_range: Range = (0.0, 1.0),
+    name: str = "calibration",
+    least: int = 1,
+    whole: bool = False,
+    label: str | None = None,
+) -> np.ndarray:
+    """Return ``images`` as one float32 array (N, H, W, C), or say what is wrong with them.
+
+    Args:
+        images: An array (N, H, W, C), or an iterable of such arrays or of single images.
+        shape: The model's input shape, batch axis first.
+        value_range: Smallest and largest value allowed; None: any finite.
+        name: The argument's name, for the message.
+        least: Smallest number of images.
+        whole: Whether the input takes integers.
+        label: Which of several inputs the images are of, for the message.
+    """
+    calibrates = name == "calibration"
+    if label is not None:
+        name = f"{name} of input {label!r}"
+    wanted = tuple(shape[1:])
+    if not hasattr(images, "ndim"):
+        parts = []
+        for part in itertools.islice(images, MAX_PARTS + 1) if isinstance(images, Iterable) else ():
+            if isinstance(part, (tuple, list, dict)):
+                raise ValueError(
+                    f"{name} must give images alone, without labels. Received: a {type(part).__name__} of {len(part)}"
+                )
+            parts.append(np.asarray(part))
+        if len(parts) > MAX_PARTS:
+            raise ValueError(f"{name} must end: at most {MAX_PARTS:,} parts. Received: more")
+        parts = [part[None] if part.ndim == len(wanted) else part for part in parts]
+        if not parts or any(part.shape[1:] != wanted for part in parts):
+            shapes = sorted({part.shape for part in parts}) or type(images).__name__
+            raise ValueError(f"{name} must hold images of shape {wanted}. Received: {name} of shapes {shapes}")
+        images = np.concatenate(parts)
+    array = np.asarray(images)
+    if array.ndim != len(wanted) + 1 or array.shape[1:] != wanted or not len(array):
+        raise ValueError(f"{name} must be an array (N, {', '.join(map(str, wanted))}). Received: shape={array.shape}")
+    low, high = (-np.inf, np.inf) if value_range is None else value_range
+    meaning = " (pixel / 255)" if value_range == (0.0, 1.0) else ""
+    # Bytes where [0, 1] is asked for are pixels that nobody divided; elsewhere a number is a number.
+    if array.dtype.kind not in ("f" if value_range == (0.0, 1.0) and not whole else "fiu"):
+        raise ValueError(f"{name} must be float in [{low}, {high}]{meaning}. Received: dtype={array.dtype}")
+    array = array.astype(np.float32)
+    slack = 1e-6 * (high - low) if value_range is not None else 0.0
+    if not np.isfinite(array).all() or array.min() < low - slack or array.max() > high + slack:
+        advice = ""
+        if calibrates and np.isfinite(array).all():
+            several = "" if label is None else "a list with one for each input, "
+            advice = f"; where other values are right, give input_range=: {several}(low, high), or None to measure it"
+        raise ValueError(
+            f"{name} must be finite and in [{low}, {high}]{meaning}. "
+            f"Received: minimum={array.min()}, maximum={array.max()}{advice}"
+        )
+    if whole and (array != np.round(array)).any():
+        raise ValueError(f"{name} must hold whole numbers, as the model's input takes them. Received: fractions")
+    if len(array) < least:
+        raise ValueError(f"{name} must hold at least {least} images. Received: {len(array)} images")
+    return array
+
+
+def predict(model: Any, images: Any) -> Any:
+    """A Keras model's outputs at inference: float32 (N, ...), or a list of such for several outputs.
+
+    Args:
+        model: Functional Keras model, or another engine's of one input and output.
+        images: Array (N, ...), or a list of one for each of several inputs.
+    """
+    arrays = list(images) if isinstance(images, (list, tuple)) else [images]
+    if not isinstance(model, keras.Model):
+        return np.asarray(model.predict(arrays[0], batch_size=BATCH, verbose=0), np.float32)
+
+    def fed(parts: list[np.ndarray]) -> Any:
+        return keras.tree.pack_sequence_as(structures(model)[0], parts)
+
+    if keras.backend.backend() != "tensorflow" or arrays[0][..., 0].size > EAGER_PIXELS:
+        outputs = model.predict(fed(arrays), batch_size=BATCH, verbose=0)
+        flat = [np.asarray(part, np.float32) for part in keras.tree.flatten(outputs)]
+        return flat[0] if len(flat) == 1 else flat
+    batches = []
+    for start in range(0, len(arrays[0]), BATCH):
+        batch = model(fed([array[start : start + BATCH] for array in arrays]), training=False)
+        batches.append([np.asarray(part, np.float32) for part in keras.tree.flatten(batch)])
+    joined = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    return joined[0] if len(joined) == 1 else joined
+
+
+def output_names(model: Any) -> list[str]:
+    """Names of a Keras model's outputs, in the order of ``predict``: keys of a dict, else layers, else numbers."""
+    names = list(getattr(model, "output_names", []))
+    if is_functional(model) and isinstance(structures(model)[1], dict):
+        paths = [path for path, _ in keras.tree.flatten_with_path(structures(model)[1])]
+        names = ["/".join(map(str, path)) for path in paths]
+    unique = len(set(names)) == len(names) == len(model.outputs)
+    return names if unique else [f"output_{index}" for index in range(len(model.outputs))]
+
+
+def generated_images(shape: tuple[int, ...], count: int = 64, seed: int = 0) -> np.ndarray:
+    """Images to verify on when the caller has none: coarse patches, smooth slopes and noise at varied brightness.
+
+    Args:
+        shape: (H, W, C).
+        count: Number of images.
+        seed: Of the generator.
+
+    Returns:
+        float32 (count, H, W, C) in [0, 1].
+    """
+    rng = np.random.default_rng(seed)
+    height, width, channels = shape
+    images = np.empty((count, *shape), np.float32)
+    for index in range(count):
+        cells = rng.integers(1, 5)
+        coarse = rng.uniform(0, 1, (cells, cells, channels))
+        rows, columns = np.arange(height) * cells // height, np.arange(width) * cells // width
+        slope = np.linspace(-1, 1, width)[None, :, None] * rng.normal(0, 0.3, (1, 1, channels))
+        noise = rng.normal(0, rng.uniform(0, 0.2), shape)
+        images[index] = np.clip(coarse[rows][:, columns] * rng.uniform(0.2, 1.2) + slope + noise, 0, 1)
+    return images
+
+
+def generated_values(
+    shape: tuple[int, ...], limits: Range, seed: int = 0, count: int = 64, whole: bool = False
+) -> np.ndarray:
+    """Like ``generated_images`` for an input of any shape, in ``limits`` (None: about zero, deviation one).
+
+    Of whole numbers without limits, which may be indices of a table, only 0 is sure to be one.
+    """
+    if whole and limits is None:
+        return np.zeros((count, *shape), np.float32)
+    if len(shape) == 3:
+        images = generated_images(shape, count, seed)
+    else:
+        images = np.random.default_rng(seed).uniform(0, 1, (count, *shape)).astype(np.float32)
+    low, high = limits or (-1.7, 1.7)
+    images = images * np.float32(high - low) + np.float32(low)
+    return np.round(images) if whole else images

@@ -1,0 +1,115 @@
+"""A deployment kit's part for firmware: the self-test in C++, and what a Cortex-M or an Ethos-U gets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..file.flatbuffer import FileInfo
+from ..runtimes.arena import KERNELS
+from ..runtimes.microcontroller import resolver_name
+from ..targets.firmware import flash_words
+from ..verification.tolerance import Tolerance, tolerance, value_tolerance
+from . import templates
+from .picture import picture_check
+from .tensors import c_float
+from .vectors import C_TYPES
+
+
+def main_cc(artifact: Any, info: FileInfo, c_name: str) -> str:
+    """A self-test for TensorFlow Lite Micro."""
+    allowed = file_tolerance(artifact, info)
+    checks, feeds, comparisons = [], [], []
+    for index in range(len(info.inputs)):
+        array = f"{c_name}_input_{index}"
+        checks.append(templates.SIZE_CHECK.substitute(side="input", index=index, array=array))
+        feeds.append(templates.FEED.substitute(index=index, array=array))
+    for index, tensor in enumerate(info.outputs):
+        array, floats = f"{c_name}_expected_{index}", tensor.dtype == "float32"
+        checks.append(templates.SIZE_CHECK.substitute(side="output", index=index, array=array))
+        limit = value_tolerance(info, index, allowed)
+        comparisons.append(
+            templates.COMPARISON.substitute(
+                index=index,
+                array=array,
+                ctype=C_TYPES[tensor.dtype],
+                wide="float" if floats else "int",
+                limit=c_float(np.float32(limit)) if floats else str(int(limit)),
+            )
+        )
+    return templates.MAIN_CC.substitute(
+        name=c_name,
+        op_list=", ".join(resolver_name(op) for op in sorted(set(artifact.ops))),
+        tolerance=_comment(f"Tolerance: {allowed.words}."),
+        input_count=len(info.inputs),
+        output_count=len(info.outputs),
+        size_checks="".join(checks),
+        feeds="".join(feeds).rstrip("\n"),
+        comparisons="".join(comparisons).rstrip("\n"),
+        picture_header=f'#include "{c_name}_picture.h"\n' if picture_check(artifact, info, c_name) else "",
+        picture_check=picture_check(artifact, info, c_name),
+    )
+
+
+def file_tolerance(artifact: Any, info: FileInfo) -> Tolerance:
+    """What the file's target may differ by from the kit's vectors."""
+    return tolerance(info, artifact.target, artifact.verification.get("error_bound_steps"))
+
+
+def _comment(text: str, width: int = 110) -> str:
+    lines = [""]
+    for word in text.split():
+        if len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] += f" {word}"
+    return "\n".join(f"//{line}" for line in lines)
+
+
+def micro_section(artifact: Any, info: FileInfo, c_name: str) -> str:
+    """README's part for a microcontroller."""
+    arenas = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())
+    return templates.MICRO_SECTION.substitute(
+        c_name=c_name,
+        arena_bytes=f"{artifact.arena_bytes:,}",
+        arenas=f" ({arenas})" if arenas else "",
+        flash=flash_words(artifact.size_bytes),
+        tolerance=file_tolerance(artifact, info).words,
+        transposed=transposed_words(artifact),
+    )
+
+
+def transposed_words(artifact: Any) -> str:
+    """What README says of CMSIS-NN's transposed convolution."""
+    fault = (
+        "CMSIS-NN up to 7.0.0, and the revision that tflite-micro took until August 2026, computes `TRANSPOSE_CONV` "
+        "wrongly where the padding is no multiple of the stride, for at most 16 input channels and for strides above 2 "
+        "(ARM-software/CMSIS-NN issue 230, mended in July 2026); the reference kernels are right."
+    )
+    if "TRANSPOSE_CONV" in artifact.ops and artifact.dtype != "int8":
+        return f"{fault} This file's `TRANSPOSE_CONV` runs by the reference kernels: CMSIS-NN has one of 8 bits alone."
+    if "TRANSPOSE_CONV" in artifact.ops:
+        return f"{fault} Each `TRANSPOSE_CONV` of this file was held to its rules, and is one that it computes rightly."
+    return f"{fault} This file holds no `TRANSPOSE_CONV`."
+
+
+def compiled_words(artifact: Any) -> str:
+    """What the compiled file is, for the list of files."""
+    if artifact.npu is None:
+        return ""
+    return f"**the file for the device**: compiled by {artifact.npu.compiler} for {artifact.npu.accelerator} alone"
+
+
+def ethos_section(artifact: Any, name: str) -> str:
+    """README's part for an Ethos-U."""
+    npu = artifact.npu
+    return templates.ETHOS_SECTION.substitute(
+        name=name,
+        accelerator=npu.accelerator,
+        compiler=npu.compiler,
+        system=npu.system,
+        memory=npu.memory,
+        sram_bytes=f"{npu.sram_bytes:,}",
+        flash_bytes=f"{npu.flash_bytes:,}",
+        cycles=f"{npu.cycles:,}",
+    )

@@ -1,0 +1,240 @@
+"""The model card of a deployment kit: what the artifact and a run's report say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from wavemix_tf.escaping import markdown, markdown_code
+
+from ..file.flatbuffer import FileInfo
+from ..runtimes.arena import KERNELS
+from ..targets.firmware import flash_words
+from ..targets.table import get_target
+from . import templates
+from .firmware_files import file_tolerance
+from .tensors import accelerator, is_image, quantization
+from .vectors import RUNTIMES, UNKNOWN, Vectors
+
+METRICS = {"accuracy": "top-1", "mean_iou": "mIoU", "psnr_y": "PSNR of the luma"}  # of report.json
+LARGEST_LIST = 40  # class names; a longer list is in the labels alone
+
+
+def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, report: Mapping[str, Any] | None) -> str:
+    """The model card: what the artifact and the run's report say, and "unknown" where they say nothing."""
+    report = report or {}
+    row = _report_row(artifact, report)
+    device = get_target(artifact.target).device
+    network = report.get("model", {})
+    counts = {op: artifact.ops.count(op) for op in sorted(set(artifact.ops))}
+    identity = [
+        ("network", markdown(network.get("name", artifact.model_name))),
+        ("parameters", f"{network['parameters']:,}" if "parameters" in network else UNKNOWN),
+        ("target", f"{artifact.target}: {device}"),
+        ("arithmetic", artifact.dtype),
+        ("size of the file", f"{artifact.size_bytes:,} bytes"),
+        *_device_rows(artifact, name),
+        ("tolerance against test vectors", file_tolerance(artifact, info).words),
+        ("tensor arena", _arena(artifact)),
+        ("sha256", f"`{artifact.sha256}`"),
+        ("upsampling written as", artifact.upsample_form or "no transposed convolution in the model"),
+        ("activations replaced", markdown(", ".join(artifact.substituted)) or "none"),
+        ("made", report.get("created", UNKNOWN)),
+        ("by", markdown_code(report["command"]) if "command" in report else UNKNOWN),
+        ("with", ", ".join(f"{k} {v}" for k, v in report.get("versions", {}).items()) or UNKNOWN),
+    ]
+    tensors = [
+        f"- {side} {index}, {markdown_code(name)}: {' x '.join(map(str, tensor.shape))} {tensor.dtype}, "
+        f"{quantization(tensor)}"
+        for side, group, names in (
+            ("input", info.inputs, info.input_names),
+            ("output", info.outputs, info.output_names),
+        )
+        for index, (tensor, name) in enumerate(zip(group, names, strict=True))
+    ]
+    if is_image(info.inputs[0]):
+        tensors.append(f"- an input value is {artifact.to_dict()['input_meaning']}, a pixel 0 to 255")
+        how = UNKNOWN if artifact.preprocessing is None else artifact.preprocessing.words
+        tensors.append(f"- how pictures are brought to its size: {how}")
+    names = ", ".join(map(markdown, artifact.class_names[:LARGEST_LIST]))
+    more = len(artifact.class_names) - LARGEST_LIST
+    tensors.append(f"- {len(artifact.class_names)} outputs: {names}" + (f" and {more} more" if more > 0 else ""))
+    return templates.MODEL_CARD.substitute(
+        name=name,
+        summary=f"`{name}.tflite`, for {device}. What is not known is said to be unknown.",
+        identity=_rows(identity),
+        tensors="\n".join(tensors),
+        data=_data(report),
+        metrics=_metrics(report, row),
+        verification=_verification(artifact, vectors),
+        ops=f"{len(artifact.ops)} ops of {len(counts)} kinds.\n\n| op | times |\n|---|---|\n" + _rows(counts.items()),
+        limits="\n".join(f"- {text}" for text in _limits(artifact, vectors, row)),
+        licence="Of these weights: unknown; it follows from the data and from whoever trained them. wavemix-tf, which "
+        "wrote the file, is under Apache-2.0, which says nothing about the weights.",
+    )
+
+
+def _report_row(artifact: Any, report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The report's results of exactly this file, known by its digest."""
+    for export in report.get("exports", []):
+        if export.get("card", {}).get("sha256") == artifact.sha256:
+            return next((row for row in report.get("results", []) if row.get("name") == export["name"]), None)
+    return None
+
+
+def _data(report: Mapping[str, Any]) -> str:
+    recipe, data = report.get("recipe", {}), report.get("dataset", {})
+    if not data:
+        return "Unknown: the kit was made without the report of a training run."
+    height, width, channels = data["image_shape"]
+    rows = [
+        ("data set", markdown(recipe.get("dataset", UNKNOWN))),
+        ("recipe", markdown(recipe.get("name", UNKNOWN))),
+        *((f"{kind} images", f"{count:,}") for kind, count in data["sizes"].items()),
+        ("classes", f"{len(data['class_names']):,}"),
+        ("image", f"{height} x {width}, {channels} channel{'s' if channels > 1 else ''}"),
+        (
+            "brought to that size by",
+            {
+                True: "cropping the centre to the proportions, then resizing",
+                False: "resizing, proportions not kept",
+            }.get(recipe.get("crop_to_aspect_ratio"), UNKNOWN),
+        ),
+        ("epochs, of them int8", f"{recipe.get('epochs', UNKNOWN)}, {recipe.get('qat_epochs', UNKNOWN)}"),
+        ("where the images come from, and consent", UNKNOWN),
+    ]
+    return "| | |\n|---|---|\n" + _rows(rows)
+
+
+def _metrics(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "Accuracy: unknown; there is no report of a run that measured this file."
+    tested = report.get("dataset", {}).get("tested")
+    metric = report.get("metric", "accuracy")
+    lines = [f"| | {METRICS[metric]} on the test images |", "|---|---|"]
+    for other in report["results"]:
+        if other is row or other.get("runtime") == "Keras":
+            mark = "**this file**, " if other is row else ""
+            lines.append(
+                f"| {mark}{markdown(other['name'])} ({other['runtime']}) | {_score(other.get(metric), metric)} |"
+            )
+    lines.append("")
+    lines.append(f"{UNKNOWN if tested is None else f'{tested:,}'} test images, seen by neither training nor export.")
+    latency = row.get("latency_ms") or {}
+    if latency:
+        machine = report.get("machine")
+        where = machine if isinstance(machine, str) else ", ".join(f"{k} {v}" for k, v in (machine or {}).items())
+        lines.append(
+            f"Latency p50 {latency['p50']:.3g} ms, p90 {latency['p90']:.3g} ms at batch 1 under LiteRT on the machine "
+            f"that made the file ({where or UNKNOWN}): no device's figure."
+        )
+    return "\n".join(lines)
+
+
+def _verification(artifact: Any, vectors: Vectors) -> str:
+    checks = artifact.verification
+    lines = []
+    for key, title in (
+        ("fidelity", "Against the Keras model that the file computes"),
+        ("against_given_model", "Against the Keras model that was given to export"),
+        ("against_float_model", "Against the float model (of a quantized one the same weights without any rounding)"),
+    ):
+        found = checks.get(key)
+        if not found:
+            lines.append(f"{title}: {UNKNOWN}.")
+            continue
+        lines += [
+            f"{title} (images: {checks.get('images', UNKNOWN)}; a step is {found['step']:.4g}):",
+            "",
+            "| runtime | images | mean error, steps | largest | bound of the mean | SNR | same first class |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for one in found["runtimes"]:
+            bound = checks.get("error_bound_steps", {}).get(one["runtime"])
+            shown = UNKNOWN if bound is None else f"{bound:g}"
+            judged = "not judged" if one["agreement"] is None or found["degenerate"] else _percent(one["agreement"])
+            lines.append(
+                f"| {RUNTIMES[one['runtime']][0]} | {one['images']:,} | {one['mean_error_steps']:.3g} | "
+                f"{one['max_error_steps']:.3g} | {shown if key == 'fidelity' else '-'} | {_snr(one.get('snr_db'))} | "
+                f"{judged} of {one['counted']:,} |"
+            )
+        if key == "against_float_model":
+            lines += ["", *(_judged(one, output) for one in found["runtimes"][:1] for output in one["outputs"])]
+        lines.append("")
+    tried = (
+        "each entry of that list ran, or compiled, as a file of its own"
+        if get_target(artifact.target).tried_in
+        else "no entry of that list was tried where this was made"
+    )
+    lines.append(
+        f"Every op was checked against the list of target {artifact.target} before the file was written; {tried}."
+    )
+    return "\n".join(lines)
+
+
+def _snr(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.1f} dB"
+
+
+def _judged(row: Mapping[str, Any], output: Mapping[str, Any]) -> str:
+    """One output against the float model, a line."""
+    told = [f"same {one['what']} for {_percent(one['share'])} of {one['counted']:,}" for one in output["agreements"]]
+    return (
+        f"- {output['name']}: {', '.join([_snr(output['snr_db']), *told])}; counted {output['judged']:,} of "
+        f"{row['images']:,} images ({RUNTIMES[row['runtime']][0]})"
+    )
+
+
+def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> list[str]:
+    checks = artifact.verification
+    limits = [
+        "It was run in the runtimes named above on the machine that made it, and on no phone, board or accelerator.",
+        "It answers with one of its outputs whatever it is shown; how it does on images unlike its data is unknown.",
+        "Fairness, robustness and uses that it was not made for: unknown.",
+    ]
+    if row is None:
+        limits.append("Its accuracy is unknown here.")
+    if checks.get("images") == "generated":
+        limits.append("It was verified on generated images, not on real ones.")
+    if checks.get("fidelity", {}).get("degenerate"):
+        limits.append("Its outputs hardly depend on the image: it looks untrained.")
+    if artifact.arena_bytes is not None:
+        limits.append(
+            "The arena was measured with the reference kernels on a 64-bit host and calculated for CMSIS-NN; kernels "
+            "tuned for other chips may need more."
+        )
+    if accelerator(artifact.target) != "CPU":
+        limits.append("The accelerator's own rounding (float16 on most) is not in the verification figures.")
+    return limits
+
+
+def _device_rows(artifact: Any, name: str) -> list[tuple[str, str]]:
+    """What the file takes of a device's flash, and which file an Ethos-U gets."""
+    if artifact.npu is not None:
+        npu = artifact.npu
+        return [
+            ("file for the device", f"`{name}_vela.tflite`, compiled by {npu.compiler} for {npu.accelerator} alone"),
+            ("flash", f"{npu.flash_bytes:,} bytes for the compiled file alone, without the program that runs it"),
+        ]
+    return [("flash", flash_words(artifact.size_bytes))] if artifact.arena_bytes is not None else []
+
+
+def _arena(artifact: Any) -> str:
+    if artifact.arena_bytes is None:
+        return "not of this target"
+    parts = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())
+    return f"{artifact.arena_bytes:,} bytes under TensorFlow Lite Micro" + (f" ({parts})" if parts else "")
+
+
+def _score(value: float | None, metric: str) -> str:
+    """A share in percent, or decibels."""
+    return f"{value:.2f} dB" if metric == "psnr_y" and value is not None else _percent(value)
+
+
+def _percent(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{100 * value:.2f} %"
+
+
+def _rows(pairs: Iterable[tuple[Any, Any]]) -> str:
+    """Rows of a table; what users named comes in as Markdown already."""
+    return "\n".join(f"| {key} | {value} |" for key, value in pairs)

@@ -1,0 +1,44 @@
+"""What a deployment kit says of a file's inputs and outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..file.flatbuffer import FileInfo, TensorInfo
+
+
+def is_image(tensor: TensorInfo) -> bool:
+    """Whether it is one image, grey or RGB."""
+    return len(tensor.shape) == 4 and tensor.shape[0] == 1 and tensor.shape[-1] in (1, 3)
+
+
+def is_classes(artifact: Any, tensor: TensorInfo) -> bool:
+    return len(tensor.shape) == 2 and tensor.shape[-1] == len(artifact.class_names)
+
+
+def is_exact(info: FileInfo) -> bool:
+    """Whether the outputs are integers, which can be compared bit by bit."""
+    return all(tensor.dtype != "float32" for tensor in info.outputs)
+
+
+def quantization(tensor: TensorInfo) -> str:
+    if not tensor.scale:
+        return "not quantized"
+    return f"scale {tensor.scale:.9g}, zero point {tensor.zero_point}"
+
+
+def output_formula(tensor: TensorInfo) -> str:
+    return f"(q - ({tensor.zero_point})) * {tensor.scale:.9g}" if tensor.scale else "as it is"
+
+
+def accelerator(target: str) -> str:
+    """LiteRT's accelerator for a target: "CPU", "GPU" or "NPU"."""
+    return next((kind for kind in ("GPU", "NPU") if kind.lower() in target.split("-")), "CPU")
+
+
+def c_float(value: np.floating) -> str:
+    """A float literal that reads back as the same float32."""
+    text = f"{float(value):.9g}"
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"

@@ -1,0 +1,238 @@
+"""``Artifact.save_kit``: a folder that a mobile or firmware engineer can use at once, and check a device against.
+
+Everything in it is text made from the artifact, and what a real runtime computes on a few images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from wavemix_tf.files import replacing_folder
+
+from ..file.flatbuffer import FileInfo, read_file
+from ..file.identifiers import c_identifier, check_name, kotlin_class
+from ..verification.tolerance import tolerance
+from . import templates
+from .android import android_section, has_kotlin, kotlin_files
+from .firmware_files import compiled_words, ethos_section, main_cc, micro_section
+from .model_card import model_card
+from .picture import PictureInput, picture_h, png
+from .tensors import is_classes, is_exact, is_image, output_formula, quantization
+from .vectors import RUNTIMES, Vectors, compute_vectors, vectors_card, vectors_h, version
+
+VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/: kits of one app keep their vectors apart
+
+
+def write_kit(
+    artifact: Any,
+    folder: str | os.PathLike[str],
+    overwrite: bool = False,
+    *,
+    name: str | None = None,
+    images: Any = None,
+    labels: Any = None,
+    vectors: int = 4,
+    report: Mapping[str, Any] | None = None,
+    pictures: Any = None,
+) -> Path:
+    """Write the deployment kit of an artifact; see ``Artifact.save_kit``."""
+    folder = Path(folder)
+    if folder.exists() and not overwrite:
+        raise FileExistsError(f"Pass overwrite=True to replace {folder}. Received: overwrite=False")
+    if folder.exists() and _vectors_json(folder) is None:
+        # A slip of the path must not cost a folder of something else.
+        raise FileExistsError(
+            f"overwrite replaces a folder that save_kit wrote, with {VECTORS_JSON} in test_vectors/. Received: {folder}"
+        )
+    name = f"{artifact.target}-{artifact.dtype}" if name is None else name
+    check_name(name)
+    if vectors < 1:
+        raise ValueError(f"vectors must be at least 1. Received: vectors={vectors}")
+    info = read_file(artifact.content)
+    computed = compute_vectors(artifact, info, images, labels, vectors, pictures)
+    files = kit_files(artifact, info, name, computed, report)
+    with replacing_folder(folder) as temporary:
+        for path, content in files.items():
+            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / path).write_bytes(content)
+    return folder
+
+
+def kit_digest(folder: Path) -> str | None:
+    """sha256 of the file that a kit in ``folder`` was made for; None if there is no kit."""
+    path = _vectors_json(folder)
+    try:
+        return None if path is None else str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _vectors_json(folder: Path) -> Path | None:
+    """By which a folder is known to be a kit; earlier versions wrote it into test_vectors/ itself."""
+    found = (folder / "test_vectors").glob(f"*/{VECTORS_JSON}")
+    return next((path for path in (*found, folder / "test_vectors" / VECTORS_JSON) if path.is_file()), None)
+
+
+def kit_files(
+    artifact: Any, info: FileInfo, name: str, vectors: Vectors, report: Mapping[str, Any] | None
+) -> dict[str, bytes]:
+    """Path in the kit -> content of everything that it holds."""
+    saved = {path.name: content for path, content in artifact.files(Path(f"{name}.tflite")).items()}
+    header = next((file for file in saved if file.endswith(".h")), None)
+    micro, android = header is not None, artifact.target.startswith("android")
+    c_name = header.removesuffix(".h") if header is not None else c_identifier(name)
+    files: dict[str, bytes] = {}
+    for file, content in saved.items():
+        files[f"micro/{file}" if file.endswith((".h", ".cc")) else file] = content
+    taken, beside = PictureInput.of(artifact, info), f"test_vectors/{name}"
+    c_folder = "micro" if micro else "native" if taken is not None else beside
+    files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro).encode()
+    if taken is not None:
+        files[f"{c_folder}/{c_name}_picture.h"] = picture_h(taken, c_name).encode()
+    files[f"{beside}/{VECTORS_JSON}"] = (
+        json.dumps(vectors_card(artifact, info, f"{name}.tflite", vectors), indent=2) + "\n"
+    ).encode()
+    for kind, arrays in (("input", vectors.inputs), ("expected", vectors.outputs)):
+        for index, array in enumerate(arrays):
+            files[f"{beside}/{kind}_{index}.bin"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    for index, picture in enumerate(vectors.pictures):
+        files[f"{beside}/picture_{index}.png"] = png(picture)
+    if micro:
+        files["micro/main.cc"] = main_cc(artifact, info, c_name).encode()
+    class_name = kotlin_class(name)
+    if android and has_kotlin(info):
+        for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
+            files[f"android/{path}"] = text.encode()
+    files["MODEL_CARD.md"] = model_card(artifact, info, name, vectors, report).encode()
+    files["README.md"] = readme(artifact, info, name, c_name, class_name, vectors, files).encode()
+    return files
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def readme(
+    artifact: Any, info: FileInfo, name: str, c_name: str, class_name: str, vectors: Vectors, files: Iterable[str]
+) -> str:
+    """What is in the folder and how to use it."""
+    android = f"android/{class_name}.kt"
+    described = {
+        f"{name}.tflite": "the model",
+        f"{name}.labels.txt": "name of each output, a line each",
+        f"{name}.json": "everything known of the file, for programs",
+        f"{name}_vela.tflite": compiled_words(artifact),
+        "MODEL_CARD.md": "everything known of the model, for people",
+        f"test_vectors/{name}/": "pictures, the inputs made of them and the expected outputs, and `vectors.json` that "
+        "says how to read them",
+        android: "the model for Kotlin, with a self-test",
+        f"android/{class_name}Picture.kt": "how a picture becomes its input, as in training; without Android's classes",
+        f"android/{class_name}Test.kt": "an instrumented test: from the pictures to the outputs",
+        f"micro/{c_name}_picture.h": "how a picture becomes the input, as in training, in C",
+        f"native/{c_name}_picture.h": "how a picture becomes the input, as in training, in C (for the NDK)",
+        "micro/main.cc": "a self-test for TensorFlow Lite Micro",
+        f"micro/{c_name}.h": "array, size, arena and ops of the model; `.cc` holds the array",
+        f"micro/{c_name}_vectors.h": "the test vectors as C arrays",
+        f"native/{c_name}_vectors.h": "the test vectors as C arrays",
+        f"test_vectors/{name}/{c_name}_vectors.h": "the test vectors as C arrays",
+    }
+    present = {*files, f"test_vectors/{name}/"}
+    sections = []
+    if android in present:
+        sections.append(android_section(artifact, info, name, class_name))
+    elif artifact.target.startswith("android"):
+        sections.append(
+            "## Android\n\nLiteRT's Kotlin TensorBuffer has no call for a dtype of this file: there is no class.\n"
+        )
+    if "micro/main.cc" in present:
+        sections.append(micro_section(artifact, info, c_name))
+    if artifact.npu is not None:
+        sections.append(ethos_section(artifact, name))
+    return (
+        templates.README.substitute(
+            name=name,
+            file=f"`{name}.tflite`",
+            contents="\n".join(f"| `{file}` | {words} |" for file, words in described.items() if file in present),
+            input_section=_input_section(artifact, info),
+            output_section=_output_section(artifact, info),
+            vectors_section=_vectors_section(artifact, info, vectors),
+            device_section="\n".join(sections).rstrip("\n"),
+        ).rstrip("\n")
+        + "\n"
+    )
+
+
+def _input_section(artifact: Any, info: FileInfo) -> str:
+    parts = []
+    for tensor in info.inputs:
+        shape = " x ".join(map(str, tensor.shape))
+        lines = [f"{shape} {tensor.dtype}, row by row: " + quantization(tensor) + "."]
+        if is_image(tensor):
+            channels = tensor.shape[-1]
+            colours = "red, green, blue in this order" if channels == 3 else "grey (0.299 R + 0.587 G + 0.114 B)"
+            lines.append(
+                f"Each value is **{artifact.input_meaning}**, where a pixel is 0 to 255; the real values, those of the "
+                f"model, are {_real_values(artifact)}. Channels: {colours}."
+            )
+            taken = PictureInput.of(artifact, info)
+            if taken is None:
+                lines.append("Nothing tells what a pixel's value is among those that the model takes: no code for it.")
+            else:
+                lines.append(templates.PICTURE_SECTION.substitute(words=taken.words))
+        parts.append("\n\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _real_values(artifact: Any) -> str:
+    limits = artifact.input_ranges[0]
+    if limits is None:
+        return "those it was calibrated with"
+    low, high = limits
+    known = {(0.0, 1.0): "pixel / 255", (0.0, 255.0): "the pixels"}
+    return known.get((low, high), f"pixel / 255 * {high - low:g} + ({low:g})")
+
+
+def _output_section(artifact: Any, info: FileInfo) -> str:
+    parts = []
+    for tensor in info.outputs:
+        shape = " x ".join(map(str, tensor.shape))
+        parts.append(f"{shape} {tensor.dtype}: {quantization(tensor)}. Real value: {output_formula(tensor)}.")
+    last = artifact.ops[-1] if artifact.ops[-1] not in ("QUANTIZE", "DEQUANTIZE") else artifact.ops[-2]
+    if is_classes(artifact, info.outputs[0]):
+        kind = (
+            "probabilities" if last == "SOFTMAX" else "scores (logits): take the largest; softmax makes shares of them"
+        )
+        parts.append(f"One value a class, in the order of the labels: {kind}.")
+    return "\n\n".join(parts)
+
+
+def _vectors_section(artifact: Any, info: FileInfo, vectors: Vectors) -> str:
+    words, package = RUNTIMES[vectors.runtime]
+    source = {"generated": "Generated images", "given": "Images that were given (the command gives test images)"}[
+        vectors.source
+    ]
+    lines = [
+        f"{vectors.count} vectors. {source}; the expected outputs are what {words} ({package} {version(package)}) "
+        "computed for them where this kit was made. A `.bin` file holds the vectors one after another, little-endian."
+    ]
+    allowed = tolerance(info, artifact.target, artifact.verification.get("error_bound_steps"))
+    if not is_exact(info):
+        card = vectors_card(artifact, info, "", vectors)
+        bound = card["mean_difference_bound"]
+        within = (
+            "" if bound is None else f"; a mean absolute difference up to {bound:.2g} is the bound that this file kept"
+        )
+        lines.append(f"Floating-point results differ between processors in their last digits{within}.")
+        if allowed.largest_steps:
+            lines.append(f"Behind them are integers, which may be off by {allowed.words}.")
+    elif allowed.largest_steps == 0:
+        lines.append("Integers: compare bit by bit. On this target the kernels known give every one (tolerance 0).")
+    else:
+        lines.append(
+            f"Integers, **not** to be compared bit by bit: the tolerance is {allowed.words}. What is further off is "
+            "wrong."
+        )
+    return "\n\n".join(lines)

@@ -1,0 +1,391 @@
+"""``benchmark``: how fast, how large and how costly a file is, on this machine."""
+
+from __future__ import annotations
+
+import functools
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from ..file.flatbuffer import FILE_IDENTIFIER, FileInfo, read_file, to_input
+from ..file.op_costs import OpCost, count_costs, energy_proxy_uj
+from ..graph.inputs import generated_values
+from ..runtimes.arena import arena_by_kernels
+from ..runtimes.ethos import compile_file
+from ..runtimes.microcontroller import measure_arena
+from ..targets.table import get_target
+from ..verification.verifier import invoke, make_interpreter
+
+# Slots of the tables in the schema (schema_py_generated has the numbers inside its functions alone).
+SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18
+# A profile's cuts are timed in turns, so that a disturbance hits a round and not an op: so long, so often at least.
+PROFILE_S, PROFILE_ROUNDS = 4.0, 10
+PROFILE_BYTES = 1 << 30  # of the cuts that are held at once
+PEAK_SIDE, PEAK_CHANNELS = 32, 512  # 268 million multiply-accumulates
+PEAK_S = 0.3
+MEMORY_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class OpProfile:
+    """One op of a profiled file.
+
+    Args:
+        name: Op, as "CONV_2D".
+        output: Name of its output tensor.
+        shape: Shape of that.
+        macs: Multiply-accumulates.
+        moved_bytes: Bytes of the tensors that it reads and writes.
+        time_us: What it adds to the time of the ops before it, in microseconds; 0 for one fused with another;
+            None for one on constants alone, which runs once.
+    """
+
+    name: str
+    output: str
+    shape: tuple[int, ...]
+    macs: int
+    moved_bytes: int
+    time_us: float | None
+
+
+@dataclass(frozen=True)
+class BenchmarkReport:
+    """Figures of one file on this machine.
+
+    Args:
+        runtime: What was timed.
+        latency_ms: {"p50": ..., "p90": ...} of one inference at batch 1, warm, with ``threads``, in milliseconds.
+        threads: Threads it ran with.
+        runs: Timed inferences.
+        size_bytes: Size of the file.
+        arena_bytes: Tensor arena under TensorFlow Lite Micro, enough for its reference kernels and for CMSIS-NN; None
+            for targets without it.
+        single_thread_latency_ms: As ``latency_ms``, with one thread.
+        macs: Multiply-accumulates of one inference, counted in the file.
+        moved_bytes: Bytes that its ops read and write, each tensor once an op.
+        energy_proxy_uj: Microjoules that a published table gives for both (``costs.ENERGY_SOURCE``): a proxy to compare
+            files by, no measurement; None where the table lacks the arithmetic.
+        gmacs_per_s: Thousand million multiply-accumulates a second with one thread, at the p50.
+        peak_gmacs_per_s: The same of one large convolution of that arithmetic in the same runtime; None if not asked.
+        peak_share: Their quotient; None also where the file was faster than the convolution, twice: then the machine
+            was busy with something else, or its large convolutions are slow, and the quotient is no share.
+        memory_bytes: Largest resident memory of a process that runs the file, above what it held before it made the
+            interpreter; None where it cannot be read (not Linux) or was not asked for.
+        ops: A profile of the ops; None if not asked for.
+        profiled: What the profile's times are of; None if not asked for.
+        npu: Vela's estimates for an Ethos-U, as ``NpuReport.to_dict()``; None for other targets.
+    """
+
+    runtime: str
+    latency_ms: dict[str, float]
+    threads: int
+    runs: int
+    size_bytes: int
+    arena_bytes: int | None
+    single_thread_latency_ms: dict[str, float]
+    macs: int
+    moved_bytes: int
+    energy_proxy_uj: float | None
+    gmacs_per_s: float
+    peak_gmacs_per_s: float | None
+    peak_share: float | None
+    memory_bytes: int | None
+    ops: tuple[OpProfile, ...] | None = None
+    profiled: str | None = None
+    npu: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values."""
+        values = asdict(self)
+        if self.ops is not None:
+            values["ops"] = [{**asdict(op), "shape": list(op.shape)} for op in self.ops]
+        return values
+
+
+def benchmark(
+    artifact: Any,
+    *,
+    threads: int = 1,
+    warmup: int = 10,
+    runs: int = 100,
+    limit_s: float = 5.0,
+    profile: bool = False,
+    memory: bool = True,
+    peak: bool = True,
+) -> BenchmarkReport:
+    """Time a file under LiteRT with XNNPACK at batch 1, count what it computes, and measure its memory.
+
+    The latency is this machine's: TensorFlow Lite Micro on a host says nothing about a microcontroller's speed, so an
+    mcu file is timed under LiteRT too. An Ethos-U's cycles are its compiler's estimate, see ``NpuReport``.
+
+    Args:
+        artifact: From ``export`` or ``Artifact.load``.
+        threads: Threads of the interpreter; with more than one, one thread is timed as well.
+        warmup: Inferences before the clock starts.
+        runs: Inferences to time, at most.
+        limit_s: Stop timing after so many seconds (at least 3 runs).
+        profile: Time every op. LiteRT's Python interpreter has no profiler, and XNNPACK is one node of it, so the
+            graph is cut behind each op in turn and the cuts are timed with XNNPACK on one thread: an op's time is what
+            it adds (some seconds). One that costs nothing beside an op that XNNPACK fuses it with takes 0.
+        memory: Measure memory, in a process of its own (a second).
+        peak: Measure a large convolution too, as the ceiling of this machine (half a second, once a process).
+    """
+    if threads < 1 or runs < 1 or warmup < 0:
+        raise ValueError(
+            "threads and runs must be at least 1, warmup at least 0. "
+            f"Received: threads={threads}, runs={runs}, warmup={warmup}"
+        )
+    info = read_file(artifact.content)
+    inputs = [
+        to_input(tensor, generated_values(tensor.shape[1:], limits, count=1))
+        for tensor, limits in zip(info.inputs, artifact.input_ranges, strict=True)
+    ]
+    times = times_ms(artifact.content, inputs, threads, warmup, runs, limit_s)
+    single = times if threads == 1 else times_ms(artifact.content, inputs, 1, warmup, runs, limit_s)
+    arena = None
+    row = get_target(artifact.target)
+    if "tflite-micro" in row.runtimes:
+        arena = max(arena_by_kernels(info, measure_arena(artifact.content, inputs)[1]).values())
+    npu = None
+    if row.npu is not None:
+        npu = compile_file(artifact.content, row.npu, artifact.npu.accelerator if artifact.npu else None).to_dict()
+    costs = count_costs(info)
+    macs = sum(cost.macs for cost in costs)
+    speed = macs / float(np.percentile(single, 50)) / 1e6
+    arithmetic = "int8" if artifact.dtype == "int8" else "float32"
+    ceiling = peak_gmacs_per_s(arithmetic) if peak else None
+    if ceiling is not None and speed > ceiling:  # the machine did something else while the ceiling was measured
+        peak_gmacs_per_s.cache_clear()
+        ceiling = max(ceiling, peak_gmacs_per_s(arithmetic))
+    return BenchmarkReport(
+        runtime="litert-xnnpack",
+        latency_ms=_quantiles(times),
+        threads=threads,
+        runs=len(times),
+        size_bytes=len(artifact.content),
+        arena_bytes=arena,
+        npu=npu,
+        single_thread_latency_ms=_quantiles(single),
+        macs=macs,
+        moved_bytes=sum(cost.moved_bytes for cost in costs),
+        energy_proxy_uj=energy_proxy_uj(costs, artifact.dtype),
+        gmacs_per_s=speed,
+        peak_gmacs_per_s=ceiling,
+        peak_share=None if ceiling is None or speed > ceiling else speed / ceiling,
+        memory_bytes=measure_memory(artifact.content, inputs, threads) if memory else None,
+        ops=op_times(artifact.content, info, costs, inputs) if profile else None,
+        profiled="XNNPACK, 1 thread: the time that each op adds to the graph before it" if profile else None,
+    )
+
+
+def _quantiles(times: list[float]) -> dict[str, float]:
+    return {"p50": float(np.percentile(times, 50)), "p90": float(np.percentile(times, 90))}
+
+
+def _ready(content: bytes, inputs: Sequence[np.ndarray], threads: int) -> Any:
+    interpreter = make_interpreter(content, threads=threads)
+    for detail, part in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(detail["index"], part)
+    invoke(interpreter)  # says so where the file cannot run
+    return interpreter
+
+
+def times_ms(
+    content: bytes, inputs: Sequence[np.ndarray], threads: int, warmup: int, runs: int, limit_s: float
+) -> list[float]:
+    interpreter = _ready(content, inputs, threads)
+    for _ in range(warmup):
+        interpreter.invoke()
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < runs and (len(times) < 3 or time.perf_counter() - start < limit_s):
+        before = time.perf_counter()
+        interpreter.invoke()
+        times.append(1e3 * (time.perf_counter() - before))
+    return times
+
+
+def measure_memory(content: bytes, inputs: Sequence[np.ndarray], threads: int = 1) -> int | None:
+    """Largest resident memory that an interpreter adds to a process which runs the file, in bytes.
+
+    Args:
+        content: The ``.tflite`` file.
+        inputs: For each input of the file an array (1, ...) of its dtype.
+        threads: Threads of the interpreter.
+
+    Returns:
+        Bytes; None where the system does not tell (not Linux).
+    """
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, name) for name in ("model.tflite", "inputs.npz")]
+        paths[0].write_bytes(content)
+        np.savez(paths[1], *inputs)
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("memory_worker.py")), *map(str, paths), str(threads)],
+            capture_output=True,
+            text=True,
+            timeout=MEMORY_TIMEOUT_S,
+            check=False,
+        )
+    if done.returncode:
+        return None  # the counter may be kept from a process that has no rights to it
+    before, most = map(int, done.stdout.split()[-2:])
+    return most - before
+
+
+def op_times(
+    content: bytes, info: FileInfo, costs: tuple[OpCost, ...], inputs: Sequence[np.ndarray]
+) -> tuple[OpProfile, ...]:
+    """What each op adds to the time of the ops before it, with XNNPACK on one thread.
+
+    The cuts are run in turns for some seconds, and of each its shortest time counts. Where a longer cut is done sooner
+    than a shorter one, XNNPACK has fused the ops between them: the shorter one is then given the longer one's time, so
+    that the added op takes 0. The sum is the time of the whole graph; differences below a microsecond say little.
+
+    Args:
+        content: The ``.tflite`` file.
+        info: The same, read.
+        costs: Its costs.
+        inputs: For each input of the file an array (1, ...) of its dtype.
+    """
+    variable = {tensor.name for tensor in info.inputs}  # depends on the input
+    timed = []
+    for index, op in enumerate(info.ops):
+        if any(tensor.name in variable for tensor in op.inputs):
+            variable.update(tensor.name for tensor in op.outputs)
+            timed.append(index)
+    best = np.full(len(timed), np.inf)
+    together = max(1, PROFILE_BYTES // (2 * len(content)))  # an interpreter holds the file and its packed weights
+    for first in range(0, len(timed), together):
+        group = timed[first : first + together]
+        cuts = [_ready(cut_behind(content, index), inputs, threads=1) for index in group]
+        rounds, begun = 0, time.perf_counter()
+        while rounds < PROFILE_ROUNDS or time.perf_counter() - begun < PROFILE_S * len(group) / len(timed):
+            rounds += 1
+            for position, interpreter in enumerate(cuts, first):
+                interpreter.invoke()  # brings its weights back into the cache, from which the round before drove them
+                start = time.perf_counter()
+                interpreter.invoke()
+                best[position] = min(best[position], time.perf_counter() - start)
+    reached = np.minimum.accumulate(best[::-1])[::-1]
+    added = dict(zip(timed, np.diff(reached, prepend=0.0), strict=True))
+    return tuple(
+        OpProfile(**asdict(cost), time_us=1e6 * float(added[index]) if index in added else None)
+        for index, cost in enumerate(costs)
+    )
+
+
+def cut_behind(content: bytes, index: int) -> bytes:
+    """The file with its graph ended behind op ``index``, whose first output is then the only output.
+
+    Written over in place: the ops and outputs that follow stay in the file, but the lengths of their lists leave them
+    out. So do the signatures, which name the outputs.
+    """
+    model = schema.Model.GetRootAsModel(content, 0)
+    graph = model.Subgraphs(0)
+    cut = bytearray(content)
+
+    def shorten(table: Any, slot: int, length: int) -> int | None:
+        """Set the length of the list in a table's slot; the position of its first element, None if there is no list."""
+        offset = table._tab.Offset(slot)
+        if not offset:
+            return None
+        start = table._tab.Vector(offset)
+        struct.pack_into("<I", cut, start - 4, length)
+        return int(start)
+
+    shorten(graph, SUBGRAPH_OPERATORS, index + 1)
+    shorten(model, MODEL_SIGNATURES, 0)
+    outputs = shorten(graph, SUBGRAPH_OUTPUTS, 1)
+    if outputs is None:
+        raise ValueError("content must hold a graph with an output. Received: none")
+    struct.pack_into("<i", cut, outputs, graph.Operators(index).Outputs(0))
+    return bytes(cut)
+
+
+@functools.cache
+def peak_gmacs_per_s(dtype: str) -> float:
+    """How fast LiteRT's XNNPACK multiplies here: one large 1x1 convolution on one thread.
+
+    Args:
+        dtype: "int8" (weights with a scale a channel) or "float32".
+
+    Returns:
+        Thousand million multiply-accumulates a second, of the best run.
+    """
+    content = convolution(PEAK_SIDE, PEAK_CHANNELS, dtype)
+    rng = np.random.default_rng(0)
+    shape = (1, PEAK_SIDE, PEAK_SIDE, PEAK_CHANNELS)
+    inputs = rng.integers(-128, 128, shape, np.int8) if dtype == "int8" else rng.normal(size=shape).astype(np.float32)
+    interpreter = _ready(content, [inputs], threads=1)
+    best, start = np.inf, time.perf_counter()
+    while time.perf_counter() - start < PEAK_S:
+        before = time.perf_counter()
+        interpreter.invoke()
+        best = min(best, time.perf_counter() - before)
+    return PEAK_SIDE**2 * PEAK_CHANNELS**2 / float(best) / 1e9
+
+
+def convolution(side: int, channels: int, dtype: str) -> bytes:
+    """A ``.tflite`` file of one 1x1 convolution, (1, side, side, channels) to the same shape.
+
+    Args:
+        side: Of the image.
+        channels: Of input and output.
+        dtype: "int8" or "float32".
+    """
+    import flatbuffers
+
+    rng = np.random.default_rng(0)
+    integer = dtype == "int8"
+    weights = rng.integers(-127, 128, (channels, 1, 1, channels), np.int8)
+    bias = np.zeros(channels, np.int32 if integer else np.float32)
+    buffers = [schema.BufferT() for _ in range(3)]
+    buffers[1].data = np.frombuffer((weights if integer else weights.astype(np.float32) / 127).tobytes(), np.uint8)
+    buffers[2].data = np.frombuffer(bias.tobytes(), np.uint8)
+
+    def tensor(name: str, shape: tuple[int, ...], kind: int, buffer: int, scales: np.ndarray) -> Any:
+        made = schema.TensorT()
+        made.name, made.shape, made.type, made.buffer = name, list(shape), kind, buffer
+        if integer:
+            made.quantization = schema.QuantizationParametersT()
+            made.quantization.scale = scales.astype(np.float32)
+            made.quantization.zeroPoint = np.zeros(len(scales), np.int64)
+        return made
+
+    value = schema.TensorType.INT8 if integer else schema.TensorType.FLOAT32
+    image = (1, side, side, channels)
+    one, steps = np.full(1, 0.02), np.full(channels, 0.01)
+    tensors = [
+        tensor("x", image, value, 0, one),
+        tensor("weights", weights.shape, value, 1, steps),
+        tensor("bias", bias.shape, schema.TensorType.INT32 if integer else value, 2, 0.02 * steps),
+        tensor("y", image, value, 0, np.full(1, 1.0)),
+    ]
+    options = schema.Conv2DOptionsT()
+    options.padding, options.strideW, options.strideH = schema.Padding.VALID, 1, 1
+    options.dilationWFactor = options.dilationHFactor = 1
+    operator = schema.OperatorT()
+    operator.inputs, operator.outputs = [0, 1, 2], [3]
+    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.Conv2DOptions, options
+    graph = schema.SubGraphT()
+    graph.tensors, graph.inputs, graph.outputs, graph.operators = tensors, [0], [3], [operator]
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CONV_2D
+    code.version = 3 if integer else 1  # 3: a scale a channel
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], buffers
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    return bytes(builder.Output())

@@ -1,0 +1,243 @@
+"""Copies of a model against the model: what is rounded, or written, must compute what was given before it rounds.
+
+``quantize`` and ``export`` work on a copy whose layers were cloned, rewritten and folded. A state that a clone left
+behind, or a rewrite that is not exact, makes another network of it, which every later check would hold for the right
+one. Here copy and model run on the same images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from wavemix_tf.warning import warn_user
+
+from ..errors import CopyError
+from ..graph.canonical import canonicalize
+from ..graph.graph import Graph
+from ..graph.inputs import output_names, predict
+from ..graph.lowering import substitute_activations
+from ..verification.judgement import WARN_SNR_DB, snr_db
+from .unrounded import float_network, remove_rounding
+
+MAX_DIFFERENCE = 1e-3  # of the output's spread
+ROUNDINGS = 32  # of the coarsest dtype that the model computes in, of its largest output: float32's are 4e-6
+MAX_TIES = 0.01
+LOCATING_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class CopyReport:
+    """A copy of a model against the model, output by output.
+
+    Args:
+        names: Of the outputs; none where no image has finite ones.
+        differences: Largest difference of each output, as a share of its standard deviation about its mean over the
+            images (0 where both are equal).
+        allowed: Largest share allowed, likewise: ``MAX_DIFFERENCE``, or what the model's own dtype rounds.
+    """
+
+    names: tuple[str, ...]
+    differences: tuple[float, ...]
+    allowed: tuple[float, ...]
+
+    @property
+    def fault(self) -> str | None:
+        """The output that differs most beyond what is allowed, in words; None if none does."""
+        rows = list(zip(self.names, self.differences, self.allowed, strict=True))
+        wrong = [row for row in rows if not row[1] <= row[2]]
+        if not wrong:
+            return None
+        name, difference, allowed = max(wrong, key=lambda row: row[1] / row[2])
+        return f"output {name!r} differs by {difference:.2g} of its spread (allowed are {allowed:.2g})"
+
+
+def difference(
+    names: Sequence[str], expected: Any, found: Any, dtype: str = "float32", integers: Sequence[bool] = ()
+) -> CopyReport:
+    """Compare outputs that were computed already.
+
+    Args:
+        names: Of the outputs.
+        expected: The model's, (N, ...) or a list of one an output.
+        found: The copy's, likewise.
+        dtype: The coarsest that the model computes in.
+        integers: For each output whether it is indices: the share of unequal ones is its difference, of which
+            ``MAX_TIES`` may have turned a tie.
+    """
+    shares, bounds = [], []
+    precision = {"float16": 2.0**-11, "bfloat16": 2.0**-8}.get(dtype, 2.0**-23)
+    kinds = integers or [False] * len(names)
+    for wanted, given, integer in zip(as_list(expected), as_list(found), kinds, strict=True):
+        if integer:
+            shares.append(float((given != wanted).mean()))
+            bounds.append(MAX_TIES)
+            continue
+        spread = float(np.std(wanted - wanted.mean(0)))
+        floor = ROUNDINGS * precision * float(np.abs(wanted).max())
+        error = float(np.abs(given - wanted).max()) if given.shape == wanted.shape else np.inf
+        reach = max(spread, floor, 1e-30)
+        shares.append(error / reach)
+        bounds.append(max(MAX_DIFFERENCE, floor / reach))
+    return CopyReport(tuple(names), tuple(shares), tuple(bounds))
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What ``quantize`` found before it rounded anything; ``quantization_report`` of the model that it returns.
+
+    Args:
+        copy: The copy without rounding against the given model, on the calibration images; where activations were
+            replaced, against the given model with the stand-ins.
+        substituted: Names of the layers whose activation was replaced for the target.
+        substitution_snr_db: For each output what the stand-ins alone cost: power of what the given model's output tells
+            of the images over that of the difference, in dB; None where it hardly depends on them. Empty where nothing
+            was replaced.
+    """
+
+    copy: CopyReport
+    substituted: tuple[str, ...] = ()
+    substitution_snr_db: tuple[float | None, ...] = ()
+
+
+def check_before_rounding(
+    model: Any, graph: Graph, arrays: list[np.ndarray], substitutes: Mapping[str, str]
+) -> QuantizationReport:
+    """Compare the graph that ``quantize`` rounds, without its rounding, with the model that was given.
+
+    Args:
+        model: Given.
+        graph: Of it, with its quantizers; untouched.
+        arrays: Calibration images, one array an input.
+        substitutes: Activations that were replaced in ``graph``.
+
+    Raises:
+        CopyError: an output differs by more than ``MAX_DIFFERENCE`` of its spread.
+    """
+    plain = graph.copy()
+    remove_rounding(plain)
+    unrounded = plain.to_model(f"{model.name}_unrounded")
+    if _coarsest(model) != "float32" and _keeps_float32(model):
+        unrounded = in_float32(unrounded)
+        exact = in_float32(model)
+        check_copy(model, exact, arrays)
+        model = exact  # or the roundings of the coarser dtype would hide a wrong copy
+    expected = predict(model, arrays)
+    names: list[str] = []
+    if substitutes:
+        written = Graph.from_model(model)
+        canonicalize(written)
+        before = written.to_model(f"{model.name}_canonical")
+        names = substitute_activations(written, dict(substitutes))
+    if not names:
+        return QuantizationReport(check_copy(model, unrounded, arrays, expected))
+    check_copy(model, before, arrays, expected)
+    replaced = predict(written.to_model(f"{model.name}_substituted"), arrays)
+    report = check_copy(model, unrounded, arrays, replaced)
+    costs = tuple(snr_db(*pair) for pair in zip(as_list(expected), as_list(replaced), strict=True))
+    least = min((cost for cost in costs if cost is not None), default=np.inf)
+    if least < WARN_SNR_DB:
+        warn_user(
+            f"The stand-ins of {len(names)} activations alone leave {least:.1f} dB of the float model (an error of "
+            f"{10 ** (-least / 20):.0%} of an output's spread): fine-tune the quantized model, or quantize without "
+            "target.",
+        )
+    return QuantizationReport(report, tuple(names), costs)
+
+
+def check_copy(model: Any, copy: Any, arrays: list[np.ndarray], expected: Any = None) -> CopyReport:
+    """Run both on the same images.
+
+    Args:
+        model: The Keras model that was given.
+        copy: What stands for it, with the same inputs and outputs.
+        arrays: For each input an array (N, ...). Images of which the model's outputs are not finite are told, and left
+            out.
+        expected: What the copy must compute on them; None: what the model computes.
+
+    Raises:
+        CopyError: an output differs by more than rounding; the message names the first layer that does.
+    """
+    wanted = as_list(predict(model, arrays) if expected is None else expected)
+    finite = np.all([np.isfinite(part).reshape(len(part), -1).all(1) for part in wanted], axis=0)
+    if not finite.all():
+        warn_user(
+            f"Model {model.name!r} has outputs that are not finite on {(~finite).sum()} of {len(finite)} images: on "
+            "these its copy cannot be compared with it.",
+        )
+    if not finite.any():
+        return CopyReport((), (), ())
+    integers = ["float" not in str(tensor.dtype) for tensor in model.outputs]
+    found = [part[finite] for part in as_list(predict(copy, arrays))]
+    names = output_names(model)
+    report = difference(names, [part[finite] for part in wanted], found, _coarsest(model), integers)
+    if report.fault is not None:
+        raise CopyError(
+            f"The copy of model {model.name!r} computes something else before anything is rounded: {report.fault}. "
+            f"{_locate(model, [part[finite][:LOCATING_IMAGES] for part in arrays])}"
+        )
+    return report
+
+
+def check_in_float32(model: Any, copy: Any, arrays: list[np.ndarray]) -> None:
+    """``check_copy`` of a quantized model and its float32 copy, both without rounding.
+
+    With it half a step would decide otherwise in another dtype.
+    """
+    plain = Graph.from_model(model)
+    remove_rounding(plain)
+    check_copy(plain.to_model(f"{model.name}_unrounded"), float_network(copy), arrays)
+
+
+def in_float32(model: Any) -> Any:
+    """The model itself, or a float32 copy if it computes in another dtype."""
+    Graph.check(model)
+    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
+        return model
+    return Graph.from_model(model, dtype="float32").to_model(model.name)
+
+
+def as_list(outputs: Any) -> list[np.ndarray]:
+    """What ``predict`` returned, one array an output."""
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
+def _coarsest(model: Any) -> str:
+    found = {layer.compute_dtype for layer in getattr(model, "_flatten_layers", list)()}
+    return next((dtype for dtype in ("bfloat16", "float16") if dtype in found), "float32")
+
+
+def _keeps_float32(model: Any) -> bool:
+    """Whether the weights are float32, whatever is computed in: of coarser ones a fold is rounded, too."""
+    return all(layer.variable_dtype == "float32" for layer in model._flatten_layers())
+
+
+def _locate(model: Any, arrays: list[np.ndarray]) -> str:
+    """Where a copy leaves the model, in a sentence."""
+    again = difference(output_names(model), predict(model, arrays), predict(model, arrays), _coarsest(model))
+    if again.fault is not None:
+        return "The model itself gives other outputs each time: a layer draws random numbers or keeps a state."
+    graph = Graph.from_model(model)
+    copied = {node.origin[0]: node for node in graph.nodes() if node.layer is not None and node.origin}
+    layers = [layer for layer in model.layers if layer.name in copied and len(layer._inbound_nodes) == 1]
+    tensors, values = [], []
+    for layer in layers:
+        produced = keras.tree.flatten(layer.output)
+        if len(produced) == len(copied[layer.name].outputs) == 1 and "float" in str(produced[0].dtype):
+            tensors.append(produced[0])
+            values.append(copied[layer.name].output)
+    names = [value.node.origin[0] for value in values]
+    wanted = predict(keras.Model(model.inputs, tensors), arrays)
+    report = difference(names, wanted, predict(graph.to_model("located", outputs=values), arrays), _coarsest(model))
+    for name, share, allowed in zip(report.names, report.differences, report.allowed, strict=True):
+        if not share <= allowed:
+            kind = type(model.get_layer(name)).__name__
+            return (
+                f"Layer {name!r} of type {kind} is the first whose copy differs: get_config, build_config and its "
+                "weights must say what it computes. Keep such a layer out of the model, or write it with public layers."
+            )
+    return "Each layer's copy is right, so a rewrite of this library is wrong: please report the model."

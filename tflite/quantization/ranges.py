@@ -1,0 +1,330 @@
+"""The range of every quantizer: observers of what calibration images make a network compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import layers, ops
+
+from ..graph import folding
+from ..graph.folding import activation_name
+from ..graph.graph import Graph, Node, Value
+from ..graph.inputs import predict
+from ..graph.placement import is_nearest
+from ..layers.saturation import clipped_squares, per_image
+from .importance import channel_importance
+from .range_choice import LayerRange, RangeChoice, sole_image
+
+OBSERVERS = ("image_error", "minmax", "moving_average", "percentile", "mse")
+DEFAULT_OBSERVER = "image_error"
+MIN_IMAGES = 32
+PERCENTILE = 99.99
+AVERAGING_IMAGES = 16  # in each batch of the moving average, and its weight
+AVERAGING_MOMENTUM = 0.9
+SAMPLES_PER_IMAGE = 512  # values of each tensor that the percentile and MSE observers see of every calibration image
+# What a mask adds to a score before a softmax, and how far below the least score it stands, by bits: exp(-7) is less
+# than half a step of the softmax's output, whatever the other scores are.
+MASK_FROM, MASKED = -1000.0, {8: 7.0, 16: 12.0}
+
+
+class Observe(layers.Layer):
+    """(B, ...) -> (B, 2 + samples): each image's minimum, maximum and some of its values.
+
+    The values are taken at random places, the same for every image: at regular ones, a stride that shares a factor
+    with the number of channels would see a few channels and never the others.
+
+    Args:
+        needed: bool array that broadcasts to a value's shape: where False, a value counts as zero. None: all.
+    """
+
+    def __init__(self, needed: np.ndarray | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.needed = needed
+
+    def call(self, x: Any) -> Any:
+        x = ops.cast(x, "float32")
+        if self.needed is not None and not self.needed.all():
+            x = ops.where(ops.convert_to_tensor(self.needed), x, 0.0)
+        flat = ops.reshape(x, (-1, int(np.prod(x.shape[1:]))))
+        extremes = [ops.min(flat, axis=1, keepdims=True), ops.max(flat, axis=1, keepdims=True)]
+        return ops.concatenate([*extremes, ops.take(flat, sampled_places(flat.shape[1]), axis=1)], axis=1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], 2 + min(int(np.prod(input_shape[1:])), SAMPLES_PER_IMAGE))
+
+
+def sampled_places(size: int) -> np.ndarray:
+    """Which of an image's ``size`` values the observers see."""
+    return np.random.default_rng(0).permutation(size)[:SAMPLES_PER_IMAGE].astype("int32")
+
+
+class ClippingErrors(layers.Layer):
+    """(B, ...) -> (B, lows + highs): the squared error of clipping each image at each end, see ``clipped_squares``.
+
+    Args:
+        lows: Lower ends.
+        highs: Upper ends.
+        weights: Importance of the values, broadcast to their shape.
+    """
+
+    def __init__(self, lows: np.ndarray, highs: np.ndarray, weights: np.ndarray, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lows, self.highs = [float(end) for end in lows], [float(end) for end in highs]
+        self.weights_of_values = weights.astype(np.float32)
+
+    def call(self, x: Any) -> Any:
+        x, weights = ops.cast(x, "float32"), ops.convert_to_tensor(self.weights_of_values)
+        below = [clipped_squares(x, end, np.inf, weights)[0] for end in self.lows]
+        above = [clipped_squares(x, -np.inf, end, weights)[1] for end in self.highs]
+        return ops.stack([*below, *above], axis=1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], len(self.lows) + len(self.highs))
+
+
+class ClippedShare(layers.Layer):
+    """(B, ...) -> (B, 2): the share of each image's values outside a range, and their squared error."""
+
+    def __init__(self, low: float, high: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.low, self.high = low, high
+
+    def call(self, x: Any) -> Any:
+        x = per_image(ops.cast(x, "float32"))
+        slack = 1e-3 * (self.high - self.low)  # zero lies on a step, which moves an end by half of one
+        outside = ops.cast((x < self.low - slack) | (x > self.high + slack), "float32")
+        below, above = clipped_squares(x, self.low, self.high)
+        return ops.stack([ops.mean(outside, axis=tuple(range(1, len(x.shape)))), below + above], axis=1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], 2)
+
+
+def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[LayerRange]:
+    """Set the range of every quantizer that is not fixed.
+
+    The images run through the network once for their extremes and samples, and where clipping is worth a thought once
+    more for its exact errors: a few numbers of each image and tensor are held, no activations.
+
+    Returns:
+        One row a quantizer, in the order of the graph.
+    """
+    disconnect_steps(graph)  # what is measured is what biases make before they are rounded
+    quantizers = [node for node in graph.nodes() if node.kind == "FakeQuant"]
+    first: dict[int, Node] = {}
+    for node in quantizers:
+        if not node.layer.fixed:
+            first.setdefault(id(node.layer), node)
+    observed = list(first.values())
+    if not observed:
+        return []
+
+    def measure(taps: dict[int, Any]) -> dict[int, np.ndarray]:
+        """Index of an observed quantizer -> what a layer makes of its input on every image."""
+        ends = [graph.add(layer, observed[index].inputs[0]) for index, layer in taps.items()]
+        found = predict(graph.to_model("calibration", outputs=ends, skip=quantizers), arrays) if ends else []
+        tables = found if len(ends) != 1 else [found]
+        return {index: np.asarray(table, np.float32) for index, table in zip(taps, tables, strict=True)}
+
+    weighted = observer == DEFAULT_OBSERVER
+    importance = channel_importance(graph) if weighted else {}
+    places = [np.broadcast_to(importance.get(node.inputs[0], np.ones(1)), _sides(node)) for node in observed]
+    kept = [part > 1e-9 * part.max() for part in places]
+    tables = measure({index: Observe(kept[index], name=f"observe_{index}") for index in range(len(observed))})
+    readers = graph.consumers()
+    chosen: dict[int, tuple[float, float]] = {}
+    undecided: dict[int, RangeChoice] = {}
+    masked: set[int] = set()
+    for index, node in enumerate(observed):
+        table = tables[index]
+        low, high = float(table[:, 0].min()), float(table[:, 1].max())
+        hidden = low < MASK_FROM and _only_softmax_reads(node.output, readers)
+        if not np.isfinite(high) or not (hidden or np.isfinite(table).all()):
+            raise ValueError(
+                "The model's activations must be finite on the calibration images. "
+                f"Received: minimum={low}, maximum={high} at layer={node.inputs[0].node.name!r}"
+            )
+        # A clipped square would make the very tokens too large whose variance is the largest.
+        of_norm = observer in ("percentile", DEFAULT_OBSERVER) and _is_of_norm(node, readers)
+        if hidden or of_norm or not weighted:
+            chosen[index] = _range(table, "minmax" if of_norm or weighted else observer)
+            if hidden:
+                # Scores keep their levels: those that are not masked, and no lower than they are.
+                seen = table[:, 2:][table[:, 2:] > MASK_FROM]
+                least = min(float(seen.min()), 0.0) if seen.size else 0.0
+                chosen[index] = (least - MASKED[node.layer.bits], chosen[index][1])
+                masked.add(index)
+            continue
+        weights = places[index].ravel()[sampled_places(places[index].size)]
+        choice = RangeChoice(table[:, 0], table[:, 1], table[:, 2:], weights, places[index].size)
+        chosen[index] = (low, high)
+        if choice.may_gain():
+            undecided[index] = choice
+    probes = {
+        index: ClippingErrors(*choice.ends, importance[observed[index].inputs[0]], name=f"clip_{index}")
+        for index, choice in undecided.items()
+    }
+    for index, table in measure(probes).items():
+        lows = len(undecided[index].ends[0])
+        chosen[index] = undecided[index].choose(table[:, :lows], table[:, lows:])
+    for index, node in enumerate(observed):
+        node.layer.set_range(*chosen[index])
+    clips = {
+        index: ClippedShare(*node.layer.get_range(), name=f"clipped_{index}")
+        for index, node in enumerate(observed)
+        if not kept[index].all() or _clips(tables[index], node.layer)
+    }
+    rows = _rows(observed, tables, chosen, measure(clips))
+    for index in masked:
+        if observed[index].layer.watched:  # nothing that a mask adds is worth a wider range
+            observed[index].layer.tolerance.assign(np.finfo(np.float32).max)
+    return rows
+
+
+def _sides(node: Node) -> list[int]:
+    """Of one image's tensor."""
+    return [int(side or 1) for side in node.inputs[0].shape[1:]]
+
+
+def _clips(table: np.ndarray, quantizer: Any) -> bool:
+    low, high = quantizer.get_range()
+    slack = (high - low) / quantizer.levels
+    return bool(table[:, 0].min() < low - slack or table[:, 1].max() > high + slack)
+
+
+def _rows(
+    observed: list[Node],
+    tables: dict[int, np.ndarray],
+    chosen: dict[int, tuple[float, float]],
+    clipped: dict[int, np.ndarray],
+) -> list[LayerRange]:
+    rows = []
+    for index, node in enumerate(observed):
+        table, shares = tables[index], clipped.get(index, np.zeros((1, 2)))
+        if node.layer.watched:  # in training, what was clipped on purpose moves no range
+            node.layer.tolerance.assign(min(float(shares[:, 1].max()), 1e30))
+            node.layer.excess.assign(0.0)
+        low, high = node.layer.get_range()
+        rows.append(
+            LayerRange(
+                name=node.inputs[0].node.name,
+                minimum=low,
+                maximum=high,
+                seen_minimum=float(table[:, 0].min()),
+                seen_maximum=float(table[:, 1].max()),
+                clipped_share=float(shares[:, 0].mean()),
+                worst_clipped_share=float(shares[:, 0].max()),
+                sole_image=sole_image(table[:, 0], table[:, 1], chosen[index]),
+            )
+        )
+    return rows
+
+
+def _is_of_norm(node: Node, readers: dict[Value, list[Node]]) -> bool:
+    """Whether a quantizer rounds a step of a layer or group norm: difference, square, variance, its inverse root."""
+    if node.inputs[0].node.kind == "Rsqrt":
+        return True
+    for reader in readers.get(node.output, []):
+        squares = reader.kind == "Multiply" and reader.inputs == [node.output] * 2
+        through = squares or reader.kind in ("Mean", "FakeQuant", "AddConstant")
+        if reader.kind == "Rsqrt" or (through and _is_of_norm_read(reader.output, readers)):
+            return True
+    return False
+
+
+def _is_of_norm_read(value: Value, readers: dict[Value, list[Node]]) -> bool:
+    """Whether an inverse root is taken of ``value``, or of its mean."""
+    return any(
+        reader.kind == "Rsqrt"
+        or (reader.kind in ("Mean", "FakeQuant", "AddConstant") and _is_of_norm_read(reader.output, readers))
+        for reader in readers.get(value, [])
+    )
+
+
+def _only_softmax_reads(value: Value, readers: dict[Value, list[Node]]) -> bool:
+    """Whether ``value`` is added to what a softmax reads, and nothing else."""
+    follows = readers.get(value, [])
+    return bool(follows) and all(
+        activation_name(node) == "softmax"
+        or (
+            node.kind in ("FakeQuant", "Add", "AddConstant", *folding.MOVES_VALUES)
+            and _only_softmax_reads(node.output, readers)
+        )
+        for node in follows
+    )
+
+
+def _range(table: np.ndarray, observer: str) -> tuple[float, float]:
+    low, high = float(table[:, 0].min()), float(table[:, 1].max())
+    values = table[:, 2:].ravel()
+    if observer == "moving_average":
+        low, high = (float(_moving_average(part)) for part in (table[:, 0], -table[:, 1]))
+        high = -high
+    elif observer == "percentile":
+        low_q, high_q = np.percentile(values, [100 - PERCENTILE, PERCENTILE])
+        low, high = max(low, float(low_q)), min(high, float(high_q))
+    elif observer == "mse":
+        low, high = _least_squares(values, min(low, 0.0), max(high, 0.0))
+    return low, high
+
+
+def _moving_average(minima: np.ndarray) -> float:
+    """Of the batches' minima, as a training loop sees them."""
+    batches = [minima[start : start + AVERAGING_IMAGES].min() for start in range(0, len(minima), AVERAGING_IMAGES)]
+    average = batches[0]
+    for value in batches[1:]:
+        average = AVERAGING_MOMENTUM * average + (1 - AVERAGING_MOMENTUM) * value
+    return float(average)
+
+
+def _least_squares(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """The range with the smallest squared error of rounding and clipping among shrunken [low, high]."""
+    values = values[:: max(1, len(values) // 20_000)]
+    best, best_range = np.inf, (low, high)
+    for low_factor in np.linspace(0.3, 1.0, 15) if low < 0 else [1.0]:
+        for high_factor in np.linspace(0.3, 1.0, 15) if high > 0 else [1.0]:
+            ends = (low * low_factor, high * high_factor)
+            step = max(ends[1] - ends[0], 1e-9) / 255
+            error = np.square(np.clip(np.round(values / step) * step, *ends) - values).sum()
+            if error < best:
+                best, best_range = error, ends
+    return best_range
+
+
+def input_grids(graph: Graph) -> dict[Node, Node]:
+    """Node that rounds a bias -> the quantizer whose grid its input lies on."""
+    found = {}
+    for node in graph.nodes():
+        if not hasattr(node.layer, "input_step") or "steps" in node.kwargs:
+            continue
+        source = node.inputs[0].node
+        while source.kind in folding.MOVES_VALUES or is_nearest(source):
+            source = source.inputs[0].node
+        if source.kind == "FakeQuant":
+            found[node] = source
+    return found
+
+
+def connect_steps(graph: Graph) -> None:
+    """Hand the step of each quantizer to what rounds a bias by it, as an argument of the call.
+
+    Read from the range whenever the network runs, so that the weights alone say what it computes.
+    """
+    steps: dict[Value, Value] = {}
+    for node, source in input_grids(graph).items():
+        # Called on what the layer reads, so that a model from the layer's input to its output has all that it needs.
+        value = node.inputs[0]
+        if value not in steps:
+            call = Node(source.layer, (value,), {"step_only": True}, origin=source.origin)
+            call.outputs = [Value(call, 0, ())]
+            steps[value] = call.output
+        node.kwargs["input_step"] = steps[value]
+
+
+def disconnect_steps(graph: Graph) -> None:
+    """Undo ``connect_steps``, and forget the constants of version 0.1."""
+    for node in graph.nodes():
+        if hasattr(node.layer, "input_step"):
+            node.kwargs.pop("input_step", None)
+            node.layer.input_step = 0.0

@@ -1,0 +1,77 @@
+"""Tools that run in processes of their own: started anew for each run, or forked from one that has them loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import RuntimeFailureError
+
+SCRIPTS = {"micro": [str(Path(__file__).with_name("micro_worker.py"))], "vela": ["-m", "ethosu.vela"]}
+
+
+class Runner(Protocol):
+    """Runs a tool once."""
+
+    def __call__(self, arguments: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """What the tool said and how it ended; ``subprocess.TimeoutExpired`` if it did not."""
+
+
+def fresh(tool: str) -> Runner:
+    """A runner that starts the tool anew each time."""
+
+    def run(arguments: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, *SCRIPTS[tool], *arguments]
+        return subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+    return run
+
+
+class ForkServer:
+    """A ``Runner`` whose tool is loaded once; see ``fork_server``. ``close`` ends it, and so does this process's end.
+
+    Args:
+        tool: Key of ``SCRIPTS``.
+    """
+
+    def __init__(self, tool: str) -> None:
+        self._tool = tool
+        self._process: Any = None
+
+    def _start(self) -> Any:
+        return subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("fork_server.py")), self._tool],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # a fork takes one thread along
+        )
+
+    def __call__(self, arguments: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """As of ``Runner``; the server has a limit of its own, and is started again where it ended."""
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = self._start()
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps({"folder": folder, "arguments": arguments}), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+            if not line:
+                raise RuntimeFailureError(f"The process that holds a tool ended with code {self._process.wait()}.")
+            said = [Path(folder, name).read_text(errors="replace") for name in ("stdout", "stderr")]
+        return subprocess.CompletedProcess(arguments, json.loads(line)["returncode"], *said)
+
+    def close(self) -> None:
+        """End the server."""
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+
+
+def runner(tool: str) -> Runner:
+    """The quickest runner there is here: systems without ``fork`` start the tool anew each time."""
+    return ForkServer(tool) if hasattr(os, "fork") else fresh(tool)

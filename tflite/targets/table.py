@@ -1,0 +1,249 @@
+"""The targets: one literal table of what each device's runtime runs, where the rule comes from, and what suits it.
+
+A rule is a name here and a function of that name in ``audit.CONSTRAINTS``, which also cites where it comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wavemix_tf.checks import check_option
+
+from .firmware import COST_KERNELS
+from .op_tables import (
+    ANDROID_CPU_OPS,
+    ANDROID_GPU_OPS,
+    ANDROID_NPU_OPS,
+    EDGE_TPU_OPS,
+    ETHOS_U55_OPS,
+    ETHOS_U85_OPS,
+    MCU_OPS,
+)
+
+DTYPES = ("float32", "float16", "int8", "int16x8")
+IO_DTYPES = ("float32", "int8", "uint8", "int16")
+
+
+@dataclass(frozen=True)
+class Npu:
+    """What the Ethos-U compiler Vela is told of a device.
+
+    Args:
+        accelerators: Values of its option ``--accelerator-config``, the default first. A compiled file runs on exactly
+            the accelerator it was compiled for.
+        system: Section ``System_Config`` of its ``Arm/vela.ini``: clock and memory bandwidths.
+        memory: Section ``Memory_Mode`` of that file: what lies in SRAM and what in flash.
+    """
+
+    accelerators: tuple[str, ...]
+    system: str
+    memory: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a device runs and how a model should be written for it.
+
+    Every target gets the Haar transforms folded into the convolutions behind them and batch norms into those before
+    them: no device measured was faster without.
+
+    Args:
+        device: What it stands for, in words.
+        dtypes: Arithmetic it takes, preferred first.
+        io_dtypes: dtype of the file's input and output for each of ``dtypes`` unless the caller says otherwise.
+        ops: Op -> rules that ``audit`` checks by name. Ops not named here are refused.
+        every_op: Rules for every op.
+        source: Where the list of ops comes from, and who has checked it.
+        tried_in: Where each op of the list was run, or compiled, as a file of its own (``benchmarks/op_tables.py``);
+            none: they were never tried, the list is what somebody publishes.
+        runtimes: Runtimes that ``verify`` uses, the target's own first.
+        upsample_forms: Ways to write a transposed convolution that suit it; with several, ``export`` measures the
+            arena of each and keeps the smallest.
+        last_form: A further one, tried where its kernels compute none of several rightly.
+        activation: What a block for this target had best use.
+        upsample: Likewise.
+        substitutes: Activations it has no op for -> what replaces them.
+        max_stride: Largest stride of a convolution, in pixels, that it runs in one piece; None: any.
+        dense_as_convolution: Whether a dense layer over more than one row is written as a 1x1 convolution.
+        npu: For the Ethos-U compiler; None for other devices.
+        strips_names: Whether the names of inner tensors, which no runtime reads, are emptied: flash is short.
+        rounds_twice: Whether products are rounded twice, as the reference kernels do and XNNPACK, of which the test
+            vectors are, does not.
+        max_arena_bytes: RAM for tensors that every device of the family has; None: they differ too much for a limit.
+        max_flash_bytes: Flash for the file alone, likewise.
+    """
+
+    device: str
+    dtypes: tuple[str, ...]
+    io_dtypes: dict[str, str]
+    ops: dict[str, tuple[str, ...]]
+    source: str
+    runtimes: tuple[str, ...]
+    upsample_forms: tuple[str, ...]
+    activation: str = "gelu"
+    upsample: str = "deconv"
+    substitutes: dict[str, str] = field(default_factory=dict)
+    every_op: tuple[str, ...] = ()
+    tried_in: tuple[str, ...] = ()
+    max_stride: int | None = None
+    dense_as_convolution: bool = False
+    npu: Npu | None = None
+    last_form: str | None = None
+    strips_names: bool = False
+    rounds_twice: bool = False
+    max_arena_bytes: int | None = None
+    max_flash_bytes: int | None = None
+
+
+TARGETS: dict[str, Target] = {
+    "android-cpu": Target(
+        device="LiteRT with XNNPACK on a phone's CPU cores",
+        dtypes=("float32", "int8", "int16x8"),
+        io_dtypes={"int8": "int8", "int16x8": "int16", "float32": "float32"},
+        ops=ANDROID_CPU_OPS,
+        source="ops with a kernel in LiteRT (tensorflow/lite/core/kernels/register.cc), each run as a file of its own; "
+        "XNNPACK takes all but some int8 activations (tensorflow/lite/delegates/xnnpack/README.md)",
+        tried_in=("litert-xnnpack", "litert-reference"),
+        runtimes=("litert-xnnpack", "litert-reference"),
+        upsample_forms=("subpixel_crop",),  # TRANSPOSE_CONV was 50-79 % of int8 latency on a CPU
+    ),
+    "android-gpu": Target(
+        device="LiteRT GPU delegate (OpenCL, OpenGL) on a phone",
+        dtypes=("float16",),
+        io_dtypes={"float16": "float32"},
+        every_op=("float feature maps", "at most 4 dimensions", "batch 1"),
+        ops=ANDROID_GPU_OPS,
+        source="CheckGpuDelegateCompatibility in tensorflow/lite/tools/versioning/gpu_compatibility.cc, written out "
+        "here because the analyzer that calls it accepts everything in TensorFlow 2.21; an audit: no GPU was run, no "
+        "entry was tried",
+        runtimes=("litert-xnnpack", "litert-reference"),
+        upsample_forms=("transposed_conv",),
+        dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
+    ),
+    "android-npu": Target(
+        device="LiteRT on a phone's NPU (Qualcomm Hexagon, MediaTek APU)",
+        dtypes=("int8",),
+        io_dtypes={"int8": "int8"},
+        every_op=("batch 1", "constant weights"),
+        ops=ANDROID_NPU_OPS,
+        source="ops that both litert/vendors/qualcomm/compiler/Qualcomm_QNN_Compiler.md and "
+        "litert/vendors/mediatek/compiler/MediaTek_Neuro_Compiler.md of google-ai-edge/LiteRT list (the latter has no "
+        "DEPTH_TO_SPACE and no RELU6); an audit against these lists: no NPU and no vendor's compiler was run, no "
+        "entry was tried, and a driver may still leave an op to the CPU",
+        runtimes=("litert-xnnpack", "litert-reference"),
+        rounds_twice=True,
+        upsample_forms=("transposed_conv",),  # of the ways to upsample, the only one with weights that both run
+        dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
+    ),
+    "ethos-u55": Target(
+        device="Arm Ethos-U55 beside a Cortex-M; compiled for 256 MACs a cycle",
+        dtypes=("int8",),
+        io_dtypes={"int8": "int8"},
+        every_op=("integer feature maps", "scales on feature maps"),
+        ops=ETHOS_U55_OPS,
+        source="Vela's SUPPORTED_OPS.md (`vela --supported-ops-report`, 5.2.0), Ethos-U55 and Ethos-U65; and the "
+        "compiler itself, which compiles every exported file and must leave no op to the CPU",
+        tried_in=("vela",),
+        runtimes=("litert-xnnpack", "litert-reference"),
+        rounds_twice=True,
+        upsample_forms=("transposed_conv",),  # DEPTH_TO_SPACE would fall to the CPU
+        max_stride=3,  # beyond, the compiler makes one convolution an output pixel: 70 of 73 million cycles
+        npu=Npu(
+            ("ethos-u55-256", "ethos-u55-128", "ethos-u55-64", "ethos-u55-32"),
+            "Ethos_U55_High_End_Embedded",  # 500 MHz, flash of 0.5 GB/s
+            "Shared_Sram",
+        ),
+    ),
+    "ethos-u65": Target(
+        device="Arm Ethos-U65 beside a Cortex-M; compiled for 512 MACs a cycle",
+        dtypes=("int8",),
+        io_dtypes={"int8": "int8"},
+        every_op=("integer feature maps", "scales on feature maps"),
+        ops=ETHOS_U55_OPS,
+        source="Vela's SUPPORTED_OPS.md (`vela --supported-ops-report`, 5.2.0), Ethos-U55 and Ethos-U65; and the "
+        "compiler itself, which compiles every exported file and must leave no op to the CPU",
+        tried_in=("vela",),
+        runtimes=("litert-xnnpack", "litert-reference"),
+        rounds_twice=True,
+        upsample_forms=("transposed_conv",),
+        max_stride=3,
+        npu=Npu(
+            ("ethos-u65-512", "ethos-u65-256"),
+            "Ethos_U65_Embedded",  # 500 MHz, flash of 0.5 GB/s: figures that compare with the U55's
+            "Shared_Sram",
+        ),
+    ),
+    "ethos-u85": Target(
+        device="Arm Ethos-U85 beside a Cortex-M; compiled for 512 MACs a cycle",
+        dtypes=("int8",),
+        io_dtypes={"int8": "int8"},
+        every_op=("integer feature maps",),
+        ops=ETHOS_U85_OPS,
+        source="Vela's SUPPORTED_OPS.md (`vela --supported-ops-report`, 5.2.0), Ethos-U85; and the compiler itself, "
+        "which compiles every exported file and must leave no op to the CPU",
+        tried_in=("vela",),
+        runtimes=("litert-xnnpack", "litert-reference"),
+        rounds_twice=True,
+        upsample_forms=("transposed_conv",),
+        max_stride=3,
+        npu=Npu(
+            ("ethos-u85-512", "ethos-u85-128", "ethos-u85-256", "ethos-u85-1024", "ethos-u85-2048"),
+            "Ethos_U85_SYS_Flash_High",  # 500 MHz, flash of 0.5 GB/s: figures that compare with the U55's
+            "Shared_Sram",
+        ),
+    ),
+    "edge-tpu": Target(
+        device="Coral Edge TPU",
+        dtypes=("int8",),
+        io_dtypes={"int8": "int8"},
+        every_op=("three inner dimensions", "constant weights"),
+        ops=EDGE_TPU_OPS,
+        source="https://coral.ai/docs/edgetpu/models-intro/#supported-operations and "
+        "https://github.com/google-coral/edgetpu/issues (818: no GELU; 272: no HARD_SWISH; 386: no DEPTH_TO_SPACE); "
+        "RSQRT and TRANSPOSE from version 14 of its runtime on; an audit against this table: the Edge TPU compiler was "
+        "not run, no entry was tried, and it leaves resizes of some sizes to the CPU without saying which",
+        runtimes=("litert-xnnpack", "litert-reference"),
+        rounds_twice=True,
+        upsample_forms=("transposed_conv",),
+        activation="quick_gelu",
+        substitutes={"gelu": "quick_gelu"},
+        dense_as_convolution=True,  # the output of FULLY_CONNECTED has one dimension there
+    ),
+    "mcu": Target(
+        device="TensorFlow Lite Micro on a microcontroller",
+        dtypes=("int8", "int16x8"),
+        io_dtypes={"int8": "int8", "int16x8": "int16"},
+        ops=MCU_OPS,
+        source="python/tflite_micro/python_ops_resolver.cc and micro_mutable_op_resolver.h of tflite-micro; every "
+        "exported file is run by its real kernels",
+        tried_in=("tflite-micro",),
+        runtimes=("tflite-micro", "litert-xnnpack", "litert-reference"),
+        # "subpixel_3x3" takes 6-12 % less arena than "subpixel_crop", but 11-63 % more flash: on request.
+        upsample_forms=("transposed_conv", "subpixel_crop"),
+        last_form="transposed_crop",
+        activation="quick_gelu",
+        substitutes={"gelu": "quick_gelu"},  # GELU has no kernel there
+        strips_names=True,
+    ),
+}
+
+
+_NPU_COSTS = ("npu_cycles", "sram_bytes", "flash_bytes")
+# What ``DeviceCosts`` can tell of a file without the device. A phone's GPU and NPU and the Edge TPU have no compiler
+# and no model of their speed here.
+DEVICE_COSTS: dict[str, tuple[str, ...]] = {
+    "android-cpu": ("latency_ms", "file_bytes"),
+    "ethos-u55": _NPU_COSTS,
+    "ethos-u65": _NPU_COSTS,
+    "ethos-u85": _NPU_COSTS,
+    "mcu": ("arena_bytes", "flash_bytes"),
+}
+
+# Told where they are asked for by name: the file, and what the program that runs it takes (see ``firmware``).
+FIRMWARE_COSTS: dict[str, tuple[str, ...]] = {"mcu": tuple(COST_KERNELS)}
+
+
+def get_target(name: str) -> Target:
+    """The row of ``TARGETS``; a ValueError lists the names if there is none."""
+    check_option("target", name, tuple(TARGETS))
+    return TARGETS[name]

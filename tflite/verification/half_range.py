@@ -1,0 +1,53 @@
+"""Activations that float16 cannot hold: a GPU computes in it, whatever the file's inputs and outputs are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import layers, ops
+
+from ..errors import FidelityError
+from ..graph.graph import Graph
+from ..graph.inputs import predict
+
+LARGEST = 65504.0  # of a finite float16
+
+
+class _Largest(layers.Layer):
+    """(B, ...) -> (B,): the largest magnitude; NaN where there is one."""
+
+    def call(self, x: Any) -> Any:
+        return ops.max(ops.abs(ops.reshape(x, (-1, int(np.prod(x.shape[1:]))))), axis=1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0],)
+
+
+def largest_activations(model: Any, arrays: list[np.ndarray]) -> dict[str, float]:
+    """Layer -> the largest magnitude that it computes on these images, in the order of the graph.
+
+    Args:
+        model: Functional float model, as ``deploy`` writes it: what is folded computes no tensor of its own.
+        arrays: For each input an array (N, ...).
+    """
+    graph = Graph.from_model(model)
+    values = [value for node in graph.nodes() for value in node.outputs if value.is_float and len(value.shape) > 1]
+    taps = [graph.add(_Largest(name=f"largest_{index}"), value) for index, value in enumerate(values)]
+    found = predict(graph.to_model("largest", outputs=taps), arrays)
+    found = found if isinstance(found, list) else [found]
+    table: dict[str, float] = {}
+    for value, part in zip(values, found, strict=True):
+        table[value.name] = max(float(np.max(part)), table.get(value.name, 0.0))
+    return table
+
+
+def check_half_range(model: Any, arrays: list[np.ndarray], target: str) -> None:
+    """FidelityError if a tensor of ``model`` leaves float16's range on these images; arguments as above."""
+    for name, largest in largest_activations(model, arrays).items():
+        if not largest <= LARGEST:
+            raise FidelityError(
+                f"Target {target!r} computes in float16, whose largest number is {LARGEST:,.0f}: layer {name!r} "
+                f"computes {largest:,.0f} on the verification images, which becomes infinity there. Scale what it "
+                "reads or its weights, put a normalisation before it, or export for another target."
+            )

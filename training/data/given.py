@@ -1,0 +1,269 @@
+"""The data that a user gives `fit`: arrays, a ``PyDataset`` or a ``tf.data.Dataset``, as sources behind the gate."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..distribution import in_order
+from ..recipe import Recipe
+from .datasets import DataBundle, check_names, missing_classes, split_sources
+from .gate import BATCHES, UNBATCHED, Gate, structure
+from .identity import UNKNOWN_CHECKSUM
+from .listing import Notes
+from .sources import ArraySource, NumpySource
+
+ENDLESS, UNKNOWN = -1, -2  # tf.data's cardinalities
+
+
+def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBundle:
+    """What the user gave ``fit`` as a ``DataBundle``: arrays, a ``PyDataset`` or a ``tf.data.Dataset``."""
+    if isinstance(data, DataBundle):
+        if validation_data is not None:
+            raise ValueError("validation_data goes with arrays and datasets. Received: a DataBundle has its own")
+        check_names(data.class_names)
+        return data
+    if isinstance(data, (tuple, list)):
+        source, classes = _array_source(data, Gate(recipe))
+        names = _names(recipe, classes)
+        validation = None if validation_data is None else _held_out(recipe, validation_data, classes)
+        bundle = split_sources(recipe, source, validation, None, names, Notes(), deals_test=False)
+        notes = [*bundle.notes, _calibration_note(bundle, source.size), *missing_classes(bundle, of_train=True)]
+        return dataclasses.replace(bundle, notes=tuple(notes))
+    known = 0 if recipe.task == "super_resolution" else recipe.num_classes or len(recipe.mask_values) or None
+    if validation_data is None or known is None:
+        raise ValueError(
+            "A dataset needs validation_data, and num_classes in the recipe. Received: "
+            f"validation_data={validation_data}, num_classes={recipe.num_classes}"
+        )
+    classes = known
+    train = DatasetSource.of(data, Gate(recipe, classes))
+    notes = []
+    if not train.is_py_dataset and int(data.cardinality()) == UNKNOWN:
+        notes.append(
+            f"the training data set does not tell its length: it was read once and has {train.size:,} batches "
+            f"(dataset.apply(tf.data.experimental.assert_cardinality({train.size})) spares that)"
+        )
+    held_out = _held_out(recipe, validation_data, classes)
+    no_images = np.zeros((0, *recipe.image_shape), np.float32)
+    names = _names(recipe, classes)
+    bundle = DataBundle(names, recipe.image_shape, train, held_out, None, no_images)
+    return dataclasses.replace(bundle, notes=(*notes, *missing_classes(bundle)))
+
+
+def given_batches(recipe: Recipe, data: Any, batch_size: int, model: Any) -> Any:
+    """Data that was given to evaluate a model on, as batches that pass the gate, and the source they come from."""
+    classes = 0 if recipe.task == "super_resolution" else model.output_shape[-1]
+    gate = Gate(recipe, classes, "data", tuple(model.input_shape[1:]))
+    if isinstance(data, (tuple, list)):
+        source: Any = _array_source(data, gate)[0]
+    else:
+        source = DatasetSource.of(data, gate)
+    return source.batches(batch_size), source
+
+
+@contextlib.contextmanager
+def told(*sources: Any) -> Iterator[None]:
+    """What sources noted of their failures in one line, in the place of the pages that TensorFlow wraps them in."""
+    try:
+        yield
+    except Exception:
+        failures = [text for source in sources for text in getattr(source, "failures", ())]
+        if failures:
+            raise ValueError(failures[0]) from None
+        raise
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSource:
+    """A ``keras.utils.PyDataset`` or a batched ``tf.data.Dataset`` made by the user, whose batches pass the gate.
+
+    Its order is its own: a resumed run repeats it only where the data set gives the same batches in every epoch.
+
+    Attributes:
+        dataset: Of (images, targets) or (images, targets, weights).
+        gate: What each batch passes.
+        failed: Number of a batch -> why the gate refused it; TensorFlow wraps the error itself in pages.
+    """
+
+    dataset: Any
+    gate: Gate
+    failed: dict[int, str] = dataclasses.field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, dataset: Any, gate: Gate) -> DatasetSource:
+        """That of a data set whose form is right; ValueError otherwise, before anything of it is used."""
+        source = cls(dataset, gate)
+        if source.is_py_dataset:
+            if source.size:
+                source.read(0)
+            return source
+        if not hasattr(dataset, "element_spec") or not hasattr(dataset, "cardinality"):
+            raise ValueError(
+                "Data must be a DataBundle, arrays (images, targets), a keras.utils.PyDataset or a batched "
+                f"tf.data.Dataset. Received: {gate.name} is a {type(dataset).__name__}"
+            )
+        if int(dataset.cardinality()) == ENDLESS:
+            raise ValueError(f"A data set must end: dataset.take(batches) makes it. Received: {gate.name} is endless")
+        spec = dataset.element_spec
+        if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+            raise ValueError(f"{BATCHES}. Received: {gate.name} with {structure(spec)}")
+        for part in spec:
+            if type(part).__name__ != "TensorSpec":
+                what = structure(part) if isinstance(part, (dict, tuple)) else f"a {type(part).__name__}"
+                raise ValueError(f"{BATCHES}, each a tensor. Received: {gate.name} with {what} in it")
+        if spec[0].shape.rank == 3:
+            raise ValueError(f"{UNBATCHED}. Received: {gate.name} with images {spec[0].shape}, targets {spec[1].shape}")
+        return source
+
+    @property
+    def failures(self) -> list[str]:
+        """In the order of the batches, whichever of those that are read at once was looked at first."""
+        return [text for _, text in sorted(self.failed.items())]
+
+    @property
+    def is_py_dataset(self) -> bool:
+        return isinstance(self.dataset, keras.utils.PyDataset)
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Batches: how many images they hold is not known before they are read."""
+        if self.is_py_dataset:
+            if self.dataset.num_batches is None:
+                raise ValueError(
+                    "A PyDataset must have a length, __len__. Received: "
+                    f"{self.gate.name} is a {type(self.dataset).__name__} with num_batches=None"
+                )
+            return int(self.dataset.num_batches)
+        count = int(self.dataset.cardinality())
+        if count == UNKNOWN:
+            with told(self):
+                return sum(1 for _ in self.batches(0))
+        return count
+
+    def steps(self, batch_size: int) -> int:
+        return self.size
+
+    def checksum(self) -> int | str:
+        """Of the first batch, see ``first_digest``: all that is known of the data without reading it."""
+        return self.first_digest
+
+    @functools.cached_property
+    def first_digest(self) -> int | str:
+        """The first batch in two passes: what it holds, or ``UNKNOWN_CHECKSUM`` where it changes from pass to pass.
+
+        A shuffled data set begins otherwise each time. A ``PyDataset`` with a hook of an epoch's begin or end is taken
+        for one: the hook is there to change the order, and to call it here would change what is trained on.
+        """
+        if not self.size or (self.is_py_dataset and _has_epoch_hook(self.dataset)):
+            return UNKNOWN_CHECKSUM
+        first, second = self._digest_of_first(), self._digest_of_first()
+        return first if first == second else UNKNOWN_CHECKSUM
+
+    def _digest_of_first(self) -> str:
+        # Not by `batches`, which reads ahead.
+        parts = None if self.is_py_dataset else next(iter(self.dataset.take(1)))
+        found = hashlib.blake2b(digest_size=8)
+        for part in self.read(0, parts):
+            found.update(f"{part.dtype} {part.shape}".encode())
+            found.update(np.ascontiguousarray(part).data)
+        return found.hexdigest()
+
+    def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        images: list[Any] = []
+        labels: list[Any] = []
+        with told(self):
+            for image, label, *_ in in_order(self.batches(0)):
+                images.append(np.asarray(image))
+                labels.append(np.asarray(label))
+                if sum(map(len, labels)) >= limit:
+                    break
+        return np.concatenate(images)[:limit], np.concatenate(labels)[:limit]
+
+    def read(self, index: int, parts: Any = None) -> tuple[np.ndarray, ...]:
+        """Batch ``index`` behind the gate; of a PyDataset, or of ``parts``."""
+        try:
+            return self.gate.batch(index, self.dataset[index] if parts is None else parts)
+        except ValueError as error:
+            self.failed[index] = str(error)
+            raise
+
+    def batches(self, batch_size: int) -> Any:
+        if self.is_py_dataset:
+            return _Behind(self)
+        import tensorflow as tf
+
+        spec, target = self.dataset.element_spec, {"classification": tf.int64, "segmentation": tf.int32}
+        types = (tf.float32, target.get(self.gate.recipe.task, tf.float32), tf.float32)[: len(spec)]
+        shape = self.gate.shape or self.gate.recipe.image_shape
+        ranks = {"classification": 1, "segmentation": 3}
+        shapes = ([None, *shape], [None] * ranks.get(self.gate.recipe.task, 4), [None])
+
+        def passed(index: Any, *parts: Any) -> tuple[np.ndarray, ...]:
+            return self.read(int(index), parts)
+
+        def gated(index: Any, parts: Any) -> Any:
+            parts = [tf.cast(part, tf.float32) if part.dtype == tf.bfloat16 else part for part in parts]
+            found = tf.numpy_function(passed, [index, *parts], types)
+            return tuple(tf.ensure_shape(part, known) for part, known in zip(found, shapes, strict=False))
+
+        return self.dataset.enumerate().map(gated, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def epoch(self, recipe: Recipe, epoch: Any) -> Any:
+        return self.batches(0)
+
+
+def _has_epoch_hook(dataset: Any) -> bool:
+    return any(
+        getattr(type(dataset), name) is not getattr(keras.utils.PyDataset, name)
+        for name in ("on_epoch_begin", "on_epoch_end")
+    )
+
+
+class _Behind(keras.utils.PyDataset):
+    """A ``PyDataset`` behind the gate; read by threads, never by processes, whose failures would not be known here."""
+
+    def __init__(self, source: DatasetSource) -> None:
+        super().__init__(workers=source.dataset.workers)
+        self._source = source
+
+    def __len__(self) -> int:
+        return self._source.size
+
+    def __getitem__(self, index: int) -> Any:
+        return self._source.read(index)
+
+    def on_epoch_begin(self) -> None:
+        self._source.dataset.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        self._source.dataset.on_epoch_end()
+
+
+def _names(recipe: Recipe, classes: int) -> tuple[str, ...]:
+    """Of the classes; none where images are to be enlarged."""
+    return tuple(map(str, recipe.mask_values or range(classes)))
+
+
+def _held_out(recipe: Recipe, data: Any, classes: int) -> Any:
+    gate = Gate(recipe, classes, "validation_data")
+    return _array_source(data, gate)[0] if isinstance(data, (tuple, list)) else DatasetSource.of(data, gate)
+
+
+def _array_source(given: Any, gate: Gate) -> tuple[ArraySource, int]:
+    images, targets, weights, classes = gate.whole(given)
+    kind = ArraySource if keras.backend.backend() == "tensorflow" else NumpySource
+    return kind(images, targets, weights=weights), classes
+
+
+def _calibration_note(bundle: DataBundle, total: int) -> str:
+    count = len(bundle.calibration)
+    what = "also calibrate" if bundle.calibration_shared else "are set aside to calibrate and not trained on"
+    return f"{count:,} of {total:,} images {what} (calibration_images)"

@@ -1,0 +1,257 @@
+"""Which files of a folder are images, and what each of them is: its name, and a digest of its content."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from wavemix_tf.warning import warn_user
+
+from ..images import EXTENSIONS, UNREAD_EXTENSIONS
+
+DIGEST_BLOCK = 4096  # bytes
+READ_BYTES = 1 << 20  # at once, of a file that is read whole
+DIGEST_BLOCKS = 16  # of a longer JPEG or PNG, at equal distances: a data set is not read twice before training
+SAMPLED = (b"\xff\xd8\xff", b"\x89PNG")  # JPEG and PNG begin so
+NAMES_SHOWN = 3
+
+
+class Notes(list[str]):
+    """What is told of a data set: lines of text, and each image that was left out.
+
+    Attributes:
+        left_out: (path, why).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out: list[tuple[str, str]] = []
+
+    def tell(self, text: str) -> None:
+        """A line that is also a warning, for callers without a terminal."""
+        self.append(text)
+        warn_user(text)
+
+    def leave_out(self, bad: Sequence[tuple[str, str]], what: str) -> None:
+        """Tell of images that are left out: (path, why) of each, and what they are together."""
+        if bad:
+            self.left_out += bad
+            self.tell(f"{len(bad)} {what}, the first: {bad[0][1]}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Which files the rows of a source are.
+
+    Args:
+        names: Of each, relative to the data folder, with "/".
+        digests: Of what each holds.
+    """
+
+    names: tuple[str, ...]
+    digests: tuple[str, ...]
+
+    def take(self, rows: np.ndarray) -> Files:
+        """Some rows."""
+        return Files(tuple(self.names[row] for row in rows), tuple(self.digests[row] for row in rows))
+
+    def hashes(self, salt: str) -> np.ndarray:
+        """uint64 (N,), each from its own name alone."""
+        return np.array([name_hash(name, salt) for name in self.names], np.uint64)
+
+    def order(self, salt: str) -> np.ndarray:
+        """The rows in an order in which another file changes nothing but its own place."""
+        return np.argsort(self.hashes(salt), kind="stable")
+
+    def checksum(self) -> str:
+        """Of names and contents."""
+        text = "\n".join(f"{name}\0{digest}" for name, digest in zip(self.names, self.digests, strict=True))
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def name_hash(name: str, salt: str) -> int:
+    """64 bits of a file's name; the same on every system, whichever way it writes accents."""
+    text = f"{salt}\0{unicodedata.normalize('NFC', name)}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+
+
+def relative_name(path: str, root: Path) -> str:
+    """A file's name in its data folder, with "/"."""
+    return Path(path).relative_to(root).as_posix()
+
+
+def describe(paths: Sequence[str], root: Path, also: Sequence[str] = ()) -> Files:
+    """``Files`` of some paths below a data folder.
+
+    Args:
+        paths: Of the images.
+        root: The data folder.
+        also: Of a file that belongs to each, such as its mask: part of the digest.
+    """
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        digests = list(pool.map(digest, paths, chunksize=64))
+        if also:
+            digests = [a + b for a, b in zip(digests, pool.map(digest, also, chunksize=64), strict=True)]
+    return Files(tuple(relative_name(path, root) for path in paths), tuple(digests))
+
+
+def digest(path: str) -> str:
+    """Of a file's length and content: all of it, or of a JPEG or PNG beyond 64 KiB 16 parts at equal distances.
+
+    A PNG ends with a checksum of its pixels, and in a JPEG an edit moves what follows: one that leaves both its length
+    and all sampled parts as they were is not seen. Other formats keep pixels, or their codes, at their own places.
+    """
+    size = os.path.getsize(path)
+    found = hashlib.blake2b(str(size).encode(), digest_size=8)
+    with open(path, "rb") as file:
+        start = file.read(DIGEST_BLOCK)
+        if size <= DIGEST_BLOCK * DIGEST_BLOCKS or not start.startswith(SAMPLED):
+            found.update(start)
+            while part := file.read(READ_BYTES):
+                found.update(part)
+        else:
+            for place in np.linspace(0, size - DIGEST_BLOCK, DIGEST_BLOCKS).astype(np.int64):
+                file.seek(int(place))
+                found.update(file.read(DIGEST_BLOCK))
+    return found.hexdigest()
+
+
+@dataclasses.dataclass
+class Listing:
+    """Files below a folder.
+
+    Attributes:
+        images: Paths with an image's extension, sorted.
+        unread: Paths of pictures in a format that is not read (HEIC, AVIF), sorted.
+        others: Paths of the other files; hidden ones are none.
+        repeated: Paths that are links to a file or a folder listed already, sorted.
+    """
+
+    images: list[str] = dataclasses.field(default_factory=list)
+    unread: list[str] = dataclasses.field(default_factory=list)
+    others: list[str] = dataclasses.field(default_factory=list)
+    repeated: list[str] = dataclasses.field(default_factory=list)
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is another program's note."""
+    return name.startswith((".", "__MACOSX"))
+
+
+def folders_in(root: Path) -> list[Path]:
+    """The folders in a folder, sorted; hidden ones are none, nor are links to what holds the folder itself."""
+    above = {os.path.realpath(folder) for folder in (root, *Path(os.path.realpath(root)).parents)}
+    return sorted(
+        path
+        for path in root.iterdir()
+        if path.is_dir()
+        and not path.name.startswith((".", "__"))
+        and not (path.is_symlink() and os.path.realpath(path) in above)
+    )
+
+
+def list_files(roots: Sequence[Path], once: bool = True) -> list[Listing]:
+    """Every file below some folders, each once, however many links lead to it; a listing for each folder.
+
+    Links are followed, after all files that are there themselves: one to its own folder would be walked for ever, and
+    a picture that is listed twice could be trained on and tested. Hidden files and folders, such as a Mac's "._1.jpg"
+    and "__MACOSX", are none.
+
+    Args:
+        roots: The folders.
+        once: False: also links to files listed already, such as a mask that many images share.
+    """
+    found, seen = [Listing() for _ in roots], set[str]()
+    waiting = collections.deque[tuple[str, str, Listing]]()  # path, real path of a folder
+    links = collections.deque[tuple[str, Listing]]()
+
+    def meet(path: str, real: str, is_folder: bool, listing: Listing) -> None:
+        if real in seen and (once or is_folder):
+            listing.repeated.append(path)
+            return
+        seen.add(real)
+        if is_folder:
+            waiting.append((path, real, listing))
+        else:
+            _sort_in(path, listing)
+
+    for root, listing in zip(roots, found, strict=True):
+        if root.is_symlink():
+            links.append((str(root), listing))
+        else:
+            meet(str(root), os.path.realpath(root), True, listing)
+    while waiting or links:
+        if not waiting:  # no folder is left: now what links lead to
+            path, listing = links.popleft()
+            meet(path, os.path.realpath(path), os.path.isdir(path), listing)
+            continue
+        folder, real, listing = waiting.popleft()
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda one: one.name):
+                if hidden(entry.name):
+                    continue
+                if entry.is_symlink():
+                    links.append((entry.path, listing))
+                else:
+                    meet(entry.path, os.path.join(real, entry.name), entry.is_dir(), listing)
+    for listing in found:
+        for paths in (listing.images, listing.unread, listing.others, listing.repeated):
+            paths.sort()
+    return found
+
+
+def _sort_in(path: str, found: Listing) -> None:
+    ending = os.path.splitext(path)[1].lower()
+    if ending in EXTENSIONS:
+        found.images.append(path)
+    elif ending in UNREAD_EXTENSIONS:
+        found.unread.append(path)
+    else:
+        found.others.append(path)
+
+
+def tell_of(listings: Sequence[Listing], root: Path, notes: Notes, stop: bool) -> None:
+    """Note what of the listings below a folder is no image, or none that is read.
+
+    Args:
+        listings: Of the folder.
+        root: The folder.
+        notes: Where to tell it.
+        stop: Whether pictures in a format that is not read are a ValueError; otherwise they are left out.
+    """
+    others, unread, repeated = (
+        [path for one in listings for path in getattr(one, kind)] for kind in ("others", "unread", "repeated")
+    )
+    if others:
+        notes.append(f"{root}: {len(others)} files without an image's extension left alone")
+    bad = [(path, f"{_format(path)} is not read: save it as JPEG or PNG. Received: {path}") for path in unread]
+    if bad and stop:
+        raise ValueError(stopped_by(bad))
+    notes.leave_out(bad, "HEIC or AVIF images left out")
+    rule = "A file must be listed once; this is a link to one that is"
+    notes.leave_out([(path, f"{rule}. Received: {path}") for path in repeated], "links left out")
+
+
+def _format(path: str) -> str:
+    return "AVIF" if path.lower().endswith(".avif") else "HEIC"
+
+
+def stopped_by(bad: list[tuple[str, str]]) -> str:
+    """What is wrong with images, (path, why) of each, that are not to be left out."""
+    more = f"; and {len(bad) - 1:,} more: {some(path for path, _ in bad[1:])}" if len(bad) > 1 else ""
+    return f"{bad[0][1]}{more}; on_bad_image='skip' leaves such files out"
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few names, and how many more there are."""
+    listed = sorted(names)
+    more = f" and {len(listed) - NAMES_SHOWN:,} more" if len(listed) > NAMES_SHOWN else ""
+    return ", ".join(listed[:NAMES_SHOWN]) + more

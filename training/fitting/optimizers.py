@@ -1,0 +1,149 @@
+"""Optimizers and learning rates of a recipe, and the loss and metric that take integer or soft labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+from keras import ops
+
+from ..distribution import ONE_DEVICE, Devices
+from ..recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A stretch of training under one optimizer.
+
+    Args:
+        optimizer: "adamw", "lion" or "sgd".
+        epochs: At most so many.
+        learning_rate: Peak.
+        weight_decay: Decoupled.
+        patience: End after so many epochs without gain; None: never.
+    """
+
+    optimizer: str
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    warmup_epochs: float = 0.0
+    cosine: bool = True
+    patience: int | None = None
+    ema: float = 0.0
+
+
+def phases(recipe: Recipe, stage: str) -> tuple[Phase, ...]:
+    """The phases of a stage: one, or two for "adamw_then_sgd"."""
+    if stage == "qat":
+        # No moving average: the ranges of the fake quantisers belong to the weights of the moment.
+        return (Phase("adamw", recipe.qat_epochs, recipe.qat_learning_rate, recipe.qat_weight_decay),)
+    first = Phase(
+        "adamw" if recipe.optimizer == "adamw_then_sgd" else recipe.optimizer,
+        recipe.epochs,
+        recipe.learning_rate,
+        recipe.weight_decay,
+        recipe.warmup_epochs,
+        recipe.cosine,
+        recipe.patience,
+        recipe.ema,
+    )
+    if recipe.optimizer != "adamw_then_sgd":
+        return (first,)
+    second = dataclasses.replace(
+        first, optimizer="sgd", learning_rate=recipe.sgd_learning_rate, weight_decay=0.0, warmup_epochs=0.0
+    )
+    return (first, second)
+
+
+def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int, devices: Devices = ONE_DEVICE) -> Any:
+    """The optimizer of a phase with its learning-rate schedule, not built yet."""
+    options: dict[str, Any] = {
+        "learning_rate": _schedule(phase, steps_per_epoch),
+        "weight_decay": phase.weight_decay or None,
+        "global_clipnorm": recipe.clip_norm,
+        "use_ema": phase.ema > 0,
+        "ema_momentum": phase.ema or 0.99,
+    }
+    kind: Any = {"sgd": keras.optimizers.SGD, "lion": keras.optimizers.Lion}.get(
+        phase.optimizer, keras.optimizers.AdamW
+    )
+    if phase.optimizer == "sgd":
+        options["momentum"] = recipe.momentum
+    elif phase.optimizer == "adamw":
+        options["weight_decay"] = phase.weight_decay  # it insists on a number
+    if recipe.clip_norm is not None and devices.count > 1 and keras.backend.backend() == "tensorflow":
+        kind = type(kind.__name__, (_ClipAcrossReplicas, kind), {"clip_norm": recipe.clip_norm})
+        options["global_clipnorm"] = None
+    optimizer = kind(**options)
+    if phase.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def scaled_for(model: Any, optimizer: Any) -> Any:
+    """The optimizer, with dynamic loss scaling where a layer computes in float16 (arXiv 1710.03740, section 3.2).
+
+    Gradients below 6e-8 are zero in float16. ``compile`` scales for a model whose own policy is "mixed_float16"; what
+    counts is what its layers compute in.
+    """
+    if all(layer.compute_dtype != "float16" for layer in model._flatten_layers()):
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer)
+
+
+def moving_averages(optimizer: Any) -> list[Any]:
+    """The variables that hold the moving average of each trainable variable, in their order."""
+    return getattr(optimizer, "inner_optimizer", optimizer)._model_variables_moving_average
+
+
+class _ClipAcrossReplicas:
+    """An optimizer under tf.distribute whose ``clip_norm`` is that of the whole batch's gradient.
+
+    Keras clips what each replica has before it adds them up: gradients that are a fraction as long and point elsewhere.
+    """
+
+    clip_norm: float
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+        import tensorflow as tf
+
+        grads = list(grads)
+        context = tf.distribute.get_replica_context()
+        norm = tf.linalg.global_norm(context.all_reduce("SUM", [grad for grad in grads if grad is not None]))
+        factor = self.clip_norm / tf.maximum(norm, self.clip_norm)
+        clipped = [grad if grad is None else grad * tf.cast(factor, grad.dtype) for grad in grads]
+        return super().apply(clipped, trainable_variables)  # type: ignore[misc]
+
+
+def _schedule(phase: Phase, steps_per_epoch: int) -> Any:
+    total = max(phase.epochs * steps_per_epoch, 1)
+    warmup = round(phase.warmup_epochs * steps_per_epoch)
+    if phase.cosine:
+        return keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup else phase.learning_rate,
+            decay_steps=max(total - warmup, 1),
+            warmup_target=phase.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if warmup:
+        return keras.optimizers.schedules.PolynomialDecay(0.0, warmup, phase.learning_rate, power=1.0)
+    return phase.learning_rate
+
+
+def cross_entropy(labels: Any, logits: Any) -> Any:
+    """Cross-entropy from logits (B, K); `labels` integers (B,) or (B, 1), or shares of the classes (B, K)."""
+    if _soft(labels, logits):
+        return keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
+    return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+
+def accuracy(labels: Any, logits: Any) -> Any:
+    """1 where the largest logit is the label's class, or the largest share's."""
+    expected = ops.argmax(labels, axis=-1) if _soft(labels, logits) else ops.reshape(labels, (-1,))
+    return ops.cast(ops.equal(ops.cast(expected, "int32"), ops.cast(ops.argmax(logits, axis=-1), "int32")), "float32")
+
+
+def _soft(labels: Any, logits: Any) -> bool:
+    return len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1] and logits.shape[-1] > 1

@@ -1,0 +1,124 @@
+"""From a source of images to the augmented batches of every epoch, each a pure function of (recipe, epoch)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..data.augment import BatchSeed
+from ..data.given import DatasetSource
+from ..data.sources import ArraySource, NumpySource, epoch_order
+from ..data.weights import Weighting
+from ..distribution import ONE_DEVICE, Devices, in_order
+from ..recipe import Recipe
+from .tasks import Task
+
+
+def training_batches(
+    source: Any,
+    recipe: Recipe,
+    first_epoch: int,
+    epochs: int,
+    task: Task,
+    devices: Devices = ONE_DEVICE,
+    weighting: Weighting | None = None,
+) -> Any:
+    """All batches from `first_epoch` up to `epochs`: images augmented, targets as the task's loss takes them, weights.
+
+    The image order and the augmentation of an epoch depend on (seed, epoch) alone: a run that starts again in the
+    middle sees what the uninterrupted run would have seen.
+
+    Every process prepares whole batches, which MixUp needs, and keeps its share of each.
+
+    Returns:
+        A tf.data dataset of all the epochs' batches in a row; or, for sources without tf.data, `EpochBatches`.
+    """
+    if isinstance(source, NumpySource) or (isinstance(source, DatasetSource) and source.is_py_dataset):
+        batches = EpochBatches(source, recipe, task, devices, weighting)
+        batches.start_epoch(first_epoch)  # Keras looks at a batch before the first epoch begins
+        return batches
+    import tensorflow as tf
+
+    weighting = weighting or Weighting(recipe)
+    augmenter = task.augmenter(isinstance(source, (ArraySource, DatasetSource)), "tensorflow")
+
+    def epoch_batches(epoch: Any) -> Any:
+        return (
+            source.epoch(recipe, epoch)
+            .enumerate()
+            .map(lambda index, batch: prepare(epoch, index, *batch), num_parallel_calls=tf.data.AUTOTUNE)
+        )
+
+    def prepare(epoch: Any, index: Any, images: Any, labels: Any, weights: Any = None) -> Any:
+        targets = weighting.before(task.targets(labels, "tensorflow"), weights, "tensorflow")
+        images = tf.ensure_shape(tf.cast(images, tf.float32), [None, *recipe.image_shape])
+        images, targets = augmenter(images, targets, BatchSeed(recipe.seed, epoch, index))
+        targets, weights = weighting.after(targets, weights, "tensorflow")
+        return devices.share(images, task.smoothed(targets), *(() if weights is None else (weights,)))
+
+    return tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
+
+
+def first_batches(dataset: Any, count: int) -> Iterable[Any]:
+    """The first `count` batches of a tf.data dataset or a ``PyDataset``, or all if there are fewer."""
+    return itertools.islice(in_order(dataset), count)
+
+
+class EpochBatches(keras.utils.PyDataset):
+    """The batches of one epoch for backends without tf.data; `start_epoch` says which."""
+
+    def __init__(
+        self,
+        source: Any,
+        recipe: Recipe,
+        task: Task,
+        devices: Devices = ONE_DEVICE,
+        weighting: Weighting | None = None,
+    ) -> None:
+        wrapped = source.dataset if isinstance(source, DatasetSource) else None
+        # Batches may be asked for by several threads, as the user's data set says; never by several processes, which
+        # would not learn of a new epoch.
+        super().__init__(workers=wrapped.workers if wrapped else 1)
+        self._source, self._recipe, self._task, self._devices = source, recipe, task, devices
+        self._weighting = weighting or Weighting(recipe)
+        self._framework = keras.backend.backend()
+        self._augmenter = task.augmenter(True, self._framework)
+        self._epoch = 0
+        self._order = np.arange(source.size)
+
+    def start_epoch(self, epoch: int) -> None:
+        """From now on the batches are those of `epoch` (from 0)."""
+        self._epoch = epoch
+        if isinstance(self._source, NumpySource):
+            self._order = epoch_order(self._source.size, self._recipe.seed, epoch)
+
+    def on_epoch_begin(self) -> None:
+        if isinstance(self._source, DatasetSource):
+            self._source.dataset.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        if isinstance(self._source, DatasetSource):
+            self._source.dataset.on_epoch_end()
+
+    def __len__(self) -> int:
+        return self._source.steps(self._recipe.batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        recipe = self._recipe
+        if isinstance(self._source, NumpySource):
+            rows = self._order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
+            images, labels, *rest = self._source.read(rows)
+        else:
+            images, labels, *rest = self._source.read(index)
+        weights = rest[0] if rest else None
+        targets = self._task.targets(labels, self._framework)
+        targets = self._weighting.before(keras.ops.convert_to_tensor(targets), weights, "keras")
+        seed = BatchSeed(recipe.seed, self._epoch, index, self._framework)
+        images, targets = self._augmenter(keras.ops.convert_to_tensor(images, "float32"), targets, seed)
+        images, targets = keras.ops.convert_to_numpy(images), keras.ops.convert_to_numpy(targets)
+        targets, weights = self._weighting.after(targets, weights, "keras")
+        return self._devices.share(images, self._task.smoothed(targets), *(() if weights is None else (weights,)))

@@ -1,0 +1,95 @@
+"""What `fit` returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wavemix_tf.files import write_text
+
+from ..data.given import given_batches, told
+from ..distribution import devices_of, evaluate
+from ..recipe import Recipe
+from ..run_files import RunFiles
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns.
+
+    Attributes:
+        model: The network with the weights of the best epoch, compiled with the loss and the metric of the recipe's
+            task, on targets as the data has them.
+        history: column -> one value an epoch: "epoch" (from 1), "loss", the metric, "val_loss", "val_" and the metric,
+            "learning_rate", "seconds".
+        metric: "accuracy", "mean_iou" or "psnr_y"; larger is better.
+        best_epoch: Epoch (from 1) with the best metric on validation; the lower loss decides between equals.
+        validation_score, validation_loss: Metric and loss of that epoch.
+        seconds: Time in the epochs, interrupted runs together.
+        resumed_epochs: Epochs that an earlier call had finished.
+        out: Run folder, or None.
+    """
+
+    model: Any
+    recipe: Recipe
+    stage: str
+    history: dict[str, list[float]]
+    best_epoch: int
+    metric: str
+    validation_score: float
+    validation_loss: float
+    seconds: float
+    resumed_epochs: int
+    out: Path | None
+    _load_test: Callable[[], Any] = dataclasses.field(repr=False, compare=False)
+
+    def evaluate(self, data: Any = None, batch_size: int = 256) -> dict[str, float]:
+        """Loss and metric.
+
+        Args:
+            data: Arrays, tf.data or ``keras.utils.PyDataset`` as for `fit`, perhaps with weights; None: the test set
+                (of "super_resolution": patches of it).
+            batch_size: For arrays.
+        """
+        if data is None:
+            return evaluate(self.model, self._load_test())
+        batches, source = given_batches(self.recipe, data, batch_size, self.model)
+        with told(source):
+            return evaluate(self.model, batches)
+
+    @property
+    def validation_accuracy(self) -> float:
+        """``validation_score`` of a classifier."""
+        return self._accuracy("validation_accuracy", self.validation_score)
+
+    @property
+    def test_accuracy(self) -> float:
+        """``test_score`` of a classifier."""
+        return self._accuracy("test_accuracy", self.test_score if self.metric == "accuracy" else 0.0)
+
+    @functools.cached_property
+    def test_score(self) -> float:
+        """The metric on the test set; read once, then kept in the run folder."""
+        files = RunFiles(self.out, self.stage) if self.out is not None else None
+        stored = files.read_result() if files and files.result.is_file() else {}
+        if stored.get("test") is None:
+            stored["test"] = self.evaluate()[self.metric]
+            with devices_of(self.model) as devices:
+                writes = devices.writes
+            if files and files.result.is_file() and writes:
+                write_text(files.result, json.dumps(stored, indent=1) + "\n")
+        return stored["test"]
+
+    def _accuracy(self, name: str, value: float) -> float:
+        if self.metric != "accuracy":
+            raise AttributeError(f"{name} is a classifier's. Received: metric={self.metric!r}, see validation_score")
+        return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values; the test set is not read for it."""
+        names = ("stage", "best_epoch", "metric", "validation_score", "validation_loss", "seconds", "resumed_epochs")
+        return {"recipe": self.recipe.name, **{name: getattr(self, name) for name in names}}

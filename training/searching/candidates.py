@@ -1,0 +1,304 @@
+"""What a candidate network costs before it is trained, and whether that is within a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wavemix_tf.files import write_text
+from wavemix_tf.profiler import profile
+from wavemix_tf.state_files import check_fields, read_json, reading
+
+from ..recipe import Recipe
+
+# Read from the Keras graph in a tenth of a second or two; what else there is, callables measure.
+GRAPH_COSTS = ("parameters", "macs", "int8_bytes", "int8_activation_bytes")
+SAMPLE = 64  # networks from which the share that fits is estimated
+SAMPLE_S = 2.5
+NEAREST = 3
+DESCENTS = 3  # towards a network within the budget, each from the nearest so far
+UNBOUNDED = (0.0, math.inf)
+
+
+class BudgetError(ValueError):
+    """No candidate of the space is within the budget."""
+
+
+def graph_costs(model: Any) -> dict[str, float]:
+    """Costs of a Keras model that its graph tells.
+
+    Args:
+        model: ``keras.Model`` with known image sides.
+
+    Returns:
+        "parameters" (trainable), "macs" of one image, "int8_bytes" (kernels of one byte a weight, an int32 bias for
+        each of their channels; no file is smaller) and "int8_activation_bytes" (the largest sum of activations that are
+        held at one time, one byte each, nothing fused or written in place).
+    """
+    found = profile(model)
+    kernels = [weight.shape for weight in model.trainable_weights if len(weight.shape) > 1]
+    return {
+        "parameters": found.parameters,
+        "macs": found.macs,
+        # The smaller of a kernel's last two sides: which of them counts its outputs depends on the layer.
+        "int8_bytes": sum(math.prod(shape) + 4 * min(shape[-2:]) for shape in kernels),
+        "int8_activation_bytes": found.peak_activation_bytes // 4,  # counted in float32
+    }
+
+
+@dataclasses.dataclass
+class _Network:
+    """What is known of one: costs, bounds of costs that were not measured yet, and why it cannot be."""
+
+    costs: dict[str, float]
+    bounds: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    refusal: str | None = None
+
+    def least(self) -> dict[str, float]:
+        """Each cost, or the least that it can be."""
+        return {name: low for name, (low, _) in self.bounds.items()} | self.costs
+
+
+class Candidates:
+    """Costs of candidates, each network built and measured once, and kept on disk.
+
+    Args:
+        recipe_of: Values of a search space -> the candidate's recipe.
+        build: Recipe -> the untrained Keras model.
+        budget: Cost -> the most that it may be.
+        measures: Callables ``(model) -> {cost: value}`` with an attribute ``names``; they raise a ValueError for a
+            network that their device cannot run. They may have ``bounds(model) -> {cost: (low, high)}``, which decides
+            clear cases without measuring, and ``start(model)``, which begins to measure in the background.
+        path: JSON file of the costs; None: they are not kept.
+        writes: Whether this process keeps what it measures there, or reads what another has.
+    """
+
+    def __init__(
+        self,
+        recipe_of: Callable[[Mapping[str, Any]], Recipe],
+        build: Callable[[Recipe], Any],
+        budget: Mapping[str, float],
+        measures: Sequence[Any] = (),
+        path: Path | None = None,
+        writes: bool = True,
+    ) -> None:
+        self.recipe_of, self.build, self.budget, self.measures = recipe_of, build, budget, measures
+        self.path, self._writes = path, writes
+        check_budget(budget, measures)
+        self.refused: set[str] = set()  # networks that were over budget
+        self._known: dict[str, _Network] = {}
+        self._last: tuple[str, Any] | None = None
+        self._taken = False  # the last network was given away to be trained
+        self._read()
+
+    def fits(self, values: Mapping[str, Any]) -> bool:
+        """Whether a candidate is within the budget. One that cannot be built is: it fails as a trial, and says why."""
+        if not self.budget:
+            return True
+        try:
+            recipe = self.recipe_of(values)
+            self._network(recipe)
+        except Exception:
+            return True
+        if not self.excess(recipe):
+            return True
+        self.refused.add(_key(recipe))
+        return False
+
+    def excess(self, recipe: Recipe, measured: bool = True) -> dict[str, float]:
+        """Cost -> what it is as a multiple of its limit, for the limits that are exceeded.
+
+        Args:
+            recipe: Of the candidate.
+            measured: Measure what the bounds leave open; False: that counts as within the budget.
+        """
+        network = self._network(recipe)
+        over = self._over(network)
+        if over or not measured:
+            return over
+        for measure in self.measures:
+            unknown = [name for name in measure.names if name in self.budget and name not in network.costs]
+            if any(network.bounds.get(name, UNBOUNDED)[1] > self.budget[name] for name in unknown):
+                self._measure(measure, recipe, network)
+        return self._over(network)
+
+    def start(self, recipe: Recipe) -> None:
+        """Begin in the background what ``costs`` will want to know."""
+        self._read()
+        network = self._network(recipe)
+        waiting = [m for m in self.measures if hasattr(m, "start") and not set(m.names) <= set(network.costs)]
+        if waiting and network.refusal is None:
+            model = self._model(recipe)
+            for measure in waiting:
+                measure.start(model)
+
+    def costs(self, recipe: Recipe) -> dict[str, float]:
+        """Every cost of a candidate, measured; without those of a measure that refused the network."""
+        network = self._network(recipe)
+        for measure in self.measures:
+            if network.refusal is None and not set(measure.names) <= set(network.costs):
+                self._measure(measure, recipe, network)
+        return dict(network.costs)
+
+    def take(self, recipe: Recipe) -> Any:
+        """The untrained network, to be trained: one build serves its costs, which no weights change, and the trial."""
+        if self._taken:
+            self._last = None
+        model = self._model(recipe)
+        self._taken = True
+        return model
+
+    def refusal(self, recipe: Recipe) -> str | None:
+        """Why a measure refused the network; None: none did."""
+        return self._network(recipe).refusal
+
+    def check(
+        self, sample: Iterable[Mapping[str, Any]], variations: Callable[[Mapping[str, Any]], Iterable[Any]]
+    ) -> tuple[int, int, int]:
+        """(networks within the budget, networks that only measuring can tell, networks looked at).
+
+        Args:
+            sample: Values of candidates; looked at while time lasts.
+            variations: Values -> values near the ends of the space, among which the nearest are looked for where
+                nothing of the sample is within the budget.
+
+        Raises:
+            BudgetError: no network is; it names the nearest.
+        """
+        begun = time.perf_counter()
+        seen: dict[str, tuple[Recipe, Mapping[str, Any]]] = {}
+        for draw, values in enumerate(sample):
+            if draw >= 4 * SAMPLE or len(seen) >= SAMPLE or time.perf_counter() - begun > SAMPLE_S:
+                break
+            self._look(values, seen)
+        if not seen:
+            return 0, 0, 0  # nothing can be built: becomes a trial that tells
+        for _ in range(DESCENTS):
+            nearest = min(seen.values(), key=lambda one: self._distance(one[0]))
+            if self._distance(nearest[0]) <= 1:
+                break
+            for values in variations(nearest[1]):
+                self._look(values, seen)
+        recipes = [recipe for recipe, _ in seen.values()]
+        within = [recipe for recipe in recipes if not self._over(self._network(recipe))]
+        sure = [recipe for recipe in within if self._surely(recipe)]
+        if not sure:
+            smallest = sorted(within, key=lambda recipe: (self._distance(recipe), self._network(recipe).costs["macs"]))
+            if all(self.excess(recipe) for recipe in smallest[:NEAREST]):
+                raise BudgetError(self._nearest(recipes))
+        return len(sure), len(within) - len(sure), len(recipes)
+
+    def _look(self, values: Mapping[str, Any], seen: dict[str, Any]) -> None:
+        try:
+            recipe = self.recipe_of(values)
+            self._network(recipe)
+        except Exception:
+            return  # becomes a trial that tells
+        seen.setdefault(_key(recipe), (recipe, values))
+
+    def _over(self, network: _Network) -> dict[str, float]:
+        if network.refusal is not None:
+            return {"refused": math.inf}
+        least = network.least()
+        return {name: least[name] / most for name, most in self.budget.items() if least.get(name, 0) > most}
+
+    def _distance(self, recipe: Recipe) -> float:
+        """The largest cost as a multiple of its limit, as far as it is known."""
+        network = self._network(recipe)
+        least = network.least()
+        found = max((least.get(name, 0) / most for name, most in self.budget.items()), default=0.0)
+        return math.inf if network.refusal is not None else found
+
+    def _surely(self, recipe: Recipe) -> bool:
+        network = self._network(recipe)
+        most = {name: high for name, (_, high) in network.bounds.items()} | network.costs
+        return all(most.get(name, math.inf) <= limit for name, limit in self.budget.items())
+
+    def _nearest(self, recipes: Sequence[Recipe]) -> str:
+        """What a BudgetError says."""
+        lines = []
+        for recipe in sorted(recipes, key=self._distance)[:NEAREST]:
+            network = self._network(recipe)
+            known = network.least()
+            costs = ", ".join(
+                f"{name} {'' if name in network.costs else 'at least '}{number(known[name])}"
+                for name in self.budget
+                if name in known
+            )
+            lines.append(f"{_arguments(recipe)}: {network.refusal or costs}")
+        limits = ", ".join(f"{name}<={number(most)}" for name, most in self.budget.items())
+        return (
+            f"A network of the space must be within the budget; of {len(recipes)} none is, the nearest: "
+            f"{'; '.join(lines)}. Received: budget={limits}"
+        )
+
+    def _network(self, recipe: Recipe) -> _Network:
+        key = _key(recipe)
+        found = self._known.get(key)
+        unknown = found is None or not set(self.budget) <= {*found.costs, *found.bounds}
+        if unknown and (found is None or not found.bounds):
+            model = self._model(recipe)
+            found = found or _Network(graph_costs(model))
+            for measure in self.measures:
+                if hasattr(measure, "bounds"):
+                    found.bounds |= measure.bounds(model)
+            self._known[key] = found
+        return self._known[key]
+
+    def _model(self, recipe: Recipe) -> Any:
+        """The network; the last one is kept, as it is asked for several times in a row."""
+        key = _key(recipe)
+        if self._last is None or self._last[0] != key:
+            self._last, self._taken = (key, self.build(recipe)), False
+        return self._last[1]
+
+    def _measure(self, measure: Any, recipe: Recipe, network: _Network) -> None:
+        try:
+            network.costs |= {name: float(value) for name, value in measure(self._model(recipe)).items()}
+        except ValueError as error:  # what is wrong with the network, as its device puts it
+            network.refusal = str(error)
+        if self.path is not None and self._writes:
+            rows = {key: row.costs for key, row in self._known.items()}
+            write_text(self.path, json.dumps(rows, indent=1) + "\n")
+
+    def _read(self) -> None:
+        if self.path is None or not self.path.is_file():
+            return
+        remedy = "Delete it: what it holds is measured again."
+        with reading(self.path, remedy):
+            stored = read_json(self.path, remedy, {})
+            for costs in stored.values():
+                check_fields(costs, dict.fromkeys(costs, float))
+        for key, costs in stored.items():
+            if key in self._known:
+                self._known[key].costs |= costs
+            else:
+                self._known[key] = _Network(costs)
+
+
+def check_budget(budget: Mapping[str, float], measures: Sequence[Any]) -> None:
+    """ValueError unless every limit is a positive number of a cost that is known."""
+    known = [*GRAPH_COSTS, *(name for measure in measures for name in measure.names)]
+    for name, most in budget.items():
+        if name not in known:
+            raise ValueError(f"budget must limit some of {', '.join(known)}. Received: budget={dict(budget)!r}")
+        if not isinstance(most, (int, float)) or not most > 0:
+            raise ValueError(f"A limit must be a positive number. Received: {name}={most!r}")
+
+
+def number(value: float) -> str:
+    """A cost in a few digits, as 12,345 or 0.87."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _key(recipe: Recipe) -> str:
+    return json.dumps([recipe.model, recipe.image_shape, recipe.num_classes, recipe.model_args], sort_keys=True)
+
+
+def _arguments(recipe: Recipe) -> str:
+    return " ".join(f"{name}={value}" for name, value in recipe.model_args.items() if name != "dropout")

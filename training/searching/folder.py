@@ -1,0 +1,124 @@
+"""The folder of a search: whether it is free, whose it is, and how one is begun so that no kill does harm."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wavemix_tf.files import is_temporary, remove_abandoned, write_text
+
+from ..recipe import Recipe
+from .results import SEARCH_FILE, read_settings
+
+STATE_FOLDER, COSTS_FILE, TRIALS_FOLDER = "keras_tuner", "costs.json", "trials"
+WORKERS_FOLDER = "workers"  # whose logs may be there before the chief is
+IDENTITY = ("space_digest", "data")  # settings that say which space and which data it is
+RESULTS = ("trials.csv", "front.csv", "front.png", "best.json")
+
+
+class SearchFolder:
+    """Where one search keeps what it has.
+
+    Its settings are written before anything else is. So whenever it is stopped, the same call finds that the folder is
+    its own.
+
+    Args:
+        path: Of the folder.
+        recipe: Where the search begins.
+        settings: What else makes it another search than the next, JSON-able; with the recipe under "recipe".
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:
+        self.path, self._recipe, self._settings = path, recipe, dict(settings)
+
+    def holds_it(self, overwrite: bool) -> bool:
+        """Whether the folder holds this search, begun; ValueError if it holds something else.
+
+        Args:
+            overwrite: Another search counts as this one.
+        """
+        if not (self.path / SEARCH_FILE).is_file():
+            strange = self._strangers()
+            if strange:
+                raise ValueError(
+                    "out must be a new or empty folder, or a search's. "
+                    f"Received: out={str(self.path)!r}{' with ' if strange[0] else ''}{', '.join(strange[:3])}"
+                )
+            return False
+        if overwrite:
+            return True
+        stored = read_settings(self.path)
+        # A search of an earlier version says nothing of its space and data.
+        told = [name for name in self._settings if name != "recipe" and (name in stored or name not in IDENTITY)]
+        different = [name for name in told if self._settings[name] != stored.get(name)]
+        differences = [_difference(name, self._settings[name], stored.get(name)) for name in different]
+        differences += self._recipe.differences(Recipe.from_json(json.dumps(stored["recipe"])))
+        if not differences:
+            return True
+        if not (self.path / TRIALS_FOLDER).exists():  # stopped before its first trial: nothing is lost
+            return False
+        raise ValueError(
+            f"{self.path} holds another search: take another folder, or overwrite=True. "
+            f"Received: {', '.join(differences)}"
+        )
+
+    def _strangers(self) -> list[str]:
+        """Names in the folder that are no search's, where it has no settings; [""] if it is a file."""
+        if self.path.is_file():
+            return [""]
+        own = (STATE_FOLDER, COSTS_FILE, WORKERS_FOLDER)
+        there = self.path.iterdir() if self.path.is_dir() else ()
+        return sorted(one.name for one in there if one.name not in own and not is_temporary(one))
+
+    def tidy(self) -> None:
+        """Remove what dead processes left half-written."""
+        if self.path.is_dir():
+            remove_abandoned(self.path)
+
+    def begin(self) -> None:
+        """Make a folder that holds no search this one's, before anything else is written there."""
+        shutil.rmtree(self.path / STATE_FOLDER, ignore_errors=True)
+        (self.path / COSTS_FILE).unlink(missing_ok=True)
+        self._write_settings()
+
+    def withdraw(self) -> None:
+        """Undo ``begin`` where no trial can be made, so that another budget may try here."""
+        shutil.rmtree(self.path / STATE_FOLDER, ignore_errors=True)
+        for name in (COSTS_FILE, SEARCH_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+    def clear(self) -> None:
+        """Make a folder that holds a search this one's, without what the other found."""
+        for name in (TRIALS_FOLDER, "recipes", STATE_FOLDER):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in (*RESULTS, COSTS_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        write_text(self.path / SEARCH_FILE, json.dumps(self._settings, indent=1) + "\n")
+
+
+def _words(value: Any) -> str:
+    """A part of a fingerprint, without the braces of its record."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items() if part is not None)
+    return repr(value)
+
+
+def _difference(name: str, mine: Any, there: Any) -> str:
+    """One way in which this search is another than that of the folder."""
+    if name == "space_digest":
+        return "a space with other hyperparameters, ranges or recipes under the same name"
+    if name == "data":
+        parts = [key for key in mine if mine[key] != (there or {}).get(key)]
+        return "other data: " + ", ".join(
+            f"{key} {_words(mine[key])} (there {_words((there or {}).get(key))})" for key in parts
+        )
+    return f"{name}={mine!r} (there {there!r})"

@@ -1,0 +1,361 @@
+"""What a search found: every trial, the Pareto fronts, their files and their picture."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wavemix_tf.files import replacing, write_text
+from wavemix_tf.state_files import Fields, check_fields, read_json, reading
+
+from ..recipe import Recipe
+from .candidates import number
+
+COMPLETED, FAILED, OVER_BUDGET = "completed", "failed", "over budget"
+SEARCH_FILE, OUTCOME_FILE = "search.json", "outcome.json"
+SETTINGS: Fields = {"objective": str, "direction": str, "budget": dict, "recipe": dict}
+OUTCOME: Fields = {
+    **dict.fromkeys(("trial_id", "status"), str),
+    **dict.fromkeys(("values", "metrics", "costs", "recipe"), dict),
+    "score": (float, type(None)),
+    "epochs": int,
+    "seconds": float,
+    **dict.fromkeys(("error", "traceback"), (str, type(None))),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One candidate that was trained.
+
+    Attributes:
+        trial_id: Its number, as text.
+        status: "completed", "failed", or "over budget": trained, because its costs were only estimated before, and
+            then measured to be too large.
+        values: Of the search's hyperparameters.
+        score: The objective; None of a failed one.
+        metrics: What training and ``score`` returned.
+        costs: Cost -> value.
+        epochs: Trained, those that Hyperband had trained before included.
+        seconds: Of all that was done for it; of its last part, where it was interrupted.
+        error: Why it failed, or what its device has against the network.
+        traceback: Where it failed.
+        recipe: What was trained; with the epochs of the recipe that the search began from.
+    """
+
+    trial_id: str
+    status: str
+    values: Mapping[str, Any]
+    score: float | None
+    metrics: Mapping[str, float]
+    costs: Mapping[str, float]
+    epochs: int
+    seconds: float
+    error: str | None
+    traceback: str | None
+    recipe: Recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; ``from_dict`` reads it."""
+        return {**dataclasses.asdict(self), "recipe": json.loads(self.recipe.to_json())}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Trial:
+        return cls(**{**row, "recipe": Recipe.from_json(json.dumps(row["recipe"]))})
+
+    @classmethod
+    def load(cls, path: Path) -> Trial:
+        """Read an outcome.json; DamagedFileError if it is cut off or no trial."""
+        remedy = (
+            "Delete it: the search goes on without what this trial found. To begin anew: overwrite=True (--overwrite)."
+        )
+        with reading(path, remedy):
+            row = read_json(path, remedy, OUTCOME)
+            check_fields(row["metrics"], dict.fromkeys(row["metrics"], float))
+            check_fields(row["costs"], dict.fromkeys(row["costs"], float))
+            return cls.from_dict(row)
+
+    def describe(self) -> str:
+        """Its values, as "depth=4 width=16"; without keras-tuner's own."""
+        return " ".join(
+            f"{name}={_short(value)}" for name, value in self.values.items() if not name.startswith("tuner/")
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """A finished or interrupted search, as its folder holds it.
+
+    Attributes:
+        objective: What was searched for.
+        direction: "max" or "min".
+        budget: Cost -> the most that it may be.
+        trials: All of them, in their order.
+    """
+
+    objective: str
+    direction: str
+    budget: Mapping[str, float]
+    trials: tuple[Trial, ...]
+
+    @classmethod
+    def load(cls, out: str | os.PathLike[str]) -> SearchResult:
+        """Read the folder of a search.
+
+        Raises:
+            FileNotFoundError: it holds none.
+            DamagedFileError: one of its files is cut off or something else.
+        """
+        folder = Path(out)
+        if not (folder / SEARCH_FILE).is_file():
+            raise FileNotFoundError(f"out must hold a search, with its {SEARCH_FILE}. Received: out={str(out)!r}")
+        settings = read_settings(folder)
+        paths = sorted((folder / "trials").glob(f"*/{OUTCOME_FILE}"), key=_number_of)
+        found = {name: settings[name] for name in ("objective", "direction", "budget")}
+        return cls(**found, trials=tuple(map(Trial.load, paths)))
+
+    @property
+    def completed(self) -> tuple[Trial, ...]:
+        """The trials that count, best first; of equals the one that leaves more of the budget, then the smaller."""
+        done = [trial for trial in self.trials if trial.status == COMPLETED and trial.score is not None]
+        return tuple(sorted(done, key=lambda t: (-self._gain(t), self._share(t), t.costs.get("parameters", 0))))
+
+    @property
+    def best(self) -> Trial | None:
+        """The best within the budget."""
+        return self.completed[0] if self.completed else None
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Names of the costs that the trials have; those with a limit first."""
+        names = dict.fromkeys(name for trial in self.completed for name in trial.costs)
+        return tuple(sorted(names, key=lambda name: name not in self.budget))
+
+    def front(self, cost: str) -> tuple[Trial, ...]:
+        """Trials than which none is better at the same or a smaller cost, cheapest first: the Pareto front.
+
+        Args:
+            cost: One of ``costs``.
+
+        Raises:
+            ValueError: another name.
+        """
+        if cost not in self.costs:
+            raise ValueError(f"cost must be one of {', '.join(self.costs)}. Received: cost={cost!r}")
+        there = [trial for trial in self.completed if cost in trial.costs]
+        front: list[Trial] = []
+        for trial in sorted(there, key=lambda trial: (trial.costs[cost], -self._gain(trial))):
+            if not front or self._gain(trial) > self._gain(front[-1]):
+                front.append(trial)
+        return tuple(front)
+
+    def save(self, out: str | os.PathLike[str]) -> None:
+        """Write ``trials.csv``, ``front.csv``, ``front.png``, ``best.json`` and ``recipes/<trial>.json`` of fronts."""
+        folder = Path(out)
+        write_text(folder / "trials.csv", self._trials_csv())
+        write_text(folder / "front.csv", self._front_csv())
+        members = {trial.trial_id: trial for cost in self.costs for trial in self.front(cost)}
+        for trial in members.values():
+            write_text(folder / "recipes" / f"{trial.trial_id}.json", self._ready(trial).to_json())
+        for stale in (folder / "recipes").glob("*.json"):
+            if stale.stem not in members:
+                stale.unlink()
+        if self.best is not None:
+            write_text(folder / "best.json", self._ready(self.best).to_json())
+            with replacing(folder / "front.png") as temporary:
+                self.draw(temporary)
+
+    def draw(self, path: str | os.PathLike[str]) -> None:
+        """Picture of the trials and the front of the objective against each cost, a panel each."""
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        costs = [name for name in self.costs if len({trial.costs.get(name) for trial in self.completed}) > 1]
+        costs = costs or list(self.costs[:1])
+        columns = min(len(costs), 3)
+        rows = -(-len(costs) // columns)
+        with matplotlib.rc_context(_STYLE):
+            figure = Figure(figsize=(4.4 * columns, 3.5 * rows + 0.5), layout="constrained")
+            axes = figure.subplots(rows, columns, squeeze=False).ravel()
+            for axis, cost in zip(axes, costs, strict=False):
+                self._draw_panel(axis, cost)
+            for axis in axes[len(costs) :]:
+                axis.set_visible(False)
+            handles, labels = axes[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+            figure.suptitle(f"{len(self.completed)} trained networks, Pareto front of {self.objective}", fontsize=11)
+            figure.savefig(path, dpi=130)
+
+    def _draw_panel(self, axis: Any, cost: str) -> None:
+        from matplotlib import ticker
+
+        front = self.front(cost)
+        others = [trial for trial in self.completed if trial not in front and cost in trial.costs]
+        over = [trial for trial in self.trials if trial.status == OVER_BUDGET and cost in trial.costs]
+        axis.scatter([t.costs[cost] for t in others], [t.score for t in others], s=22, color="#9aa5b1", label="trial")
+        if over:
+            axis.scatter(
+                [t.costs[cost] for t in over],
+                [t.score for t in over],
+                s=26,
+                marker="x",
+                color="#c8553d",
+                label="over budget",
+            )
+        axis.plot(
+            [t.costs[cost] for t in front],
+            [t.score for t in front],
+            "o-",
+            color="#1f8a70",
+            ms=5.5,
+            lw=1.4,
+            drawstyle="steps-post",
+            label="front",
+        )
+        if self.best is not None and cost in self.best.costs:
+            axis.scatter(
+                [self.best.costs[cost]],
+                [self.best.score],
+                s=130,
+                facecolors="none",
+                edgecolors="#d4602a",
+                lw=1.6,
+                label="best",
+            )
+        for trial in front:
+            axis.annotate(
+                trial.trial_id,
+                (trial.costs[cost], trial.score),
+                (4, -10),
+                textcoords="offset points",
+                fontsize=7,
+                color="#6a7485",
+            )
+        values = [trial.costs[cost] for trial in [*self.completed, *over] if cost in trial.costs]
+        if cost in self.budget:
+            axis.axvline(self.budget[cost], color="#c8553d", lw=1, ls="--")
+            values.append(self.budget[cost])
+            axis.annotate(
+                f"limit {number(self.budget[cost])}",
+                (self.budget[cost], 0.02),
+                (-4, 0),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                rotation=90,
+                ha="right",
+                va="bottom",
+                fontsize=7.5,
+                color="#c8553d",
+            )
+        if min(values) > 0 and max(values) > 8 * min(values):
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+            axis.xaxis.set_minor_locator(ticker.NullLocator())
+        axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+        axis.set_title(_title(cost), loc="left", fontsize=10)
+        axis.set_ylabel(self.objective if axis.get_subplotspec().is_first_col() else "")
+
+    def _share(self, trial: Trial) -> float:
+        """Of the limit that is nearest."""
+        return max((trial.costs.get(name, 0) / most for name, most in self.budget.items()), default=0.0)
+
+    def _gain(self, trial: Trial) -> float:
+        score = trial.score if trial.score is not None else float("-inf")
+        return score if self.direction == "max" else -score
+
+    def _ready(self, trial: Trial) -> Recipe:
+        """The recipe for ``run``, which says where it came from."""
+        costs = ", ".join(f"{name} {number(value)}" for name, value in trial.costs.items())
+        found = f"{self.objective} {trial.score:.4f} after {trial.epochs} epochs" if trial.score is not None else ""
+        return dataclasses.replace(
+            trial.recipe, description=f"Trial {trial.trial_id} of a search: {trial.describe()}; {found}; {costs}."
+        )
+
+    def _trials_csv(self) -> str:
+        values = list(dict.fromkeys(name for trial in self.trials for name in trial.values))
+        metrics = list(dict.fromkeys(name for trial in self.trials for name in trial.metrics))
+        costs = list(dict.fromkeys(name for trial in self.trials for name in trial.costs))
+        header = [
+            "trial",
+            "status",
+            self.objective,
+            *values,
+            *(m for m in metrics if m != self.objective),
+            *costs,
+            "epochs",
+            "seconds",
+            "error",
+        ]
+        rows = []
+        for trial in self.trials:
+            rows.append([
+                trial.trial_id, trial.status, trial.score,
+                *(trial.values.get(name) for name in values),
+                *(trial.metrics.get(name) for name in metrics if name != self.objective),
+                *(trial.costs.get(name) for name in costs),
+                trial.epochs, round(trial.seconds, 2), " ".join(trial.error.split()) if trial.error else None,
+            ])  # fmt: skip
+        return _csv([header, *rows])
+
+    def _front_csv(self) -> str:
+        rows = [
+            [cost, trial.costs[cost], trial.score, trial.trial_id, f"recipes/{trial.trial_id}.json"]
+            for cost in self.costs
+            for trial in self.front(cost)
+        ]
+        return _csv([["cost", "value", self.objective, "trial", "recipe"], *rows])
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What makes a search this one, of its folder; DamagedFileError if the file is cut off or something else."""
+    path, remedy = folder / SEARCH_FILE, "To begin anew: overwrite=True (--overwrite)."
+    with reading(path, remedy):
+        settings = read_json(path, remedy, SETTINGS)
+        Recipe.from_json(json.dumps(settings["recipe"]))
+        check_fields(settings["budget"], dict.fromkeys(settings["budget"], float))
+        return dict(settings)
+
+
+def _number_of(path: Path) -> tuple[int, str]:
+    name = path.parent.name
+    return (int(name), name) if name.isdecimal() else (sys.maxsize, name)
+
+
+_STYLE: Any = {
+    "font.size": 9,
+    "text.parse_math": False,  # a name may hold dollars
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#dcdad4",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dcdad4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _title(cost: str) -> str:
+    known = {
+        "macs": "multiply-accumulates",
+        "int8_bytes": "int8 weights, bytes",
+        "int8_activation_bytes": "int8 activations, bytes",
+    }
+    return known.get(cost, cost.replace("_bytes", ", bytes").replace("_ms", ", ms").replace("_", " "))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,40 @@
+"""How many images of each class every set has, and which are there twice: sections of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from ...training.data.class_counts import SHOWN, majority_text, shown
+from .formats import cell
+
+
+def section(report: Mapping[str, Any]) -> str:
+    """The report's section; empty where the counts are not known."""
+    dataset = report.get("dataset") or {}
+    counts, names = dataset.get("counts") or {}, dataset.get("class_names") or []
+    if not counts or not names:
+        return ""
+    masks = (report.get("recipe") or {}).get("task") == "segmentation"
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(names[index])}</th>"
+        + "".join(cell(kind, f"{of[index]:,}", "n") for kind, of in counts.items())
+        + "</tr>"
+        for index in shown(counts)
+    )
+    heads = "".join(f"<th class='n'>{escape(kind)}</th>" for kind in counts)
+    part = f" The {SHOWN} smallest and largest of {len(names):,} classes." if len(names) > SHOWN else ""
+    return (
+        f"<section class='card'><h2>{'Pixels' if masks else 'Images'} of each class</h2>"
+        f"<p class='note'>{escape(majority_text(names, counts, masks))}{part}</p>"
+        f"<div class='scroll'><table><thead><tr><th>class</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        "</section>"
+    )
+
+
+def copies(report: Mapping[str, Any]) -> str:
+    """The report's section of pictures that are in several sets or classes; empty where none are known."""
+    told = (report.get("dataset") or {}).get("copies") or []
+    lines = "".join(f"<p class='note'>{escape(text[0].upper() + text[1:])}.</p>" for text in told)
+    return f"<section class='card'><h2>Copies of one picture</h2>{lines}</section>" if told else ""
