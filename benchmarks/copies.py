@@ -28,9 +28,9 @@ from side_by_side import write_atomically
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import CopyError
-from wavemix_tf.tflite.graph.graph.graph import Graph
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
-from wavemix_tf.tflite.graph.graph.placement import round_graph
+from wavemix_tf.tflite.graph.graph import Graph
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.placement import round_graph
 from wavemix_tf.tflite.quantization.copy_check import MAX_DIFFERENCE, check_before_rounding, difference
 
 IMAGES = 8

@@ -51,7 +51,7 @@ def accuracies(name: str, seed: int, options: argparse.Namespace) -> dict[str, f
     import keras
 
     import wavemix_tf as wm
-    from wavemix_tf.tflite.graph.graph.inputs import predict
+    from wavemix_tf.tflite.graph.inputs import predict
 
     x, y, tx, ty = load(name, options.data_dir, options.train_images)
     keras.utils.set_random_seed(seed)
@@ -75,7 +75,7 @@ def peaks(seed: int) -> dict[str, float]:
     import keras
 
     import wavemix_tf as wm
-    from wavemix_tf.tflite.graph.graph.inputs import predict
+    from wavemix_tf.tflite.graph.inputs import predict
 
     rng, side = np.random.default_rng(seed), 160
     x = rng.uniform(0, 0.15, (96, side, side, 1)).astype(np.float32)

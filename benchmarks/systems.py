@@ -29,7 +29,7 @@ from side_by_side import write_atomically
 
 import wavemix_tf as wm
 from wavemix_tf.tflite.file.flatbuffer import read_file
-from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.training.searching import systems as training_systems
 
 SMALL = {"num_classes": 10, "image_shape": (32, 32, 3)}

@@ -63,7 +63,7 @@ KIB = 1024
 def make_images(shape: tuple[int, int, int], count: int, seed: int, data_dir: str | None) -> np.ndarray:
     """float32 (count, H, W, C) in [0, 1]: generated, or CIFAR-10's, resized; another seed gives other images."""
     if data_dir is None:
-        from wavemix_tf.tflite.graph.graph.inputs import generated_images
+        from wavemix_tf.tflite.graph.inputs import generated_images
 
         return generated_images(shape, count, seed)
     import keras
@@ -214,11 +214,11 @@ def compile_variant(name: str, depth: int | None) -> dict[str, Any]:
     import wavemix_tf as wm
     from wavemix_tf.tflite.exporting.exporter import convert
     from wavemix_tf.tflite.file.flatbuffer import read_file
-    from wavemix_tf.tflite.graph.graph.inputs import generated_images
-    from wavemix_tf.tflite.graph.graph.lowering import deploy
+    from wavemix_tf.tflite.graph.inputs import generated_images
+    from wavemix_tf.tflite.graph.lowering import deploy
     from wavemix_tf.tflite.quantization.ranges import MIN_IMAGES
     from wavemix_tf.tflite.runtimes.ethos import compile_file
-    from wavemix_tf.tflite.targets.table.audit import audit
+    from wavemix_tf.tflite.targets.audit import audit
 
     keras.utils.set_random_seed(0)
     model = wm.build_model(name, dropout=0.0, **({} if depth is None else {"depth": depth}))

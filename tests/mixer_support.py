@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers, ops
 from tflite_support import randomise, spread_statistics
 
-from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.graph.inputs import generated_images
 
 SHAPE = (16, 16, 3)
 WIDTH, TOKENS, CLASSES = 16, 16, 5

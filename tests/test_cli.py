@@ -17,7 +17,7 @@ import wavemix_tf as wm
 from wavemix_tf import cli
 from wavemix_tf.command import arguments, exports, run_folder, steps, terminal
 from wavemix_tf.tflite import Artifact, ExportError
-from wavemix_tf.tflite.graph.graph.lowering import float_layers
+from wavemix_tf.tflite.graph.lowering import float_layers
 from wavemix_tf.tflite.verification import verifier
 from wavemix_tf.training import RECIPES, Recipe, fit
 

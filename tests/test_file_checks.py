@@ -9,7 +9,7 @@ from keras import layers
 from wavemix_tf.command.file_checks import file_checks
 from wavemix_tf.command.measuring import verify_file
 from wavemix_tf.tflite import export
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
 
 DEFAULT = {"min_snr_db": None, "min_agreement": None, "allow_unjudged": False, "refuses": True}
 NAMED = "bounds: 10 dB, 90%, 50% of the images"

@@ -8,7 +8,7 @@ from tflite_support import export_random, randomise, spread, spread_statistics
 
 import wavemix_tf as wm
 from wavemix_tf.tflite.file.flatbuffer import read_file
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
 
 SIDE = 48
 # Mean error against the fake-quant model in output steps, XNNPACK and reference kernels. Weights and statistics are

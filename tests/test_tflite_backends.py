@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tflite_support import export_random, spread
 
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
 
 PROGRAM = """
 import sys
@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import layers
 import wavemix_tf as wm
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.quantization.ranges import ClippedShare
 
 flat = keras.ops.convert_to_tensor([0.0, 3.0, -1.0])  # one number an image

@@ -14,7 +14,7 @@ from tflite_support import export_random as export
 from wavemix_tf.tflite import Artifact, benchmark, quantize
 from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.file.op_costs import BYTE_PJ, MAC_PJ, count_costs, energy_proxy_uj
-from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.measuring import latency
 from wavemix_tf.tflite.verification.verifier import make_interpreter
 

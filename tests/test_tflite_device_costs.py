@@ -25,13 +25,13 @@ from wavemix_tf.tflite import (
     UnsupportedOpError,
 )
 from wavemix_tf.tflite.file.flatbuffer import read_file
-from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.measuring import candidate
 from wavemix_tf.tflite.measuring.candidate import write_files
 from wavemix_tf.tflite.measuring.cost_bounds import plan
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena
 from wavemix_tf.tflite.runtimes.processes import ForkServer
-from wavemix_tf.tflite.targets.table.table import DEVICE_COSTS
+from wavemix_tf.tflite.targets.table import DEVICE_COSTS
 
 # Networks that were never trained are what this is about.
 pytestmark = [

@@ -28,8 +28,8 @@ from wavemix_tf.tflite import (
 )
 from wavemix_tf.tflite.exporting.exporter import convert
 from wavemix_tf.tflite.file import flatbuffer
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
-from wavemix_tf.tflite.graph.graph.lowering import deploy
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, run_micro
 from wavemix_tf.tflite.targets.table import audit
 from wavemix_tf.tflite.targets.table import table as targets

@@ -10,8 +10,8 @@ from tflite_support import randomise, spread, spread_statistics
 import wavemix_tf as wm
 from wavemix_tf.tflite import UnsupportedLayerError, quantize
 from wavemix_tf.tflite.file.flatbuffer import read_file
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
-from wavemix_tf.tflite.graph.graph.lowering import deploy
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.layers.fake_quant import FakeQuant, KeepFloat, round_weights, weight_steps
 from wavemix_tf.tflite.verification.verifier import run_file
 

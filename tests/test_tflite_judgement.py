@@ -11,7 +11,7 @@ from tflite_support import UNJUDGED
 import wavemix_tf as wm
 from wavemix_tf.tflite import CopyError, FidelityError, export, quantize
 from wavemix_tf.tflite.graph.graph import folding
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.quantization.copy_check import check_copy, check_in_float32, difference, in_float32
 from wavemix_tf.tflite.quantization.freshness import is_fresh
 from wavemix_tf.tflite.quantization.unrounded import float_network
@@ -448,7 +448,7 @@ def test_few_validation_images_are_filled_up_with_calibration_images():
 
 def test_the_report_and_the_card_tell_what_was_judged(spoiled):
     from wavemix_tf.command.file_checks import file_checks
-    from wavemix_tf.tflite.kit.writer.model_card import _verification
+    from wavemix_tf.tflite.kit.model_card import _verification
 
     # As if it had been held to the default bounds; the first class hardly ever leads in random weights.
     held = {**spoiled[1].verification, "float_model_bounds": {"allow_unjudged": True}}

@@ -16,7 +16,7 @@ from tflite_support import export_random as export
 from wavemix_tf.files import replacing_folder
 from wavemix_tf.tflite import Artifact, quantize
 from wavemix_tf.tflite.file import flatbuffer
-from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.kit.writer import vectors as kit_vectors
 from wavemix_tf.tflite.kit.writer import writer as kit
 from wavemix_tf.tflite.runtimes.microcontroller import resolver_name, run_micro

@@ -11,7 +11,7 @@ from tflite_support import export_random as export
 
 from wavemix_tf.tflite import Artifact, ExportError, benchmark, layer_errors, quantize, verify
 from wavemix_tf.tflite.file.flatbuffer import read_file
-from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.layers.fake_quant import FakeQuant
 
 SHAPE = (16, 16, 3)

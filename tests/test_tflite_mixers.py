@@ -10,8 +10,8 @@ from tflite_support import float_ops, randomise, spread
 
 from wavemix_tf.tflite import TARGETS, UnsupportedLayerError, UnsupportedOpError, quantize
 from wavemix_tf.tflite.file.flatbuffer import read_file
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
-from wavemix_tf.tflite.graph.graph.lowering import deploy
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.layers.token_layers import MatMul
 from wavemix_tf.tflite.verification.verifier import run_file
 

@@ -6,8 +6,8 @@ from tflite_support import export_random, randomise
 
 import wavemix_tf as wm
 from wavemix_tf.tflite.errors import UnsupportedOpError
-from wavemix_tf.tflite.graph.graph.graph import Graph
-from wavemix_tf.tflite.graph.graph.inputs import generated_images
+from wavemix_tf.tflite.graph.graph import Graph
+from wavemix_tf.tflite.graph.inputs import generated_images
 
 SMALL = {"width": 8, "depth": 1}
 NETWORKS = {

@@ -11,9 +11,9 @@ from keras import layers
 from tflite_support import spread
 
 from wavemix_tf.tflite import calibrate, export, quantize
-from wavemix_tf.tflite.graph.graph.graph import Graph
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
-from wavemix_tf.tflite.graph.graph.lowering import deploy
+from wavemix_tf.tflite.graph.graph import Graph
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.layers import saturation
 from wavemix_tf.tflite.layers.fake_quant import FakeQuant
 from wavemix_tf.tflite.quantization.importance import channel_importance

@@ -9,7 +9,7 @@ from tflite_support import float_ops, randomise, spread, spread_statistics
 import wavemix_tf as wm
 from wavemix_tf.tflite import UnsupportedOpError, quantize
 from wavemix_tf.tflite.file.flatbuffer import read_file
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
 
 # Random weights: a target's stand-ins may cost much.
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{said}") for said in ("The stand-ins", "Calibration image")]

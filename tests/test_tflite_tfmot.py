@@ -14,7 +14,7 @@ from tflite_support import export_random as export
 import wavemix_tf as wm
 from wavemix_tf.tflite import UnsupportedLayerError, UnsupportedOpError, quantize, verify
 from wavemix_tf.tflite.file import flatbuffer
-from wavemix_tf.tflite.graph.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.quantization.freshness import is_fresh
 from wavemix_tf.tflite.quantization.tfmot_engine import ERROR_BOUND_STEPS, TfmotModel
 
