@@ -257,7 +257,7 @@ def test_wrong_arguments_name_the_rule(target, options, rule):
 
 def test_what_is_not_installed_is_told_at_once(monkeypatch):
     for module, target, extra in (("ethos", "ethos-u55", "[ethos]"), ("microcontroller", "mcu", "tflite-micro")):
-        monkeypatch.setattr(f"wavemix_tf.tflite.{module}.find_spec", lambda _: None)
+        monkeypatch.setattr(f"wavemix_tf.tflite.runtimes.{module}.find_spec", lambda _: None)
         with pytest.raises(ExportError, match="pip install") as told:
             DeviceCosts(target)
         assert extra in str(told.value)

@@ -31,8 +31,8 @@ from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, run_micro
-from wavemix_tf.tflite.targets.table import audit
-from wavemix_tf.tflite.targets.table import table as targets
+from wavemix_tf.tflite.targets import audit
+from wavemix_tf.tflite.targets import table as targets
 
 # Mean error allowed here. The reference kernels and TensorFlow Lite Micro round every product twice (gemmlowp's way),
 # which no fake-quant model does; XNNPACK rounds once.

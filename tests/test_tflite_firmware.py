@@ -24,7 +24,7 @@ from wavemix_tf.tflite.kit.firmware_files import transposed_words
 from wavemix_tf.tflite.runtimes import microcontroller
 from wavemix_tf.tflite.runtimes.arena import arena_by_kernels, planned_bytes
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, resolver_name
-from wavemix_tf.tflite.targets.table import cmsis_nn
+from wavemix_tf.tflite.targets import cmsis_nn
 
 FIXTURES = Path(__file__).parent / "fixtures"
 pytestmark = [

@@ -8,7 +8,8 @@ from tflite_support import NETWORKS, network, randomise, spread, spread_statisti
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import TARGETS, UnsupportedLayerError, fold
-from wavemix_tf.tflite.graph.graph import Graph, folding
+from wavemix_tf.tflite.graph import folding
+from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import UPSAMPLE_FORMS, deploy, lower_upsampling
 

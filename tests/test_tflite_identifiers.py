@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wavemix_tf.tflite.file.identifiers import CPP_KEPT, KOTLIN_KEPT, c_identifier, check_name, kotlin_class
-from wavemix_tf.tflite.kit.writer import android as kit_android
+from wavemix_tf.tflite.kit import android as kit_android
 
 NAMES = [
     "mcu-int8",

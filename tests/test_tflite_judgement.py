@@ -10,7 +10,7 @@ from tflite_support import UNJUDGED
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import CopyError, FidelityError, export, quantize
-from wavemix_tf.tflite.graph.graph import folding
+from wavemix_tf.tflite.graph import folding
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.quantization.copy_check import check_copy, check_in_float32, difference, in_float32
 from wavemix_tf.tflite.quantization.freshness import is_fresh

@@ -11,7 +11,7 @@ from PIL import Image
 
 from wavemix_tf.preprocessing import Preprocessing, centre, fit_picture, taps
 from wavemix_tf.tflite.file.flatbuffer import TensorInfo
-from wavemix_tf.tflite.kit.writer import picture as kit_picture
+from wavemix_tf.tflite.kit import picture as kit_picture
 from wavemix_tf.training import images as training
 
 C_COMPILER, CPP_COMPILER, KOTLIN = shutil.which("gcc"), shutil.which("g++"), shutil.which("kotlinc")

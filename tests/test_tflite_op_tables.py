@@ -14,8 +14,8 @@ from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.runtimes.ethos import compile_file
 from wavemix_tf.tflite.runtimes.processes import ForkServer
+from wavemix_tf.tflite.targets import op_tables
 from wavemix_tf.tflite.targets.audit import audit
-from wavemix_tf.tflite.targets.table import op_tables
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import op_tables as files

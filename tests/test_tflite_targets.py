@@ -544,7 +544,8 @@ def test_vela_is_loaded_by_no_import_and_without_it_one_line_names_the_extra(tmp
         "u.find_spec = lambda name, package=None: None if name == 'ethosu' else find(name, package)\n"
         "import wavemix_tf.tflite\n"
         "assert not any(name.split('.')[0] == 'ethosu' for name in sys.modules)\n"
-        "from wavemix_tf.tflite import ethos, TARGETS\n"
+        "from wavemix_tf.tflite import TARGETS\n"
+        "from wavemix_tf.tflite.runtimes import ethos\n"
         "try:\n    ethos.compile_file(b'', TARGETS['ethos-u55'].npu)\nexcept ValueError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
