@@ -40,6 +40,7 @@ def test_contents(wheel):
         for path in (ROOT / folder).rglob("*.py")
         if "__pycache__" not in path.parts
     }
+    expected.add("wavemix_tf/py.typed")  # its hints are for users' type checkers too
     assert modules == expected  # a subpackage that pyproject.toml does not list would be missing here
 
 
@@ -63,6 +64,10 @@ def test_command_runs_outside_the_checkout(wheel, tmp_path):
     command = target / "bin" / "wavemix-tf"
     environment = os.environ | {"PYTHONPATH": str(target)}
     shown = run([sys.executable, command, "--help"], cwd=elsewhere, env=environment)
+    assert (
+        run([sys.executable, "-m", "wavemix_tf", "--version"], cwd=elsewhere, env=environment).split()[0]
+        == "wavemix-tf"
+    )
     assert "run" in shown
     assert "quantize" in shown
     where = run([sys.executable, "-c", "import wavemix_tf.cli as c; print(c.__file__)"], cwd=elsewhere, env=environment)

@@ -1,0 +1,26 @@
+# What a developer types. Each line works in a fresh clone.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install test quick lint ci
+
+install: $(BIN)/pytest
+
+$(BIN)/pytest: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e ".[dev]"
+	touch $(BIN)/pytest
+
+test: install  ## every test
+	$(BIN)/pytest
+
+quick: install  ## without the tests that train or convert for long
+	$(BIN)/pytest -m "not slow"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ci:  ## from nothing: fresh clone, fresh environment, wheel
+	PYTHON=$(PYTHON) .ci/run
