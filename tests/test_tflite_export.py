@@ -32,7 +32,7 @@ from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, run_micro
 from wavemix_tf.tflite.targets import audit
-from wavemix_tf.tflite.targets import table as targets
+from wavemix_tf.tflite.targets import op_tables as targets
 
 # Mean error allowed here. The reference kernels and TensorFlow Lite Micro round every product twice (gemmlowp's way),
 # which no fake-quant model does; XNNPACK rounds once.
@@ -186,6 +186,7 @@ def test_save_writes_everything_a_user_needs(mcu, tmp_path):
     assert path.with_suffix(".labels.txt").read_text().split() == NAMES
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["input"] == {
+        "name": "image",
         "shape": [1, 16, 16, 3],
         "dtype": "int8",
         "scale": pytest.approx(1 / 255),
@@ -224,7 +225,7 @@ def test_a_file_and_its_card_must_belong_together(mcu, tmp_path):
         Artifact.load(path)
     path.with_suffix(".json").write_text("{}")
     with pytest.raises(
-        ExportError, match=r"bugs\.json must be whole.*the field 'target' is missing.*export --overwrite"
+        ExportError, match=r"bugs\.json must be whole.*the field 'target' is missing.*export .*--overwrite"
     ):
         Artifact.load(path)
 

@@ -295,7 +295,7 @@ EDGE_TPU_OPS: dict[str, tuple[str, ...]] = {
 
 MCU_OPS: dict[str, tuple[str, ...]] = {
     **FLOAT_ISLANDS,
-    **dict.fromkeys(("CONV_3D", "EXP", "LOG", "SQRT"), ("float operands",)),
+    **dict.fromkeys(("EXP", "LOG", "SQRT"), ("float operands",)),
     "ADD": (),
     "AVERAGE_POOL_2D": (),
     "BATCH_MATMUL": (),
