@@ -19,7 +19,11 @@ TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tf_keras", "keras_tuner", "a
 # gradients, which `keras.ops` does not have.
 MAY_USE_TENSORFLOW = {"normalization.py", "inspection.py"}
 # The command joins the packages: its verbs, and the folder behind them.
-JOINERS = {ROOT / "wavemix_tf" / "cli.py", *(ROOT / "wavemix_tf" / "command").rglob("*.py")}
+JOINERS = {
+    ROOT / "wavemix_tf" / "cli.py",
+    ROOT / "wavemix_tf" / "__main__.py",
+    *(ROOT / "wavemix_tf" / "command").rglob("*.py"),
+}
 
 # From the ground up. A folder that is not in the list, "top" or "" is that of the part itself.
 ROOMS = {
