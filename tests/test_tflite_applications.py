@@ -16,9 +16,9 @@ SIDE = 48
 # layer, in the file as between two orders of summation in float. benchmarks/applications.py has trained networks.
 NETWORKS = {
     "MobileNetV2": ({"alpha": 0.35}, (-1.0, 1.0), 1.0, 4.0),
-    "MobileNetV3Small": ({"alpha": 0.75}, (0.0, 255.0), 2.0, 4.0),
-    "EfficientNetV2B0": ({}, (0.0, 255.0), 3.5, 5.0),
-    "ResNet50V2": ({}, (-1.0, 1.0), 3.0, 4.0),
+    "MobileNetV3Small": ({"alpha": 0.75}, (0.0, 255.0), 1.7, 4.0),
+    "EfficientNetV2B0": ({}, (0.0, 255.0), 3.0, 4.5),
+    "ResNet50V2": ({}, (-1.0, 1.0), 2.6, 4.0),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,6 +79,15 @@ class FileInfo:
     ops: tuple[OpInfo, ...]
     input_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
+
+    def ends(self) -> Iterator[tuple[str, str, TensorInfo]]:
+        """("input 0", its name, the tensor), every input and then every output."""
+        for side, names, tensors in (
+            ("input", self.input_names, self.inputs),
+            ("output", self.output_names, self.outputs),
+        ):
+            for index, (name, tensor) in enumerate(zip(names, tensors, strict=True)):
+                yield f"{side} {index}", name, tensor
 
 
 def read_file(content: bytes, check_tensors: bool = False) -> FileInfo:

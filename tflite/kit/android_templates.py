@@ -1,4 +1,4 @@
-"""The texts of a deployment kit for Android, see ``kit_templates``."""
+"""The texts of a deployment kit for Android, see ``templates``."""
 
 from __future__ import annotations
 

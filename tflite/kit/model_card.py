@@ -44,13 +44,8 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         ("with", ", ".join(f"{k} {v}" for k, v in report.get("versions", {}).items()) or UNKNOWN),
     ]
     tensors = [
-        f"- {side} {index}, {markdown_code(name)}: {' x '.join(map(str, tensor.shape))} {tensor.dtype}, "
-        f"{quantization(tensor)}"
-        for side, group, names in (
-            ("input", info.inputs, info.input_names),
-            ("output", info.outputs, info.output_names),
-        )
-        for index, (tensor, name) in enumerate(zip(group, names, strict=True))
+        f"- {which}, {markdown_code(said)}: {' x '.join(map(str, tensor.shape))} {tensor.dtype}, {quantization(tensor)}"
+        for which, said, tensor in info.ends()
     ]
     if is_image(info.inputs[0]):
         tensors.append(f"- an input value is {artifact.to_dict()['input_meaning']}, a pixel 0 to 255")

@@ -1,4 +1,4 @@
-"""The texts of a deployment kit that bring a picture to the network's size, in C and in Kotlin, see ``kit_templates``.
+"""The texts of a deployment kit that bring a picture to the network's size, in C and in Kotlin, see ``templates``.
 
 Both repeat ``wavemix_tf.preprocessing.fit_picture`` line by line: whole numbers alone, one result on every processor.
 """

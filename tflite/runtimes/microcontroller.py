@@ -153,14 +153,9 @@ def c_array(
     needs = "; ".join(f"{KERNELS[kernels]}: {size}" for kernels, size in (arenas or {}).items())
     methods = [resolver_name(op) for op in sorted(set(ops))]
     guard = f"{name.upper()}_H_"
-    info = read_file(content)
     ends = "".join(
-        f"// {side} {index}, {json.dumps(said)}: {' x '.join(map(str, tensor.shape))} {tensor.dtype}.\n"
-        for side, group, names in (
-            ("Input", info.inputs, info.input_names),
-            ("Output", info.outputs, info.output_names),
-        )
-        for index, (tensor, said) in enumerate(zip(group, names, strict=True))
+        f"// {which.capitalize()}, {json.dumps(said)}: {' x '.join(map(str, tensor.shape))} {tensor.dtype}.\n"
+        for which, said, tensor in read_file(content).ends()
     )
     register = "".join(f"  if (resolver.Add{method}() != kTfLiteOk) return kTfLiteError;\n" for method in methods)
     header = f"""\
