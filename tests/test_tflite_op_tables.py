@@ -22,7 +22,7 @@ import op_tables as files
 
 pytestmark = pytest.mark.filterwarnings("ignore:The outputs of model:UserWarning")
 PHONE, MICRO = TARGETS["android-cpu"], TARGETS["mcu"]
-NEITHER = {"GELU", "POW", "SELECT", "TILE", "TOPK_V2"}  # of the phone's, no kernel in TensorFlow Lite Micro
+NEITHER = {"CONV_3D", "GELU", "POW", "SELECT", "TILE", "TOPK_V2"}  # of the phone's, no kernel in TensorFlow Lite Micro
 
 
 @pytest.fixture(scope="module")
