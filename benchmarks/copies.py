@@ -88,13 +88,13 @@ def compare(name: str, seed: int) -> dict[str, Any]:
     shape = model.inputs[0].shape[1:]
     low, high = limits
     images = (generated_images(tuple(shape), IMAGES, seed) * (high - low) + low).astype(np.float32)
-    spread_weights(model, images, seed)
+    spread_weights(model, images, seed, deep=True)
     expected = predict(model, [images])
     row: dict[str, Any] = {"image_shape": list(shape), "parameters": model.count_params(), "images": IMAGES}
     try:
         graph = Graph.from_model(model)
         round_graph(graph, [limits], [images], keep_unsupported=True)
-        row["quantize"] = max(check_before_rounding(model, graph, [images], {}).copy.differences)
+        row["quantize"] = max(check_before_rounding(model, graph, [images], {}).copy.differences, default=float("nan"))
     except CopyError as error:
         row["fault"] = str(error)
     written = predict(wm.tflite.fold(model), [images])
