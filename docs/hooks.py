@@ -1,7 +1,7 @@
 """Lets mkdocstrings read the packages under the names that they are installed under.
 
-``training/`` and ``tflite/`` are installed as ``wavemix_tf.training`` and ``wavemix_tf.tflite``. The reference pages are
-made from source text, without importing anything, so a folder of links has to look like the installed package.
+``training/`` and ``tflite/`` are installed as ``wavemix_tf.training`` and ``wavemix_tf.tflite``. The reference pages
+are made from source text, without importing anything, so a folder of links has to look like the installed package.
 """
 
 from pathlib import Path
