@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test quick lint ci
+.PHONY: install test quick lint docs ci
 
 install: $(BIN)/pytest
 
@@ -21,6 +21,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install  ## the documentation site, into build/site
+	$(BIN)/pip install -q -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 ci:  ## from nothing: fresh clone, fresh environment, wheel
 	PYTHON=$(PYTHON) .ci/run

@@ -23,12 +23,36 @@ def test_dir_shows_the_public_names():
     assert [name for name in dir(wm) if not name.startswith("__")] == sorted(wm.__all__)
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in ROOT.glob("*.md")))
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("examples/*.md")]
+
+
+@pytest.mark.parametrize("page", sorted(str(path.relative_to(ROOT)) for path in PAGES))
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if "://" not in target:
-            assert (ROOT / target).exists(), target
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_every_page_of_the_site_is_in_its_navigation():
+    named = set(re.findall(r"([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M))
+    assert named == {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1000
+
+
+def test_the_reference_has_every_public_name():
+    reference = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
+    tables = {"CHECKPOINT_NORMALIZATION", "MIXERS", "VARIANTS", "training", "tflite"}
+    for name in set(wm.__all__) - tables:
+        assert f"::: wavemix_tf.{name}\n" in reference, name
+    for part in ("training", "tflite"):
+        module = getattr(wm, part)
+        for name in module.__all__:
+            if callable(getattr(module, name)) and not name.endswith("Error"):
+                assert f"::: wavemix_tf.{part}.{name}\n" in reference, name
 
 
 def test_every_module_that_architecture_names_is_there():
