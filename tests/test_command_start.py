@@ -1,5 +1,6 @@
 """The command starts without Keras; a script of any name that imports the package has all of it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,10 @@ from wavemix_tf.command.predicting import run_whole
 from wavemix_tf.command.run_folder import check_out
 from wavemix_tf.command.steps import network_name
 from wavemix_tf.command.terminal import one_line
+from wavemix_tf.tflite.targets.table import DTYPES, IO_DTYPES, TARGETS
 from wavemix_tf.training import RECIPES
+from wavemix_tf.training.searching.spaces import SPACES
+from wavemix_tf.training.searching.tuner import TUNERS
 from wavemix_tf.warning import warn_user
 
 SCRIPT = """
@@ -144,6 +148,31 @@ def test_a_refused_file_and_a_warning_advise_options(monkeypatch, capsys):
     with terminal.quiet(False):
         warn_user("Far from it: accept it by min_snr_db.")
     assert capsys.readouterr().err == "note: Far from it: accept it by --min-snr-db.\n"
+
+
+def help_of(capsys, verb, option):
+    """The help of one option, without the breaks of its lines."""
+    assert cli.main([verb, "--help"]) == 0
+    lines = [line.strip("│ \n") for line in capsys.readouterr().out.splitlines()]
+    start = next(index for index, line in enumerate(lines) if line.startswith(option))
+    end = next(index for index in range(start + 1, len(lines)) if lines[index].startswith(("--", "╰")))
+    return " ".join(" ".join(lines[start:end]).split())
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "names"),
+    [
+        ("export", "--target", TARGETS),
+        ("export", "--dtype", DTYPES),
+        ("export", "--io-dtype", IO_DTYPES),
+        ("tune", "--space", SPACES),
+        ("tune", "--tuner", TUNERS),  # written in the verb: this table is behind Keras
+    ],
+)
+def test_the_help_lists_what_the_tables_hold(capsys, verb, option, names):
+    shown = help_of(capsys, verb, option)
+    listed = re.search(r"(?:[\w-]+, )*[\w-]+ or [\w-]+", shown).group()
+    assert sorted(re.split(", | or ", listed)) == sorted(names), shown
 
 
 def test_the_version(tmp_path):

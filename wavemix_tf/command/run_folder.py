@@ -11,12 +11,12 @@ from typing import Any
 from ..files import check_writable, remove_abandoned
 from ..state_files import DamagedFileError, Fields, check_fields, check_keras_file, read_json, reading
 from ..tflite.file.model_cards import card_path, read_card, read_content
-from ..training.data.identity import SplitList
+from ..training.data.identity import SplitList, folder_is_as_trained
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from .arguments import START_FILE, apply_settings
 from .pages import report as reports
-from .terminal import note, shell
+from .terminal import announce_loading, note, shell
 
 STAGES = ("float", "qat")
 REPORT: Fields = {
@@ -100,6 +100,16 @@ def check_state(out: Path, stages: Sequence[str] = STAGES, exports: bool = False
         for path in exported(out):
             if card_path(path).is_file():
                 read_content(path, read_card(path))
+
+
+def check_finished_data(recipe: Recipe, out: Path, known_only: bool) -> None:
+    """Refuse a finished run whose own folder of images is no longer what it was trained on."""
+    if folder_is_as_trained(recipe, out, known_only):  # takes no Keras
+        return
+    announce_loading()
+    from ..training.data.datasets import check_finished
+
+    check_finished(recipe, out, known_only)
 
 
 def exported(out: Path) -> list[Path]:

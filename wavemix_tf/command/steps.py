@@ -1,7 +1,7 @@
 """The steps of a run, which the command's verbs share: each reads and writes one run folder.
 
-With ``cli.py`` the only place where ``training`` and ``tflite`` meet. Imports Keras: the command imports this module
-after it has checked its arguments.
+``training`` and ``tflite`` meet in this folder alone. Imports Keras: a verb imports this module after it has checked
+its arguments.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The result table and the report page of a run, drawn from ``report.json`` and the history files alone.
 
-Nothing is measured here: ``wavemix_tf.cli`` gathers the numbers and writes ``report.json``; :func:`render_html` makes
+Nothing is measured here: the verbs gather the numbers; :func:`render_html` makes
 one self-contained page of it (no script, no request to anywhere) and :func:`results_table` the terminal's table.
 A section is left out when its part of ``report.json`` is missing: the page of a run that stopped half-way still opens.
 """
