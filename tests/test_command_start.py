@@ -15,6 +15,7 @@ import wavemix_tf as wm
 from wavemix_tf import cli
 from wavemix_tf.command import predicting, terminal
 from wavemix_tf.command.arguments import apply_settings
+from wavemix_tf.command.command_line import CommandLine
 from wavemix_tf.command.pages.formats import interval, wilson_interval
 from wavemix_tf.command.predicting import run_whole
 from wavemix_tf.command.run_folder import check_out
@@ -123,31 +124,43 @@ def test_errors_advise_the_commands_options(message, shown):
         ),
     ],
 )
-def test_errors_advise_the_options_of_export(message, export, run, monkeypatch):
+def test_errors_advise_the_options_of_export(message, export, run):
     for verb, shown in (("export", export), ("run", run or message)):
-        monkeypatch.setattr(terminal, "words", [verb])
-        assert terminal.as_options(message) == terminal.as_options(shown) == shown
+        assert terminal.as_options(message, verb) == terminal.as_options(shown, verb) == shown
 
 
-def test_a_refused_file_and_a_warning_advise_options(monkeypatch, capsys):
+def test_a_refused_file_and_a_warning_advise_options(capsys):
     from wavemix_tf.command import exports
     from wavemix_tf.tflite import ExportError
 
-    monkeypatch.setattr(terminal, "words", ["export"])
+    export, run = CommandLine(("export",)), CommandLine(("run",))
     refused = {}
-    with exports._noting(Path("a b"), "mcu", "int8", refused):
+    with exports._noting(export, Path("a b"), "mcu", "int8", refused):
         raise ExportError("Received: x. Accept it by min_agreement.")
     assert refused == {"mcu-int8": "Received: x. Accept it by --min-agreement."}
-    monkeypatch.setattr(terminal, "words", ["run"])
-    with exports._noting(Path("a b"), "mcu", "int8", refused):
+    with exports._noting(run, Path("a b"), "mcu", "int8", refused):
         raise ExportError("Received: x. Accept it by allow_unjudged=True.")
     command = "`wavemix-tf export --out 'a b' --target mcu --dtype int8 --allow-unjudged`"
     assert refused == {"mcu-int8": f"Received: x. Accept it by {command}."}
-    assert terminal.exporting == []
-    monkeypatch.setattr(terminal, "words", ["export"])
-    with terminal.quiet(False):
+    with terminal.quiet(export):
         warn_user("Far from it: accept it by min_snr_db.")
     assert capsys.readouterr().err == "note: Far from it: accept it by --min-snr-db.\n"
+    with terminal.quiet(run):
+        with exports._noting(run, Path("a b"), "mcu", "int8", refused):
+            warn_user("Very far from it: accept it by min_snr_db.")
+        warn_user("Nobody is asked: accept it by min_snr_db.")
+    command = "`wavemix-tf export --out 'a b' --target mcu --dtype int8 --min-snr-db`"
+    assert capsys.readouterr().err == (
+        f"note: Very far from it: accept it by {command}.\n"
+        "note: Nobody is asked: accept it by `wavemix-tf export --min-snr-db`.\n"
+    )
+
+
+def test_the_words_of_a_command():
+    line = CommandLine(("run", "digits", "--out", "a b", "--overwrite", "--debug"))
+    assert (line.verb, line.debug) == ("run", True)
+    assert str(line.without("--overwrite")) == "wavemix-tf run digits --out 'a b' --debug"
+    assert (CommandLine().verb, CommandLine().debug, str(CommandLine())) == ("", False, "wavemix-tf")
 
 
 def help_of(capsys, verb, option):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import typer
 
 from . import __version__
 from .command import terminal
+from .command.command_line import CommandLine
 from .command.terminal import console, one_line, quiet
 from .command.verbs.benchmark import benchmark
 from .command.verbs.compare import compare
@@ -78,16 +78,14 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C."""
     command = typer.main.get_command(app)
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    terminal.words[:] = given
-    debug = "--debug" in given
+    line = CommandLine(tuple(sys.argv[1:] if arguments is None else arguments))
     try:
-        with quiet(debug):
-            code = command.main(args=given, prog_name="wavemix-tf", standalone_mode=False)
+        with quiet(line):
+            code = command.main(args=list(line.words), prog_name="wavemix-tf", standalone_mode=False, obj=line)
     except (KeyboardInterrupt, typer.Abort) as error:
         if isinstance(error.__cause__, EOFError):  # Typer takes the end of any file for a Ctrl-D at a prompt
-            return _fail(one_line(error.__cause__))
-        return _interrupted(given)
+            return _fail(one_line(error.__cause__, line.verb))
+        return _interrupted(line)
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong arguments, found by Typer
             # Without any word Typer has shown the help already.
@@ -95,10 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not message:
                 return 2
             return _fail(f"{message}{'' if message.endswith(('.', '?', '!')) else '.'} See: wavemix-tf --help", 2)
-        if debug:
+        if line.debug:
             raise
-        return _fail(one_line(error))
-    return _interrupted(given) if code == INTERRUPTED else int(code or 0)
+        return _fail(one_line(error, line.verb))
+    return _interrupted(line) if code == INTERRUPTED else int(code or 0)
 
 
 def script() -> None:
@@ -130,10 +128,9 @@ def _fail(message: str, code: int = 1) -> int:
     return code
 
 
-def _interrupted(given: Sequence[str]) -> int:
-    again = [word for word in given if word != "--overwrite"]
+def _interrupted(line: CommandLine) -> int:
     terminal.tell("\nStopped; what was finished is kept. To go on:")
-    terminal.tell(f"  {shlex.join(['wavemix-tf', *again])}")
+    terminal.tell(f"  {line.without('--overwrite')}")
     return INTERRUPTED
 
 

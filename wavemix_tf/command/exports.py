@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,19 +19,21 @@ from ..tflite.targets.table import get_target
 from ..training.data.datasets import DataBundle
 from ..training.data.sources import whole_pictures
 from ..training.recipe import Recipe
-from . import predictions, terminal
+from . import predictions
+from .command_line import CommandLine, shell
 from .file_checks import verification_images
 from .measuring import measure, merged
 from .pages import report as reports
 from .run_folder import exported, read_report, saved_recipe
 from .steps import load_model, trained_model
-from .terminal import console, headline, note
+from .terminal import advising_export, as_options, console, headline, note
 
 KIT_IMAGES = 4
 LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes")
 
 
 def write_exports(
+    line: CommandLine,
     out: Path,
     chosen: Sequence[tuple[str, str]],
     models: dict[str, Any],
@@ -44,6 +45,7 @@ def write_exports(
     """Export, check and save the chosen files; those that the run folder holds already are read.
 
     Args:
+        line: The command that runs, for what it advises.
         out: Run folder.
         chosen: (target, dtype) pairs.
         models: "float32" and "int8" -> trained Keras model; a float model under "int8" is quantized on the way.
@@ -72,7 +74,7 @@ def write_exports(
         if there is not None and not are_given(limits):
             artifacts.append((name, there))
             continue
-        with console.status(f"  {name}: convert, audit, run"), _noting(out, target, dtype, refused):
+        with console.status(f"  {name}: convert, audit, run"), _noting(line, out, target, dtype, refused):
             artifact = export(
                 model,
                 target=target,
@@ -98,15 +100,14 @@ def are_given(limits: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def _noting(out: Path, target: str, dtype: str, refused: dict[str, str]) -> Iterator[None]:
+def _noting(line: CommandLine, out: Path, target: str, dtype: str, refused: dict[str, str]) -> Iterator[None]:
     """A file that fails its checks must not take the others with it, nor the training before it."""
-    terminal.exporting[:] = ["--out", str(out), "--target", target, "--dtype", dtype]
+    exporting = ("--out", str(out), "--target", target, "--dtype", dtype)
     try:
-        yield
+        with advising_export(line, exporting):
+            yield
     except ExportError as error:
-        refused[f"{target}-{dtype}"] = terminal.as_options(str(error))
-    finally:
-        terminal.exporting.clear()
+        refused[f"{target}-{dtype}"] = as_options(str(error), line.verb, exporting)
 
 
 def complain(refused: dict[str, str]) -> None:
@@ -162,7 +163,7 @@ def saved_exports(out: Path, target: str | None, dtype: str | None) -> list[tupl
     if not chosen:
         options = [(f"--{key}", value) for key, value in (("target", target), ("dtype", dtype)) if value]
         asked = " ".join(" ".join(option) for option in options)
-        made_by = terminal.shell("export", "--out", out, *(word for option in options for word in option))
+        made_by = shell("export", "--out", out, *(word for option in options for word in option))
         raise FileNotFoundError(
             f"{out}/exports has no file{' for ' if asked else ''}{asked}: `{made_by}` makes them. "
             f"Received: {', '.join(name for name, _ in found) or 'an empty folder'}"
@@ -217,6 +218,7 @@ def _kit_folder(path: Path) -> Path:
 
 
 def measure_exports(
+    line: CommandLine,
     out: Path,
     recipe: Recipe,
     data: DataBundle,
@@ -227,6 +229,7 @@ def measure_exports(
     """Measure the files that the run's report does not know: it gains their rows.
 
     Args:
+        line: The command that runs, which a new report names.
         out: Run folder.
         recipe: Of the run.
         data: Its data.
@@ -261,7 +264,7 @@ def measure_exports(
         own = {"int8": trained_model(out, part[0][1], data)} if part[0] in alone else {}
         found = measure(recipe, data, {**models, **own}, part, limit)
         if report is None:
-            report, whose = {**found.report, "refused": {}, "seconds": {}, "command": command_line()}, True
+            report, whose = {**found.report, "refused": {}, "seconds": {}, "command": str(line)}, True
         else:
             report, whose = merged(report, found)
         if (out / "report.json").is_file():
@@ -269,11 +272,6 @@ def measure_exports(
                 predictions.write(out, found.predictions)
             reports.write_report(out, report)
     return report
-
-
-def command_line() -> str:
-    """What was typed."""
-    return shlex.join(["wavemix-tf", *terminal.words])
 
 
 def write_kits(

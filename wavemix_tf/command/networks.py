@@ -14,7 +14,8 @@ import numpy as np
 from ..preprocessing import Preprocessing, read_from_keras_file
 from ..state_files import read_json, reading
 from ..training.data.identity import LABELS_FILE, SplitList, read_labels
-from .terminal import note, shell
+from .command_line import shell
+from .terminal import note
 
 CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = TASKS = ("classification", "segmentation", "super_resolution")
 PROBE_SIDE = 256  # pixels, where a model takes any size

@@ -15,8 +15,9 @@ from ..training.data.identity import SplitList, folder_is_as_trained
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from .arguments import START_FILE, apply_settings
+from .command_line import shell
 from .pages import report as reports
-from .terminal import announce_loading, note, shell
+from .terminal import announce_loading, note
 
 STAGES = ("float", "qat")
 REPORT: Fields = {

@@ -26,8 +26,9 @@ from ..training.data.identity import check_run
 from ..training.fitting.trainer import build, claim, fit, save_model
 from ..training.recipe import Recipe
 from .arguments import START_FILE
+from .command_line import shell
 from .run_folder import START_REMEDY, saved_recipe
-from .terminal import console, note, shell, step
+from .terminal import console, note, step
 
 # What the papers call a network where it is not the class's name.
 NETWORK_TITLES = {

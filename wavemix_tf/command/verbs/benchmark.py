@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from .. import terminal
 from ..arguments import check_export
 from ..options import Debug, DtypeOption, RunFolder, Settings, TargetOption
 from ..pages import report as reports
 from ..run_folder import saved_recipe
-from ..terminal import console, styled
+from ..terminal import announce_loading, console, styled
 
 
 def benchmark(
@@ -27,7 +26,7 @@ def benchmark(
     """Size, latency on this machine, memory, operations, a microcontroller's arena, an Ethos-U's estimated cycles."""
     saved_recipe(out, settings)
     check_export(target, dtype)
-    terminal.announce_loading()
+    announce_loading()
     from .. import exports, measuring
 
     artifacts = exports.saved_exports(out, target, dtype)

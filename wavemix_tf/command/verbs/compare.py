@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .. import terminal
 from ..arguments import choose_recipe
 from ..options import Data, Debug, Overwrite, RecipeName, Settings
 from ..run_folder import check_out
-from ..terminal import console, styled
+from ..terminal import announce_loading, console, styled
 
 
 def compare(
+    ctx: typer.Context,
     recipe: RecipeName = None,
     data: Data = None,
     systems: Annotated[
@@ -50,14 +49,14 @@ def compare(
     target, limits = parse_budget(budget) if budget else (None, {})
     if note := flash_note(target, limits):
         console.print(f"  {note}")
-    terminal.announce_loading()
+    announce_loading()
     from .. import tuning
     from ..comparing import Comparison
     from ..pages import comparison as comparison_page
 
     with tuning.device_costs(target, limits) as costs:
-        words = shlex.join(["wavemix-tf", *(word for word in terminal.words if word != "--overwrite")])
-        comparison = Comparison(chosen, names, limits, target, costs, seeds, out, qat, words, overwrite)
+        command = str(ctx.obj.without("--overwrite"))
+        comparison = Comparison(chosen, names, limits, target, costs, seeds, out, qat, command, overwrite)
         page = comparison.compare()
     console.print()
     console.print(comparison_page.to_table(comparison.record))

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .. import terminal
 from ..image_files import network_and_images
 from ..options import Debug, Images, MaybeRun, SaveOption, Settings
+from ..terminal import announce_loading
 
 
 def explain(
@@ -30,7 +30,7 @@ def explain(
     if model is not None and model.suffix != ".keras":
         raise ValueError(f"--model must be a .keras file: an exported one no longer has blocks. Received: {model}")
     path, pictures, found = network_and_images(images, out, model, save, settings)
-    terminal.announce_loading()
+    announce_loading()
     from .. import explaining
 
     failed = explaining.explain_images(found, path, out, pictures, class_name)

@@ -8,14 +8,14 @@ import typer
 
 from ...files import remove_abandoned
 from ...tflite.targets.table import IO_DTYPES
-from .. import terminal
 from ..arguments import check_export
 from ..options import TEST_IMAGES, Debug, DtypeOption, OldSplit, RunFolder, Settings, TargetOption, alternatives
 from ..run_folder import read_report, saved_recipe
-from ..terminal import console, step
+from ..terminal import announce_loading, console, step
 
 
 def export(
+    ctx: typer.Context,
     out: RunFolder,
     target: TargetOption = None,
     dtype: DtypeOption = None,
@@ -54,7 +54,7 @@ def export(
     chosen = check_export(target, dtype, io_dtype)
     read_report(out)  # a damaged one is told before the work
     remove_abandoned(out)
-    terminal.announce_loading()
+    announce_loading()
     from .. import exports, steps
 
     exported = not overwrite and exports.all_exported(out, chosen, io_dtype)
@@ -84,8 +84,8 @@ def export(
     seconds: dict[str, float] = {}
     with step("Export", seconds):
         data = steps.load_images(recipe, out, known_only=old_split)
-        written, refused = exports.write_exports(out, chosen, models, data, io_dtype, overwrite, **limits)
-    report = exports.measure_exports(out, recipe, data, written, TEST_IMAGES, kit)
+        written, refused = exports.write_exports(ctx.obj, out, chosen, models, data, io_dtype, overwrite, **limits)
+    report = exports.measure_exports(ctx.obj, out, recipe, data, written, TEST_IMAGES, kit)
     if kit:
         with step("Write kits", seconds):
             exports.write_kits(out, written, data, report)

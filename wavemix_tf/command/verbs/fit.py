@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import terminal
 from ..arguments import choose_recipe
 from ..options import Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings
 from ..pages.formats import score_text
 from ..run_folder import check_finished_data, check_folder, check_state, is_finished
-from ..terminal import console, step
+from ..terminal import announce_loading, console, step
 
 
 def fit(
@@ -32,7 +31,7 @@ def fit(
         check_finished_data(chosen, out, old_split)
         console.print(f"Nothing to do: {out / 'model.keras'} is trained. --overwrite begins anew.")
         return
-    terminal.announce_loading()
+    announce_loading()
     from .. import exports, steps
 
     steps.check_network(chosen)

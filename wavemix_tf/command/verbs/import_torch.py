@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from .. import terminal
 from ..arguments import START_FILE, choose_recipe, variant_recipe
+from ..command_line import shell
 from ..options import Debug, Overwrite, RunFolder, Settings
 from ..run_folder import check_folder
-from ..terminal import console
+from ..terminal import announce_loading, console
 
 
 def import_torch(
@@ -62,7 +62,7 @@ def import_torch(
     made = out / (START_FILE if new_head else "model.keras")
     if made.exists() and not overwrite:
         raise FileExistsError(f"{made} exists: --overwrite replaces it.")
-    terminal.announce_loading()
+    announce_loading()
     from ...checkpoints.torch_weights import load_torch_weights
     from ...training.fitting.trainer import adopt, build
     from .. import exports, steps
@@ -73,7 +73,7 @@ def import_torch(
     if new_head:
         steps.save_start(network, chosen, out, overwrite)
         console.print(f"{made}: read from {checkpoint}, but for its head.")
-        console.print(f"Next: {terminal.shell('fit', out / 'recipe.json', '--out', out)}")
+        console.print(f"Next: {shell('fit', out / 'recipe.json', '--out', out)}")
         return
     adopt(chosen, network, chosen.num_classes or 0, out, overwrite)
     console.print(f"{made}: {steps.count_parameters(network):,} parameters read from {checkpoint}")

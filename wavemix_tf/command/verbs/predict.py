@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .. import terminal
 from ..image_files import network_and_images
 from ..options import Debug, Images, MaybeRun, SaveOption, Settings
+from ..terminal import announce_loading
 
 
 def predict(
@@ -33,7 +33,7 @@ def predict(
 ) -> None:
     """Classify, segment or enlarge images with a Keras model or an exported file, as its shapes tell."""
     path, pictures, found = network_and_images(images, out, model, save, settings)
-    terminal.announce_loading()
+    announce_loading()
     from .. import networks, predicting
 
     network = networks.load_network(path, out, len(found))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from .. import terminal
 from ..options import Debug, OldSplit, Overwrite, RunFolder, Settings
 from ..pages.formats import score_text
 from ..run_folder import check_finished_data, check_folder, check_state, is_finished, saved_recipe
-from ..terminal import console, step
+from ..terminal import announce_loading, console, step
 
 
 def quantize(
@@ -25,7 +24,7 @@ def quantize(
         check_finished_data(recipe, out, old_split)
         console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite begins anew.")
         return
-    terminal.announce_loading()
+    announce_loading()
     from .. import exports, steps
 
     model = steps.load_model(out / "model.keras")

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .. import terminal
+import typer
+
 from ..arguments import EXPORTS, PICTURE_EXPORTS, choose_recipe
 from ..options import TEST_IMAGES, Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings, TestImages
 from ..pages import report as reports
 from ..run_folder import check_finished_data, check_folder, check_state, finished_report
-from ..terminal import console, step, styled
+from ..terminal import announce_loading, console, step, styled
 
 
 def run(
+    ctx: typer.Context,
     recipe: RecipeName = None,
     data: Data = None,
     out: RecipeOut = None,
@@ -36,7 +38,7 @@ def run(
         show_results(done, out)
         console.print("Nothing to do: this run is finished. --overwrite begins it anew.")
         return
-    terminal.announce_loading()
+    announce_loading()
     from .. import exports, measuring, predictions, steps
 
     steps.check_network(chosen)
@@ -53,12 +55,12 @@ def run(
     models = {"float32": trained.model, "int8": tuned.model}
     with step("Export", seconds):
         pairs = EXPORTS if chosen.task == "classification" else PICTURE_EXPORTS
-        artifacts, refused = exports.write_exports(out, pairs, models, images)
+        artifacts, refused = exports.write_exports(ctx.obj, out, pairs, models, images)
         artifacts += exports.own_exports(out, models, artifacts)
     with step("Run the test images through every file", seconds):
         found = measuring.measure(chosen, images, models, artifacts, test_images)
     seconds |= {"Train": round(trained.seconds, 1), "Fine-tune with int8 arithmetic": round(tuned.seconds, 1)}
-    report = {**found.report, "refused": refused, "seconds": seconds, "command": exports.command_line()}
+    report = {**found.report, "refused": refused, "seconds": seconds, "command": str(ctx.obj)}
     if found.predictions:
         predictions.write(out, found.predictions)
     reports.write_report(out, report)

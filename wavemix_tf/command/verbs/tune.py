@@ -11,14 +11,15 @@ from typing import Annotated, Any, cast
 import typer
 
 from ...training.searching.spaces import SPACES
-from .. import terminal
 from ..arguments import choose_recipe
+from ..command_line import shell
 from ..options import Data, Debug, Overwrite, RecipeName, Settings, alternatives
 from ..run_folder import check_out
-from ..terminal import console, styled
+from ..terminal import announce_loading, console, styled
 
 
 def tune(
+    ctx: typer.Context,
     recipe: RecipeName = None,
     data: Data = None,
     out: Annotated[
@@ -64,7 +65,7 @@ def tune(
         raise ValueError(f"--role and --address belong together. Received: --role {role}, --address {address}")
     if role is not None or workers > 1:
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
-    terminal.announce_loading()
+    announce_loading()
     from ...training.searching import cluster
     from ...training.searching.results import SearchResult
     from ...training.searching.tuner import search
@@ -74,10 +75,10 @@ def tune(
     local, part = None, cast(Any, contextlib.nullcontext())
     if role is None and workers > 1:
         address = tuning.free_address()
-        local = tuning.LocalWorkers([w for w in terminal.words if w != "--overwrite"], workers, address, out)
+        local = tuning.LocalWorkers(ctx.obj.without("--overwrite").words, workers, address, out)
         part = cluster.part("chief", address, "")
     elif role == "worker" and workers > 1:
-        local = tuning.LocalWorkers(terminal.words, workers, address or "", out)
+        local = tuning.LocalWorkers(ctx.obj.words, workers, address or "", out)
         with contextlib.closing(local):
             raise typer.Exit(local.wait())
     elif role is not None:
@@ -105,4 +106,4 @@ def tune(
     console.print(tuning.front_table(result))
     rest = f", trials.csv, front.csv; every front's recipes in {out / 'recipes'}"
     console.print(styled((str(out / "front.png"), "bold"), rest))
-    console.print(f"Next: {terminal.shell('run', out / 'best.json')}")
+    console.print(f"Next: {shell('run', out / 'best.json')}")

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from .. import terminal
 from ..arguments import check_export
 from ..options import TEST_IMAGES, Debug, DtypeOption, MaybeRun, OldSplit, Settings, TargetOption, TestImages
 from ..pages import report as reports
 from ..run_folder import saved_recipe
-from ..terminal import console, step
+from ..terminal import announce_loading, console, step
 
 
 def verify(
@@ -31,7 +30,7 @@ def verify(
     out = out or folder or Path()
     recipe = saved_recipe(out, settings)
     check_export(target, dtype)
-    terminal.announce_loading()
+    announce_loading()
     from .. import exports, measuring, steps
 
     artifacts = exports.saved_exports(out, target, dtype)
