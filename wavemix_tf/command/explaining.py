@@ -15,7 +15,7 @@ from ..escaping import printable
 from ..inspection import BANDS, BlockBands, Saliency, block_bands, saliency, wavemix_blocks
 from .image_files import ImageFile, PictureFolder
 from .networks import CLASSIFICATION, SEGMENTATION, Network, NoNumbersError, finite, load_network, probabilities
-from .pages.plots import ACCENT, FLOAT, INK, INT8, LINE, MUTED, STYLE
+from .pages.figure_style import ACCENT, FLOAT, INK, INT8, LINE, MUTED, STYLE
 from .predicting import first_class, fit_pixels, run_whole
 from .steps import network_name
 from .terminal import console, one_line, tell

@@ -23,7 +23,8 @@ from . import predictions
 from .command_line import CommandLine, shell
 from .file_checks import verification_images
 from .measuring import measure, merged
-from .pages import report as reports
+from .pages.formats import kibibytes
+from .pages.report import write_report
 from .run_folder import exported, read_report, saved_recipe
 from .steps import load_model, trained_model
 from .terminal import advising_export, as_options, console, headline, note
@@ -89,7 +90,7 @@ def write_exports(
             shutil.rmtree(_kit_folder(path), ignore_errors=True)  # of the file before
             artifact.save(path, overwrite=True)
             artifacts.append((name, artifact))
-        state = "refused" if name in refused else f"{reports.kibibytes(artifact.size_bytes)}, passed every check"
+        state = "refused" if name in refused else f"{kibibytes(artifact.size_bytes)}, passed every check"
         console.print(f"  {name}: {state}")
     return artifacts, refused
 
@@ -270,7 +271,7 @@ def measure_exports(
         if (out / "report.json").is_file():
             if whose:
                 predictions.write(out, found.predictions)
-            reports.write_report(out, report)
+            write_report(out, report)
     return report
 
 

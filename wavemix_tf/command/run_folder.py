@@ -16,7 +16,7 @@ from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from .arguments import START_FILE, apply_settings
 from .command_line import shell
-from .pages import report as reports
+from .pages.report import FORMAT
 from .terminal import announce_loading, note
 
 STAGES = ("float", "qat")
@@ -139,7 +139,7 @@ def read_report(out: Path) -> dict[str, Any] | None:
     remedy = f"`{shell('run', out / 'recipe.json', '--out', out)}` measures all files and writes it anew."
     with reading(path, remedy):
         report = read_json(path, remedy, {"format": int})
-        if report["format"] != reports.FORMAT:
+        if report["format"] != FORMAT:
             return None
         check_fields(report, REPORT)
         for row in report["results"]:

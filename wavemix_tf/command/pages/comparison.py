@@ -18,8 +18,8 @@ from rich.table import Table
 from ...escaping import markdown
 from ...files import replacing, write_text
 from ..terminal import grid
-from . import plots
 from .formats import kibibytes, milliseconds, percent
+from .front_plots import Point, accuracy_front, save_fronts
 from .style import page
 
 # Cost, title of its panel, how it is found in a row, what it is divided by. Those of the int8 file stand under that
@@ -65,16 +65,16 @@ def write(out: Path, record: Mapping[str, Any]) -> Path:
     panels = [(title, points) for _, title, points in _panels(record)]
     if panels:
         with replacing(out / "comparison.png") as temporary:
-            plots.save_fronts(temporary, panels, [f"{place}  {row['title']}" for place, _, row in placed(record)])
+            save_fronts(temporary, panels, [f"{place}  {row['title']}" for place, _, row in placed(record)])
     return out / "comparison.html"
 
 
-def _panels(record: Mapping[str, Any]) -> list[tuple[str, str, Sequence[plots.Point]]]:
+def _panels(record: Mapping[str, Any]) -> list[tuple[str, str, Sequence[Point]]]:
     """(cost, title, points) of each cost that is known of some system."""
-    found: list[tuple[str, str, Sequence[plots.Point]]] = []
+    found: list[tuple[str, str, Sequence[Point]]] = []
     for cost, title, path, unit in COSTS:
         accuracy = int8_score if any("int8" in part for part in path) else scores
-        points: list[plots.Point] = [
+        points: list[Point] = [
             (place, value_at(row, path) / unit, accuracy(row), key == "wavemix")
             for place, key, row in placed(record)
             if value_at(row, path) and accuracy(row)
@@ -205,7 +205,7 @@ def to_html(record: Mapping[str, Any]) -> str:
         for key, row in rows
         for text in _remarks(row)
     )
-    figures = [plots.accuracy_front(points, title, f"front-{cost}") for cost, title, points in _panels(record)]
+    figures = [accuracy_front(points, title, f"front-{cost}") for cost, title, points in _panels(record)]
     cards = "".join(f"<section class='card'><figure>{figure}</figure></section>" for figure in figures)
     command = f"<pre class='command'><code>$ {escape(str(record.get('command', '')))}</code></pre>"
     content = (

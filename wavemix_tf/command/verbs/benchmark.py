@@ -8,7 +8,7 @@ import typer
 
 from ..arguments import check_export
 from ..options import Debug, DtypeOption, RunFolder, Settings, TargetOption
-from ..pages import report as reports
+from ..pages.terminal_tables import benchmark_notes, benchmark_tables, npu_table, profile_table
 from ..run_folder import saved_recipe
 from ..terminal import announce_loading, console, styled
 
@@ -32,11 +32,11 @@ def benchmark(
     artifacts = exports.saved_exports(out, target, dtype)
     options = {"threads": threads, "runs": runs, "profile": profile}
     results = [(name, measuring.benchmark(artifact, **options)) for name, artifact in artifacts]
-    for table in reports.benchmark_tables(results):
+    for table in benchmark_tables(results):
         console.print(table)
         console.print()
-    console.print(reports.benchmark_notes(results[0][1]))
-    npu = reports.npu_table(results)
+    console.print(benchmark_notes(results[0][1]))
+    npu = npu_table(results)
     if npu is not None:
         console.print()
         console.print(npu)
@@ -44,4 +44,4 @@ def benchmark(
     for name, result in results:
         if result.ops is not None:
             console.print(styled("\n", (name, "bold"), f": {result.profiled}"))
-            console.print(reports.profile_table(result))
+            console.print(profile_table(result))

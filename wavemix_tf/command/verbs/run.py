@@ -9,7 +9,8 @@ import typer
 
 from ..arguments import EXPORTS, PICTURE_EXPORTS, choose_recipe
 from ..options import TEST_IMAGES, Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings, TestImages
-from ..pages import report as reports
+from ..pages.report import write_report
+from ..pages.terminal_tables import results_table
 from ..run_folder import check_finished_data, check_folder, check_state, finished_report
 from ..terminal import announce_loading, console, step, styled
 
@@ -63,7 +64,7 @@ def run(
     report = {**found.report, "refused": refused, "seconds": seconds, "command": str(ctx.obj)}
     if found.predictions:
         predictions.write(out, found.predictions)
-    reports.write_report(out, report)
+    write_report(out, report)
     show_results(report, out)
     exports.complain(refused)
 
@@ -71,5 +72,5 @@ def run(
 def show_results(report: dict[str, Any], out: Path) -> None:
     """The result table, and where the page is."""
     console.print()
-    console.print(reports.results_table(report))
+    console.print(results_table(report))
     console.print(styled((str(out / "report.html"), "bold")))

@@ -9,7 +9,7 @@ import typer
 
 from ..arguments import check_export
 from ..options import TEST_IMAGES, Debug, DtypeOption, MaybeRun, OldSplit, Settings, TargetOption, TestImages
-from ..pages import report as reports
+from ..pages.terminal_tables import verification_table, worst_layers_text
 from ..run_folder import saved_recipe
 from ..terminal import announce_loading, console, step
 
@@ -42,12 +42,12 @@ def verify(
     with step("Run the test images through every file", seconds):
         rows, models = measuring.verify_files(out, artifacts, data, images, labels)
     found = {"images": len(images), "rows": rows}
-    console.print(reports.verification_table(found))
+    console.print(verification_table(found))
     int8 = next(((name, artifact) for name, artifact in artifacts if artifact.dtype == "int8"), None)
     if int8 is not None:
         with step("Compare layer by layer", seconds):
             layers = measuring.layer_rows([int8], models[int8[0]], images)
-        console.print(reports.worst_layers_text(layers or {}), soft_wrap=True, highlight=False)
+        console.print(worst_layers_text(layers or {}), soft_wrap=True, highlight=False)
     failed = [
         f"{row['file']}: {cell['fault']}, under {runtime}"
         for row in rows
