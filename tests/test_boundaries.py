@@ -35,7 +35,9 @@ ROOMS = {
     ],
 }
 # Modules of a part's own folder that stand on its rooms, not below them.
-ABOVE = {"__init__", "metrics", "tiling", "inspection", "profiler", "sampling_grid", "variants"}
+ABOVE = {
+    *("__init__", "metrics", "tiling", "inspection", "mac_counts", "profiler", "sampling_grid", "tracing", "variants"),
+}
 
 requires_checkout = pytest.mark.skipif(not FOLDERS["training"].is_dir(), reason="runs in a checkout")
 

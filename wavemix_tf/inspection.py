@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from .checks import check_positive
-from .layers.blocks import WaveMixBlock
+from .layers.wavemix_blocks import WaveMixBlock
 
 BANDS = ("LL", "LH", "HL", "HH")
 

@@ -16,8 +16,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from wavemix_tf.layers.blocks import PixelShuffle
 from wavemix_tf.layers.imaging import ReplicatePadding2D
+from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 from wavemix_tf.layers.wavelets import fold_dwt
 from wavemix_tf.warning import warn_user
 

@@ -10,8 +10,9 @@ import keras
 from keras import layers
 
 from ..checks import check_option, check_positive, check_rate
-from ..layers.blocks import ACTIVATIONS, BATCH_NORM
+from ..layers.activations import ACTIVATIONS
 from ..layers.normalization import FusedBatchNormalization
+from ..layers.residual_block import BATCH_NORM
 
 STEMS = ("strided", "patchify")
 

@@ -10,8 +10,9 @@ import keras
 from keras import layers, ops
 
 from ..checks import check_option, check_positive, check_rate
-from ..layers.blocks import ACTIVATIONS, sublayer
+from ..layers.activations import ACTIVATIONS
 from ..layers.elementwise import ByteDropout, gelu_dropout
+from ..layers.residual_block import sublayer
 from .base import Network, check_image_shape, exact_policy, rising_rates, standardised_input
 
 # PyTorch's default; Keras's is 1e-3.

@@ -9,9 +9,13 @@ import keras
 from keras import layers
 
 from ..checks import check_option, check_positive
-from ..layers.blocks import ACTIVATIONS, BATCH_NORM
-from ..layers.mixers import MIXERS, ConvMixerBlock, MLPMixerBlock, PoolFormerBlock
+from ..layers.activations import ACTIVATIONS
+from ..layers.convmixer_block import ConvMixerBlock
+from ..layers.mixers import MIXERS
+from ..layers.mlp_mixer_block import MLPMixerBlock
 from ..layers.normalization import FusedBatchNormalization
+from ..layers.poolformer_block import PoolFormerBlock
+from ..layers.residual_block import BATCH_NORM
 from .base import (
     Network,
     check_image_shape,

@@ -10,7 +10,8 @@ import numpy as np
 from keras import layers, ops
 
 from ..checks import check_option, check_positive, check_rate
-from ..layers.blocks import ACTIVATIONS, sublayer
+from ..layers.activations import ACTIVATIONS
+from ..layers.residual_block import sublayer
 from .base import Network, check_image_shape, exact_policy, rising_rates, standardised_input
 from .token_sampling import (
     EPSILON,

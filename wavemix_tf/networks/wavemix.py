@@ -10,8 +10,8 @@ import keras
 from keras import layers
 
 from ..checks import check_option, check_positive
-from ..layers.blocks import UPSAMPLERS, WaveMixBlock, WaveMixV1Block, crop_to, pad_to_multiple
 from ..layers.imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
+from ..layers.wavemix_blocks import UPSAMPLERS, WaveMixBlock, WaveMixV1Block, crop_to, pad_to_multiple
 from .base import (
     Network,
     check_image_shape,
