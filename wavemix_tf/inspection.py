@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from .checks import check_positive
+from .keras_internals import flatten_layers
 from .layers.wavemix_blocks import WaveMixBlock
 
 BANDS = ("LL", "LH", "HL", "HH")
@@ -61,7 +62,7 @@ def wavemix_blocks(model: Any) -> list[Any]:
     Raises:
         ValueError: there is none. A quantized model has none either: its blocks were written as single layers.
     """
-    blocks = [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, WaveMixBlock)]
+    blocks = [layer for layer in flatten_layers(model, include_self=False) if isinstance(layer, WaveMixBlock)]
     if not blocks:
         raise ValueError(
             "A model must have WaveMixBlock layers to be looked into; model.keras of a run has, qat.keras has not. "

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from .keras_internals import flatten_layers
 from .layers.wavelets import DWT2D, IDWT2D, LowPass2D
 
 
@@ -115,7 +116,7 @@ def _heads(layer: Any, call: Any) -> tuple[int, int, dict[str, tuple[int, ...]]]
     positional = [arg for arg in call.arguments.args if hasattr(arg, "shape")]
     query = given["query"] if "query" in given else positional[0]
     value = given["value"] if "value" in given else positional[-1 if "query" in given else 1]
-    parts = {part.name: part for part in layer._flatten_layers(include_self=False) if hasattr(part, "kernel")}
+    parts = {part.name: part for part in flatten_layers(layer, include_self=False) if hasattr(part, "kernel")}
     kernels = {name: tuple(part.kernel.shape) for name, part in parts.items()}  # (C, heads, head), (heads, head, C)
     return size_of(shape_of(query)[:-1]), size_of(shape_of(value)[:-1]), kernels
 

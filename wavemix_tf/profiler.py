@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from .tracing import LayerProfile, Tracer, count_values, without_new_calls
+from .keras_internals import without_new_calls
+from .tracing import LayerProfile, Tracer, count_values
 
 
 @dataclass(frozen=True)

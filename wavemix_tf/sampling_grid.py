@@ -11,8 +11,9 @@ from typing import Any
 
 import keras
 
+from .keras_internals import without_new_calls
 from .layers.wavelets import DWT2D
-from .tracing import Tracer, is_opened, without_new_calls
+from .tracing import Tracer, is_opened
 
 STAND_IN_SIDE = 960  # pixels, for a side that may have any length: many grids divide it
 Scale = tuple[Fraction, Fraction] | None  # of a tensor's sides to the input's; None: not laid out as an image

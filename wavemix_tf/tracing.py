@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
+from .keras_internals import flatten_layers, producer, trainable_variables_of_its_own
 from .mac_counts import COUNTS, built_in_class, bytes_of, count_macs, is_free, scratch_bytes, shape_of, size_of
 
 # At inference their output is their input, under the same or another shape: no memory of its own.
@@ -47,19 +47,6 @@ class LayerProfile:
     parameters: int
     macs: int
     activation_bytes: int
-
-
-@contextmanager
-def without_new_calls(model: Any) -> Iterator[None]:
-    """Forget the calls that tracing adds to the layers' records."""
-    layers = [model, *model._flatten_layers(include_self=False)]
-    kept = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers]
-    try:
-        yield
-    finally:
-        for layer, inbound, outbound in kept:
-            del layer._inbound_nodes[inbound:]
-            del layer._outbound_nodes[outbound:]
 
 
 @dataclass(eq=False)
@@ -136,9 +123,7 @@ class Tracer:
             tensor, expanded = stack.pop()
             if id(tensor) in self._buffers or not isinstance(tensor, keras.KerasTensor):
                 continue
-            # `_keras_history` is where Keras keeps the edges; its public API has the layers alone.
-            operation, index, _ = tensor._keras_history
-            call = operation._inbound_nodes[index]
+            operation, call = producer(tensor)
             if expanded:
                 self._visit(operation, call, owner)
             else:
@@ -150,7 +135,7 @@ class Tracer:
         is_layer = isinstance(operation, keras.Layer)
         if is_layer and is_opened(operation):
             row = self._row(operation, call)  # first, so that a layer stands before its sublayers
-            row.parameters = count_values(operation._trainable_variables)
+            row.parameters = count_values(trainable_variables_of_its_own(operation))
             if self._open(operation, call):
                 return
             self.uncounted.append(operation.name)
@@ -209,7 +194,7 @@ def is_opened(layer: Any) -> bool:
     kind = built_in_class(layer)
     if kind is keras.Layer:
         return True  # a custom layer
-    return kind.__name__ not in COUNTS and any(True for _ in layer._flatten_layers(include_self=False))
+    return kind.__name__ not in COUNTS and bool(flatten_layers(layer, include_self=False))
 
 
 def count_values(weights: Iterable[Any]) -> int:
