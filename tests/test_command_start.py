@@ -135,18 +135,18 @@ def test_a_refused_file_and_a_warning_advise_options(capsys):
 
     export, run = CommandLine(("export",)), CommandLine(("run",))
     refused = {}
-    with exports._noting(export, Path("a b"), "mcu", "int8", refused):
+    with exports._collecting_refusals(export, Path("a b"), "mcu", "int8", refused):
         raise ExportError("Received: x. Accept it by min_agreement.")
     assert refused == {"mcu-int8": "Received: x. Accept it by --min-agreement."}
-    with exports._noting(run, Path("a b"), "mcu", "int8", refused):
+    with exports._collecting_refusals(run, Path("a b"), "mcu", "int8", refused):
         raise ExportError("Received: x. Accept it by allow_unjudged=True.")
     command = "`wavemix-tf export --out 'a b' --target mcu --dtype int8 --allow-unjudged`"
     assert refused == {"mcu-int8": f"Received: x. Accept it by {command}."}
-    with terminal.quiet(export):
+    with terminal.suppress_tensorflow_logs(export):
         warn_user("Far from it: accept it by min_snr_db.")
     assert capsys.readouterr().err == "note: Far from it: accept it by --min-snr-db.\n"
-    with terminal.quiet(run):
-        with exports._noting(run, Path("a b"), "mcu", "int8", refused):
+    with terminal.suppress_tensorflow_logs(run):
+        with exports._collecting_refusals(run, Path("a b"), "mcu", "int8", refused):
             warn_user("Very far from it: accept it by min_snr_db.")
         warn_user("Nobody is asked: accept it by min_snr_db.")
     command = "`wavemix-tf export --out 'a b' --target mcu --dtype int8 --min-snr-db`"

@@ -18,7 +18,7 @@ import typer
 from . import __version__
 from .command import terminal
 from .command.command_line import CommandLine
-from .command.terminal import console, one_line, quiet
+from .command.terminal import console, one_line, suppress_tensorflow_logs
 from .command.verbs.benchmark import benchmark
 from .command.verbs.compare import compare
 from .command.verbs.explain import explain
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     line = CommandLine(tuple(sys.argv[1:] if arguments is None else arguments))
     try:
-        with quiet(line):
+        with suppress_tensorflow_logs(line):
             code = command.main(args=list(line.words), prog_name="wavemix-tf", standalone_mode=False, obj=line)
     except (KeyboardInterrupt, typer.Abort) as error:
         if isinstance(error.__cause__, EOFError):  # Typer takes the end of any file for a Ctrl-D at a prompt
@@ -124,13 +124,13 @@ def worker_script() -> None:
 
 
 def _fail(message: str, code: int = 1) -> int:
-    terminal.tell(f"wavemix-tf: {message}")
+    terminal.print_to_stderr(f"wavemix-tf: {message}")
     return code
 
 
 def _interrupted(line: CommandLine) -> int:
-    terminal.tell("\nStopped; what was finished is kept. To go on:")
-    terminal.tell(f"  {line.without('--overwrite')}")
+    terminal.print_to_stderr("\nStopped; what was finished is kept. To go on:")
+    terminal.print_to_stderr(f"  {line.without('--overwrite')}")
     return INTERRUPTED
 
 

@@ -72,10 +72,10 @@ def write_exports(
         path = out / "exports" / f"{name}.tflite"
         model = models["int8" if dtype == "int8" else "float32"]
         there = Artifact.load(path) if path.is_file() and not overwrite else None
-        if there is not None and not are_given(limits):
+        if there is not None and not any_limit_given(limits):
             artifacts.append((name, there))
             continue
-        with console.status(f"  {name}: convert, audit, run"), _noting(line, out, target, dtype, refused):
+        with console.status(f"  {name}: convert, audit, run"), _collecting_refusals(line, out, target, dtype, refused):
             artifact = export(
                 model,
                 target=target,
@@ -95,13 +95,15 @@ def write_exports(
     return artifacts, refused
 
 
-def are_given(limits: Mapping[str, Any]) -> bool:
+def any_limit_given(limits: Mapping[str, Any]) -> bool:
     """Whether a caller named one of the limits of ``write_exports``: 0 is a bound, a flag that is False is none."""
     return any(value is not None and value is not False for value in limits.values())
 
 
 @contextmanager
-def _noting(line: CommandLine, out: Path, target: str, dtype: str, refused: dict[str, str]) -> Iterator[None]:
+def _collecting_refusals(
+    line: CommandLine, out: Path, target: str, dtype: str, refused: dict[str, str]
+) -> Iterator[None]:
     """A file that fails its checks must not take the others with it, nor the training before it."""
     exporting = ("--out", str(out), "--target", target, "--dtype", dtype)
     try:
@@ -111,7 +113,7 @@ def _noting(line: CommandLine, out: Path, target: str, dtype: str, refused: dict
         refused[f"{target}-{dtype}"] = as_options(str(error), line.verb, exporting)
 
 
-def complain(refused: dict[str, str]) -> None:
+def raise_if_refused(refused: dict[str, str]) -> None:
     """End in an error if a file was refused."""
     if refused:
         raise ExportError("; ".join(f"{name} was not written. {reason}" for name, reason in refused.items()))
@@ -172,14 +174,14 @@ def saved_exports(out: Path, target: str | None, dtype: str | None) -> list[tupl
     return chosen
 
 
-def of_other_models(out: Path, artifacts: Sequence[tuple[str, Artifact]]) -> list[str]:
+def made_from_other_models(out: Path, artifacts: Sequence[tuple[str, Artifact]]) -> list[str]:
     """Names of the files that neither of the run's models was exported to: what they should compute is not known."""
     there = [path for path in (out / "model.keras", out / "qat.keras") if path.is_file()]
     digests = {model_sha256(load_model(path)) for path in there}
     return [name for name, artifact in artifacts if artifact.model_sha256 not in digests]
 
 
-def own_exports(
+def other_exports_of(
     out: Path, models: dict[str, Any], besides: Sequence[tuple[str, Artifact]]
 ) -> list[tuple[str, Artifact]]:
     """Files in ``exports/`` besides those given that were made from these models."""
@@ -197,10 +199,10 @@ def own_exports(
     return others
 
 
-def forget(out: Path, *, exports: bool) -> None:
-    """Remove what was made from weights that are about to change: the report and, with ``exports``, the files."""
+def delete_exports(out: Path) -> None:
+    """Remove what was made from weights that are about to change: the report, the exported files and their kits."""
     stale = [out / "report.json", out / "report.html", out / predictions.FILE]
-    if exports and (out / "exports").is_dir():
+    if (out / "exports").is_dir():
         stale += [path for path in (out / "exports").iterdir() if path.is_file()]
         for kit in (out / "exports").glob("*_kit"):
             shutil.rmtree(kit)

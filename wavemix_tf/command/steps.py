@@ -62,11 +62,11 @@ def load_images(
             f"At least {MIN_IMAGES} images must calibrate a network to quantize it: {advice}. Received: "
             f"calibration_images={recipe.calibration_images}, {len(data.calibration)} of them there"
         )
-    tell_data(recipe, data)
+    print_dataset_summary(recipe, data)
     return data
 
 
-def tell_data(recipe: Recipe, data: DataBundle) -> None:
+def print_dataset_summary(recipe: Recipe, data: DataBundle) -> None:
     """Print how many images every set has, of each class, and what was done to them."""
     tell(recipe, data, console.print)
     for text in data.notes:
@@ -130,7 +130,7 @@ def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
     return quantize(load_model(out / "model.keras"), data.calibration, target=artifact.target)  # as `export` did
 
 
-def tell_resumption(out: Path, overwrite: bool) -> None:
+def announce_resumption(out: Path, overwrite: bool) -> None:
     """Say that an interrupted training goes on."""
     if (out / "checkpoint.npz").is_file() and not overwrite:
         console.print("  going on after the last finished epoch")

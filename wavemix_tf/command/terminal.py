@@ -121,7 +121,7 @@ def headline(title: str) -> None:
     console.print(styled(("▸", "bold cyan"), " ", (title, "bold")))
 
 
-def tell(text: str) -> None:
+def print_to_stderr(text: str) -> None:
     """A line on standard error."""
     print(printable(text, lines=True), file=sys.stderr, flush=True)
 
@@ -129,11 +129,11 @@ def tell(text: str) -> None:
 def announce_loading() -> None:
     """Say, on standard error, why nothing happens for some seconds."""
     if "tensorflow" not in sys.modules and sys.stderr.isatty():
-        tell("Loading TensorFlow ...")
+        print_to_stderr("Loading TensorFlow ...")
 
 
 @contextmanager
-def quiet(line: CommandLine) -> Iterator[None]:
+def suppress_tensorflow_logs(line: CommandLine) -> Iterator[None]:
     """Keep TensorFlow's, absl's and XNNPACK's logs from the terminal; warnings of this package become notes."""
     if line.debug:
         yield
@@ -179,7 +179,7 @@ def note(text: str) -> None:
     """Tell something that does not stop the run, once."""
     if text not in _told:
         _told.add(text)
-        tell(f"note: {text}")
+        print_to_stderr(f"note: {text}")
 
 
 def _errors_only(record: logging.LogRecord) -> bool:

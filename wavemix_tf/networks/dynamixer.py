@@ -374,7 +374,7 @@ class DynaMixer(Network):
         x = layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name="norm", dtype=policy)(x)
         x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
         logits = _dense(num_classes, "head", exact_policy(policy))(x)
-        self._finish(inputs, logits, arguments, policy)
+        self._init_functional(inputs, logits, arguments, policy)
 
 
 def _check_stages(

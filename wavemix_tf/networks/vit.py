@@ -128,7 +128,7 @@ class ViT(Network):
         x = x[:, 0]  # the class token; the norm is each token's own
         x = layers.LayerNormalization(**LAYER_NORM, name="norm", dtype=policy)(x)
         logits = layers.Dense(num_classes, **_initial(), name="head", dtype=exact_policy(policy))(x)
-        self._finish(inputs, logits, arguments, policy)
+        self._init_functional(inputs, logits, arguments, policy)
 
 
 def _budgets(blocks: Sequence[int], tokens: Any, depth: int, most: int) -> dict[int, int]:

@@ -76,7 +76,7 @@ def export(
         "min_agreement": min_agreement,
         "allow_unjudged": allow_unjudged,
     }
-    if exported and not exports.are_given(limits):
+    if exported and not exports.any_limit_given(limits):
         exports.check_source(out, chosen, models)
         if not (kit and exports.kits_missing(out, chosen)):
             console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
@@ -89,4 +89,4 @@ def export(
     if kit:
         with step("Write kits", seconds):
             exports.write_kits(out, written, data, report)
-    exports.complain(refused)
+    exports.raise_if_refused(refused)

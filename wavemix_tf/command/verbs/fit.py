@@ -38,9 +38,9 @@ def fit(
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
         images = steps.load_images(chosen, out, fresh=overwrite, known_only=old_split)
-    exports.forget(out, exports=True)
+    exports.delete_exports(out)
     with step("Train", seconds):
-        steps.tell_resumption(out, overwrite)
+        steps.announce_resumption(out, overwrite)
         start = steps.load_start(out, chosen)
         result = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
     console.print(

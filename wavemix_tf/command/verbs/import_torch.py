@@ -69,7 +69,7 @@ def import_torch(
 
     network = build(chosen, chosen.num_classes or 0)
     load_torch_weights(network, checkpoint, new_head=new_head, entry=entry)
-    exports.forget(out, exports=True)
+    exports.delete_exports(out)
     if new_head:
         steps.save_start(network, chosen, out, overwrite)
         console.print(f"{made}: read from {checkpoint}, but for its head.")

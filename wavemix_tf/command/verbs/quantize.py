@@ -32,7 +32,7 @@ def quantize(
     seconds: dict[str, float] = {}
     with step(f"Read {recipe.dataset}", seconds):
         images = steps.load_images(recipe, out, quantizes=True, known_only=old_split)
-    exports.forget(out, exports=True)
+    exports.delete_exports(out)
     result = steps.fine_tune(recipe, model, images, out, overwrite, seconds)
     part = "patches of " if recipe.task == "super_resolution" else ""
     console.print(

@@ -47,9 +47,9 @@ def run(
     with step(f"Read {chosen.dataset}", seconds):
         images = steps.load_images(chosen, out, quantizes=True, fresh=overwrite, known_only=old_split)
     if overwrite:
-        exports.forget(out, exports=True)
+        exports.delete_exports(out)
     with step("Train", seconds):
-        steps.tell_resumption(out, overwrite)
+        steps.announce_resumption(out, overwrite)
         start = steps.load_start(out, chosen)
         trained = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
     tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
@@ -57,7 +57,7 @@ def run(
     with step("Export", seconds):
         pairs = EXPORTS if chosen.task == "classification" else PICTURE_EXPORTS
         artifacts, refused = exports.write_exports(ctx.obj, out, pairs, models, images)
-        artifacts += exports.own_exports(out, models, artifacts)
+        artifacts += exports.other_exports_of(out, models, artifacts)
     with step("Run the test images through every file", seconds):
         found = measuring.measure(chosen, images, models, artifacts, test_images)
     seconds |= {"Train": round(trained.seconds, 1), "Fine-tune with int8 arithmetic": round(tuned.seconds, 1)}
@@ -66,7 +66,7 @@ def run(
         predictions.write(out, found.predictions)
     write_report(out, report)
     show_results(report, out)
-    exports.complain(refused)
+    exports.raise_if_refused(refused)
 
 
 def show_results(report: dict[str, Any], out: Path) -> None:

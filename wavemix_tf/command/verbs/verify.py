@@ -37,7 +37,7 @@ def verify(
     data = steps.load_images(recipe, out, known_only=old_split)
     images, labels = measuring.test_sample(recipe, data, out, test_images)
     seconds: dict[str, float] = {}
-    strange = exports.of_other_models(out, artifacts)
+    strange = exports.made_from_other_models(out, artifacts)
     artifacts = [(name, artifact) for name, artifact in artifacts if name not in strange]
     with step("Run the test images through every file", seconds):
         rows, models = measuring.verify_files(out, artifacts, data, images, labels)
