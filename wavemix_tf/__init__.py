@@ -38,6 +38,10 @@ if TYPE_CHECKING or not is_command():
 
     register()
 
+if TYPE_CHECKING:  # what an editor completes; they load on first use, see __getattr__
+    import wavemix_tf.tflite as tflite
+    import wavemix_tf.training as training
+
 HOMES = (
     "layers.wavelets",
     "layers.wavemix_blocks",
@@ -111,4 +115,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})
+    return sorted([*__all__, "__version__"])
