@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 import wavemix_tf
+from wavemix_tf.keras_internals import set_larger_is_better
 from wavemix_tf.metrics import LumaPSNR
 
 from ..data.augment import Augmenter, MaskAugmenter, PairAugmenter
@@ -86,7 +87,7 @@ class Task:
     def compile_arguments(self) -> dict[str, Any]:
         """``loss`` and ``metrics`` for training."""
         metric = keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")
-        metric._direction = "up"  # tells EarlyStopping and ModelCheckpoint, as in Keras's own accuracies
+        set_larger_is_better(metric)
         return {"loss": cross_entropy, "metrics": [metric]}
 
     def plain_compile_arguments(self) -> dict[str, Any]:
@@ -132,7 +133,7 @@ class Segmentation(Task):
         iou = keras.metrics.MeanIoU(
             self.num_classes, ignore_class=self.recipe.void, sparse_y_pred=False, name="mean_iou"
         )
-        iou._direction = "up"
+        set_larger_is_better(iou)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=self.recipe.void)
         return {"loss": loss, "metrics": [iou]}
 

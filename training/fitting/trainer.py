@@ -19,6 +19,7 @@ import keras
 from wavemix_tf.escaping import printable
 from wavemix_tf.files import remove_abandoned, replacing, write_text
 from wavemix_tf.gradient_registry import releasing_gradients
+from wavemix_tf.keras_internals import moving_averages, public_module
 from wavemix_tf.preprocessing import write_to_keras_file
 from wavemix_tf.state_files import check_keras_file, load_keras
 
@@ -32,7 +33,7 @@ from ..recipe import Recipe
 from ..run_files import RunFiles
 from . import checkpoint
 from .batchnorm import BATCHES, BatchNormRecalibration
-from .optimizers import Phase, build_optimizer, moving_averages, phases, scaled_for
+from .optimizers import Phase, build_optimizer, phases, scaled_for
 from .pipeline import EpochBatches, first_batches, training_batches
 from .results import FitResult
 from .tasks import Task, task_of
@@ -551,9 +552,8 @@ def portable(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     config = {key: portable(value) for key, value in config.items()}
-    if str(config.get("module")).startswith("keras.src.backend.") and hasattr(keras.optimizers, config["class_name"]):
-        return {**config, "module": "keras.optimizers", "registered_name": None}
-    return config
+    module = public_module(config.get("module"), str(config.get("class_name")))
+    return config if module == config.get("module") else {**config, "module": module, "registered_name": None}
 
 
 def _out_of_patience(phase: Phase, state: checkpoint.TrainingState) -> bool:

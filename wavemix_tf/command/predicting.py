@@ -17,7 +17,7 @@ from ..tiling import grid_multiple, predict_tiled
 from .image_files import ImageFile, PictureFolder
 from .mask_files import class_colours, mask_picture
 from .networks import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, Network, NoNumbersError, probabilities
-from .terminal import console, note, one_line, tell
+from .terminal import console, note, one_line, print_to_stderr
 
 TOO_LARGE = "An image must fit in memory as the network computes it: --tile runs masks and enlargements in parts."
 BATCH_PIXELS = 512 * 512  # of the images that a network computes at once
@@ -71,11 +71,11 @@ def predict_images(
 
         def failed(image: ImageFile, error: Exception) -> None:
             failures.append(image)
-            tell(f"wavemix-tf: {one_line(error)}")
+            print_to_stderr(f"wavemix-tf: {one_line(error)}")
             advance(1)
 
         for done in _computed(images, network, tiled, failed):
-            row, text = _finish(done, network, pictures, top, overlays)
+            row, text = _write_output(done, network, pictures, top, overlays)
             print(json.dumps(row, allow_nan=False) if as_json else printable(text), flush=True)
             advance(1)
     return len(failures)
@@ -194,7 +194,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "resourceexhausted" in told or "outofmemory" in told
 
 
-def _finish(
+def _write_output(
     done: Output, network: Network, pictures: PictureFolder, top: int | None, overlays: bool
 ) -> tuple[dict[str, Any], str]:
     """Write what there is to write; the line of one image as an object and as text."""
