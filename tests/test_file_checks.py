@@ -62,3 +62,23 @@ def test_a_file_is_verified_in_the_runtimes_that_have_its_ops():
     assert list(row["cells"]) == ["litert-xnnpack"]
     assert row["cells"]["litert-xnnpack"]["fault"] is None
     assert [check["passed"] for check in file_checks(artifact, found.to_dict())] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (0, ["LiteRT, 32 validation images", "LiteRT reference, 4 validation images"]),
+        (26, ["LiteRT, 6 validation and 26 calibration images", "LiteRT reference, 4 validation images"]),
+    ],
+)
+def test_calibration_images_are_not_called_validation_images(seen, words):
+    row = {"mean_error_steps": 0.1, "max_error_steps": 1.0, "agreement": None, "counted": 0}
+    rows = [{**row, "runtime": "litert-xnnpack", "images": 32}, {**row, "runtime": "litert-reference", "images": 4}]
+    verification = {
+        "fidelity": {"degenerate": False, "runtimes": rows},
+        "error_bound_steps": {"litert-xnnpack": 2.0, "litert-reference": 4.0},
+        **({"calibration_images": seen} if seen else {}),
+    }
+    artifact = SimpleNamespace(dtype="float32", ops=(), verification=verification, to_dict=lambda: {"ops": {}})
+    found = [check["name"] for check in file_checks(artifact, {"degenerate": False, "runtimes": []})]
+    assert found[1:] == words

@@ -442,8 +442,11 @@ def test_few_validation_images_are_filled_up_with_calibration_images():
         def sample(split, count):
             return np.zeros((5, 2), np.float32), None
 
-    assert verification_images(Data, 256)[:, 0].tolist() == [0.0] * 5 + [1.0] * 27
-    assert len(verification_images(Data, 4)) == 5
+    images, seen = verification_images(Data, 256)
+    assert images[:, 0].tolist() == [0.0] * 5 + [1.0] * 27
+    assert seen == 27
+    images, seen = verification_images(Data, 4)
+    assert (len(images), seen) == (5, 0)
 
 
 def test_the_report_and_the_card_tell_what_was_judged(spoiled):

@@ -47,10 +47,32 @@ def read_card(path: Path) -> dict[str, Any]:
     with reading(card, remedy(path)):
         found = read_json(card, remedy(path), FIELDS)
         check_fields(found["verification"], VERIFICATION)
+        _check_values(found)
         for name in ("op_sequence", "class_names", "substituted_activations", "float_layers"):
             if not all(isinstance(item, str) for item in found[name]):
                 raise ValueError(f"the field {name!r} must be a list of texts")
+        labels = path.with_suffix(".labels.txt")
+        if labels.is_file() and labels.read_bytes().decode("utf-8").split("\n")[:-1] != found["class_names"]:
+            raise ValueError(f"the classes of {card.name} and {labels.name} differ")
         return dict(found)
+
+
+def _check_values(found: dict[str, Any]) -> None:
+    """ValueError where a field holds what no version ever wrote."""
+    for name, known in (("target", TARGETS), ("dtype", DTYPES), ("io_dtype", IO_DTYPES)):
+        if found[name] not in known:
+            raise ValueError(f"the field {name!r} must be one of {', '.join(known)}. Received: {found[name]!r}")
+    for name in ("sha256", "model_sha256"):
+        if not re.fullmatch(r"[0-9a-f]{64}", found[name]):
+            raise ValueError(f"the field {name!r} must be a SHA-256 digest in hexadecimal digits")
+    for limits in found["input_ranges"]:
+        if limits is not None and not (
+            isinstance(limits, list)
+            and len(limits) == 2
+            and all(isinstance(limit, int | float) and math.isfinite(limit) for limit in limits)
+            and limits[0] < limits[1]
+        ):
+            raise ValueError(f"the field 'input_ranges' must hold pairs (low, high) or null. Received: {limits!r}")
 
 
 def read_content(path: Path, card: dict[str, Any]) -> bytes:

@@ -191,6 +191,8 @@ def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> l
         limits.append("Its accuracy is unknown here.")
     if checks.get("images") == "generated":
         limits.append("It was verified on generated images, not on real ones.")
+    if seen := checks.get("calibration_images"):
+        limits.append(f"{seen} of the images that it was verified on before it was written are calibration images.")
     if checks.get("fidelity", {}).get("degenerate"):
         limits.append("Its outputs hardly depend on the image: it looks untrained.")
     if artifact.arena_bytes is not None:

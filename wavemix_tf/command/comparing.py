@@ -235,7 +235,7 @@ class Comparison:
         try:
             if dtype == "int8":
                 model = self._quantized(name, model, data)
-            images = verification_images(data, 256)
+            images, _ = verification_images(data, 256)
             names = data.class_names
             told = {"class_names": names, "crop_to_aspect_ratio": self.recipe.crop_to_aspect_ratio}
             artifact = export(model, target=TARGET, dtype=dtype, images=images, **told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from ..training.data.sources import whole_pictures
 from ..training.recipe import Recipe
 from . import predictions
 from .command_line import CommandLine, shell
-from .file_checks import verification_images
+from .file_checks import CALIBRATION_IMAGES, verification_images
 from .measuring import measure, merged
 from .pages.formats import kibibytes
 from .pages.report import write_report
@@ -64,7 +65,12 @@ def write_exports(
         check_arguments(target, get_target(target), *(limits.get(key) for key in LIMITS))
     if not overwrite:
         check_source(out, chosen, models)
-    images = verification_images(data, verify_images(models[min(models)]))
+    images, seen = verification_images(data, verify_images(models[min(models)]))
+    if seen:
+        console.print(
+            f"  There are {len(images) - seen} validation images: files are also verified on {seen} calibration images, "
+            "which training has seen. More images make the check stricter."
+        )
     artifacts: list[tuple[str, Artifact]] = []
     refused: dict[str, str] = {}
     for target, dtype in chosen:
@@ -87,6 +93,9 @@ def write_exports(
                 crop_to_aspect_ratio=saved_recipe(out).crop_to_aspect_ratio,
                 **limits,
             )
+            if seen:
+                verification = {**artifact.verification, CALIBRATION_IMAGES: seen}
+                artifact = dataclasses.replace(artifact, verification=verification)
             shutil.rmtree(_kit_folder(path), ignore_errors=True)  # of the file before
             artifact.save(path, overwrite=True)
             artifacts.append((name, artifact))

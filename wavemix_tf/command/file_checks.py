@@ -20,16 +20,24 @@ RUNTIME_NAMES = {
 }
 
 
-def verification_images(data: DataBundle, most: int) -> np.ndarray:
-    """Validation images; where those are too few to judge a file on, calibration images beside them.
+# In a file's verification: how many of the images, the last ones, are calibration images.
+CALIBRATION_IMAGES = "calibration_images"
+
+
+def verification_images(data: DataBundle, most: int) -> tuple[np.ndarray, int]:
+    """Validation images, followed by calibration images where the validation images are too few to judge a file on.
 
     Args:
         data: Of the run.
         most: Largest number of images.
+
+    Returns:
+        (images, how many of them are calibration images).
     """
     images, _ = data.sample("validation", most)
-    missing = min(MIN_IMAGES, most) - len(images)
-    return np.concatenate([images, data.calibration[:missing]]) if missing > 0 else images
+    missing = max(min(MIN_IMAGES, most) - len(images), 0)
+    added = data.calibration[:missing]
+    return (np.concatenate([images, added]) if missing else images), len(added)
 
 
 def file_checks(artifact: Artifact, tested: dict[str, Any]) -> list[dict[str, Any]]:
@@ -49,8 +57,9 @@ def file_checks(artifact: Artifact, tested: dict[str, Any]) -> list[dict[str, An
         }
     ]
     before = artifact.verification["fidelity"]
-    rows = [(row, before["degenerate"], "validation images") for row in before["runtimes"]]
-    rows += [(row, tested["degenerate"], "test images") for row in tested["runtimes"]]
+    held_out = max((row["images"] for row in before["runtimes"]), default=0) - artifact.verification.get(CALIBRATION_IMAGES, 0)
+    rows = [(row, before["degenerate"], _verified_on(row["images"], held_out)) for row in before["runtimes"]]
+    rows += [(row, tested["degenerate"], f"{row['images']:,} test images") for row in tested["runtimes"]]
     for row, degenerate, which in rows:
         agreement, least = row["agreement"], MIN_AGREEMENT[row["runtime"]]
         bound = artifact.verification["error_bound_steps"][row["runtime"]]
@@ -61,13 +70,20 @@ def file_checks(artifact: Artifact, tested: dict[str, Any]) -> list[dict[str, An
         )
         checks.append(
             {
-                "name": f"{RUNTIME_NAMES[row['runtime']]}, {row['images']:,} {which}",
+                "name": f"{RUNTIME_NAMES[row['runtime']]}, {which}",
                 "measured": f"mean error {error} steps (largest {row['max_error_steps']:.2g}){ratio}{same}",
                 "bound": f"bounds: {bound:g} steps, {least:.0%}",
                 "passed": fault(row, bound, degenerate) is None,
             }
         )
     return checks + _float_checks(artifact)
+
+
+def _verified_on(images: int, held_out: int) -> str:
+    """Which images a runtime ran before the file was written."""
+    if images <= held_out:
+        return f"{images:,} validation images"
+    return f"{held_out:,} validation and {images - held_out:,} calibration images"
 
 
 def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
