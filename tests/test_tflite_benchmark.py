@@ -16,7 +16,7 @@ from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.file.op_costs import BYTE_PJ, MAC_PJ, count_costs, energy_proxy_uj
 from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.measuring import latency
-from wavemix_tf.tflite.verification.verifier import make_interpreter
+from wavemix_tf.tflite.runtimes.litert import make_interpreter
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_cut_computes_what_the_whole_file_does_there(name, files, images):
     whole.set_tensor(whole.get_input_details()[0]["index"], inputs)
     whole.invoke()
     for index, op in enumerate(info.ops):
-        cut_content = latency.cut_behind(content, index)
+        cut_content = latency.cut_after(content, index)
         read = flatbuffer.read_file(cut_content)
         assert [(o.name, o.inputs, o.outputs) for o in read.ops] == [
             (o.name, o.inputs, o.outputs) for o in info.ops[: index + 1]

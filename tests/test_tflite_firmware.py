@@ -14,7 +14,6 @@ from tflite_support import randomise
 import wavemix_tf as wm
 from wavemix_tf.command.budgets import flash_note, parse_budget
 from wavemix_tf.tflite import TARGETS, DeviceCosts, MemoryLimitError, UnsupportedOpError, export, quantize
-from wavemix_tf.tflite.exporting.exporter import convert
 from wavemix_tf.tflite.file.flatbuffer import read_file, schema, strip_names
 from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
@@ -23,6 +22,7 @@ from wavemix_tf.tflite.graph.upsampling import UPSAMPLE_FORMS, lower_upsampling
 from wavemix_tf.tflite.kit.firmware_files import transposed_words
 from wavemix_tf.tflite.runtimes import microcontroller
 from wavemix_tf.tflite.runtimes.arena import arena_by_kernels, planned_bytes
+from wavemix_tf.tflite.runtimes.converter import convert
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, resolver_name
 from wavemix_tf.tflite.targets import cmsis_nn
 
@@ -64,7 +64,7 @@ def test_the_rule_is_what_the_kernel_computed():
         figures = cmsis_nn.Transposed(
             kernel, stride, source, result, bool(one["same"]), one["channels"], one["filters"]
         )
-        assert figures.right == (not one["wrong"]), row
+        assert figures.matches_reference == (not one["wrong"]), row
         judged[one["wrong"]] += 1
     assert min(judged.values()) > 250
 
@@ -113,7 +113,7 @@ def test_decoders_ship_without_what_arm_gets_wrong(options, form):
     model = rounded(decoder(**options))
     artifact = export(model, "mcu")
     assert artifact.upsample_form == form
-    assert all(one.right for one in transposed_of(artifact.content))
+    assert all(one.matches_reference for one in transposed_of(artifact.content))
     assert artifact.verification["fidelity"]["mean_error_steps"] <= 1.0
     with pytest.raises(UnsupportedOpError, match=r"TRANSPOSE_CONV \(.*CMSIS-NN.*upsample_form.*issue 230") as refused:
         export(model, "mcu", upsample_form="transposed_conv")
@@ -127,7 +127,7 @@ def test_what_arm_gets_right_may_stay():
         dict(channels=4, kernel=3, stride=2, padding="valid"),
     ):
         artifact = export(rounded(decoder(**options)), "mcu", upsample_form="transposed_conv")
-        assert transposed_of(artifact.content)[0].right
+        assert transposed_of(artifact.content)[0].matches_reference
     # 16-bit activations and float run by the reference kernels.
     wide = export(decoder(4, 4, 2, padding="same"), "mcu", "int16x8", calibration=generated_images((6, 5, 3), 32))
     assert wide.ops.count("TRANSPOSE_CONV") == 1
@@ -168,10 +168,10 @@ def test_arena_is_enough_for_arms_kernels():
 def test_the_planner_is_tflite_micros(monkeypatch):
     """Bytes that its own planner laid out, which its interpreter tells when it is asked."""
     said = []
-    fresh = microcontroller.fresh
+    new_process = microcontroller.new_process_runner
 
     def listening(tool):
-        run = fresh(tool)
+        run = new_process(tool)
 
         def wrapped(arguments, timeout_s):
             done = run(arguments, timeout_s)
@@ -180,7 +180,7 @@ def test_the_planner_is_tflite_micros(monkeypatch):
 
         return wrapped
 
-    monkeypatch.setattr(microcontroller, "fresh", listening)
+    monkeypatch.setattr(microcontroller, "new_process_runner", listening)
     model = rounded(wm.WaveMixClassifier(4, (16, 16, 3), width=8, depth=2, levels=2))
     for form in ("transposed_conv", "subpixel_crop"):
         content = convert(deploy(model, {"gelu": "quick_gelu"}, form), "int8", "int8")

@@ -15,11 +15,13 @@ from ..file.flatbuffer import FileInfo
 from ..graph.inputs import check_inputs, generated_values, output_names, predict
 from ..graph.lowering import STAND_IN, is_quantized
 from ..layers.whole_numbers import is_whole
+from ..names import XNNPACK
 from ..quantization.copy_check import as_list
 from ..quantization.ranges import MIN_IMAGES as MIN_CALIBRATION
 from ..quantization.unrounded import float_network
+from ..runtimes.running import run_file
 from ..verification.judgement import MIN_IMAGES, Bounds, check_judged, judge_outputs, snr_db
-from ..verification.verifier import compare, fault, run_file, warn_if_degenerate
+from ..verification.verifier import compare, fault, warn_if_degenerate
 
 VERIFY_IMAGES = 256
 VERIFY_BYTES = 64 << 20  # of a model's outputs: where each pixel has some, fewer images say as much
@@ -103,7 +105,7 @@ def check_file(
     required = required_images(given)
     expected = predict(given, images)
     # The fastest of them says enough whatever time it takes.
-    least = {runtime: required if runtime == "litert-xnnpack" else 1 for runtime in steps}
+    least = {runtime: required if runtime == XNNPACK else 1 for runtime in steps}
     ran = {runtime: run_file(content, images, runtime, VERIFY_LIMIT_S, least[runtime]) for runtime in steps}
     options: Any = {"margin_steps": margin_steps, "classes": classes, "names": output_names(given)}
     report = compare(info, expected, ran, **options)
@@ -120,12 +122,12 @@ def check_file(
     held = {}
     if bounds is not None:
         rows = against_float.to_dict()["runtimes"]
-        told = judge_outputs(rows, what, bounds, fresh, required)
+        notes = judge_outputs(rows, what, bounds, fresh, required)
         held = {"float_model_bounds": {**asdict(bounds), "refuses": fresh}}
         # A fine-tuned model decides by itself where it is sure; the network without its rounding was never trained.
         own, whose = (rows, what) if fresh else (report.to_dict()["runtimes"], "the quantized model")
         check_judged(own, whose, bounds, required)
-        for sentence in told:
+        for sentence in notes:
             warn_user(sentence)
     warn_if_degenerate(report, given.name)
     return {

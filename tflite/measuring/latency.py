@@ -19,11 +19,12 @@ from ai_edge_litert import schema_py_generated as schema
 from ..file.flatbuffer import FILE_IDENTIFIER, FileInfo, read_file, to_input
 from ..file.op_costs import OpCost, count_costs, energy_proxy_uj
 from ..graph.inputs import generated_values
+from ..names import ARENA_BYTES, XNNPACK
 from ..runtimes.arena import arena_by_kernels
-from ..runtimes.ethos import compile_file
+from ..runtimes.ethos import compile_for
+from ..runtimes.litert import invoke, make_interpreter
 from ..runtimes.microcontroller import measure_arena
 from ..targets.table import get_target
-from ..verification.verifier import invoke, make_interpreter
 
 # Slots of the tables in the schema (schema_py_generated has the numbers inside its functions alone).
 SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18
@@ -153,11 +154,9 @@ def benchmark(
     single = times if threads == 1 else times_ms(artifact.content, inputs, 1, warmup, runs, limit_s)
     arena = None
     row = get_target(artifact.target)
-    if "tflite-micro" in row.runtimes:
+    if ARENA_BYTES in row.costs:
         arena = max(arena_by_kernels(info, measure_arena(artifact.content, inputs)[1]).values())
-    npu = None
-    if row.npu is not None:
-        npu = compile_file(artifact.content, row.npu, artifact.npu.accelerator if artifact.npu else None).to_dict()
+    compiled = compile_for(row, artifact.content, artifact.npu.accelerator if artifact.npu else None)
     costs = count_costs(info)
     macs = sum(cost.macs for cost in costs)
     speed = macs / float(np.percentile(single, 50)) / 1e6
@@ -167,13 +166,13 @@ def benchmark(
         peak_gmacs_per_s.cache_clear()
         ceiling = max(ceiling, peak_gmacs_per_s(arithmetic))
     return BenchmarkReport(
-        runtime="litert-xnnpack",
+        runtime=XNNPACK,
         latency_ms=_quantiles(times),
         threads=threads,
         runs=len(times),
         size_bytes=len(artifact.content),
         arena_bytes=arena,
-        npu=npu,
+        npu=None if compiled is None else compiled.to_dict(),
         single_thread_latency_ms=_quantiles(single),
         macs=macs,
         moved_bytes=sum(cost.moved_bytes for cost in costs),
@@ -191,7 +190,7 @@ def _quantiles(times: list[float]) -> dict[str, float]:
     return {"p50": float(np.percentile(times, 50)), "p90": float(np.percentile(times, 90))}
 
 
-def _ready(content: bytes, inputs: Sequence[np.ndarray], threads: int) -> Any:
+def _open_interpreter(content: bytes, inputs: Sequence[np.ndarray], threads: int) -> Any:
     interpreter = make_interpreter(content, threads=threads)
     for detail, part in zip(interpreter.get_input_details(), inputs, strict=True):
         interpreter.set_tensor(detail["index"], part)
@@ -202,7 +201,7 @@ def _ready(content: bytes, inputs: Sequence[np.ndarray], threads: int) -> Any:
 def times_ms(
     content: bytes, inputs: Sequence[np.ndarray], threads: int, warmup: int, runs: int, limit_s: float
 ) -> list[float]:
-    interpreter = _ready(content, inputs, threads)
+    interpreter = _open_interpreter(content, inputs, threads)
     for _ in range(warmup):
         interpreter.invoke()
     times: list[float] = []
@@ -269,7 +268,7 @@ def op_times(
     together = max(1, PROFILE_BYTES // (2 * len(content)))  # an interpreter holds the file and its packed weights
     for first in range(0, len(timed), together):
         group = timed[first : first + together]
-        cuts = [_ready(cut_behind(content, index), inputs, threads=1) for index in group]
+        cuts = [_open_interpreter(cut_after(content, index), inputs, threads=1) for index in group]
         rounds, begun = 0, time.perf_counter()
         while rounds < PROFILE_ROUNDS or time.perf_counter() - begun < PROFILE_S * len(group) / len(timed):
             rounds += 1
@@ -286,7 +285,7 @@ def op_times(
     )
 
 
-def cut_behind(content: bytes, index: int) -> bytes:
+def cut_after(content: bytes, index: int) -> bytes:
     """The file with its graph ended behind op ``index``, whose first output is then the only output.
 
     Written over in place: the ops and outputs that follow stay in the file, but the lengths of their lists leave them
@@ -328,7 +327,7 @@ def peak_gmacs_per_s(dtype: str) -> float:
     rng = np.random.default_rng(0)
     shape = (1, PEAK_SIDE, PEAK_SIDE, PEAK_CHANNELS)
     inputs = rng.integers(-128, 128, shape, np.int8) if dtype == "int8" else rng.normal(size=shape).astype(np.float32)
-    interpreter = _ready(content, [inputs], threads=1)
+    interpreter = _open_interpreter(content, [inputs], threads=1)
     best, start = np.inf, time.perf_counter()
     while time.perf_counter() - start < PEAK_S:
         before = time.perf_counter()

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import RuntimeFailureError
+from ..names import MICRO, VELA
 
-SCRIPTS = {"micro": [str(Path(__file__).with_name("micro_worker.py"))], "vela": ["-m", "ethosu.vela"]}
+SCRIPTS = {MICRO: [str(Path(__file__).with_name("micro_worker.py"))], VELA: ["-m", "ethosu.vela"]}
 
 
 class Runner(Protocol):
@@ -22,7 +23,7 @@ class Runner(Protocol):
         """What the tool said and how it ended; ``subprocess.TimeoutExpired`` if it did not."""
 
 
-def fresh(tool: str) -> Runner:
+def new_process_runner(tool: str) -> Runner:
     """A runner that starts the tool anew each time."""
 
     def run(arguments: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
@@ -72,6 +73,6 @@ class ForkServer:
             self._process = None
 
 
-def runner(tool: str) -> Runner:
+def fastest_runner(tool: str) -> Runner:
     """The quickest runner there is here: systems without ``fork`` start the tool anew each time."""
-    return ForkServer(tool) if hasattr(os, "fork") else fresh(tool)
+    return ForkServer(tool) if hasattr(os, "fork") else new_process_runner(tool)

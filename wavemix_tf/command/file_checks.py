@@ -57,7 +57,9 @@ def file_checks(artifact: Artifact, tested: dict[str, Any]) -> list[dict[str, An
         }
     ]
     before = artifact.verification["fidelity"]
-    held_out = max((row["images"] for row in before["runtimes"]), default=0) - artifact.verification.get(CALIBRATION_IMAGES, 0)
+    held_out = max((row["images"] for row in before["runtimes"]), default=0) - artifact.verification.get(
+        CALIBRATION_IMAGES, 0
+    )
     rows = [(row, before["degenerate"], _verified_on(row["images"], held_out)) for row in before["runtimes"]]
     rows += [(row, tested["degenerate"], f"{row['images']:,} test images") for row in tested["runtimes"]]
     for row, degenerate, which in rows:
