@@ -143,8 +143,11 @@ def spread_weights(model: Any, images: np.ndarray, seed: int = 0, deep: bool = F
     for layer in norms:
         layer.momentum = 0.0  # the statistics of this one batch
         # A bias well above the scale keeps the network from amplifying every last bit, as a random one would.
-        layer.gamma.assign(rng.uniform(0.2, 0.6, layer.gamma.shape))
-        layer.beta.assign(rng.normal(0.5, 0.3, layer.beta.shape))
+        gamma, beta = rng.uniform(0.2, 0.6, layer.moving_mean.shape), rng.normal(0.5, 0.3, layer.moving_mean.shape)
+        if layer.scale:
+            layer.gamma.assign(gamma)
+        if layer.center:
+            layer.beta.assign(beta)
     model(images, training=True)
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum

@@ -72,7 +72,7 @@ def test_a_file_is_verified_in_the_runtimes_that_have_its_ops():
     ],
 )
 def test_calibration_images_are_not_called_validation_images(seen, words):
-    row = {"mean_error_steps": 0.1, "max_error_steps": 1.0, "agreement": None, "counted": 0}
+    row = {"mean_error_steps": 0.1, "max_error_steps": 1.0, "worst_output_steps": 0.1, "agreement": None, "counted": 0}
     rows = [{**row, "runtime": "litert-xnnpack", "images": 32}, {**row, "runtime": "litert-reference", "images": 4}]
     verification = {
         "fidelity": {"degenerate": False, "runtimes": rows},

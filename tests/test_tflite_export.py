@@ -241,6 +241,28 @@ def test_a_file_and_its_card_must_belong_together(mcu, tmp_path):
         Artifact.load(path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"class_names": ["e", "d", "c", "b", "a"]}, r"the classes of found\.json and found\.labels\.txt differ"),
+        ({"target": "<script>"}, "target must be one of"),
+        ({"dtype": "<script>"}, "the field 'dtype' must be one of"),
+        ({"io_dtype": "int4"}, "the field 'io_dtype' must be one of"),
+        ({"model_sha256": "../../x"}, "the field 'model_sha256' must be a SHA-256 digest"),
+        ({"input_ranges": [[1.0, 0.0]]}, r"must hold pairs \(low, high\)"),
+        ({"input_ranges": [[0.0, float("nan")]]}, "must hold pairs|no number of JSON|NaN"),
+        ({"input_ranges": ["<script>"]}, "must hold pairs"),
+    ],
+)
+def test_a_card_with_other_values_is_refused_by_its_name(mcu, changes, words, tmp_path):
+    path = mcu.save(tmp_path / "found.tflite")
+    card = path.with_suffix(".json")
+    card.write_text(json.dumps(json.loads(card.read_text()) | changes))
+    with pytest.raises(ExportError, match=words) as raised:
+        Artifact.load(path)
+    assert "found.json must be whole" in str(raised.value)
+
+
 def test_nothing_is_left_half_written(mcu, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")

@@ -23,6 +23,7 @@ from ..names import KERNELS
 from ..runtimes.ethos import NpuReport
 from ..runtimes.microcontroller import c_array
 from ..targets.firmware import firmware_bytes
+from ..targets.table import get_target
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,7 @@ class Artifact:
             card = read_card(base)
             content = read_content(base, card)
             with reading(card_path(base), remedy(base)):
+                get_target(card["target"])
                 npu = card.get("npu")
                 npu = None if npu is None else NpuReport.from_dict(npu, _compiled_path(base).read_bytes())
                 return cls(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 from wavemix_tf.state_files import Fields, check_fields, read_json, reading
+
+from ..names import DTYPES, IO_DTYPES
 
 FIELDS: Fields = {
     **dict.fromkeys(("target", "dtype", "io_dtype", "model", "model_sha256", "sha256"), str),
@@ -52,14 +56,15 @@ def read_card(path: Path) -> dict[str, Any]:
             if not all(isinstance(item, str) for item in found[name]):
                 raise ValueError(f"the field {name!r} must be a list of texts")
         labels = path.with_suffix(".labels.txt")
-        if labels.is_file() and labels.read_bytes().decode("utf-8").split("\n")[:-1] != found["class_names"]:
+        names = "".join(f"{name}\n" for name in found["class_names"])
+        if labels.is_file() and labels.read_bytes().decode("utf-8").replace("\r\n", "\n") != names:
             raise ValueError(f"the classes of {card.name} and {labels.name} differ")
         return dict(found)
 
 
 def _check_values(found: dict[str, Any]) -> None:
     """ValueError where a field holds what no version ever wrote."""
-    for name, known in (("target", TARGETS), ("dtype", DTYPES), ("io_dtype", IO_DTYPES)):
+    for name, known in (("dtype", DTYPES), ("io_dtype", IO_DTYPES)):
         if found[name] not in known:
             raise ValueError(f"the field {name!r} must be one of {', '.join(known)}. Received: {found[name]!r}")
     for name in ("sha256", "model_sha256"):

@@ -68,8 +68,8 @@ def write_exports(
     images, seen = verification_images(data, verify_images(models[min(models)]))
     if seen:
         console.print(
-            f"  There are {len(images) - seen} validation images: files are also verified on {seen} calibration images, "
-            "which training has seen. More images make the check stricter."
+            f"  There are {len(images) - seen} validation images: files are also verified on {seen} calibration "
+            "images, which training has seen. More images make the check stricter."
         )
     artifacts: list[tuple[str, Artifact]] = []
     refused: dict[str, str] = {}
