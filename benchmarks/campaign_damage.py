@@ -217,7 +217,7 @@ def _check_recipe(folder: Path, run: Path, rng: random.Random) -> None:
 
 def _check_tflite(folder: Path, run: Path, rng: random.Random) -> None:
     from wavemix_tf.tflite.exporting.artifact import Artifact
-    from wavemix_tf.tflite.verification.verifier import invoke, make_interpreter
+    from wavemix_tf.tflite.runtimes.litert import invoke, make_interpreter
 
     path = rng.choice(sorted((run / "exports").glob("*.tflite")))
     content = damaged(path.read_bytes(), rng)

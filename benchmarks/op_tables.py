@@ -19,7 +19,7 @@ from wavemix_tf.tflite.file.flatbuffer import FILE_IDENTIFIER, read_file
 from wavemix_tf.tflite.runtimes.ethos import compile_file
 from wavemix_tf.tflite.runtimes.microcontroller import run_micro
 from wavemix_tf.tflite.runtimes.processes import ForkServer
-from wavemix_tf.tflite.verification.verifier import run_raw
+from wavemix_tf.tflite.runtimes.running import run_raw
 
 SHAPE = (1, 4, 4, 8)
 RNG = np.random.default_rng(0)

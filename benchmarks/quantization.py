@@ -154,7 +154,7 @@ def make_row(method: str, model: Any, data: dict[str, Any], options: argparse.Na
 
 def score(content: bytes, images: np.ndarray, labels: np.ndarray) -> float:
     """Top-1 accuracy of a file under LiteRT's XNNPACK."""
-    from wavemix_tf.tflite.verification.verifier import run_file
+    from wavemix_tf.tflite.runtimes.running import run_file
 
     return float((run_file(content, images, "litert-xnnpack").argmax(-1) == labels).mean())
 

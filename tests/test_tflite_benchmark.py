@@ -16,7 +16,7 @@ from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.file.op_costs import BYTE_PJ, MAC_PJ, count_costs, energy_proxy_uj
 from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.measuring import latency
-from wavemix_tf.tflite.verification.verifier import make_interpreter
+from wavemix_tf.tflite.runtimes.litert import make_interpreter
 
 
 @pytest.fixture(scope="module")

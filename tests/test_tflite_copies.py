@@ -16,7 +16,7 @@ from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.layers.copying import copy_layer
 from wavemix_tf.tflite.quantization.quantizer import quantize
-from wavemix_tf.tflite.verification.verifier import run_file
+from wavemix_tf.tflite.runtimes.running import run_file
 
 SHAPE = (16, 16, 3)
 RANDOM = {"allow_unjudged": True, "min_snr_db": 10, "min_agreement": 0.8}  # weights that nobody trained

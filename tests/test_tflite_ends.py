@@ -9,8 +9,8 @@ from keras import layers
 from tflite_support import randomise
 
 from wavemix_tf.tflite import Artifact, UnsupportedOpError, export, quantize
+from wavemix_tf.tflite.runtimes.running import run_file
 from wavemix_tf.tflite.targets.audit import ALIKE_SHOWN
-from wavemix_tf.tflite.verification.verifier import run_file
 
 SHAPE = (8, 8, 3)
 

@@ -31,7 +31,7 @@ from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, run_micro
-from wavemix_tf.tflite.targets import audit
+from wavemix_tf.tflite.targets import audit, constraints
 from wavemix_tf.tflite.targets import op_tables as targets
 
 # Mean error allowed here. The reference kernels and TensorFlow Lite Micro round every product twice (gemmlowp's way),
@@ -334,8 +334,8 @@ def test_every_constraint_in_the_table_is_known():
     tables = [*(row.ops for row in TARGETS.values()), targets.INT8_RULES]
     named = {rule for table in tables for rules in table.values() for rule in rules}
     named |= {rule for row in TARGETS.values() for rule in row.every_op}
-    assert named == set(audit.CONSTRAINTS)
-    assert all(source for _, source in audit.CONSTRAINTS.values())
+    assert named == set(constraints.CONSTRAINTS)
+    assert all(source for _, source in constraints.CONSTRAINTS.values())
     assert set(targets.INT8_RULES) <= set(flatbuffer.OP_NAMES.values())
     for row in TARGETS.values():
         assert set(row.ops) <= set(flatbuffer.OP_NAMES.values())

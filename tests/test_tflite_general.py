@@ -13,7 +13,7 @@ from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.layers.fake_quant import FakeQuant, KeepFloat, round_weights, weight_steps
-from wavemix_tf.tflite.verification.verifier import run_file
+from wavemix_tf.tflite.runtimes.running import run_file
 
 SHAPE = (16, 16, 3)
 

@@ -15,6 +15,7 @@ from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.quantization.copy_check import check_copy, check_in_float32, difference, in_float32
 from wavemix_tf.tflite.quantization.freshness import is_fresh
 from wavemix_tf.tflite.quantization.unrounded import float_network
+from wavemix_tf.tflite.runtimes.running import run_file
 from wavemix_tf.tflite.verification.half_range import largest_activations
 from wavemix_tf.tflite.verification.judgement import (
     Agreement,
@@ -26,7 +27,6 @@ from wavemix_tf.tflite.verification.judgement import (
     passed,
     snr_db,
 )
-from wavemix_tf.tflite.verification.verifier import run_file
 
 SHAPE = (16, 16, 3)
 KINDS = ("classes", "logit", "number", "mask", "picture")

@@ -19,8 +19,8 @@ from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.kit import vectors as kit_vectors
 from wavemix_tf.tflite.kit import writer as kit
+from wavemix_tf.tflite.runtimes.litert import make_interpreter
 from wavemix_tf.tflite.runtimes.microcontroller import resolver_name, run_micro
-from wavemix_tf.tflite.verification.verifier import make_interpreter
 from wavemix_tf.training.images import fit_image, read_image
 
 NAMES = ["ant", "bee", "cat|tom", "dog", "eel"]

@@ -113,7 +113,7 @@ import os, sys
 import numpy as np
 from wavemix_tf.tflite.errors import ExportError
 from wavemix_tf.tflite.file.flatbuffer import read_file
-from wavemix_tf.tflite.verification.verifier import invoke, make_interpreter
+from wavemix_tf.tflite.runtimes.litert import invoke, make_interpreter
 ran = refused = 0
 with np.load(sys.argv[1]) as file:
     for name in file.files:

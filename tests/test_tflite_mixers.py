@@ -13,7 +13,7 @@ from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.layers.token_layers import MatMul
-from wavemix_tf.tflite.verification.verifier import run_file
+from wavemix_tf.tflite.runtimes.running import run_file
 
 # Ops that carry what each system is, all int8.
 CARRIED_BY = {

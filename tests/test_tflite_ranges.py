@@ -18,7 +18,7 @@ from wavemix_tf.tflite.layers import saturation
 from wavemix_tf.tflite.layers.fake_quant import FakeQuant
 from wavemix_tf.tflite.quantization.importance import channel_importance
 from wavemix_tf.tflite.quantization.range_choice import RangeChoice, sole_image
-from wavemix_tf.tflite.verification.verifier import run_file
+from wavemix_tf.tflite.runtimes.running import run_file
 from wavemix_tf.warning import WavemixWarning
 
 SHAPE = (8, 8, 3)

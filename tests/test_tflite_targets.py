@@ -22,8 +22,9 @@ from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.runtimes.ethos import check_all_on_npu, compile_file
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, run_micro
-from wavemix_tf.tflite.targets.audit import CONSTRAINTS, audit
-from wavemix_tf.tflite.verification.verifier import run_file
+from wavemix_tf.tflite.runtimes.running import run_file
+from wavemix_tf.tflite.targets.audit import audit
+from wavemix_tf.tflite.targets.constraints import CONSTRAINTS
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import op_tables

@@ -16,7 +16,7 @@ from wavemix_tf.tflite import UnsupportedLayerError, UnsupportedOpError, quantiz
 from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.quantization.freshness import is_fresh
-from wavemix_tf.tflite.quantization.tfmot_engine import ERROR_BOUND_STEPS, TfmotModel
+from wavemix_tf.tflite.quantization.tfmot.model import ERROR_BOUND_STEPS, TfmotModel
 
 SHAPE = (16, 16, 3)
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")

@@ -31,7 +31,7 @@ if TYPE_CHECKING or not is_command():
     from .quantization.copy_check import QuantizationReport
     from .quantization.quantizer import calibrate, quantize
     from .quantization.range_choice import LayerRange
-    from .quantization.tfmot_engine import TfmotModel
+    from .quantization.tfmot.model import TfmotModel
     from .runtimes.ethos import NpuReport
     from .verification.judgement import Agreement, OutputReport
     from .verification.verifier import RuntimeReport, VerifyReport, verify

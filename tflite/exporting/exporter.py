@@ -37,10 +37,11 @@ from ..quantization.freshness import is_fresh
 from ..quantization.quantizer import BITS, input_ranges, quantize
 from ..quantization.ranges import connect_steps
 from ..runtimes.ethos import check_all_on_npu, compile_file, require_vela
+from ..runtimes.running import runtimes_of
 from ..targets.table import DTYPES, IO_DTYPES, Target, get_target
 from ..verification.half_range import check_half_range
 from ..verification.judgement import Bounds, check_count
-from ..verification.verifier import ERROR_BOUND_STEPS, MARGIN_STEPS, runtimes_of
+from ..verification.verifier import ERROR_BOUND_STEPS, MARGIN_STEPS
 from .artifact import Artifact
 from .fidelity import check_file, choose_images, required_images, stand_ins
 from .forms import choose_forms, write_smallest

@@ -18,8 +18,9 @@ from ..layers.whole_numbers import is_whole
 from ..quantization.copy_check import as_list
 from ..quantization.ranges import MIN_IMAGES as MIN_CALIBRATION
 from ..quantization.unrounded import float_network
+from ..runtimes.running import run_file
 from ..verification.judgement import MIN_IMAGES, Bounds, check_judged, judge_outputs, snr_db
-from ..verification.verifier import compare, fault, run_file, warn_if_degenerate
+from ..verification.verifier import compare, fault, warn_if_degenerate
 
 VERIFY_IMAGES = 256
 VERIFY_BYTES = 64 << 20  # of a model's outputs: where each pixel has some, fewer images say as much

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..file.flatbuffer import FileInfo, TensorInfo, to_input
 from ..graph.inputs import check_inputs, generated_values
+from ..runtimes.running import run_raw, runtimes_of
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
-from ..verification.verifier import run_raw, runtimes_of
 from . import templates
 from .picture import PictureInput, check_picture
 from .tensors import c_float, is_exact, quantization

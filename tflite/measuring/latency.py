@@ -21,9 +21,9 @@ from ..file.op_costs import OpCost, count_costs, energy_proxy_uj
 from ..graph.inputs import generated_values
 from ..runtimes.arena import arena_by_kernels
 from ..runtimes.ethos import compile_file
+from ..runtimes.litert import invoke, make_interpreter
 from ..runtimes.microcontroller import measure_arena
 from ..targets.table import get_target
-from ..verification.verifier import invoke, make_interpreter
 
 # Slots of the tables in the schema (schema_py_generated has the numbers inside its functions alone).
 SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18

@@ -15,8 +15,8 @@ from ..graph.inputs import check_inputs, predict
 from ..graph.lowering import deploy, has_float_ends, quantized_dtype
 from ..quantization.quantizer import input_ranges
 from ..quantization.unrounded import unrounded
+from ..runtimes.running import run_raw
 from ..targets.table import get_target
-from ..verification.verifier import run_raw
 
 BATCH = 8  # images whose tensors are held at once, of the file and of the model
 NOISE_IMAGES = 16  # that the search for the culprit runs on: it runs the network about once for every two layers

@@ -17,12 +17,12 @@ from ..graph.lowering import converts_itself, is_quantized, quantized_dtype
 from ..graph.placement import UNSUPPORTED, round_graph
 from ..layers.subclasses import with_training_of
 from ..targets.table import get_target
-from . import tfmot_engine
 from .copy_check import check_before_rounding
 from .freshness import mark_fresh
 from .range_choice import LayerRange
 from .ranges import DEFAULT_OBSERVER, MIN_IMAGES, OBSERVERS, connect_steps, find_ranges, input_grids
 from .rounding import round_with_feedback
+from .tfmot import engine as tfmot_engine
 
 ENGINES = ("native", "tfmot")
 ROUNDINGS = ("nearest", "gptq")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,13 +12,11 @@ from wavemix_tf.checks import check_option
 from wavemix_tf.gradient_registry import releasing_gradients
 from wavemix_tf.warning import warn_user
 
-from ..errors import RuntimeFailureError
-from ..file.flatbuffer import FileInfo, TensorInfo, for_reference_kernels, from_output, read_file, to_input
+from ..file.flatbuffer import FileInfo, TensorInfo, read_file
 from ..graph.inputs import check_inputs, output_names, predict
 from ..layers.whole_numbers import is_whole
-from ..runtimes.microcontroller import run_micro
-from ..targets.op_tables import REFERENCE_LACKS
-from ..targets.table import Target, get_target
+from ..runtimes.running import run_file, runtimes_of
+from ..targets.table import get_target
 from .judgement import OutputReport, measure
 
 RUNTIMES = ("litert-xnnpack", "litert-reference", "tflite-micro")
@@ -182,12 +179,6 @@ def verify(
     expected = predict(model, arrays) if expected is None else expected
     ran = {runtime: run_file(artifact.content, arrays, runtime, limit_s) for runtime in chosen}
     return compare(info, expected, ran, truth, classes=bool(artifact.class_names), names=output_names(model))
-
-
-def runtimes_of(row: Target, info: FileInfo) -> tuple[str, ...]:
-    """The runtimes of a target that have a kernel for every op of a file: the reference kernels lack some."""
-    lacking = any(op.outputs and op.outputs[0].dtype in REFERENCE_LACKS.get(op.name, ()) for op in info.ops)
-    return tuple(one for one in row.runtimes if not (lacking and one == "litert-reference"))
 
 
 def compare(
@@ -355,99 +346,6 @@ def _excess(row: RuntimeReport) -> tuple[bool, float, float]:
     if row.agreement is None:
         return (False, 0.0, 0.0)
     return (True, _wrong_beyond(row.agreement, row.counted, row.runtime), -row.agreement)
-
-
-def run_file(content: bytes, images: Any, runtime: str, limit_s: float | None = None, least: int = 1) -> Any:
-    """Outputs of a file in one runtime, one image at a time.
-
-    Args:
-        content: The ``.tflite`` file.
-        images: float array (N, H, W, C) in the model's input range, or a list of one for each of several inputs.
-        runtime: "litert-xnnpack", "litert-reference" or "tflite-micro".
-        limit_s: Stop after so many seconds.
-        least: Images that run whatever time they take; "tflite-micro" stops after the first.
-
-    Returns:
-        float32 (M, ...), M <= N, or a list of such for several outputs.
-    """
-    info = read_file(content)
-    arrays = images if isinstance(images, list) else [images]
-    inputs = [to_input(tensor, array) for tensor, array in zip(info.inputs, arrays, strict=True)]
-    raw = run_raw(content, inputs, runtime, limit_s, least)
-    outputs = [from_output(tensor, part) for tensor, part in zip(info.outputs, raw, strict=True)]
-    return outputs[0] if len(outputs) == 1 else outputs
-
-
-def run_raw(
-    content: bytes, inputs: list[np.ndarray], runtime: str, limit_s: float | None = None, least: int = 1
-) -> list[np.ndarray]:
-    """What a runtime gives, row by row, in the outputs' own dtypes.
-
-    Args:
-        content: The ``.tflite`` file.
-        inputs: For each input an array (N, ...) of its dtype.
-        runtime: As for ``run_file``.
-        limit_s: As for ``run_file``.
-        least: Likewise.
-
-    Returns:
-        For each output an array (M, ...), M <= N.
-    """
-    return open_raw(content, runtime)(inputs, limit_s, least)
-
-
-def open_raw(content: bytes, runtime: str, threads: int = 1) -> Callable[..., list[np.ndarray]]:
-    """A file in a runtime, to be run many times: ``run_raw`` without content and runtime, LiteRT's interpreter kept."""
-    if runtime == "tflite-micro":
-        return lambda inputs, limit_s=None, least=1: run_micro(content, inputs, limit_s=limit_s)[0]
-    interpreter = make_interpreter(content, reference=runtime == "litert-reference", threads=threads)
-    sources = [detail["index"] for detail in interpreter.get_input_details()]
-    sinks = [detail["index"] for detail in interpreter.get_output_details()]
-
-    def run(inputs: list[np.ndarray], limit_s: float | None = None, least: int = 1) -> list[np.ndarray]:
-        rows, start = [], time.perf_counter()
-        for parts in zip(*inputs, strict=True):
-            for source, part in zip(sources, parts, strict=True):
-                interpreter.set_tensor(source, part[None])
-            invoke(interpreter)
-            rows.append([interpreter.get_tensor(sink)[0] for sink in sinks])
-            if limit_s is not None and len(rows) >= least and time.perf_counter() - start > limit_s:
-                break
-        return [np.stack(column) for column in zip(*rows, strict=True)]
-
-    return run
-
-
-def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) -> Any:
-    """A LiteRT interpreter with its tensors allocated: XNNPACK, or the reference kernels.
-
-    Raises:
-        ExportError: the file is damaged, see ``read_file``; what follows a wrong index is not caught by every runtime.
-        RuntimeFailureError: LiteRT refused the file.
-    """
-    read_file(content, check_tensors=True)
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    kind = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
-    try:
-        interpreter = Interpreter(
-            model_content=for_reference_kernels(content) if reference else content,
-            experimental_op_resolver_type=kind,
-            num_threads=threads,
-        )
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        kernels = "reference kernels" if reference else "XNNPACK"
-        raise RuntimeFailureError(f"LiteRT ({kernels}) refused the file: {str(error).splitlines()[0]}") from error
-    return interpreter
-
-
-def invoke(interpreter: Any) -> None:
-    """Run an interpreter once; a RuntimeFailureError where it cannot."""
-    try:
-        interpreter.invoke()
-    except RuntimeError as error:
-        raise RuntimeFailureError(f"LiteRT could not run the file: {str(error).splitlines()[0]}") from error
 
 
 def warn_if_degenerate(report: VerifyReport, name: str) -> None:

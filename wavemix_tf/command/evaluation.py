@@ -19,7 +19,7 @@ from ..sampling_grid import sampling_grid
 from ..tflite.file.flatbuffer import from_output, read_file, to_input
 from ..tflite.file.sampling_grid import file_sampling_grid
 from ..tflite.graph.inputs import predict
-from ..tflite.verification.verifier import open_raw
+from ..tflite.runtimes.running import open_raw
 from ..tiling import predict_tiled
 from ..training.data.datasets import DataBundle
 from ..training.data.patches import enlarged

@@ -19,8 +19,9 @@ from ..tflite.exporting.fidelity import verify_images
 from ..tflite.file.flatbuffer import read_file
 from ..tflite.measuring.latency import benchmark
 from ..tflite.measuring.layer_noise import layer_errors
+from ..tflite.runtimes.running import runtimes_of
 from ..tflite.targets.table import get_target
-from ..tflite.verification.verifier import VerifyReport, compare, fault, predict, runtimes_of, verify
+from ..tflite.verification.verifier import VerifyReport, compare, fault, predict, verify
 from ..training.data.class_counts import split_sizes
 from ..training.data.copies import copy_notes
 from ..training.data.datasets import DataBundle

@@ -224,8 +224,8 @@ def _open_file(
     from ..tflite.file.metadata import read_metadata
     from ..tflite.file.model_cards import remedy
     from ..tflite.file.sampling_grid import file_sampling_grid
+    from ..tflite.runtimes.running import open_raw, runtimes_of
     from ..tflite.targets.table import get_target
-    from ..tflite.verification.verifier import open_raw, runtimes_of
 
     artifact = Artifact.load(path) if path.with_suffix(".json").is_file() else None
     content = path.read_bytes()
