@@ -136,17 +136,15 @@ def peak(dtype: str, path: Path) -> None:
     """One large 1x1 convolution: the runtime's matrix multiplication with nothing around it."""
     import tensorflow as tf
 
+    from wavemix_tf.tflite.runtimes.converter import run_converter
+
     random = np.random.default_rng(0)
     shape = (1, PEAK_SIDE, PEAK_SIDE, PEAK_CHANNELS)
     kernel = tf.constant(random.standard_normal((1, 1, PEAK_CHANNELS, PEAK_CHANNELS)), "float32")
     convolve = tf.function(lambda x: tf.nn.conv2d(x, kernel, 1, "VALID"), input_signature=[tf.TensorSpec(shape)])
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([convolve.get_concrete_function()])
-    if dtype == "int8":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([random.random(shape, dtype="float32")] for _ in range(2))
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-    write_atomically(path, converter.convert())
+    samples = [[random.random(shape, dtype="float32")] for _ in range(2)] if dtype == "int8" else None
+    content = run_converter(convolve.get_concrete_function(), dtype, dtype, samples=samples and (lambda: samples))
+    write_atomically(path, content)
 
 
 MAKERS: dict[str, tuple[str, Callable[[str, Path], None]]] = {

@@ -16,6 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from wavemix_tf.tflite import TARGETS, ExportError
 from wavemix_tf.tflite.file.flatbuffer import FILE_IDENTIFIER, read_file
+from wavemix_tf.tflite.runtimes.converter import run_converter
 from wavemix_tf.tflite.runtimes.ethos import compile_file
 from wavemix_tf.tflite.runtimes.microcontroller import run_micro
 from wavemix_tf.tflite.runtimes.processes import ForkServer
@@ -229,14 +230,10 @@ def write(op, dtype):
         function, shapes, *limits = FLOAT[op]
         low, high = limits[0] if limits else (-1.0, 1.0)
         traced = tf.function(function).get_concrete_function(*[tf.TensorSpec(shape, tf.float32) for shape in shapes])
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], tf.Module())
+        samples = None
         if dtype == "int8":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
             samples = [[rng.uniform(low, high, shape).astype(np.float32) for shape in shapes] for _ in range(4)]
-            converter.representative_dataset = lambda: iter(samples)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        content = converter.convert()
+        content = run_converter(traced, dtype, dtype, owner=tf.Module(), samples=samples and (lambda: samples))
     if dtype == "int8":
         return content, [rng.integers(-128, 128, shape).astype(np.int8) for shape in shapes]
     return content, [rng.uniform(low, high, shape).astype(np.float32) for shape in shapes]
@@ -259,7 +256,7 @@ def main():
     parser.add_argument("ops", nargs="*", metavar="OP", help="ops; all without any")
     parser.add_argument("--vela", action="store_true", help="compile those of the Ethos-U tables too")
     arguments = parser.parse_args()
-    micro, vela = ForkServer("micro"), ForkServer("vela")
+    micro, vela = ForkServer("tflite-micro"), ForkServer("vela")
     ethos = ("ethos-u55", "ethos-u65", "ethos-u85") if arguments.vela else ()
     heads = ("op", "arithmetic", "LiteRT, XNNPACK", "LiteRT, reference", "TensorFlow Lite Micro", *ethos)
     print("|", " | ".join(heads), "|")

@@ -16,11 +16,11 @@ def compile_variant(name: str, depth: int | None) -> dict[str, Any]:
     import keras
 
     import wavemix_tf as wm
-    from wavemix_tf.tflite.exporting.exporter import convert
     from wavemix_tf.tflite.file.flatbuffer import read_file
     from wavemix_tf.tflite.graph.inputs import generated_images
     from wavemix_tf.tflite.graph.lowering import deploy
     from wavemix_tf.tflite.quantization.ranges import MIN_IMAGES
+    from wavemix_tf.tflite.runtimes.converter import convert
     from wavemix_tf.tflite.runtimes.ethos import compile_file
     from wavemix_tf.tflite.targets.audit import audit
 

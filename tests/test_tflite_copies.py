@@ -9,13 +9,14 @@ from keras import layers, ops
 
 import wavemix_tf as wm
 from wavemix_tf.tflite.errors import ExportError, UnsupportedLayerError
-from wavemix_tf.tflite.exporting.exporter import convert, export
+from wavemix_tf.tflite.exporting.exporter import export
 from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.layers.copying import copy_layer
 from wavemix_tf.tflite.quantization.quantizer import quantize
+from wavemix_tf.tflite.runtimes.converter import convert
 from wavemix_tf.tflite.runtimes.running import run_file
 
 SHAPE = (16, 16, 3)

@@ -55,7 +55,7 @@ def ethos():
 
 @pytest.fixture(scope="module")
 def runners():
-    micro, vela = ForkServer("micro"), ForkServer("vela")
+    micro, vela = ForkServer("tflite-micro"), ForkServer("vela")
     yield {"mcu": micro, "ethos-u55": vela, "ethos-u85": vela}
     micro.close()
     vela.close()

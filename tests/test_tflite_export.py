@@ -26,10 +26,10 @@ from wavemix_tf.tflite import (
     quantize,
     verify,
 )
-from wavemix_tf.tflite.exporting.exporter import convert
 from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
+from wavemix_tf.tflite.runtimes.converter import convert
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, run_micro
 from wavemix_tf.tflite.targets import audit, constraints
 from wavemix_tf.tflite.targets import op_tables as targets

@@ -14,7 +14,6 @@ from tflite_support import randomise
 import wavemix_tf as wm
 from wavemix_tf.command.budgets import flash_note, parse_budget
 from wavemix_tf.tflite import TARGETS, DeviceCosts, MemoryLimitError, UnsupportedOpError, export, quantize
-from wavemix_tf.tflite.exporting.exporter import convert
 from wavemix_tf.tflite.file.flatbuffer import read_file, schema, strip_names
 from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
@@ -23,6 +22,7 @@ from wavemix_tf.tflite.graph.upsampling import UPSAMPLE_FORMS, lower_upsampling
 from wavemix_tf.tflite.kit.firmware_files import transposed_words
 from wavemix_tf.tflite.runtimes import microcontroller
 from wavemix_tf.tflite.runtimes.arena import arena_by_kernels, planned_bytes
+from wavemix_tf.tflite.runtimes.converter import convert
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, resolver_name
 from wavemix_tf.tflite.targets import cmsis_nn
 

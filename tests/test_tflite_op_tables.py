@@ -27,7 +27,7 @@ NEITHER = {"CONV_3D", "GELU", "POW", "SELECT", "TILE", "TOPK_V2"}  # of the phon
 
 @pytest.fixture(scope="module")
 def servers():
-    made = {name: ForkServer(name) for name in ("micro", "vela")}
+    made = {name: ForkServer(name) for name in ("tflite-micro", "vela")}
     yield made
     for server in made.values():
         server.close()
@@ -50,7 +50,7 @@ def test_every_entry_is_an_op_that_ran(op, servers):
             lacks = runtime == "litert-reference" and dtype in op_tables.REFERENCE_LACKS.get(op, ())
             refusal = files.run(content, inputs, runtime)
             assert (refusal is None) == (op in PHONE.ops and not lacks), (runtime, refusal)
-        refusal = files.run(content, inputs, "tflite-micro", servers["micro"])
+        refusal = files.run(content, inputs, "tflite-micro", servers["tflite-micro"])
         assert (refusal is None) == (op in MICRO.ops), refusal
         if len(info.ops) == 1 and (dtype == "float32" or op not in ("QUANTIZE", "DEQUANTIZE")):
             for name in ("android-cpu", "mcu"):
@@ -66,7 +66,7 @@ def test_what_a_microcontroller_lacks_is_in_no_table_of_its():
 @pytest.mark.parametrize("op", ["EXP", "LOG", "SQRT"])
 def test_int8_of_some_is_refused_by_name_before_the_kernels_do(op, servers):
     content, inputs = files.write(op, "int8")
-    assert files.run(content, inputs, "tflite-micro", servers["micro"]) is not None
+    assert files.run(content, inputs, "tflite-micro", servers["tflite-micro"]) is not None
     with pytest.raises(UnsupportedOpError, match=rf"{op} \(.*\) breaks its rule: float operands"):
         audit(read_file(content), "mcu", MICRO, "int8")
 

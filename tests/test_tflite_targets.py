@@ -15,11 +15,11 @@ from tflite_support import network, randomise
 
 from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 from wavemix_tf.tflite import TARGETS, Artifact, ExportError, MemoryLimitError, UnsupportedOpError, benchmark, quantize
-from wavemix_tf.tflite.exporting.exporter import convert
 from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.file.flatbuffer import read_file, schema, strip_names
 from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.graph.lowering import deploy
+from wavemix_tf.tflite.runtimes.converter import convert
 from wavemix_tf.tflite.runtimes.ethos import check_all_on_npu, compile_file
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, run_micro
 from wavemix_tf.tflite.runtimes.running import run_file

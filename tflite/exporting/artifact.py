@@ -19,7 +19,7 @@ from ..file.flatbuffer import TensorInfo, read_file
 from ..file.identifiers import c_identifier
 from ..file.model_cards import card_path, read_card, read_content, remedy
 from ..kit.writer import write_kit
-from ..runtimes.arena import KERNELS
+from ..names import KERNELS
 from ..runtimes.ethos import NpuReport
 from ..runtimes.microcontroller import c_array
 from ..targets.firmware import firmware_bytes

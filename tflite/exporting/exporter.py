@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,12 +13,11 @@ from wavemix_tf.gradient_registry import releasing_gradients
 from wavemix_tf.preprocessing import NONE, Preprocessing
 
 from ..errors import ExportError
-from ..file.flatbuffer import order_ends, read_integers
 from ..file.metadata import add_metadata
 from ..graph import folding
 from ..graph.canonical import canonicalize, crop_at_inference
-from ..graph.graph import Graph, structures
-from ..graph.inputs import output_names, value_ranges
+from ..graph.graph import Graph
+from ..graph.inputs import value_ranges
 from ..graph.lowering import (
     converts_itself,
     deploy,
@@ -32,13 +28,15 @@ from ..graph.lowering import (
     substitute_activations,
 )
 from ..graph.upsampling import UPSAMPLE_FORMS
+from ..names import BITS, DTYPES, IO_DTYPES, IO_DTYPES_OF, VELA
 from ..quantization.copy_check import check_copy, check_in_float32, in_float32
 from ..quantization.freshness import is_fresh
-from ..quantization.quantizer import BITS, input_ranges, quantize
+from ..quantization.quantizer import input_ranges, quantize
 from ..quantization.ranges import connect_steps
-from ..runtimes.ethos import check_all_on_npu, compile_file, require_vela
+from ..runtimes.converter import convert
+from ..runtimes.ethos import check_all_on_npu, compile_for, require_vela
 from ..runtimes.running import runtimes_of
-from ..targets.table import DTYPES, IO_DTYPES, Target, get_target
+from ..targets.table import Target, get_target
 from ..verification.half_range import check_half_range
 from ..verification.judgement import Bounds, check_count
 from ..verification.verifier import ERROR_BOUND_STEPS, MARGIN_STEPS
@@ -147,7 +145,7 @@ def export(
     dtype, io_dtype = _check_dtypes(model, target, row, dtype, io_dtype)
     limits = check_arguments(target, row, max_arena_bytes, max_flash_bytes, accelerator, max_firmware_bytes)
     bounds = Bounds(min_snr_db, min_agreement, allow_unjudged)
-    if row.npu is not None:
+    if row.compiler == VELA:
         require_vela()
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
@@ -208,7 +206,7 @@ def export(
     written = write_smallest(write, forms, row, target, dtype, held_out, bool(kept_float), limits.file_bytes)
     content, info, form, arenas = written
     arena_bytes = max(arenas.values(), default=None)
-    npu = compile_file(content, row.npu, accelerator) if row.npu is not None else None
+    npu = compile_for(row, content, accelerator)
     if npu is not None:
         check_all_on_npu(npu, target)
     check_limits(limits, MemoryUse(arena_bytes, len(content), npu), info, target)
@@ -279,7 +277,7 @@ def _check_dtypes(model: Any, target: str, row: Target, dtype: str | None, io_dt
     if io_dtype is None:
         io_dtype = "float32" if float_ends else row.io_dtypes[dtype]
     check_option("io_dtype", io_dtype, IO_DTYPES)
-    allowed = {"int8": ("int8", "uint8", "float32"), "int16x8": ("int16", "float32")}.get(dtype, ("float32",))
+    allowed = IO_DTYPES_OF[dtype]
     if io_dtype not in allowed:
         raise ValueError(
             f"A {dtype} file has {' or '.join(allowed)} inputs and outputs. Received: io_dtype={io_dtype!r}"
@@ -329,90 +327,3 @@ def _class_names(names: Any, count: int) -> tuple[str, ...]:
     if broken:
         raise ValueError(f"A class name must be one line of text. Received: {broken[0]!r}")
     return chosen
-
-
-def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarray] | None = None) -> bytes:
-    """Run TensorFlow's converter on a graph from ``deploy``; batch 1, built-in ops only.
-
-    Args:
-        deployed: From ``deploy``, with fake-quant nodes if ``dtype`` is "int8".
-        dtype: "float32", "float16", "int8" or "int16x8".
-        io_dtype: dtype of input and output.
-        calibration: Images from which an int16x8 file's ranges are taken, one array an input.
-
-    Raises:
-        ExportError: the converter refused; its first line is quoted.
-    """
-    import tensorflow as tf
-
-    labels = [value.node.label for value in Graph.from_model(deployed).inputs]
-    archive = keras.export.ExportArchive()
-    archive.track(deployed)
-    signature = [
-        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=label)  # a dynamic batch drags SHAPE and PACK ops in
-        for tensor, label in zip(deployed.inputs, labels, strict=True)
-    ]
-
-    def serve(*tensors: Any) -> Any:
-        inputs = keras.tree.pack_sequence_as(structures(deployed)[0], list(tensors))
-        outputs = keras.tree.flatten(deployed(inputs, training=False))
-        return outputs[0] if len(outputs) == 1 else {f"output_{index}": part for index, part in enumerate(outputs)}
-
-    archive.add_endpoint("serve", serve, input_signature=signature)
-    with tempfile.TemporaryDirectory() as folder:
-        # The archive freezes the variables; converting the model's concrete function would leave them out.
-        archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if dtype != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if dtype == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        if dtype == "int16x8" and calibration is not None:
-            converter.representative_dataset = lambda: (
-                [part[None] for part in row] for row in zip(*calibration, strict=True)
-            )
-            converter.target_spec.supported_ops = [
-                tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-            ]
-        if dtype in BITS:
-            converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io_dtype)
-        # Beside an output of indices TensorFlow cannot make the others integers; `read_integers` does.
-        mixed = io_dtype != "float32" and len({"float" in value.dtype for value in deployed.outputs}) > 1
-        if mixed and io_dtype == "uint8":
-            raise ValueError(
-                "A model with outputs of indices beside others has int8 or float32 inputs and outputs. "
-                f"Received: io_dtype={io_dtype!r}"
-            )
-        if mixed:
-            converter.inference_output_type = tf.float32
-        try:
-            content = converter.convert()
-        except Exception as error:
-            raise converter_error(error, [layer.name for layer in deployed.layers]) from error
-    if dtype == "int8" and any("float" not in value.dtype for value in deployed.outputs):
-        content = read_integers(content, outputs=mixed)
-    if len(deployed.inputs) == len(deployed.outputs) == 1:
-        return content
-    names = output_names(deployed)
-    return order_ends(content, labels, [f"output_{index}" for index in range(len(names))], names)
-
-
-def converter_error(error: Exception, names: Sequence[str] = ()) -> ExportError:
-    """What to raise of a failure of TensorFlow's converter: the ops that it lacks, or its first line.
-
-    Args:
-        error: The converter's.
-        names: Of the model's layers.
-    """
-    missing = re.search(r"(?:TF Select|Custom) ops: (.+)", str(error))
-    if missing is not None:
-        scopes = re.findall(r'fused\["\w+:", "[^"/]+/([^"/@]+)', str(error))
-        near = [max((n for n in names if scope.startswith(n)), key=len, default=scope) for scope in scopes]
-        where = f" (layer {', '.join(map(repr, dict.fromkeys(near)))})" if near else ""
-        return ExportError(
-            f"TensorFlow Lite has no op for {missing[1].strip()}{where}: write that part of the model with other "
-            "layers, or leave it to the program that runs the file."
-        )
-    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return ExportError(f"TensorFlow's converter refused the model: {first}")

@@ -15,6 +15,7 @@ from ..file.flatbuffer import FileInfo
 from ..graph.inputs import check_inputs, generated_values, output_names, predict
 from ..graph.lowering import STAND_IN, is_quantized
 from ..layers.whole_numbers import is_whole
+from ..names import XNNPACK
 from ..quantization.copy_check import as_list
 from ..quantization.ranges import MIN_IMAGES as MIN_CALIBRATION
 from ..quantization.unrounded import float_network
@@ -104,7 +105,7 @@ def check_file(
     required = required_images(given)
     expected = predict(given, images)
     # The fastest of them says enough whatever time it takes.
-    least = {runtime: required if runtime == "litert-xnnpack" else 1 for runtime in steps}
+    least = {runtime: required if runtime == XNNPACK else 1 for runtime in steps}
     ran = {runtime: run_file(content, images, runtime, VERIFY_LIMIT_S, least[runtime]) for runtime in steps}
     options: Any = {"margin_steps": margin_steps, "classes": classes, "names": output_names(given)}
     report = compare(info, expected, ran, **options)

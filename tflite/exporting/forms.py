@@ -12,6 +12,7 @@ from ..errors import RuntimeFailureError, UnsupportedOpError
 from ..file.flatbuffer import FileInfo, read_file, strip_names, to_input
 from ..graph.graph import Graph
 from ..graph.lowering import converts_itself
+from ..names import ARENA_BYTES
 from ..runtimes.arena import arena_by_kernels
 from ..runtimes.microcontroller import measure_arena
 from ..runtimes.processes import Runner
@@ -118,7 +119,7 @@ def write_smallest(
     tried: list[Written] = []
     for form, content, info in runnable(write, forms, row, target, dtype, keeps_float):
         arenas: dict[str, int] = {}
-        if "tflite-micro" in row.runtimes:
+        if ARENA_BYTES in row.costs:
             first = [to_input(tensor, part[:1]) for tensor, part in zip(info.inputs, images, strict=True)]
             arenas = measure_arenas(content, info, first)
         tried.append((content, info, form, arenas))

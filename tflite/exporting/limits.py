@@ -10,6 +10,7 @@ from wavemix_tf.checks import check_option, check_positive
 
 from ..errors import MemoryLimitError
 from ..file.flatbuffer import FileInfo, OpInfo, TensorInfo
+from ..names import RAM_COSTS, REFERENCE_KERNELS
 from ..runtimes.ethos import NpuReport
 from ..targets.audit import describe
 from ..targets.firmware import firmware_bytes
@@ -62,19 +63,19 @@ def check_arguments(
     for name, value in named.items():
         if value is not None:
             check_positive(name, value)
-    if max_firmware_bytes is not None and "tflite-micro" not in row.runtimes:
+    if max_firmware_bytes is not None and not row.runtime_flash_bytes:
         raise ValueError(
             "max_firmware_bytes is for mcu, where the size of the program that runs the file was measured. "
             f"Received: target={target!r}"
         )
-    if max_arena_bytes is not None and row.npu is None and "tflite-micro" not in row.runtimes:
+    if max_arena_bytes is not None and not set(RAM_COSTS) & set(row.costs):
         raise ValueError(
             f"max_arena_bytes is for mcu and Ethos-U targets, whose arena is known here. Received: target={target!r}"
         )
     if accelerator is not None:
-        if row.npu is None:
+        if not row.accelerators:
             raise ValueError(f"accelerator is for Ethos-U targets. Received: target={target!r}")
-        check_option("accelerator", accelerator, row.npu.accelerators)
+        check_option("accelerator", accelerator, row.accelerators)
     return Limits(
         row.max_arena_bytes if max_arena_bytes is None else max_arena_bytes,
         row.max_flash_bytes if max_flash_bytes is None else max_flash_bytes,
@@ -118,12 +119,13 @@ def check_limits(limits: Limits, use: MemoryUse, info: FileInfo, target: str) ->
         )
     if limits.max_firmware_bytes is not None:
         least, most = firmware_bytes(use.file_bytes)
+        plain = firmware_bytes(use.file_bytes, REFERENCE_KERNELS)[1]
         if most > limits.max_firmware_bytes:
             faults.append(
                 f"Firmware with the file takes {least:,} to {most:,} bytes of flash on target {target!r} with "
                 f"CMSIS-NN, {use.file_bytes:,} of them the file; allowed are "
                 f"max_firmware_bytes={limits.max_firmware_bytes:,}. Take a smaller width or depth; or the reference "
-                f"kernels, with which firmware takes at most {firmware_bytes(use.file_bytes, 'reference')[1]:,} bytes, "
+                f"kernels, with which firmware takes at most {plain:,} bytes, "
                 "and max_flash_bytes for the file."
             )
     if faults:

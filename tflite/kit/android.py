@@ -12,7 +12,7 @@ from ..targets.table import get_target
 from ..verification.verifier import OUTPUT_SHARE
 from . import android_templates as templates
 from .picture import PictureInput, picture_kt
-from .tensors import accelerator, c_float, is_classes, is_exact, output_formula
+from .tensors import c_float, is_classes, is_exact, output_formula
 from .vectors import Vectors
 
 LITERT_VERSION = "2.3.0"  # of com.google.ai.edge.litert; from 2.3.0 on the GPU accelerator is an artifact of its own
@@ -77,7 +77,7 @@ def _kotlin(
 ) -> str:
     source, sink = info.inputs[0], info.outputs[0]
     fed, given = KOTLIN_TYPES[source.dtype], KOTLIN_TYPES[sink.dtype]
-    npu = accelerator(artifact.target) == "NPU"
+    npu = get_target(artifact.target).litert_accelerator == "NPU"
     imports = {
         "android.content.Context",
         "android.content.res.AssetManager",
@@ -134,7 +134,7 @@ def _kotlin(
         environment=f"    private val environment = {environment}\n" if npu else "",
         env_argument=", environment" if npu else "",
         close_environment="        environment.close()\n" if npu else "",
-        accelerator=accelerator(artifact.target),
+        accelerator=get_target(artifact.target).litert_accelerator,
         pictures=picture_functions,
         postprocessing=postprocessing,
         input_words=f"{'x'.join(map(str, source.shape[1:]))} {source.dtype} values"
@@ -157,7 +157,7 @@ def _kotlin(
 
 
 def android_section(artifact: Any, info: FileInfo, name: str, class_name: str) -> str:
-    kind = accelerator(artifact.target)
+    kind = get_target(artifact.target).litert_accelerator
     dependencies = [f'    implementation("com.google.ai.edge.litert:litert:{LITERT_VERSION}")']
     words = ""
     if kind == "GPU":

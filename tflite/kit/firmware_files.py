@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..file.flatbuffer import FileInfo
-from ..runtimes.arena import KERNELS
+from ..names import KERNELS
 from ..runtimes.microcontroller import resolver_name
 from ..targets.firmware import flash_words
 from ..verification.tolerance import Tolerance, tolerance, value_tolerance

@@ -8,12 +8,12 @@ from typing import Any
 from wavemix_tf.escaping import markdown, markdown_code
 
 from ..file.flatbuffer import FileInfo
-from ..runtimes.arena import KERNELS
+from ..names import KERNELS
 from ..targets.firmware import flash_words
 from ..targets.table import get_target
 from . import templates
 from .firmware_files import file_tolerance
-from .tensors import accelerator, is_image, quantization
+from .tensors import is_image, quantization
 from .vectors import RUNTIMES, UNKNOWN, Vectors
 
 METRICS = {"accuracy": "top-1", "mean_iou": "mIoU", "psnr_y": "PSNR of the luma"}  # of report.json
@@ -198,7 +198,7 @@ def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> l
             "The arena was measured with the reference kernels on a 64-bit host and calculated for CMSIS-NN; kernels "
             "tuned for other chips may need more."
         )
-    if accelerator(artifact.target) != "CPU":
+    if get_target(artifact.target).litert_accelerator != "CPU":
         limits.append("The accelerator's own rounding (float16 on most) is not in the verification figures.")
     return limits
 

@@ -33,11 +33,6 @@ def output_formula(tensor: TensorInfo) -> str:
     return f"(q - ({tensor.zero_point})) * {tensor.scale:.9g}" if tensor.scale else "as it is"
 
 
-def accelerator(target: str) -> str:
-    """LiteRT's accelerator for a target: "CPU", "GPU" or "NPU"."""
-    return next((kind for kind in ("GPU", "NPU") if kind.lower() in target.split("-")), "CPU")
-
-
 def c_float(value: np.floating) -> str:
     """A float literal that reads back as the same float32."""
     text = f"{float(value):.9g}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..file.flatbuffer import FileInfo, TensorInfo, to_input
 from ..graph.inputs import check_inputs, generated_values
+from ..names import MICRO, REFERENCE, XNNPACK
 from ..runtimes.running import run_raw, runtimes_of
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
@@ -21,9 +22,9 @@ VECTOR_BYTES = 64 << 10  # of input; more vectors would not fit the flash that a
 PICTURE_BYTES, MICRO_PICTURE_BYTES = 512 << 10, 16 << 10  # of the generated picture
 C_TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t"}
 RUNTIMES = {
-    "litert-xnnpack": ("LiteRT with XNNPACK, one thread", "ai-edge-litert"),
-    "litert-reference": ("LiteRT's reference kernels", "ai-edge-litert"),
-    "tflite-micro": ("TensorFlow Lite Micro's reference kernels", "tflite-micro"),
+    XNNPACK: ("LiteRT with XNNPACK, one thread", "ai-edge-litert"),
+    REFERENCE: ("LiteRT's reference kernels", "ai-edge-litert"),
+    MICRO: ("TensorFlow Lite Micro's reference kernels", "tflite-micro"),
 }
 UNKNOWN = "unknown"
 

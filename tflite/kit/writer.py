@@ -15,6 +15,8 @@ from wavemix_tf.files import replacing_folder
 
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.identifiers import c_identifier, check_name, kotlin_class
+from ..names import ANDROID_KIT
+from ..targets.table import get_target
 from ..verification.tolerance import tolerance
 from . import templates
 from .android import android_section, has_kotlin, kotlin_files
@@ -83,7 +85,7 @@ def kit_files(
     """Path in the kit -> content of everything that it holds."""
     saved = {path.name: content for path, content in artifact.files(Path(f"{name}.tflite")).items()}
     header = next((file for file in saved if file.endswith(".h")), None)
-    micro, android = header is not None, artifact.target.startswith("android")
+    micro, android = header is not None, get_target(artifact.target).kit == ANDROID_KIT
     c_name = header.removesuffix(".h") if header is not None else c_identifier(name)
     files: dict[str, bytes] = {}
     for file, content in saved.items():
@@ -143,7 +145,7 @@ def readme(
     sections = []
     if android in present:
         sections.append(android_section(artifact, info, name, class_name))
-    elif artifact.target.startswith("android"):
+    elif get_target(artifact.target).kit == ANDROID_KIT:
         sections.append(
             "## Android\n\nLiteRT's Kotlin TensorBuffer has no call for a dtype of this file: there is no class.\n"
         )

@@ -9,23 +9,23 @@ biases are all zero, becomes a smaller file than the same network will be once i
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..exporting.exporter import convert, converter_error
 from ..exporting.forms import measure_arenas, runnable
-from ..file.flatbuffer import FileInfo, add_signature
+from ..file.flatbuffer import FileInfo
 from ..file.metadata import add_metadata
 from ..graph.folding import activation_name
 from ..graph.graph import Graph
 from ..graph.inputs import value_ranges
 from ..graph.lowering import DEPLOYED, finish, lower
 from ..graph.placement import round_graph
+from ..names import ARENA_BYTES, FILE_BYTES, FLASH_BYTES, NPU_CYCLES, SRAM_BYTES
 from ..quantization.ranges import connect_steps
-from ..runtimes.ethos import check_all_on_npu, compile_file
+from ..runtimes.converter import convert_in_memory
+from ..runtimes.ethos import check_all_on_npu, compile_for
 from ..runtimes.processes import Runner
 from ..targets.firmware import COST_KERNELS, firmware_bytes
 from ..targets.table import Target, get_target
@@ -50,22 +50,21 @@ def measure(
     """
     row = get_target(target)
     files = write_files(model, target, row)
-    if row.npu is not None:
-        _, content, _ = next(files)
-        npu = compile_file(content, row.npu, accelerator, run)
-        check_all_on_npu(npu, target)
-        sizes = {"npu_cycles": npu.cycles, "sram_bytes": npu.sram_bytes, "flash_bytes": npu.flash_bytes}
-    elif "tflite-micro" in row.runtimes:
+    if ARENA_BYTES in row.costs:
         tried = []
         for _, content, info in files:
             inputs = [np.zeros(tensor.shape, tensor.dtype) for tensor in info.inputs]
             tried.append((max(measure_arenas(content, info, inputs, run).values()), len(content), content))
         arena, size, content = min(tried)  # as ``export`` chooses
-        sizes = {"arena_bytes": arena, "flash_bytes": size}
+        sizes = {ARENA_BYTES: arena, FLASH_BYTES: size}
         sizes |= {name: firmware_bytes(size, kernels)[1] for name, kernels in COST_KERNELS.items()}
     else:
         _, content, _ = next(files)
-        sizes = {"file_bytes": len(content)}
+        npu = compile_for(row, content, accelerator, run)
+        sizes = {FILE_BYTES: len(content)}
+        if npu is not None:
+            check_all_on_npu(npu, target)
+            sizes = {NPU_CYCLES: npu.cycles, SRAM_BYTES: npu.sram_bytes, FLASH_BYTES: npu.flash_bytes}
     return {name: float(value) for name, value in sizes.items()}, content
 
 
@@ -97,7 +96,7 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
     def write(form: str) -> bytes:
         written = graph.copy()
         finish(written, form, row.max_stride, row.dense_as_convolution)
-        content = _convert(written.to_model(DEPLOYED), row.io_dtypes["int8"])
+        content = convert_in_memory(written.to_model(DEPLOYED), row.io_dtypes["int8"])
         return add_metadata(content, value_ranges((0.0, 1.0), graph.inputs))
 
     forms = row.upsample_forms if transposed else row.upsample_forms[:1]
@@ -129,32 +128,3 @@ def _draw_ranges(graph: Graph, rng: np.random.Generator) -> None:
         positive = activation_name(node.inputs[0].node) in ("relu", "relu6")
         positive |= any(reader.kind == "Rsqrt" for reader in consumers.get(node.output, []))
         node.layer.set_range(0.0 if positive else low, high)
-
-
-def _convert(deployed: Any, io_dtype: str) -> bytes:
-    """As ``convert``, without writing a SavedModel and reading it again: five to ten times as fast.
-
-    The same file but for the order of its bytes and the names of some inner tensors: the signature that a SavedModel
-    has, and the name of its input, are put back.
-    """
-    if len(deployed.inputs) != 1 or len(deployed.outputs) != 1:
-        return convert(deployed, "int8", io_dtype)  # their order is known to the signature alone
-    import tensorflow as tf
-
-    label = deployed.inputs[0].name
-    # A dynamic batch drags SHAPE and PACK ops in.
-    signature = [tf.TensorSpec((1, *deployed.inputs[0].shape[1:]), tf.float32, name=label)]
-    traced = tf.function(lambda image: deployed(image, training=False), input_signature=signature)
-    # Without a trackable object the converter freezes the function itself.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()])
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io_dtype)
-    try:
-        with warnings.catch_warnings():
-            # Fake-quant nodes have the statistics that it misses.
-            warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
-            content = converter.convert()
-    except Exception as error:
-        raise converter_error(error) from error
-    return add_signature(content, "serving_default", [label], ["output_0"])

@@ -35,7 +35,7 @@ NICENESS = 10  # training goes first
 def answer(request: dict[str, Any], runners: dict[str, Runner]) -> dict[str, Any]:
     """Measure one candidate."""
     row = get_target(request["target"])
-    tool = "micro" if "tflite-micro" in row.runtimes else "vela" if row.npu is not None else None
+    tool = row.tool
     try:
         if tool is not None and tool not in runners:
             runners[tool] = runner(tool)

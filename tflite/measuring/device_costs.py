@@ -25,6 +25,7 @@ from ..exporting.limits import check_arguments
 from ..file.flatbuffer import read_file, to_input
 from ..graph.graph import Graph
 from ..graph.inputs import generated_values
+from ..names import LATENCY_MS, MICRO, VELA
 from ..runtimes.ethos import require_vela
 from ..runtimes.microcontroller import require_micro
 from ..targets.table import DEVICE_COSTS, FIRMWARE_COSTS, get_target
@@ -87,14 +88,14 @@ class DeviceCosts:
         for name in chosen:
             check_option("names", name, known)
         check_arguments(target, row, None, None, accelerator)
-        if row.npu is not None:
+        if row.tool == VELA:
             require_vela()
-        elif target == "mcu":
+        elif row.tool == MICRO:
             require_micro()
         self.target = target
         self.identity = f"{target}/{accelerator or ''}/{','.join(chosen)}"
         self.names = tuple(chosen)
-        self.accelerator = accelerator if row.npu is None or accelerator else row.npu.accelerators[0]
+        self.accelerator = accelerator or next(iter(row.accelerators), None)
         self._row = row
         self._lock = threading.RLock()
         self._worker: _Worker | None = None
@@ -123,10 +124,10 @@ class DeviceCosts:
                 if found["kind"]:
                     raise getattr(errors, found["kind"])(found["message"])
                 raise RuntimeError(f"Measuring {model.name!r} for target {self.target!r} failed: {found['message']}")
-            if "latency_ms" in self.names and "latency_ms" not in found["costs"]:
+            if LATENCY_MS in self.names and LATENCY_MS not in found["costs"]:
                 for other in list(self._pending):
                     self._wait(other)  # the worker would disturb the timing
-                found["costs"]["latency_ms"] = _latency_ms(base64.b64decode(found["content"]))
+                found["costs"][LATENCY_MS] = _latency_ms(base64.b64decode(found["content"]))
                 del found["content"]
             return {name: float(found["costs"][name]) for name in self.names}
 
@@ -189,7 +190,7 @@ class DeviceCosts:
                 "model": saved,
                 "target": self.target,
                 "accelerator": self.accelerator,
-                "content": "latency_ms" in self.names,
+                "content": LATENCY_MS in self.names,
             }
             self._pending[key] = request
             if self._worker is None:

@@ -19,8 +19,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ..file.flatbuffer import FILE_IDENTIFIER, FileInfo, read_file, to_input
 from ..file.op_costs import OpCost, count_costs, energy_proxy_uj
 from ..graph.inputs import generated_values
+from ..names import ARENA_BYTES, XNNPACK
 from ..runtimes.arena import arena_by_kernels
-from ..runtimes.ethos import compile_file
+from ..runtimes.ethos import compile_for
 from ..runtimes.litert import invoke, make_interpreter
 from ..runtimes.microcontroller import measure_arena
 from ..targets.table import get_target
@@ -153,11 +154,9 @@ def benchmark(
     single = times if threads == 1 else times_ms(artifact.content, inputs, 1, warmup, runs, limit_s)
     arena = None
     row = get_target(artifact.target)
-    if "tflite-micro" in row.runtimes:
+    if ARENA_BYTES in row.costs:
         arena = max(arena_by_kernels(info, measure_arena(artifact.content, inputs)[1]).values())
-    npu = None
-    if row.npu is not None:
-        npu = compile_file(artifact.content, row.npu, artifact.npu.accelerator if artifact.npu else None).to_dict()
+    compiled = compile_for(row, artifact.content, artifact.npu.accelerator if artifact.npu else None)
     costs = count_costs(info)
     macs = sum(cost.macs for cost in costs)
     speed = macs / float(np.percentile(single, 50)) / 1e6
@@ -167,13 +166,13 @@ def benchmark(
         peak_gmacs_per_s.cache_clear()
         ceiling = max(ceiling, peak_gmacs_per_s(arithmetic))
     return BenchmarkReport(
-        runtime="litert-xnnpack",
+        runtime=XNNPACK,
         latency_ms=_quantiles(times),
         threads=threads,
         runs=len(times),
         size_bytes=len(artifact.content),
         arena_bytes=arena,
-        npu=npu,
+        npu=None if compiled is None else compiled.to_dict(),
         single_thread_latency_ms=_quantiles(single),
         macs=macs,
         moved_bytes=sum(cost.moved_bytes for cost in costs),

@@ -13,8 +13,10 @@ from ..file.flatbuffer import from_output, read_file, to_input
 from ..graph.graph import UNROUNDED, Graph, Node, Value
 from ..graph.inputs import check_inputs, predict
 from ..graph.lowering import deploy, has_float_ends, quantized_dtype
+from ..names import XNNPACK
 from ..quantization.quantizer import input_ranges
 from ..quantization.unrounded import unrounded
+from ..runtimes.converter import convert
 from ..runtimes.running import run_raw
 from ..targets.table import get_target
 
@@ -131,8 +133,6 @@ def _file_errors(
     graph: Graph, quantizers: Sequence[Node], arrays: list[np.ndarray], artifact: Any
 ) -> list[tuple[float, float]]:
     """(mean difference in steps, share of integers that differ) of each quantizer's tensor."""
-    from ..exporting.exporter import convert  # which imports `verifier`, as this module does
-
     target = get_target("android-cpu" if artifact is None else artifact.target)
     form = (None if artifact is None else artifact.upsample_form) or target.upsample_forms[0]
     # An input's integers are not computed: the caller makes them, by the rule that `to_input` follows.
@@ -148,7 +148,7 @@ def _file_errors(
         wanted = predict(tapped, parts)
         wanted = wanted if isinstance(wanted, list) else [wanted]
         raw = run_raw(
-            content, [to_input(tensor, part) for tensor, part in zip(info.inputs, parts, strict=True)], "litert-xnnpack"
+            content, [to_input(tensor, part) for tensor, part in zip(info.inputs, parts, strict=True)], XNNPACK
         )
         for index, (node, tensor, found, same) in enumerate(zip(computed, info.outputs, raw, wanted, strict=True)):
             steps = np.abs(from_output(tensor, found) - same) / node.layer.get_step()

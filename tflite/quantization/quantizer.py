@@ -16,6 +16,7 @@ from ..graph.inputs import check_inputs, value_ranges
 from ..graph.lowering import converts_itself, is_quantized, quantized_dtype
 from ..graph.placement import UNSUPPORTED, round_graph
 from ..layers.subclasses import with_training_of
+from ..names import BITS
 from ..targets.table import get_target
 from .copy_check import check_before_rounding
 from .freshness import mark_fresh
@@ -26,7 +27,6 @@ from .tfmot import engine as tfmot_engine
 
 ENGINES = ("native", "tfmot")
 ROUNDINGS = ("nearest", "gptq")
-BITS = {"int8": 8, "int16x8": 16}
 
 
 @releasing_gradients

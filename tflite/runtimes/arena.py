@@ -6,17 +6,15 @@ from collections.abc import Callable
 
 from ..file.flatbuffer import FileInfo, OpInfo
 from ..file.op_costs import tensor_bytes
+from ..names import CMSIS_NN, REFERENCE_KERNELS
 from ..targets import cmsis_nn
 
 ALIGNMENT_BYTES = 16
 STEP_BYTES = 128  # to which an arena is stated
 
-# Kernels -> what they are called. ``export`` measures the first and calculates the second.
-KERNELS = {"reference": "TensorFlow Lite Micro's reference kernels", "cmsis-nn": "CMSIS-NN"}
-
 
 def arena_by_kernels(info: FileInfo, measured_bytes: int) -> dict[str, int]:
-    """Arena for each of ``KERNELS``.
+    """Arena for each of ``names.KERNELS``: the first was measured, the second is calculated.
 
     The difference that CMSIS-NN makes is planned with its kernels' scratch memory in place of the reference kernels'.
     What its kernels keep beyond that, sums of the weights of a dense layer with Helium, is less than what pointers of
@@ -27,7 +25,7 @@ def arena_by_kernels(info: FileInfo, measured_bytes: int) -> dict[str, int]:
         measured_bytes: Arena that was measured with the reference kernels.
     """
     more = planned_bytes(info, cmsis_nn.scratch_bytes) - planned_bytes(info, cmsis_nn.reference_scratch_bytes)
-    return {"reference": measured_bytes, "cmsis-nn": measured_bytes + -(-more // STEP_BYTES) * STEP_BYTES}
+    return {REFERENCE_KERNELS: measured_bytes, CMSIS_NN: measured_bytes + -(-more // STEP_BYTES) * STEP_BYTES}
 
 
 def planned_bytes(info: FileInfo, scratch_bytes: Callable[[OpInfo], int]) -> int:

@@ -16,8 +16,9 @@ from wavemix_tf.checks import check_option
 
 from ..errors import ExportError, UnsupportedOpError
 from ..file.flatbuffer import read_file
+from ..names import VELA
 from ..targets.op_tables import INSTEAD
-from ..targets.table import Npu
+from ..targets.table import Npu, Target
 from .processes import Runner, fresh
 
 NPU_OP = "CUSTOM ethos-u"
@@ -108,7 +109,7 @@ def compile_file(content: bytes, npu: Npu, accelerator: str | None = None, run: 
         }
         words = [word for pair in options.items() for word in pair]
         try:
-            done = (run or fresh("vela"))([str(path), *words], TIMEOUT_S)
+            done = (run or fresh(VELA))([str(path), *words], TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise ExportError(f"Vela did not end in {error.timeout:.0f} s.") from None
         compiled = Path(folder, "model_vela.tflite")
@@ -138,6 +139,20 @@ def compile_file(content: bytes, npu: Npu, accelerator: str | None = None, run: 
         compiler=f"ethos-u-vela {version('ethos-u-vela')}",
         content=result,
     )
+
+
+def compile_for(
+    target: Target, content: bytes, accelerator: str | None = None, run: Runner | None = None
+) -> NpuReport | None:
+    """The file as a target's compiler makes it; None for a target that gets the ``.tflite`` file itself.
+
+    Args:
+        target: Row of ``TARGETS``.
+        content: As for ``compile_file``, as are the others and what is raised.
+        accelerator: Likewise.
+        run: Likewise.
+    """
+    return None if target.npu is None else compile_file(content, target.npu, accelerator, run)
 
 
 def check_all_on_npu(report: NpuReport, target: str) -> None:

@@ -4,7 +4,7 @@ TensorFlow Lite Micro may end its process, and a compiler keeps state; neither m
 this package. Requests are lines of JSON on stdin, {"folder": where the tool's words go, "arguments": [...]}; answers
 are lines on stdout, {"returncode": ...}. Ends with its stdin.
 
-Usage: fork_server.py micro|vela
+Usage: fork_server.py tflite-micro|vela
 """
 
 import json

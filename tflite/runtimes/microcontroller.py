@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import RuntimeFailureError
 from ..file.flatbuffer import read_file
-from .arena import KERNELS
+from ..names import KERNELS, MICRO
 from .micro_worker import STEP_BYTES
 from .processes import Runner, fresh
 
@@ -118,7 +118,7 @@ def _work(
         arguments = [*map(str, paths), str(first), str(largest), str(limit_s or TIMEOUT_S), str(count)]
         require_micro()
         try:
-            done = (run or fresh("micro"))(arguments, 2 * TIMEOUT_S + 60)
+            done = (run or fresh(MICRO))(arguments, 2 * TIMEOUT_S + 60)
         except subprocess.TimeoutExpired as error:
             raise RuntimeFailureError(f"TensorFlow Lite Micro did not end in {error.timeout:.0f} s.") from None
         tried = int(done.stdout.split()[-1]) if done.stdout.split() else largest

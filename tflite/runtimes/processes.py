@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import RuntimeFailureError
+from ..names import MICRO, VELA
 
-SCRIPTS = {"micro": [str(Path(__file__).with_name("micro_worker.py"))], "vela": ["-m", "ethosu.vela"]}
+SCRIPTS = {MICRO: [str(Path(__file__).with_name("micro_worker.py"))], VELA: ["-m", "ethosu.vela"]}
 
 
 class Runner(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..file.flatbuffer import FileInfo, from_output, read_file, to_input
+from ..names import MICRO, REFERENCE
 from ..targets.op_tables import REFERENCE_LACKS
 from ..targets.table import Target
 from .litert import invoke, make_interpreter
@@ -18,7 +19,7 @@ from .microcontroller import run_micro
 def runtimes_of(row: Target, info: FileInfo) -> tuple[str, ...]:
     """The runtimes of a target that have a kernel for every op of a file: the reference kernels lack some."""
     lacking = any(op.outputs and op.outputs[0].dtype in REFERENCE_LACKS.get(op.name, ()) for op in info.ops)
-    return tuple(one for one in row.runtimes if not (lacking and one == "litert-reference"))
+    return tuple(one for one in row.runtimes if not (lacking and one == REFERENCE))
 
 
 def run_file(content: bytes, images: Any, runtime: str, limit_s: float | None = None, least: int = 1) -> Any:
@@ -62,9 +63,9 @@ def run_raw(
 
 def open_raw(content: bytes, runtime: str, threads: int = 1) -> Callable[..., list[np.ndarray]]:
     """A file in a runtime, to be run many times: ``run_raw`` without content and runtime, LiteRT's interpreter kept."""
-    if runtime == "tflite-micro":
+    if runtime == MICRO:
         return lambda inputs, limit_s=None, least=1: run_micro(content, inputs, limit_s=limit_s)[0]
-    interpreter = make_interpreter(content, reference=runtime == "litert-reference", threads=threads)
+    interpreter = make_interpreter(content, reference=runtime == REFERENCE, threads=threads)
     sources = [detail["index"] for detail in interpreter.get_input_details()]
     sinks = [detail["index"] for detail in interpreter.get_output_details()]
 

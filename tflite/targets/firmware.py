@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from ..names import CMSIS_NN, FIRMWARE_BYTES, FIRMWARE_REFERENCE_BYTES, REFERENCE_KERNELS
+
 KIB = 1024
 
-# Kernels (keys of ``arena.KERNELS``) -> bytes that whole firmware took beyond the file, least and most of the networks
+# Kernels (keys of ``names.KERNELS``) -> bytes that whole firmware took beyond the file, least and most of the networks
 # measured: TensorFlow Lite Micro's interpreter with the file's ops alone, for Cortex-M4 and M55, and a main of a few
 # lines. A float layer, other compilers or a console of one's own come on top.
 RUNTIME_BYTES: dict[str, tuple[int, int]] = {
-    "reference": (90 * KIB, 135 * KIB),
-    "cmsis-nn": (125 * KIB, 175 * KIB),
+    REFERENCE_KERNELS: (90 * KIB, 135 * KIB),
+    CMSIS_NN: (125 * KIB, 175 * KIB),
 }
 # Cost of ``DeviceCosts`` and budgets -> the kernels that it counts, with the most that they took.
-COST_KERNELS = {"firmware_bytes": "cmsis-nn", "firmware_reference_bytes": "reference"}
-NAMES = {"reference": "reference kernels", "cmsis-nn": "CMSIS-NN"}
+COST_KERNELS = {FIRMWARE_BYTES: CMSIS_NN, FIRMWARE_REFERENCE_BYTES: REFERENCE_KERNELS}
+NAMES = {REFERENCE_KERNELS: "reference kernels", CMSIS_NN: "CMSIS-NN"}
 
 
-def firmware_bytes(file_bytes: int, kernels: str = "cmsis-nn") -> tuple[int, int]:
+def firmware_bytes(file_bytes: int, kernels: str = CMSIS_NN) -> tuple[int, int]:
     """(least, most) flash of whole firmware that holds a file.
 
     Args:
         file_bytes: Size of the file.
-        kernels: "reference" or "cmsis-nn".
+        kernels: Key of ``names.KERNELS``.
     """
     least, most = RUNTIME_BYTES[kernels]
     return file_bytes + least, file_bytes + most

@@ -1,6 +1,6 @@
 """The targets: one literal table of what each device's runtime runs, where the rule comes from, and what suits it.
 
-A rule is a name here and a function of that name in ``audit.CONSTRAINTS``, which also cites where it comes from.
+A rule is a name here and a function of that name in ``constraints.CONSTRAINTS``, which also cites where it comes from.
 """
 
 from __future__ import annotations
@@ -9,7 +9,22 @@ from dataclasses import dataclass, field
 
 from wavemix_tf.checks import check_option
 
-from .firmware import COST_KERNELS
+from ..names import (
+    ANDROID_KIT,
+    ARENA_BYTES,
+    FILE_BYTES,
+    FLASH_BYTES,
+    IO_DTYPES_OF,
+    LATENCY_MS,
+    MICRO,
+    MICRO_KIT,
+    NPU_CYCLES,
+    REFERENCE,
+    SRAM_BYTES,
+    VELA,
+    XNNPACK,
+)
+from .firmware import COST_KERNELS, RUNTIME_BYTES
 from .op_tables import (
     ANDROID_CPU_OPS,
     ANDROID_GPU_OPS,
@@ -20,8 +35,8 @@ from .op_tables import (
     MCU_OPS,
 )
 
-DTYPES = ("float32", "float16", "int8", "int16x8")
-IO_DTYPES = ("float32", "int8", "uint8", "int16")
+LITERT = (XNNPACK, REFERENCE)
+NPU_COSTS = (NPU_CYCLES, SRAM_BYTES, FLASH_BYTES)
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,6 @@ class Target:
     Args:
         device: What it stands for, in words.
         dtypes: Arithmetic it takes, preferred first.
-        io_dtypes: dtype of the file's input and output for each of ``dtypes`` unless the caller says otherwise.
         ops: Op -> rules that ``audit`` checks by name. Ops not named here are refused.
         every_op: Rules for every op.
         source: Where the list of ops comes from, and who has checked it.
@@ -65,7 +79,13 @@ class Target:
         substitutes: Activations it has no op for -> what replaces them.
         max_stride: Largest stride of a convolution, in pixels, that it runs in one piece; None: any.
         dense_as_convolution: Whether a dense layer over more than one row is written as a 1x1 convolution.
-        npu: For the Ethos-U compiler; None for other devices.
+        costs: What can be known of a file without the device, names of ``DeviceCosts``; none where there is neither a
+            compiler nor a model of the device's speed here.
+        runtime_flash_bytes: Kernels -> (least, most) flash of the program that runs a file, beside the file; none where
+            it was not measured.
+        npu: What the Ethos-U compiler is told; None for other devices.
+        kit: What a kit holds for it, ``ANDROID_KIT`` or ``MICRO_KIT``; None: the file and its vectors alone.
+        litert_accelerator: Accelerator that LiteRT's Kotlin API runs a file on: "CPU", "GPU" or "NPU".
         strips_names: Whether the names of inner tensors, which no runtime reads, are emptied: flash is short.
         rounds_twice: Whether products are rounded twice, as the reference kernels do and XNNPACK, of which the test
             vectors are, does not.
@@ -75,7 +95,6 @@ class Target:
 
     device: str
     dtypes: tuple[str, ...]
-    io_dtypes: dict[str, str]
     ops: dict[str, tuple[str, ...]]
     source: str
     runtimes: tuple[str, ...]
@@ -87,64 +106,90 @@ class Target:
     tried_in: tuple[str, ...] = ()
     max_stride: int | None = None
     dense_as_convolution: bool = False
+    costs: tuple[str, ...] = ()
+    runtime_flash_bytes: dict[str, tuple[int, int]] = field(default_factory=dict)
     npu: Npu | None = None
+    kit: str | None = None
+    litert_accelerator: str = "CPU"
     last_form: str | None = None
     strips_names: bool = False
     rounds_twice: bool = False
     max_arena_bytes: int | None = None
     max_flash_bytes: int | None = None
 
+    @property
+    def io_dtypes(self) -> dict[str, str]:
+        """Dtype of the file's input and output for each of ``dtypes`` unless the caller says otherwise."""
+        return {dtype: IO_DTYPES_OF[dtype][0] for dtype in self.dtypes}
+
+    @property
+    def compiler(self) -> str | None:
+        """Which compiler makes the file that the device gets; None: it gets the ``.tflite`` file."""
+        return None if self.npu is None else VELA
+
+    @property
+    def accelerators(self) -> tuple[str, ...]:
+        """What ``accelerator`` may be, the default first; empty where there is no compiler."""
+        return () if self.npu is None else self.npu.accelerators
+
+    @property
+    def tool(self) -> str | None:
+        """What compiles or runs its files in a process of its own: key of ``processes.SCRIPTS``; None: nothing."""
+        return self.compiler or (MICRO if MICRO in self.runtimes else None)
+
 
 TARGETS: dict[str, Target] = {
     "android-cpu": Target(
         device="LiteRT with XNNPACK on a phone's CPU cores",
         dtypes=("float32", "int8", "int16x8"),
-        io_dtypes={"int8": "int8", "int16x8": "int16", "float32": "float32"},
         ops=ANDROID_CPU_OPS,
         source="ops with a kernel in LiteRT (tensorflow/lite/core/kernels/register.cc), each run as a file of its own; "
         "XNNPACK takes all but some int8 activations (tensorflow/lite/delegates/xnnpack/README.md)",
-        tried_in=("litert-xnnpack", "litert-reference"),
-        runtimes=("litert-xnnpack", "litert-reference"),
+        tried_in=LITERT,
+        runtimes=LITERT,
         upsample_forms=("subpixel_crop",),  # TRANSPOSE_CONV was 50-79 % of int8 latency on a CPU
+        costs=(LATENCY_MS, FILE_BYTES),
+        kit=ANDROID_KIT,
     ),
     "android-gpu": Target(
         device="LiteRT GPU delegate (OpenCL, OpenGL) on a phone",
         dtypes=("float16",),
-        io_dtypes={"float16": "float32"},
         every_op=("float feature maps", "at most 4 dimensions", "batch 1"),
         ops=ANDROID_GPU_OPS,
         source="CheckGpuDelegateCompatibility in tensorflow/lite/tools/versioning/gpu_compatibility.cc, written out "
         "here because the analyzer that calls it accepts everything in TensorFlow 2.21; an audit: no GPU was run, no "
         "entry was tried",
-        runtimes=("litert-xnnpack", "litert-reference"),
+        runtimes=LITERT,
         upsample_forms=("transposed_conv",),
         dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
+        kit=ANDROID_KIT,
+        litert_accelerator="GPU",
     ),
     "android-npu": Target(
         device="LiteRT on a phone's NPU (Qualcomm Hexagon, MediaTek APU)",
         dtypes=("int8",),
-        io_dtypes={"int8": "int8"},
         every_op=("batch 1", "constant weights"),
         ops=ANDROID_NPU_OPS,
         source="ops that both litert/vendors/qualcomm/compiler/Qualcomm_QNN_Compiler.md and "
         "litert/vendors/mediatek/compiler/MediaTek_Neuro_Compiler.md of google-ai-edge/LiteRT list (the latter has no "
         "DEPTH_TO_SPACE and no RELU6); an audit against these lists: no NPU and no vendor's compiler was run, no "
         "entry was tried, and a driver may still leave an op to the CPU",
-        runtimes=("litert-xnnpack", "litert-reference"),
+        runtimes=LITERT,
         rounds_twice=True,
         upsample_forms=("transposed_conv",),  # of the ways to upsample, the only one with weights that both run
         dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
+        kit=ANDROID_KIT,
+        litert_accelerator="NPU",
     ),
     "ethos-u55": Target(
         device="Arm Ethos-U55 beside a Cortex-M; compiled for 256 MACs a cycle",
         dtypes=("int8",),
-        io_dtypes={"int8": "int8"},
         every_op=("integer feature maps", "scales on feature maps"),
         ops=ETHOS_U55_OPS,
         source="Vela's SUPPORTED_OPS.md (`vela --supported-ops-report`, 5.2.0), Ethos-U55 and Ethos-U65; and the "
         "compiler itself, which compiles every exported file and must leave no op to the CPU",
-        tried_in=("vela",),
-        runtimes=("litert-xnnpack", "litert-reference"),
+        tried_in=(VELA,),
+        runtimes=LITERT,
         rounds_twice=True,
         upsample_forms=("transposed_conv",),  # DEPTH_TO_SPACE would fall to the CPU
         max_stride=3,  # beyond, the compiler makes one convolution an output pixel: 70 of 73 million cycles
@@ -153,17 +198,17 @@ TARGETS: dict[str, Target] = {
             "Ethos_U55_High_End_Embedded",  # 500 MHz, flash of 0.5 GB/s
             "Shared_Sram",
         ),
+        costs=NPU_COSTS,
     ),
     "ethos-u65": Target(
         device="Arm Ethos-U65 beside a Cortex-M; compiled for 512 MACs a cycle",
         dtypes=("int8",),
-        io_dtypes={"int8": "int8"},
         every_op=("integer feature maps", "scales on feature maps"),
         ops=ETHOS_U55_OPS,
         source="Vela's SUPPORTED_OPS.md (`vela --supported-ops-report`, 5.2.0), Ethos-U55 and Ethos-U65; and the "
         "compiler itself, which compiles every exported file and must leave no op to the CPU",
-        tried_in=("vela",),
-        runtimes=("litert-xnnpack", "litert-reference"),
+        tried_in=(VELA,),
+        runtimes=LITERT,
         rounds_twice=True,
         upsample_forms=("transposed_conv",),
         max_stride=3,
@@ -172,17 +217,17 @@ TARGETS: dict[str, Target] = {
             "Ethos_U65_Embedded",  # 500 MHz, flash of 0.5 GB/s: figures that compare with the U55's
             "Shared_Sram",
         ),
+        costs=NPU_COSTS,
     ),
     "ethos-u85": Target(
         device="Arm Ethos-U85 beside a Cortex-M; compiled for 512 MACs a cycle",
         dtypes=("int8",),
-        io_dtypes={"int8": "int8"},
         every_op=("integer feature maps",),
         ops=ETHOS_U85_OPS,
         source="Vela's SUPPORTED_OPS.md (`vela --supported-ops-report`, 5.2.0), Ethos-U85; and the compiler itself, "
         "which compiles every exported file and must leave no op to the CPU",
-        tried_in=("vela",),
-        runtimes=("litert-xnnpack", "litert-reference"),
+        tried_in=(VELA,),
+        runtimes=LITERT,
         rounds_twice=True,
         upsample_forms=("transposed_conv",),
         max_stride=3,
@@ -191,18 +236,18 @@ TARGETS: dict[str, Target] = {
             "Ethos_U85_SYS_Flash_High",  # 500 MHz, flash of 0.5 GB/s: figures that compare with the U55's
             "Shared_Sram",
         ),
+        costs=NPU_COSTS,
     ),
     "edge-tpu": Target(
         device="Coral Edge TPU",
         dtypes=("int8",),
-        io_dtypes={"int8": "int8"},
         every_op=("three inner dimensions", "constant weights"),
         ops=EDGE_TPU_OPS,
         source="https://coral.ai/docs/edgetpu/models-intro/#supported-operations and "
         "https://github.com/google-coral/edgetpu/issues (818: no GELU; 272: no HARD_SWISH; 386: no DEPTH_TO_SPACE); "
         "RSQRT and TRANSPOSE from version 14 of its runtime on; an audit against this table: the Edge TPU compiler was "
         "not run, no entry was tried, and it leaves resizes of some sizes to the CPU without saying which",
-        runtimes=("litert-xnnpack", "litert-reference"),
+        runtimes=LITERT,
         rounds_twice=True,
         upsample_forms=("transposed_conv",),
         activation="quick_gelu",
@@ -212,35 +257,31 @@ TARGETS: dict[str, Target] = {
     "mcu": Target(
         device="TensorFlow Lite Micro on a microcontroller",
         dtypes=("int8", "int16x8"),
-        io_dtypes={"int8": "int8", "int16x8": "int16"},
         ops=MCU_OPS,
         source="python/tflite_micro/python_ops_resolver.cc and micro_mutable_op_resolver.h of tflite-micro; every "
         "exported file is run by its real kernels",
-        tried_in=("tflite-micro",),
-        runtimes=("tflite-micro", "litert-xnnpack", "litert-reference"),
+        tried_in=(MICRO,),
+        runtimes=(MICRO, *LITERT),
         # "subpixel_3x3" takes 6-12 % less arena than "subpixel_crop", but 11-63 % more flash: on request.
         upsample_forms=("transposed_conv", "subpixel_crop"),
         last_form="transposed_crop",
         activation="quick_gelu",
         substitutes={"gelu": "quick_gelu"},  # GELU has no kernel there
         strips_names=True,
+        costs=(ARENA_BYTES, FLASH_BYTES),
+        runtime_flash_bytes=RUNTIME_BYTES,
+        kit=MICRO_KIT,
     ),
 }
 
 
-_NPU_COSTS = ("npu_cycles", "sram_bytes", "flash_bytes")
-# What ``DeviceCosts`` can tell of a file without the device. A phone's GPU and NPU and the Edge TPU have no compiler
-# and no model of their speed here.
-DEVICE_COSTS: dict[str, tuple[str, ...]] = {
-    "android-cpu": ("latency_ms", "file_bytes"),
-    "ethos-u55": _NPU_COSTS,
-    "ethos-u65": _NPU_COSTS,
-    "ethos-u85": _NPU_COSTS,
-    "mcu": ("arena_bytes", "flash_bytes"),
-}
+# Targets whose costs ``DeviceCosts`` measures -> their names.
+DEVICE_COSTS: dict[str, tuple[str, ...]] = {name: row.costs for name, row in TARGETS.items() if row.costs}
 
 # Told where they are asked for by name: the file, and what the program that runs it takes (see ``firmware``).
-FIRMWARE_COSTS: dict[str, tuple[str, ...]] = {"mcu": tuple(COST_KERNELS)}
+FIRMWARE_COSTS: dict[str, tuple[str, ...]] = {
+    name: tuple(COST_KERNELS) for name, row in TARGETS.items() if row.runtime_flash_bytes
+}
 
 
 def get_target(name: str) -> Target:

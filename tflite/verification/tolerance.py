@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..file.flatbuffer import FileInfo
+from ..names import REFERENCE
 from ..targets.table import get_target
 from .verifier import ERROR_BOUND_STEPS, OUTPUT_SHARE
 
@@ -63,7 +64,7 @@ def tolerance(info: FileInfo, target: str, bounds: Mapping[str, Any] | None = No
         steps = max(steps, FLOAT_STEPS)
         reasons.append("some layers compute in floating point")
     if row.rounds_twice:
-        own = (bounds or {}).get("litert-reference", ERROR_BOUND_STEPS["int8"]["litert-reference"])
+        own = (bounds or {}).get(REFERENCE, ERROR_BOUND_STEPS["int8"][REFERENCE])
         steps, mean = round(max(steps, OUTPUT_SHARE * own)), float(own)
         reasons.append("NPUs round products twice, which depth amplifies")
     return Tolerance(steps, mean, tuple(reasons))

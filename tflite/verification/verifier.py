@@ -15,11 +15,11 @@ from wavemix_tf.warning import warn_user
 from ..file.flatbuffer import FileInfo, TensorInfo, read_file
 from ..graph.inputs import check_inputs, output_names, predict
 from ..layers.whole_numbers import is_whole
+from ..names import MICRO, REFERENCE, RUNTIMES, XNNPACK
 from ..runtimes.running import run_file, runtimes_of
 from ..targets.table import get_target
 from .judgement import OutputReport, measure
 
-RUNTIMES = ("litert-xnnpack", "litert-reference", "tflite-micro")
 MARGIN_STEPS = 2.0  # a smaller lead of the first class over the second may be rounded away
 # Largest mean error, in output steps, of a file against the Keras model it computes, and least agreement with it on
 # images whose lead exceeds MARGIN_STEPS. A wrong fold or grid costs tens of steps; what remains of a right one is the
@@ -30,12 +30,12 @@ MARGIN_STEPS = 2.0  # a smaller lead of the first class over the second may be r
 ERROR_BOUND_STEPS = {
     "float32": dict.fromkeys(RUNTIMES, 0.002),
     "float16": dict.fromkeys(RUNTIMES, 0.2),
-    "int8": {"litert-xnnpack": 2.0, "litert-reference": 4.0, "tflite-micro": 4.0},
+    "int8": {XNNPACK: 2.0, REFERENCE: 4.0, MICRO: 4.0},
     "int16x8": dict.fromkeys(RUNTIMES, 0.5),
 }
 INTEGERS = ("int32", "int64", "bool")  # of an output: indices and masks, which nothing scales
 INT8_STEPS = {"int16": 256}  # steps of an output of this dtype that count as one: a 256th of its range
-MIN_AGREEMENT = {"litert-xnnpack": 0.98, "litert-reference": 0.95, "tflite-micro": 0.95}
+MIN_AGREEMENT = {XNNPACK: 0.98, REFERENCE: 0.95, MICRO: 0.95}
 OUTPUT_SHARE = 3.0  # a wrong class must not hide among many right ones
 
 

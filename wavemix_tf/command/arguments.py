@@ -209,13 +209,13 @@ def _json_or_text(text: str) -> Any:
 
 def check_export(target: str | None, dtype: str | None, io_dtype: str | None = None) -> list[tuple[str, str]]:
     """(target, dtype) pairs that --target and --dtype select; --io-dtype must suit each."""
-    from ..tflite.targets.table import IO_DTYPES
+    from ..tflite.names import IO_DTYPES, IO_DTYPES_OF
 
     chosen = _selected(target, dtype)
     if io_dtype is not None and io_dtype not in IO_DTYPES:
         raise ValueError(f"--io-dtype must be {' or '.join(IO_DTYPES)}. Received: {io_dtype}")
     for name, kind in chosen:
-        allowed = {"int8": ("int8", "uint8", "float32"), "int16x8": ("int16", "float32")}.get(kind, ("float32",))
+        allowed = IO_DTYPES_OF[kind]
         if io_dtype not in (None, *allowed):
             raise ValueError(
                 f"{name}-{kind} has {' or '.join(allowed)} inputs and outputs. Received: --io-dtype {io_dtype}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 import keras
@@ -11,10 +10,10 @@ import numpy as np
 
 from wavemix_tf.checks import check_option
 
-from ...errors import ExportError
 from ...graph.graph import Graph
 from ...layers.fake_quant import QUANT_LAYERS
-from ...targets.table import IO_DTYPES
+from ...names import IO_DTYPES, MICRO, REFERENCE, XNNPACK
+from ...runtimes.converter import run_converter
 from .options import translate_optimizer, translate_option
 from .toolkit import converting, layer_variables, toolkit
 from .translation import DEPTHWISE
@@ -22,7 +21,7 @@ from .translation import DEPTHWISE
 # Largest mean error of the file against ``TfmotModel.predict``, in output steps. Wider than for the native engine,
 # which rounds biases as the file does and averages of integers as the runtime does; tfmot does neither, and depth
 # amplifies what is missing. A wrong fold or grid costs tens of steps.
-ERROR_BOUND_STEPS = {"litert-xnnpack": 4.0, "litert-reference": 6.0, "tflite-micro": 6.0}
+ERROR_BOUND_STEPS = {XNNPACK: 4.0, REFERENCE: 6.0, MICRO: 6.0}
 
 
 class TfmotModel:
@@ -206,15 +205,4 @@ class TfmotModel:
             function = serve.get_concrete_function()
         finally:
             converting.reset(token)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], self.tf_keras_model)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io_dtype)
-        try:
-            with warnings.catch_warnings():
-                # The ranges are in the graph.
-                warnings.filterwarnings("ignore", message="Statistics for quantized inputs were expected")
-                return converter.convert()
-        except Exception as error:
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ExportError(f"TensorFlow's converter refused the model: {first}") from error
+        return run_converter(function, "int8", io_dtype, owner=self.tf_keras_model)

@@ -1,0 +1,44 @@
+"""Names that options, files, model cards and budgets share: runtimes, tools, kernels, dtypes, device costs."""
+
+from __future__ import annotations
+
+# Runtimes that exist here.
+XNNPACK = "litert-xnnpack"
+REFERENCE = "litert-reference"
+MICRO = "tflite-micro"
+RUNTIMES = (XNNPACK, REFERENCE, MICRO)
+
+# Compiler of an Ethos-U.
+VELA = "vela"
+
+# Kernels that TensorFlow Lite Micro may be linked with -> what they are called.
+REFERENCE_KERNELS = "reference"
+CMSIS_NN = "cmsis-nn"
+KERNELS = {REFERENCE_KERNELS: "TensorFlow Lite Micro's reference kernels", CMSIS_NN: "CMSIS-NN"}
+
+# Arithmetic of a file -> dtypes that its inputs and outputs may have, the preferred one first.
+IO_DTYPES_OF: dict[str, tuple[str, ...]] = {
+    "float32": ("float32",),
+    "float16": ("float32",),
+    "int8": ("int8", "uint8", "float32"),
+    "int16x8": ("int16", "float32"),
+}
+DTYPES = tuple(IO_DTYPES_OF)
+IO_DTYPES = tuple(dict.fromkeys(dtype for allowed in IO_DTYPES_OF.values() for dtype in allowed))
+# Arithmetic in integers -> bits of an activation.
+BITS = {"int8": 8, "int16x8": 16}
+
+# What a file costs a device, each with its unit.
+LATENCY_MS = "latency_ms"
+FILE_BYTES = "file_bytes"
+FLASH_BYTES = "flash_bytes"  # of the file alone
+ARENA_BYTES = "arena_bytes"  # RAM under TensorFlow Lite Micro
+SRAM_BYTES = "sram_bytes"  # RAM by Vela's estimate
+NPU_CYCLES = "npu_cycles"
+FIRMWARE_BYTES = "firmware_bytes"  # flash for the file and the program that runs it, with CMSIS-NN's kernels
+FIRMWARE_REFERENCE_BYTES = "firmware_reference_bytes"  # likewise, with the reference kernels
+RAM_COSTS = (ARENA_BYTES, SRAM_BYTES)
+
+# What a kit holds for a device beside the file and its test vectors.
+ANDROID_KIT = "android"  # a Kotlin class
+MICRO_KIT = "micro"  # a C array and a self-test in C++

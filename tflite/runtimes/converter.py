@@ -1,0 +1,171 @@
+"""TensorFlow's converter: a graph from ``deploy``, or a traced function, becomes a ``.tflite`` file."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..errors import ExportError
+from ..file.flatbuffer import add_signature, order_ends, read_integers
+from ..graph.graph import Graph, structures
+from ..graph.inputs import output_names
+from ..names import BITS
+
+
+def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarray] | None = None) -> bytes:
+    """Run TensorFlow's converter on a graph from ``deploy``; batch 1, built-in ops only.
+
+    Args:
+        deployed: From ``deploy``, with fake-quant nodes if ``dtype`` is "int8".
+        dtype: "float32", "float16", "int8" or "int16x8".
+        io_dtype: dtype of input and output.
+        calibration: Images from which an int16x8 file's ranges are taken, one array an input.
+
+    Raises:
+        ExportError: the converter refused; its first line is quoted.
+    """
+    import tensorflow as tf
+
+    labels = [value.node.label for value in Graph.from_model(deployed).inputs]
+    archive = keras.export.ExportArchive()
+    archive.track(deployed)
+    signature = [
+        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=label)  # a dynamic batch drags SHAPE and PACK ops in
+        for tensor, label in zip(deployed.inputs, labels, strict=True)
+    ]
+
+    def serve(*tensors: Any) -> Any:
+        inputs = keras.tree.pack_sequence_as(structures(deployed)[0], list(tensors))
+        outputs = keras.tree.flatten(deployed(inputs, training=False))
+        return outputs[0] if len(outputs) == 1 else {f"output_{index}": part for index, part in enumerate(outputs)}
+
+    archive.add_endpoint("serve", serve, input_signature=signature)
+    # Beside an output of indices TensorFlow cannot make the others integers; `read_integers` does.
+    mixed = io_dtype != "float32" and len({"float" in value.dtype for value in deployed.outputs}) > 1
+    if mixed and io_dtype == "uint8":
+        raise ValueError(
+            "A model with outputs of indices beside others has int8 or float32 inputs and outputs. "
+            f"Received: io_dtype={io_dtype!r}"
+        )
+    measures = dtype == "int16x8" and calibration is not None
+    with tempfile.TemporaryDirectory() as folder:
+        # The archive freezes the variables; converting the model's concrete function would leave them out.
+        archive.write_out(folder, verbose=False)
+        content = run_converter(
+            folder,
+            dtype,
+            io_dtype,
+            output_dtype="float32" if mixed else io_dtype,
+            samples=functools.partial(_single_images, calibration) if measures else None,
+            layers=[layer.name for layer in deployed.layers],
+        )
+    if dtype == "int8" and any("float" not in value.dtype for value in deployed.outputs):
+        content = read_integers(content, outputs=mixed)
+    if len(deployed.inputs) == len(deployed.outputs) == 1:
+        return content
+    names = output_names(deployed)
+    return order_ends(content, labels, [f"output_{index}" for index in range(len(names))], names)
+
+
+def _single_images(arrays: Any) -> Iterable[list[np.ndarray]]:
+    return ([part[None] for part in row] for row in zip(*arrays, strict=True))
+
+
+def convert_in_memory(deployed: Any, io_dtype: str) -> bytes:
+    """As ``convert`` to int8, without writing a SavedModel and reading it again: five to ten times as fast.
+
+    The same file but for the order of its bytes and the names of some inner tensors: the signature that a SavedModel
+    has, and the name of its input, are put back.
+    """
+    if len(deployed.inputs) != 1 or len(deployed.outputs) != 1:
+        return convert(deployed, "int8", io_dtype)  # their order is known to the signature alone
+    import tensorflow as tf
+
+    label = deployed.inputs[0].name
+    # A dynamic batch drags SHAPE and PACK ops in.
+    signature = [tf.TensorSpec((1, *deployed.inputs[0].shape[1:]), tf.float32, name=label)]
+    traced = tf.function(lambda image: deployed(image, training=False), input_signature=signature)
+    # Without a trackable object the converter freezes the function itself.
+    content = run_converter(traced.get_concrete_function(), "int8", io_dtype)
+    return add_signature(content, "serving_default", [label], ["output_0"])
+
+
+def run_converter(
+    source: Any,
+    dtype: str,
+    io_dtype: str,
+    *,
+    output_dtype: str | None = None,
+    owner: Any = None,
+    samples: Callable[[], Iterable[Sequence[np.ndarray]]] | None = None,
+    layers: Sequence[str] = (),
+) -> bytes:
+    """The one call of TensorFlow's converter; built-in ops only.
+
+    Args:
+        source: Folder of a SavedModel, or a concrete function.
+        dtype: "float32", "float16", "int8" or "int16x8".
+        io_dtype: dtype of inputs and outputs of a file of integers.
+        output_dtype: That of the outputs, where it is another.
+        owner: Object that holds the variables of a concrete function; None: they become constants.
+        samples: Gives the rows of inputs that ranges are measured on, an array with a batch axis each; None: the
+            ranges are those of the graph's fake-quant nodes.
+        layers: Names of the model's layers, by which a message names the one at fault.
+
+    Raises:
+        ExportError: the converter refused; its first line is quoted.
+    """
+    import tensorflow as tf
+
+    if isinstance(source, str):
+        converter = tf.lite.TFLiteConverter.from_saved_model(source)
+    else:
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([source], owner)
+    ops = tf.lite.OpsSet.TFLITE_BUILTINS
+    if samples is not None:
+        converter.representative_dataset = samples
+        ops = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+        if dtype == "int16x8":
+            ops = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    converter.target_spec.supported_ops = [ops]
+    if dtype != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if dtype == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if dtype in BITS:
+        converter.inference_input_type = tf.dtypes.as_dtype(io_dtype)
+        converter.inference_output_type = tf.dtypes.as_dtype(output_dtype or io_dtype)
+    try:
+        with warnings.catch_warnings():
+            # Fake-quant nodes have the statistics that it misses.
+            warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
+            return converter.convert()
+    except Exception as error:
+        raise converter_error(error, layers) from error
+
+
+def converter_error(error: Exception, layers: Sequence[str] = ()) -> ExportError:
+    """What to raise of a failure of TensorFlow's converter: the ops that it lacks, or its first line.
+
+    Args:
+        error: The converter's.
+        layers: Names of the model's layers.
+    """
+    missing = re.search(r"(?:TF Select|Custom) ops: (.+)", str(error))
+    if missing is not None:
+        scopes = re.findall(r'fused\["\w+:", "[^"/]+/([^"/@]+)', str(error))
+        near = [max((n for n in layers if scope.startswith(n)), key=len, default=scope) for scope in scopes]
+        where = f" (layer {', '.join(map(repr, dict.fromkeys(near)))})" if near else ""
+        return ExportError(
+            f"TensorFlow Lite has no op for {missing[1].strip()}{where}: write that part of the model with other "
+            "layers, or leave it to the program that runs the file."
+        )
+    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return ExportError(f"TensorFlow's converter refused the model: {first}")
