@@ -120,7 +120,7 @@ def test_a_cut_computes_what_the_whole_file_does_there(name, files, images):
     whole.set_tensor(whole.get_input_details()[0]["index"], inputs)
     whole.invoke()
     for index, op in enumerate(info.ops):
-        cut_content = latency.cut_behind(content, index)
+        cut_content = latency.cut_after(content, index)
         read = flatbuffer.read_file(cut_content)
         assert [(o.name, o.inputs, o.outputs) for o in read.ops] == [
             (o.name, o.inputs, o.outputs) for o in info.ops[: index + 1]

@@ -333,7 +333,7 @@ def test_bounds_hold_and_the_plan_behind_them_is_the_file(target, accelerator, o
 
 def test_bounds_measure_nothing_and_work_for_any_model(monkeypatch):
     costs = DeviceCosts("mcu")
-    monkeypatch.setattr(costs, "_send", lambda _: pytest.fail("bounds asked the worker"))
+    monkeypatch.setattr(costs, "_request", lambda _: pytest.fail("bounds asked the worker"))
     monkeypatch.setattr(candidate, "write_files", lambda *_: pytest.fail("bounds wrote a file"))
     model = fresh(width=32, depth=8, levels=2)
     assert costs.bounds(model)["flash_bytes"][0] > 0

@@ -127,7 +127,7 @@ def test_what_arm_gets_right_may_stay():
         dict(channels=4, kernel=3, stride=2, padding="valid"),
     ):
         artifact = export(rounded(decoder(**options)), "mcu", upsample_form="transposed_conv")
-        assert transposed_of(artifact.content)[0].right
+        assert transposed_of(artifact.content)[0].matches_reference
     # 16-bit activations and float run by the reference kernels.
     wide = export(decoder(4, 4, 2, padding="same"), "mcu", "int16x8", calibration=generated_images((6, 5, 3), 32))
     assert wide.ops.count("TRANSPOSE_CONV") == 1
@@ -168,10 +168,10 @@ def test_arena_is_enough_for_arms_kernels():
 def test_the_planner_is_tflite_micros(monkeypatch):
     """Bytes that its own planner laid out, which its interpreter tells when it is asked."""
     said = []
-    fresh = microcontroller.fresh
+    new_process = microcontroller.new_process_runner
 
     def listening(tool):
-        run = fresh(tool)
+        run = new_process(tool)
 
         def wrapped(arguments, timeout_s):
             done = run(arguments, timeout_s)
@@ -180,7 +180,7 @@ def test_the_planner_is_tflite_micros(monkeypatch):
 
         return wrapped
 
-    monkeypatch.setattr(microcontroller, "fresh", listening)
+    monkeypatch.setattr(microcontroller, "new_process_runner", listening)
     model = rounded(wm.WaveMixClassifier(4, (16, 16, 3), width=8, depth=2, levels=2))
     for form in ("transposed_conv", "subpixel_crop"):
         content = convert(deploy(model, {"gelu": "quick_gelu"}, form), "int8", "int8")

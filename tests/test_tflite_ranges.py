@@ -231,7 +231,7 @@ def test_a_range_that_was_calibrated_since_was_not_left(images):
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_the_ranges_left_in_an_epoch_are_told_in_one_note(run_eagerly, images, monkeypatch):
     """With the advice once; the layers that grew most by name."""
-    monkeypatch.setattr(saturation, "LAYERS_TOLD", 2)
+    monkeypatch.setattr(saturation, "LAYERS_NAMED", 2)
     quantized = quantize(classifier(), images)
     moving = [layer for layer in quantizers(quantized).values() if not layer.fixed]
     for layer in moving:

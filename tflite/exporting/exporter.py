@@ -5,45 +5,18 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import keras
 import numpy as np
 
-from wavemix_tf.checks import check_option
 from wavemix_tf.gradient_registry import releasing_gradients
-from wavemix_tf.preprocessing import NONE, Preprocessing
 
-from ..errors import ExportError
-from ..file.metadata import add_metadata
-from ..graph import folding
-from ..graph.canonical import canonicalize, crop_at_inference
-from ..graph.graph import Graph
-from ..graph.inputs import value_ranges
-from ..graph.lowering import (
-    converts_itself,
-    deploy,
-    float_layers,
-    has_float_ends,
-    is_quantized,
-    quantized_dtype,
-    substitute_activations,
-)
-from ..graph.upsampling import UPSAMPLE_FORMS
-from ..names import BITS, DTYPES, IO_DTYPES, IO_DTYPES_OF, VELA
-from ..quantization.copy_check import check_copy, check_in_float32, in_float32
-from ..quantization.freshness import is_fresh
-from ..quantization.quantizer import input_ranges, quantize
-from ..quantization.ranges import connect_steps
-from ..runtimes.converter import convert
-from ..runtimes.ethos import check_all_on_npu, compile_for, require_vela
-from ..runtimes.running import runtimes_of
-from ..targets.table import Target, get_target
-from ..verification.half_range import check_half_range
-from ..verification.judgement import Bounds, check_count
-from ..verification.verifier import ERROR_BOUND_STEPS, MARGIN_STEPS
+from ..graph.lowering import converts_itself
+from ..targets.table import get_target
+from ..verification.judgement import Bounds
 from .artifact import Artifact
-from .fidelity import check_file, choose_images, required_images, stand_ins
-from .forms import choose_forms, write_smallest
-from .limits import MemoryUse, check_arguments, check_limits
+from .judging import judge
+from .limits import check_arguments
+from .preparation import prepare
+from .writing import write
 
 
 @releasing_gradients
@@ -140,110 +113,42 @@ def export(
     >>> wm.tflite.export(qat, target="mcu", images=held_out).save("model.tflite")
     """
     row = get_target(target)
-    if upsample_form is not None:
-        check_option("upsample_form", upsample_form, UPSAMPLE_FORMS)
-    dtype, io_dtype = _check_dtypes(model, target, row, dtype, io_dtype)
     limits = check_arguments(target, row, max_arena_bytes, max_flash_bytes, accelerator, max_firmware_bytes)
-    bounds = Bounds(min_snr_db, min_agreement, allow_unjudged)
-    if row.compiler == VELA:
-        require_vela()
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            "export runs on the TensorFlow backend: save the model and export it in a process with "
-            f"KERAS_BACKEND=tensorflow. Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
-    foreign = converts_itself(model)
-    if foreign and upsample_form is not None:
-        raise ValueError(
-            f"A {type(model).__name__} is converted as it was trained, with transposed convolutions as they are. "
-            f"Received: upsample_form={upsample_form!r}"
-        )
-    reference = model if is_quantized(model) else crop_at_inference(model)
-    given = model if foreign else in_float32(reference)  # the file is made from float32 weights
-    fresh = not is_quantized(model) or is_fresh(model)
-    ranges = input_ranges(given) if is_quantized(given) else value_ranges(input_range, given.inputs)
-    calibration, held_out, source = choose_images(given, ranges, calibration, images)
-    rounds = dtype != "float32"
-    if rounds:
-        check_count(len(held_out[0]), source, bounds, required_images(given))
-    if given is not reference:
-        (check_in_float32 if is_quantized(model) else check_copy)(reference, given, held_out)
-    computed, ptq = model, False
-    if calibration is None and dtype == "int16x8":
-        raise ValueError(
-            "An int16x8 file needs calibration images, by which its ranges are measured, also of a quantized model: "
-            "give calibration=images. Received: calibration=None"
-        )
-    if dtype in BITS and not is_quantized(model):
-        if calibration is None:
-            raise ValueError(
-                f"A float model exports as {dtype} with calibration images (or quantize it first). "
-                "Received: calibration=None"
-            )
-        computed, ptq = quantize(given, calibration, dtype=dtype, input_range=ranges, target=target), True
-
-    no_classes = class_names is None and _enlarges(given)
-    names = _class_names(() if no_classes else class_names, _class_count(given.outputs[0]))
-    kept_float = tuple(float_layers(computed)) if dtype in BITS and not foreign else ()
-    forms, transposed = choose_forms(computed, row, dtype, upsample_form)
-    if limits.max_arena_bytes is not None and len(forms) > 1:
-        forms = (*forms, "subpixel_3x3")  # where memory is short, flash is paid for it
-
-    deployed: dict[str, Any] = {}
-    preprocessing = Preprocessing(NONE) if _enlarges(given) else None
-    if preprocessing is None and crop_to_aspect_ratio is not None:
-        preprocessing = Preprocessing(crop_to_aspect_ratio=crop_to_aspect_ratio)
-
-    def write(form: str) -> bytes:
-        return add_metadata(converted(form), ranges, preprocessing)
-
-    def converted(form: str) -> bytes:
-        if foreign:
-            return model.convert(io_dtype)
-        deployed[form] = deploy(computed, row.substitutes, form, row.max_stride, row.dense_as_convolution)
-        return convert(deployed[form], dtype, io_dtype, calibration)
-
-    written = write_smallest(write, forms, row, target, dtype, held_out, bool(kept_float), limits.file_bytes)
-    content, info, form, arenas = written
-    arena_bytes = max(arenas.values(), default=None)
-    npu = compile_for(row, content, accelerator)
-    if npu is not None:
-        check_all_on_npu(npu, target)
-    check_limits(limits, MemoryUse(arena_bytes, len(content), npu), info, target)
-    substituted, stand_in = ([], None) if foreign else _substituted(given, row)
-    if dtype not in BITS:
-        check_copy(stand_in or given, deployed[form], held_out)
-        if stand_in is not None:  # which was made of a copy, too
-            exact = deploy(given, {}, form, row.max_stride, row.dense_as_convolution)
-            check_copy(given, exact, held_out)
-        if dtype == "float16":
-            check_half_range(deployed[form], held_out, target)
-    own_bounds = model.error_bound_steps if foreign else ERROR_BOUND_STEPS[dtype]
-    steps = {
-        name: own_bounds[name] if error_bound_steps is None else error_bound_steps for name in runtimes_of(row, info)
-    }
-    # Who allows an error of so many steps cannot ask for the same class where the lead is smaller.
-    margin = max(MARGIN_STEPS, error_bound_steps or 0.0)
-    computes, kept = computed if ptq else stand_in, bounds if rounds else None
-    report = check_file((content, info), given, computes, held_out, steps, margin, kept, bool(names), fresh)
+    job = prepare(
+        model,
+        target,
+        row,
+        dtype,
+        io_dtype,
+        limits,
+        Bounds(min_snr_db, min_agreement, allow_unjudged),
+        calibration=calibration,
+        images=images,
+        class_names=class_names,
+        input_range=input_range,
+        crop_to_aspect_ratio=crop_to_aspect_ratio,
+        upsample_form=upsample_form,
+    )
+    file = write(job, accelerator)
+    verification, substituted = judge(job, file, error_bound_steps)
     return Artifact(
-        content=content,
+        content=file.content,
         target=target,
-        dtype=dtype,
-        io_dtype=io_dtype,
-        ops=tuple(op.name for op in info.ops),
-        class_names=names,
+        dtype=job.dtype,
+        io_dtype=job.io_dtype,
+        ops=tuple(op.name for op in file.info.ops),
+        class_names=job.class_names,
         model_name=model.name,
-        upsample_form=form if transposed else None,
-        substituted=tuple(substituted or stand_ins(given)),
-        arena_bytes=arena_bytes,
-        kernel_arena_bytes=arenas,
-        npu=npu,
-        verification={"images": source, **report},
-        input_ranges=tuple(ranges),
-        float_layers=kept_float,
+        upsample_form=file.form if job.facts.has_transposed else None,
+        substituted=substituted,
+        arena_bytes=file.arena_bytes,
+        kernel_arena_bytes=file.arenas,
+        npu=file.npu,
+        verification=verification,
+        input_ranges=tuple(job.input_ranges),
+        float_layers=job.float_layers,
         model_sha256=model_sha256(model),
-        preprocessing=preprocessing,
+        preprocessing=job.preprocessing,
     )
 
 
@@ -259,71 +164,3 @@ def model_sha256(model: Any) -> str:
     for part in (model.tf_keras_model if other else model).get_weights():
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
-
-
-def _check_dtypes(model: Any, target: str, row: Target, dtype: str | None, io_dtype: str | None) -> tuple[str, str]:
-    own = quantized_dtype(model)
-    if dtype is None:
-        dtype = own or row.dtypes[0]
-    check_option("dtype", dtype, DTYPES)
-    if dtype not in row.dtypes:
-        raise ValueError(f"Target {target!r} takes dtype {' or '.join(row.dtypes)}. Received: dtype={dtype!r}")
-    if own and dtype != own:
-        raise ValueError(
-            f"A model quantized as {own} exports as {own}; export the float model it came from instead. "
-            f"Received: dtype={dtype!r}"
-        )
-    float_ends = own is not None and not converts_itself(model) and has_float_ends(model)
-    if io_dtype is None:
-        io_dtype = "float32" if float_ends else row.io_dtypes[dtype]
-    check_option("io_dtype", io_dtype, IO_DTYPES)
-    allowed = IO_DTYPES_OF[dtype]
-    if io_dtype not in allowed:
-        raise ValueError(
-            f"A {dtype} file has {' or '.join(allowed)} inputs and outputs. Received: io_dtype={io_dtype!r}"
-        )
-    if float_ends and io_dtype != "float32":
-        raise ValueError(
-            "A model whose first or last layer stays float has float32 inputs and outputs. "
-            f"Received: io_dtype={io_dtype!r}"
-        )
-    return dtype, io_dtype
-
-
-def _substituted(model: Any, row: Target) -> tuple[list[str], Any]:
-    """Names of the layers whose activation the target lacks, and the model with the stand-ins; None without any.
-
-    Nothing else is changed: a mistake in folding or lowering must not hide in what the file is compared with.
-    """
-    graph = Graph.from_model(model)
-    canonicalize(graph)
-    names = substitute_activations(graph, row.substitutes)
-    if not names:
-        return [], None
-    if is_quantized(model):
-        folding.decompose_swish(graph)  # with the rounding of its logistic
-        connect_steps(graph)  # of ranges that were scaled
-    return names, graph.to_model(model.name)
-
-
-def _enlarges(model: Any) -> bool:
-    """Whether a model returns its input image, enlarged by a whole number."""
-    given, found = tuple(model.inputs[0].shape[1:]), tuple(model.outputs[0].shape[1:])
-    if len(given) != 3 or len(found) != 3 or given[2] != found[2] or None in (*given, *found):
-        return False
-    return found[0] > given[0] and found[0] % given[0] == 0 == found[1] % given[1]
-
-
-def _class_count(output: Any) -> int:
-    """Length of an output's last axis; none where it has no axis but the batch, or holds indices of classes."""
-    return int(output.shape[-1] or 0) if len(output.shape) > 1 and "float" in output.dtype else 0
-
-
-def _class_names(names: Any, count: int) -> tuple[str, ...]:
-    chosen = tuple(map(str, range(count))) if names is None else tuple(map(str, names))
-    if chosen and len(chosen) != count:
-        raise ValueError(f"class_names must name each of the {count} outputs. Received: {len(chosen)} names")
-    broken = [name for name in chosen if len(name.splitlines()) != 1]
-    if broken:
-        raise ValueError(f"A class name must be one line of text. Received: {broken[0]!r}")
-    return chosen

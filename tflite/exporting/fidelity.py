@@ -122,12 +122,12 @@ def check_file(
     held = {}
     if bounds is not None:
         rows = against_float.to_dict()["runtimes"]
-        told = judge_outputs(rows, what, bounds, fresh, required)
+        notes = judge_outputs(rows, what, bounds, fresh, required)
         held = {"float_model_bounds": {**asdict(bounds), "refuses": fresh}}
         # A fine-tuned model decides by itself where it is sure; the network without its rounding was never trained.
         own, whose = (rows, what) if fresh else (report.to_dict()["runtimes"], "the quantized model")
         check_judged(own, whose, bounds, required)
-        for sentence in told:
+        for sentence in notes:
             warn_user(sentence)
     warn_if_degenerate(report, given.name)
     return {

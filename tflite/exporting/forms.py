@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..errors import RuntimeFailureError, UnsupportedOpError
 from ..file.flatbuffer import FileInfo, read_file, strip_names, to_input
-from ..graph.graph import Graph
-from ..graph.lowering import converts_itself
 from ..names import ARENA_BYTES
 from ..runtimes.arena import arena_by_kernels
 from ..runtimes.microcontroller import measure_arena
@@ -19,29 +16,10 @@ from ..runtimes.processes import Runner
 from ..targets.audit import audit, describe
 from ..targets.table import Target
 
-Written = tuple[bytes, FileInfo, str, dict[str, int]]
+Candidate = tuple[bytes, FileInfo, str, dict[str, int]]
 
 
-def choose_forms(model: Any, row: Target, dtype: str, chosen: str | None) -> tuple[Sequence[str], bool]:
-    """(forms of transposed convolutions to try, whether the model has any).
-
-    Args:
-        model: Functional Keras model, or another engine's.
-        row: The target's.
-        dtype: Arithmetic of the file.
-        chosen: The caller's; None: those that suit the target.
-    """
-    if converts_itself(model):
-        return ("transposed_conv",), any(type(layer).__name__ == "Conv2DTranspose" for layer in model.layers)
-    transposed = any(node.kind.endswith("Conv2DTranspose") for node in Graph.from_model(model).nodes())
-    if chosen is not None:
-        return (chosen,), transposed
-    if dtype == "int16x8":
-        return ("transposed_conv",), transposed  # depth to space has no 16-bit kernel
-    return (row.upsample_forms if transposed else row.upsample_forms[:1]), transposed
-
-
-def runnable(
+def audited_files(
     write: Callable[[str], bytes], forms: Sequence[str], row: Target, target: str, dtype: str, keeps_float: bool
 ) -> list[tuple[str, bytes, FileInfo]]:
     """(form, file, the same read, with the names that may have left the file) of each form that the target runs.
@@ -108,7 +86,7 @@ def write_smallest(
     images: list[np.ndarray],
     keeps_float: bool,
     max_flash_bytes: int | None,
-) -> Written:
+) -> Candidate:
     """Write the file in every form; keep the one with the smallest arena among those that fit into flash.
 
     Each file is audited. The names of inner tensors are in the ``FileInfo`` even where they left the file.
@@ -116,15 +94,15 @@ def write_smallest(
     Returns:
         (file, the same read, its form, arena by kernels: none of a target without one).
     """
-    tried: list[Written] = []
-    for form, content, info in runnable(write, forms, row, target, dtype, keeps_float):
+    tried: list[Candidate] = []
+    for form, content, info in audited_files(write, forms, row, target, dtype, keeps_float):
         arenas: dict[str, int] = {}
         if ARENA_BYTES in row.costs:
             first = [to_input(tensor, part[:1]) for tensor, part in zip(info.inputs, images, strict=True)]
             arenas = measure_arenas(content, info, first)
         tried.append((content, info, form, arenas))
 
-    def preference(candidate: Written) -> tuple[bool, int, int]:
+    def preference(candidate: Candidate) -> tuple[bool, int, int]:
         size, arena = len(candidate[0]), max(candidate[3].values(), default=0)
         too_large = max_flash_bytes is not None and size > max_flash_bytes
         return (too_large, size, arena) if too_large else (too_large, arena, size)

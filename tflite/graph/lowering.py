@@ -135,9 +135,8 @@ def quantized_dtype(model: Any) -> str | None:
     return None
 
 
-def float_layers(model: Any) -> list[str]:
+def float_layers(graph: Graph) -> list[str]:
     """Names of the layers of a quantized model that ``quantize(skip=...)`` left in float."""
-    graph = Graph.from_model(model)
     table = graph.consumers()
     reached: dict[str, None] = {}
     front = [node.output for node in graph.nodes() if node.kind == "KeepFloat"]
@@ -149,9 +148,8 @@ def float_layers(model: Any) -> list[str]:
     return sorted(reached)
 
 
-def has_float_ends(model: Any) -> bool:
+def has_float_ends(graph: Graph) -> bool:
     """Whether an input is read, or an output computed, in float by a quantized model."""
-    graph = Graph.from_model(model)
     table = graph.consumers()
     readers = [reader.kind for value in graph.inputs for reader in table.get(value, [])]
 

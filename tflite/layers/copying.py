@@ -45,7 +45,7 @@ def copy_layer(layer: Any, dtype: str | None = None, arguments: Callable[[], Arg
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what there is to say of a layer was said when it was made
-            clone = _made_anew(layer, dtype)
+            clone = _rebuild(layer, dtype)
             _build(clone, layer, arguments)
             _copy_state(layer, clone)
             _check_equal(layer, clone)
@@ -87,7 +87,7 @@ def config_of(layer: Any) -> dict[str, Any]:
     return config
 
 
-def _made_anew(layer: Any, dtype: str | None) -> Any:
+def _rebuild(layer: Any, dtype: str | None) -> Any:
     config = config_of(layer)
     if getattr(layer, "lora_enabled", False):  # saved with its update added to the kernel, and so copied
         config = {key: value for key, value in config.items() if not key.startswith("lora_")}
@@ -168,17 +168,17 @@ def _parts(layer: Any, clone: Any) -> Iterator[tuple[Any, Any]]:
             twins = vars(copied)
             # By the names of the attributes; Keras's own list has the parts in the order in which they were made.
             for name, held in sorted(vars(given).items(), key=lambda item: item[0] == SUBLAYERS):
-                queue += _matched(held, twins.get(name))
+                queue += _pair_parts(held, twins.get(name))
 
 
-def _matched(given: Any, copied: Any) -> list[tuple[Any, Any]]:
+def _pair_parts(given: Any, copied: Any) -> list[tuple[Any, Any]]:
     if isinstance(given, (keras.Layer, keras.random.SeedGenerator)):
         return [(given, copied)]
     if isinstance(given, dict) and isinstance(copied, dict):
         keys = [key for key in given if key in copied]
-        return [pair for key in keys for pair in _matched(given[key], copied[key])]
+        return [pair for key in keys for pair in _pair_parts(given[key], copied[key])]
     if isinstance(given, (list, tuple)) and isinstance(copied, (list, tuple)):
-        return [pair for one, other in zip(given, copied, strict=False) for pair in _matched(one, other)]
+        return [pair for one, other in zip(given, copied, strict=False) for pair in _pair_parts(one, other)]
     return []
 
 

@@ -127,7 +127,7 @@ class FakeQuant(layers.Layer):
             return (self.maximum - self.minimum) / self.levels
         wide = ops.cast(x, "float32")
         if training and self.watched and self.trainable:
-            low, high = saturation.follow(self, wide)
+            low, high = saturation.widen_range(self, wide)
         else:
             low, high = ops.convert_to_tensor(self.minimum), ops.convert_to_tensor(self.maximum)
         if training and not self.round_in_training:

@@ -25,11 +25,11 @@ from wavemix_tf.warning import warn_user
 # millions must not vanish.
 MOST_VALUES = 65_536
 FREE = 4.0  # times the error of rounding (or what calibration clipped on purpose) may be clipped before a range moves
-TOLD_EXCESS = 64.0  # times what is free, of a range that cannot move: a root mean square of 5 steps in one image
-TOLD_GROWTH = 1.25  # times its width, of one that moved
+WARN_EXCESS = 64.0  # times what is free, of a range that cannot move: a root mean square of 5 steps in one image
+WARN_GROWTH = 1.25  # times its width, of one that moved
 RATE = 0.2  # of the way to the batch's extreme in one step: one wild batch does not spoil the range
 GROWTH = 1.0  # widths at most, in one step
-LAYERS_TOLD = 3  # by name, in one note; the others are counted
+LAYERS_NAMED = 3  # by name, in one note; the others are counted
 
 
 def per_image(values: Any) -> Any:
@@ -53,7 +53,7 @@ def clipped_squares(values: Any, low: Any, high: Any, weights: Any = 1.0) -> tup
     return ops.sum(below, axis=axes) / size, ops.sum(above, axis=axes) / size
 
 
-def follow(quantizer: Any, values: Any) -> tuple[Any, Any]:
+def widen_range(quantizer: Any, values: Any) -> tuple[Any, Any]:
     """Measure what a batch has outside a quantizer's range, and widen that unless it is fixed; returns (low, high).
 
     Args:
@@ -71,11 +71,11 @@ def follow(quantizer: Any, values: Any) -> tuple[Any, Any]:
     if quantizer.fixed:
         return low, high
 
-    def stretch(error: Any, gap: Any) -> Any:
+    def growth(error: Any, gap: Any) -> Any:
         return ops.where((error > free) & (gap < 1e30), ops.minimum(RATE * gap, GROWTH * width), 0.0)
 
-    lower = low - stretch(below, low - ops.min(values))
-    upper = high + stretch(above, ops.max(values) - high)
+    lower = low - growth(below, low - ops.min(values))
+    upper = high + growth(above, ops.max(values) - high)
     if quantizer.bits == 16:
         upper = ops.maximum(upper, -lower)
         lower = -upper
@@ -90,7 +90,7 @@ def follow(quantizer: Any, values: Any) -> tuple[Any, Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Left:
+class RangeChange:
     """A range that training left: of which layer, (minimum, maximum, excess) before and now."""
 
     layer: str
@@ -120,7 +120,7 @@ class RangeWatch(keras.metrics.Metric):
         self._quantizer = weakref.ref(quantizer)
         self._before: tuple[float, ...] | None = None
         self._seen: tuple[float, ...] | None = None  # at the end of the last epoch or evaluation
-        self._told = False
+        self._warned = False
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the layer measures."""
@@ -130,20 +130,20 @@ class RangeWatch(keras.metrics.Metric):
         if now is None:
             return
         if self._before is None or self._seen not in (None, now):  # calibrated, or loaded, since
-            self._before, self._told = now, False
+            self._before, self._warned = now, False
         self._seen = now
 
     def result(self) -> dict[str, Any]:
-        own = self.left()
+        own = self.range_change()
         if own is not None:
-            others = [watch.left() for watch in _watches() if watch is not self]
+            others = [watch.range_change() for watch in _watches_of_model() if watch is not self]
             rows = sorted((row for row in (own, *others) if row is not None), key=lambda row: -row.growth)
             for kind in ([row for row in rows if not row.fixed], [row for row in rows if row.fixed]):
                 if kind:
-                    warn_user(_message(kind))
+                    warn_user(_range_warning(kind))
         return {}
 
-    def left(self) -> Left | None:
+    def range_change(self) -> RangeChange | None:
         """What is to be told now, once."""
         now = self._read()
         quantizer, before = self._quantizer(), self._before
@@ -151,13 +151,13 @@ class RangeWatch(keras.metrics.Metric):
             return None
         self._seen = now
         if quantizer.fixed:
-            left = now[2] > max(TOLD_EXCESS, before[2])
+            changed = now[2] > max(WARN_EXCESS, before[2])
         else:
-            left = now[1] - now[0] > TOLD_GROWTH * (before[1] - before[0])
-        if self._told or not left:
+            changed = now[1] - now[0] > WARN_GROWTH * (before[1] - before[0])
+        if self._warned or not changed:
             return None
-        self._told = True
-        return Left(quantizer.name.removesuffix("_quant"), quantizer.fixed, before, now)
+        self._warned = True
+        return RangeChange(quantizer.name.removesuffix("_quant"), quantizer.fixed, before, now)
 
     def _read(self) -> tuple[float, ...] | None:
         """(minimum, maximum, excess); None inside compiled code."""
@@ -173,7 +173,7 @@ class RangeWatch(keras.metrics.Metric):
             return None
 
 
-def _watches() -> list[RangeWatch]:
+def _watches_of_model() -> list[RangeWatch]:
     """All of the model that asks for its metrics' results now; none where another asks, as a loop of one's own."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_name != "get_metrics_result":  # of `keras.Model`
@@ -182,18 +182,18 @@ def _watches() -> list[RangeWatch]:
     return [metric for metric in getattr(model, "metrics", ()) if isinstance(metric, RangeWatch)]
 
 
-def _message(rows: Sequence[Left]) -> str:
+def _range_warning(rows: Sequence[RangeChange]) -> str:
     """One note on ranges that were left, all fixed or none."""
-    more = f" and {len(rows) - LAYERS_TOLD} more" if len(rows) > LAYERS_TOLD else ""
+    more = f" and {len(rows) - LAYERS_NAMED} more" if len(rows) > LAYERS_NAMED else ""
     several = len(rows) > 1
     if rows[0].fixed:
-        named = ", ".join(f"{row.layer!r} {_range(row.before)}" for row in rows[:LAYERS_TOLD])
+        named = ", ".join(f"{row.layer!r} {_range(row.before)}" for row in rows[:LAYERS_NAMED])
         return (
             f"Training fed {f'{len(rows)} layers' if several else 'a layer'} with values outside the range that was "
             f"promised: {named}{more}. They are clipped. Scale the training data as the calibration images, or "
             "quantize with another input_range."
         )
-    named = ", ".join(f"{row.layer!r} {_range(row.before)} to {_range(row.now)}" for row in rows[:LAYERS_TOLD])
+    named = ", ".join(f"{row.layer!r} {_range(row.before)} to {_range(row.now)}" for row in rows[:LAYERS_NAMED])
     return (
         f"Training left the {f'ranges of {len(rows)} layers' if several else 'range of a layer'} that calibration "
         f"found and widened {'them' if several else 'it'}: {named}{more}. A smaller learning rate keeps the ranges; "

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..exporting.forms import measure_arenas, runnable
+from ..exporting.forms import audited_files, measure_arenas
 from ..file.flatbuffer import FileInfo
 from ..file.metadata import add_metadata
 from ..graph.folding import activation_name
@@ -100,7 +100,7 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
         return add_metadata(content, value_ranges((0.0, 1.0), graph.inputs))
 
     forms = row.upsample_forms if transposed else row.upsample_forms[:1]
-    yield from runnable(write, forms, row, target, "int8", False)
+    yield from audited_files(write, forms, row, target, "int8", False)
 
 
 def _draw_weights(layer: Any, rng: np.random.Generator) -> None:

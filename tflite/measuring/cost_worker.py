@@ -25,20 +25,20 @@ from typing import Any
 import keras
 
 from ..errors import ExportError
-from ..runtimes.processes import Runner, runner
+from ..runtimes.processes import Runner, fastest_runner
 from ..targets.table import get_target
 from .candidate import measure
 
 NICENESS = 10  # training goes first
 
 
-def answer(request: dict[str, Any], runners: dict[str, Runner]) -> dict[str, Any]:
-    """Measure one candidate."""
+def measure_candidate(request: dict[str, Any], runners: dict[str, Runner]) -> dict[str, Any]:
+    """The answer to one request."""
     row = get_target(request["target"])
     tool = row.tool
     try:
         if tool is not None and tool not in runners:
-            runners[tool] = runner(tool)
+            runners[tool] = fastest_runner(tool)
         model = keras.saving.deserialize_keras_object(request["model"], safe_mode=True)
         costs, content = measure(model, request["target"], request["accelerator"], runners.get(str(tool)))
     except ExportError as error:
@@ -70,7 +70,7 @@ def main() -> None:
     gc.freeze()  # what the libraries made need not be walked through after each candidate
     runners: dict[str, Runner] = {}
     while True:
-        print(json.dumps(answer(json.loads(requests.get()), runners)), file=answers, flush=True)
+        print(json.dumps(measure_candidate(json.loads(requests.get()), runners)), file=answers, flush=True)
         keras.backend.clear_session()
         gc.collect()
 

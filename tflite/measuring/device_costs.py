@@ -117,7 +117,7 @@ class DeviceCosts:
             RuntimeError: the worker could not be started, or failed for a reason that is not the network's.
         """
         with self._lock:
-            key = self._send(model)
+            key = self._request(model)
             self._wait(key)
             found = self._answers[key]
             if "kind" in found:
@@ -140,7 +140,7 @@ class DeviceCosts:
             model: As for calling. What is wrong with it is told by the call.
         """
         with self._lock, contextlib.suppress(errors.ExportError):
-            self._send(model)
+            self._request(model)
 
     def bounds(self, model: Any) -> dict[str, tuple[float, float]]:
         """What the costs lie between, without measuring, in milliseconds.
@@ -176,7 +176,7 @@ class DeviceCosts:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _send(self, model: Any) -> str:
+    def _request(self, model: Any) -> str:
         """Ask the worker for a network, once; returns its key."""
         Graph.check(model)
         saved = keras.saving.serialize_keras_object(model)
@@ -194,12 +194,12 @@ class DeviceCosts:
             }
             self._pending[key] = request
             if self._worker is None:
-                self._begin()
+                self._start_worker()
             else:
                 self._worker.send(request)
         return key
 
-    def _begin(self) -> None:
+    def _start_worker(self) -> None:
         self._worker = _Worker()
         weakref.finalize(self, self._worker.close)
         for request in self._pending.values():
@@ -208,11 +208,11 @@ class DeviceCosts:
     def _wait(self, key: str) -> None:
         while key not in self._answers:
             if self._worker is None:
-                self._begin()
+                self._start_worker()
                 continue
             answer = self._worker.receive()
             if answer is None:
-                words, ready = self._worker.last_words(), self._worker.ready
+                words, ready = self._worker.exit_message(), self._worker.ready
                 self._worker.close()
                 self._worker = None
                 if not ready:  # no network's fault
@@ -223,7 +223,7 @@ class DeviceCosts:
                 message = f"The process that measures device costs ended over this network: {words}"
                 self._answers[first] = {"kind": "RuntimeFailureError", "message": message}
                 if self._pending:
-                    self._begin()
+                    self._start_worker()
             else:
                 del self._pending[answer["id"]]
                 self._answers[answer.pop("id")] = answer
@@ -240,14 +240,14 @@ class _Worker:
 
     def __init__(self) -> None:
         # A pipe that nobody reads would fill up.
-        self._words = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+        self._output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "TF_NUM_INTRAOP", "TF_NUM_INTEROP")}
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}  # the GPU is for training
         self._process: Any = subprocess.Popen(
             [sys.executable, "-P", "-m", WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._words,
+            stderr=self._output,
             text=True,
             start_new_session=True,  # a group of its own, which it ends with itself; and Ctrl-C is its caller's
             env={**os.environ, **threads, **quiet, "KERAS_BACKEND": "tensorflow"},
@@ -269,12 +269,12 @@ class _Worker:
         line = self._process.stdout.readline()
         return json.loads(line) if line.endswith("\n") else None
 
-    def last_words(self) -> str:
+    def exit_message(self) -> str:
         """How the process ended and what it said last."""
         code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self._words.seek(0)
-        lines = [line.strip() for line in self._words if line.strip() and not line.startswith(("I0000", "W0000"))]
+        self._output.seek(0)
+        lines = [line.strip() for line in self._output if line.strip() and not line.startswith(("I0000", "W0000"))]
         return f"{how}, {lines[-1] if lines else 'without a word'}"
 
     def close(self) -> None:
@@ -287,4 +287,4 @@ class _Worker:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
-        self._words.close()
+        self._output.close()

@@ -190,7 +190,7 @@ def _quantiles(times: list[float]) -> dict[str, float]:
     return {"p50": float(np.percentile(times, 50)), "p90": float(np.percentile(times, 90))}
 
 
-def _ready(content: bytes, inputs: Sequence[np.ndarray], threads: int) -> Any:
+def _open_interpreter(content: bytes, inputs: Sequence[np.ndarray], threads: int) -> Any:
     interpreter = make_interpreter(content, threads=threads)
     for detail, part in zip(interpreter.get_input_details(), inputs, strict=True):
         interpreter.set_tensor(detail["index"], part)
@@ -201,7 +201,7 @@ def _ready(content: bytes, inputs: Sequence[np.ndarray], threads: int) -> Any:
 def times_ms(
     content: bytes, inputs: Sequence[np.ndarray], threads: int, warmup: int, runs: int, limit_s: float
 ) -> list[float]:
-    interpreter = _ready(content, inputs, threads)
+    interpreter = _open_interpreter(content, inputs, threads)
     for _ in range(warmup):
         interpreter.invoke()
     times: list[float] = []
@@ -268,7 +268,7 @@ def op_times(
     together = max(1, PROFILE_BYTES // (2 * len(content)))  # an interpreter holds the file and its packed weights
     for first in range(0, len(timed), together):
         group = timed[first : first + together]
-        cuts = [_ready(cut_behind(content, index), inputs, threads=1) for index in group]
+        cuts = [_open_interpreter(cut_after(content, index), inputs, threads=1) for index in group]
         rounds, begun = 0, time.perf_counter()
         while rounds < PROFILE_ROUNDS or time.perf_counter() - begun < PROFILE_S * len(group) / len(timed):
             rounds += 1
@@ -285,7 +285,7 @@ def op_times(
     )
 
 
-def cut_behind(content: bytes, index: int) -> bytes:
+def cut_after(content: bytes, index: int) -> bytes:
     """The file with its graph ended behind op ``index``, whose first output is then the only output.
 
     Written over in place: the ops and outputs that follow stay in the file, but the lengths of their lists leave them
@@ -327,7 +327,7 @@ def peak_gmacs_per_s(dtype: str) -> float:
     rng = np.random.default_rng(0)
     shape = (1, PEAK_SIDE, PEAK_SIDE, PEAK_CHANNELS)
     inputs = rng.integers(-128, 128, shape, np.int8) if dtype == "int8" else rng.normal(size=shape).astype(np.float32)
-    interpreter = _ready(content, [inputs], threads=1)
+    interpreter = _open_interpreter(content, [inputs], threads=1)
     best, start = np.inf, time.perf_counter()
     while time.perf_counter() - start < PEAK_S:
         before = time.perf_counter()

@@ -90,8 +90,8 @@ def layer_errors(model: Any, images: Any, artifact: Any = None) -> tuple[LayerEr
             "model must be made by quantize(model, images) with dtype='int8' and engine='native'. "
             f"Received: model={getattr(model, 'name', model)!r}"
         )
-    arrays = check_inputs(images, model.inputs, list(input_ranges(model)), name="images")
     graph = Graph.from_model(model, dtype="float32")
+    arrays = check_inputs(images, model.inputs, input_ranges(graph), name="images")
     quantizers = [node for node in graph.nodes() if node.kind == "FakeQuant"]
     errors = _file_errors(graph, quantizers, arrays, artifact)
     noise = _noise_db(graph, quantizers, arrays)
@@ -138,7 +138,7 @@ def _file_errors(
     # An input's integers are not computed: the caller makes them, by the rule that `to_input` follows.
     computed = [node for node in quantizers if node.inputs[0].node.layer is not None]
     tapped = graph.to_model("tensors", outputs=[node.output for node in computed])
-    io_dtype = "float32" if has_float_ends(tapped) else "int8"
+    io_dtype = "float32" if has_float_ends(Graph.from_model(tapped)) else "int8"
     deployed = deploy(tapped, target.substitutes, form, target.max_stride, target.dense_as_convolution)
     content = convert(deployed, "int8", io_dtype)
     info = read_file(content)
@@ -191,7 +191,7 @@ class _Twin:
                 stack += [value.node for value in node.inputs]
         return found
 
-    def behind(self, node: Node) -> set[Node]:
+    def nodes_behind(self, node: Node) -> set[Node]:
         """Every node that ``node`` reaches."""
         found: set[Node] = set()
         stack = [node]
@@ -208,13 +208,13 @@ class _Twin:
             known[node.output] = known[node.inputs[0]]
             return
 
-        def fed(leaf: Any) -> Any:
+        def value_of(leaf: Any) -> Any:
             return known[leaf] if isinstance(leaf, Value) else leaf
 
         kwargs = node.kwargs
         if not rounded:  # nothing counts in steps
             kwargs = {key: value for key, value in kwargs.items() if key not in ("steps", "input_step")}
-        args, kwargs = keras.tree.map_structure(fed, (node.args, kwargs))
+        args, kwargs = keras.tree.map_structure(value_of, (node.args, kwargs))
         layer = node.layer if rounded else self.plain[id(node.layer)]
         results = keras.tree.flatten(layer(*args, **kwargs))
         known.update(zip(node.outputs, results, strict=False))  # without rounding there are no steps to emit
@@ -249,7 +249,7 @@ def _output_noise(graph: Graph, quantizers: Sequence[Node], arrays: list[np.ndar
     powers = []
     for quantizer in quantizers:
         known = dict(exact)
-        segment, behind = twin.segments[quantizer], twin.behind(quantizer)
+        segment, behind = twin.segments[quantizer], twin.nodes_behind(quantizer)
         for node in twin.order:
             if node in segment:
                 twin.run(node, known, rounded=True)

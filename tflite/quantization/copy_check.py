@@ -122,7 +122,7 @@ def check_before_rounding(
     plain = graph.copy()
     remove_rounding(plain)
     unrounded = plain.to_model(f"{model.name}_unrounded")
-    if _coarsest(model) != "float32" and _keeps_float32(model):
+    if _coarsest_dtype(model) != "float32" and _keeps_float32(model):
         unrounded = in_float32(unrounded)
         exact = in_float32(model)
         check_copy(model, exact, arrays)
@@ -175,11 +175,11 @@ def check_copy(model: Any, copy: Any, arrays: list[np.ndarray], expected: Any = 
     integers = ["float" not in str(tensor.dtype) for tensor in model.outputs]
     found = [part[finite] for part in as_list(predict(copy, arrays))]
     names = output_names(model)
-    report = difference(names, [part[finite] for part in wanted], found, _coarsest(model), integers)
+    report = difference(names, [part[finite] for part in wanted], found, _coarsest_dtype(model), integers)
     if report.fault is not None:
         raise CopyError(
             f"The copy of model {model.name!r} computes something else before anything is rounded: {report.fault}. "
-            f"{_locate(model, [part[finite][:LOCATING_IMAGES] for part in arrays])}"
+            f"{_find_first_difference(model, [part[finite][:LOCATING_IMAGES] for part in arrays])}"
         )
     return report
 
@@ -207,7 +207,7 @@ def as_list(outputs: Any) -> list[np.ndarray]:
     return outputs if isinstance(outputs, list) else [outputs]
 
 
-def _coarsest(model: Any) -> str:
+def _coarsest_dtype(model: Any) -> str:
     found = {layer.compute_dtype for layer in (flatten_layers(model) if isinstance(model, keras.Model) else [])}
     return next((dtype for dtype in ("bfloat16", "float16") if dtype in found), "float32")
 
@@ -217,9 +217,9 @@ def _keeps_float32(model: Any) -> bool:
     return all(layer.variable_dtype == "float32" for layer in flatten_layers(model))
 
 
-def _locate(model: Any, arrays: list[np.ndarray]) -> str:
+def _find_first_difference(model: Any, arrays: list[np.ndarray]) -> str:
     """Where a copy leaves the model, in a sentence."""
-    again = difference(output_names(model), predict(model, arrays), predict(model, arrays), _coarsest(model))
+    again = difference(output_names(model), predict(model, arrays), predict(model, arrays), _coarsest_dtype(model))
     if again.fault is not None:
         return "The model itself gives other outputs each time: a layer draws random numbers or keeps a state."
     graph = Graph.from_model(model)
@@ -233,7 +233,9 @@ def _locate(model: Any, arrays: list[np.ndarray]) -> str:
             values.append(copied[layer.name].output)
     names = [value.node.origin[0] for value in values]
     wanted = predict(keras.Model(model.inputs, tensors), arrays)
-    report = difference(names, wanted, predict(graph.to_model("located", outputs=values), arrays), _coarsest(model))
+    report = difference(
+        names, wanted, predict(graph.to_model("located", outputs=values), arrays), _coarsest_dtype(model)
+    )
     for name, share, allowed in zip(report.names, report.differences, report.allowed, strict=True):
         if not share <= allowed:
             kind = type(model.get_layer(name)).__name__

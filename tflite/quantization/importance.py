@@ -31,7 +31,7 @@ def channel_importance(graph: Graph) -> dict[Value, np.ndarray]:
             if not channels:
                 found[value] = np.ones(min(len(value.shape) - 1, 1) * (1,))  # one number an image has no axis
                 continue
-            parts = [_read(reader, value, found) for reader in readers.get(value, [])]
+            parts = [_importance_for(reader, value, found) for reader in readers.get(value, [])]
             if value in graph.outputs:
                 parts.append(np.ones(channels))
             if any(part.ndim == 1 for part in parts):
@@ -41,7 +41,7 @@ def channel_importance(graph: Graph) -> dict[Value, np.ndarray]:
     return found
 
 
-def _read(node: Node, value: Value, found: dict[Value, np.ndarray]) -> np.ndarray:
+def _importance_for(node: Node, value: Value, found: dict[Value, np.ndarray]) -> np.ndarray:
     """What one reader needs of ``value``."""
     kind, channels = node.kind.removeprefix("Quant"), int(value.shape[-1] or 1)
     everything = np.ones(channels)

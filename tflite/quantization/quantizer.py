@@ -116,7 +116,7 @@ def quantize(
     given = crop_at_inference(model)
     graph = Graph.from_model(given)
     skipped = _check_skip(skip, graph)
-    _tell_shared(graph)
+    _warn_of_shared_layers(graph)
     arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
     limits = value_ranges(input_range, graph.inputs)
     round_graph(graph, limits, arrays, BITS[dtype], skipped, substitutes, keep_unsupported=skip == UNSUPPORTED)
@@ -131,11 +131,11 @@ def quantize(
     quantized.dtype_policy = model.dtype_policy  # by which `compile` scales the loss of float16
     quantized.quantization_report = report
     mark_fresh(quantized)
-    _keep_report(quantized, rows)
+    _attach_report(quantized, rows)
     return quantized
 
 
-def _tell_shared(graph: Graph) -> None:
+def _warn_of_shared_layers(graph: Graph) -> None:
     """Warn of layers with weights that the copy has in common with the given model, for they could not be copied."""
     for layer in graph.kept.values():
         if layer.trainable_variables:
@@ -184,7 +184,7 @@ def calibrate(model: Any, calibration: Any, observer: str | None = None) -> tupl
         raise ValueError(f"model must be made by the native engine of quantize. Received: model={model.name!r}")
     observer = _check_observer(observer, dtype)
     graph = Graph.from_model(model)
-    arrays = check_inputs(calibration, graph.inputs, input_ranges(model), least=MIN_IMAGES)
+    arrays = check_inputs(calibration, graph.inputs, input_ranges(graph), least=MIN_IMAGES)
     rows = find_ranges(graph, arrays, observer)
     found = {node.name: node.layer for node in graph.nodes() if node.kind == "FakeQuant" and not node.layer.fixed}
     steps = {node.name: source.layer.get_step() for node, source in input_grids(graph).items()}
@@ -196,10 +196,10 @@ def calibrate(model: Any, calibration: Any, observer: str | None = None) -> tupl
             layer.input_step, constants = steps.get(layer.name, 0.0), True
     if constants:  # functions that Keras compiled hold the old ones
         model.train_function = model.test_function = model.predict_function = None
-    return _keep_report(model, rows)
+    return _attach_report(model, rows)
 
 
-def _keep_report(model: Any, rows: Sequence[LayerRange]) -> tuple[LayerRange, ...]:
+def _attach_report(model: Any, rows: Sequence[LayerRange]) -> tuple[LayerRange, ...]:
     """Hang the rows on the model, and warn where one calibration image alone sets ranges."""
     report = tuple(rows)
     object.__setattr__(model, "calibration_report", report)  # Keras would track it as part of the model
@@ -224,11 +224,8 @@ def _check_observer(observer: str | None, dtype: str) -> str:
     return observer
 
 
-def input_ranges(model: Any) -> list[tuple[float, float] | None]:
+def input_ranges(graph: Graph) -> list[tuple[float, float] | None]:
     """What the values of each input of a quantized model were promised to lie in; None where nothing was promised."""
-    if converts_itself(model):
-        return model.input_ranges
-    graph = Graph.from_model(model)
     readers = graph.consumers()
     marks = ("FakeQuant", "KeepFloat")
     found = [[n.layer.limits for n in readers.get(value, []) if n.kind in marks] for value in graph.inputs]

@@ -129,7 +129,7 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
 
     weighted = observer == DEFAULT_OBSERVER
     importance = channel_importance(graph) if weighted else {}
-    places = [np.broadcast_to(importance.get(node.inputs[0], np.ones(1)), _sides(node)) for node in observed]
+    places = [np.broadcast_to(importance.get(node.inputs[0], np.ones(1)), _sides_of_input(node)) for node in observed]
     kept = [part > 1e-9 * part.max() for part in places]
     tables = measure({index: Observe(kept[index], name=f"observe_{index}") for index in range(len(observed))})
     readers = graph.consumers()
@@ -173,7 +173,7 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     clips = {
         index: ClippedShare(*node.layer.get_range(), name=f"clipped_{index}")
         for index, node in enumerate(observed)
-        if not kept[index].all() or _clips(tables[index], node.layer)
+        if not kept[index].all() or _is_clipped(tables[index], node.layer)
     }
     rows = _rows(observed, tables, chosen, measure(clips))
     for index in masked:
@@ -182,12 +182,12 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     return rows
 
 
-def _sides(node: Node) -> list[int]:
+def _sides_of_input(node: Node) -> list[int]:
     """Of one image's tensor."""
     return [int(side or 1) for side in node.inputs[0].shape[1:]]
 
 
-def _clips(table: np.ndarray, quantizer: Any) -> bool:
+def _is_clipped(table: np.ndarray, quantizer: Any) -> bool:
     low, high = quantizer.get_range()
     slack = (high - low) / quantizer.levels
     return bool(table[:, 0].min() < low - slack or table[:, 1].max() > high + slack)

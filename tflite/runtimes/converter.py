@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ExportError
 from ..file.flatbuffer import add_signature, order_ends, read_integers
-from ..graph.graph import Graph, structures
+from ..graph.graph import structures
 from ..graph.inputs import output_names
 from ..names import BITS
 
@@ -33,7 +33,7 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
     """
     import tensorflow as tf
 
-    labels = [value.node.label for value in Graph.from_model(deployed).inputs]
+    labels = [tensor.name for tensor in deployed.inputs]
     archive = keras.export.ExportArchive()
     archive.track(deployed)
     signature = [

@@ -19,7 +19,7 @@ from ..file.flatbuffer import read_file
 from ..names import VELA
 from ..targets.op_tables import INSTEAD
 from ..targets.table import Npu, Target
-from .processes import Runner, fresh
+from .processes import Runner, new_process_runner
 
 NPU_OP = "CUSTOM ethos-u"
 KIB = 1024
@@ -109,7 +109,7 @@ def compile_file(content: bytes, npu: Npu, accelerator: str | None = None, run: 
         }
         words = [word for pair in options.items() for word in pair]
         try:
-            done = (run or fresh(VELA))([str(path), *words], TIMEOUT_S)
+            done = (run or new_process_runner(VELA))([str(path), *words], TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise ExportError(f"Vela did not end in {error.timeout:.0f} s.") from None
         compiled = Path(folder, "model_vela.tflite")

@@ -16,7 +16,7 @@ from ..errors import RuntimeFailureError
 from ..file.flatbuffer import read_file
 from ..names import KERNELS, MICRO
 from .micro_worker import STEP_BYTES
-from .processes import Runner, fresh
+from .processes import Runner, new_process_runner
 
 ALIGNMENT_BYTES = 16  # of the arena and of the C array: what TF Lite Micro asks for
 PROBE_ARENA_BYTES = 256 << 20
@@ -68,7 +68,7 @@ def run_micro(
         RuntimeFailureError: the interpreter refused the file (the message holds its words) or ended abnormally.
     """
     size = arena_bytes or PROBE_ARENA_BYTES
-    outputs, used, _, words = _work(content, inputs, size, size, limit_s, run)
+    outputs, used, _, words = _run_worker(content, inputs, size, size, limit_s, run)
     if outputs is None:
         raise RuntimeFailureError(
             f"TensorFlow Lite Micro could not run the file: {words}. Received: arena_bytes={arena_bytes}"
@@ -97,7 +97,7 @@ def measure_arena(
     first = -(-used // STEP_BYTES) * STEP_BYTES
     largest = 2 * first + PLANNING_BYTES
     while first <= largest:
-        outputs, _, tried, words = _work(content, inputs, first, largest, limit_s, run)
+        outputs, _, tried, words = _run_worker(content, inputs, first, largest, limit_s, run)
         if outputs is not None:
             return outputs, tried
         first = tried + STEP_BYTES  # that size ended the process
@@ -106,7 +106,7 @@ def measure_arena(
     )
 
 
-def _work(
+def _run_worker(
     content: bytes, inputs: list[np.ndarray], first: int, largest: int, limit_s: float | None, run: Runner | None
 ) -> tuple[list[np.ndarray] | None, int, int, str]:
     """(outputs or None, bytes used, last arena tried, the interpreter's words) of one worker process."""
@@ -118,7 +118,7 @@ def _work(
         arguments = [*map(str, paths), str(first), str(largest), str(limit_s or TIMEOUT_S), str(count)]
         require_micro()
         try:
-            done = (run or fresh(MICRO))(arguments, 2 * TIMEOUT_S + 60)
+            done = (run or new_process_runner(MICRO))(arguments, 2 * TIMEOUT_S + 60)
         except subprocess.TimeoutExpired as error:
             raise RuntimeFailureError(f"TensorFlow Lite Micro did not end in {error.timeout:.0f} s.") from None
         tried = int(done.stdout.split()[-1]) if done.stdout.split() else largest

@@ -23,7 +23,7 @@ class Runner(Protocol):
         """What the tool said and how it ended; ``subprocess.TimeoutExpired`` if it did not."""
 
 
-def fresh(tool: str) -> Runner:
+def new_process_runner(tool: str) -> Runner:
     """A runner that starts the tool anew each time."""
 
     def run(arguments: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
@@ -73,6 +73,6 @@ class ForkServer:
             self._process = None
 
 
-def runner(tool: str) -> Runner:
+def fastest_runner(tool: str) -> Runner:
     """The quickest runner there is here: systems without ``fork`` start the tool anew each time."""
-    return ForkServer(tool) if hasattr(os, "fork") else fresh(tool)
+    return ForkServer(tool) if hasattr(os, "fork") else new_process_runner(tool)

@@ -34,9 +34,9 @@ class Transposed:
     @property
     def padding(self) -> tuple[int, int]:
         """Rows and columns that TensorFlow Lite Micro pads before the first (ComputePaddingHeightWidth)."""
-        return (self._before(0), self._before(1))
+        return (self._padding_before(0), self._padding_before(1))
 
-    def _before(self, axis: int) -> int:
+    def _padding_before(self, axis: int) -> int:
         if not self.same:
             return 0
         kernel, stride, result = self.kernel[axis], self.stride[axis], self.result[axis]
@@ -74,7 +74,7 @@ class Transposed:
         )
 
     @property
-    def right(self) -> bool:
+    def matches_reference(self) -> bool:
         """Whether it computes what the reference kernel does."""
         return self.rows_aligned and self.rows_written and self.buffer_suffices
 

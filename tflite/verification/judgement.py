@@ -301,23 +301,23 @@ def judge_outputs(
     Raises:
         FidelityError: an output keeps less than it must.
     """
-    told: dict[str, str] = {}
+    notes: dict[str, str] = {}
     enough = least_images(runtimes, required)
     for row in (row for row in runtimes if row["images"] >= enough):
         for output in row["outputs"]:
             who = f"output {output['name']!r}, {row['images']} images, {row['runtime']}"
             try:
-                _judge_snr(output, who, model, bounds, told)
+                _judge_snr(output, who, model, bounds, notes)
                 for found in output["agreements"]:
-                    _judge_agreement(found, who, model, bounds, told)
+                    _judge_agreement(found, who, model, bounds, notes)
             except FidelityError as error:
                 if refuses:
                     raise
-                told[output["name"]] = f"{error} A model that was fine-tuned is told by its own accuracy: evaluate it."
-    return list(told.values())
+                notes[output["name"]] = f"{error} A model that was fine-tuned is told by its own accuracy: evaluate it."
+    return list(notes.values())
 
 
-def _judge_snr(output: Mapping[str, Any], who: str, model: str, bounds: Bounds, told: dict[str, str]) -> None:
+def _judge_snr(output: Mapping[str, Any], who: str, model: str, bounds: Bounds, notes: dict[str, str]) -> None:
     snr, least_db = output["snr_db"], bounds.least_snr_db
     if snr is None:
         return
@@ -331,24 +331,24 @@ def _judge_snr(output: Mapping[str, Any], who: str, model: str, bounds: Bounds, 
         return
     name, channel, typical = output["name"], output["least_channel_db"], output["typical_db"]
     if snr < WARN_SNR_DB:
-        told[name] = (
+        notes[name] = (
             f"The file keeps {snr:.1f} dB of {model} (an error of {10 ** (-snr / 20):.0%} of the output's spread; "
             f"{who}); good int8 files keep {WARN_SNR_DB:g} and more. Fine-tuning usually repairs it."
         )
     elif channel is not None and channel < least_db:
-        told[name] = (
+        notes[name] = (
             f"One channel of the file differs much from {model}: channel {output['least_channel']} keeps {channel:.1f} "
             f"dB, all together {snr:.1f} dB ({who}). An output has one step for all its channels: give a quantity of "
             "smaller values an output of its own, or scale it."
         )
     elif typical is not None and typical < least_db:
-        told[name] = (
+        notes[name] = (
             f"On most images the file differs much from {model}: {typical:.1f} dB without the {RARE:.0%} that stand "
             f"out, {snr:.1f} dB with them ({who})."
         )
 
 
-def _judge_agreement(found: Mapping[str, Any], who: str, model: str, bounds: Bounds, told: dict[str, str]) -> None:
+def _judge_agreement(found: Mapping[str, Any], who: str, model: str, bounds: Bounds, notes: dict[str, str]) -> None:
     least = bounds.least_agreement
     what, share, counted = found["what"], found["share"], found["counted"]
     wrong = round((1 - share) * counted)
@@ -359,7 +359,7 @@ def _judge_agreement(found: Mapping[str, Any], who: str, model: str, bounds: Bou
             "min_agreement."
         )
     if bounds.min_agreement is None and wrong > max(1.0, (1 - WARN_AGREEMENT) * counted + 1e-6):
-        told.setdefault(
+        notes.setdefault(
             f"{what} {who}",
             f"The file and {model} differ in the {what} of {1 - share:.1%} of {counted} that rounding cannot turn "
             f"({who}); fine-tuning usually repairs it.",

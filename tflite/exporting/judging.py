@@ -1,0 +1,95 @@
+"""The last third of ``export``: what was written is run, and held against every model that it stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..graph import folding
+from ..graph.canonical import canonicalize
+from ..graph.graph import Graph
+from ..graph.lowering import deploy, is_quantized, substitute_activations
+from ..names import BITS
+from ..quantization.copy_check import check_copy
+from ..quantization.ranges import connect_steps
+from ..runtimes.running import runtimes_of
+from ..targets.table import Target
+from ..verification.half_range import check_half_range
+from ..verification.verifier import ERROR_BOUND_STEPS, MARGIN_STEPS
+from .fidelity import check_file, stand_ins
+from .preparation import Prepared
+from .writing import Written
+
+
+def judge(job: Prepared, file: Written, error_bound_steps: float | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Check the graph that was converted, run the file in every runtime, and apply the bounds.
+
+    Args:
+        job: From ``prepare``.
+        file: From ``write``.
+        error_bound_steps: As for ``export``.
+
+    Returns:
+        (what ``Artifact.verification`` tells, names of the layers whose activation was replaced).
+
+    Raises:
+        CopyError: what was converted computes something else than the given model before it rounds.
+        FidelityError: the file's outputs are too far from the model's.
+        RuntimeFailureError: a runtime refused the file.
+    """
+    substituted, stand_in = _substituted(job)
+    if job.dtype not in BITS:
+        _check_deployed(job, file, stand_in)
+    own_bounds = job.model.error_bound_steps if job.facts.converts_itself else ERROR_BOUND_STEPS[job.dtype]
+    steps = {
+        name: own_bounds[name] if error_bound_steps is None else error_bound_steps
+        for name in runtimes_of(job.row, file.info)
+    }
+    verification = check_file(
+        (file.content, file.info),
+        job.given,
+        job.facts.model if job.quantized_here else stand_in,
+        job.images,
+        steps,
+        # Who allows an error of so many steps cannot ask for the same class where the lead is smaller.
+        max(MARGIN_STEPS, error_bound_steps or 0.0),
+        job.bounds if job.rounds else None,
+        bool(job.class_names),
+        job.fresh,
+    )
+    return {"images": job.source, **verification}, tuple(substituted or stand_ins(job.given))
+
+
+def _check_deployed(job: Prepared, file: Written, stand_in: Any) -> None:
+    """Hold a graph that rounds nothing against the model that it was made of."""
+    check_copy(stand_in or job.given, file.deployed, job.images)
+    if stand_in is not None:  # which was made of a copy, too
+        row = job.row
+        exact = deploy(job.given, {}, file.form, row.max_stride, row.dense_as_convolution)
+        check_copy(job.given, exact, job.images)
+    if job.dtype == "float16":
+        check_half_range(file.deployed, job.images, job.target)
+
+
+def _substituted(job: Prepared) -> tuple[list[str], Any]:
+    """Names of the layers whose activation the target lacks, and the given model with the stand-ins.
+
+    None in place of the model where there are none, and where it was quantized with them.
+    """
+    if job.quantized_here:
+        return list(job.facts.model.quantization_report.substituted), None
+    if not job.facts.may_have(job.row.substitutes):
+        return [], None
+    return _with_stand_ins(job.given, job.row)
+
+
+def _with_stand_ins(model: Any, row: Target) -> tuple[list[str], Any]:
+    """As above. Nothing else is changed: a mistake in folding must not hide in what the file is compared with."""
+    graph = Graph.from_model(model)
+    canonicalize(graph)
+    names = substitute_activations(graph, row.substitutes)
+    if not names:
+        return [], None
+    if is_quantized(model):
+        folding.decompose_swish(graph)  # with the rounding of its logistic
+        connect_steps(graph)  # of ranges that were scaled
+    return names, graph.to_model(model.name)
