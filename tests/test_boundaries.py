@@ -153,6 +153,17 @@ def test_warnings_name_the_callers_line():
 
 
 @requires_checkout
+def test_one_file_calls_the_converter():
+    callers = {
+        path.relative_to(ROOT).as_posix()
+        for folder in (*FOLDERS.values(), ROOT / "benchmarks")
+        for path in folder.rglob("*.py")
+        if "TFLiteConverter" in path.read_text(encoding="utf-8")
+    }
+    assert callers == {"tflite/runtimes/converter.py"}
+
+
+@requires_checkout
 def test_nothing_reads_pickles():
     """torch_weights may call torch.load with weights_only=True, which refuses code."""
     for path in (file for part in FOLDERS for file in files(part)):

@@ -27,6 +27,7 @@ from wavemix_tf.tflite import (
     verify,
 )
 from wavemix_tf.tflite.file import flatbuffer
+from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.runtimes.converter import convert
@@ -98,6 +99,16 @@ def test_int8_computes_the_quantized_model(name, quantized, held_out):
     assert (info.inputs[0].scale, info.inputs[0].zero_point) == (pytest.approx(1 / 255), -128)
     resize = {"bilinear": "RESIZE_BILINEAR", "nearest": "RESIZE_NEAREST_NEIGHBOR"}.get(name)
     assert resize is None or resize in artifact.ops
+
+
+def test_a_models_graph_is_copied_once(models, quantized, held_out, monkeypatch):
+    copied, copy = [], Graph.from_model.__func__
+    monkeypatch.setattr(Graph, "from_model", classmethod(lambda *given, **how: copied.append(1) or copy(*given, **how)))
+    export(models["deconv"], "android-cpu", images=held_out["deconv"])
+    assert len(copied) == 1
+    copied.clear()
+    export(quantized["deconv"], "android-cpu", images=held_out["deconv"])
+    assert len(copied) == 2  # the other becomes the network without its rounding
 
 
 def test_the_file_holds_the_integers_that_were_trained(quantized):
