@@ -64,7 +64,7 @@ def test_the_rule_is_what_the_kernel_computed():
         figures = cmsis_nn.Transposed(
             kernel, stride, source, result, bool(one["same"]), one["channels"], one["filters"]
         )
-        assert figures.right == (not one["wrong"]), row
+        assert figures.matches_reference == (not one["wrong"]), row
         judged[one["wrong"]] += 1
     assert min(judged.values()) > 250
 
@@ -113,7 +113,7 @@ def test_decoders_ship_without_what_arm_gets_wrong(options, form):
     model = rounded(decoder(**options))
     artifact = export(model, "mcu")
     assert artifact.upsample_form == form
-    assert all(one.right for one in transposed_of(artifact.content))
+    assert all(one.matches_reference for one in transposed_of(artifact.content))
     assert artifact.verification["fidelity"]["mean_error_steps"] <= 1.0
     with pytest.raises(UnsupportedOpError, match=r"TRANSPOSE_CONV \(.*CMSIS-NN.*upsample_form.*issue 230") as refused:
         export(model, "mcu", upsample_form="transposed_conv")
