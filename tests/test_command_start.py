@@ -21,7 +21,8 @@ from wavemix_tf.command.predicting import run_whole
 from wavemix_tf.command.run_folder import check_out
 from wavemix_tf.command.steps import network_name
 from wavemix_tf.command.terminal import one_line
-from wavemix_tf.tflite.targets.table import DTYPES, IO_DTYPES, TARGETS
+from wavemix_tf.tflite.names import DTYPES, IO_DTYPES
+from wavemix_tf.tflite.targets.table import TARGETS
 from wavemix_tf.training import RECIPES
 from wavemix_tf.training.searching.spaces import SPACES
 from wavemix_tf.training.searching.tuner import TUNERS

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..tflite.targets.table import DTYPES, TARGETS
+from ..tflite.names import DTYPES
+from ..tflite.targets.table import TARGETS
 from .arguments import EXPORTS
 
 TEST_IMAGES = 10_000

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ...files import remove_abandoned
-from ...tflite.targets.table import IO_DTYPES
+from ...tflite.names import IO_DTYPES
 from ..arguments import check_export
 from ..options import TEST_IMAGES, Debug, DtypeOption, OldSplit, RunFolder, Settings, TargetOption, alternatives
 from ..run_folder import read_report, saved_recipe
