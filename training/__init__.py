@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from wavemix_tf.startup import is_command
 
 from .recipe import Recipe
-from .recipes import RECIPES
+from .recipes.table import RECIPES
 from .searching.spaces import SPACES
 
 if TYPE_CHECKING or not is_command():

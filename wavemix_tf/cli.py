@@ -44,7 +44,7 @@ from .command.terminal import console, grid, one_line, quiet, step, styled
 from .files import remove_abandoned
 from .training.data.identity import folder_is_as_trained
 from .training.recipe import Recipe
-from .training.recipes import RECIPES
+from .training.recipes.table import RECIPES
 
 INTERRUPTED = 130
 TEST_IMAGES = 10_000

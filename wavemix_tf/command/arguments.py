@@ -12,7 +12,7 @@ from typing import Any
 
 from ..training.data.listing import list_files
 from ..training.recipe import TASKS, Recipe
-from ..training.recipes import RECIPES
+from ..training.recipes.table import RECIPES
 from ..training.run_files import RunFiles
 from ..variants import VARIANTS
 
