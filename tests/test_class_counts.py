@@ -8,8 +8,8 @@ from PIL import Image
 
 from wavemix_tf.command.pages.class_counts import section
 from wavemix_tf.training import Recipe, fit, load_data
+from wavemix_tf.training.data.bundle import DataBundle, missing_classes
 from wavemix_tf.training.data.class_counts import counts_lines, majority_text
-from wavemix_tf.training.data.datasets import DataBundle, missing_classes
 from wavemix_tf.training.data.sources import ArraySource
 
 NAMES = ("cat", "dog", "<b>")

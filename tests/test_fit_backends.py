@@ -8,7 +8,7 @@ import sys
 import keras
 import pytest
 
-from wavemix_tf.training.fitting.trainer import portable
+from wavemix_tf.training.fitting.saving import portable
 
 PROGRAM = """
 import sys

@@ -15,7 +15,8 @@ from .recipes.table import RECIPES
 from .searching.spaces import SPACES
 
 if TYPE_CHECKING or not is_command():
-    from .data.datasets import DataBundle, load_data
+    from .data.bundle import DataBundle
+    from .data.datasets import load_data
     from .fitting.results import FitResult
     from .fitting.trainer import fit
     from .searching.candidates import BudgetError

@@ -764,7 +764,7 @@ def import_torch(
     terminal.announce_loading()
     from .checkpoints.torch_weights import load_torch_weights
     from .command import exports, steps
-    from .training.fitting.trainer import adopt, build
+    from .training.fitting.trainer import build, import_trained_model
 
     network = build(chosen, chosen.num_classes or 0)
     load_torch_weights(network, checkpoint, new_head=new_head, entry=entry)
@@ -774,7 +774,7 @@ def import_torch(
         console.print(f"{made}: read from {checkpoint}, but for its head.")
         console.print(f"Next: {terminal.shell('fit', out / 'recipe.json', '--out', out)}")
         return
-    adopt(chosen, network, chosen.num_classes or 0, out, overwrite)
+    import_trained_model(chosen, network, chosen.num_classes or 0, out, overwrite)
     console.print(f"{made}: {steps.count_parameters(network):,} parameters read from {checkpoint}")
     if chosen.task != "super_resolution" and chosen.model_args.get("normalize") is None:
         console.print("Trained on images standardised by a mean and std? Then import it with --normalize.")

@@ -14,7 +14,7 @@ from wavemix_tf.escaping import printable
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
-    from .datasets import DataBundle
+    from .bundle import DataBundle
 
 BATCHES = "batches"
 SHOWN = 20  # classes; of more the smallest and the largest

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..distribution import in_order
 from ..recipe import Recipe
-from .datasets import DataBundle, check_names, missing_classes, split_sources
+from .bundle import DataBundle, check_names, missing_classes
+from .datasets import split_sources
 from .gate import BATCHES, UNBATCHED, Gate, structure
 from .identity import UNKNOWN_CHECKSUM
 from .listing import Notes

@@ -53,8 +53,8 @@ class SearchFolder:
             return True
         stored = read_settings(self.path)
         # A search of an earlier version says nothing of its space and data.
-        told = [name for name in self._settings if name != "recipe" and (name in stored or name not in IDENTITY)]
-        different = [name for name in told if self._settings[name] != stored.get(name)]
+        compared = [name for name in self._settings if name != "recipe" and (name in stored or name not in IDENTITY)]
+        different = [name for name in compared if self._settings[name] != stored.get(name)]
         differences = [_difference(name, self._settings[name], stored.get(name)) for name in different]
         differences += self._recipe.differences(Recipe.from_json(json.dumps(stored["recipe"])))
         if not differences:
@@ -74,7 +74,7 @@ class SearchFolder:
         there = self.path.iterdir() if self.path.is_dir() else ()
         return sorted(one.name for one in there if one.name not in own and not is_temporary(one))
 
-    def tidy(self) -> None:
+    def remove_abandoned(self) -> None:
         """Remove what dead processes left half-written."""
         if self.path.is_dir():
             remove_abandoned(self.path)

@@ -29,7 +29,8 @@ from ..tflite.file.flatbuffer import read_file, to_input
 from ..tflite.measuring.latency import times_ms
 from ..tflite.quantization.quantizer import quantize
 from ..tflite.verification.verifier import run_file
-from ..training.data.datasets import DataBundle, load_data
+from ..training.data.bundle import DataBundle
+from ..training.data.datasets import load_data
 from ..training.data.identity import pin
 from ..training.fitting.trainer import build, fit
 from ..training.recipe import Recipe

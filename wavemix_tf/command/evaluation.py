@@ -21,7 +21,7 @@ from ..tflite.file.sampling_grid import file_sampling_grid
 from ..tflite.graph.inputs import predict
 from ..tflite.verification.verifier import open_raw
 from ..tiling import predict_tiled
-from ..training.data.datasets import DataBundle
+from ..training.data.bundle import DataBundle
 from ..training.data.patches import enlarged
 from ..training.data.sources import SAMPLE_SEED, epoch_order
 from ..training.recipe import Recipe

@@ -21,9 +21,9 @@ from ..tflite.measuring.latency import benchmark
 from ..tflite.measuring.layer_noise import layer_errors
 from ..tflite.targets.table import get_target
 from ..tflite.verification.verifier import VerifyReport, compare, fault, predict, runtimes_of, verify
+from ..training.data.bundle import DataBundle
 from ..training.data.class_counts import split_sizes
 from ..training.data.copies import copy_notes
-from ..training.data.datasets import DataBundle
 from ..training.recipe import Recipe
 from . import evaluation, findings, predictions
 from .file_checks import RUNTIME_NAMES, file_checks
