@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..training.data.listing import list_files
-from ..training.recipe import TASKS, Recipe
+from ..training.recipe import TASKS, Recipe, parse_field
 from ..training.recipes.table import RECIPES
 from ..training.run_files import RunFiles
 from ..variants import VARIANTS
@@ -172,32 +171,11 @@ def _near(key: str, known: Sequence[str]) -> str:
 
 
 def read_value(field: str, text: str) -> Any:
-    """``text`` as the type that Recipe declares for ``field``."""
-    hint = typing.get_type_hints(Recipe)[field]
-    kinds = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
-    if type(None) in kinds and text.lower() in ("none", "null"):
-        return None
+    """``text`` as the kind of value that Recipe declares for ``field``."""
     try:
-        if field == "image_shape":
-            return tuple(int(side) for side in text.replace("x", ",").strip("()").split(","))
-        if field == "model_args":
-            return dict(json.loads(text))
-        if field == "qat_skip":
-            return tuple(filter(None, (name.strip() for name in text.split(","))))
-        if field in ("mask_values", "mask_void"):
-            given = filter(None, (part.strip() for part in text.strip("()[]").split(",")))
-            return tuple(part if part.startswith("#") else int(part) for part in given)
-        if bool in kinds:
-            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[text.lower()]
-        for kind in (int, float):
-            if kind in kinds:
-                return kind(text)
-    except (KeyError, ValueError, TypeError):
-        values = "numbers or colours, such as 0,255 or #000000,#ff8000"
-        known = {"image_shape": "HxWxC", "model_args": "a JSON object", "mask_values": values, "mask_void": values}
-        expected = known.get(field, " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds))
-        raise ValueError(f"--set {field} takes {expected}. Received: {text!r}") from None
-    return text
+        return parse_field(field, text)
+    except ValueError as error:
+        raise ValueError(f"--set {field} takes {error}. Received: {text!r}") from None
 
 
 def _json_or_text(text: str) -> Any:
