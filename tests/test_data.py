@@ -13,8 +13,8 @@ from wavemix_tf.training.data.records import RecordSource
 from wavemix_tf.training.data.sources import ArraySource, FileSource
 from wavemix_tf.training.data.splits import carve
 from wavemix_tf.training.fitting.pipeline import training_batches
-from wavemix_tf.training.fitting.tasks import task_of
 from wavemix_tf.training.images import fit_image, read_image
+from wavemix_tf.training.tasks import task_of
 
 DIGITS = dataclasses.replace(RECIPES["digits"], batch_size=64)
 FOLDER = Recipe(name="photos", dataset="folder", image_shape=(8, 8, 3), calibration_images=4, batch_size=8)

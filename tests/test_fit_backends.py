@@ -67,7 +67,7 @@ twice = fit(recipe, model=network(), data=(images, labels, np.full(160, 2.0)), v
 np.testing.assert_allclose(twice.history["loss"][0], 2 * whole.history["loss"][0], rtol=0.2)
 assert whole.evaluate((images.astype("float32") / 255, labels))["accuracy"] > 0.4
 
-from wavemix_tf.training.data.augment import Augmenter, BatchSeed
+from wavemix_tf.training.augment import Augmenter, BatchSeed
 policy = "rand_augment" if keras.backend.backend() == "torch" else None  # JAX compiles every operation: a minute
 everything = dataclasses.replace(recipe, policy=policy, crop_area=0.5, rotation=9, zoom=0.2, cutmix=1.0, erase=0.2)
 batch, targets = (keras.ops.convert_to_tensor(part) for part in (images[:16] / np.float32(255), np.eye(4)[labels[:16]]))

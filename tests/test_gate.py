@@ -11,7 +11,7 @@ from wavemix_tf.training.data.gate import Gate
 from wavemix_tf.training.data.given import as_bundle, told
 from wavemix_tf.training.data.weights import Weighting, class_table
 from wavemix_tf.training.fitting.pipeline import training_batches
-from wavemix_tf.training.fitting.tasks import task_of
+from wavemix_tf.training.tasks import task_of
 
 SHAPE = (4, 4, 1)
 RECIPE = Recipe(

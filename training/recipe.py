@@ -9,28 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wavemix_tf.preprocessing import NONE, Preprocessing
+from wavemix_tf.preprocessing import Preprocessing
 from wavemix_tf.variants import NETWORKS, VARIANTS
 
 from .recipe_fields import ARGUMENTS, IMAGE_SHAPE, MASK_VALUES, NAMES, field_kinds, of_kind
+from .tasks import TASKS, task_type
 
 OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
 POLICIES = ("trivial_augment", "rand_augment")
 BAD_IMAGE = ("error", "skip")
-# Task -> the metric that chooses the best epoch; larger is better.
-METRICS = {"classification": "accuracy", "segmentation": "mean_iou", "super_resolution": "psnr_y"}
-TASKS = tuple(METRICS)
 MASK_NAME = "{}"  # of a mask that has its image's name
-MASK_FIELDS = ("mask_name", "mask_values", "mask_void", "mask_resize")
-# What a task's targets do not have, or augmentation that they do not follow.
-NOT_OF_TASK = {
-    "classification": ("smallest_scale", "largest_scale", *MASK_FIELDS),
-    "segmentation": ("shift", "rotation", "zoom", "crop_area", "policy", "mixup", "cutmix", "erase"),
-    "super_resolution": (
-        *("shift", "rotation", "zoom", "crop_area", "policy", "mixup", "cutmix", "erase"),
-        *("smallest_scale", "largest_scale", "brightness", "contrast", "saturation", "label_smoothing", *MASK_FIELDS),
-    ),
-}
 
 
 def _place(default: Any) -> Any:
@@ -210,7 +198,7 @@ class Recipe:
     @property
     def metric(self) -> str:
         """What the task is judged by: "accuracy", "mean_iou" or "psnr_y"."""
-        return METRICS[self.task]
+        return task_type(self).metric
 
     @property
     def void(self) -> int | None:
@@ -222,9 +210,7 @@ class Recipe:
     @property
     def preprocessing(self) -> Preprocessing:
         """How images are brought to the network's size; of super-resolution patches are cut out."""
-        if self.task == "super_resolution":
-            return Preprocessing(NONE)
-        return Preprocessing(crop_to_aspect_ratio=self.crop_to_aspect_ratio)
+        return task_type(self).preprocessing(self)
 
     def to_json(self) -> str:
         """This recipe as a JSON object of its fields."""
@@ -312,9 +298,10 @@ def _check(recipe: Recipe) -> None:
         recipe.name.strip() != "" and not set(recipe.name) & set('/\\:*?"<>|\n') and recipe.name not in (".", ".."),
         "name must be a name that a folder can have", "name",
     )  # fmt: skip
-    option("task", TASKS)
+    option("task", tuple(TASKS))
+    task = task_type(recipe)
     defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
-    for name in NOT_OF_TASK[recipe.task]:
+    for name in task.excluded_fields:
         rule(getattr(recipe, name) == defaults[name], f"task={recipe.task!r} takes no {name}", name)
     option("optimizer", OPTIMIZERS)
     option("policy", POLICIES, none=True)
@@ -339,7 +326,7 @@ def _check(recipe: Recipe) -> None:
         rule(value is None or value > (1 if name == "num_classes" else 0), f"{name} is too small", name)
     rule(recipe.scale in (2, 4, 8), "scale must be 2, 4 or 8", "scale")
     rule(
-        recipe.task != "super_resolution" or recipe.image_shape[2] == 3, "task='super_resolution' takes RGB images",
+        recipe.image_shape[2] in task.channels, f"task={recipe.task!r} takes RGB images",
         "image_shape",
     )  # fmt: skip
     rule(recipe.patches > 0, "patches must be positive", "patches")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from wavemix_tf.escaping import printable
 
+from ..tasks import task_type
+
 if TYPE_CHECKING:
     from ..recipe import Recipe
     from .bundle import DataBundle
@@ -38,19 +40,20 @@ def tell(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] = print) 
     if _told.get(id(data)) is data:
         return False
     _told[id(data)] = data
+    task = task_type(recipe)
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
     units = {_unit(source) for source in (data.train_source, data.validation_source)}
     if len(units) > 1:  # arrays beside a data set
         write(f"  {_sizes_with_units(data)}")
     elif units == {BATCHES}:
         write(f"  {sizes} batches")
-    elif recipe.task == "super_resolution":
-        write(f"  {sizes} patches")
+    elif task.has_classes:
+        write(f"  {sizes} {task.example_unit} of {len(data.class_names)} classes")
     else:
-        write(f"  {sizes} images of {len(data.class_names)} classes")
+        write(f"  {sizes} {task.example_unit}")
     for line in counts_lines(data.class_names, data.class_counts):
         write(f"  {line}")
-    text = majority_text(data.class_names, data.class_counts, recipe.task == "segmentation")
+    text = majority_text(data.class_names, data.class_counts, task.class_unit)
     if text:
         write(f"  {printable(text)}")
     return True
@@ -102,15 +105,20 @@ def counts_lines(names: Sequence[str], counts: Counts) -> list[str]:
     return lines
 
 
-def majority_text(names: Sequence[str], counts: Counts, masks: bool) -> str:
-    """Which class is the commonest, and its share; of the test set, else of the last set there is."""
+def majority_text(names: Sequence[str], counts: Counts, unit: str) -> str:
+    """Which class is the commonest, and its share; of the test set, else of the last set there is.
+
+    Args:
+        names: Of the classes.
+        counts: See ``DataBundle.class_counts``.
+        unit: What they count: "images" or "pixels".
+    """
     kind, of = next(((kind, counts[kind]) for kind in ("test", "validation", "train") if kind in counts), ("", []))
     if not sum(of):
         return ""
     most = max(range(len(of)), key=lambda index: of[index])
-    what = "pixels" if masks else "images"
     share = 100 * of[most] / sum(of)
-    return f"{names[most]} is {share:.2f} % of the {kind} {what}: always answering it is right as often."
+    return f"{names[most]} is {share:.2f} % of the {kind} {unit}: always answering it is right as often."
 
 
 def shown(counts: Counts) -> list[int]:

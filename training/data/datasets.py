@@ -13,6 +13,7 @@ import numpy as np
 
 from ..recipe import Recipe
 from ..run_files import RunFiles
+from ..tasks import task_type
 from .bundle import DataBundle, check_classes, missing_classes
 from .copies import copy_notes
 from .folders import check_files, scan_folder
@@ -64,19 +65,7 @@ def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_o
         only = listed.names
         check_files(recipe, only)
     notes = Notes()
-    if recipe.task == "segmentation":
-        data = _load_masks(recipe, notes, known, only)
-    elif recipe.task == "super_resolution":
-        data = _load_pictures(recipe, notes, known, only)
-    elif recipe.dataset == "folder":
-        folder = scan_folder(recipe, notes, only)
-        check_classes(recipe, folder.class_names)
-        splits: list[Any] = [folder.train, folder.validation, folder.test]
-        if in_memory(recipe, sum(source.size for source in splits if source is not None)):
-            splits = [_decoded(source, recipe, notes) for source in splits]
-        data = split_sources(recipe, splits[0], splits[1], splits[2], folder.class_names, notes, known)
-    else:
-        data = _load_labelled_records(recipe)
+    data = READERS[task_type(recipe).targets](recipe, notes, known, only)
     return dataclasses.replace(
         data, notes=(*data.notes, *missing_classes(data), *copy_notes(data)), left_out=tuple(notes.left_out)
     )
@@ -96,6 +85,19 @@ def check_finished(recipe: Recipe, run: str | os.PathLike[str], known_only: bool
     # As every verb does that uses the images, but for decoding them.
     data = load_data(dataclasses.replace(recipe, in_memory=False), out, known_only)
     check_trained_on(data, out, RunFiles(out, "float").read_result().get("data"))
+
+
+def _load_labels(
+    recipe: Recipe, notes: Notes, known: Mapping[str, Any] | None, only: frozenset[str] | None
+) -> DataBundle:
+    if recipe.dataset != "folder":
+        return _load_labelled_records(recipe)
+    folder = scan_folder(recipe, notes, only)
+    check_classes(recipe, folder.class_names)
+    splits: list[Any] = [folder.train, folder.validation, folder.test]
+    if in_memory(recipe, sum(source.size for source in splits if source is not None)):
+        splits = [_decoded(source, recipe, notes) for source in splits]
+    return split_sources(recipe, splits[0], splits[1], splits[2], folder.class_names, notes, known)
 
 
 def _load_labelled_records(recipe: Recipe) -> DataBundle:
@@ -194,6 +196,10 @@ def _load_pictures(
         calibration_shared=rows.shared,
         dealt=_dealt(train, found[1], found[2]),
     )
+
+
+# `Task.targets` -> what reads them: (recipe, notes, files that the run knows, names to leave others out) -> DataBundle.
+READERS = {"labels": _load_labels, "masks": _load_masks, "images": _load_pictures}
 
 
 def _decoded(source: FileSource | None, recipe: Recipe, notes: Notes) -> ArraySource | None:

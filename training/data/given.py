@@ -14,6 +14,7 @@ import numpy as np
 
 from ..distribution import in_order
 from ..recipe import Recipe
+from ..tasks import task_type
 from .bundle import DataBundle, check_names, missing_classes
 from .datasets import split_sources
 from .gate import BATCHES, UNBATCHED, Gate, structure
@@ -38,7 +39,7 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
         bundle = split_sources(recipe, source, validation, None, names, Notes(), deals_test=False)
         notes = [*bundle.notes, _calibration_note(bundle, source.size), *missing_classes(bundle, of_train=True)]
         return dataclasses.replace(bundle, notes=tuple(notes))
-    known = 0 if recipe.task == "super_resolution" else recipe.num_classes or len(recipe.mask_values) or None
+    known = task_type(recipe).known_classes(recipe)
     if validation_data is None or known is None:
         raise ValueError(
             "A dataset needs validation_data, and num_classes in the recipe. Received: "
@@ -61,7 +62,7 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
 
 def given_batches(recipe: Recipe, data: Any, batch_size: int, model: Any) -> Any:
     """Data that was given to evaluate a model on, as batches that pass the gate, and the source they come from."""
-    classes = 0 if recipe.task == "super_resolution" else model.output_shape[-1]
+    classes = task_type(recipe).output_classes(model.output_shape)
     gate = Gate(recipe, classes, "data", tuple(model.input_shape[1:]))
     if isinstance(data, (tuple, list)):
         source: Any = _array_source(data, gate)[0]
@@ -201,11 +202,10 @@ class DatasetSource:
             return _Behind(self)
         import tensorflow as tf
 
-        spec, target = self.dataset.element_spec, {"classification": tf.int64, "segmentation": tf.int32}
-        types = (tf.float32, target.get(self.gate.recipe.task, tf.float32), tf.float32)[: len(spec)]
+        task, spec = task_type(self.gate.recipe), self.dataset.element_spec
+        types = (tf.float32, tf.as_dtype(task.target_dtype), tf.float32)[: len(spec)]
         shape = self.gate.shape or self.gate.recipe.image_shape
-        ranks = {"classification": 1, "segmentation": 3}
-        shapes = ([None, *shape], [None] * ranks.get(self.gate.recipe.task, 4), [None])
+        shapes = ([None, *shape], [None] * task.target_rank, [None])
 
         def passed(index: Any, *parts: Any) -> tuple[np.ndarray, ...]:
             return self.read(int(index), parts)

@@ -20,8 +20,8 @@ from ..data.weights import plain_weights
 from ..distribution import devices_of, evaluate
 from ..recipe import Recipe
 from ..run_files import RunFiles
+from ..tasks import task_of
 from .saving import compile_for_use
-from .tasks import task_of
 
 
 @dataclasses.dataclass(frozen=True)

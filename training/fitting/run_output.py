@@ -15,8 +15,8 @@ from wavemix_tf.files import remove_abandoned, write_text
 from ..data import identity
 from ..recipe import Recipe
 from ..run_files import RunFiles
+from ..tasks import Task
 from . import checkpoint
-from .tasks import Task
 
 STAGES = ("float", "qat")
 

@@ -11,7 +11,7 @@ from wavemix_tf.files import replacing
 from wavemix_tf.preprocessing import write_to_keras_file
 
 from ..recipe import Recipe
-from .tasks import Task
+from ..tasks import Task
 
 
 def compile_for_use(model: Any, task: Task) -> None:

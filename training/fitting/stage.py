@@ -18,6 +18,7 @@ from ..data.weights import Weighting, class_table, plain_weights
 from ..distribution import Devices, alone, evaluate
 from ..recipe import Recipe
 from ..run_files import RunFiles
+from ..tasks import task_of
 from . import checkpoint
 from .batchnorm import BATCHES, BatchNormRecalibration
 from .optimizers import Phase, build_optimizer, moving_averages, phases, scaled_for
@@ -25,7 +26,6 @@ from .pipeline import EpochBatches, first_batches, training_batches
 from .results import FitResult, make_result
 from .run_output import write_history, write_result
 from .saving import compile_for_use, save_model
-from .tasks import task_of
 
 
 class StageTraining:
@@ -57,11 +57,7 @@ class StageTraining:
                 f"batch_size={recipe.batch_size}, training images: {data.train_source.size}"
             )
         self.task = task_of(recipe, len(data.class_names))
-        if devices.count > 1 and recipe.task == "segmentation":
-            raise ValueError(
-                "Several devices train classifiers and super-resolution: the IoU of masks is that of one confusion "
-                f"matrix, which they would have to share. Received: task={recipe.task!r}, devices={devices.count}"
-            )
+        self.task.check_devices(devices.count)
         self.task.check_model(model)
         self.variables = checkpoint.state_variables(model)
         # What nobody will ask for is not read: it may be behind a large shuffle buffer.

@@ -21,12 +21,12 @@ from ..data.weights import check_class_weight
 from ..distribution import devices_of
 from ..recipe import Recipe
 from ..run_files import RunFiles
+from ..tasks import task_of
 from . import checkpoint
 from .results import FitResult, finished_result
 from .run_output import STAGES, check_same_recipe, prepare_run_folder, remove_failed_start, write_result
 from .saving import compile_for_use, save_model
 from .stage import StageTraining, print_order_note
-from .tasks import task_of
 
 
 @releasing_gradients

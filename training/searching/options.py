@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.weights import plain_weights
-from ..recipe import METRICS, Recipe
+from ..recipe import Recipe
+from ..tasks import METRICS
 from .spaces import Space
 
 SAMPLES, SAMPLE_SEED = 8, 0  # candidates by which a space is known again
@@ -92,11 +93,11 @@ def _objective(objective: Any) -> tuple[str, str]:
     """(name, "max" or "min")."""
     if hasattr(objective, "direction"):
         return objective.name, objective.direction
-    for ending, direction in (*((metric, "max") for metric in METRICS.values()), ("loss", "min")):
+    for ending, direction in (*((metric, "max") for metric in METRICS), ("loss", "min")):
         if isinstance(objective, str) and objective.endswith(ending):
             return objective, direction
     raise ValueError(
-        f"objective must be a name that ends in {', '.join(METRICS.values())} or loss, or a keras_tuner.Objective. "
+        f"objective must be a name that ends in {', '.join(METRICS)} or loss, or a keras_tuner.Objective. "
         f"Received: objective={objective!r}"
     )
 

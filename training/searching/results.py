@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wavemix_tf.files import replacing, write_text
+from wavemix_tf.pareto import pareto_front
 from wavemix_tf.state_files import Fields, check_fields, read_json, reading
 
 from ..recipe import Recipe
@@ -150,11 +151,7 @@ class SearchResult:
         if cost not in self.costs:
             raise ValueError(f"cost must be one of {', '.join(self.costs)}. Received: cost={cost!r}")
         there = [trial for trial in self.completed if cost in trial.costs]
-        front: list[Trial] = []
-        for trial in sorted(there, key=lambda trial: (trial.costs[cost], -self._gain(trial))):
-            if not front or self._gain(trial) > self._gain(front[-1]):
-                front.append(trial)
-        return tuple(front)
+        return tuple(pareto_front(there, lambda trial: trial.costs[cost], self._gain))
 
     def save(self, out: str | os.PathLike[str]) -> None:
         """Write ``trials.csv``, ``front.csv``, ``front.png``, ``best.json`` and ``recipes/<trial>.json`` of fronts."""

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..training.data.listing import list_files
-from ..training.recipe import TASKS, Recipe, parse_field
+from ..training.recipe import Recipe, parse_field
 from ..training.recipes.table import RECIPES
 from ..training.run_files import RunFiles
+from ..training.tasks import TASKS
 from ..variants import VARIANTS
 
 # What `run` exports: target, dtype. A microcontroller has no room for the images that others return: `export` tries.
