@@ -339,7 +339,7 @@ def test_a_kill_between_the_end_of_a_trial_and_its_bookkeeping_runs_nothing_twic
     again = make("random")
     again._set_project_dir(str(tmp_path), "state")
     again.reload()
-    assert again._retry_queue == []
+    assert again.retry_queue == []
     assert again.create_trial("t").trial_id not in oracle.trials
 
 

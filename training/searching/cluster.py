@@ -75,13 +75,12 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
         on_event: Called a few times a second; what it raises ends the search.
     """
     import grpc
-    from keras_tuner.src import protos
-    from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+    from .keras_tuner_internals import add_to_server, has_stopped
 
     host, port = os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"]
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=THREADS))
-    servicer = OracleServicer(oracle)
-    protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
+    servicer = add_to_server(oracle, server)
     try:
         bound = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError:
@@ -95,8 +94,8 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
             time.sleep(POLL_S)
             oracle.give_up(SILENT_S)
             on_event()
-            waiting = oracle._retry_queue and oracle.halted is None
-            if servicer.stop_triggered and not oracle.ongoing_trials and not waiting:
+            waiting = oracle.retry_queue and oracle.halted is None
+            if has_stopped(servicer) and not oracle.ongoing_trials and not waiting:
                 ended = ended or time.monotonic()
     finally:
         server.stop(grace=1.0).wait()
