@@ -8,7 +8,7 @@ import pytest
 
 from wavemix_tf.training import Recipe, fit
 from wavemix_tf.training.data.gate import Gate
-from wavemix_tf.training.data.given import as_bundle, told
+from wavemix_tf.training.data.given import as_bundle, unwrapped_errors
 from wavemix_tf.training.data.weights import Weighting, class_table
 from wavemix_tf.training.fitting.pipeline import training_batches
 from wavemix_tf.training.tasks import task_of
@@ -82,7 +82,7 @@ def run(data, recipe=RECIPE, **options):
 def read_through(recipe, data):
     """Every batch as it is trained on, without a network."""
     source = as_bundle(recipe, data, validation_data=data).train_source
-    with told(source):
+    with unwrapped_errors(source):
         batches = source.batches(8)
         found = (
             [batches[i] for i in range(len(batches))] if isinstance(batches, keras.utils.PyDataset) else list(batches)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..recipe import Recipe
-from .listing import some
+from .listing import first_names
 from .sources import ArraySource, float_array, target_array
 from .splits import CALIBRATION, SETS
 
@@ -163,7 +163,7 @@ def missing_classes(data: DataBundle, of_train: bool = False) -> list[str]:
     for name, counts in data.class_counts.items():
         lacking = [label for label, count in zip(data.class_names, counts, strict=True) if not count]
         if lacking and (of_train or name != "train"):
-            told.append(f"the {name} set has none of {len(lacking):,} classes: {some(lacking)}")
+            told.append(f"the {name} set has none of {len(lacking):,} classes: {first_names(lacking)}")
     return told
 
 

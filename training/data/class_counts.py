@@ -23,10 +23,10 @@ SHOWN = 20  # classes; of more the smallest and the largest
 
 Counts = Mapping[str, Sequence[int]]  # set -> of each class
 
-_told: weakref.WeakValueDictionary[int, DataBundle] = weakref.WeakValueDictionary()
+_written: weakref.WeakValueDictionary[int, DataBundle] = weakref.WeakValueDictionary()
 
 
-def tell(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] = print) -> bool:
+def write_counts(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] = print) -> bool:
     """Write a line each of the sizes of the sets, of the classes and of the commonest one; of a bundle only once.
 
     Args:
@@ -37,9 +37,9 @@ def tell(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] = print) 
     Returns:
         Whether this was the first time.
     """
-    if _told.get(id(data)) is data:
+    if _written.get(id(data)) is data:
         return False
-    _told[id(data)] = data
+    _written[id(data)] = data
     task = task_type(recipe)
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
     units = {_unit(source) for source in (data.train_source, data.validation_source)}
@@ -93,7 +93,9 @@ def counts_lines(names: Sequence[str], counts: Counts) -> list[str]:
     if not counts:
         return []
     rows = [["class", *counts]]
-    rows += [[printable(names[index]), *(f"{of[index]:,}" for of in counts.values())] for index in shown(counts)]
+    rows += [
+        [printable(names[index]), *(f"{of[index]:,}" for of in counts.values())] for index in shown_classes(counts)
+    ]
     widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
     lines = [
         row[0] + " " * (widths[0] - _columns(row[0])) + "".join(f"  {cell:>{width}}" for cell, width in cells)
@@ -121,7 +123,7 @@ def majority_text(names: Sequence[str], counts: Counts, unit: str) -> str:
     return f"{names[most]} is {share:.2f} % of the {kind} {unit}: always answering it is right as often."
 
 
-def shown(counts: Counts) -> list[int]:
+def shown_classes(counts: Counts) -> list[int]:
     """All classes in their order, or the smallest and the largest of the first set."""
     first = next(iter(counts.values()))
     if len(first) <= SHOWN:

@@ -72,8 +72,8 @@ def given_batches(recipe: Recipe, data: Any, batch_size: int, model: Any) -> Any
 
 
 @contextlib.contextmanager
-def told(*sources: Any) -> Iterator[None]:
-    """What sources noted of their failures in one line, in the place of the pages that TensorFlow wraps them in."""
+def unwrapped_errors(*sources: Any) -> Iterator[None]:
+    """Raise what sources found wrong with a batch in one line, in place of the pages that TensorFlow wraps it in."""
     try:
         yield
     except Exception:
@@ -146,7 +146,7 @@ class DatasetSource:
             return int(self.dataset.num_batches)
         count = int(self.dataset.cardinality())
         if count == UNKNOWN:
-            with told(self):
+            with unwrapped_errors(self):
                 return sum(1 for _ in self.batches(0))
         return count
 
@@ -181,7 +181,7 @@ class DatasetSource:
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
         images: list[Any] = []
         labels: list[Any] = []
-        with told(self):
+        with unwrapped_errors(self):
             for image, label, *_ in in_order(self.batches(0)):
                 images.append(np.asarray(image))
                 labels.append(np.asarray(label))
@@ -199,7 +199,7 @@ class DatasetSource:
 
     def batches(self, batch_size: int) -> Any:
         if self.is_py_dataset:
-            return _Behind(self)
+            return _CheckedBatches(self)
         import tensorflow as tf
 
         task, spec = task_type(self.gate.recipe), self.dataset.element_spec
@@ -228,7 +228,7 @@ def _has_epoch_hook(dataset: Any) -> bool:
     )
 
 
-class _Behind(keras.utils.PyDataset):
+class _CheckedBatches(keras.utils.PyDataset):
     """A ``PyDataset`` behind the gate; read by threads, never by processes, whose failures would not be known here."""
 
     def __init__(self, source: DatasetSource) -> None:

@@ -35,7 +35,7 @@ class Notes(list[str]):
         super().__init__()
         self.left_out: list[tuple[str, str]] = []
 
-    def tell(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         """A line that is also a warning, for callers without a terminal."""
         self.append(text)
         warn_user(text)
@@ -44,7 +44,7 @@ class Notes(list[str]):
         """Tell of images that are left out: (path, why) of each, and what they are together."""
         if bad:
             self.left_out += bad
-            self.tell(f"{len(bad)} {what}, the first: {bad[0][1]}")
+            self.warn(f"{len(bad)} {what}, the first: {bad[0][1]}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _sort_in(path: str, found: Listing) -> None:
         found.others.append(path)
 
 
-def tell_of(listings: Sequence[Listing], root: Path, notes: Notes, stop: bool) -> None:
+def note_other_files(listings: Sequence[Listing], root: Path, notes: Notes, stop: bool) -> None:
     """Note what of the listings below a folder is no image, or none that is read.
 
     Args:
@@ -234,7 +234,7 @@ def tell_of(listings: Sequence[Listing], root: Path, notes: Notes, stop: bool) -
         notes.append(f"{root}: {len(others)} files without an image's extension left alone")
     bad = [(path, f"{_format(path)} is not read: save it as JPEG or PNG. Received: {path}") for path in unread]
     if bad and stop:
-        raise ValueError(stopped_by(bad))
+        raise ValueError(bad_images_text(bad))
     notes.leave_out(bad, "HEIC or AVIF images left out")
     rule = "A file must be listed once; this is a link to one that is"
     notes.leave_out([(path, f"{rule}. Received: {path}") for path in repeated], "links left out")
@@ -244,13 +244,13 @@ def _format(path: str) -> str:
     return "AVIF" if path.lower().endswith(".avif") else "HEIC"
 
 
-def stopped_by(bad: list[tuple[str, str]]) -> str:
+def bad_images_text(bad: list[tuple[str, str]]) -> str:
     """What is wrong with images, (path, why) of each, that are not to be left out."""
-    more = f"; and {len(bad) - 1:,} more: {some(path for path, _ in bad[1:])}" if len(bad) > 1 else ""
+    more = f"; and {len(bad) - 1:,} more: {first_names(path for path, _ in bad[1:])}" if len(bad) > 1 else ""
     return f"{bad[0][1]}{more}; on_bad_image='skip' leaves such files out"
 
 
-def some(names: Iterable[str]) -> str:
+def first_names(names: Iterable[str]) -> str:
     """The first few names, and how many more there are."""
     listed = sorted(names)
     more = f" and {len(listed) - NAMES_SHOWN:,} more" if len(listed) > NAMES_SHOWN else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from ..recipe import MASK_NAME, is_mask_name
-from .listing import Notes, list_files, tell_of
+from .listing import Notes, list_files, note_other_files
 
 LOSSY = (".jpg", ".jpeg", ".webp")
 LOOKED_AT = 200  # masks that an image's name is compared with, when a pattern is looked for
@@ -78,7 +78,7 @@ def _listed(folder: Path, notes: Notes | None = None, stop: bool = False, once: 
     found: dict[str, list[str]] = {}
     (listing,) = list_files([folder], once)
     if notes is not None:
-        tell_of([listing], folder, notes, stop)
+        note_other_files([listing], folder, notes, stop)
     for path in map(Path, listing.images):
         found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(str(path))
     return found

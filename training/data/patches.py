@@ -13,8 +13,8 @@ import numpy as np
 
 from ..images import peek, read_image
 from ..recipe import Recipe
-from .folders import data_folder, readable, split_folders, stops
-from .listing import Files, Notes, describe, list_files, name_hash, relative_name, tell_of
+from .folders import data_folder, raises_on_bad_image, readable, split_folders
+from .listing import Files, Notes, describe, list_files, name_hash, note_other_files, relative_name
 from .sources import SAMPLE_SEED, as_float, epoch_order, shuffled
 
 CALIBRATION_SHARE = 0.02  # of the training images are set aside to calibrate
@@ -197,7 +197,7 @@ def scan_pictures(
         if place is None:
             found.append(None)
             continue
-        tell_of([listings[place]], place, notes, stops(recipe, only))
+        note_other_files([listings[place]], place, notes, raises_on_bad_image(recipe, only))
         paths = listings[place].images
         if only is not None:
             paths = [path for path in paths if relative_name(path, root) in only]
@@ -232,7 +232,7 @@ def large_enough(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, notes: No
     if recipe.on_bad_image == "error":
         raise ValueError(f"{rule}. Received: {named}; `--set on_bad_image=skip` leaves such images out")
     notes.left_out += [(name, f"{rule}. Received: {name} {sizes[name][0]}x{sizes[name][1]}") for name in small]
-    notes.tell(f"{rule}; {len(small)} left out: {named}")
+    notes.warn(f"{rule}; {len(small)} left out: {named}")
     return set(sizes) - set(small)
 
 

@@ -89,7 +89,7 @@ def _draw(
     """By row numbers."""
 
     def some(of: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-        samples, rest = carve(strata[of], counts, seed)
+        samples, rest = draw_classwise(strata[of], counts, seed)
         return [of[rows] for rows in samples], of[rest]
 
     rows = np.arange(len(strata))
@@ -204,7 +204,7 @@ def _check_left(found: Division, size: int, recipe: Recipe, least: int, validati
     raise ValueError(f"{rule[0].upper()}{rule[1:]}: {advice}. Received: {size:,} images, dealt as {', '.join(sets)}")
 
 
-def carve(labels: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+def draw_classwise(labels: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Disjoint row numbers with the classes in the data's proportion, and one at least of every class that has enough.
 
     Args:

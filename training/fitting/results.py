@@ -15,7 +15,7 @@ from wavemix_tf.state_files import check_keras_file, load_keras
 from ..data import identity
 from ..data.bundle import DataBundle
 from ..data.datasets import load_data
-from ..data.given import given_batches, told
+from ..data.given import given_batches, unwrapped_errors
 from ..data.weights import plain_weights
 from ..distribution import devices_of, evaluate
 from ..recipe import Recipe
@@ -65,7 +65,7 @@ class FitResult:
         if data is None:
             return evaluate(self.model, self._load_test())
         batches, source = given_batches(self.recipe, data, batch_size, self.model)
-        with told(source):
+        with unwrapped_errors(source):
             return evaluate(self.model, batches)
 
     @property

@@ -13,9 +13,9 @@ from wavemix_tf.escaping import printable
 
 from ..data import identity
 from ..data.bundle import DataBundle
-from ..data.given import told
+from ..data.given import unwrapped_errors
 from ..data.weights import Weighting, class_table, plain_weights
-from ..distribution import Devices, alone, evaluate
+from ..distribution import Devices, evaluate, without_distribution
 from ..recipe import Recipe
 from ..run_files import RunFiles
 from ..tasks import task_of
@@ -124,10 +124,10 @@ class StageTraining:
                 shuffle=False,
             )
         except Exception as error:
-            uneven = self.devices.complaint(error)
+            uneven = self.devices.share_error(error)
             if uneven:
                 raise ValueError(uneven) from None
-            with told(self.data.train_source, self.data.validation_source):
+            with unwrapped_errors(self.data.train_source, self.data.validation_source):
                 raise
 
     def end_epoch(self, phase: Phase, optimizer: Any, logs: dict[str, float], seconds: float) -> bool:
@@ -191,7 +191,7 @@ class StageTraining:
         state = self.state
         compile_for_use(self.model, self.task)
         if self._written is not None:
-            with alone():
+            with without_distribution():
                 save_model(self.model, self._written.model, self.recipe)
             if state.history:
                 write_history(self._written.history, state.history)
@@ -199,7 +199,7 @@ class StageTraining:
         summary = write_result(self._written, self.stage, state, self.task, self.list.fingerprint, more)
         if self._written is not None:
             self._written.checkpoint.unlink(missing_ok=True)
-        self.devices.agree("The run folder", "finished")  # the next to look finds all of it
+        self.devices.check_equal("The run folder", "finished")  # the next to look finds all of it
         return make_result(self.recipe, self.model, summary, state.history, self.files, self.resumed, self.data)
 
 

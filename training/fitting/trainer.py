@@ -14,7 +14,7 @@ from wavemix_tf.gradient_registry import releasing_gradients
 
 from ..data import identity
 from ..data.bundle import DataBundle
-from ..data.class_counts import tell
+from ..data.class_counts import write_counts
 from ..data.datasets import check_finished, load_data
 from ..data.given import as_bundle
 from ..data.weights import check_class_weight
@@ -95,7 +95,7 @@ def fit(
             devices.check_batch_size(recipe.batch_size)
         if files is not None:
             if devices.processes > 1:
-                devices.agree("What the run folder holds", files.checksums())
+                devices.check_equal("What the run folder holds", files.checksums())
             check_same_recipe(files, recipe, overwrite)
             if files.result.is_file() and files.model.is_file() and not overwrite:
                 if devices.writes:
@@ -110,7 +110,8 @@ def fit(
 
         known, given = out if stage == "qat" or not overwrite else None, data
         data = load_data(recipe, known) if given is None else as_bundle(recipe, given, validation_data)
-        if verbose and tell(recipe, data) and data is not given:  # the notes of a DataBundle were there to be read
+        # The notes of a DataBundle were there to be read.
+        if verbose and write_counts(recipe, data) and data is not given:
             print("".join(f"{text}\n" for text in data.notes), end="")
         if files is not None and stage == "qat":
             identity.check_run(data, files.folder)
@@ -120,17 +121,17 @@ def fit(
         run = StageTraining(recipe, model, data, files, stage, callbacks, verbose, devices, class_weight)
         if files is not None:
             going_on = files.checkpoint.is_file() and not overwrite
-            run.list = identity.grown(run.list, files.folder if going_on else None)
-        devices.agree("The data", run.state.fingerprint)
+            run.list = identity.merge_lists(run.list, files.folder if going_on else None)
+        devices.check_equal("The data", run.state.fingerprint)
         was_there = files is not None and files.folder.exists()
         is_new = files is not None and devices.writes and not (was_there and any(files.folder.iterdir()))
         if files is not None and devices.writes:  # not before all that can be wrong has been found
             prepare_run_folder(files, recipe, overwrite)
             if stage == "float" or not RunFiles(files.folder, "float").result.is_file():
-                identity.record(data, run.list, files.folder)
+                identity.write_split_list(data, run.list, files.folder)
         if stage == "qat":  # a process may begin with it
             checkpoint.seed(model, recipe.seed)
-        devices.agree("The run folder", "claimed")  # nobody looks for a checkpoint before
+        devices.check_equal("The run folder", "claimed")  # nobody looks for a checkpoint before
         try:
             return run.train()
         except Exception:

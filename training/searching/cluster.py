@@ -32,7 +32,7 @@ def role() -> str | None:
 
 
 @contextlib.contextmanager
-def part(name: str, address: str, worker: str) -> Iterator[None]:
+def process_environment(name: str, address: str, worker: str) -> Iterator[None]:
     """Keras-tuner's environment variables for this process, taken back in the end.
 
     Args:
@@ -92,7 +92,7 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
     try:
         while ended is None or (oracle.tuner_ids and time.monotonic() - ended < LINGER_S):
             time.sleep(POLL_S)
-            oracle.give_up(SILENT_S)
+            oracle.requeue_silent(SILENT_S)
             on_event()
             waiting = oracle.retry_queue and oracle.halted is None
             if has_stopped(servicer) and not oracle.ongoing_trials and not waiting:
@@ -101,7 +101,7 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
         server.stop(grace=1.0).wait()
 
 
-def find_chief() -> None:
+def wait_for_chief() -> None:
     """Wait for the chief; ValueError if there is none (keras-tuner waits for an hour, and dies without a word)."""
     import grpc
 
@@ -114,7 +114,7 @@ def find_chief() -> None:
 
 
 @contextlib.contextmanager
-def alive(oracle: Any, trial_id: str) -> Iterator[None]:
+def heartbeat(oracle: Any, trial_id: str) -> Iterator[None]:
     """Let the chief hear of this worker while its trial runs."""
     if role() != "worker":
         yield

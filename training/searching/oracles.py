@@ -141,7 +141,7 @@ class _Oracle(OracleInternals):
     # --- trials ---
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """One thread at a time; keras-tuner's own lock is never given back after an error."""
         with self._own_lock:
             try:
@@ -151,7 +151,7 @@ class _Oracle(OracleInternals):
                 raise
 
     def create_trial(self, tuner_id: str) -> Any:
-        with self._alone():
+        with self._locked():
             try:
                 return self._create_trial(tuner_id)
             except Exception as error:  # which nobody would see of a chief
@@ -175,11 +175,11 @@ class _Oracle(OracleInternals):
         return super().get_trial(trial_id)
 
     def update_trial(self, *given: Any, **named: Any) -> Any:
-        with self._alone():
+        with self._locked():
             return super().update_trial(*given, **named)
 
     def end_trial(self, trial: Any) -> None:
-        with self._alone():
+        with self._locked():
             if trial.trial_id in self.end_order:
                 return  # a worker that was given up came back after another had run its trial
             if trial.trial_id in self.retry_queue:
@@ -187,12 +187,12 @@ class _Oracle(OracleInternals):
             super().end_trial(trial)
             self.save()  # keras-tuner saves before it takes the trial off the list of those that run
 
-    def give_up(self, silent_s: float) -> None:
+    def requeue_silent(self, silent_s: float) -> None:
         """Hand on the trials of workers that were not heard of for ``silent_s`` seconds."""
-        with self._alone():
-            self._give_up(silent_s)
+        with self._locked():
+            self._requeue_silent(silent_s)
 
-    def _give_up(self, silent_s: float) -> None:
+    def _requeue_silent(self, silent_s: float) -> None:
         now, lost = time.monotonic(), False
         for tuner_id, trial in list(self.ongoing_trials.items()):
             if now - self.seen.setdefault(trial.trial_id, now) > silent_s:

@@ -9,7 +9,7 @@ from typing import Any
 from wavemix_tf.escaping import printable
 
 from . import cluster
-from .candidates import Candidates, number
+from .candidates import Candidates, format_cost
 from .options import SearchOptions
 from .results import FAILED, OUTCOME_FILE, OVER_BUDGET, SearchResult
 
@@ -53,7 +53,7 @@ class Progress:
             sure, unsure, looked = candidates.check(
                 oracles.sample(space, options.seed), lambda values: oracles.variations(space, values)
             )
-            limits = ", ".join(f"{name} <= {number(most)}" for name, most in options.budget.items())
+            limits = ", ".join(f"{name} <= {format_cost(most)}" for name, most in options.budget.items())
             share = f"{sure} of {looked} networks looked at ({100 * sure / max(looked, 1):.0f} %) are within it"
             self._print(f"Budget {limits}: {share}{f', {unsure} have to be measured' if unsure else ''}.")
 
@@ -80,7 +80,7 @@ class Progress:
             if trial.status == FAILED:
                 parts.append(f"failed: {' '.join((trial.error or '').split())[:LONGEST_ERROR]}")
             else:
-                costs = [f"{name} {number(trial.costs[name])}" for name in options.budget if name in trial.costs]
+                costs = [f"{name} {format_cost(trial.costs[name])}" for name in options.budget if name in trial.costs]
                 over = ["over budget"] if trial.status == OVER_BUDGET else []
                 parts += [f"{options.objective[0]} {trial.score:.4f}", *costs, *over]
             what = f"trial {trial.trial_id}, {', '.join(parts)} ({duration(trial.seconds)})"

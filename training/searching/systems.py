@@ -142,10 +142,10 @@ def widest(recipe: Recipe, name: str, candidates: Candidates) -> int | None:
         return candidates.excess(system_recipe(recipe, name, width))
 
     if name not in SYSTEMS:
-        _refuse(name, excess(None), "the published network", candidates, system_recipe(recipe, name))
+        _check_within_budget(name, excess(None), "the published network", candidates, system_recipe(recipe, name))
         return None
     step = SYSTEMS[name].step
-    _refuse(name, excess(step), f"width {step}", candidates, system_recipe(recipe, name, step))
+    _check_within_budget(name, excess(step), f"width {step}", candidates, system_recipe(recipe, name, step))
     low, high = 1, 2  # in steps; low fits
     while high * step <= WIDEST and not excess(high * step):
         low, high = high, 2 * high
@@ -157,7 +157,9 @@ def widest(recipe: Recipe, name: str, candidates: Candidates) -> int | None:
     return low * step
 
 
-def _refuse(name: str, over: Mapping[str, float], what: str, candidates: Candidates, recipe: Recipe) -> None:
+def _check_within_budget(
+    name: str, over: Mapping[str, float], what: str, candidates: Candidates, recipe: Recipe
+) -> None:
     if not over:
         return
     reason = candidates.refusal(recipe)

@@ -76,7 +76,7 @@ class TrialTraining:
         begun = time.perf_counter()
         found: dict[str, Any] = {"status": FAILED, "score": None, "metrics": {}, "costs": {}, "epochs": 0}
         recipe, failure = None, None
-        with cluster.alive(self.oracle, trial.trial_id):
+        with cluster.heartbeat(self.oracle, trial.trial_id):
             try:
                 recipe = self.recipe_of(trial.hyperparameters)
                 found |= self._train(recipe, trial.hyperparameters.values, path.parent)
@@ -118,7 +118,7 @@ class TrialTraining:
         keras.backend.clear_session(free_memory=False)
         epochs, before = values.get("tuner/epochs", self.options.epochs), values.get("tuner/initial_epoch", 0)
         self.candidates.start(recipe)
-        model = self.candidates.take(recipe)
+        model = self.candidates.build_for_training(recipe)
         if values.get("tuner/trial_id") is not None:  # Hyperband goes on with the best of a round
             files = RunFiles(self.options.out / "trials" / values["tuner/trial_id"], "float")
             keras.utils.set_random_seed(recipe.seed)  # the file does not hold the states of dropout

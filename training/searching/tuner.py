@@ -157,13 +157,13 @@ class _Search:
         role = cluster.role()
         overwrite = overwrite and role != "worker"  # it is the chief who begins anew
         if role == "worker":
-            cluster.find_chief()  # who has claimed the folder by then
+            cluster.wait_for_chief()  # who has claimed the folder by then
         probe, parameters = (oracles.keras_tuner.HyperParameters() for _ in range(2))
         options.space(probe, options.recipe)
         data = self._data()
         identity = {"space_digest": options.space_digest(oracles, probe), "data": data.fingerprint()}
         folder = SearchFolder(options.out, options.recipe, options.settings(identity))
-        resumes = folder.holds_it(overwrite)
+        resumes = folder.is_this_search(overwrite)
         if role != "worker":
             folder.remove_abandoned()
         if options.data is not None and "resolution" in probe.values:
@@ -198,7 +198,7 @@ class _Search:
             self.progress.print_space(oracles, oracle, candidates)
         except Exception:
             if not resumes and role != "worker":
-                folder.withdraw()
+                folder.remove_begun()
             raise
         if overwrite:
             folder.clear()

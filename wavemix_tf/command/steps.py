@@ -21,7 +21,7 @@ from ..tflite.layers import fake_quant  # noqa: F401 - likewise
 from ..tflite.quantization.quantizer import check_options, quantize
 from ..tflite.quantization.ranges import MIN_IMAGES
 from ..training.data.bundle import DataBundle
-from ..training.data.class_counts import tell
+from ..training.data.class_counts import write_counts
 from ..training.data.datasets import load_data
 from ..training.data.identity import check_run
 from ..training.fitting.run_output import prepare_run_folder
@@ -71,7 +71,7 @@ def load_images(
 
 def tell_data(recipe: Recipe, data: DataBundle) -> None:
     """Print how many images every set has, of each class, and what was done to them."""
-    tell(recipe, data, console.print)
+    write_counts(recipe, data, console.print)
     for text in data.notes:
         note(text)
 

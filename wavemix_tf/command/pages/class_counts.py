@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from ...training.data.class_counts import SHOWN, majority_text, shown
+from ...training.data.class_counts import SHOWN, majority_text, shown_classes
 from ...training.tasks import TASKS
 from .formats import cell
 
@@ -23,7 +23,7 @@ def section(report: Mapping[str, Any]) -> str:
         f"<tr><th scope='row'>{escape(names[index])}</th>"
         + "".join(cell(kind, f"{of[index]:,}", "n") for kind, of in counts.items())
         + "</tr>"
-        for index in shown(counts)
+        for index in shown_classes(counts)
     )
     heads = "".join(f"<th class='n'>{escape(kind)}</th>" for kind in counts)
     part = f" The {SHOWN} smallest and largest of {len(names):,} classes." if len(names) > SHOWN else ""
