@@ -21,6 +21,9 @@ from .array_checks import check_pixels, is_one_hot
 if TYPE_CHECKING:
     from .recipe import Recipe
 
+# What `run` exports: target, dtype. A microcontroller has no room for the images that others return: `export` tries.
+EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", "float16"), ("mcu", "int8"))
+PICTURE_EXPORTS = EXPORTS[:3]
 MASK_FIELDS = ("mask_name", "mask_values", "mask_void", "mask_resize")
 MOVING_FIELDS = ("shift", "rotation", "zoom", "crop_area", "policy", "mixup", "cutmix", "erase")
 
@@ -37,12 +40,19 @@ class Task:
         targets: "labels", "masks" or "images": what the data is read as.
         target_dtype, target_rank: Of a batch of targets as the data has them.
         has_classes: Whether the targets are classes.
+        large_outputs: Whether a network returns as much as an image: too much to be kept for a whole test set.
         soft_targets: Whether the augmenter takes shares of the classes (B, K), which carry an image's weight with them.
         example_unit: What the size of a set counts.
         class_unit: What the counts of the classes count.
         excluded_fields: Fields of a recipe that the task's targets do not have, or augmentation they do not follow.
         channels: Of the images that a network may take.
         network_name: Name of the ``network``.
+        exports: (target, dtype) of each file that ``run`` makes.
+        takes_normalize: Whether its networks take a mean and std by which they standardise images.
+        default_shape: (height, width, channels) of a published network on own images, where it has none of its own.
+        default_classes: Their number, likewise.
+        folder_recipe: Named recipe that own images begin from; "" for the command's own defaults.
+        folder_changes: Fields that it does not share with own images.
         one_device: What is said where several devices are to train it; "" where they can.
     """
 
@@ -55,6 +65,7 @@ class Task:
     target_dtype: ClassVar[str]
     target_rank: ClassVar[int]
     has_classes: ClassVar[bool] = True
+    large_outputs: ClassVar[bool] = True
     soft_targets: ClassVar[bool] = False
     example_unit: ClassVar[str] = "images"
     class_unit: ClassVar[str] = "images"
@@ -62,6 +73,12 @@ class Task:
     channels: ClassVar[tuple[int, ...]] = (1, 3)
     network_name: ClassVar[str]
     one_device: ClassVar[str] = ""
+    exports: ClassVar[tuple[tuple[str, str], ...]] = PICTURE_EXPORTS
+    takes_normalize: ClassVar[bool] = True
+    default_shape: ClassVar[tuple[int, int, int]] = (32, 32, 3)
+    default_classes: ClassVar[int | None] = None
+    folder_recipe: ClassVar[str] = ""
+    folder_changes: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     # --- of a recipe, before there is data ---
 
@@ -185,9 +202,12 @@ class Classification(Task):
     metric = "accuracy"
     targets = "labels"
     target_dtype, target_rank = "int64", 1
+    large_outputs = False
     soft_targets = True
     excluded_fields = ("smallest_scale", "largest_scale", *MASK_FIELDS)
     network_name = "WaveMixClassifier"
+    exports = EXPORTS
+    default_classes = 10
 
     @classmethod
     def check_targets(
@@ -262,6 +282,9 @@ class Segmentation(Task):
     class_unit = "pixels"
     excluded_fields = MOVING_FIELDS
     network_name = "WaveMixSegmenter"
+    default_classes = 20
+    folder_recipe = "camvid"
+    folder_changes = MappingProxyType({"ignore_index": 255, "num_classes": None})
     one_device = (
         "Several devices train classifiers and super-resolution: the IoU of masks is that of one confusion matrix, "
         "which they would have to share"
@@ -337,6 +360,9 @@ class SuperResolution(Task):
     )
     channels = (3,)
     network_name = "WaveMixSuperResolver"
+    takes_normalize = False
+    default_shape = (48, 48, 3)
+    folder_recipe = "super_resolution_x2"
 
     @classmethod
     def preprocessing(cls, recipe: Recipe) -> Preprocessing:

@@ -21,8 +21,6 @@ import typer
 from . import __version__
 from .command import image_files, terminal
 from .command.arguments import (
-    EXPORTS,
-    PICTURE_EXPORTS,
     START_FILE,
     check_export,
     choose_recipe,
@@ -45,6 +43,7 @@ from .files import remove_abandoned
 from .training.data.identity import folder_is_as_trained
 from .training.recipe import Recipe
 from .training.recipes.table import RECIPES
+from .training.tasks import task_type
 
 INTERRUPTED = 130
 TEST_IMAGES = 10_000
@@ -210,7 +209,7 @@ def run(
     tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
     models = {"float32": trained.model, "int8": tuned.model}
     with step("Export", seconds):
-        pairs = EXPORTS if chosen.task == "classification" else PICTURE_EXPORTS
+        pairs = task_type(chosen).exports
         artifacts, refused = exports.write_exports(out, pairs, models, images)
         artifacts += exports.own_exports(out, models, artifacts)
     with step("Run the test images through every file", seconds):
@@ -379,11 +378,10 @@ def compare(
 ) -> None:
     """Train several systems of one budget alike, and measure them alike. Again: goes on."""
     from .command.budgets import flash_note, parse_budget
-    from .training.searching.systems import SYSTEMS, check_systems
+    from .training.searching.systems import SYSTEMS, check_systems, check_task
 
     chosen = choose_recipe(recipe, data, settings)
-    if chosen.task != "classification":
-        raise ValueError(f"compare takes recipes of classification. Received: task={chosen.task!r}")
+    check_task(chosen)
     names = check_systems(SYSTEMS if systems is None else [name.strip() for name in systems.split(",")])
     out = out or Path("runs") / f"{chosen.name}_comparison"
     check_out(out)
@@ -434,7 +432,8 @@ def quantize(
         images = steps.load_images(recipe, out, quantizes=True, known_only=old_split)
     exports.forget(out, exports=True)
     result = steps.fine_tune(recipe, model, images, out, overwrite, seconds)
-    part = "patches of " if recipe.task == "super_resolution" else ""
+    unit = task_type(recipe).example_unit
+    part = "" if unit == "images" else f"{unit} of "
     console.print(
         f"{out / 'qat.keras'}: {score_text(result.metric, result.validation_score)} on {part}the validation images, "
         f"{score_text(result.metric, result.test_score)} on {part}the test images."
@@ -756,7 +755,7 @@ def import_torch(
     check_folder(out, chosen, overwrite)
     if not checkpoint.is_file():
         raise FileNotFoundError(f"There is no checkpoint {checkpoint}")
-    if chosen.num_classes is None and chosen.task != "super_resolution":
+    if chosen.num_classes is None and task_type(chosen).has_classes:
         raise ValueError("The recipe must say how many classes the network has: --set num_classes=N")
     made = out / (START_FILE if new_head else "model.keras")
     if made.exists() and not overwrite:
@@ -776,7 +775,7 @@ def import_torch(
         return
     import_trained_model(chosen, network, chosen.num_classes or 0, out, overwrite)
     console.print(f"{made}: {steps.count_parameters(network):,} parameters read from {checkpoint}")
-    if chosen.task != "super_resolution" and chosen.model_args.get("normalize") is None:
+    if task_type(chosen).takes_normalize and chosen.model_args.get("normalize") is None:
         console.print("Trained on images standardised by a mean and std? Then import it with --normalize.")
 
 

@@ -15,6 +15,7 @@ from wavemix_tf.checks import check_option
 from wavemix_tf.variants import VARIANTS
 
 from ..recipe import Recipe
+from ..tasks import TASKS, Classification, task_type
 from .candidates import Candidates
 from .spaces import network_arguments
 
@@ -86,10 +87,16 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
 )
 
 
+def check_task(recipe: Recipe) -> None:
+    """ValueError unless a recipe's networks classify images, as all systems do."""
+    if not issubclass(task_type(recipe), Classification):
+        raise ValueError(f"compare takes recipes of classification. Received: task={recipe.task!r}")
+
+
 def check_systems(names: Iterable[str]) -> list[str]:
     """The names, each once; a ValueError if one is neither a system nor a published network that classifies."""
-    tasks = ("WaveMixSegmenter", "WaveMixSuperResolver")
-    others = {name for name, row in VARIANTS.items() if row.get("model") in tasks}
+    networks = {task.network_name for task in TASKS.values()} - {Classification.network_name}
+    others = {name for name, row in VARIANTS.items() if row.get("model") in networks}
     found = list(dict.fromkeys(names))
     for name in found:
         if name in others:

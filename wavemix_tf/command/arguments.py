@@ -13,15 +13,11 @@ from ..training.data.listing import list_files
 from ..training.recipe import Recipe, parse_field
 from ..training.recipes.table import RECIPES
 from ..training.run_files import RunFiles
-from ..training.tasks import TASKS
+from ..training.tasks import EXPORTS, TASKS, Classification
 from ..variants import VARIANTS
 
-# What `run` exports: target, dtype. A microcontroller has no room for the images that others return: `export` tries.
-EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", "float16"), ("mcu", "int8"))
-PICTURE_EXPORTS = EXPORTS[:3]
 COUNTED = ("calibration_images", "batch_size")  # of the defaults for own images: by how many there are
 START_FILE = "start.keras"  # of a run folder: the weights that training begins with
-TASK_OF = {"WaveMixSegmenter": "segmentation", "WaveMixSuperResolver": "super_resolution"}
 
 
 def choose_recipe(
@@ -87,15 +83,13 @@ def variant_recipe(name: str, settings: Sequence[str] | None) -> Recipe:
     if name not in VARIANTS:
         raise ValueError(f"--model must be one of {', '.join(VARIANTS)}. Received: {name}")
     row = VARIANTS[name]
-    task = TASK_OF.get(row.get("model", ""), "classification")
-    shape = row.get("image_shape", (48, 48, 3) if task == "super_resolution" else (32, 32, 3))
-    classes = {"classification": 10, "segmentation": 20}.get(task)
+    task = next((one for one in TASKS.values() if one.network_name == row.get("model")), Classification)
     recipe = Recipe(
         name=name,
         dataset="folder",
-        task=task,
-        image_shape=shape,
-        num_classes=row.get("num_classes", classes),
+        task=task.name,
+        image_shape=row.get("image_shape", task.default_shape),
+        num_classes=row.get("num_classes", task.default_classes),
         model=name,
         learning_rate=3e-4,
         ema=0.99,
@@ -112,12 +106,10 @@ def _task_in(settings: Sequence[str] | None) -> str:
 
 def folder_recipe(folder: Path, task: str = "classification") -> Recipe:
     """Defaults for own images: a small WaveMix that a CPU trains in minutes; --set changes any of it."""
-    if task != "classification" and task in TASKS:
-        like = RECIPES["camvid" if task == "segmentation" else "super_resolution_x2"]
-        own: dict[str, Any] = {"ignore_index": 255, "num_classes": None} if task == "segmentation" else {}
-        return dataclasses.replace(
-            like, name=folder.resolve().name, data_dir=str(folder.resolve()), description="", **own
-        )
+    like = TASKS[task].folder_recipe if task in TASKS else ""  # `--set task=` refuses another one later
+    if like:
+        own = {"name": folder.resolve().name, "data_dir": str(folder.resolve()), "description": ""}
+        return dataclasses.replace(RECIPES[like], **own, **TASKS[task].folder_changes)
     train = folder / "train"
     count = len(list_files([train if train.is_dir() else folder])[0].images)
     return Recipe(
