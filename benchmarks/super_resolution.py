@@ -45,8 +45,8 @@ def scores(run: Path, folder: str) -> dict[str, dict[str, float]]:
             continue
         artifact = Artifact.load(path)
         runtime = TARGETS[artifact.target].runtimes[0]
-        run = evaluation.file_run(artifact.content, runtime)
-        found[path.stem] = evaluation.evaluation_of(recipe).score(recipe, data, run, len(paths))
+        compute = evaluation.file_run(artifact.content, runtime)
+        found[path.stem] = evaluation.evaluation_of(recipe).score(recipe, data, compute, len(paths))
     keys = ("psnr_y", "ssim_y", "official_psnr_y")
     return {name: {key: score.details[key] for key in keys} for name, score in found.items()}
 

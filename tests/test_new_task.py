@@ -1,7 +1,4 @@
-"""A new task is one class: a network that tells how bright an image is trains, resumes and is judged without other code.
-
-(It learns labels as numbers, by their squared error.)
-"""
+"""A new task is one class: one that learns how bright an image is, as a number, needs no other code."""
 
 import keras
 import numpy as np
@@ -25,7 +22,7 @@ class Brightness(tasks.Classification):
     """A number for an image: labels (B,), one output."""
 
     name = "brightness"
-    metric = "negative_error"
+    metric, metric_title, metric_unit = "negative_error", "negative error", "dB"
     soft_targets = False
     excluded_fields = (*tasks.Classification.excluded_fields, "mixup", "cutmix", "label_smoothing")
 
@@ -84,8 +81,8 @@ def test_a_new_task_trains_and_is_judged_by_its_metric(tmp_path):
     assert again.validation_score == result.validation_score
     with pytest.raises(ValueError, match="task='brightness' takes no mixup"):
         Recipe(name="new", dataset="folder", task="brightness", image_shape=(8, 8, 1), mixup=0.2)
+    wide = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="The model must return one number"):
-        wide = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
         wm.training.fit(recipe, model=wide, data=data(), verbose=0)
 
 
@@ -96,7 +93,16 @@ def test_an_unknown_task_lists_those_there_are():
 
 @pytest.mark.parametrize("task", tasks.TASKS.values(), ids=list(tasks.TASKS))
 def test_a_task_says_everything(task):
-    for name in ("name", "metric", "targets", "target_dtype", "target_rank", "network_name"):
+    for name in (
+        "name",
+        "metric",
+        "metric_title",
+        "metric_unit",
+        "targets",
+        "target_dtype",
+        "target_rank",
+        "network_name",
+    ):
         assert getattr(task, name), name
     fields = set(Recipe.__dataclass_fields__)
     assert set(task.excluded_fields) <= fields

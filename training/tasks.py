@@ -37,6 +37,8 @@ class Task:
         num_classes: K; 0 where the targets are images.
         name: As in ``Recipe.task``.
         metric: Chooses the best epoch; larger is better.
+        metric_title: As reports name it.
+        metric_unit: "%" of a share, or "dB".
         targets: "labels", "masks" or "images": what the data is read as.
         target_dtype, target_rank: Of a batch of targets as the data has them.
         has_classes: Whether the targets are classes.
@@ -61,6 +63,8 @@ class Task:
 
     name: ClassVar[str]
     metric: ClassVar[str]
+    metric_title: ClassVar[str]
+    metric_unit: ClassVar[str]
     targets: ClassVar[str]
     target_dtype: ClassVar[str]
     target_rank: ClassVar[int]
@@ -199,7 +203,7 @@ class Classification(Task):
     """A class for an image: labels (B,)."""
 
     name = "classification"
-    metric = "accuracy"
+    metric, metric_title, metric_unit = "accuracy", "top-1", "%"
     targets = "labels"
     target_dtype, target_rank = "int64", 1
     large_outputs = False
@@ -276,7 +280,7 @@ class Segmentation(Task):
     """A class for every pixel: masks (B, H, W)."""
 
     name = "segmentation"
-    metric = "mean_iou"
+    metric, metric_title, metric_unit = "mean_iou", "mIoU", "%"
     targets = "masks"
     target_dtype, target_rank = "int32", 3
     class_unit = "pixels"
@@ -348,7 +352,7 @@ class SuperResolution(Task):
     """An enlarged image: targets RGB (B, scale*H, scale*W, 3) in [0, 1]."""
 
     name = "super_resolution"
-    metric = "psnr_y"
+    metric, metric_title, metric_unit = "psnr_y", "PSNR-Y", "dB"
     targets = "images"
     target_dtype, target_rank = "float32", 4
     has_classes = False
