@@ -43,6 +43,7 @@ class Task:
         target_dtype, target_rank: Of a batch of targets as the data has them.
         has_classes: Whether the targets are classes.
         large_outputs: Whether a network returns as much as an image: too much to be kept for a whole test set.
+        keeps_size: Whether an image of another size is run as it is, tile by tile, instead of being resized.
         soft_targets: Whether the augmenter takes shares of the classes (B, K), which carry an image's weight with them.
         example_unit: What the size of a set counts.
         class_unit: What the counts of the classes count.
@@ -70,6 +71,7 @@ class Task:
     target_rank: ClassVar[int]
     has_classes: ClassVar[bool] = True
     large_outputs: ClassVar[bool] = True
+    keeps_size: ClassVar[bool] = False
     soft_targets: ClassVar[bool] = False
     example_unit: ClassVar[str] = "images"
     class_unit: ClassVar[str] = "images"
@@ -356,6 +358,7 @@ class SuperResolution(Task):
     targets = "images"
     target_dtype, target_rank = "float32", 4
     has_classes = False
+    keeps_size = True
     example_unit = "patches"
     excluded_fields = (
         *MOVING_FIELDS,
