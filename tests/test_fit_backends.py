@@ -8,7 +8,7 @@ import sys
 import keras
 import pytest
 
-from wavemix_tf.training.fitting.saving import portable
+from wavemix_tf.training.fitting.saving import portable_config
 
 PROGRAM = """
 import sys
@@ -139,8 +139,10 @@ def test_public_names_of_what_each_back_end_has():
         "config": {"name": "scaled", "inner_optimizer": inner},
         "registered_name": None,
     }
-    optimizer = keras.optimizers.deserialize(portable({"optimizer": scaled, "metrics": [None, "x"]})["optimizer"])
+    optimizer = keras.optimizers.deserialize(
+        portable_config({"optimizer": scaled, "metrics": [None, "x"]})["optimizer"]
+    )
     assert type(optimizer.inner_optimizer) is keras.optimizers.SGD
     assert optimizer.inner_optimizer.momentum == 0.5
     own = {"module": "mine", "class_name": "SGD", "config": {}, "registered_name": "mine>SGD"}
-    assert portable(own) == own
+    assert portable_config(own) == own

@@ -373,6 +373,6 @@ def test_a_run_knows_its_class_weights(tmp_path):
 
 def test_the_gate_takes_arrays_of_no_kind():
     with pytest.raises(ValueError, match="Batches must be"):
-        Gate(RECIPE).whole((example()[0],))
+        Gate(RECIPE).check_arrays((example()[0],))
     with pytest.raises(ValueError, match="must hold images"):
-        Gate(RECIPE).whole((np.zeros((0, *SHAPE)), np.zeros(0, int)))
+        Gate(RECIPE).check_arrays((np.zeros((0, *SHAPE)), np.zeros(0, int)))

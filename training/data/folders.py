@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..images import EXTENSIONS, peek, read_image
+from ..images import EXTENSIONS, read_header, read_image
 from ..recipe import Recipe
 from .listing import (
     Notes,
@@ -72,7 +72,7 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
         strange = sorted({name for _, name in files} - set(class_names))
         if strange:
             raise ValueError(_strange_classes(strange, class_names, splits[split] or root, splits["train"] or root))
-    alike = _alike(class_names)
+    alike = _lookalikes(class_names)
     if alike:
         notes.warn(f"Classes whose names look alike are kept apart; rename the folder where they are one: {alike}")
     labels = {name: index for index, name in enumerate(class_names)}
@@ -125,7 +125,7 @@ def _shown(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", "".join(visible)).split())
 
 
-def _alike(names: Iterable[str]) -> str:
+def _lookalikes(names: Iterable[str]) -> str:
     """Names that look the same, written so that they differ; "" where there are none."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -212,7 +212,7 @@ def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: Notes, res
         try:
             if thorough:
                 read_image(path, recipe.image_shape[2])
-            return peek(path)
+            return read_header(path)
         except (ValueError, OSError) as error:
             return str(error)
 

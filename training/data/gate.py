@@ -36,36 +36,36 @@ class Gate:
     name: str = "data"
     shape: tuple[int | None, ...] | None = None
 
-    def whole(self, given: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+    def check_arrays(self, given: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
         """Check arrays.
 
         Args:
-            given: (images, targets) or (images, targets, weights), see ``parts``.
+            given: (images, targets) or (images, targets, weights), see ``check_parts``.
 
         Returns:
             (images, uint8 or float32; targets; weights or None; number of classes, 0 of pictures).
         """
-        images, targets, weights = self.parts(given, self.name)
+        images, targets, weights = self.check_parts(given, self.name)
         if weights is not None and not weights.any():
             raise ValueError(f"Some weights must be above 0. Received: {self.name} with {len(weights)} weights of 0")
         known = self.classes or self._count(targets) if self._task.has_classes else 0
         return images, targets, weights, known
 
-    def batch(self, index: int, given: Any) -> tuple[np.ndarray, ...]:
+    def check_batch(self, index: int, given: Any) -> tuple[np.ndarray, ...]:
         """Check one batch.
 
         Args:
             index: Its number, from 0.
-            given: (images, targets) or (images, targets, weights), see ``parts``.
+            given: (images, targets) or (images, targets, weights), see ``check_parts``.
 
         Returns:
             float32 images in [0, 1], targets as the losses take them and, where there are some, float32 weights (B,).
         """
-        images, targets, weights = self.parts(given, f"{self.name}, batch {index}")
+        images, targets, weights = self.check_parts(given, f"{self.name}, batch {index}")
         found = (float_array(images), target_array(targets))
         return found if weights is None else (*found, weights)
 
-    def parts(self, given: Any, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def check_parts(self, given: Any, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Images, targets and weights as arrays, checked.
 
         Args:

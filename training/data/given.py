@@ -192,7 +192,7 @@ class DatasetSource:
     def read(self, index: int, parts: Any = None) -> tuple[np.ndarray, ...]:
         """Batch ``index`` behind the gate; of a PyDataset, or of ``parts``."""
         try:
-            return self.gate.batch(index, self.dataset[index] if parts is None else parts)
+            return self.gate.check_batch(index, self.dataset[index] if parts is None else parts)
         except ValueError as error:
             self.failed[index] = str(error)
             raise
@@ -259,7 +259,7 @@ def _held_out(recipe: Recipe, data: Any, classes: int) -> Any:
 
 
 def _array_source(given: Any, gate: Gate) -> tuple[ArraySource, int]:
-    images, targets, weights, classes = gate.whole(given)
+    images, targets, weights, classes = gate.check_arrays(given)
     kind = ArraySource if keras.backend.backend() == "tensorflow" else NumpySource
     return kind(images, targets, weights=weights), classes
 

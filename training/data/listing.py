@@ -173,7 +173,7 @@ def list_files(roots: Sequence[Path], once: bool = True) -> list[Listing]:
     waiting = collections.deque[tuple[str, str, Listing]]()  # path, real path of a folder
     links = collections.deque[tuple[str, Listing]]()
 
-    def meet(path: str, real: str, is_folder: bool, listing: Listing) -> None:
+    def add_path(path: str, real: str, is_folder: bool, listing: Listing) -> None:
         if real in seen and (once or is_folder):
             listing.repeated.append(path)
             return
@@ -181,17 +181,17 @@ def list_files(roots: Sequence[Path], once: bool = True) -> list[Listing]:
         if is_folder:
             waiting.append((path, real, listing))
         else:
-            _sort_in(path, listing)
+            _classify_file(path, listing)
 
     for root, listing in zip(roots, found, strict=True):
         if root.is_symlink():
             links.append((str(root), listing))
         else:
-            meet(str(root), os.path.realpath(root), True, listing)
+            add_path(str(root), os.path.realpath(root), True, listing)
     while waiting or links:
         if not waiting:  # no folder is left: now what links lead to
             path, listing = links.popleft()
-            meet(path, os.path.realpath(path), os.path.isdir(path), listing)
+            add_path(path, os.path.realpath(path), os.path.isdir(path), listing)
             continue
         folder, real, listing = waiting.popleft()
         with os.scandir(folder) as entries:
@@ -201,14 +201,14 @@ def list_files(roots: Sequence[Path], once: bool = True) -> list[Listing]:
                 if entry.is_symlink():
                     links.append((entry.path, listing))
                 else:
-                    meet(entry.path, os.path.join(real, entry.name), entry.is_dir(), listing)
+                    add_path(entry.path, os.path.join(real, entry.name), entry.is_dir(), listing)
     for listing in found:
         for paths in (listing.images, listing.unread, listing.others, listing.repeated):
             paths.sort()
     return found
 
 
-def _sort_in(path: str, found: Listing) -> None:
+def _classify_file(path: str, found: Listing) -> None:
     ending = os.path.splitext(path)[1].lower()
     if ending in EXTENSIONS:
         found.images.append(path)

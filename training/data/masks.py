@@ -13,7 +13,7 @@ import numpy as np
 
 from wavemix_tf.warning import warn_user
 
-from ..images import peek
+from ..images import read_header
 from ..recipe import Recipe
 from . import mask_formats
 from .folders import SPLIT_FOLDERS, raises_on_bad_image, readable
@@ -258,7 +258,7 @@ def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskForma
     def look(pair: tuple[str, str]) -> _Seen | str:
         image, path = pair
         try:
-            pixels, size = read_pixels(path, form.coloured), peek(image)[:2]
+            pixels, size = read_pixels(path, form.coloured), read_header(image)[:2]
             if form.values:
                 form.classes(pixels.values, path)
             counts = mask_formats.count_values(pixels, path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..images import peek, read_image
+from ..images import read_header, read_image
 from ..recipe import Recipe
 from .folders import data_folder, raises_on_bad_image, readable, split_folders
 from .listing import Files, Notes, describe, list_files, name_hash, note_other_files, relative_name
@@ -203,7 +203,7 @@ def scan_pictures(
             paths = [path for path in paths if relative_name(path, root) in only]
         # Whole, where broken ones are to be skipped: they are decoded when training is under way.
         kept = readable(paths, recipe, True, notes, resized=False)
-        sizes = {path: peek(path)[:2] for path in paths if path in kept}
+        sizes = {path: read_header(path)[:2] for path in paths if path in kept}
         large = large_enough(sizes, recipe, notes)
         paths = [path for path in paths if path in large]
         if not paths:
@@ -243,7 +243,7 @@ def file_pictures(paths: Sequence[str], files: Files, recipe: Recipe) -> Picture
         image = read_image(paths[number], recipe.image_shape[2])
         return as_pair(image, recipe, paths[number])
 
-    size = sum(math.prod(peek(path)[:2]) for path in paths) * recipe.image_shape[2]
+    size = sum(math.prod(read_header(path)[:2]) for path in paths) * recipe.image_shape[2]
     keep = recipe.in_memory if recipe.in_memory is not None else size <= WHOLE_BYTES
     if not keep:
         return Pictures(functools.lru_cache(maxsize=2)(load), files.names, streamed=True, files=files)

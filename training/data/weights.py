@@ -86,7 +86,7 @@ class Weighting:
     recipe: Recipe
     classes: tuple[float, ...] | None = None
 
-    def before(self, targets: Any, weights: Any, framework: str) -> Any:
+    def weigh_targets(self, targets: Any, weights: Any, framework: str) -> Any:
         """Soft labels (B, K) times their images' weights, so that what mixes images mixes weights; others as they are.
 
         Args:
@@ -101,7 +101,7 @@ class Weighting:
             targets = targets * convert(weights)[:, None]
         return targets if self.classes is None else targets * convert(np.array(self.classes, np.float32))
 
-    def after(self, targets: Any, weights: Any, framework: str) -> tuple[Any, Any]:
+    def split_weights(self, targets: Any, weights: Any, framework: str) -> tuple[Any, Any]:
         """(targets, weights for the loss, None where nothing is weighed) behind the augmenter.
 
         Args:

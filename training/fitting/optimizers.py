@@ -81,7 +81,7 @@ def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int, devices:
     return optimizer
 
 
-def scaled_for(model: Any, optimizer: Any) -> Any:
+def with_loss_scaling(model: Any, optimizer: Any) -> Any:
     """The optimizer, with dynamic loss scaling where a layer computes in float16 (arXiv 1710.03740, section 3.2).
 
     Gradients below 6e-8 are zero in float16. ``compile`` scales for a model whose own policy is "mixed_float16"; what

@@ -30,7 +30,7 @@ def save_model(model: Any, path: Path, recipe: Recipe) -> None:
     """Save as .keras, whole or not at all; in it how images were made to fit, and no class of one back end alone."""
     compiled = model.get_compile_config()
     with replacing(path) as temporary:
-        model.get_compile_config = lambda: portable(compiled)
+        model.get_compile_config = lambda: portable_config(compiled)
         try:
             model.save(temporary)
         finally:
@@ -38,17 +38,17 @@ def save_model(model: Any, path: Path, recipe: Recipe) -> None:
         write_to_keras_file(temporary, recipe.preprocessing)
 
 
-def portable(config: Any) -> Any:
+def portable_config(config: Any) -> Any:
     """A serialized configuration with public names for the classes that Keras has once for each back end.
 
     On PyTorch ``keras.optimizers.SGD`` makes a "keras.src.backend.torch.optimizers.torch_sgd" SGD: no other back end
     knows that module, and ``load_model`` fails there.
     """
     if isinstance(config, (list, tuple)):
-        return [portable(part) for part in config]
+        return [portable_config(part) for part in config]
     if not isinstance(config, dict):
         return config
-    config = {key: portable(value) for key, value in config.items()}
+    config = {key: portable_config(value) for key, value in config.items()}
     if str(config.get("module")).startswith("keras.src.backend.") and hasattr(keras.optimizers, config["class_name"]):
         return {**config, "module": "keras.optimizers", "registered_name": None}
     return config

@@ -21,7 +21,7 @@ from ..run_files import RunFiles
 from ..tasks import task_of
 from . import checkpoint
 from .batchnorm import BATCHES, BatchNormRecalibration
-from .optimizers import Phase, build_optimizer, moving_averages, phases, scaled_for
+from .optimizers import Phase, build_optimizer, moving_averages, phases, with_loss_scaling
 from .pipeline import EpochBatches, first_batches, training_batches
 from .results import FitResult, make_result
 from .run_output import write_history, write_result
@@ -82,7 +82,7 @@ class StageTraining:
         while self.state.phase < len(self.phases):
             phase = self.phases[self.state.phase]
             optimizer = build_optimizer(phase, self.recipe, self.steps, self.devices)
-            optimizer = scaled_for(self.model, optimizer)
+            optimizer = with_loss_scaling(self.model, optimizer)
             optimizer.build(self.model.trainable_variables)
             if optimizer_arrays:
                 checkpoint.assign(optimizer.variables, optimizer_arrays, self.files and self.files.checkpoint)

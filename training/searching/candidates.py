@@ -186,7 +186,7 @@ class Candidates:
                 self._inspect(values, seen)
         recipes = [recipe for recipe, _ in seen.values()]
         within = [recipe for recipe in recipes if not self._over(self._network(recipe))]
-        sure = [recipe for recipe in within if self._surely(recipe)]
+        sure = [recipe for recipe in within if self._certainly_within(recipe)]
         if not sure:
             smallest = sorted(within, key=lambda recipe: (self._distance(recipe), self._network(recipe).costs["macs"]))
             if all(self.excess(recipe) for recipe in smallest[:NEAREST]):
@@ -214,7 +214,7 @@ class Candidates:
         found = max((least.get(name, 0) / most for name, most in self.budget.items()), default=0.0)
         return math.inf if network.refusal is not None else found
 
-    def _surely(self, recipe: Recipe) -> bool:
+    def _certainly_within(self, recipe: Recipe) -> bool:
         network = self._network(recipe)
         most = {name: high for name, (_, high) in network.bounds.items()} | network.costs
         return all(most.get(name, math.inf) <= limit for name, limit in self.budget.items())
