@@ -122,8 +122,10 @@ def spread_weights(model: Any, images: np.ndarray, seed: int = 0, deep: bool = F
     """
     import keras
 
+    from wavemix_tf.keras_internals import flatten_layers
+
     rng = np.random.default_rng(seed)
-    layers = list(model._flatten_layers())
+    layers = flatten_layers(model)
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in layers:
         if not hasattr(layer, "kernel") or hasattr(layer, "inline"):  # a composite's kernel is its sublayer's

@@ -51,12 +51,13 @@ def accuracies(name: str, seed: int, options: argparse.Namespace) -> dict[str, f
     import keras
 
     import wavemix_tf as wm
+    from wavemix_tf.keras_internals import flatten_layers
     from wavemix_tf.tflite.graph.inputs import predict
 
     x, y, tx, ty = load(name, options.data_dir, options.train_images)
     keras.utils.set_random_seed(seed)
     model = wm.WaveMixClassifier(10, x.shape[1:], width=options.width, depth=options.depth, dropout=0.0)
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9
     model.compile(

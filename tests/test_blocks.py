@@ -6,8 +6,10 @@ import pytest
 from keras import ops
 
 import wavemix_tf as wm
-from wavemix_tf.layers.blocks import ACTIVATIONS, UPSAMPLERS, PixelShuffle, quick_gelu
+from wavemix_tf.layers.activations import ACTIVATIONS, quick_gelu
 from wavemix_tf.layers.normalization import FusedBatchNormalization
+from wavemix_tf.layers.pixel_shuffle import PixelShuffle
+from wavemix_tf.layers.wavemix_blocks import UPSAMPLERS
 
 
 def randomise(layer, rng):

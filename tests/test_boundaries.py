@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import rlcompleter
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -35,7 +36,9 @@ ROOMS = {
     ],
 }
 # Modules of a part's own folder that stand on its rooms, not below them.
-ABOVE = {"__init__", "metrics", "tiling", "inspection", "profiler", "sampling_grid", "variants"}
+ABOVE = {
+    *("__init__", "metrics", "tiling", "inspection", "mac_counts", "profiler", "sampling_grid", "tracing", "variants"),
+}
 
 requires_checkout = pytest.mark.skipif(not FOLDERS["training"].is_dir(), reason="runs in a checkout")
 
@@ -170,6 +173,27 @@ def test_all_lists_the_public_names(module):
     for name in package.__all__:
         assert getattr(package, name) is not None
     assert set(package.__all__) <= set(dir(package))
+
+
+@pytest.mark.parametrize("name", ["wm", "wm.training", "wm.tflite"])
+def test_a_prompt_completes_the_public_names_alone(name):
+    """As Python's own prompt does, and IPython: by ``dir``."""
+    package = eval(name)
+    completer = rlcompleter.Completer({"wm": wm})
+    found = [completer.complete(f"{name}.", place) for place in range(len(package.__all__) + 2)]
+    shown = [match.removeprefix(f"{name}.").rstrip("()") for match in found if match is not None]
+    assert sorted(shown) == sorted(package.__all__)
+
+
+@pytest.mark.parametrize("module", ["wavemix_tf", "wavemix_tf.training", "wavemix_tf.tflite"])
+def test_an_editor_completes_the_public_names(module):
+    """It reads the file and runs nothing: each name must be bound there, under TYPE_CHECKING where it loads later."""
+    tree = ast.parse(Path(importlib.import_module(module).__file__).read_text(encoding="utf-8"))
+    bound = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound |= {alias.asname or alias.name for alias in node.names}
+    assert set(importlib.import_module(module).__all__) <= bound
 
 
 @pytest.mark.parametrize("module", ["wavemix_tf", "wavemix_tf.training", "wavemix_tf.tflite"])

@@ -1,5 +1,6 @@
 """The command starts without Keras; a script of any name that imports the package has all of it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,17 @@ import wavemix_tf as wm
 from wavemix_tf import cli
 from wavemix_tf.command import predicting, terminal
 from wavemix_tf.command.arguments import apply_settings
+from wavemix_tf.command.command_line import CommandLine
 from wavemix_tf.command.networks import Network
 from wavemix_tf.command.pages.formats import interval, wilson_interval
 from wavemix_tf.command.predicting import run_whole
 from wavemix_tf.command.run_folder import check_out
 from wavemix_tf.command.steps import network_name
 from wavemix_tf.command.terminal import one_line
+from wavemix_tf.tflite.targets.table import DTYPES, IO_DTYPES, TARGETS
 from wavemix_tf.training import RECIPES
+from wavemix_tf.training.searching.spaces import SPACES
+from wavemix_tf.training.searching.tuner import TUNERS
 from wavemix_tf.warning import warn_user
 
 SCRIPT = """
@@ -120,31 +125,68 @@ def test_errors_advise_the_commands_options(message, shown):
         ),
     ],
 )
-def test_errors_advise_the_options_of_export(message, export, run, monkeypatch):
+def test_errors_advise_the_options_of_export(message, export, run):
     for verb, shown in (("export", export), ("run", run or message)):
-        monkeypatch.setattr(terminal, "words", [verb])
-        assert terminal.as_options(message) == terminal.as_options(shown) == shown
+        assert terminal.as_options(message, verb) == terminal.as_options(shown, verb) == shown
 
 
-def test_a_refused_file_and_a_warning_advise_options(monkeypatch, capsys):
+def test_a_refused_file_and_a_warning_advise_options(capsys):
     from wavemix_tf.command import exports
     from wavemix_tf.tflite import ExportError
 
-    monkeypatch.setattr(terminal, "words", ["export"])
+    export, run = CommandLine(("export",)), CommandLine(("run",))
     refused = {}
-    with exports._noting(Path("a b"), "mcu", "int8", refused):
+    with exports._collecting_refusals(export, Path("a b"), "mcu", "int8", refused):
         raise ExportError("Received: x. Accept it by min_agreement.")
     assert refused == {"mcu-int8": "Received: x. Accept it by --min-agreement."}
-    monkeypatch.setattr(terminal, "words", ["run"])
-    with exports._noting(Path("a b"), "mcu", "int8", refused):
+    with exports._collecting_refusals(run, Path("a b"), "mcu", "int8", refused):
         raise ExportError("Received: x. Accept it by allow_unjudged=True.")
     command = "`wavemix-tf export --out 'a b' --target mcu --dtype int8 --allow-unjudged`"
     assert refused == {"mcu-int8": f"Received: x. Accept it by {command}."}
-    assert terminal.exporting == []
-    monkeypatch.setattr(terminal, "words", ["export"])
-    with terminal.quiet(False):
+    with terminal.suppress_tensorflow_logs(export):
         warn_user("Far from it: accept it by min_snr_db.")
     assert capsys.readouterr().err == "note: Far from it: accept it by --min-snr-db.\n"
+    with terminal.suppress_tensorflow_logs(run):
+        with exports._collecting_refusals(run, Path("a b"), "mcu", "int8", refused):
+            warn_user("Very far from it: accept it by min_snr_db.")
+        warn_user("Nobody is asked: accept it by min_snr_db.")
+    command = "`wavemix-tf export --out 'a b' --target mcu --dtype int8 --min-snr-db`"
+    assert capsys.readouterr().err == (
+        f"note: Very far from it: accept it by {command}.\n"
+        "note: Nobody is asked: accept it by `wavemix-tf export --min-snr-db`.\n"
+    )
+
+
+def test_the_words_of_a_command():
+    line = CommandLine(("run", "digits", "--out", "a b", "--overwrite", "--debug"))
+    assert (line.verb, line.debug) == ("run", True)
+    assert str(line.without("--overwrite")) == "wavemix-tf run digits --out 'a b' --debug"
+    assert (CommandLine().verb, CommandLine().debug, str(CommandLine())) == ("", False, "wavemix-tf")
+
+
+def help_of(capsys, verb, option):
+    """The help of one option, without the breaks of its lines."""
+    assert cli.main([verb, "--help"]) == 0
+    lines = [line.strip("│ \n") for line in capsys.readouterr().out.splitlines()]
+    start = next(index for index, line in enumerate(lines) if line.startswith(option))
+    end = next(index for index in range(start + 1, len(lines)) if lines[index].startswith(("--", "╰")))
+    return " ".join(" ".join(lines[start:end]).split())
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "names"),
+    [
+        ("export", "--target", TARGETS),
+        ("export", "--dtype", DTYPES),
+        ("export", "--io-dtype", IO_DTYPES),
+        ("tune", "--space", SPACES),
+        ("tune", "--tuner", TUNERS),  # written in the verb: this table is behind Keras
+    ],
+)
+def test_the_help_lists_what_the_tables_hold(capsys, verb, option, names):
+    shown = help_of(capsys, verb, option)
+    listed = re.search(r"(?:[\w-]+, )*[\w-]+ or [\w-]+", shown).group()
+    assert sorted(re.split(", | or ", listed)) == sorted(names), shown
 
 
 def test_the_version(tmp_path):

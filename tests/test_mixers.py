@@ -12,7 +12,8 @@ from keras import ops
 from scipy import fft, ndimage
 
 import wavemix_tf as wm
-from wavemix_tf.layers.mixers import FourierMatrix, LayerScale
+from wavemix_tf.layers.fourier_block import FourierMatrix
+from wavemix_tf.layers.two_step_block import LayerScale
 from wavemix_tf.layers.wavelets import HAAR_KERNELS, dct_kernels, fold_dwt
 
 ABLATIONS = {"dct": "dct", "random_filters": "random", "learned_filters": "learned", "no_transform": "none"}

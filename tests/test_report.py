@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from wavemix_tf.command.pages import plots, report
+from wavemix_tf.command.pages import formats, image_urls, report, terminal_tables
+from wavemix_tf.command.pages.diagnosis import BANDS
+from wavemix_tf.command.pages.figure_style import THEME
+from wavemix_tf.command.pages.verification import WORST_LAYERS
 
 VOID = {"meta", "img", "br"}
 
@@ -89,7 +92,7 @@ def layer_rows(count):
 def run():
     random = np.random.default_rng(0)
     logits = random.normal(size=60)
-    image = plots.png_url(random.integers(0, 256, (8, 8, 3)))
+    image = image_urls.png_url(random.integers(0, 256, (8, 8, 3)))
     return {
         "format": report.FORMAT,
         "name": "cats & <dogs>",
@@ -122,7 +125,7 @@ def run():
         "wavelet": {
             "label": "cat",
             "image_png": image,
-            "bands": {b: random.normal(size=(4, 4)).tolist() for b in report.BANDS},
+            "bands": {b: random.normal(size=(4, 4)).tolist() for b in BANDS},
         },
         "mistakes": [{"image_png": image, "label": "<dog>", "prediction": "cat"}],
         "exports": [
@@ -184,7 +187,7 @@ def test_figures_follow_the_theme(run, history):
     figures = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
     assert "var(--muted)" in figures
     assert "var(--int8)" in figures
-    for placeholder in plots.THEME:
+    for placeholder in THEME:
         assert placeholder not in figures
 
 
@@ -220,7 +223,7 @@ def test_write_report_leaves_json_and_page_and_no_temporary_file(run, tmp_path):
 
 def test_results_table(run):
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(report.results_table(run))
+    console.print(terminal_tables.results_table(run))
     text = console.export_text()
     assert re.search(r"float model +Keras +95\.00 % +– +– +–", text)
     assert re.search(r"mcu-int8 +TFLite Micro +90\.00 % +39\.1 KiB +1\.23 +64\.0 KiB", text)
@@ -228,8 +231,8 @@ def test_results_table(run):
 
 def test_verification_matrix(run):
     console = Console(width=110, record=True, file=io.StringIO())
-    console.print(report.verification_table(run["verification"]))
-    console.print(report.worst_layers_text(run["verification"]["layers"]))
+    console.print(terminal_tables.verification_table(run["verification"]))
+    console.print(terminal_tables.worst_layers_text(run["verification"]["layers"]))
     text = console.export_text()
     assert re.search(r"file +LiteRT XNNPACK +TFLite Micro +Keras fake-quant", text)
     assert re.search(r"android-<cpu> +✓ 95\.00 % +– +–", text)
@@ -237,7 +240,7 @@ def test_verification_matrix(run):
     assert re.search(r"0\.012 steps +4\.500 steps +1\.250 steps", text)
     assert "top-1 90.00 %, 12 images" in text
     layers = [line for line in text.splitlines() if "of the noise" in line]
-    assert len(layers) == report.WORST_LAYERS
+    assert len(layers) == WORST_LAYERS
     assert layers[0].split()[0] == "90.0%"
     assert layers[0].split()[-1] == "block7_<conv>"
 
@@ -261,14 +264,14 @@ def test_verification_on_the_page(run):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (report.percent(0.98611), "98.61 %"),
-        (report.percent(None), "–"),
-        (report.kibibytes(1024), "1.0 KiB"),
-        (report.kibibytes(3 * 1024**2), "3.00 MiB"),
-        (report.milliseconds(0.1234), "0.123"),
-        (report.milliseconds(0.2), "0.200"),
-        (report.milliseconds(0.00912), "0.0091"),
-        (report.milliseconds(123.4), "123"),
+        (formats.percent(0.98611), "98.61 %"),
+        (formats.percent(None), "–"),
+        (formats.kibibytes(1024), "1.0 KiB"),
+        (formats.kibibytes(3 * 1024**2), "3.00 MiB"),
+        (formats.milliseconds(0.1234), "0.123"),
+        (formats.milliseconds(0.2), "0.200"),
+        (formats.milliseconds(0.00912), "0.0091"),
+        (formats.milliseconds(123.4), "123"),
     ],
 )
 def test_numbers(text, expected):

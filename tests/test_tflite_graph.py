@@ -7,7 +7,8 @@ from keras import layers
 from tflite_support import NETWORKS, network, randomise, spread, spread_statistics
 
 import wavemix_tf as wm
-from wavemix_tf.layers import blocks
+from wavemix_tf.layers.activations import quick_gelu
+from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 from wavemix_tf.tflite import TARGETS, UnsupportedLayerError, fold
 from wavemix_tf.tflite.graph import folding
 from wavemix_tf.tflite.graph.graph import Graph
@@ -89,7 +90,7 @@ def test_every_transposed_convolution_has_its_subpixel_form(kernel):
         lambda x: layers.Dense(6)(layers.Flatten()(x)),
         lambda x: layers.UpSampling2D(2, interpolation="bilinear")(layers.Conv2D(6, 1)(x)),
         lambda x: layers.UpSampling2D((1, 3))(layers.Conv2D(6, 1)(x)),
-        lambda x: blocks.PixelShuffle(2)(layers.Conv2D(8, 1)(x)),
+        lambda x: PixelShuffle(2)(layers.Conv2D(8, 1)(x)),
         lambda x: layers.Cropping2D(1)(layers.Dropout(0.5)(layers.Conv2D(6, 1)(x))),
     ],
     ids=["conv", "depthwise", "transposed", "dense", "bilinear", "nearest", "pixel_shuffle", "crop"],
@@ -146,7 +147,7 @@ def test_odd_sides_fold_into_the_strided_convolution():
 
 
 def test_quick_gelu_keeps_a_multiplication_where_no_weights_are_near():
-    model = functional(lambda x: layers.Activation(blocks.quick_gelu)(layers.MaxPooling2D()(x)))
+    model = functional(lambda x: layers.Activation(quick_gelu)(layers.MaxPooling2D()(x)))
     deployed = deploy(model, {}, "transposed_conv")
     assert_same(model, deployed, generated_images((8, 8, 3), 8))
 

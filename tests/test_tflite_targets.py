@@ -13,7 +13,7 @@ from keras import layers, ops
 from tflite_support import export_random as export
 from tflite_support import network, randomise
 
-from wavemix_tf.layers.blocks import PixelShuffle
+from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 from wavemix_tf.tflite import TARGETS, Artifact, ExportError, MemoryLimitError, UnsupportedOpError, benchmark, quantize
 from wavemix_tf.tflite.exporting.exporter import convert
 from wavemix_tf.tflite.file import flatbuffer

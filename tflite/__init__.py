@@ -67,3 +67,7 @@ __all__ = [
     "quantize",
     "verify",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -36,3 +36,7 @@ __all__ = [
     "load_data",
     "search",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -263,10 +263,12 @@ class Classification(Task):
     def compile_arguments(self) -> dict[str, Any]:
         import keras
 
+        from wavemix_tf.keras_internals import set_larger_is_better
+
         from .losses import accuracy, cross_entropy
 
         metric = keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")
-        metric._direction = "up"  # tells EarlyStopping and ModelCheckpoint, as in Keras's own accuracies
+        set_larger_is_better(metric)
         return {"loss": cross_entropy, "metrics": [metric]}
 
     def plain_compile_arguments(self) -> dict[str, Any]:
@@ -341,11 +343,13 @@ class Segmentation(Task):
     def plain_compile_arguments(self) -> dict[str, Any]:
         import keras
 
+        from wavemix_tf.keras_internals import set_larger_is_better
+
         # One confusion matrix over all batches, without the void pixels: means of images' IoUs are another number.
         iou = keras.metrics.MeanIoU(
             self.num_classes, ignore_class=self.recipe.void, sparse_y_pred=False, name="mean_iou"
         )
-        iou._direction = "up"
+        set_larger_is_better(iou)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=self.recipe.void)
         return {"loss": loss, "metrics": [iou]}
 

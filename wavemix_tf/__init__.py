@@ -13,10 +13,14 @@ from .startup import is_command
 
 if TYPE_CHECKING or not is_command():
     from .checkpoints.torch_weights import export_torch_weights, load_torch_weights
-    from .layers.blocks import WaveMixBlock, WaveMixV1Block
+    from .layers.convmixer_block import ConvMixerBlock
+    from .layers.fourier_block import FourierBlock
     from .layers.imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
-    from .layers.mixers import MIXERS, ConvMixerBlock, FourierBlock, MLPMixerBlock, PoolFormerBlock
+    from .layers.mixers import MIXERS
+    from .layers.mlp_mixer_block import MLPMixerBlock
+    from .layers.poolformer_block import PoolFormerBlock
     from .layers.wavelets import DWT2D, IDWT2D, FilterBank2D
+    from .layers.wavemix_blocks import WaveMixBlock, WaveMixV1Block
     from .networks.dynamixer import DynaMixer, DynaMixerBlock, DynaMixerOp
     from .networks.token_mixers import ConvMixer, MLPMixer, PoolFormer, TokenMixerClassifier
     from .networks.token_sampling import (
@@ -34,9 +38,13 @@ if TYPE_CHECKING or not is_command():
 
     register()
 
+if TYPE_CHECKING:  # what an editor completes; they load on first use, see __getattr__
+    import wavemix_tf.tflite as tflite
+    import wavemix_tf.training as training
+
 HOMES = (
     "layers.wavelets",
-    "layers.blocks",
+    "layers.wavemix_blocks",
     "layers.mixers",
     "layers.imaging",
     "networks.wavemix",
@@ -107,4 +115,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})
+    return sorted([*__all__, "__version__"])

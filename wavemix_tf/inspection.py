@@ -12,7 +12,8 @@ import numpy as np
 from keras import ops
 
 from .checks import check_positive
-from .layers.blocks import WaveMixBlock
+from .keras_internals import flatten_layers
+from .layers.wavemix_blocks import WaveMixBlock
 
 BANDS = ("LL", "LH", "HL", "HH")
 
@@ -61,7 +62,7 @@ def wavemix_blocks(model: Any) -> list[Any]:
     Raises:
         ValueError: there is none. A quantized model has none either: its blocks were written as single layers.
     """
-    blocks = [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, WaveMixBlock)]
+    blocks = [layer for layer in flatten_layers(model, include_self=False) if isinstance(layer, WaveMixBlock)]
     if not blocks:
         raise ValueError(
             "A model must have WaveMixBlock layers to be looked into; model.keras of a run has, qat.keras has not. "
@@ -86,7 +87,7 @@ def block_bands(model: Any, image: np.ndarray) -> list[BlockBands]:
         ValueError: the model has no ``WaveMixBlock``.
     """
     blocks = wavemix_blocks(model)
-    with _recording(blocks) as inputs:
+    with _recording_block_inputs(blocks) as inputs:
         model(ops.convert_to_tensor(np.asarray(image, np.float32)[None]), training=False)
     found = []
     for block in blocks:
@@ -126,7 +127,7 @@ def saliency(model: Any, image: np.ndarray, class_index: int | None = None) -> S
     """
     blocks = wavemix_blocks(model)
     x = ops.convert_to_tensor(np.asarray(image, np.float32)[None])
-    with _recording(blocks) as inputs:
+    with _recording_block_inputs(blocks) as inputs:
         logits = np.asarray(ops.convert_to_numpy(model(x, training=False)), np.float32)
     if logits.ndim != 2:
         raise ValueError(f"model must be a classifier, (B, classes). Received: output of shape {logits.shape}")
@@ -157,11 +158,11 @@ def saliency(model: Any, image: np.ndarray, class_index: int | None = None) -> S
 
 
 @contextmanager
-def _recording(blocks: list[Any]) -> Iterator[dict[str, Any]]:
+def _recording_block_inputs(blocks: list[Any]) -> Iterator[dict[str, Any]]:
     """Name of each block -> the input of its last call inside the block, in the order of calls."""
     inputs: dict[str, Any] = {}
 
-    def spy(block: Any) -> Any:
+    def record_input(block: Any) -> Any:
         original = block.call
 
         def call(x: Any, *args: Any, **options: Any) -> Any:
@@ -172,7 +173,7 @@ def _recording(blocks: list[Any]) -> Iterator[dict[str, Any]]:
         return call
 
     for block in blocks:
-        object.__setattr__(block, "call", spy(block))
+        object.__setattr__(block, "call", record_input(block))
     try:
         yield inputs
     finally:

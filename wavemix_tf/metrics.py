@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from .keras_internals import set_larger_is_better
 from .layers.imaging import LUMA
 
 # ITU-R BT.601 in the studio range, as MATLAB's rgb2ycbcr: Y of RGB in [0, 1] lies in [16, 235].
@@ -157,7 +158,7 @@ class LumaPSNR(keras.metrics.Mean):
     def __init__(self, shave: int = 0, name: str = "psnr_y", dtype: Any = None) -> None:
         super().__init__(name=name, dtype=dtype)
         self.shave = shave
-        self._direction = "up"  # tells EarlyStopping and ModelCheckpoint, as in Keras's own accuracies
+        set_larger_is_better(self)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         y_true, y_pred = ops.cast(y_true, "float32"), ops.clip(ops.cast(y_pred, "float32"), 0.0, 1.0)

@@ -11,8 +11,9 @@ from typing import Any
 
 import keras
 
+from .keras_internals import without_new_calls
 from .layers.wavelets import DWT2D
-from .profiler import _opens, _Tracer, _unchanged
+from .tracing import Tracer, is_opened
 
 STAND_IN_SIDE = 960  # pixels, for a side that may have any length: many grids divide it
 Scale = tuple[Fraction, Fraction] | None  # of a tensor's sides to the input's; None: not laid out as an image
@@ -32,7 +33,7 @@ def sampling_grid(model: Any) -> tuple[int, int] | None:
         return None
     tracer = _Grid()
     sides = [side or STAND_IN_SIDE for side in inputs[0].shape[1:3]]
-    with _unchanged(model):
+    with without_new_calls(model):
         stand_in = keras.Input(batch_shape=(1, *sides, inputs[0].shape[3]), dtype=inputs[0].dtype)
         tracer.start(stand_in)
         try:
@@ -43,7 +44,7 @@ def sampling_grid(model: Any) -> tuple[int, int] | None:
     return tracer.grid[0], tracer.grid[1]
 
 
-class _Grid(_Tracer):
+class _Grid(Tracer):
     """Follows the profiler's way through a model, with each tensor's scale in the place of its memory."""
 
     def start(self, tensor: Any) -> None:
@@ -54,7 +55,7 @@ class _Grid(_Tracer):
 
     def _visit(self, operation: Any, call: Any, owner: Any) -> None:
         self._alive += [operation, *call.outputs]
-        if isinstance(operation, keras.Layer) and _opens(operation) and self._open(operation, call):
+        if isinstance(operation, keras.Layer) and is_opened(operation) and self._open(operation, call):
             return
         images = [tensor for tensor in call.arguments.keras_tensors if self._buffers[id(tensor)] is not None]
         source = max(images, key=lambda tensor: tensor.shape[1] * tensor.shape[2], default=None)

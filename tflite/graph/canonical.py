@@ -16,8 +16,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from wavemix_tf.layers.blocks import PixelShuffle
+from wavemix_tf.keras_internals import flatten_layers
 from wavemix_tf.layers.imaging import ReplicatePadding2D
+from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 from wavemix_tf.layers.wavelets import fold_dwt
 from wavemix_tf.warning import warn_user
 
@@ -69,7 +70,7 @@ def crop_at_inference(model: Any) -> Any:
     Keras's own returns the whole picture there, against the shape that it declares and that every layer behind was
     built for.
     """
-    if not any(type(layer) is layers.RandomCrop for layer in model._flatten_layers()):
+    if not any(type(layer) is layers.RandomCrop for layer in flatten_layers(model)):
         return model
     graph = Graph.from_model(model)
     names = [node.name for node in graph.nodes() if node.kind == "RandomCrop"]

@@ -18,6 +18,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from wavemix_tf.keras_internals import producer
+
 from ..errors import UnsupportedLayerError
 from ..layers.augmentation import passes_at_inference
 from ..layers.copying import copy_layer, copy_operation
@@ -151,12 +153,12 @@ class Graph:
         copier = _Copier(dtype)
         inputs = []
         for tensor in model.inputs:
-            node = Node(None, label=tensor._keras_history.operation.name)
+            node = Node(None, label=producer(tensor)[0].name)
             node.origin = (node.label,)
             node.outputs = [Value(node, 0, tuple(tensor.shape), tensor.dtype)]
             inputs.append(node.output)
         values = copier.trace(model.outputs, dict(zip(map(id, model.inputs), inputs, strict=True)))
-        names = [tensor._keras_history.operation.name for tensor in model.outputs]
+        names = [producer(tensor)[0].name for tensor in model.outputs]
         graph = cls(inputs, values, [tensor.dtype for tensor in model.inputs], structures(model), names)
         graph.kept = copier.kept
         return graph
@@ -328,14 +330,12 @@ class _Copier:
 
     def trace(self, outputs: Sequence[Any], known: dict[int, Value], owners: tuple[str, ...] = ()) -> list[Value]:
         """Copy what leads to ``outputs`` (KerasTensors); ``known`` maps id(tensor) to the value it is."""
-        # `_keras_history` is where Keras keeps the edges; its public API has the layers alone.
         stack = [(tensor, False) for tensor in reversed(outputs)]
         while stack:
             tensor, expanded = stack.pop()
             if id(tensor) in known:
                 continue
-            operation, node_index, _ = tensor._keras_history
-            call = operation._inbound_nodes[node_index]
+            operation, call = producer(tensor)
             if not expanded:
                 stack.append((tensor, True))
                 stack.extend((t, False) for t in reversed(call.arguments.keras_tensors) if id(t) not in known)

@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers, ops
 
 from wavemix_tf.checks import check_option
-from wavemix_tf.layers.blocks import ACTIVATIONS
+from wavemix_tf.layers.activations import ACTIVATIONS
 
 from ..errors import UnsupportedLayerError
 from ..layers.augmentation import write_crops

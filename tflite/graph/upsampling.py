@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from wavemix_tf.checks import check_option
-from wavemix_tf.layers.blocks import PixelShuffle
+from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 
 from ..errors import UnsupportedLayerError
 from . import folding

@@ -16,6 +16,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from wavemix_tf.keras_internals import SUBLAYERS, forget_calls
+
 from ..errors import UnsupportedLayerError
 
 # Objects that a layer's configuration writes down, and which compute the same for every layer that holds them.
@@ -65,8 +67,7 @@ def copy_operation(operation: Any) -> Any:
     """A new operation of ``keras.ops``, as ``x + y`` is one: it has attributes, no weights and no configuration."""
     twin = object.__new__(type(operation))
     vars(twin).update(vars(operation))
-    # Where Keras notes the calls, which are the given model's.
-    twin._inbound_nodes, twin._outbound_nodes = [], []
+    forget_calls(twin)  # which are the given model's
     return twin
 
 
@@ -166,7 +167,7 @@ def _parts(layer: Any, clone: Any) -> Iterator[tuple[Any, Any]]:
         if isinstance(given, keras.Layer):
             twins = vars(copied)
             # By the names of the attributes; Keras's own list has the parts in the order in which they were made.
-            for name, held in sorted(vars(given).items(), key=lambda item: item[0] == "_layers"):
+            for name, held in sorted(vars(given).items(), key=lambda item: item[0] == SUBLAYERS):
                 queue += _matched(held, twins.get(name))
 
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from wavemix_tf.keras_internals import keep_dtype
 from wavemix_tf.layers.normalization import FusedBatchNormalization
 
 from . import saturation
@@ -244,7 +245,7 @@ def _keep_in_float32(layer: Any) -> None:
     """
     layer.autocast = False
     for variable in layer.weights:
-        variable._autocast = False  # `add_weight(autocast=False)`, but the base class makes these
+        keep_dtype(variable)  # which the base class made
 
 
 class _ReadsSteps(layers.Layer):

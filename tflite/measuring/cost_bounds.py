@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from wavemix_tf.keras_internals import flatten_layers
 from wavemix_tf.networks.wavemix import WaveMixClassifier
 
 from ..graph.lowering import stride_factors
@@ -295,7 +296,7 @@ def _firmware(file: tuple[float, float]) -> dict[str, tuple[float, float]]:
 def _constants(model: Any) -> int:
     """Bytes of the weights and biases that the file of any network must hold."""
     total = 0
-    for layer in model._flatten_layers(include_self=False):
+    for layer in flatten_layers(model, include_self=False):
         if type(layer).__name__ in ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense") and layer.built:
             total += math.prod(layer.kernel.shape)
             total += 4 * math.prod(layer.bias.shape) if layer.use_bias else 0

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from wavemix_tf.keras_internals import count_calls, flatten_layers
 from wavemix_tf.warning import warn_user
 
 from ..errors import CopyError
@@ -196,7 +197,7 @@ def check_in_float32(model: Any, copy: Any, arrays: list[np.ndarray]) -> None:
 def in_float32(model: Any) -> Any:
     """The model itself, or a float32 copy if it computes in another dtype."""
     Graph.check(model)
-    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
+    if all(layer.compute_dtype == "float32" for layer in flatten_layers(model)):
         return model
     return Graph.from_model(model, dtype="float32").to_model(model.name)
 
@@ -207,13 +208,13 @@ def as_list(outputs: Any) -> list[np.ndarray]:
 
 
 def _coarsest(model: Any) -> str:
-    found = {layer.compute_dtype for layer in getattr(model, "_flatten_layers", list)()}
+    found = {layer.compute_dtype for layer in (flatten_layers(model) if isinstance(model, keras.Model) else [])}
     return next((dtype for dtype in ("bfloat16", "float16") if dtype in found), "float32")
 
 
 def _keeps_float32(model: Any) -> bool:
     """Whether the weights are float32, whatever is computed in: of coarser ones a fold is rounded, too."""
-    return all(layer.variable_dtype == "float32" for layer in model._flatten_layers())
+    return all(layer.variable_dtype == "float32" for layer in flatten_layers(model))
 
 
 def _locate(model: Any, arrays: list[np.ndarray]) -> str:
@@ -223,7 +224,7 @@ def _locate(model: Any, arrays: list[np.ndarray]) -> str:
         return "The model itself gives other outputs each time: a layer draws random numbers or keeps a state."
     graph = Graph.from_model(model)
     copied = {node.origin[0]: node for node in graph.nodes() if node.layer is not None and node.origin}
-    layers = [layer for layer in model.layers if layer.name in copied and len(layer._inbound_nodes) == 1]
+    layers = [layer for layer in model.layers if layer.name in copied and count_calls(layer) == 1]
     tensors, values = [], []
     for layer in layers:
         produced = keras.tree.flatten(layer.output)

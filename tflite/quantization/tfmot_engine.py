@@ -26,6 +26,7 @@ import keras
 import numpy as np
 
 from wavemix_tf.checks import check_option
+from wavemix_tf.keras_internals import excludes_from_weight_decay, learning_rate_or_schedule
 from wavemix_tf.warning import warn_user
 
 from ..errors import ExportError, UnsupportedLayerError
@@ -530,12 +531,12 @@ def _shared_options(what: str, source: Any, cls: Any, config: dict[str, Any]) ->
 
 def _translate_optimizer(given: Any, keras2: Any) -> Any:
     if isinstance(given, keras.optimizers.Optimizer):
-        if any(value for key, value in vars(given).items() if key.startswith("_exclude_from_weight_decay")):
+        if excludes_from_weight_decay(given):
             raise ValueError(
                 "engine='tfmot' takes an optimizer that decays every weight alike. "
                 f"Received: optimizer={given.name!r} after exclude_from_weight_decay()"
             )
-        schedule = given._learning_rate  # `learning_rate` is its present value
+        schedule = learning_rate_or_schedule(given)
         if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
             schedule = _translate("learning_rate", schedule, keras2.optimizers.schedules)
             return _translate("optimizer", given, keras2.optimizers, learning_rate=schedule)

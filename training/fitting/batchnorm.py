@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from wavemix_tf.keras_internals import flatten_layers
+
 from ..distribution import to_devices
 
 BATCHES = 8  # of 128 images of 28x28: means over 800,000 values a channel
@@ -23,7 +25,7 @@ class BatchNormRecalibration:
     """
 
     def __init__(self, model: Any) -> None:
-        layers = model._flatten_layers(include_self=False, recursive=True)
+        layers = flatten_layers(model, include_self=False)
         self._norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
         self._statistics = [v for norm in self._norms for v in (norm.moving_mean, norm.moving_variance)]
         ours = {id(variable) for variable in self._statistics}

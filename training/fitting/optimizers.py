@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from wavemix_tf.keras_internals import flatten_layers
+
 from ..distribution import ONE_DEVICE, Devices
 from ..recipe import Recipe
 
@@ -87,14 +89,9 @@ def with_loss_scaling(model: Any, optimizer: Any) -> Any:
     Gradients below 6e-8 are zero in float16. ``compile`` scales for a model whose own policy is "mixed_float16"; what
     counts is what its layers compute in.
     """
-    if all(layer.compute_dtype != "float16" for layer in model._flatten_layers()):
+    if all(layer.compute_dtype != "float16" for layer in flatten_layers(model)):
         return optimizer
     return keras.optimizers.LossScaleOptimizer(optimizer)
-
-
-def moving_averages(optimizer: Any) -> list[Any]:
-    """The variables that hold the moving average of each trainable variable, in their order."""
-    return getattr(optimizer, "inner_optimizer", optimizer)._model_variables_moving_average
 
 
 class _ClipAcrossReplicas:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from wavemix_tf.files import replacing
+from wavemix_tf.keras_internals import public_module
 from wavemix_tf.preprocessing import write_to_keras_file
 
 from ..recipe import Recipe
@@ -49,6 +50,5 @@ def portable_config(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     config = {key: portable_config(value) for key, value in config.items()}
-    if str(config.get("module")).startswith("keras.src.backend.") and hasattr(keras.optimizers, config["class_name"]):
-        return {**config, "module": "keras.optimizers", "registered_name": None}
-    return config
+    module = public_module(config.get("module"), str(config.get("class_name")))
+    return config if module == config.get("module") else {**config, "module": module, "registered_name": None}

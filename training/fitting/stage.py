@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from wavemix_tf.escaping import printable
+from wavemix_tf.keras_internals import moving_averages
 
 from ..data import identity
 from ..data.bundle import DataBundle
@@ -21,7 +22,7 @@ from ..run_files import RunFiles
 from ..tasks import task_of
 from . import checkpoint
 from .batchnorm import BATCHES, BatchNormRecalibration
-from .optimizers import Phase, build_optimizer, moving_averages, phases, with_loss_scaling
+from .optimizers import Phase, build_optimizer, phases, with_loss_scaling
 from .pipeline import EpochBatches, first_batches, training_batches
 from .results import FitResult, make_result
 from .run_output import write_history, write_result

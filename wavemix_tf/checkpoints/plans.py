@@ -41,9 +41,9 @@ class Entry:
     def load(self, stored: Array) -> Array:
         """Ours from the official array; of another shape than ours if that does not fit."""
         if self.axes is not None:
-            if stored.ndim != len(self._theirs):
+            if stored.ndim != len(self._torch_axes):
                 return stored
-            stored = np.expand_dims(stored.transpose(self._theirs), self._new)
+            stored = np.expand_dims(stored.transpose(self._torch_axes), self._new)
         for order, axis in self._orders():
             if stored.ndim >= -axis and stored.shape[axis] == len(order):
                 stored = stored.take(order, axis)
@@ -53,10 +53,10 @@ class Entry:
         """The official array from ours."""
         for order, axis in self._orders():
             value = value.take(np.argsort(order), axis)
-        return value if self.axes is None else value.squeeze(self._new).transpose(np.argsort(self._theirs))
+        return value if self.axes is None else value.squeeze(self._new).transpose(np.argsort(self._torch_axes))
 
     @property
-    def _theirs(self) -> tuple[int, ...]:
+    def _torch_axes(self) -> tuple[int, ...]:
         return tuple(axis for axis in self.axes or () if axis is not None)
 
     @property

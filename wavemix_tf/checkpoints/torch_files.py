@@ -171,7 +171,7 @@ def network_state(
                 f"entry must be a place of the network's tensors in the checkpoint. Received: entry={entry!r}, "
                 f"there are {', '.join(map(str, found)) or 'none'}"
             )
-        return _taken(groups, places[0])
+        return _weights_in(groups, places[0])
     most = max(found.values(), default=0)
     if 2 * most < wanted:  # another network: the caller says which names are missing, and which are there
         return max(groups.values(), key=len, default={})
@@ -186,7 +186,7 @@ def network_state(
     if len(best) > 1:
         others = ", ".join(f"entry={str(place)!r}" for place in best if place != chosen[0])
         warn_user(f"the checkpoint also holds other weights of the network, such as a moving average, at {others}")
-    return _taken(groups, chosen[0])
+    return _weights_in(groups, chosen[0])
 
 
 def _groups(source: Mapping[str, Any], wrapper: str = "", depth: int = 0) -> Iterator[tuple[str, Leaves]]:
@@ -200,7 +200,7 @@ def _groups(source: Mapping[str, Any], wrapper: str = "", depth: int = 0) -> Ite
                 yield from _groups(value, f"{wrapper}.{key}" if wrapper else str(key), depth + 1)
 
 
-def _taken(groups: Mapping[str, Leaves], place: _Place) -> Leaves:
+def _weights_in(groups: Mapping[str, Leaves], place: _Place) -> Leaves:
     leaves = groups[place.wrapper]
     inside = {key.removeprefix(place.prefix): leaf for key, leaf in leaves.items() if key.startswith(place.prefix)}
     # Counters, such as AveragedModel's, are no tensors of another module.

@@ -1,1 +1,1 @@
-"""Behind the verbs of ``cli.py``: their arguments, their steps, and what they show. Joins core, training and tflite."""
+"""The verbs of the command, their arguments, their steps, and what they show. Joins core, training and tflite."""

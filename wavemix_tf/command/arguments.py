@@ -140,7 +140,7 @@ def apply_settings(recipe: Recipe, settings: Sequence[str] | None) -> Recipe:
         field, dot, inner = key.strip().partition(".")
         known = [f.name for f in dataclasses.fields(Recipe)]
         if not equals or field not in known or (dot and field != "model_args"):
-            raise ValueError(f"--set takes KEY=VALUE{_near(key.strip(), known)} Received: {setting}")
+            raise ValueError(f"--set takes KEY=VALUE{_suggestion(key.strip(), known)} Received: {setting}")
         if dot:
             arguments = changes.setdefault("model_args", dict(recipe.model_args))
             arguments[inner] = _json_or_text(text)
@@ -152,7 +152,7 @@ def apply_settings(recipe: Recipe, settings: Sequence[str] | None) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def _near(key: str, known: Sequence[str]) -> str:
+def _suggestion(key: str, known: Sequence[str]) -> str:
     """What a mistyped key may have meant; otherwise all that there are."""
     field, dot, _ = key.partition(".")
     if dot and field in known:

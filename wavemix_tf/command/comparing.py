@@ -39,7 +39,7 @@ from ..training.searching.systems import SYSTEMS, system_recipe, widest
 from . import findings
 from .file_checks import verification_images
 from .pages import comparison as comparison_page
-from .steps import load_model, tell_data
+from .steps import load_model, print_dataset_summary
 from .terminal import console, headline
 
 FORMAT = 1
@@ -89,7 +89,7 @@ class Comparison:
                 shutil.rmtree(out / name, ignore_errors=True)
             for name in (RECORD, COSTS):
                 (out / name).unlink(missing_ok=True)
-        self.record = self._claim(recipe, dict(budget), target, command)
+        self.record = self._open_record(recipe, dict(budget), target, command)
         self.candidates = Candidates(
             lambda values: system_recipe(recipe, values["system"], values["width"]),
             lambda one: build(one, self.classes),
@@ -103,7 +103,9 @@ class Comparison:
         """How many there are: a network's head counts."""
         return self.recipe.num_classes or len(self.data(self.seeds[0]).class_names)
 
-    def _claim(self, recipe: Recipe, budget: dict[str, float], target: str | None, command: str) -> dict[str, Any]:
+    def _open_record(
+        self, recipe: Recipe, budget: dict[str, float], target: str | None, command: str
+    ) -> dict[str, Any]:
         asked = {"format": FORMAT, "budget": budget, "target": target, "qat": self.qat}
         record: dict[str, Any] = {"systems": {}, "seeds": []}
         if self.out.is_dir():
@@ -139,17 +141,17 @@ class Comparison:
         """
         for name in self.names:
             self.row(name).pop("failed", None)  # tried again; what was finished is kept
-        tell_data(self.recipe, self.data(self.seeds[0]))  # before all: nothing is measured on other images
-        self._each("size", self.size)
+        print_dataset_summary(self.recipe, self.data(self.seeds[0]))  # before all: nothing is measured on other images
+        self._for_each_system("size", self.size)
         for seed in self.seeds:
-            self._each(f"train, seed {seed}", functools.partial(self.train, seed=seed))
-        self._each("export", self.export)
+            self._for_each_system(f"train, seed {seed}", functools.partial(self.train, seed=seed))
+        self._for_each_system("export", self.export)
         self.time()
         self.record["created"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         self.record["machine"], self.record["versions"] = findings.machine(), findings.versions()
         return self._save()
 
-    def _each(self, title: str, do: Callable[[str], str]) -> None:
+    def _for_each_system(self, title: str, do: Callable[[str], str]) -> None:
         """One step for every system that has not failed; a failure is written into its row."""
         headline(title[0].upper() + title[1:])
         for index, name in enumerate(self.names, 1):
@@ -163,7 +165,7 @@ class Comparison:
             except Exception as error:  # whatever is wrong with one system, the others go on
                 told = f"failed: {self._fail(name, title, error)}"
             console.print(f"  {index}/{len(self.names)} {name}: {told}", soft_wrap=True, highlight=False)
-            self._keep()
+            self._write_record()
         self._save()
 
     def _fail(self, name: str, title: str, error: Exception) -> str:
@@ -171,11 +173,11 @@ class Comparison:
         self.row(name)["failed"] = {"step": title, "reason": lines[0]}
         return lines[0]
 
-    def _keep(self) -> None:
+    def _write_record(self) -> None:
         write_text(self.out / RECORD, json.dumps(self.record, indent=1) + "\n")
 
     def _save(self) -> Path:
-        self._keep()
+        self._write_record()
         return comparison_page.write(self.out, self.record)
 
     # --- the steps ----------------------------------------------------------------------------------------------------
@@ -224,7 +226,7 @@ class Comparison:
                 row["files"][dtype] = self._export(name, dtype, data)
             found = row["files"][dtype]
             if "refused" in found:
-                told.append(f"{dtype} refused: {comparison_page.brief(found['refused'])}")
+                told.append(f"{dtype} refused: {comparison_page.shortened(found['refused'])}")
             else:
                 told.append(f"{dtype} {100 * found['accuracy']:.2f} %, {found['size_bytes'] / 1024:.1f} KiB")
         return "; ".join(told)

@@ -26,7 +26,7 @@ from ..training.data.patches import enlarged
 from ..training.data.sources import SAMPLE_SEED, epoch_order
 from ..training.recipe import Recipe
 from ..training.tasks import task_type
-from .networks import told_grid
+from .networks import with_sampling_grid
 
 BATCH = 8
 SHOWN = 3  # pictures in the report
@@ -54,7 +54,7 @@ class Score:
 
 def keras_run(model: Any) -> Run:
     """A Keras model as a callable on batches."""
-    return told_grid(lambda images: np.asarray(predict(model, images)), sampling_grid(model))
+    return with_sampling_grid(lambda images: np.asarray(predict(model, images)), sampling_grid(model))
 
 
 def file_run(content: bytes, runtime: str) -> Run:
@@ -64,7 +64,7 @@ def file_run(content: bytes, runtime: str) -> Run:
     def computed(images: np.ndarray) -> np.ndarray:
         return np.asarray(from_output(info.outputs[0], run([to_input(info.inputs[0], images)])[0]))
 
-    return told_grid(computed, file_sampling_grid(info))
+    return with_sampling_grid(computed, file_sampling_grid(info))
 
 
 def _score_masks(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None) -> Score:
@@ -155,7 +155,7 @@ def _overlays(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[di
         pixels = np.round(255 * image).astype(np.uint8)
         cells = [
             {"title": "image", "image": pixels},
-            {"title": "truth", "image": _painted(pixels, mask, colours, recipe)},
+            {"title": "truth", "image": _overlaid(pixels, mask, colours, recipe)},
         ]
         for title, run in runs.items():
             found = run(image[None])[0].argmax(-1)  # also where the truth has no class, and nobody judges it
@@ -164,7 +164,7 @@ def _overlays(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[di
     return rows
 
 
-def _painted(pixels: np.ndarray, mask: np.ndarray, colours: np.ndarray, recipe: Recipe) -> np.ndarray:
+def _overlaid(pixels: np.ndarray, mask: np.ndarray, colours: np.ndarray, recipe: Recipe) -> np.ndarray:
     return overlay(pixels, mask, colours, ignore=recipe.void)
 
 

@@ -15,10 +15,10 @@ from ..escaping import printable
 from ..inspection import BANDS, BlockBands, Saliency, block_bands, saliency, wavemix_blocks
 from .image_files import ImageFile, PictureFolder
 from .networks import Network, NoNumbersError, finite, load_network, probabilities
-from .pages.plots import ACCENT, FLOAT, INK, INT8, LINE, MUTED, STYLE
+from .pages.figure_style import ACCENT, FLOAT, INK, INT8, LINE, MUTED, STYLE
 from .predicting import first_class, fit_pixels, run_whole
 from .steps import network_name
-from .terminal import console, one_line, tell
+from .terminal import console, one_line, print_to_stderr
 
 MAPS = 2  # channels shown of a level
 MOST_ROWS = 4  # levels of blocks whose maps are shown
@@ -53,14 +53,14 @@ def explain_images(
             pixels = fit_pixels(image.read(network.image_shape[2]), network)
         except (OSError, ValueError) as error:
             failures += 1
-            tell(f"wavemix-tf: {one_line(error)}")
+            print_to_stderr(f"wavemix-tf: {one_line(error)}")
             continue
         try:
             with console.status(f"  {image.name}"):
                 picture = _explain(image.name, pixels, network, chosen)
         except NoNumbersError as error:
             failures += 1
-            tell(f"wavemix-tf: {image.name}: {error}")
+            print_to_stderr(f"wavemix-tf: {image.name}: {error}")
             continue
         (place,) = pictures.places(image.stem, ["explain_{}.png"])
         print(printable(f"{image.name}: {pictures.save(place, picture)}"), flush=True)
@@ -172,10 +172,10 @@ def _image(axis: Any, pixels: np.ndarray, title: str) -> None:
     shown = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     axis.imshow(shown, cmap="gray", interpolation="nearest" if max(pixels.shape) < 200 else "antialiased")
     axis.set_title(title)
-    _bare(axis)
+    _remove_ticks(axis)
 
 
-def _bare(axis: Any) -> None:
+def _remove_ticks(axis: Any) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.grid(False)
@@ -293,7 +293,7 @@ def _maps(figure: Any, rows: Sequence[BlockBands]) -> None:
                     cell.imshow(values[0], cmap="gray", interpolation="nearest")
                 else:
                     cell.imshow(_signed(values[band], limit), interpolation="nearest")
-                _bare(cell)
+                _remove_ticks(cell)
                 if row is rows[0]:
                     cell.set_title(name, color=MUTED, fontsize=9, loc="center", pad=4)
         height, width = row.bands.shape[1:3]

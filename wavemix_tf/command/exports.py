@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,19 +19,22 @@ from ..tflite.targets.table import get_target
 from ..training.data.bundle import DataBundle
 from ..training.data.sources import whole_pictures
 from ..training.recipe import Recipe
-from . import predictions, terminal
+from . import predictions
+from .command_line import CommandLine, shell
 from .file_checks import verification_images
 from .measuring import measure, merged
-from .pages import report as reports
+from .pages.formats import kibibytes
+from .pages.report import write_report
 from .run_folder import exported, read_report, saved_recipe
 from .steps import load_model, trained_model
-from .terminal import console, headline, note
+from .terminal import advising_export, as_options, console, headline, note
 
 KIT_IMAGES = 4
 LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes")
 
 
 def write_exports(
+    line: CommandLine,
     out: Path,
     chosen: Sequence[tuple[str, str]],
     models: dict[str, Any],
@@ -44,6 +46,7 @@ def write_exports(
     """Export, check and save the chosen files; those that the run folder holds already are read.
 
     Args:
+        line: The command that runs, for what it advises.
         out: Run folder.
         chosen: (target, dtype) pairs.
         models: "float32" and "int8" -> trained Keras model; a float model under "int8" is quantized on the way.
@@ -69,10 +72,10 @@ def write_exports(
         path = out / "exports" / f"{name}.tflite"
         model = models["int8" if dtype == "int8" else "float32"]
         there = Artifact.load(path) if path.is_file() and not overwrite else None
-        if there is not None and not are_given(limits):
+        if there is not None and not any_limit_given(limits):
             artifacts.append((name, there))
             continue
-        with console.status(f"  {name}: convert, audit, run"), _noting(out, target, dtype, refused):
+        with console.status(f"  {name}: convert, audit, run"), _collecting_refusals(line, out, target, dtype, refused):
             artifact = export(
                 model,
                 target=target,
@@ -87,29 +90,30 @@ def write_exports(
             shutil.rmtree(_kit_folder(path), ignore_errors=True)  # of the file before
             artifact.save(path, overwrite=True)
             artifacts.append((name, artifact))
-        state = "refused" if name in refused else f"{reports.kibibytes(artifact.size_bytes)}, passed every check"
+        state = "refused" if name in refused else f"{kibibytes(artifact.size_bytes)}, passed every check"
         console.print(f"  {name}: {state}")
     return artifacts, refused
 
 
-def are_given(limits: Mapping[str, Any]) -> bool:
+def any_limit_given(limits: Mapping[str, Any]) -> bool:
     """Whether a caller named one of the limits of ``write_exports``: 0 is a bound, a flag that is False is none."""
     return any(value is not None and value is not False for value in limits.values())
 
 
 @contextmanager
-def _noting(out: Path, target: str, dtype: str, refused: dict[str, str]) -> Iterator[None]:
+def _collecting_refusals(
+    line: CommandLine, out: Path, target: str, dtype: str, refused: dict[str, str]
+) -> Iterator[None]:
     """A file that fails its checks must not take the others with it, nor the training before it."""
-    terminal.exporting[:] = ["--out", str(out), "--target", target, "--dtype", dtype]
+    exporting = ("--out", str(out), "--target", target, "--dtype", dtype)
     try:
-        yield
+        with advising_export(line, exporting):
+            yield
     except ExportError as error:
-        refused[f"{target}-{dtype}"] = terminal.as_options(str(error))
-    finally:
-        terminal.exporting.clear()
+        refused[f"{target}-{dtype}"] = as_options(str(error), line.verb, exporting)
 
 
-def complain(refused: dict[str, str]) -> None:
+def raise_if_refused(refused: dict[str, str]) -> None:
     """End in an error if a file was refused."""
     if refused:
         raise ExportError("; ".join(f"{name} was not written. {reason}" for name, reason in refused.items()))
@@ -162,7 +166,7 @@ def saved_exports(out: Path, target: str | None, dtype: str | None) -> list[tupl
     if not chosen:
         options = [(f"--{key}", value) for key, value in (("target", target), ("dtype", dtype)) if value]
         asked = " ".join(" ".join(option) for option in options)
-        made_by = terminal.shell("export", "--out", out, *(word for option in options for word in option))
+        made_by = shell("export", "--out", out, *(word for option in options for word in option))
         raise FileNotFoundError(
             f"{out}/exports has no file{' for ' if asked else ''}{asked}: `{made_by}` makes them. "
             f"Received: {', '.join(name for name, _ in found) or 'an empty folder'}"
@@ -170,14 +174,14 @@ def saved_exports(out: Path, target: str | None, dtype: str | None) -> list[tupl
     return chosen
 
 
-def of_other_models(out: Path, artifacts: Sequence[tuple[str, Artifact]]) -> list[str]:
+def made_from_other_models(out: Path, artifacts: Sequence[tuple[str, Artifact]]) -> list[str]:
     """Names of the files that neither of the run's models was exported to: what they should compute is not known."""
     there = [path for path in (out / "model.keras", out / "qat.keras") if path.is_file()]
     digests = {model_sha256(load_model(path)) for path in there}
     return [name for name, artifact in artifacts if artifact.model_sha256 not in digests]
 
 
-def own_exports(
+def other_exports_of(
     out: Path, models: dict[str, Any], besides: Sequence[tuple[str, Artifact]]
 ) -> list[tuple[str, Artifact]]:
     """Files in ``exports/`` besides those given that were made from these models."""
@@ -195,10 +199,10 @@ def own_exports(
     return others
 
 
-def forget(out: Path, *, exports: bool) -> None:
-    """Remove what was made from weights that are about to change: the report and, with ``exports``, the files."""
+def delete_exports(out: Path) -> None:
+    """Remove what was made from weights that are about to change: the report, the exported files and their kits."""
     stale = [out / "report.json", out / "report.html", out / predictions.FILE]
-    if exports and (out / "exports").is_dir():
+    if (out / "exports").is_dir():
         stale += [path for path in (out / "exports").iterdir() if path.is_file()]
         for kit in (out / "exports").glob("*_kit"):
             shutil.rmtree(kit)
@@ -217,6 +221,7 @@ def _kit_folder(path: Path) -> Path:
 
 
 def measure_exports(
+    line: CommandLine,
     out: Path,
     recipe: Recipe,
     data: DataBundle,
@@ -227,6 +232,7 @@ def measure_exports(
     """Measure the files that the run's report does not know: it gains their rows.
 
     Args:
+        line: The command that runs, which a new report names.
         out: Run folder.
         recipe: Of the run.
         data: Its data.
@@ -261,19 +267,14 @@ def measure_exports(
         own = {"int8": trained_model(out, part[0][1], data)} if part[0] in alone else {}
         found = measure(recipe, data, {**models, **own}, part, limit)
         if report is None:
-            report, whose = {**found.report, "refused": {}, "seconds": {}, "command": command_line()}, True
+            report, whose = {**found.report, "refused": {}, "seconds": {}, "command": str(line)}, True
         else:
             report, whose = merged(report, found)
         if (out / "report.json").is_file():
             if whose:
                 predictions.write(out, found.predictions)
-            reports.write_report(out, report)
+            write_report(out, report)
     return report
-
-
-def command_line() -> str:
-    """What was typed."""
-    return shlex.join(["wavemix-tf", *terminal.words])
 
 
 def write_kits(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..escaping import printable
-from .pages.plots import png_url
+from .pages.image_urls import png_url
 
 LARGEST_SIDE = 96  # pixels of an image in report.json
 POINTS = 1500  # of a scatter plot

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 
 from ..files import replacing
 from ..training.data.listing import first_names, list_files
 from ..training.images import EXTENSIONS, read_image
+from .networks import check_model_file
+from .run_folder import saved_recipe
 from .terminal import note
 
 STDIN = "-"
@@ -60,6 +63,22 @@ class ImageFile:
             path = Path(folder) / "stdin"
             path.write_bytes(self.content)
             return read_image(path, channels)
+
+
+def network_and_images(
+    words: Sequence[str], out: Path | None, model: Path | None, save: Path | None, settings: Sequence[str] | None
+) -> tuple[Path, PictureFolder, list[ImageFile]]:
+    """The model's file, the folder of pictures and the images that the words of `predict` or `explain` name."""
+    if out is None and model is None:
+        raise typer.BadParameter("name a run folder with --out, or a file with --model.")
+    if out is not None:
+        saved_recipe(out, settings)
+    elif settings:
+        raise ValueError("--set belongs to a run: name it with --out. Received: --set without --out")
+    path = check_model_file(out, model)
+    save = save or (out or Path()) / "predictions"
+    found = find_images(words, save)
+    return path, PictureFolder(save, found), found
 
 
 def find_images(words: Sequence[str], save: Path) -> list[ImageFile]:

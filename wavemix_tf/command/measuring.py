@@ -27,8 +27,8 @@ from ..training.recipe import Recipe
 from ..training.tasks import task_type
 from . import evaluation, findings, predictions
 from .file_checks import RUNTIME_NAMES, file_checks
-from .pages import plots
-from .pages import report as reports
+from .pages.image_urls import jpeg_url
+from .pages.report import FORMAT
 from .steps import count_parameters, load_model, network_name, trained_model
 from .terminal import console
 
@@ -177,7 +177,7 @@ def _joined(rows: list[Any], new: list[Any], key: str, names: set[str]) -> list[
 def _about(recipe: Recipe, data: DataBundle, models: Mapping[str, Any], tested: int) -> dict[str, Any]:
     """What a report says of the run itself."""
     return {
-        "format": reports.FORMAT,
+        "format": FORMAT,
         "name": recipe.name,
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "recipe": json.loads(recipe.to_json()),
@@ -248,8 +248,7 @@ def _measure_pictures(
         "exports": exports,
         "wavelet": findings.wavelet(images[0], judged.example),
         "pictures": [
-            {"cells": [{**cell, "image": plots.jpeg_url(cell["image"], side)} for cell in row["cells"]]}
-            for row in shown
+            {"cells": [{**cell, "image": jpeg_url(cell["image"], side)} for cell in row["cells"]]} for row in shown
         ],
         "verification": {"images": len(images), "rows": rows},
     }

@@ -15,7 +15,8 @@ from ..preprocessing import Preprocessing, read_from_keras_file
 from ..state_files import read_json, reading
 from ..training.data.identity import LABELS_FILE, SplitList, read_labels
 from ..training.tasks import TASKS, Classification, Segmentation, SuperResolution, Task
-from .terminal import note, shell
+from .command_line import shell
+from .terminal import note
 
 CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = (task.name for task in (Classification, Segmentation, SuperResolution))
 PROBE_SIDE = 256  # pixels, where a model takes any size
@@ -157,7 +158,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
     if kind.large_outputs and kind.has_classes and not settings:
         note(f"no recipe.json belongs to {path}: masks are written with class numbers")
     return Network(
-        run=told_grid(lambda images: finite(run(images)), _usable_grid(run, given)),
+        run=with_sampling_grid(lambda images: finite(run(images)), _usable_grid(run, given)),
         image_shape=(given[1], given[2], int(given[3])),
         task=task,
         classes=classes,
@@ -217,7 +218,7 @@ def _keras_runner(model: Any, images: int) -> Callable[[np.ndarray], np.ndarray]
     def traced(batch: np.ndarray) -> np.ndarray:
         return np.asarray(model.predict_on_batch(batch), np.float32)
 
-    return told_grid(eager if images < 8 else traced, sampling_grid(model))
+    return with_sampling_grid(eager if images < 8 else traced, sampling_grid(model))
 
 
 def _open_file(
@@ -255,7 +256,7 @@ def _open_file(
         note(f"{path} does not tell what a pixel's value is, its input's range was measured: black is 0, white 1")
     low, high = (ranges[0] if ranges else None) or (0.0, 1.0)
 
-    def fed(images: np.ndarray) -> np.ndarray:
+    def to_network_input(images: np.ndarray) -> np.ndarray:
         if ranges is None and source.dtype in ("int8", "uint8"):
             # Nothing tells the range, but whoever quantized pixels laid black and white onto the ends of the grid.
             return (np.round(255 * images) + np.iinfo(source.dtype).min).astype(source.dtype)
@@ -265,7 +266,9 @@ def _open_file(
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     run = open_raw(content, runtime, threads)
     names = artifact.class_names if artifact else None
-    runner = told_grid(lambda images: from_output(sink, run([fed(images)])[0]), file_sampling_grid(info))
+    runner = with_sampling_grid(
+        lambda images: from_output(sink, run([to_network_input(images)])[0]), file_sampling_grid(info)
+    )
     preprocessing = preprocessing or (artifact.preprocessing if artifact else None)
     # TensorFlow Lite Micro takes a process for every call, LiteRT keeps its interpreter.
     most = 64 if runtime == "tflite-micro" else 1
@@ -278,7 +281,7 @@ def _usable_grid(run: Any, given: Any) -> tuple[int, int] | None:
     return None if grid and sides and min(sides) < max(grid) else grid
 
 
-def told_grid(run: Callable[[np.ndarray], Any], grid: tuple[int, int] | None) -> Any:
+def with_sampling_grid(run: Callable[[np.ndarray], Any], grid: tuple[int, int] | None) -> Any:
     """``run`` with the attribute that ``predict_tiled`` asks for."""
     run.sampling_grid = grid  # type: ignore[attr-defined]
     return run

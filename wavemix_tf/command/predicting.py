@@ -18,7 +18,7 @@ from ..training.tasks import TASKS
 from .image_files import ImageFile, PictureFolder
 from .mask_files import class_colours, mask_picture
 from .networks import Network, NoNumbersError, probabilities
-from .terminal import console, note, one_line, tell
+from .terminal import console, note, one_line, print_to_stderr
 
 TOO_LARGE = "An image must fit in memory as the network computes it: --tile runs masks and enlargements in parts."
 BATCH_PIXELS = 512 * 512  # of the images that a network computes at once
@@ -74,7 +74,7 @@ def predict_images(
 
         def failed(image: ImageFile, error: Exception) -> None:
             failures.append(image)
-            tell(f"wavemix-tf: {one_line(error)}")
+            print_to_stderr(f"wavemix-tf: {one_line(error)}")
             advance(1)
 
         for done in _computed(images, network, tiled, failed):

@@ -11,12 +11,13 @@ from typing import Any
 from ..files import check_writable, remove_abandoned
 from ..state_files import DamagedFileError, Fields, check_fields, check_keras_file, read_json, reading
 from ..tflite.file.model_cards import card_path, read_card, read_content
-from ..training.data.identity import SplitList
+from ..training.data.identity import SplitList, folder_is_as_trained
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from .arguments import START_FILE, apply_settings
-from .pages import report as reports
-from .terminal import note, shell
+from .command_line import shell
+from .pages.report import FORMAT
+from .terminal import announce_loading, note
 
 STAGES = ("float", "qat")
 REPORT: Fields = {
@@ -102,6 +103,16 @@ def check_state(out: Path, stages: Sequence[str] = STAGES, exports: bool = False
                 read_content(path, read_card(path))
 
 
+def check_finished_data(recipe: Recipe, out: Path, known_only: bool) -> None:
+    """Refuse a finished run whose own folder of images is no longer what it was trained on."""
+    if folder_is_as_trained(recipe, out, known_only):  # takes no Keras
+        return
+    announce_loading()
+    from ..training.data.datasets import check_finished
+
+    check_finished(recipe, out, known_only)
+
+
 def exported(out: Path) -> list[Path]:
     """The .tflite files in ``exports/``, whoever made them; not those compiled for an NPU, which belong to another."""
     paths = sorted((out / "exports").glob("*.tflite"))
@@ -128,7 +139,7 @@ def read_report(out: Path) -> dict[str, Any] | None:
     remedy = f"`{shell('run', out / 'recipe.json', '--out', out)}` measures all files and writes it anew."
     with reading(path, remedy):
         report = read_json(path, remedy, {"format": int})
-        if report["format"] != reports.FORMAT:
+        if report["format"] != FORMAT:
             return None
         check_fields(report, REPORT)
         for row in report["results"]:

@@ -1,7 +1,7 @@
 """The steps of a run, which the command's verbs share: each reads and writes one run folder.
 
-With ``cli.py`` the only place where ``training`` and ``tflite`` meet. Imports Keras: the command imports this module
-after it has checked its arguments.
+``training`` and ``tflite`` meet in this folder alone. Imports Keras: a verb imports this module after it has checked
+its arguments.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from ..training.fitting.trainer import build, fit
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from .arguments import START_FILE
+from .command_line import shell
 from .run_folder import START_REMEDY, saved_recipe
-from .terminal import console, note, shell, step
+from .terminal import console, note, step
 
 # What the papers call a network where it is not the class's name.
 NETWORK_TITLES = {
@@ -65,11 +66,11 @@ def load_images(
             f"At least {MIN_IMAGES} images must calibrate a network to quantize it: {advice}. Received: "
             f"calibration_images={recipe.calibration_images}, {len(data.calibration)} of them there"
         )
-    tell_data(recipe, data)
+    print_dataset_summary(recipe, data)
     return data
 
 
-def tell_data(recipe: Recipe, data: DataBundle) -> None:
+def print_dataset_summary(recipe: Recipe, data: DataBundle) -> None:
     """Print how many images every set has, of each class, and what was done to them."""
     write_counts(recipe, data, console.print)
     for text in data.notes:
@@ -133,7 +134,7 @@ def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
     return quantize(load_model(out / "model.keras"), data.calibration, target=artifact.target)  # as `export` did
 
 
-def tell_resumption(out: Path, overwrite: bool) -> None:
+def announce_resumption(out: Path, overwrite: bool) -> None:
     """Say that an interrupted training goes on."""
     if (out / "checkpoint.npz").is_file() and not overwrite:
         console.print("  going on after the last finished epoch")

@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from rich.text import Text
 from ..escaping import printable
 from ..training.recipe import Recipe
 from ..warning import WavemixWarning
+from .command_line import CommandLine, shell
 
 UNWRAPPED = 10_000  # characters in a line of what no terminal shows
 
@@ -53,28 +54,31 @@ class PlainConsole(Console):
 console = PlainConsole()
 LONGEST_MESSAGE = 1000  # characters; some errors list every tensor of a network
 _told: set[str] = set()
-words: list[str] = []  # of the command that runs, for the report
-exporting: list[str] = []  # options by which `export` writes the file that is being written
 BOUNDS = ("min_snr_db", "min_agreement", "allow_unjudged")  # arguments of the library's `export`, and options
 EXPORT_OPTIONS = (*BOUNDS, "max_arena_bytes", "max_flash_bytes", "max_firmware_bytes", "io_dtype", "accelerator(?==)")
 NO_OPTIONS = ("upsample_form", "class_names", "error_bound_steps")  # the command has none for these
 VALUE = r"'[^']*'|\(\)|-?[\w.,]*\w"
 
 
-def one_line(error: Exception) -> str:
-    """An error's first paragraph in one line, with the command's options in place of Python's arguments."""
+def one_line(error: Exception, verb: str = "") -> str:
+    """An error's first paragraph in one line, with the options of ``verb`` in place of Python's arguments."""
     paragraph = str(error).strip().split("\n\n")[0]
-    text = as_options(" ".join(paragraph.split()))
+    text = as_options(" ".join(paragraph.split()), verb)
     if not isinstance(error, (ValueError, OSError, ImportError)) or not text:
         text = f"{type(error).__name__}: {text} (--debug shows where)"
     return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + " ... (--debug shows all)"
 
 
-def as_options(text: str) -> str:
+def as_options(text: str, verb: str = "", exporting: Sequence[str] = ()) -> str:
     """Advice to a caller of the library as advice to a user of the command: ``on_bad_image='skip'`` as ``--set``.
 
     What was received stays as it is, but for the options of ``export``, and for the advice behind a last semicolon. A
     verb that has not got those names that one.
+
+    Args:
+        text: A message of the library.
+        verb: Which runs.
+        exporting: Options by which ``export`` writes the file that the message is about.
     """
     advice, received, rest = text.partition(" Received: ")
     rest, semicolon, last = rest.rpartition("; ") if "; " in rest else (rest, "", "")
@@ -91,12 +95,12 @@ def as_options(text: str) -> str:
         part = re.sub(rf"(?<!--set )(?<![\w./,-])({fields})=(True|False|None|'[^']*'|[\w.-]*\w)(?!/)", option, part)
         return re.sub(rf"(?<![\w.])({'|'.join(NO_OPTIONS)})=({VALUE})(?! in Python)", r"\g<0> in Python", part)
 
-    return _export_options(translated(advice) + received + rest + semicolon + translated(last))
+    return _export_options(translated(advice) + received + rest + semicolon + translated(last), verb, exporting)
 
 
-def _export_options(text: str) -> str:
+def _export_options(text: str, verb: str, exporting: Sequence[str]) -> str:
     """``allow_unjudged=True`` as ``--allow-unjudged``, ``max_flash_bytes=1,024`` as ``--max-flash-bytes 1,024``."""
-    exports = words[:1] == ["export"]
+    exports = verb == "export"
 
     def option(match: re.Match[str]) -> str:
         name, value = match.group(1), (match.group(2) or "").strip("'")
@@ -105,11 +109,6 @@ def _export_options(text: str) -> str:
 
     names = EXPORT_OPTIONS if exports else BOUNDS
     return re.sub(rf"(?<![\w./=-])({'|'.join(names)})(?:=({VALUE}))?(?![\w=])", option, text)
-
-
-def shell(*parts: str | os.PathLike[str]) -> str:
-    """A command to advise, its words quoted as a shell takes them."""
-    return shlex.join(["wavemix-tf", *map(str, parts)])
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
@@ -122,7 +121,7 @@ def headline(title: str) -> None:
     console.print(styled(("▸", "bold cyan"), " ", (title, "bold")))
 
 
-def tell(text: str) -> None:
+def print_to_stderr(text: str) -> None:
     """A line on standard error."""
     print(printable(text, lines=True), file=sys.stderr, flush=True)
 
@@ -130,13 +129,13 @@ def tell(text: str) -> None:
 def announce_loading() -> None:
     """Say, on standard error, why nothing happens for some seconds."""
     if "tensorflow" not in sys.modules and sys.stderr.isatty():
-        tell("Loading TensorFlow ...")
+        print_to_stderr("Loading TensorFlow ...")
 
 
 @contextmanager
-def quiet(debug: bool) -> Iterator[None]:
+def suppress_tensorflow_logs(line: CommandLine) -> Iterator[None]:
     """Keep TensorFlow's, absl's and XNNPACK's logs from the terminal; warnings of this package become notes."""
-    if debug:
+    if line.debug:
         yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -154,7 +153,7 @@ def quiet(debug: bool) -> Iterator[None]:
             warnings.simplefilter("ignore")
             warnings.filterwarnings("default", category=UserWarning, module=r"wavemix_tf\b")  # Keras's of our calls
             warnings.filterwarnings("default", category=WavemixWarning)
-            warnings.showwarning = lambda message, *_: note(as_options(str(message)))
+            warnings.showwarning = lambda message, *_: note(as_options(str(message), line.verb))
             yield
     finally:
         os.dup2(kept, 2)
@@ -162,11 +161,25 @@ def quiet(debug: bool) -> Iterator[None]:
         sys.stderr = stream
 
 
+@contextmanager
+def advising_export(line: CommandLine, exporting: Sequence[str]) -> Iterator[None]:
+    """Warnings inside advise the options of ``export`` for one file, see ``as_options``."""
+    if line.debug:
+        yield
+        return
+    shown = warnings.showwarning
+    warnings.showwarning = lambda message, *_: note(as_options(str(message), line.verb, exporting))
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
 def note(text: str) -> None:
     """Tell something that does not stop the run, once."""
     if text not in _told:
         _told.add(text)
-        tell(f"note: {text}")
+        print_to_stderr(f"note: {text}")
 
 
 def _errors_only(record: logging.LogRecord) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from ..checks import check_positive
-from .blocks import PixelShuffle
+from .pixel_shuffle import PixelShuffle
 
 # ITU-R BT.601 in full range, as JPEG and kornia.color.rgb_to_ycbcr have it: luma weights of R, G and B, the factors of
 # (B - Y) and (R - Y), and what is added to these two.

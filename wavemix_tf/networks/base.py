@@ -10,8 +10,9 @@ import keras
 from keras import layers
 
 from ..checks import check_option, check_positive, check_rate
-from ..layers.blocks import ACTIVATIONS, BATCH_NORM
+from ..layers.activations import ACTIVATIONS
 from ..layers.normalization import FusedBatchNormalization
+from ..layers.residual_block import BATCH_NORM
 
 STEMS = ("strided", "patchify")
 
@@ -19,7 +20,7 @@ STEMS = ("strided", "patchify")
 class Network(keras.Model):
     """Common ground of the networks: arguments that are attributes and config keys, and the parts they share.
 
-    A subclass makes its graph of layers with the policy of ``_policy`` and hands it to ``_finish``.
+    A subclass makes its graph of layers with the policy of ``_policy`` and hands it to ``_init_functional``.
     """
 
     def _policy(self, arguments: dict[str, Any]) -> Any:
@@ -31,7 +32,7 @@ class Network(keras.Model):
         # Settled here, so that a saved file does not depend on the global policy of whoever loads it.
         return keras.dtype_policies.get(dtype if dtype is not None else keras.config.dtype_policy())
 
-    def _finish(self, inputs: Any, outputs: Any, arguments: dict[str, Any], policy: Any) -> None:
+    def _init_functional(self, inputs: Any, outputs: Any, arguments: dict[str, Any], policy: Any) -> None:
         """Become the functional model, and keep the constructor's arguments."""
         super().__init__(inputs=inputs, outputs=outputs, **arguments["kwargs"])
         self.layer_policy = policy

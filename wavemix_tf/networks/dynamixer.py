@@ -10,8 +10,9 @@ import keras
 from keras import layers, ops
 
 from ..checks import check_option, check_positive, check_rate
-from ..layers.blocks import ACTIVATIONS, sublayer
+from ..layers.activations import ACTIVATIONS
 from ..layers.elementwise import ByteDropout, gelu_dropout
+from ..layers.residual_block import sublayer
 from .base import Network, check_image_shape, exact_policy, rising_rates, standardised_input
 
 # PyTorch's default; Keras's is 1e-3.
@@ -373,7 +374,7 @@ class DynaMixer(Network):
         x = layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name="norm", dtype=policy)(x)
         x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
         logits = _dense(num_classes, "head", exact_policy(policy))(x)
-        self._finish(inputs, logits, arguments, policy)
+        self._init_functional(inputs, logits, arguments, policy)
 
 
 def _check_stages(

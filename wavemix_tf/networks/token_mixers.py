@@ -9,9 +9,13 @@ import keras
 from keras import layers
 
 from ..checks import check_option, check_positive
-from ..layers.blocks import ACTIVATIONS, BATCH_NORM
-from ..layers.mixers import MIXERS, ConvMixerBlock, MLPMixerBlock, PoolFormerBlock
+from ..layers.activations import ACTIVATIONS
+from ..layers.convmixer_block import ConvMixerBlock
+from ..layers.mixers import MIXERS
+from ..layers.mlp_mixer_block import MLPMixerBlock
 from ..layers.normalization import FusedBatchNormalization
+from ..layers.poolformer_block import PoolFormerBlock
+from ..layers.residual_block import BATCH_NORM
 from .base import (
     Network,
     check_image_shape,
@@ -96,7 +100,7 @@ class TokenMixerClassifier(Network):
                     f"mixer_args must be arguments of {block.__name__}. Received: mixer_args={mixer_args}"
                 ) from None
             x = made(x)
-        self._finish(inputs, mean_head(x, num_classes, policy), arguments, policy)
+        self._init_functional(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -156,7 +160,7 @@ class ConvMixer(Network):
         x = FusedBatchNormalization(**BATCH_NORM, name="stem_norm", dtype=policy)(x)
         for index in range(1, check_positive("depth", depth) + 1):
             x = ConvMixerBlock(width, kernel_size, dropout, activation, name=f"block{index}", dtype=policy)(x)
-        self._finish(inputs, mean_head(x, num_classes, policy), arguments, policy)
+        self._init_functional(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -228,7 +232,7 @@ class MLPMixer(Network):
         for index, rate in enumerate(rising_rates(stochastic_depth, check_positive("depth", depth)), 1):
             x = MLPMixerBlock(width, **options, stochastic_depth=rate, name=f"block{index}", dtype=policy)(x)
         x = layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=policy)(x)
-        self._finish(inputs, mean_head(x, num_classes, policy), arguments, policy)
+        self._init_functional(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -304,7 +308,7 @@ class PoolFormer(Network):
                 name = f"stage{stage}_block{index}"
                 x = PoolFormerBlock(width, **options, stochastic_depth=next(rates), name=name, dtype=policy)(x)
         x = layers.GroupNormalization(1, epsilon=1e-5, name="norm", dtype=policy)(x)
-        self._finish(inputs, mean_head(x, num_classes, policy), arguments, policy)
+        self._init_functional(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
 def _patches(x: Any, width: int, patch_size: int, name: str, policy: Any) -> Any:

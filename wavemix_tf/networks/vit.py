@@ -10,7 +10,8 @@ import numpy as np
 from keras import layers, ops
 
 from ..checks import check_option, check_positive, check_rate
-from ..layers.blocks import ACTIVATIONS, sublayer
+from ..layers.activations import ACTIVATIONS
+from ..layers.residual_block import sublayer
 from .base import Network, check_image_shape, exact_policy, rising_rates, standardised_input
 from .token_sampling import (
     EPSILON,
@@ -127,7 +128,7 @@ class ViT(Network):
         x = x[:, 0]  # the class token; the norm is each token's own
         x = layers.LayerNormalization(**LAYER_NORM, name="norm", dtype=policy)(x)
         logits = layers.Dense(num_classes, **_initial(), name="head", dtype=exact_policy(policy))(x)
-        self._finish(inputs, logits, arguments, policy)
+        self._init_functional(inputs, logits, arguments, policy)
 
 
 def _budgets(blocks: Sequence[int], tokens: Any, depth: int, most: int) -> dict[int, int]:
@@ -256,7 +257,7 @@ class SelfAttention(layers.Layer):
         k = ops.transpose(self._split(k), (0, 2, 3, 1))  # (B, heads, d, N)
         v = ops.transpose(self._split(v), (0, 2, 1, 3))  # (B, heads, N, d)
         if self.sampler is None:
-            return self._attend(q, k, v, live, None if live is None else _own(live), training)
+            return self._attend(q, k, v, live, None if live is None else _self_attention_bias(live), training)
         # Rows of removed tokens are not gathered: only their columns need the mask.
         keys = None if live is None else ((1.0 - live) * REMOVED)[:, None, None, :]
         first = self._weights(q[:, :1], k, keys)
@@ -312,7 +313,7 @@ class SelfAttention(layers.Layer):
         }
 
 
-def _own(live: Any) -> Any:
+def _self_attention_bias(live: Any) -> Any:
     """What is added to scores (B, heads, N, N) so that removed tokens attend, and are attended to, by themselves."""
     length = ops.shape(live)[1]
     own = ops.cast(ops.eye(length), live.dtype)[None]

@@ -10,8 +10,8 @@ import keras
 from keras import layers
 
 from ..checks import check_option, check_positive
-from ..layers.blocks import UPSAMPLERS, WaveMixBlock, WaveMixV1Block, crop_to, pad_to_multiple
 from ..layers.imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
+from ..layers.wavemix_blocks import UPSAMPLERS, WaveMixBlock, WaveMixV1Block, crop_to, pad_to_multiple
 from .base import (
     Network,
     check_image_shape,
@@ -96,7 +96,7 @@ class WaveMixClassifier(Network):
         inputs, x = standardised_input(image_shape, normalize, policy)
         x = convolutional_stem(x, stem, width, stride, patch_size, activation, policy)
         x = _blocks(x, arguments, policy)
-        self._finish(inputs, mean_head(x, num_classes, policy), arguments, policy)
+        self._init_functional(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -197,7 +197,7 @@ class WaveMixSegmenter(Network):
             x = CropTo2D(name="crop", dtype=exact)([x, inputs])
         elif padded:
             x = layers.Cropping2D(extra, data_format="channels_last", name="crop", dtype=exact)(x)
-        self._finish(inputs, x, arguments, policy)
+        self._init_functional(inputs, x, arguments, policy)
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -293,7 +293,7 @@ class WaveMixSuperResolver(Network):
         else:
             factors = [scale] if variant == "wavemixsr" else [2] * (doublings or 0)
             outputs = _luma_and_chroma(inputs, factors, chosen, policy, staged=variant == "wavemixsr_v2")
-        self._finish(inputs, outputs, arguments, policy)
+        self._init_functional(inputs, outputs, arguments, policy)
 
 
 def _luma_and_chroma(inputs: Any, factors: Sequence[int], arguments: dict[str, Any], policy: Any, staged: bool) -> Any:

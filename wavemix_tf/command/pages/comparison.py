@@ -18,8 +18,8 @@ from rich.table import Table
 from ...escaping import markdown
 from ...files import replacing, write_text
 from ..terminal import grid
-from . import plots
 from .formats import kibibytes, milliseconds, percent
+from .front_plots import Point, accuracy_front, save_fronts
 from .style import page
 
 # Cost, title of its panel, how it is found in a row, what it is divided by. Those of the int8 file stand under that
@@ -41,7 +41,7 @@ def value_at(row: Mapping[str, Any], path: Sequence[str]) -> Any:
     return found
 
 
-def brief(reason: str, length: int = 220) -> str:
+def shortened(reason: str, length: int = 220) -> str:
     """The beginning of what was refused and why; the whole stands in comparison.json."""
     return reason if len(reason) <= length else reason[:length].rsplit(" ", 1)[0] + " ..."
 
@@ -65,18 +65,18 @@ def write(out: Path, record: Mapping[str, Any]) -> Path:
     panels = [(title, points) for _, title, points in _panels(record)]
     if panels:
         with replacing(out / "comparison.png") as temporary:
-            plots.save_fronts(temporary, panels, [f"{place}  {row['title']}" for place, _, row in placed(record)])
+            save_fronts(temporary, panels, [f"{place}  {row['title']}" for place, _, row in numbered(record)])
     return out / "comparison.html"
 
 
-def _panels(record: Mapping[str, Any]) -> list[tuple[str, str, Sequence[plots.Point]]]:
+def _panels(record: Mapping[str, Any]) -> list[tuple[str, str, Sequence[Point]]]:
     """(cost, title, points) of each cost that is known of some system."""
-    found: list[tuple[str, str, Sequence[plots.Point]]] = []
+    found: list[tuple[str, str, Sequence[Point]]] = []
     for cost, title, path, unit in COSTS:
         accuracy = int8_score if any("int8" in part for part in path) else scores
-        points: list[plots.Point] = [
+        points: list[Point] = [
             (place, value_at(row, path) / unit, accuracy(row), key == "wavemix")
-            for place, key, row in placed(record)
+            for place, key, row in numbered(record)
             if value_at(row, path) and accuracy(row)
         ]
         if points:
@@ -94,7 +94,7 @@ def ordered(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return sorted(record["systems"].items(), key=place)
 
 
-def placed(record: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+def numbered(record: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
     """(number that stands for it in the plots, name, row) of each system that has been trained."""
     trained = [(key, row) for key, row in ordered(record) if scores(row)]
     return [(str(place), key, row) for place, (key, row) in enumerate(trained, 1)]
@@ -133,7 +133,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
         told.append(f"failed ({row['failed']['step']}): {row['failed']['reason']}")
     for dtype, file in row.get("files", {}).items():
         if "refused" in file:
-            told.append(f"{dtype} file refused: {brief(file['refused'])}")
+            told.append(f"{dtype} file refused: {shortened(file['refused'])}")
         elif file.get("float_layers"):
             told.append(f"{dtype} file, float inside: {', '.join(file['float_layers'])}")
     return told
@@ -189,7 +189,7 @@ def to_html(record: Mapping[str, Any]) -> str:
     name = escape(str(record["recipe"]["name"]))
     titles = list(_columns({}))
     head = "".join(f"<th class='n'>{escape(title)}</th>" for title in titles)
-    numbers = {key: place for place, key, _ in placed(record)}
+    numbers = {key: place for place, key, _ in numbered(record)}
     body = []
     for key, row in rows:
         cells = _columns(row, len(record["seeds"]))
@@ -205,7 +205,7 @@ def to_html(record: Mapping[str, Any]) -> str:
         for key, row in rows
         for text in _remarks(row)
     )
-    figures = [plots.accuracy_front(points, title, f"front-{cost}") for cost, title, points in _panels(record)]
+    figures = [accuracy_front(points, title, f"front-{cost}") for cost, title, points in _panels(record)]
     cards = "".join(f"<section class='card'><figure>{figure}</figure></section>" for figure in figures)
     command = f"<pre class='command'><code>$ {escape(str(record.get('command', '')))}</code></pre>"
     content = (

@@ -1,153 +1,22 @@
-"""The residual blocks: ``WaveMixBlock`` for any number of wavelet levels, ``WaveMixV1Block`` for the first paper's."""
+"""The blocks of WaveMix: ``WaveMixBlock`` of any number of wavelet levels, ``WaveMixV1Block`` of the first paper."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 from keras import layers, ops
 
-from ..checks import check_option, check_positive, check_rate
+from ..checks import check_option, check_positive
+from .activations import ACTIVATIONS
 from .elementwise import ByteDropout, gelu_dropout
 from .normalization import FusedBatchNormalization
+from .pixel_shuffle import PixelShuffle
+from .residual_block import BATCH_NORM, ResidualBlock
 from .wavelets import BASES, DWT2D, FilterBank2D, LowPass2D, fold_dwt
 
-
-@keras.saving.register_keras_serializable(package="wavemix_tf")
-def quick_gelu(x: Any) -> Any:
-    """``x * sigmoid(1.702 x)``, the sigmoid approximation of GELU (Hendrycks & Gimpel, arXiv 1606.08415, section 2).
-
-    It needs only a logistic and a multiplication, which every runtime has; GELU itself has no TF Lite Micro kernel.
-    """
-    return x * ops.sigmoid(1.702 * x)
-
-
-ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "gelu": keras.activations.gelu,  # exact, by the error function, as the official network
-    "relu": keras.activations.relu,
-    "relu6": keras.activations.relu6,
-    "hard_swish": keras.activations.hard_swish,
-    "quick_gelu": quick_gelu,
-}
 TRANSFORMS = ("haar", *BASES, "none")
 UPSAMPLERS = ("deconv", "bilinear", "nearest", "pixel_shuffle", "pixel_shuffle_conv")
-
-# PyTorch's defaults where they differ from Keras's: the official weights were trained with this epsilon, and Keras's
-# momentum of 0.99 leaves the moving statistics of a run of a few hundred steps far behind the weights.
-BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
-
-
-CHANNELS_LAST = (
-    layers.AveragePooling2D,
-    layers.Conv2D,
-    layers.Conv2DTranspose,
-    layers.DepthwiseConv2D,
-    layers.GlobalAveragePooling2D,
-    layers.UpSampling2D,
-)
-
-
-@keras.saving.register_keras_serializable(package="wavemix_tf")
-class PixelShuffle(layers.Layer):
-    """Depth to space: (B, H, W, r*r*C) -> (B, r*H, r*W, C), channel ``(i*r + j)*C + c`` to pixel (i, j) of its cell.
-
-    Sub-pixel convolution's rearrangement (Shi et al., arXiv 1609.05158, eq. 4) in TensorFlow's channel order.
-
-    Args:
-        factor: r, the upsampling factor.
-
-    Raises:
-        ValueError: factor < 1, or channels that are not a multiple of factor squared.
-    """
-
-    def __init__(self, factor: int = 2, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.factor = check_positive("factor", factor)
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        if len(input_shape) != 4 or input_shape[-1] is None or input_shape[-1] % self.factor**2:
-            raise ValueError(
-                f"PixelShuffle takes (B, H, W, C) with C a multiple of factor**2 = {self.factor**2}. "
-                f"Received: input_shape={tuple(input_shape)}"
-            )
-
-    def call(self, x: Any) -> Any:
-        return ops.depth_to_space(x, self.factor, data_format="channels_last")
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        batch, height, width, channels = input_shape
-        r = self.factor
-        return (batch, height and r * height, width and r * width, channels // r**2)  # type: ignore[operator]
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "factor": self.factor}
-
-
-def _haar_low_pass(x: Any) -> Any:
-    """Haar's LL: twice the 2x2 mean, whose gradient is far cheaper on CPUs than a depthwise convolution's."""
-    return 2.0 * ops.average_pool(x, 2, strides=2, data_format="channels_last")
-
-
-def sublayer(owner: layers.Layer, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
-    """A layer named after the one that it is part of, for names must be unique in the flat graph."""
-    if layer in CHANNELS_LAST:
-        options["data_format"] = "channels_last"  # whatever the user's keras.json says
-    return layer(*args, **options, name=f"{owner.name}_{role}", dtype=owner.dtype_policy)
-
-
-class ResidualBlock(layers.Layer):
-    """Common ground of every block: (B, H, W, C) in and out, the residual included, and its common options.
-
-    A subclass makes its sublayers in its constructor with ``_named``, and defines ``inline``.
-    """
-
-    def __init__(self, width: int, dropout: float, activation: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.width = check_positive("width", width)
-        self.dropout = check_rate("dropout", dropout)
-        self.activation = check_option("activation", activation, tuple(ACTIVATIONS))
-
-    def _named(self, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
-        return sublayer(self, layer, role, *args, **options)
-
-    @staticmethod
-    def _run(parts: Iterable[Any], x: Any, training: bool | None) -> Any:
-        """One sublayer after another."""
-        for layer in parts:
-            takes_training = isinstance(layer, (layers.BatchNormalization, layers.Dropout))
-            x = layer(x, training=training) if takes_training else layer(x)
-        return x
-
-    def _check_input(self, input_shape: tuple[int | None, ...]) -> None:
-        if len(input_shape) != 4 or input_shape[-1] != self.width:
-            raise ValueError(f"{self.name} takes (B, H, W, {self.width}). Received: input_shape={tuple(input_shape)}")
-
-    def inline(self, x: Any, training: bool | None = None) -> Any:
-        """``call`` as a graph of the sublayers.
-
-        Args:
-            x: (B, H, W, C) tensor or KerasTensor with known H and W.
-            training: As in ``call``.
-
-        Returns:
-            The same values as ``call`` (to rounding), same shape and dtype.
-        """
-        raise NotImplementedError
-
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        return self.inline(x, training)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return tuple(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "width": self.width,
-            "dropout": self.dropout,
-            "activation": self.activation,
-        }
 
 
 class _WaveletBlock(ResidualBlock):
@@ -280,6 +149,11 @@ class _WaveletBlock(ResidualBlock):
         # Channels are a multiple of 4, so that random bytes always fit.
         keep = dropout.draw(x) if training and self.dropout > 0 else None
         return gelu_dropout(x, keep, dropout.scale if keep is not None else 1.0)
+
+
+def _haar_low_pass(x: Any) -> Any:
+    """Haar's LL: twice the 2x2 mean, whose gradient is far cheaper on CPUs than a depthwise convolution's."""
+    return 2.0 * ops.average_pool(x, 2, strides=2, data_format="channels_last")
 
 
 def pad_to_multiple(x: Any, multiple: int) -> Any:

@@ -1,0 +1,169 @@
+"""What the terminal shows of a run and its files: tables of Rich, and the text beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...tflite.targets.firmware import runtime_words
+from ..terminal import grid, styled
+from .formats import kibibytes, metric_of, milliseconds
+from .results import interval_text, latency_ms
+from .verification import MATRIX_NOTE, RUNTIMES, cell_texts, runtime_columns, steps_text, worst_layers
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def results_table(report: Mapping[str, Any]) -> Table:
+    """One row a model or file: metric in its own runtime, size, latency and arena."""
+    from rich import box
+    from rich.table import Table
+
+    title = f"{report.get('name', 'run')}: measured on the test images"
+    table = Table(
+        title=title,
+        title_style="bold",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    table.add_column("model or file", style="bold", no_wrap=True)
+    table.add_column("runtime")
+    metric, metric_title, text = metric_of(report)
+    for header in (metric_title, "size", "p50 ms", "arena"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in report.get("results", []):
+        table.add_row(
+            str(row["name"]),
+            str(row["runtime"]),
+            f"{text(row.get(metric))} {interval_text(row, metric)}".strip(),
+            kibibytes(row.get("size_bytes")),
+            milliseconds(latency_ms(row, "p50")),
+            kibibytes(row.get("arena_bytes")),
+            style="yellow" if str(row.get("dtype")).startswith("int") else "blue",
+        )
+    caption = "p50: one image on one thread of this machine, by LiteRT"
+    if metric == "accuracy":
+        caption = f"In brackets: the 95 % interval, by the number of test images. {caption}"
+    table.caption, table.caption_justify = caption, "left"
+    return table
+
+
+def verification_table(found: Mapping[str, Any]) -> Table:
+    """Files by runtimes.
+
+    Args:
+        found: "images", how many there were, and "rows", see ``measuring.verify_file``.
+    """
+    from rich import box
+    from rich.table import Table
+
+    columns = runtime_columns(found["rows"])
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, show_lines=True)
+    table.add_column("file", style="bold", no_wrap=True)
+    for runtime in columns:
+        table.add_column(RUNTIMES[runtime])
+    for row in found["rows"]:
+        shown: list[Any] = []
+        for runtime in columns:
+            cell = row["cells"].get(runtime)
+            if cell is None:
+                shown.append(styled(("–", "dim")))
+                continue
+            agreement, error, rest = cell_texts(cell, found["images"])
+            mark = ("", "") if cell["bound_steps"] is None else ("✗ ", "red") if cell["fault"] else ("✓ ", "green")
+            shown.append(styled(mark, f"{agreement}\n{error}\n", (rest, "dim")))
+        table.add_row(row["file"], *shown)
+    table.caption, table.caption_justify = f"On {found['images']:,} test images. {MATRIX_NOTE}", "left"
+    return table
+
+
+def worst_layers_text(layers: Mapping[str, Any]) -> str:
+    """The layers that cost most, a line each.
+
+    Args:
+        layers: "of", a file's name; "images", how many; "rows", each a ``LayerError`` as a dict.
+    """
+    worst = worst_layers(layers)
+    if not worst:
+        return ""
+    head = f"{layers['of']}, the layers whose rounding costs most, on {layers['images']} images: "
+    head += "share of what reaches the outputs, SQNR of the tensor, mean error of the file there"
+    lines = [
+        f"  {row['output_share']:5.1%} of the noise  {row['noise_db']:5.1f} dB  "
+        f"{steps_text(row['file_error_steps']):<13}  {row['name']}"
+        for row in worst
+    ]
+    return "\n".join([head, *lines])
+
+
+def benchmark_tables(results: Sequence[tuple[str, Any]]) -> tuple[Table, Table]:
+    """The figures of ``benchmark``, one row a file: what it takes, and how well it computes. Each fits 80 columns.
+
+    Args:
+        results: (name, BenchmarkReport).
+    """
+    threads = results[0][1].threads
+    many = [f"p50 ms, {threads} threads"] if threads > 1 else []
+    takes = grid("file", "size", "p50/p90 ms", *many, "memory", "arena")
+    computes = grid("file", "MMAC", "GMAC/s", "of peak", "µJ*")
+    for name, result in results:
+        energy = result.energy_proxy_uj
+        takes.add_row(
+            name,
+            kibibytes(result.size_bytes),
+            "/".join(milliseconds(result.single_thread_latency_ms[q]) for q in ("p50", "p90")),
+            *(milliseconds(result.latency_ms["p50"]) for _ in many),
+            kibibytes(result.memory_bytes),
+            kibibytes(result.arena_bytes),
+        )
+        computes.add_row(
+            name,
+            f"{result.macs / 1e6:.3g}",
+            f"{result.gmacs_per_s:.3g}",
+            "–" if result.peak_share is None else f"{result.peak_share:.0%}",
+            "–" if energy is None else f"{energy:.3g}",
+        )
+    return takes, computes
+
+
+def npu_table(results: Sequence[tuple[str, Any]]) -> Table | None:
+    """What Vela estimates of the files for an Ethos-U; None if there is none."""
+    found = [(name, result.npu) for name, result in results if result.npu is not None]
+    if not found:
+        return None
+    table = grid("file", "compiled for", "NPU cycles", "inf/s", "SRAM", "flash, file alone")
+    for name, npu in found:
+        sizes = [kibibytes(npu[key]) for key in ("sram_bytes", "flash_bytes")]
+        table.add_row(name, npu["accelerator"], f"{npu['cycles']:,}", f"{npu['inferences_per_second']:,.0f}", *sizes)
+    return table
+
+
+def benchmark_notes(result: Any) -> str:
+    """What the columns of ``benchmark_tables`` mean."""
+    return (
+        "LiteRT with XNNPACK, one thread unless said otherwise. Of peak: of the multiply-accumulates a second that one "
+        "large convolution reaches here; none where the file was faster. Memory: what the interpreter adds to a "
+        "process at most.\n"
+        f"Size: of the file alone; the program that runs it on a microcontroller adds about {runtime_words()}.\n"
+        "* A proxy to compare files by, not a measurement: multiply-accumulates and bytes moved at the picojoules of "
+        "Horowitz, ISSCC 2014 (45 nm)."
+    )
+
+
+def profile_table(result: Any) -> Table:
+    """The ops of a ``BenchmarkReport``, in execution order."""
+    total = sum(op.time_us or 0.0 for op in result.ops) or 1.0
+    table = grid("op", "output", "MMAC", "moved", "time", "share")
+    for op in result.ops:
+        table.add_row(
+            op.name,
+            "×".join(map(str, op.shape[1:])),
+            f"{op.macs / 1e6:.3g}" if op.macs else "",
+            kibibytes(op.moved_bytes),
+            "once" if op.time_us is None else f"{op.time_us:.1f} µs",
+            "" if op.time_us is None else f"{op.time_us / total:.1%}",
+        )
+    return table

@@ -1,0 +1,47 @@
+"""``wavemix-tf benchmark``: size, latency, memory and operations of exported files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..arguments import check_export
+from ..options import Debug, DtypeOption, RunFolder, Settings, TargetOption
+from ..pages.terminal_tables import benchmark_notes, benchmark_tables, npu_table, profile_table
+from ..run_folder import saved_recipe
+from ..terminal import announce_loading, console, styled
+
+
+def benchmark(
+    out: RunFolder,
+    target: TargetOption = None,
+    dtype: DtypeOption = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Inferences to time.")] = 100,
+    profile: Annotated[bool, typer.Option("--profile", help="Also the time and cost of every op.")] = False,
+    settings: Settings = None,
+    debug: Debug = False,
+) -> None:
+    """Size, latency on this machine, memory, operations, a microcontroller's arena, an Ethos-U's estimated cycles."""
+    saved_recipe(out, settings)
+    check_export(target, dtype)
+    announce_loading()
+    from .. import exports, measuring
+
+    artifacts = exports.saved_exports(out, target, dtype)
+    options = {"threads": threads, "runs": runs, "profile": profile}
+    results = [(name, measuring.benchmark(artifact, **options)) for name, artifact in artifacts]
+    for table in benchmark_tables(results):
+        console.print(table)
+        console.print()
+    console.print(benchmark_notes(results[0][1]))
+    npu = npu_table(results)
+    if npu is not None:
+        console.print()
+        console.print(npu)
+        console.print("Estimates of Arm's compiler Vela; no device was run.")
+    for name, result in results:
+        if result.ops is not None:
+            console.print(styled("\n", (name, "bold"), f": {result.profiled}"))
+            console.print(profile_table(result))

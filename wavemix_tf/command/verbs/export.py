@@ -1,0 +1,92 @@
+"""``wavemix-tf export``: verified .tflite files of a run folder, and their deployment kits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ...files import remove_abandoned
+from ...tflite.targets.table import IO_DTYPES
+from ..arguments import check_export
+from ..options import TEST_IMAGES, Debug, DtypeOption, OldSplit, RunFolder, Settings, TargetOption, alternatives
+from ..run_folder import read_report, saved_recipe
+from ..terminal import announce_loading, console, step
+
+
+def export(
+    ctx: typer.Context,
+    out: RunFolder,
+    target: TargetOption = None,
+    dtype: DtypeOption = None,
+    io_dtype: Annotated[str | None, typer.Option(help=f"{alternatives(IO_DTYPES)}, of input and output")] = None,
+    kit: Annotated[
+        bool,
+        typer.Option(
+            "--kit",
+            help="Also exports/<target>-<dtype>_kit/ for each file: code for the device, test vectors, model card.",
+        ),
+    ] = False,
+    max_arena_bytes: Annotated[int | None, typer.Option(min=1, help="RAM for tensors of an mcu or Ethos-U.")] = None,
+    max_flash_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Flash for the file alone of an mcu or Ethos-U, without its program.")
+    ] = None,
+    max_firmware_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Flash for an mcu's file and the program that runs it, with CMSIS-NN.")
+    ] = None,
+    accelerator: Annotated[str | None, typer.Option(help="Which Ethos-U, as ethos-u55-128.")] = None,
+    min_snr_db: Annotated[
+        float | None, typer.Option(help="Least SNR of a file's outputs against the float model's  [default: 10]")
+    ] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least share of the same decisions, likewise  [default: 0.9]")
+    ] = None,
+    allow_unjudged: Annotated[
+        bool, typer.Option("--allow-unjudged", help="Also files that too few images judge, as an untrained network's.")
+    ] = False,
+    settings: Settings = None,
+    old_split: OldSplit = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write .tflite files that passed audit and verification: exports/<target>-<dtype>.tflite, with labels and card."""
+    recipe = saved_recipe(out, settings)
+    chosen = check_export(target, dtype, io_dtype)
+    read_report(out)  # a damaged one is told before the work
+    remove_abandoned(out)
+    announce_loading()
+    from .. import exports, steps
+
+    exported = not overwrite and exports.all_exported(out, chosen, io_dtype)
+    models: dict[str, Any] = {}
+    kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen}
+    if "int8" in kinds and (out / "qat.keras").is_file():
+        models["int8"] = steps.load_model(out / "qat.keras")
+    if "float32" in kinds or ("int8" in kinds and "int8" not in models):
+        models["float32"] = steps.load_model(out / "model.keras")
+    if "int8" in kinds and "int8" not in models:
+        models["int8"] = models["float32"]
+        console.print("  There is no qat.keras: int8 files are quantized after training, without fine-tuning.")
+    limits = {
+        "max_arena_bytes": max_arena_bytes,
+        "max_flash_bytes": max_flash_bytes,
+        "max_firmware_bytes": max_firmware_bytes,
+        "accelerator": accelerator,
+        "min_snr_db": min_snr_db,
+        "min_agreement": min_agreement,
+        "allow_unjudged": allow_unjudged,
+    }
+    if exported and not exports.any_limit_given(limits):
+        exports.check_source(out, chosen, models)
+        if not (kit and exports.kits_missing(out, chosen)):
+            console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
+            return
+    seconds: dict[str, float] = {}
+    with step("Export", seconds):
+        data = steps.load_images(recipe, out, known_only=old_split)
+        written, refused = exports.write_exports(ctx.obj, out, chosen, models, data, io_dtype, overwrite, **limits)
+    report = exports.measure_exports(ctx.obj, out, recipe, data, written, TEST_IMAGES, kit)
+    if kit:
+        with step("Write kits", seconds):
+            exports.write_kits(out, written, data, report)
+    exports.raise_if_refused(refused)

@@ -1,0 +1,49 @@
+"""``wavemix-tf fit``: the float network of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..arguments import choose_recipe
+from ..options import Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings
+from ..pages.formats import score_text
+from ..run_folder import check_finished_data, check_folder, check_state, is_finished
+from ..terminal import announce_loading, console, step
+
+
+def fit(
+    recipe: RecipeName = None,
+    data: Data = None,
+    out: RecipeOut = None,
+    settings: Settings = None,
+    old_split: OldSplit = False,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Train the float network of a recipe. Again: resumes after the last finished epoch, or nothing to do."""
+    begun = out or (Path("runs") / data.resolve().name if data is not None else None)
+    chosen = choose_recipe(recipe, data, settings, None if overwrite else begun)
+    out = out or Path("runs") / chosen.name
+    check_folder(out, chosen, overwrite)
+    if not overwrite:
+        check_state(out, ["float"])
+    if not overwrite and is_finished(out, "float"):
+        check_finished_data(chosen, out, old_split)
+        console.print(f"Nothing to do: {out / 'model.keras'} is trained. --overwrite begins anew.")
+        return
+    announce_loading()
+    from .. import exports, steps
+
+    steps.check_network(chosen)
+    seconds: dict[str, float] = {}
+    with step(f"Read {chosen.dataset}", seconds):
+        images = steps.load_images(chosen, out, fresh=overwrite, known_only=old_split)
+    exports.delete_exports(out)
+    with step("Train", seconds):
+        steps.announce_resumption(out, overwrite)
+        start = steps.load_start(out, chosen)
+        result = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
+    console.print(
+        f"{out / 'model.keras'}: {score_text(result.metric, result.validation_score)} on the validation images "
+        f"(epoch {result.best_epoch})."
+    )

@@ -1,0 +1,77 @@
+"""``wavemix-tf run``: everything, from images to verified files and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ...training.tasks import task_type
+from ..arguments import choose_recipe
+from ..options import TEST_IMAGES, Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings, TestImages
+from ..pages.report import write_report
+from ..pages.terminal_tables import results_table
+from ..run_folder import check_finished_data, check_folder, check_state, finished_report
+from ..terminal import announce_loading, console, step, styled
+
+
+def run(
+    ctx: typer.Context,
+    recipe: RecipeName = None,
+    data: Data = None,
+    out: RecipeOut = None,
+    settings: Settings = None,
+    test_images: TestImages = TEST_IMAGES,
+    old_split: OldSplit = False,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Everything: train, quantize, fine-tune, export, verify, measure, report. Again: resumes, or nothing to do."""
+    begun = out or (Path("runs") / data.resolve().name if data is not None else None)
+    chosen = choose_recipe(recipe, data, settings, None if overwrite else begun)
+    out = out or Path("runs") / chosen.name
+    check_folder(out, chosen, overwrite)
+    if not overwrite:
+        check_state(out, exports=True)
+    done = None if overwrite else finished_report(out, chosen)
+    if done:
+        check_finished_data(chosen, out, old_split)
+        show_results(done, out)
+        console.print("Nothing to do: this run is finished. --overwrite begins it anew.")
+        return
+    announce_loading()
+    from .. import exports, measuring, predictions, steps
+
+    steps.check_network(chosen)
+    seconds: dict[str, float] = {}
+    with step(f"Read {chosen.dataset}", seconds):
+        images = steps.load_images(chosen, out, quantizes=True, fresh=overwrite, known_only=old_split)
+    if overwrite:
+        exports.delete_exports(out)
+    with step("Train", seconds):
+        steps.announce_resumption(out, overwrite)
+        start = steps.load_start(out, chosen)
+        trained = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
+    tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
+    models = {"float32": trained.model, "int8": tuned.model}
+    with step("Export", seconds):
+        pairs = task_type(chosen).exports
+        artifacts, refused = exports.write_exports(ctx.obj, out, pairs, models, images)
+        artifacts += exports.other_exports_of(out, models, artifacts)
+    with step("Run the test images through every file", seconds):
+        found = measuring.measure(chosen, images, models, artifacts, test_images)
+    seconds |= {"Train": round(trained.seconds, 1), "Fine-tune with int8 arithmetic": round(tuned.seconds, 1)}
+    report = {**found.report, "refused": refused, "seconds": seconds, "command": str(ctx.obj)}
+    if found.predictions:
+        predictions.write(out, found.predictions)
+    write_report(out, report)
+    show_results(report, out)
+    exports.raise_if_refused(refused)
+
+
+def show_results(report: dict[str, Any], out: Path) -> None:
+    """The result table, and where the page is."""
+    console.print()
+    console.print(results_table(report))
+    console.print(styled((str(out / "report.html"), "bold")))

@@ -1,0 +1,109 @@
+"""``wavemix-tf tune``: search the best network within a device's budget."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from ...training.searching.spaces import SPACES
+from ..arguments import choose_recipe
+from ..command_line import shell
+from ..options import Data, Debug, Overwrite, RecipeName, Settings, alternatives
+from ..run_folder import check_out
+from ..terminal import announce_loading, console, styled
+
+
+def tune(
+    ctx: typer.Context,
+    recipe: RecipeName = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder  [default: runs/RECIPE_search]")
+    ] = None,
+    settings: Settings = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[TARGET:]LIMITS",
+            help="As mcu:64KB-ram,100KB-flash (of the file alone; 256KB-firmware counts the program that runs it too), "
+            "android-cpu:5ms or 12k-parameters.",
+        ),
+    ] = None,
+    space: Annotated[str, typer.Option(help=alternatives(SPACES))] = "depth-width",
+    tuner: Annotated[str, typer.Option(help="bayesian, hyperband, random or grid")] = "bayesian",
+    max_trials: Annotated[int, typer.Option(min=1, help="Trainings, earlier calls' included.")] = 20,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of each trial  [default: half of the recipe's]")
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help="val_loss, or val_accuracy and the like  [default]")] = None,
+    qat: Annotated[bool, typer.Option("--qat", help="Score in int8, after a short fine-tuning.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the choice of candidates.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that train, started here.")] = 1,
+    role: Annotated[str | None, typer.Option(help="chief or worker: this process's part on several machines")] = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the chief, with --role.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of this worker, another for each  [default: drawn]")] = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Search the depth and width (and more) of the best network within a device's budget. Again: goes on."""
+    from ..budgets import flash_note, parse_budget
+
+    chosen = choose_recipe(recipe, data, settings)
+    out = out or Path("runs") / f"{chosen.name}_search"
+    check_out(out)
+    target, limits = parse_budget(budget) if budget else (None, {})
+    if note := flash_note(target, limits):
+        console.print(f"  {note}")
+    if qat and objective is not None:
+        raise ValueError("--qat has an objective of its own. Received: --qat and --objective")
+    if (role is None) != (address is None):
+        raise ValueError(f"--role and --address belong together. Received: --role {role}, --address {address}")
+    if role is not None or workers > 1:
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
+    announce_loading()
+    from ...training.searching import cluster
+    from ...training.searching.results import SearchResult
+    from ...training.searching.tuner import search
+    from .. import steps, tuning
+
+    steps.check_network(chosen)
+    local, part = None, cast(Any, contextlib.nullcontext())
+    if role is None and workers > 1:
+        address = tuning.free_address()
+        local = tuning.LocalWorkers(ctx.obj.without("--overwrite").words, workers, address, out)
+        part = cluster.process_environment("chief", address, "")
+    elif role == "worker" and workers > 1:
+        local = tuning.LocalWorkers(ctx.obj.words, workers, address or "", out)
+        with contextlib.closing(local):
+            raise typer.Exit(local.wait())
+    elif role is not None:
+        part = cluster.process_environment(role, address or "", name or f"{os.getpid()}-{secrets.token_hex(4)}")
+    with part, tuning.device_costs(target, limits) as costs, contextlib.closing(local or contextlib.ExitStack()):
+        search(
+            chosen,
+            space=space,
+            tuner=tuner,
+            max_trials=max_trials,
+            epochs=epochs,
+            objective=objective or (tuning.int8_objective(chosen) if qat else None),
+            budget=limits,
+            costs=costs,
+            score=tuning.int8_score if qat else None,
+            out=out,
+            seed=seed,
+            watch=local.watch if local else None,
+            overwrite=overwrite,
+        )
+    if role == "worker":
+        return
+    result = SearchResult.load(out)
+    console.print()
+    console.print(tuning.front_table(result))
+    rest = f", trials.csv, front.csv; every front's recipes in {out / 'recipes'}"
+    console.print(styled((str(out / "front.png"), "bold"), rest))
+    console.print(f"Next: {shell('run', out / 'best.json')}")

@@ -1,0 +1,27 @@
+"""The activations that blocks take by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="wavemix_tf")
+def quick_gelu(x: Any) -> Any:
+    """``x * sigmoid(1.702 x)``, the sigmoid approximation of GELU (Hendrycks & Gimpel, arXiv 1606.08415, section 2).
+
+    It needs only a logistic and a multiplication, which every runtime has; GELU itself has no TF Lite Micro kernel.
+    """
+    return x * ops.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "gelu": keras.activations.gelu,  # exact, by the error function, as the official network
+    "relu": keras.activations.relu,
+    "relu6": keras.activations.relu6,
+    "hard_swish": keras.activations.hard_swish,
+    "quick_gelu": quick_gelu,
+}

@@ -1,0 +1,84 @@
+"""``ResidualBlock``: the contract of every block, and how a composite layer names its sublayers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from keras import layers
+
+from ..checks import check_option, check_positive, check_rate
+from .activations import ACTIVATIONS
+
+# PyTorch's defaults where they differ from Keras's: the official weights were trained with this epsilon, and Keras's
+# momentum of 0.99 leaves the moving statistics of a run of a few hundred steps far behind the weights.
+BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
+CHANNELS_LAST = (
+    layers.AveragePooling2D,
+    layers.Conv2D,
+    layers.Conv2DTranspose,
+    layers.DepthwiseConv2D,
+    layers.GlobalAveragePooling2D,
+    layers.UpSampling2D,
+)
+
+
+def sublayer(owner: layers.Layer, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
+    """A layer named after the one that it is part of, for names must be unique in the flat graph."""
+    if layer in CHANNELS_LAST:
+        options["data_format"] = "channels_last"  # whatever the user's keras.json says
+    return layer(*args, **options, name=f"{owner.name}_{role}", dtype=owner.dtype_policy)
+
+
+class ResidualBlock(layers.Layer):
+    """Common ground of every block: (B, H, W, C) in and out, the residual included, and its common options.
+
+    A subclass makes its sublayers in its constructor with ``_named``, and defines ``inline``.
+    """
+
+    def __init__(self, width: int, dropout: float, activation: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.width = check_positive("width", width)
+        self.dropout = check_rate("dropout", dropout)
+        self.activation = check_option("activation", activation, tuple(ACTIVATIONS))
+
+    def _named(self, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
+        return sublayer(self, layer, role, *args, **options)
+
+    @staticmethod
+    def _run(parts: Iterable[Any], x: Any, training: bool | None) -> Any:
+        """One sublayer after another."""
+        for layer in parts:
+            takes_training = isinstance(layer, (layers.BatchNormalization, layers.Dropout))
+            x = layer(x, training=training) if takes_training else layer(x)
+        return x
+
+    def _check_input(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 4 or input_shape[-1] != self.width:
+            raise ValueError(f"{self.name} takes (B, H, W, {self.width}). Received: input_shape={tuple(input_shape)}")
+
+    def inline(self, x: Any, training: bool | None = None) -> Any:
+        """``call`` as a graph of the sublayers.
+
+        Args:
+            x: (B, H, W, C) tensor or KerasTensor with known H and W.
+            training: As in ``call``.
+
+        Returns:
+            The same values as ``call`` (to rounding), same shape and dtype.
+        """
+        raise NotImplementedError
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return self.inline(x, training)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "dropout": self.dropout,
+            "activation": self.activation,
+        }
