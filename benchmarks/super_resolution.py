@@ -24,7 +24,7 @@ from side_by_side import write_atomically
 
 
 def scores(run: Path, folder: str) -> dict[str, dict[str, float]]:
-    """Name of a model or file -> its means over the images of a folder, as `evaluation.score` has them."""
+    """Name of a model or file -> its means over the images of a folder, as `evaluation.Score` has them."""
     import keras
 
     from wavemix_tf.command import evaluation
@@ -39,13 +39,14 @@ def scores(run: Path, folder: str) -> dict[str, dict[str, float]]:
     data: Any = dataclasses.make_dataclass("Data", ["test_source"])(source)
     found = {"bicubic": evaluation.bicubic(recipe, data, len(paths))}
     model = keras.saving.load_model(run / "model.keras")
-    found["float model"] = evaluation.score(recipe, data, evaluation.keras_run(model), len(paths))
+    found["float model"] = evaluation.evaluation_of(recipe).score(recipe, data, evaluation.keras_run(model), len(paths))
     for path in sorted((run / "exports").glob("*.tflite")):
         if path.stem.endswith("_vela"):
             continue
         artifact = Artifact.load(path)
         runtime = TARGETS[artifact.target].runtimes[0]
-        found[path.stem] = evaluation.score(recipe, data, evaluation.file_run(artifact.content, runtime), len(paths))
+        compute = evaluation.file_run(artifact.content, runtime)
+        found[path.stem] = evaluation.evaluation_of(recipe).score(recipe, data, compute, len(paths))
     keys = ("psnr_y", "ssim_y", "official_psnr_y")
     return {name: {key: score.details[key] for key in keys} for name, score in found.items()}
 

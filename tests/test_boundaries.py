@@ -29,7 +29,7 @@ JOINERS = {
 # From the ground up. A folder that is not in the list, "top" or "" is that of the part itself.
 ROOMS = {
     "core": ["", "layers", "networks", "checkpoints", "top"],
-    "training": ["", "data", "fitting", "searching", "top"],
+    "training": ["", "recipes", "data", "fitting", "searching", "top"],
     "tflite": [
         *("", "layers", "file", "targets", "graph", "runtimes", "verification", "quantization", "kit", "exporting"),
         *("measuring", "top"),
@@ -50,7 +50,7 @@ def files(part):
 
 
 def package_of(path):
-    """wavemix_tf.training for training/recipes.py."""
+    """wavemix_tf.training for training/recipe.py."""
     folder = next(folder for folder in FOLDERS.values() if path.is_relative_to(folder))
     head = ["wavemix_tf"] + ([] if folder.name == "wavemix_tf" else [folder.name])
     return head + list(path.parent.relative_to(folder).parts)

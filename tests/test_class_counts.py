@@ -8,8 +8,8 @@ from PIL import Image
 
 from wavemix_tf.command.pages.class_counts import section
 from wavemix_tf.training import Recipe, fit, load_data
+from wavemix_tf.training.data.bundle import DataBundle, missing_classes
 from wavemix_tf.training.data.class_counts import counts_lines, majority_text
-from wavemix_tf.training.data.datasets import DataBundle, missing_classes
 from wavemix_tf.training.data.sources import ArraySource
 
 NAMES = ("cat", "dog", "<b>")
@@ -35,9 +35,9 @@ def test_counts_and_what_is_missing():
 
 
 def test_majority_is_that_of_the_test_set():
-    assert majority_text(NAMES, COUNTS, False).startswith("cat is 80.00 % of the test images")
-    assert majority_text(NAMES, {"train": [1, 3, 0]}, True).startswith("dog is 75.00 % of the train pixels")
-    assert majority_text(NAMES, {"test": [0, 0, 0]}, False) == ""
+    assert majority_text(NAMES, COUNTS, "images").startswith("cat is 80.00 % of the test images")
+    assert majority_text(NAMES, {"train": [1, 3, 0]}, "pixels").startswith("dog is 75.00 % of the train pixels")
+    assert majority_text(NAMES, {"test": [0, 0, 0]}, "images") == ""
 
 
 def test_table_and_section_have_every_number():

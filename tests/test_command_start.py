@@ -16,6 +16,7 @@ from wavemix_tf import cli
 from wavemix_tf.command import predicting, terminal
 from wavemix_tf.command.arguments import apply_settings
 from wavemix_tf.command.command_line import CommandLine
+from wavemix_tf.command.networks import Network
 from wavemix_tf.command.pages.formats import interval, wilson_interval
 from wavemix_tf.command.predicting import run_whole
 from wavemix_tf.command.run_folder import check_out
@@ -225,9 +226,7 @@ def test_an_image_that_does_not_fit_in_memory_does_not_end_the_others():
     def image(name, level):
         return SimpleNamespace(name=name, read=lambda channels: np.full((8, 8, 3), level, np.uint8))
 
-    network = SimpleNamespace(
-        run=run, scale=1, fixed=True, image_shape=(8, 8, 3), most_images=4, task="classification", preprocessing=None
-    )
+    network = Network(run, (8, 8, 3), "classification", 3, 1, ("a", "b", "c"), None, (), most_images=4)
     failed = []
     images = [image("a.png", 10), image("b.png", 255), image("c.png", 20)]
     done = list(predicting._computed(images, network, False, lambda one, error: failed.append((one.name, str(error)))))

@@ -11,10 +11,10 @@ from wavemix_tf.training import RECIPES, Recipe, load_data
 from wavemix_tf.training.data.given import as_bundle
 from wavemix_tf.training.data.records import RecordSource
 from wavemix_tf.training.data.sources import ArraySource, FileSource
-from wavemix_tf.training.data.splits import carve
+from wavemix_tf.training.data.splits import draw_classwise
 from wavemix_tf.training.fitting.pipeline import training_batches
-from wavemix_tf.training.fitting.tasks import task_of
 from wavemix_tf.training.images import fit_image, read_image
+from wavemix_tf.training.tasks import task_of
 
 DIGITS = dataclasses.replace(RECIPES["digits"], batch_size=64)
 FOLDER = Recipe(name="photos", dataset="folder", image_shape=(8, 8, 3), calibration_images=4, batch_size=8)
@@ -170,11 +170,11 @@ def test_two_processes_may_prepare_digits_at_once(tmp_path, monkeypatch):
 
 def test_carve_leaves_no_row_out_and_none_twice():
     labels = np.repeat([0, 1, 2], [500, 50, 5])
-    samples, rest = carve(labels, [111, 11], seed=3)
+    samples, rest = draw_classwise(labels, [111, 11], seed=3)
     assert sorted(np.concatenate([*samples, rest])) == list(range(555))
     np.testing.assert_allclose(np.bincount(labels[samples[0]], minlength=3), [100, 10, 1], atol=1)
     with pytest.raises(ValueError, match=r"leave images to train on .* Received: 500 \+ 56 of 555 images"):
-        carve(labels, [500, 56], seed=0)
+        draw_classwise(labels, [500, 56], seed=0)
 
 
 # TFDS

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from wavemix_tf.training import Recipe
-from wavemix_tf.training.data.augment import Augmenter, BatchSeed, Policy
+from wavemix_tf.training.augment import Augmenter, BatchSeed, Policy
 from wavemix_tf.training.data.sources import ArraySource
 from wavemix_tf.training.fitting.pipeline import training_batches
-from wavemix_tf.training.fitting.tasks import task_of
+from wavemix_tf.training.tasks import task_of
 
 PLAIN = Recipe(name="plain", dataset="digits", image_shape=(12, 12, 3), batch_size=16)
 

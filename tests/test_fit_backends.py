@@ -8,7 +8,7 @@ import sys
 import keras
 import pytest
 
-from wavemix_tf.training.fitting.trainer import portable
+from wavemix_tf.training.fitting.saving import portable_config
 
 PROGRAM = """
 import sys
@@ -67,7 +67,7 @@ twice = fit(recipe, model=network(), data=(images, labels, np.full(160, 2.0)), v
 np.testing.assert_allclose(twice.history["loss"][0], 2 * whole.history["loss"][0], rtol=0.2)
 assert whole.evaluate((images.astype("float32") / 255, labels))["accuracy"] > 0.4
 
-from wavemix_tf.training.data.augment import Augmenter, BatchSeed
+from wavemix_tf.training.augment import Augmenter, BatchSeed
 policy = "rand_augment" if keras.backend.backend() == "torch" else None  # JAX compiles every operation: a minute
 everything = dataclasses.replace(recipe, policy=policy, crop_area=0.5, rotation=9, zoom=0.2, cutmix=1.0, erase=0.2)
 batch, targets = (keras.ops.convert_to_tensor(part) for part in (images[:16] / np.float32(255), np.eye(4)[labels[:16]]))
@@ -139,8 +139,10 @@ def test_public_names_of_what_each_back_end_has():
         "config": {"name": "scaled", "inner_optimizer": inner},
         "registered_name": None,
     }
-    optimizer = keras.optimizers.deserialize(portable({"optimizer": scaled, "metrics": [None, "x"]})["optimizer"])
+    optimizer = keras.optimizers.deserialize(
+        portable_config({"optimizer": scaled, "metrics": [None, "x"]})["optimizer"]
+    )
     assert type(optimizer.inner_optimizer) is keras.optimizers.SGD
     assert optimizer.inner_optimizer.momentum == 0.5
     own = {"module": "mine", "class_name": "SGD", "config": {}, "registered_name": "mine>SGD"}
-    assert portable(own) == own
+    assert portable_config(own) == own

@@ -8,10 +8,10 @@ import pytest
 
 from wavemix_tf.training import Recipe, fit
 from wavemix_tf.training.data.gate import Gate
-from wavemix_tf.training.data.given import as_bundle, told
+from wavemix_tf.training.data.given import as_bundle, unwrapped_errors
 from wavemix_tf.training.data.weights import Weighting, class_table
 from wavemix_tf.training.fitting.pipeline import training_batches
-from wavemix_tf.training.fitting.tasks import task_of
+from wavemix_tf.training.tasks import task_of
 
 SHAPE = (4, 4, 1)
 RECIPE = Recipe(
@@ -82,7 +82,7 @@ def run(data, recipe=RECIPE, **options):
 def read_through(recipe, data):
     """Every batch as it is trained on, without a network."""
     source = as_bundle(recipe, data, validation_data=data).train_source
-    with told(source):
+    with unwrapped_errors(source):
         batches = source.batches(8)
         found = (
             [batches[i] for i in range(len(batches))] if isinstance(batches, keras.utils.PyDataset) else list(batches)
@@ -373,6 +373,6 @@ def test_a_run_knows_its_class_weights(tmp_path):
 
 def test_the_gate_takes_arrays_of_no_kind():
     with pytest.raises(ValueError, match="Batches must be"):
-        Gate(RECIPE).whole((example()[0],))
+        Gate(RECIPE).check_arrays((example()[0],))
     with pytest.raises(ValueError, match="must hold images"):
-        Gate(RECIPE).whole((np.zeros((0, *SHAPE)), np.zeros(0, int)))
+        Gate(RECIPE).check_arrays((np.zeros((0, *SHAPE)), np.zeros(0, int)))

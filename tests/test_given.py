@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wavemix_tf.training import Recipe, fit
-from wavemix_tf.training.data.class_counts import tell
+from wavemix_tf.training.data.class_counts import write_counts
 from wavemix_tf.training.data.given import as_bundle
 from wavemix_tf.training.data.identity import UNKNOWN_CHECKSUM, check_run
 
@@ -169,11 +169,11 @@ def test_class_weights_that_cannot_be_are_refused_before_the_data_is_read(weight
 
 def test_sizes_have_their_own_units_and_a_class_without_images_is_told(capsys):
     data = as_bundle(RECIPE, tf_data(IMAGES, LABELS), VALIDATION)
-    tell(RECIPE, data)
+    write_counts(RECIPE, data)
     assert "  4 train batches, 16 validation images\n" in capsys.readouterr().out
     recipe = dataclasses.replace(RECIPE, calibration_images=8)
     data = as_bundle(recipe, (IMAGES, np.zeros(64, int)), tf_data(*VALIDATION))
-    tell(recipe, data)
+    write_counts(recipe, data)
     said = "  64 train images, 1 validation batches, 8 calibration images (of the training images)\n"
     assert said in capsys.readouterr().out
     assert "the train set has none of 1 classes: 1" in data.notes

@@ -12,7 +12,7 @@ from PIL import Image
 
 from wavemix_tf.command.arguments import folder_recipe
 from wavemix_tf.training import Recipe, fit, load_data
-from wavemix_tf.training.data.datasets import DataBundle, check_classes
+from wavemix_tf.training.data.bundle import DataBundle, check_classes
 from wavemix_tf.training.data.given import as_bundle
 from wavemix_tf.training.data.identity import split_list
 from wavemix_tf.training.data.listing import digest, list_files

@@ -17,7 +17,7 @@ from wavemix_tf.tflite.file.flatbuffer import pack
 from wavemix_tf.tflite.file.metadata import add_metadata, read_metadata
 from wavemix_tf.training.data.datasets import load_data
 from wavemix_tf.training.data.sources import ArraySource, whole_pictures
-from wavemix_tf.training.fitting.trainer import save_model
+from wavemix_tf.training.fitting.saving import save_model
 from wavemix_tf.training.images import fit_image
 from wavemix_tf.training.recipe import Recipe
 

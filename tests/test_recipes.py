@@ -7,6 +7,7 @@ import re
 import pytest
 
 from wavemix_tf.training import RECIPES, Recipe
+from wavemix_tf.training.recipe import parse_field
 from wavemix_tf.variants import VARIANTS
 
 TINY = Recipe(name="tiny", dataset="digits", image_shape=(8, 8, 1))
@@ -110,3 +111,36 @@ def test_a_folder_of_images_that_was_moved_makes_no_other_recipe(tmp_path):
     assert recipe.differences(there) == []
     (tmp_path / "old").mkdir()
     assert recipe.differences(there)[0].startswith("data_dir=")
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Recipe)])
+def test_every_field_reads_its_own_text(name):
+    """Whatever a named recipe holds, ``--set`` can write."""
+    for recipe in RECIPES.values():
+        value = getattr(recipe, name)
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        if isinstance(value, tuple):
+            text = ("x" if name == "image_shape" else ",").join(map(str, value))
+        read = dataclasses.replace(recipe, **{name: parse_field(name, text)})
+        assert getattr(read, name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("image_shape", "8", None),  # read as (8,), which the recipe itself refuses
+        ("image_shape", "axb", "HxWxC"),
+        ("model_args", "width=8", "a JSON object"),
+        ("mask_values", "red,green", "numbers or colours, such as 0,255 or #000000,#ff8000"),
+        ("flip", "2", "bool"),
+        ("epochs", "1.5", "int"),
+        ("patience", "soon", "int or None"),
+    ],
+)
+def test_a_text_that_is_no_value_names_what_is(name, text, expected):
+    if expected is None:
+        with pytest.raises(ValueError, match="image_shape must be"):
+            dataclasses.replace(TINY, image_shape=parse_field(name, text))
+        return
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        parse_field(name, text)

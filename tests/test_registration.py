@@ -43,7 +43,7 @@ def test_a_fresh_process_loads_what_the_package_saves(tmp_path, rng):
     network = wm.WaveMixClassifier(3, (16, 16, 3), width=8, depth=1)
     resolver = wm.WaveMixSuperResolver(image_shape=(8, 8, 3), width=8, depth=1)
     from wavemix_tf.training import Recipe
-    from wavemix_tf.training.fitting.tasks import task_of
+    from wavemix_tf.training.tasks import task_of
 
     recipe = Recipe(name="x", dataset="folder", task="super_resolution", image_shape=(8, 8, 3))
     resolver.compile(optimizer="sgd", **task_of(recipe, 0).plain_compile_arguments())

@@ -339,7 +339,7 @@ def test_a_kill_between_the_end_of_a_trial_and_its_bookkeeping_runs_nothing_twic
     again = make("random")
     again._set_project_dir(str(tmp_path), "state")
     again.reload()
-    assert again._retry_queue == []
+    assert again.retry_queue == []
     assert again.create_trial("t").trial_id not in oracle.trials
 
 
@@ -349,7 +349,7 @@ def test_the_trial_of_a_worker_that_fell_silent_goes_to_another(tmp_path):
     lost, other = oracle.create_trial("dead"), oracle.create_trial("alive")
     assert oracle.create_trial("third").status == "IDLE"  # not STOPPED: one of the two may be lost
     oracle.seen[lost.trial_id] -= 60
-    oracle.give_up(30)
+    oracle.requeue_silent(30)
     taken = oracle.create_trial("third")
     assert taken.trial_id == lost.trial_id
     for trial in (taken, other, lost):  # the dead one was only slow
@@ -645,10 +645,10 @@ def test_a_folder_with_what_a_kill_left_alone_is_free(data, tmp_path):
     (tmp_path / ".search.999999999.tmp.json").write_text("half")
     (tmp_path / "keras_tuner").mkdir()
     folder = SearchFolder(tmp_path, RECIPE, {"recipe": {}})
-    assert not folder.holds_it(overwrite=False)
+    assert not folder.is_this_search(overwrite=False)
     (tmp_path / "photo.png").write_text("x")
     with pytest.raises(ValueError, match=r"must be a new or empty folder.*with photo\.png"):
-        folder.holds_it(overwrite=False)
+        folder.is_this_search(overwrite=False)
 
 
 def interrupted(*_):

@@ -146,6 +146,6 @@ def test_a_chief_that_is_killed_and_started_again_finds_its_worker_at_work(tmp_p
     ],
 )
 def test_a_wrong_role(arguments, message):
-    with pytest.raises(ValueError, match=message), cluster.part(*arguments):
+    with pytest.raises(ValueError, match=message), cluster.process_environment(*arguments):
         pass
     assert cluster.role() is None

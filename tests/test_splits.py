@@ -16,10 +16,17 @@ from wavemix_tf.state_files import DamagedFileError
 from wavemix_tf.training import Recipe, fit, load_data
 from wavemix_tf.training.data.datasets import check_finished, split_sources
 from wavemix_tf.training.data.given import as_bundle
-from wavemix_tf.training.data.identity import SplitList, check_run, check_trained_on, grown, read_labels, split_list
+from wavemix_tf.training.data.identity import (
+    SplitList,
+    check_run,
+    check_trained_on,
+    merge_lists,
+    read_labels,
+    split_list,
+)
 from wavemix_tf.training.data.listing import Files, Notes
 from wavemix_tf.training.data.sources import ArraySource
-from wavemix_tf.training.data.splits import SETS, carve, divide
+from wavemix_tf.training.data.splits import SETS, divide, draw_classwise
 
 PHOTOS = Recipe(
     name="photos",
@@ -154,10 +161,10 @@ def test_rows_without_names_keep_their_classes_too():
     """Of 20 classes of 3 a tenth is 6 rows; a class is lent to a sample where there are rows enough for it."""
     labels = np.repeat(np.arange(20), 3)
     for seed in range(20):
-        samples, rest = carve(labels, [20, 20], seed=seed)
+        samples, rest = draw_classwise(labels, [20, 20], seed=seed)
         assert [sorted(set(labels[rows])) for rows in (*samples, rest)] == [list(range(20))] * 3
     for seed in range(8):
-        _, rest = carve(np.repeat([0, 1, 2], [200, 50, 1]), [125], seed=seed)
+        _, rest = draw_classwise(np.repeat([0, 1, 2], [200, 50, 1]), [125], seed=seed)
         assert 250 in rest  # the only one of its class is trained on
 
 
@@ -373,7 +380,7 @@ def test_calibration_images_that_were_set_aside_are_part_of_a_run(tmp_path, in_m
         with pytest.raises(ValueError, match=rf"Received: calibration: 1 {what} \({name}\)$"):
             check_trained_on(load_data(recipe, out), out, stored)
         with pytest.raises(ValueError, match=rf"Received: calibration: 1 {what} \({name}\)$"):
-            grown(split_list(load_data(recipe, out)), out)
+            merge_lists(split_list(load_data(recipe, out)), out)
         (folder / name).unlink(missing_ok=True)
 
 
@@ -422,7 +429,7 @@ def test_what_cannot_be_resumed_is_always_told(tmp_path):
 
     listed(images).save(tmp_path)
     with pytest.raises(ValueError, match=r"Received: .*train \{'size': .* \(there \{'size'"):
-        grown(listed(images + 1), tmp_path)
+        merge_lists(listed(images + 1), tmp_path)
 
 
 class Stop(keras.callbacks.Callback):

@@ -12,11 +12,12 @@ from PIL import Image
 import wavemix_tf as wm
 from wavemix_tf.metrics import class_iou, confusion_matrix, psnr_y
 from wavemix_tf.training import RECIPES, Recipe, fit, load_data
-from wavemix_tf.training.data.augment import BatchSeed, MaskAugmenter, PairAugmenter
+from wavemix_tf.training.augment import BatchSeed, MaskAugmenter, PairAugmenter
 from wavemix_tf.training.data.mask_formats import AS_NUMBERED
 from wavemix_tf.training.data.patches import as_pair, enlarged, reduced
 from wavemix_tf.training.fitting.pipeline import training_batches
-from wavemix_tf.training.fitting.tasks import PixelCrossEntropy, task_of
+from wavemix_tf.training.losses import PixelCrossEntropy
+from wavemix_tf.training.tasks import task_of
 
 MASKS = Recipe(
     name="shapes",

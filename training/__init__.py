@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from wavemix_tf.startup import is_command
 
 from .recipe import Recipe
-from .recipes import RECIPES
+from .recipes.table import RECIPES
 from .searching.spaces import SPACES
 
 if TYPE_CHECKING or not is_command():
-    from .data.datasets import DataBundle, load_data
+    from .data.bundle import DataBundle
+    from .data.datasets import load_data
     from .fitting.results import FitResult
     from .fitting.trainer import fit
     from .searching.candidates import BudgetError

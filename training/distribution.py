@@ -37,7 +37,7 @@ class Devices:
     process: int = 0
 
     @staticmethod
-    def complaint(error: Exception) -> str | None:
+    def share_error(error: Exception) -> str | None:
         """What `share` said, if that is what an error is about; TensorFlow wraps it in pages."""
         said = re.search(rf"{EQUAL_SHARES}\. Received: batch=\d+, devices=\d+", str(error))
         return said and said.group()
@@ -74,7 +74,7 @@ class Devices:
         mine = slice(self.process * rows, (self.process + 1) * rows)
         return tuple(part[mine] for part in parts)
 
-    def agree(self, name: str, value: Any) -> None:
+    def check_equal(self, name: str, value: Any) -> None:
         """ValueError unless all processes call this with equal values; each waits here for the others."""
         if self.processes == 1:
             return
@@ -215,7 +215,7 @@ def _floats(logs: dict[str, Any]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
+def without_distribution() -> Iterator[None]:
     """For what one process does without the others: a variable made under a Keras distribution waits for all of them.
 
     (Saving a model makes some: of an optimizer that Keras holds the model's against.)

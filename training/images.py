@@ -54,11 +54,11 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow says SyntaxError of a broken PNG.
-        what = _what(path, error)
+        what = _describe_file(path, error)
         raise ValueError(f"An image file must be whole and of a known format ({what}). Received: {path}") from None
 
 
-def peek(path: str | os.PathLike[str]) -> tuple[int, int, str]:
+def read_header(path: str | os.PathLike[str]) -> tuple[int, int, str]:
     """(height, width, Pillow mode) from an image file's header, upright; ValueError where it is none to be read."""
     from PIL import Image
 
@@ -76,7 +76,9 @@ def peek(path: str | os.PathLike[str]) -> tuple[int, int, str]:
     except PixelError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"An image file must be of a known format ({_what(path, error)}). Received: {path}") from None
+        raise ValueError(
+            f"An image file must be of a known format ({_describe_file(path, error)}). Received: {path}"
+        ) from None
 
 
 def _check_mode(path: str, mode: str) -> None:
@@ -98,7 +100,7 @@ def _eight_bits(path: str, pixels: np.ndarray) -> np.ndarray:
     return (pixels.astype(np.int64) // (DEEPEST // 255)).astype(np.uint8)
 
 
-def _what(path: str, error: Exception) -> str:
+def _describe_file(path: str, error: Exception) -> str:
     """What is wrong with a file, or of which kind it is, whatever its name says."""
     with open(path, "rb") as file:
         start = file.read(12)

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
-import re
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wavemix_tf.preprocessing import NONE, Preprocessing
+from wavemix_tf.preprocessing import Preprocessing
 from wavemix_tf.variants import NETWORKS, VARIANTS
+
+from .recipe_fields import ARGUMENTS, IMAGE_SHAPE, MASK_VALUES, NAMES, field_kinds, of_kind
+from .tasks import TASKS, task_type
 
 OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
 POLICIES = ("trivial_augment", "rand_augment")
 BAD_IMAGE = ("error", "skip")
-# Task -> the metric that chooses the best epoch; larger is better.
-METRICS = {"classification": "accuracy", "segmentation": "mean_iou", "super_resolution": "psnr_y"}
-TASKS = tuple(METRICS)
 MASK_NAME = "{}"  # of a mask that has its image's name
-MASK_FIELDS = ("mask_name", "mask_values", "mask_void", "mask_resize")
-# What a task's targets do not have, or augmentation that they do not follow.
-NOT_OF_TASK = {
-    "classification": ("smallest_scale", "largest_scale", *MASK_FIELDS),
-    "segmentation": ("shift", "rotation", "zoom", "crop_area", "policy", "mixup", "cutmix", "erase"),
-    "super_resolution": (
-        *("shift", "rotation", "zoom", "crop_area", "policy", "mixup", "cutmix", "erase"),
-        *("smallest_scale", "largest_scale", "brightness", "contrast", "saturation", "label_smoothing", *MASK_FIELDS),
-    ),
-}
 
 
 def _place(default: Any) -> Any:
@@ -135,13 +122,13 @@ class Recipe:
 
     name: str
     dataset: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int] = of_kind(IMAGE_SHAPE)
     task: str = "classification"
     num_classes: int | None = None
     ignore_index: int | None = None
     mask_name: str = MASK_NAME
-    mask_values: tuple[int | str, ...] = ()
-    mask_void: tuple[int | str, ...] = ()
+    mask_values: tuple[int | str, ...] = of_kind(MASK_VALUES, ())
+    mask_void: tuple[int | str, ...] = of_kind(MASK_VALUES, ())
     mask_resize: bool = False
     scale: int = 2
     patches: int = 16
@@ -158,7 +145,7 @@ class Recipe:
     download: bool = _place(False)
 
     model: str | None = None
-    model_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    model_args: Mapping[str, Any] = of_kind(ARGUMENTS, {})
     dtype_policy: str = "float32"
     jit_compile: bool = False
 
@@ -198,19 +185,20 @@ class Recipe:
     qat_learning_rate: float = 1e-4
     qat_weight_decay: float = 0.0
     qat_observer: str | None = None
-    qat_skip: tuple[str, ...] = ()
+    qat_skip: tuple[str, ...] = of_kind(NAMES, ())
 
     description: str = _place("")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
+            value = _KINDS[field.name].check(field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         _check(self)
 
     @property
     def metric(self) -> str:
         """What the task is judged by: "accuracy", "mean_iou" or "psnr_y"."""
-        return METRICS[self.task]
+        return task_type(self).metric
 
     @property
     def void(self) -> int | None:
@@ -222,9 +210,7 @@ class Recipe:
     @property
     def preprocessing(self) -> Preprocessing:
         """How images are brought to the network's size; of super-resolution patches are cut out."""
-        if self.task == "super_resolution":
-            return Preprocessing(NONE)
-        return Preprocessing(crop_to_aspect_ratio=self.crop_to_aspect_ratio)
+        return task_type(self).preprocessing(self)
 
     def to_json(self) -> str:
         """This recipe as a JSON object of its fields."""
@@ -277,65 +263,24 @@ class Recipe:
         return [f"{name}={mine[name]!r} (there {theirs[name]!r})" for name in names if mine[name] != theirs[name]]
 
 
-_TYPES = typing.get_type_hints(Recipe)
+_KINDS = field_kinds(Recipe)
 
 
-def _typed(name: str, value: Any) -> Any:
-    """`value` as its field declares it (JSON knows no tuples, and an int is a fine float), or ValueError."""
-    expected = _TYPES[name]
-    if name == "image_shape":
-        if isinstance(value, (list, tuple)) and len(value) == 3 and all(type(side) is int for side in value):
-            return tuple(value)
-        raise ValueError(f"image_shape must be (height, width, channels) in pixels. Received: image_shape={value!r}")
-    if name in ("mask_values", "mask_void"):
-        return _mask_values(name, value)
-    if name == "qat_skip":
-        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise ValueError(f"qat_skip must be a list of layer names. Received: qat_skip={value!r}")
-    if name == "model_args":
-        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-            return {key: _tuples(item) for key, item in value.items()}
-        raise ValueError(f"model_args must map argument names to values. Received: model_args={value!r}")
-    kinds = typing.get_args(expected) or (expected,)
-    if float in kinds and type(value) in (int, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{name} must be finite. Received: {name}={value!r}")
-        return float(value)
-    if type(value) not in kinds:
-        names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise ValueError(f"{name} must be {names}. Received: {name}={value!r}")
-    return value
+def parse_field(name: str, text: str) -> Any:
+    """The value that a text, as of ``--set NAME=TEXT``, gives a field.
 
-
-def _mask_values(name: str, value: Any) -> tuple[int | str, ...]:
-    """Numbers or colours in lower case, or ValueError."""
-    if isinstance(value, (list, tuple)):
-        found = tuple(_plain_colour(item) if isinstance(item, str) else item for item in value)
-        colours = [isinstance(item, str) and re.fullmatch(r"#([0-9a-f]{6}|[0-9a-f]{8})", item) for item in found]
-        numbers = [type(item) is int and 0 <= item <= 65535 for item in found]
-        if (all(colours) or all(numbers)) and len(set(found)) == len(found):
-            return found
-    raise ValueError(
-        f"{name} must be different numbers in [0, 65535], or different colours #rrggbb. Received: {name}={value!r}"
-    )
-
-
-def _plain_colour(text: str) -> str:
-    """One writing for each colour: opaque with six digits, wholly transparent as #00000000."""
-    text = text.lower()
-    if len(text) != 9:
-        return text
-    return "#00000000" if text.endswith("00") else text.removesuffix("ff")
+    Raises:
+        ValueError: it gives none; the message is what a text must be.
+    """
+    try:
+        return _KINDS[name].parse(text)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(_KINDS[name].expected) from None
 
 
 def is_mask_name(text: str) -> bool:
     """Whether it is a pattern as ``Recipe.mask_name`` has them."""
     return 1 <= len(parts := text.split(":")) <= 2 and all(part.count("{}") == 1 and "/" not in part for part in parts)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _check(recipe: Recipe) -> None:
@@ -353,9 +298,10 @@ def _check(recipe: Recipe) -> None:
         recipe.name.strip() != "" and not set(recipe.name) & set('/\\:*?"<>|\n') and recipe.name not in (".", ".."),
         "name must be a name that a folder can have", "name",
     )  # fmt: skip
-    option("task", TASKS)
+    option("task", tuple(TASKS))
+    task = task_type(recipe)
     defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
-    for name in NOT_OF_TASK[recipe.task]:
+    for name in task.excluded_fields:
         rule(getattr(recipe, name) == defaults[name], f"task={recipe.task!r} takes no {name}", name)
     option("optimizer", OPTIMIZERS)
     option("policy", POLICIES, none=True)
@@ -380,7 +326,7 @@ def _check(recipe: Recipe) -> None:
         rule(value is None or value > (1 if name == "num_classes" else 0), f"{name} is too small", name)
     rule(recipe.scale in (2, 4, 8), "scale must be 2, 4 or 8", "scale")
     rule(
-        recipe.task != "super_resolution" or recipe.image_shape[2] == 3, "task='super_resolution' takes RGB images",
+        recipe.image_shape[2] in task.channels, f"task={recipe.task!r} takes RGB images",
         "image_shape",
     )  # fmt: skip
     rule(recipe.patches > 0, "patches must be positive", "patches")

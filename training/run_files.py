@@ -21,7 +21,8 @@ from wavemix_tf.state_files import (
     reading,
 )
 
-from .recipe import METRICS, Recipe
+from .recipe import Recipe
+from .tasks import METRICS
 
 CHECKPOINT_FORMAT = 1
 BEGIN_ANEW = "To begin anew: overwrite=True (--overwrite)"
@@ -99,7 +100,7 @@ class RunFiles:
         """What the finished stage reached; DamagedFileError if the file is cut off or no such result."""
         with reading(self.result, self.remedy):
             result = read_json(self.result, self.remedy, RESULT)
-            if result["stage"] != self.stage or result["metric"] not in METRICS.values():
+            if result["stage"] != self.stage or result["metric"] not in METRICS:
                 raise ValueError(f"it is of stage={result['stage']!r}, metric={result['metric']!r}")
             return dict(result)
 

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from wavemix_tf.escaping import printable
 
+from ..tasks import task_type
+
 if TYPE_CHECKING:
     from ..recipe import Recipe
-    from .datasets import DataBundle
+    from .bundle import DataBundle
 
 BATCHES = "batches"
 SHOWN = 20  # classes; of more the smallest and the largest
 
 Counts = Mapping[str, Sequence[int]]  # set -> of each class
 
-_told: weakref.WeakValueDictionary[int, DataBundle] = weakref.WeakValueDictionary()
+_written: weakref.WeakValueDictionary[int, DataBundle] = weakref.WeakValueDictionary()
 
 
-def tell(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] = print) -> bool:
+def write_counts(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] = print) -> bool:
     """Write a line each of the sizes of the sets, of the classes and of the commonest one; of a bundle only once.
 
     Args:
@@ -35,22 +37,23 @@ def tell(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] = print) 
     Returns:
         Whether this was the first time.
     """
-    if _told.get(id(data)) is data:
+    if _written.get(id(data)) is data:
         return False
-    _told[id(data)] = data
+    _written[id(data)] = data
+    task = task_type(recipe)
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
     units = {_unit(source) for source in (data.train_source, data.validation_source)}
     if len(units) > 1:  # arrays beside a data set
         write(f"  {_sizes_with_units(data)}")
     elif units == {BATCHES}:
         write(f"  {sizes} batches")
-    elif recipe.task == "super_resolution":
-        write(f"  {sizes} patches")
+    elif task.has_classes:
+        write(f"  {sizes} {task.example_unit} of {len(data.class_names)} classes")
     else:
-        write(f"  {sizes} images of {len(data.class_names)} classes")
+        write(f"  {sizes} {task.example_unit}")
     for line in counts_lines(data.class_names, data.class_counts):
         write(f"  {line}")
-    text = majority_text(data.class_names, data.class_counts, recipe.task == "segmentation")
+    text = majority_text(data.class_names, data.class_counts, task.class_unit)
     if text:
         write(f"  {printable(text)}")
     return True
@@ -90,7 +93,9 @@ def counts_lines(names: Sequence[str], counts: Counts) -> list[str]:
     if not counts:
         return []
     rows = [["class", *counts]]
-    rows += [[printable(names[index]), *(f"{of[index]:,}" for of in counts.values())] for index in shown(counts)]
+    rows += [
+        [printable(names[index]), *(f"{of[index]:,}" for of in counts.values())] for index in shown_classes(counts)
+    ]
     widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
     lines = [
         row[0] + " " * (widths[0] - _columns(row[0])) + "".join(f"  {cell:>{width}}" for cell, width in cells)
@@ -102,18 +107,23 @@ def counts_lines(names: Sequence[str], counts: Counts) -> list[str]:
     return lines
 
 
-def majority_text(names: Sequence[str], counts: Counts, masks: bool) -> str:
-    """Which class is the commonest, and its share; of the test set, else of the last set there is."""
+def majority_text(names: Sequence[str], counts: Counts, unit: str) -> str:
+    """Which class is the commonest, and its share; of the test set, else of the last set there is.
+
+    Args:
+        names: Of the classes.
+        counts: See ``DataBundle.class_counts``.
+        unit: What they count: "images" or "pixels".
+    """
     kind, of = next(((kind, counts[kind]) for kind in ("test", "validation", "train") if kind in counts), ("", []))
     if not sum(of):
         return ""
     most = max(range(len(of)), key=lambda index: of[index])
-    what = "pixels" if masks else "images"
     share = 100 * of[most] / sum(of)
-    return f"{names[most]} is {share:.2f} % of the {kind} {what}: always answering it is right as often."
+    return f"{names[most]} is {share:.2f} % of the {kind} {unit}: always answering it is right as often."
 
 
-def shown(counts: Counts) -> list[int]:
+def shown_classes(counts: Counts) -> list[int]:
     """All classes in their order, or the smallest and the largest of the first set."""
     first = next(iter(counts.values()))
     if len(first) <= SHOWN:

@@ -10,7 +10,7 @@ import numpy as np
 from .splits import SETS
 
 if TYPE_CHECKING:
-    from .datasets import DataBundle
+    from .bundle import DataBundle
 
 DIGEST_SIGNS = 16  # of an image in `Files.digests`; what follows is its mask's
 

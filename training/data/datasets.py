@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import os
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,155 +13,20 @@ import numpy as np
 
 from ..recipe import Recipe
 from ..run_files import RunFiles
+from ..tasks import task_type
+from .bundle import DataBundle, check_classes, missing_classes
 from .copies import copy_notes
 from .folders import check_files, scan_folder
 from .identity import LIST_FILE, SplitList, check_trained_on, folder_is_as_trained
-from .listing import Notes, some
+from .listing import Notes
 from .records import RecordSource, feature_names, prepared_builder
 from .sources import (
     ArraySource,
     FileSource,
     float_array,
     in_memory,
-    target_array,
 )
-from .splits import CALIBRATION, SETS, divide, sets_aside, share, strata_of
-
-EVALUATION_BATCH = 256
-EVALUATION_PIXELS = 1 << 20  # of a batch's images: what a network keeps of large ones takes gigabytes
-NO_TEST_SET = "The data must have a test set to be tested. Received: arrays without one"
-SAMPLE_BYTES = 1 << 30  # of images that `DataBundle.sample` returns
-UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters, half pairs and line ends
-
-
-@dataclasses.dataclass(frozen=True)
-class DataBundle:
-    """The sets of one data set. No image is in two of them, but that small sets calibrate with training images.
-
-    Attributes:
-        class_names: Name of each label; none where images are to be enlarged.
-        image_shape: (height, width, channels) of every image.
-        calibration: float32 (N, H, W, C) in [0, 1], for quantisation.
-        notes: What was done to the data: images skipped, converted, resized.
-        left_out: (path, why) of every image of a folder that was left out.
-        calibration_source: What ``calibration`` was made of; None where it was given as it is.
-        calibration_shared: Whether these images are trained on too, because there are few.
-        dealt: Which of "validation" and "test" were dealt out of a folder's training images.
-        train_source, validation_source, test_source: See ``wavemix_tf.training.data.sources``; ``fit`` shuffles and
-            augments from the first. The test source is None for arrays that came without a test set.
-    """
-
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    train_source: Any
-    validation_source: Any
-    test_source: Any
-    calibration: np.ndarray
-    notes: tuple[str, ...] = ()
-    left_out: tuple[tuple[str, str], ...] = ()
-    calibration_source: Any = None
-    calibration_shared: bool = False
-    dealt: tuple[str, ...] = ()
-
-    @property
-    def train(self) -> Any:
-        """tf.data of batches (images float32 (B, H, W, C) in [0, 1], targets): in order, unaugmented.
-
-        Targets are labels int64 (B,), masks int32 (B, H, W), or the enlarged images float32 (B, s*H, s*W, C).
-        """
-        return self.train_source.batches(self._batch)
-
-    @property
-    def validation(self) -> Any:
-        """As ``train``; chooses the best epoch."""
-        return self.validation_source.batches(self._batch)
-
-    @property
-    def test(self) -> Any:
-        """As ``train``; to be read once, after training."""
-        if self.test_source is None:
-            raise ValueError(NO_TEST_SET)
-        return self.test_source.batches(self._batch)
-
-    @property
-    def _batch(self) -> int:
-        return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // math.prod(self.image_shape[:2])))
-
-    @property
-    def validation_arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The validation set as (images float32, targets), or None where it is streamed."""
-        return _float_arrays(self.validation_source)
-
-    @property
-    def test_arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The test set as (images float32, targets), or None where it is streamed."""
-        return _float_arrays(self.test_source)
-
-    def sample(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images of a split in an order of which any first part is a fair sample, whatever order the data has.
-
-        Args:
-            split: "validation" or "test".
-            limit: Largest number of images; also no more than ``SAMPLE_BYTES`` hold.
-
-        Returns:
-            float32 (N, H, W, C) in [0, 1], and the targets: see ``train``.
-        """
-        source = {"validation": self.validation_source, "test": self.test_source}[split]
-        if source is None:
-            raise ValueError(NO_TEST_SET)
-        limit = min(limit, max(SAMPLE_BYTES // (4 * int(np.prod(self.image_shape))), 1))
-        images, labels = source.sample(limit)
-        return float_array(images), target_array(labels)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What a resumed run, and whatever is made of a finished one, must find again; of values that JSON knows."""
-        found: dict[str, Any] = {"classes": list(self.class_names)}
-        for name in (*SETS, CALIBRATION):
-            source = self._set_aside if name == CALIBRATION else getattr(self, f"{name}_source")
-            if source is None:
-                found[name] = None
-                continue
-            origin = source.origin_checksum() if isinstance(source, ArraySource) else None
-            found[name] = {"size": source.size, "checksum": source.checksum(), "origin": origin}
-        return found
-
-    @property
-    def _set_aside(self) -> Any:
-        """The source of calibration images that no other set has; None where there are none."""
-        if self.calibration_shared or not len(self.calibration):
-            return None
-        if self.calibration_source is not None:
-            return self.calibration_source
-        return ArraySource(self.calibration, np.zeros(len(self.calibration), np.int64))
-
-    @functools.cached_property
-    def class_counts(self) -> dict[str, list[int]]:
-        """Set -> images of each class (of masks: pixels), as far as they are known without reading the data."""
-        found = {}
-        for name in SETS:
-            source = getattr(self, f"{name}_source")
-            labels, counts = getattr(source, "labels", None), getattr(source, "counts", None)
-            if counts is not None:
-                found[name] = counts.sum(0).tolist()
-            elif self.class_names and isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.ndim < 4:
-                found[name] = _count(labels, len(self.class_names))
-        return found
-
-
-def _count(labels: np.ndarray, classes: int) -> list[int]:
-    """Of each class; a mask at a time, for whole sets would be copied."""
-    counts = np.zeros(classes, np.int64)
-    for part in labels if labels.ndim > 1 else [labels]:
-        values = part[(part >= 0) & (part < classes)]
-        counts += np.bincount(values.reshape(-1).astype(np.int64), minlength=classes)
-    return counts.tolist()
-
-
-def _float_arrays(source: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    if not isinstance(source, ArraySource):
-        return None
-    return float_array(source.images), target_array(source.labels)
+from .splits import divide, sets_aside, share, strata_of
 
 
 def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_only: bool = False) -> DataBundle:
@@ -202,19 +65,7 @@ def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_o
         only = listed.names
         check_files(recipe, only)
     notes = Notes()
-    if recipe.task == "segmentation":
-        data = _load_masks(recipe, notes, known, only)
-    elif recipe.task == "super_resolution":
-        data = _load_pictures(recipe, notes, known, only)
-    elif recipe.dataset == "folder":
-        folder = scan_folder(recipe, notes, only)
-        check_classes(recipe, folder.class_names)
-        splits: list[Any] = [folder.train, folder.validation, folder.test]
-        if in_memory(recipe, sum(source.size for source in splits if source is not None)):
-            splits = [_decoded(source, recipe, notes) for source in splits]
-        data = split_sources(recipe, splits[0], splits[1], splits[2], folder.class_names, notes, known)
-    else:
-        data = _load_labelled_records(recipe)
+    data = READERS[task_type(recipe).targets](recipe, notes, known, only)
     return dataclasses.replace(
         data, notes=(*data.notes, *missing_classes(data), *copy_notes(data)), left_out=tuple(notes.left_out)
     )
@@ -236,19 +87,17 @@ def check_finished(recipe: Recipe, run: str | os.PathLike[str], known_only: bool
     check_trained_on(data, out, RunFiles(out, "float").read_result().get("data"))
 
 
-def missing_classes(data: DataBundle, of_train: bool = False) -> list[str]:
-    """What to tell of classes that a split has no image (no pixel) of.
-
-    Args:
-        data: Of which data.
-        of_train: Also of the training set; of a folder or of records that was told by who looked at the labels.
-    """
-    told = []
-    for name, counts in data.class_counts.items():
-        lacking = [label for label, count in zip(data.class_names, counts, strict=True) if not count]
-        if lacking and (of_train or name != "train"):
-            told.append(f"the {name} set has none of {len(lacking):,} classes: {some(lacking)}")
-    return told
+def _load_labels(
+    recipe: Recipe, notes: Notes, known: Mapping[str, Any] | None, only: frozenset[str] | None
+) -> DataBundle:
+    if recipe.dataset != "folder":
+        return _load_labelled_records(recipe)
+    folder = scan_folder(recipe, notes, only)
+    check_classes(recipe, folder.class_names)
+    splits: list[Any] = [folder.train, folder.validation, folder.test]
+    if in_memory(recipe, sum(source.size for source in splits if source is not None)):
+        splits = [_decoded(source, recipe, notes) for source in splits]
+    return split_sources(recipe, splits[0], splits[1], splits[2], folder.class_names, notes, known)
 
 
 def _load_labelled_records(recipe: Recipe) -> DataBundle:
@@ -349,6 +198,10 @@ def _load_pictures(
     )
 
 
+# `Task.targets` -> what reads them: (recipe, notes, files that the run knows, names to leave others out) -> DataBundle.
+READERS = {"labels": _load_labels, "masks": _load_masks, "images": _load_pictures}
+
+
 def _decoded(source: FileSource | None, recipe: Recipe, notes: Notes) -> ArraySource | None:
     if source is None:
         return None
@@ -429,26 +282,3 @@ def _split_records(
         calibration_source=calibrating,
         calibration_shared=not aside,
     )
-
-
-def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
-    """ValueError unless the data has as many classes as the recipe says, and at least two."""
-    check_names(class_names)
-    received = f"{recipe.dataset} has {len(class_names)}: {', '.join(class_names[:12])}"
-    if len(class_names) < 2:
-        raise ValueError(f"There must be at least two classes. Received: {received}")
-    if recipe.num_classes is not None and recipe.num_classes != len(class_names):
-        raise ValueError(
-            "num_classes must be the number of classes in the data. Received: "
-            f"num_classes={recipe.num_classes}, {received}"
-        )
-
-
-def check_names(class_names: tuple[str, ...]) -> None:
-    """ValueError if a name would break the lines of labels.txt, or a terminal's."""
-    strange = [name for name in class_names if any(unicodedata.category(sign) in UNPRINTABLE for sign in name)]
-    if strange:
-        raise ValueError(
-            "A class name must have no control characters, nor bytes that are no text: labels.txt has one name a line. "
-            f"Received: {', '.join(map(ascii, strange[:8]))}"
-        )

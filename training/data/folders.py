@@ -11,9 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..images import EXTENSIONS, peek, read_image
+from ..images import EXTENSIONS, read_header, read_image
 from ..recipe import Recipe
-from .listing import Notes, describe, folders_in, list_files, relative_name, some, stopped_by, tell_of
+from .listing import (
+    Notes,
+    bad_images_text,
+    describe,
+    first_names,
+    folders_in,
+    list_files,
+    note_other_files,
+    relative_name,
+)
 from .sources import FileSource, in_memory
 
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
@@ -63,9 +72,9 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
         strange = sorted({name for _, name in files} - set(class_names))
         if strange:
             raise ValueError(_strange_classes(strange, class_names, splits[split] or root, splits["train"] or root))
-    alike = _alike(class_names)
+    alike = _lookalikes(class_names)
     if alike:
-        notes.tell(f"Classes whose names look alike are kept apart; rename the folder where they are one: {alike}")
+        notes.warn(f"Classes whose names look alike are kept apart; rename the folder where they are one: {alike}")
     labels = {name: index for index, name in enumerate(class_names)}
     streamed = not in_memory(recipe, sum(map(len, found.values())))
 
@@ -116,7 +125,7 @@ def _shown(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", "".join(visible)).split())
 
 
-def _alike(names: Iterable[str]) -> str:
+def _lookalikes(names: Iterable[str]) -> str:
     """Names that look the same, written so that they differ; "" where there are none."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -137,7 +146,7 @@ def data_folder(recipe: Recipe, what: str) -> Path:
     return root
 
 
-def stops(recipe: Recipe, only: frozenset[str] | None) -> bool:
+def raises_on_bad_image(recipe: Recipe, only: frozenset[str] | None) -> bool:
     """Whether an image that cannot be read is an error; where only known files are taken, other ones stop nothing."""
     return recipe.on_bad_image == "error" and only is None
 
@@ -149,7 +158,7 @@ def check_files(recipe: Recipe, names: frozenset[str]) -> None:
     if missing:
         raise ValueError(
             f"Every file of the run's list must be there: put it back, or train anew with `wavemix-tf fit` and "
-            f"--overwrite. Received: {len(missing):,} of {len(names):,} missing: {some(missing)}"
+            f"--overwrite. Received: {len(missing):,} of {len(names):,} missing: {first_names(missing)}"
         )
 
 
@@ -191,7 +200,7 @@ def _list_classes(
         files[split] += [(path, folder.name) for path in listing.images]
     for split, root in splits.items():
         of_split = [one for (of, _), one in zip(places, listings, strict=True) if of == split]
-        tell_of(of_split, root, notes, stops(recipe, only))
+        note_other_files(of_split, root, notes, raises_on_bad_image(recipe, only))
     return files
 
 
@@ -203,7 +212,7 @@ def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: Notes, res
         try:
             if thorough:
                 read_image(path, recipe.image_shape[2])
-            return peek(path)
+            return read_header(path)
         except (ValueError, OSError) as error:
             return str(error)
 
@@ -211,12 +220,12 @@ def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: Notes, res
         seen = dict(zip(paths, pool.map(look, paths, chunksize=64), strict=True))
     bad = [(path, answer) for path, answer in seen.items() if isinstance(answer, str)]
     if bad and recipe.on_bad_image == "error":
-        raise ValueError(stopped_by(bad))
+        raise ValueError(bad_images_text(bad))
     notes.leave_out(bad, "unreadable images left out")
     good = {path: answer for path, answer in seen.items() if not isinstance(answer, str)}
     grey = [path for path, (_, _, mode) in good.items() if mode in GREY_MODES]
     if grey and len(grey) < len(good) and recipe.image_shape[2] == 3:
-        notes.tell(f"{len(grey)} of {len(good)} images are grey and become RGB, the first: {grey[0]}")
+        notes.warn(f"{len(grey)} of {len(good)} images are grey and become RGB, the first: {grey[0]}")
     sizes = collections.Counter((height, width) for height, width, _ in good.values())
     if resized and set(sizes) - {recipe.image_shape[:2]}:
         smallest, largest = min(sizes, key=np.prod), max(sizes, key=np.prod)

@@ -14,7 +14,9 @@ import numpy as np
 
 from ..distribution import in_order
 from ..recipe import Recipe
-from .datasets import DataBundle, check_names, missing_classes, split_sources
+from ..tasks import task_type
+from .bundle import DataBundle, check_names, missing_classes
+from .datasets import split_sources
 from .gate import BATCHES, UNBATCHED, Gate, structure
 from .identity import UNKNOWN_CHECKSUM
 from .listing import Notes
@@ -37,7 +39,7 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
         bundle = split_sources(recipe, source, validation, None, names, Notes(), deals_test=False)
         notes = [*bundle.notes, _calibration_note(bundle, source.size), *missing_classes(bundle, of_train=True)]
         return dataclasses.replace(bundle, notes=tuple(notes))
-    known = 0 if recipe.task == "super_resolution" else recipe.num_classes or len(recipe.mask_values) or None
+    known = task_type(recipe).known_classes(recipe)
     if validation_data is None or known is None:
         raise ValueError(
             "A dataset needs validation_data, and num_classes in the recipe. Received: "
@@ -60,7 +62,7 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
 
 def given_batches(recipe: Recipe, data: Any, batch_size: int, model: Any) -> Any:
     """Data that was given to evaluate a model on, as batches that pass the gate, and the source they come from."""
-    classes = 0 if recipe.task == "super_resolution" else model.output_shape[-1]
+    classes = task_type(recipe).output_classes(model.output_shape)
     gate = Gate(recipe, classes, "data", tuple(model.input_shape[1:]))
     if isinstance(data, (tuple, list)):
         source: Any = _array_source(data, gate)[0]
@@ -70,8 +72,8 @@ def given_batches(recipe: Recipe, data: Any, batch_size: int, model: Any) -> Any
 
 
 @contextlib.contextmanager
-def told(*sources: Any) -> Iterator[None]:
-    """What sources noted of their failures in one line, in the place of the pages that TensorFlow wraps them in."""
+def unwrapped_errors(*sources: Any) -> Iterator[None]:
+    """Raise what sources found wrong with a batch in one line, in place of the pages that TensorFlow wraps it in."""
     try:
         yield
     except Exception:
@@ -144,7 +146,7 @@ class DatasetSource:
             return int(self.dataset.num_batches)
         count = int(self.dataset.cardinality())
         if count == UNKNOWN:
-            with told(self):
+            with unwrapped_errors(self):
                 return sum(1 for _ in self.batches(0))
         return count
 
@@ -179,7 +181,7 @@ class DatasetSource:
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
         images: list[Any] = []
         labels: list[Any] = []
-        with told(self):
+        with unwrapped_errors(self):
             for image, label, *_ in in_order(self.batches(0)):
                 images.append(np.asarray(image))
                 labels.append(np.asarray(label))
@@ -190,21 +192,20 @@ class DatasetSource:
     def read(self, index: int, parts: Any = None) -> tuple[np.ndarray, ...]:
         """Batch ``index`` behind the gate; of a PyDataset, or of ``parts``."""
         try:
-            return self.gate.batch(index, self.dataset[index] if parts is None else parts)
+            return self.gate.check_batch(index, self.dataset[index] if parts is None else parts)
         except ValueError as error:
             self.failed[index] = str(error)
             raise
 
     def batches(self, batch_size: int) -> Any:
         if self.is_py_dataset:
-            return _Behind(self)
+            return _CheckedBatches(self)
         import tensorflow as tf
 
-        spec, target = self.dataset.element_spec, {"classification": tf.int64, "segmentation": tf.int32}
-        types = (tf.float32, target.get(self.gate.recipe.task, tf.float32), tf.float32)[: len(spec)]
+        task, spec = task_type(self.gate.recipe), self.dataset.element_spec
+        types = (tf.float32, tf.as_dtype(task.target_dtype), tf.float32)[: len(spec)]
         shape = self.gate.shape or self.gate.recipe.image_shape
-        ranks = {"classification": 1, "segmentation": 3}
-        shapes = ([None, *shape], [None] * ranks.get(self.gate.recipe.task, 4), [None])
+        shapes = ([None, *shape], [None] * task.target_rank, [None])
 
         def passed(index: Any, *parts: Any) -> tuple[np.ndarray, ...]:
             return self.read(int(index), parts)
@@ -227,7 +228,7 @@ def _has_epoch_hook(dataset: Any) -> bool:
     )
 
 
-class _Behind(keras.utils.PyDataset):
+class _CheckedBatches(keras.utils.PyDataset):
     """A ``PyDataset`` behind the gate; read by threads, never by processes, whose failures would not be known here."""
 
     def __init__(self, source: DatasetSource) -> None:
@@ -258,7 +259,7 @@ def _held_out(recipe: Recipe, data: Any, classes: int) -> Any:
 
 
 def _array_source(given: Any, gate: Gate) -> tuple[ArraySource, int]:
-    images, targets, weights, classes = gate.whole(given)
+    images, targets, weights, classes = gate.check_arrays(given)
     kind = ArraySource if keras.backend.backend() == "tensorflow" else NumpySource
     return kind(images, targets, weights=weights), classes
 

@@ -21,7 +21,7 @@ from wavemix_tf.state_files import check_fields, read_json, reading
 
 from ..recipe import Recipe
 from ..run_files import RunFiles
-from .listing import describe, list_files, relative_name, some
+from .listing import describe, first_names, list_files, relative_name
 from .splits import CALIBRATION, SETS
 
 LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE = "splits.json", "labels.txt", "bad_images.csv"
@@ -215,10 +215,10 @@ def check_run(data: Any, out: Path) -> None:
             f"{' and '.join(data.dealt)} images cannot be told: `wavemix-tf fit` with --overwrite trains anew. "
             f"Received: {path} without data"
         )
-    pin(data, out, str(out))
+    keep_first_data(data, out, str(out))
 
 
-def grown(mine: SplitList, out: Path | None) -> SplitList:
+def merge_lists(mine: SplitList, out: Path | None) -> SplitList:
     """The list to keep of a run that begins with ``mine``, or goes on with it.
 
     Images may have been added to a run that is not finished: then all it knew must be where it was.
@@ -279,7 +279,7 @@ def order_note(data: Any) -> str:
     return f"The order of {what} changes from pass to pass: whether it is the same data cannot be checked."
 
 
-def record(data: Any, listed: SplitList, out: Path) -> None:
+def write_split_list(data: Any, listed: SplitList, out: Path) -> None:
     """Write what a run begins with: its list of files, its labels, and the images that were left out."""
     listed.save(out)
     if data.class_names:
@@ -295,7 +295,7 @@ def record(data: Any, listed: SplitList, out: Path) -> None:
     write_text(path, text.getvalue())
 
 
-def pin(data: Any, folder: Path, what: str) -> None:
+def keep_first_data(data: Any, folder: Path, what: str) -> None:
     """Keep the data of a folder of many runs with the first of them, and refuse other data later.
 
     Args:
@@ -336,8 +336,8 @@ def _changed_classes(there: list[str], here: list[str]) -> str:
     gone, new = [name for name in there if name not in here], [name for name in here if name not in there]
     if not gone and not new:
         return f"classes in the order {', '.join(here[:8])} (there {', '.join(there[:8])})"
-    parts = [f"without {some(gone)}"] if gone else []
-    parts += [f"with {some(new)}, which was not there"] if new else []
+    parts = [f"without {first_names(gone)}"] if gone else []
+    parts += [f"with {first_names(new)}, which was not there"] if new else []
     return f"classes {' and '.join(parts)}"
 
 
@@ -349,16 +349,16 @@ def _changed_files(
         old = [name for name in there.get(kind, {}) if places[name] == kind]
         gone = [name for name in old if name not in places_now]
         if gone:
-            yield f"{kind}: {len(gone):,} missing ({some(gone)})"
+            yield f"{kind}: {len(gone):,} missing ({first_names(gone)})"
         moved = [name for name in old if places_now.get(name, kind) != kind]
         if moved:
-            yield f"{kind}: {len(moved):,} now in another set ({some(moved)})"
+            yield f"{kind}: {len(moved):,} now in another set ({first_names(moved)})"
         changed = [name for name in old if places_now.get(name) == kind and there[kind][name] != here[kind][name]]
         if changed:
-            yield f"{kind}: {len(changed):,} changed ({some(changed)})"
+            yield f"{kind}: {len(changed):,} changed ({first_names(changed)})"
         added = [name for name in here.get(kind, {}) if places_now[name] == kind and name not in places]
         if added and not only_old:
-            yield f"{kind}: {len(added):,} new ({some(added)})"
+            yield f"{kind}: {len(added):,} new ({first_names(added)})"
 
 
 def _places(files: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

@@ -35,7 +35,7 @@ class Notes(list[str]):
         super().__init__()
         self.left_out: list[tuple[str, str]] = []
 
-    def tell(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         """A line that is also a warning, for callers without a terminal."""
         self.append(text)
         warn_user(text)
@@ -44,7 +44,7 @@ class Notes(list[str]):
         """Tell of images that are left out: (path, why) of each, and what they are together."""
         if bad:
             self.left_out += bad
-            self.tell(f"{len(bad)} {what}, the first: {bad[0][1]}")
+            self.warn(f"{len(bad)} {what}, the first: {bad[0][1]}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,7 @@ def list_files(roots: Sequence[Path], once: bool = True) -> list[Listing]:
     waiting = collections.deque[tuple[str, str, Listing]]()  # path, real path of a folder
     links = collections.deque[tuple[str, Listing]]()
 
-    def meet(path: str, real: str, is_folder: bool, listing: Listing) -> None:
+    def add_path(path: str, real: str, is_folder: bool, listing: Listing) -> None:
         if real in seen and (once or is_folder):
             listing.repeated.append(path)
             return
@@ -181,17 +181,17 @@ def list_files(roots: Sequence[Path], once: bool = True) -> list[Listing]:
         if is_folder:
             waiting.append((path, real, listing))
         else:
-            _sort_in(path, listing)
+            _classify_file(path, listing)
 
     for root, listing in zip(roots, found, strict=True):
         if root.is_symlink():
             links.append((str(root), listing))
         else:
-            meet(str(root), os.path.realpath(root), True, listing)
+            add_path(str(root), os.path.realpath(root), True, listing)
     while waiting or links:
         if not waiting:  # no folder is left: now what links lead to
             path, listing = links.popleft()
-            meet(path, os.path.realpath(path), os.path.isdir(path), listing)
+            add_path(path, os.path.realpath(path), os.path.isdir(path), listing)
             continue
         folder, real, listing = waiting.popleft()
         with os.scandir(folder) as entries:
@@ -201,14 +201,14 @@ def list_files(roots: Sequence[Path], once: bool = True) -> list[Listing]:
                 if entry.is_symlink():
                     links.append((entry.path, listing))
                 else:
-                    meet(entry.path, os.path.join(real, entry.name), entry.is_dir(), listing)
+                    add_path(entry.path, os.path.join(real, entry.name), entry.is_dir(), listing)
     for listing in found:
         for paths in (listing.images, listing.unread, listing.others, listing.repeated):
             paths.sort()
     return found
 
 
-def _sort_in(path: str, found: Listing) -> None:
+def _classify_file(path: str, found: Listing) -> None:
     ending = os.path.splitext(path)[1].lower()
     if ending in EXTENSIONS:
         found.images.append(path)
@@ -218,7 +218,7 @@ def _sort_in(path: str, found: Listing) -> None:
         found.others.append(path)
 
 
-def tell_of(listings: Sequence[Listing], root: Path, notes: Notes, stop: bool) -> None:
+def note_other_files(listings: Sequence[Listing], root: Path, notes: Notes, stop: bool) -> None:
     """Note what of the listings below a folder is no image, or none that is read.
 
     Args:
@@ -234,7 +234,7 @@ def tell_of(listings: Sequence[Listing], root: Path, notes: Notes, stop: bool) -
         notes.append(f"{root}: {len(others)} files without an image's extension left alone")
     bad = [(path, f"{_format(path)} is not read: save it as JPEG or PNG. Received: {path}") for path in unread]
     if bad and stop:
-        raise ValueError(stopped_by(bad))
+        raise ValueError(bad_images_text(bad))
     notes.leave_out(bad, "HEIC or AVIF images left out")
     rule = "A file must be listed once; this is a link to one that is"
     notes.leave_out([(path, f"{rule}. Received: {path}") for path in repeated], "links left out")
@@ -244,13 +244,13 @@ def _format(path: str) -> str:
     return "AVIF" if path.lower().endswith(".avif") else "HEIC"
 
 
-def stopped_by(bad: list[tuple[str, str]]) -> str:
+def bad_images_text(bad: list[tuple[str, str]]) -> str:
     """What is wrong with images, (path, why) of each, that are not to be left out."""
-    more = f"; and {len(bad) - 1:,} more: {some(path for path, _ in bad[1:])}" if len(bad) > 1 else ""
+    more = f"; and {len(bad) - 1:,} more: {first_names(path for path, _ in bad[1:])}" if len(bad) > 1 else ""
     return f"{bad[0][1]}{more}; on_bad_image='skip' leaves such files out"
 
 
-def some(names: Iterable[str]) -> str:
+def first_names(names: Iterable[str]) -> str:
     """The first few names, and how many more there are."""
     listed = sorted(names)
     more = f" and {len(listed) - NAMES_SHOWN:,} more" if len(listed) > NAMES_SHOWN else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..images import peek
+from ..images import read_header
 from ..recipe import Recipe
 
 VOID = 255  # class number of a pixel without class, where a table says which those are
@@ -68,7 +68,7 @@ class MaskFormat:
         mask = self.classes(pixels, path)
         if not self.resize or image is None:
             return mask
-        return nearest(mask, peek(image)[:2])
+        return nearest(mask, read_header(image)[:2])
 
     def classes(self, pixels: np.ndarray, name: str) -> np.ndarray:
         """uint8 class numbers of what ``read_pixels`` found, or of an array of numbers; ``name`` is for the message."""

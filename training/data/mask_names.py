@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from ..recipe import MASK_NAME, is_mask_name
-from .listing import Notes, list_files, tell_of
+from .listing import Notes, list_files, note_other_files
 
 LOSSY = (".jpg", ".jpeg", ".webp")
 LOOKED_AT = 200  # masks that an image's name is compared with, when a pattern is looked for
@@ -34,10 +34,10 @@ def pair_files(images: Path, masks: Path, mask_name: str, notes: Notes, stop: bo
         ValueError: no images, an image without its mask, or a mask saved with loss.
     """
     if images == masks:
-        pictures, answers = _apart(_listed(images, notes, stop), mask_name)
+        pictures, answers = _split_mixed_folder(_files_by_stem(images, notes, stop), mask_name)
     else:
-        pictures = _unique(_listed(images, notes, stop))
-        answers = _unique(_listed(masks, notes, stop, once=False))  # many images may share a mask
+        pictures = _unique(_files_by_stem(images, notes, stop))
+        answers = _unique(_files_by_stem(masks, notes, stop, once=False))  # many images may share a mask
     image_pattern, mask_pattern = patterns(mask_name)
     keyed = {key: path for name, path in pictures.items() if (key := _key(name, image_pattern)) is not None}
     found = {key: path for name, path in answers.items() if (key := _key(name, mask_pattern)) is not None}
@@ -63,22 +63,24 @@ def mixed_pattern(folder: Path, mask_name: str) -> str | None:
 
     With ``mask_name`` as it is by default, that which fits every file, if one does: it has to be typed.
     """
-    files = _listed(folder)
+    files = _files_by_stem(folder)
     if not files:
         return None
-    if mask_name != MASK_NAME or _twins(files):
+    if mask_name != MASK_NAME or _are_photo_and_mask_pairs(files):
         return mask_name
     names = list(files)
     best = _best(names, names)
-    return best if best is not None and 2 * _fitting(names, names, best) == len(names) else None
+    return best if best is not None and 2 * _count_pairs(names, names, best) == len(names) else None
 
 
-def _listed(folder: Path, notes: Notes | None = None, stop: bool = False, once: bool = True) -> dict[str, list[str]]:
+def _files_by_stem(
+    folder: Path, notes: Notes | None = None, stop: bool = False, once: bool = True
+) -> dict[str, list[str]]:
     """Name below the folder without its ending -> files; what is no image is noted."""
     found: dict[str, list[str]] = {}
     (listing,) = list_files([folder], once)
     if notes is not None:
-        tell_of([listing], folder, notes, stop)
+        note_other_files([listing], folder, notes, stop)
     for path in map(Path, listing.images):
         found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(str(path))
     return found
@@ -91,15 +93,15 @@ def _unique(files: Mapping[str, list[str]]) -> dict[str, str]:
     return {name: path for name, (path,) in files.items()}
 
 
-def _twins(files: Mapping[str, list[str]]) -> bool:
+def _are_photo_and_mask_pairs(files: Mapping[str, list[str]]) -> bool:
     """Whether every name stands for a photograph with loss and a mask without: x.jpg and x.png."""
     lossy = [sum(path.lower().endswith(LOSSY) for path in paths) for paths in files.values()]
     return all(len(paths) == 2 for paths in files.values()) and set(lossy) == {1}
 
 
-def _apart(files: Mapping[str, list[str]], mask_name: str) -> tuple[dict[str, str], dict[str, str]]:
+def _split_mixed_folder(files: Mapping[str, list[str]], mask_name: str) -> tuple[dict[str, str], dict[str, str]]:
     """(images, masks) of a folder that holds both."""
-    if mask_name == MASK_NAME and _twins(files):
+    if mask_name == MASK_NAME and _are_photo_and_mask_pairs(files):
         pairs = {
             name: sorted(paths, key=lambda path: not path.lower().endswith(LOSSY)) for name, paths in files.items()
         }
@@ -122,13 +124,13 @@ def _key(name: str, pattern: str) -> str | None:
 def _advice(pictures: Mapping[str, str], answers: Mapping[str, str], mask_name: str) -> str:
     """The option that pairs more of them, as the end of a message."""
     names, others = list(pictures), list(answers)
-    before = _fitting(names, others, mask_name)
+    before = _count_pairs(names, others, mask_name)
     best = _best(names, others) or mask_name
-    count = _fitting(names, others, best)
+    count = _count_pairs(names, others, best)
     return f"; `--set mask_name={best}` fits {count} of {len(names)} images" if count > before else ""
 
 
-def _fitting(names: Iterable[str], others: Iterable[str], mask_name: str) -> int:
+def _count_pairs(names: Iterable[str], others: Iterable[str], mask_name: str) -> int:
     """Images that have a mask by a pattern."""
     image_pattern, mask_pattern = patterns(mask_name)
     keys = {key for name in others if (key := _key(name, mask_pattern)) is not None}
@@ -138,7 +140,7 @@ def _fitting(names: Iterable[str], others: Iterable[str], mask_name: str) -> int
 def _best(names: list[str], others: list[str]) -> str | None:
     """The pattern by which most images have a mask; the shortest of several."""
     found = _candidates(names[:: max(1, len(names) // 8)], others)
-    return max(sorted(found), key=lambda pattern: (_fitting(names, others, pattern), -len(pattern)), default=None)
+    return max(sorted(found), key=lambda pattern: (_count_pairs(names, others, pattern), -len(pattern)), default=None)
 
 
 def _candidates(names: Iterable[str], others: list[str]) -> set[str]:

@@ -13,11 +13,11 @@ import numpy as np
 
 from wavemix_tf.warning import warn_user
 
-from ..images import peek
+from ..images import read_header
 from ..recipe import Recipe
 from . import mask_formats
-from .folders import SPLIT_FOLDERS, readable, stops
-from .listing import Notes, describe, relative_name, stopped_by
+from .folders import SPLIT_FOLDERS, raises_on_bad_image, readable
+from .listing import Notes, bad_images_text, describe, relative_name
 from .mask_formats import UNLISTED, VOID, MaskFormat, Pixels, read_pixels
 from .mask_names import mixed_pattern, pair_files
 from .records import RecordSource
@@ -66,7 +66,10 @@ def scan_masks(
     folders = _folders(root, recipe)
     if "train" not in folders:
         raise ValueError(f"{LAYOUT}. Received: data_dir={recipe.data_dir!r}")
-    found = {split: pair_files(*pair, recipe.mask_name, notes, stops(recipe, only)) for split, pair in folders.items()}
+    found = {
+        split: pair_files(*pair, recipe.mask_name, notes, raises_on_bad_image(recipe, only))
+        for split, pair in folders.items()
+    }
     total = sum(map(len, found.values()))
     streamed = not in_memory(recipe, total + total // recipe.image_shape[2])
     form = MaskFormat.of(recipe)
@@ -255,7 +258,7 @@ def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskForma
     def look(pair: tuple[str, str]) -> _Seen | str:
         image, path = pair
         try:
-            pixels, size = read_pixels(path, form.coloured), peek(image)[:2]
+            pixels, size = read_pixels(path, form.coloured), read_header(image)[:2]
             if form.values:
                 form.classes(pixels.values, path)
             counts = mask_formats.count_values(pixels, path)
@@ -275,12 +278,12 @@ def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskForma
         seen = list(pool.map(look, pairs, chunksize=16))
     bad = [(pair[0], answer) for pair, answer in zip(pairs, seen, strict=True) if isinstance(answer, str)]
     if bad and recipe.on_bad_image == "error":
-        raise ValueError(stopped_by(bad))
+        raise ValueError(bad_images_text(bad))
     notes.leave_out(bad, "unreadable masks left out with their images")
     good = [answer for answer in seen if not isinstance(answer, str)]
     resized = [one.resized for one in good if one.resized]
     if resized:
-        notes.tell(f"{len(resized)} masks of another size than their image resized to it, the first: {resized[0]}")
+        notes.warn(f"{len(resized)} masks of another size than their image resized to it, the first: {resized[0]}")
     return good
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..images import peek, read_image
+from ..images import read_header, read_image
 from ..recipe import Recipe
-from .folders import data_folder, readable, split_folders, stops
-from .listing import Files, Notes, describe, list_files, name_hash, relative_name, tell_of
+from .folders import data_folder, raises_on_bad_image, readable, split_folders
+from .listing import Files, Notes, describe, list_files, name_hash, note_other_files, relative_name
 from .sources import SAMPLE_SEED, as_float, epoch_order, shuffled
 
 CALIBRATION_SHARE = 0.02  # of the training images are set aside to calibrate
@@ -197,13 +197,13 @@ def scan_pictures(
         if place is None:
             found.append(None)
             continue
-        tell_of([listings[place]], place, notes, stops(recipe, only))
+        note_other_files([listings[place]], place, notes, raises_on_bad_image(recipe, only))
         paths = listings[place].images
         if only is not None:
             paths = [path for path in paths if relative_name(path, root) in only]
         # Whole, where broken ones are to be skipped: they are decoded when training is under way.
         kept = readable(paths, recipe, True, notes, resized=False)
-        sizes = {path: peek(path)[:2] for path in paths if path in kept}
+        sizes = {path: read_header(path)[:2] for path in paths if path in kept}
         large = large_enough(sizes, recipe, notes)
         paths = [path for path in paths if path in large]
         if not paths:
@@ -232,7 +232,7 @@ def large_enough(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, notes: No
     if recipe.on_bad_image == "error":
         raise ValueError(f"{rule}. Received: {named}; `--set on_bad_image=skip` leaves such images out")
     notes.left_out += [(name, f"{rule}. Received: {name} {sizes[name][0]}x{sizes[name][1]}") for name in small]
-    notes.tell(f"{rule}; {len(small)} left out: {named}")
+    notes.warn(f"{rule}; {len(small)} left out: {named}")
     return set(sizes) - set(small)
 
 
@@ -243,7 +243,7 @@ def file_pictures(paths: Sequence[str], files: Files, recipe: Recipe) -> Picture
         image = read_image(paths[number], recipe.image_shape[2])
         return as_pair(image, recipe, paths[number])
 
-    size = sum(math.prod(peek(path)[:2]) for path in paths) * recipe.image_shape[2]
+    size = sum(math.prod(read_header(path)[:2]) for path in paths) * recipe.image_shape[2]
     keep = recipe.in_memory if recipe.in_memory is not None else size <= WHOLE_BYTES
     if not keep:
         return Pictures(functools.lru_cache(maxsize=2)(load), files.names, streamed=True, files=files)

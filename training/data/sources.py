@@ -346,7 +346,7 @@ class FileSource:
         import tensorflow as tf
 
         channels = self.image_shape[2]
-        image = tf.numpy_function(self._noting(lambda name: read_image(name, channels)), [path], tf.uint8)
+        image = tf.numpy_function(self._recording_failures(lambda name: read_image(name, channels)), [path], tf.uint8)
         return tf.ensure_shape(image, [None, None, channels])
 
     def _target(self, path: Any, label: Any) -> Any:
@@ -354,19 +354,19 @@ class FileSource:
 
         if not self.has_masks:
             return label
-        read = self._noting(lambda mask, image: self.masks.read(mask, image))
+        read = self._recording_failures(lambda mask, image: self.masks.read(mask, image))
         mask = tf.ensure_shape(tf.numpy_function(read, [label, path], tf.uint8), [None, None])
         return fit_mask(mask, self.image_shape, self.crop_to_aspect_ratio)
 
-    def _noting(self, read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-        def noting(*names: bytes) -> np.ndarray:
+    def _recording_failures(self, read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        def recording(*names: bytes) -> np.ndarray:
             try:
                 return read(*(name.decode() for name in names))
             except (ValueError, OSError) as error:
                 self.failures.append(f"{error}; on_bad_image='skip' leaves such files out")
                 raise
 
-        return noting
+        return recording
 
 
 def whole_pictures(source: Any, recipe: Recipe, limit: int) -> list[np.ndarray] | None:

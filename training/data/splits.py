@@ -88,19 +88,19 @@ def _draw(
 ) -> Division:
     """By row numbers."""
 
-    def some(of: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-        samples, rest = carve(strata[of], counts, seed)
+    def draw(of: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+        samples, rest = draw_classwise(strata[of], counts, seed)
         return [of[rows] for rows in samples], of[rest]
 
     rows = np.arange(len(strata))
-    (tested,), left = some(rows, [share(len(rows), test) if test else 0], TEST_SEED)
+    (tested,), left = draw(rows, [share(len(rows), test) if test else 0], TEST_SEED)
     held = share(len(left), validation) if validation else 0
     count = calibration(len(left))
     if sets_aside(count, len(left) - held):
-        (validated, calibrating), trained = some(left, [held, count], recipe.seed)
+        (validated, calibrating), trained = draw(left, [held, count], recipe.seed)
         return Division(trained, validated, tested, calibrating)
-    (validated,), trained = some(left, [held], recipe.seed)
-    (calibrating,), _ = some(trained, [min(count, len(trained))], recipe.seed)
+    (validated,), trained = draw(left, [held], recipe.seed)
+    (calibrating,), _ = draw(trained, [min(count, len(trained))], recipe.seed)
     return Division(trained, validated, tested, calibrating)
 
 
@@ -129,7 +129,7 @@ def _deal(
         # The sets that are dealt after this one, and training, need one of every class too.
         spare = 1 + (others if validation else 0)
         shares = files.take(rows).hashes(salt) / 2.0**64
-        chosen = _below(strata[rows], shares, fraction, spare) if known is None else shares < fraction
+        chosen = _rows_below(strata[rows], shares, fraction, spare) if known is None else shares < fraction
         side[rows[chosen]] = index
     trained, held = np.flatnonzero(side == 0), np.flatnonzero(side == 1)
     numbers = {name: row for row, name in enumerate(files.names)}
@@ -145,7 +145,7 @@ def _deal(
     return Division(trained, held, np.flatnonzero(side == 2), calibrating)
 
 
-def _below(strata: np.ndarray, shares: np.ndarray, fraction: float, spare: int) -> np.ndarray:
+def _rows_below(strata: np.ndarray, shares: np.ndarray, fraction: float, spare: int) -> np.ndarray:
     """Whether each row's share in [0, 1) is below the fraction; of a class at least half of it, at most twice it.
 
     Every bound moves by at most one with one image more, so that at most one other image of the class moves.
@@ -204,7 +204,7 @@ def _check_left(found: Division, size: int, recipe: Recipe, least: int, validati
     raise ValueError(f"{rule[0].upper()}{rule[1:]}: {advice}. Received: {size:,} images, dealt as {', '.join(sets)}")
 
 
-def carve(labels: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+def draw_classwise(labels: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Disjoint row numbers with the classes in the data's proportion, and one at least of every class that has enough.
 
     Args:
@@ -232,14 +232,14 @@ def carve(labels: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np
     chosen = order[np.argsort(place, kind="stable")]
     parts = np.split(chosen, np.cumsum(counts))
     for part in parts[:-1]:
-        _lend(labels, part, parts[-1], 1)  # training before all
+        _exchange_rows(labels, part, parts[-1], 1)  # training before all
     for part in parts[:-1]:
-        _lend(labels, parts[-1], part, 2)
+        _exchange_rows(labels, parts[-1], part, 2)
     *samples, rest = (np.sort(part) for part in parts)
     return samples, rest
 
 
-def _lend(labels: np.ndarray, giver: np.ndarray, taker: np.ndarray, least: int) -> None:
+def _exchange_rows(labels: np.ndarray, giver: np.ndarray, taker: np.ndarray, least: int) -> None:
     """Exchange rows, in place, so that ``taker`` has every class of which ``giver`` has so many."""
     classes, counts = np.unique(labels[giver], return_counts=True)
     for label in np.setdiff1d(classes[counts >= least], labels[taker]):

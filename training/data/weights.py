@@ -10,18 +10,19 @@ import numpy as np
 from keras import ops
 
 from ..recipe import Recipe
+from ..tasks import task_type
 
 
 def check_class_weight(class_weight: Mapping[Any, float] | None, recipe: Recipe) -> None:
     """ValueError if class weights cannot be, whatever the names of the classes: before the data is read."""
     if class_weight is None:
         return
-    if not isinstance(class_weight, Mapping) or recipe.task == "super_resolution":
+    if not isinstance(class_weight, Mapping) or not task_type(recipe).has_classes:
         raise ValueError(
             "class_weight must map classes to weights, of a task that has classes. Received: "
             f"class_weight={class_weight!r}, task={recipe.task!r}"
         )
-    classes = recipe.num_classes or len(recipe.mask_values) or None
+    classes = task_type(recipe).known_classes(recipe)
     for key, weight in class_weight.items():
         is_number = isinstance(key, (int, np.integer))
         inside = not is_number or (key >= 0 and (classes is None or key < classes))
@@ -85,7 +86,7 @@ class Weighting:
     recipe: Recipe
     classes: tuple[float, ...] | None = None
 
-    def before(self, targets: Any, weights: Any, framework: str) -> Any:
+    def weigh_targets(self, targets: Any, weights: Any, framework: str) -> Any:
         """Soft labels (B, K) times their images' weights, so that what mixes images mixes weights; others as they are.
 
         Args:
@@ -94,13 +95,13 @@ class Weighting:
             framework: "tensorflow" for tensors of a tf.data pipeline.
         """
         convert = (lambda values: values) if framework == "tensorflow" else ops.convert_to_tensor
-        if self.recipe.task != "classification":
+        if not task_type(self.recipe).soft_targets:
             return targets
         if weights is not None:
             targets = targets * convert(weights)[:, None]
         return targets if self.classes is None else targets * convert(np.array(self.classes, np.float32))
 
-    def after(self, targets: Any, weights: Any, framework: str) -> tuple[Any, Any]:
+    def split_weights(self, targets: Any, weights: Any, framework: str) -> tuple[Any, Any]:
         """(targets, weights for the loss, None where nothing is weighed) behind the augmenter.
 
         Args:
@@ -116,7 +117,7 @@ class Weighting:
             total, safe, take = tf.reduce_sum, tf.maximum, tf.gather
         else:
             total, safe, take = np.sum, np.maximum, lambda table, index: np.asarray(table)[index]
-        if self.recipe.task == "classification":
+        if task_type(self.recipe).soft_targets:
             shares = total(targets, axis=-1)
             return targets / safe(shares, 1e-12)[:, None], shares
         if self.classes is None:

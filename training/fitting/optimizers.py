@@ -1,4 +1,4 @@
-"""Optimizers and learning rates of a recipe, and the loss and metric that take integer or soft labels."""
+"""Optimizers and learning rates of a recipe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import keras
-from keras import ops
 
 from wavemix_tf.keras_internals import flatten_layers
 
@@ -84,7 +83,7 @@ def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int, devices:
     return optimizer
 
 
-def scaled_for(model: Any, optimizer: Any) -> Any:
+def with_loss_scaling(model: Any, optimizer: Any) -> Any:
     """The optimizer, with dynamic loss scaling where a layer computes in float16 (arXiv 1710.03740, section 3.2).
 
     Gradients below 6e-8 are zero in float16. ``compile`` scales for a model whose own policy is "mixed_float16"; what
@@ -127,20 +126,3 @@ def _schedule(phase: Phase, steps_per_epoch: int) -> Any:
     if warmup:
         return keras.optimizers.schedules.PolynomialDecay(0.0, warmup, phase.learning_rate, power=1.0)
     return phase.learning_rate
-
-
-def cross_entropy(labels: Any, logits: Any) -> Any:
-    """Cross-entropy from logits (B, K); `labels` integers (B,) or (B, 1), or shares of the classes (B, K)."""
-    if _soft(labels, logits):
-        return keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
-    return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-
-
-def accuracy(labels: Any, logits: Any) -> Any:
-    """1 where the largest logit is the label's class, or the largest share's."""
-    expected = ops.argmax(labels, axis=-1) if _soft(labels, logits) else ops.reshape(labels, (-1,))
-    return ops.cast(ops.equal(ops.cast(expected, "int32"), ops.cast(ops.argmax(logits, axis=-1), "int32")), "float32")
-
-
-def _soft(labels: Any, logits: Any) -> bool:
-    return len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1] and logits.shape[-1] > 1

@@ -9,13 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..data.augment import BatchSeed
+from ..augment import BatchSeed
 from ..data.given import DatasetSource
 from ..data.sources import ArraySource, NumpySource, epoch_order
 from ..data.weights import Weighting
 from ..distribution import ONE_DEVICE, Devices, in_order
 from ..recipe import Recipe
-from .tasks import Task
+from ..tasks import Task
 
 
 def training_batches(
@@ -54,10 +54,10 @@ def training_batches(
         )
 
     def prepare(epoch: Any, index: Any, images: Any, labels: Any, weights: Any = None) -> Any:
-        targets = weighting.before(task.targets(labels, "tensorflow"), weights, "tensorflow")
+        targets = weighting.weigh_targets(task.augmenter_targets(labels, "tensorflow"), weights, "tensorflow")
         images = tf.ensure_shape(tf.cast(images, tf.float32), [None, *recipe.image_shape])
         images, targets = augmenter(images, targets, BatchSeed(recipe.seed, epoch, index))
-        targets, weights = weighting.after(targets, weights, "tensorflow")
+        targets, weights = weighting.split_weights(targets, weights, "tensorflow")
         return devices.share(images, task.smoothed(targets), *(() if weights is None else (weights,)))
 
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
@@ -115,10 +115,10 @@ class EpochBatches(keras.utils.PyDataset):
         else:
             images, labels, *rest = self._source.read(index)
         weights = rest[0] if rest else None
-        targets = self._task.targets(labels, self._framework)
-        targets = self._weighting.before(keras.ops.convert_to_tensor(targets), weights, "keras")
+        targets = self._task.augmenter_targets(labels, self._framework)
+        targets = self._weighting.weigh_targets(keras.ops.convert_to_tensor(targets), weights, "keras")
         seed = BatchSeed(recipe.seed, self._epoch, index, self._framework)
         images, targets = self._augmenter(keras.ops.convert_to_tensor(images, "float32"), targets, seed)
         images, targets = keras.ops.convert_to_numpy(images), keras.ops.convert_to_numpy(targets)
-        targets, weights = self._weighting.after(targets, weights, "keras")
+        targets, weights = self._weighting.split_weights(targets, weights, "keras")
         return self._devices.share(images, self._task.smoothed(targets), *(() if weights is None else (weights,)))

@@ -1,20 +1,27 @@
-"""What `fit` returns."""
+"""`FitResult`: what `fit` returns, of a stage that it trained or that an earlier call finished."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from wavemix_tf.files import write_text
+from wavemix_tf.state_files import check_keras_file, load_keras
 
-from ..data.given import given_batches, told
+from ..data import identity
+from ..data.bundle import DataBundle
+from ..data.datasets import load_data
+from ..data.given import given_batches, unwrapped_errors
+from ..data.weights import plain_weights
 from ..distribution import devices_of, evaluate
 from ..recipe import Recipe
 from ..run_files import RunFiles
+from ..tasks import task_of
+from .saving import compile_for_use
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +65,7 @@ class FitResult:
         if data is None:
             return evaluate(self.model, self._load_test())
         batches, source = given_batches(self.recipe, data, batch_size, self.model)
-        with told(source):
+        with unwrapped_errors(source):
             return evaluate(self.model, batches)
 
     @property
@@ -93,3 +100,63 @@ class FitResult:
         """JSON-able values; the test set is not read for it."""
         names = ("stage", "best_epoch", "metric", "validation_score", "validation_loss", "seconds", "resumed_epochs")
         return {"recipe": self.recipe.name, **{name: getattr(self, name) for name in names}}
+
+
+def finished_result(
+    recipe: Recipe, model: Any, data: Any, files: RunFiles, class_weight: Mapping[Any, float] | None = None
+) -> FitResult:
+    """The result of a stage that an earlier call finished."""
+    summary, history = files.read_result(), files.read_history()
+    if summary.get("class_weight") != plain_weights(class_weight):
+        raise ValueError(
+            f"{files.folder} was trained with another class_weight: take another folder, or overwrite=True. Received: "
+            f"class_weight={class_weight!r} (there {summary.get('class_weight')})"
+        )
+    if data is not None:
+        identity.check_trained_on(data, files.folder, summary.get("data"))
+    if model is None:
+        model = load_keras(files.model, files.remedy)
+    else:
+        check_keras_file(files.model, files.remedy)
+        model.load_weights(files.model)
+    compile_for_use(model, task_of(recipe, model.output_shape[-1]))
+    return make_result(recipe, model, summary, history, files, int(summary["epochs"]), data)
+
+
+def make_result(
+    recipe: Recipe,
+    model: Any,
+    summary: dict[str, Any],
+    history: list[dict[str, float]],
+    files: RunFiles | None,
+    resumed: int,
+    data: Any,
+) -> FitResult:
+    """The result that a stage's ``training.json`` (`summary`) and ``history.csv`` describe."""
+    return FitResult(
+        model=model,
+        recipe=recipe,
+        stage=summary["stage"],
+        history=_columns(history),
+        best_epoch=summary["best_epoch"],
+        metric=summary["metric"],
+        validation_score=summary["validation_score"],
+        validation_loss=summary["validation_loss"],
+        seconds=summary["seconds"],
+        resumed_epochs=resumed,
+        out=files.folder if files else None,
+        _load_test=lambda: _test_set(recipe, data, files, summary),
+    )
+
+
+def _test_set(recipe: Recipe, data: DataBundle | None, files: RunFiles | None, summary: dict[str, Any]) -> Any:
+    """The test images of a result, read when they are asked for."""
+    if data is None:
+        data = load_data(recipe, None if files is None else files.folder)
+        if files is not None:
+            identity.check_trained_on(data, files.folder, summary.get("data"))
+    return data.test
+
+
+def _columns(history: list[dict[str, float]]) -> dict[str, list[float]]:
+    return {name: [row[name] for row in history] for name in (history[0] if history else {})}

@@ -145,7 +145,7 @@ class Candidates:
                 self._measure(measure, recipe, network)
         return dict(network.costs)
 
-    def take(self, recipe: Recipe) -> Any:
+    def build_for_training(self, recipe: Recipe) -> Any:
         """The untrained network, to be trained: one build serves its costs, which no weights change, and the trial."""
         if self._taken:
             self._last = None
@@ -175,7 +175,7 @@ class Candidates:
         for draw, values in enumerate(sample):
             if draw >= 4 * SAMPLE or len(seen) >= SAMPLE or time.perf_counter() - begun > SAMPLE_S:
                 break
-            self._look(values, seen)
+            self._inspect(values, seen)
         if not seen:
             return 0, 0, 0  # nothing can be built: becomes a trial that tells
         for _ in range(DESCENTS):
@@ -183,17 +183,17 @@ class Candidates:
             if self._distance(nearest[0]) <= 1:
                 break
             for values in variations(nearest[1]):
-                self._look(values, seen)
+                self._inspect(values, seen)
         recipes = [recipe for recipe, _ in seen.values()]
         within = [recipe for recipe in recipes if not self._over(self._network(recipe))]
-        sure = [recipe for recipe in within if self._surely(recipe)]
+        sure = [recipe for recipe in within if self._certainly_within(recipe)]
         if not sure:
             smallest = sorted(within, key=lambda recipe: (self._distance(recipe), self._network(recipe).costs["macs"]))
             if all(self.excess(recipe) for recipe in smallest[:NEAREST]):
                 raise BudgetError(self._nearest(recipes))
         return len(sure), len(within) - len(sure), len(recipes)
 
-    def _look(self, values: Mapping[str, Any], seen: dict[str, Any]) -> None:
+    def _inspect(self, values: Mapping[str, Any], seen: dict[str, Any]) -> None:
         try:
             recipe = self.recipe_of(values)
             self._network(recipe)
@@ -214,7 +214,7 @@ class Candidates:
         found = max((least.get(name, 0) / most for name, most in self.budget.items()), default=0.0)
         return math.inf if network.refusal is not None else found
 
-    def _surely(self, recipe: Recipe) -> bool:
+    def _certainly_within(self, recipe: Recipe) -> bool:
         network = self._network(recipe)
         most = {name: high for name, (_, high) in network.bounds.items()} | network.costs
         return all(most.get(name, math.inf) <= limit for name, limit in self.budget.items())
@@ -226,12 +226,12 @@ class Candidates:
             network = self._network(recipe)
             known = network.least()
             costs = ", ".join(
-                f"{name} {'' if name in network.costs else 'at least '}{number(known[name])}"
+                f"{name} {'' if name in network.costs else 'at least '}{format_cost(known[name])}"
                 for name in self.budget
                 if name in known
             )
             lines.append(f"{_arguments(recipe)}: {network.refusal or costs}")
-        limits = ", ".join(f"{name}<={number(most)}" for name, most in self.budget.items())
+        limits = ", ".join(f"{name}<={format_cost(most)}" for name, most in self.budget.items())
         return (
             f"A network of the space must be within the budget; of {len(recipes)} none is, the nearest: "
             f"{'; '.join(lines)}. Received: budget={limits}"
@@ -291,7 +291,7 @@ def check_budget(budget: Mapping[str, float], measures: Sequence[Any]) -> None:
             raise ValueError(f"A limit must be a positive number. Received: {name}={most!r}")
 
 
-def number(value: float) -> str:
+def format_cost(value: float) -> str:
     """A cost in a few digits, as 12,345 or 0.87."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 

@@ -32,7 +32,7 @@ def role() -> str | None:
 
 
 @contextlib.contextmanager
-def part(name: str, address: str, worker: str) -> Iterator[None]:
+def process_environment(name: str, address: str, worker: str) -> Iterator[None]:
     """Keras-tuner's environment variables for this process, taken back in the end.
 
     Args:
@@ -75,13 +75,12 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
         on_event: Called a few times a second; what it raises ends the search.
     """
     import grpc
-    from keras_tuner.src import protos
-    from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+    from .keras_tuner_internals import add_to_server, has_stopped
 
     host, port = os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"]
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=THREADS))
-    servicer = OracleServicer(oracle)
-    protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
+    servicer = add_to_server(oracle, server)
     try:
         bound = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError:
@@ -93,16 +92,16 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
     try:
         while ended is None or (oracle.tuner_ids and time.monotonic() - ended < LINGER_S):
             time.sleep(POLL_S)
-            oracle.give_up(SILENT_S)
+            oracle.requeue_silent(SILENT_S)
             on_event()
-            waiting = oracle._retry_queue and oracle.halted is None
-            if servicer.stop_triggered and not oracle.ongoing_trials and not waiting:
+            waiting = oracle.retry_queue and oracle.halted is None
+            if has_stopped(servicer) and not oracle.ongoing_trials and not waiting:
                 ended = ended or time.monotonic()
     finally:
         server.stop(grace=1.0).wait()
 
 
-def find_chief() -> None:
+def wait_for_chief() -> None:
     """Wait for the chief; ValueError if there is none (keras-tuner waits for an hour, and dies without a word)."""
     import grpc
 
@@ -115,7 +114,7 @@ def find_chief() -> None:
 
 
 @contextlib.contextmanager
-def alive(oracle: Any, trial_id: str) -> Iterator[None]:
+def heartbeat(oracle: Any, trial_id: str) -> Iterator[None]:
     """Let the chief hear of this worker while its trial runs."""
     if role() != "worker":
         yield

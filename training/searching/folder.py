@@ -35,14 +35,14 @@ class SearchFolder:
     def __init__(self, path: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:
         self.path, self._recipe, self._settings = path, recipe, dict(settings)
 
-    def holds_it(self, overwrite: bool) -> bool:
+    def is_this_search(self, overwrite: bool) -> bool:
         """Whether the folder holds this search, begun; ValueError if it holds something else.
 
         Args:
             overwrite: Another search counts as this one.
         """
         if not (self.path / SEARCH_FILE).is_file():
-            strange = self._strangers()
+            strange = self._foreign_names()
             if strange:
                 raise ValueError(
                     "out must be a new or empty folder, or a search's. "
@@ -53,8 +53,8 @@ class SearchFolder:
             return True
         stored = read_settings(self.path)
         # A search of an earlier version says nothing of its space and data.
-        told = [name for name in self._settings if name != "recipe" and (name in stored or name not in IDENTITY)]
-        different = [name for name in told if self._settings[name] != stored.get(name)]
+        compared = [name for name in self._settings if name != "recipe" and (name in stored or name not in IDENTITY)]
+        different = [name for name in compared if self._settings[name] != stored.get(name)]
         differences = [_difference(name, self._settings[name], stored.get(name)) for name in different]
         differences += self._recipe.differences(Recipe.from_json(json.dumps(stored["recipe"])))
         if not differences:
@@ -66,7 +66,7 @@ class SearchFolder:
             f"Received: {', '.join(differences)}"
         )
 
-    def _strangers(self) -> list[str]:
+    def _foreign_names(self) -> list[str]:
         """Names in the folder that are no search's, where it has no settings; [""] if it is a file."""
         if self.path.is_file():
             return [""]
@@ -74,7 +74,7 @@ class SearchFolder:
         there = self.path.iterdir() if self.path.is_dir() else ()
         return sorted(one.name for one in there if one.name not in own and not is_temporary(one))
 
-    def tidy(self) -> None:
+    def remove_abandoned(self) -> None:
         """Remove what dead processes left half-written."""
         if self.path.is_dir():
             remove_abandoned(self.path)
@@ -85,7 +85,7 @@ class SearchFolder:
         (self.path / COSTS_FILE).unlink(missing_ok=True)
         self._write_settings()
 
-    def withdraw(self) -> None:
+    def remove_begun(self) -> None:
         """Undo ``begin`` where no trial can be made, so that another budget may try here."""
         shutil.rmtree(self.path / STATE_FOLDER, ignore_errors=True)
         for name in (COSTS_FILE, SEARCH_FILE):

@@ -22,14 +22,14 @@ from typing import Any
 
 import keras_tuner
 import numpy as np
-from keras_tuner.engine import base_tuner
 from keras_tuner.engine import hyperparameters as hp_module
 from keras_tuner.engine import trial as trial_module
-from keras_tuner.src.engine import oracle as oracle_module
 from sklearn.exceptions import ConvergenceWarning
 
 from wavemix_tf.files import write_text
 from wavemix_tf.state_files import Fields, read_json, reading
+
+from .keras_tuner_internals import BayesianInternals, HyperbandInternals, OracleInternals, TunerInternals, Values
 
 DRAWS = 1000  # random candidates before the rest of the space is gone through one by one
 LARGEST_WALK = 20_000  # combinations of a space that can be gone through
@@ -44,8 +44,6 @@ STATE: Fields = {
 IDLE_S = 0.5  # before a worker asks again for something to do
 RUNNING, STOPPED, IDLE = (getattr(trial_module.TrialStatus, name) for name in ("RUNNING", "STOPPED", "IDLE"))
 COMPLETED, FAILED = trial_module.TrialStatus.COMPLETED, trial_module.TrialStatus.FAILED
-
-Values = dict[str, Any]
 
 
 def combinations(space: Any) -> Iterator[Values]:
@@ -106,12 +104,11 @@ def _size(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) else 0.0
 
 
-class _Oracle(keras_tuner.Oracle):
+class _Oracle(OracleInternals):
     """Mixed into keras-tuner's oracles."""
 
     fits: Callable[[Values], bool] = staticmethod(lambda values: True)
     message_of: Callable[[Any], str] = staticmethod(lambda trial: trial.message or "")
-    _retry_queue: list[str]
     ongoing_trials: dict[str, Any]
     error: Exception | None = None  # that ended the search, of what is no candidate's fault
     halted: str | None = None  # the first message of the failures that ended the search
@@ -126,10 +123,10 @@ class _Oracle(keras_tuner.Oracle):
 
     # --- candidates ---
 
-    def _random_values(self) -> Values | None:
+    def random_values(self) -> Values | None:
         """Random values that fit the budget and were not tried; None when there are none left."""
         for _ in range(DRAWS):
-            values = super()._random_values()
+            values = super().random_values()
             if values is None:
                 break
             if self.fits(values):
@@ -139,24 +136,22 @@ class _Oracle(keras_tuner.Oracle):
     def untried_values(self) -> Values | None:
         """The first combination of the space that fits the budget and was not tried."""
         walk = itertools.islice(combinations(self.hyperparameters), LARGEST_WALK)
-        return next((values for values in walk if not self._duplicate(values) and self.fits(values)), None)
+        return next((values for values in walk if not self.is_tried(values) and self.fits(values)), None)
 
     # --- trials ---
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """One thread at a time; keras-tuner's own lock is never given back after an error."""
         with self._own_lock:
             try:
                 yield
             except BaseException:
-                oracle_module.THREADS[self] = None
-                if oracle_module.LOCKS[self].locked():
-                    oracle_module.LOCKS[self].release()
+                self.release_lock()
                 raise
 
     def create_trial(self, tuner_id: str) -> Any:
-        with self._alone():
+        with self._locked():
             try:
                 return self._create_trial(tuner_id)
             except Exception as error:  # which nobody would see of a chief
@@ -180,35 +175,35 @@ class _Oracle(keras_tuner.Oracle):
         return super().get_trial(trial_id)
 
     def update_trial(self, *given: Any, **named: Any) -> Any:
-        with self._alone():
+        with self._locked():
             return super().update_trial(*given, **named)
 
     def end_trial(self, trial: Any) -> None:
-        with self._alone():
+        with self._locked():
             if trial.trial_id in self.end_order:
                 return  # a worker that was given up came back after another had run its trial
-            if trial.trial_id in self._retry_queue:
-                self._retry_queue.remove(trial.trial_id)
+            if trial.trial_id in self.retry_queue:
+                self.retry_queue.remove(trial.trial_id)
             super().end_trial(trial)
             self.save()  # keras-tuner saves before it takes the trial off the list of those that run
 
-    def give_up(self, silent_s: float) -> None:
+    def requeue_silent(self, silent_s: float) -> None:
         """Hand on the trials of workers that were not heard of for ``silent_s`` seconds."""
-        with self._alone():
-            self._give_up(silent_s)
+        with self._locked():
+            self._requeue_silent(silent_s)
 
-    def _give_up(self, silent_s: float) -> None:
+    def _requeue_silent(self, silent_s: float) -> None:
         now, lost = time.monotonic(), False
         for tuner_id, trial in list(self.ongoing_trials.items()):
             if now - self.seen.setdefault(trial.trial_id, now) > silent_s:
                 del self.ongoing_trials[tuner_id]
                 self.tuner_ids.discard(tuner_id)
-                self._retry_queue.append(trial.trial_id)
+                self.retry_queue.append(trial.trial_id)
                 lost = True
         if lost:
             self.save()
 
-    def _check_consecutive_failures(self) -> None:
+    def count_failures(self) -> None:
         trial = self.trials[self.end_order[-1]]
         self._failures = [*self._failures, self.message_of(trial)] if trial.status == FAILED else []
         if len(self._failures) >= FAILURES:
@@ -226,25 +221,25 @@ class _Oracle(keras_tuner.Oracle):
         self._had = dict(self.ongoing_trials)
 
     def reload(self) -> None:
-        path = Path(self._get_oracle_fname())
+        path = self.state_path
         with reading(path, REMEDY):
             self.set_state(read_json(path, REMEDY, STATE))
         # Every trial that was under way goes to whoever comes first.
-        self._retry_queue += [trial.trial_id for trial in self.ongoing_trials.values()]
+        self.retry_queue += [trial.trial_id for trial in self.ongoing_trials.values()]
         self.ongoing_trials = {}
         if self.restarted:
             self.ongoing_trials = self._had
             self.tuner_ids |= set(self._had)
             running = {trial.trial_id for trial in self._had.values()}
-            self._retry_queue = [trial_id for trial_id in self._retry_queue if trial_id not in running]
+            self.retry_queue = [trial_id for trial_id in self.retry_queue if trial_id not in running]
         # Killed between the end of a trial and its leaving the list of those that run.
-        waiting = list(self._retry_queue)
-        self._retry_queue = [trial_id for trial_id in waiting if trial_id not in self.end_order]
+        waiting = list(self.retry_queue)
+        self.retry_queue = [trial_id for trial_id in waiting if trial_id not in self.end_order]
 
     def save(self) -> None:
-        write_text(self._get_oracle_fname(), json.dumps(self.get_state(), default=_plain))
+        write_text(self.state_path, json.dumps(self.get_state(), default=_plain))
 
-    def _save_trial(self, trial: Any) -> None:
+    def save_trial(self, trial: Any) -> None:
         """keras-tuner's file of each trial is of no use: ``save`` has all, and two states may disagree after a kill."""
 
 
@@ -259,46 +254,43 @@ class RandomOracle(_Oracle, keras_tuner.oracles.RandomSearchOracle):
     """Random candidates."""
 
 
-class HyperbandOracle(_Oracle, keras_tuner.oracles.HyperbandOracle):
+class HyperbandOracle(_Oracle, HyperbandInternals):
     """Hyperband (Li et al., arXiv 1603.06560): many candidates for a few epochs, the best of them for more.
 
     A bracket that has more trials than may be run is left out, as it would end before its best go on; one for which
     there are too few candidates gets smaller.
     """
 
-    _current_bracket: int
-    _brackets: list[dict[str, Any]]
-
     def __init__(self, max_trials: int, **options: Any) -> None:
         self._found: dict[str, int] = {}  # bracket -> candidates, where there were too few
         super().__init__(hyperband_iterations=None, **options)
         self.max_trials = max_trials
-        self._brackets = []
-        self._current_bracket = min(self._current_bracket, self._largest_bracket())
-        self._start_new_bracket()
+        self.clear_brackets()
+        self.bracket = min(self.bracket, self._largest_bracket())
+        self.start_bracket()
 
     def _largest_bracket(self) -> int:
         sizes = {
-            number: sum(self._get_size(number, turn) for turn in range(self._get_num_rounds(number)))
-            for number in range(self._get_num_brackets())
+            number: sum(self.round_size(number, turn) for turn in range(self.round_count(number)))
+            for number in range(self.bracket_count())
         }
         return max((number for number, size in sizes.items() if size <= self.max_trials), default=0)
 
-    def _increment_bracket_num(self) -> None:
-        super()._increment_bracket_num()
-        self._current_bracket = min(self._current_bracket, self._largest_bracket())
+    def advance_bracket(self) -> None:
+        super().advance_bracket()
+        self.bracket = min(self.bracket, self._largest_bracket())
 
-    def _random_trial(self, trial_id: str, bracket: dict[str, Any]) -> dict[str, Any]:
-        response = super()._random_trial(trial_id, bracket)
+    def random_trial(self, trial_id: str, bracket: dict[str, Any]) -> dict[str, Any]:
+        response = super().random_trial(trial_id, bracket)
         if response["status"] == STOPPED and bracket["rounds"][0]:
             self._found[str(bracket["bracket_num"])] = len(bracket["rounds"][0])
             return self.populate_space(trial_id)
         return response
 
-    def _get_size(self, bracket_num: int, round_num: int) -> int:
-        found = self._found.get(str(bracket_num))
-        size = super()._get_size(bracket_num, round_num)
-        return size if found is None else min(size, max(1, math.ceil(found / self.factor**round_num)))
+    def round_size(self, bracket: int, turn: int) -> int:
+        found = self._found.get(str(bracket))
+        size = super().round_size(bracket, turn)
+        return size if found is None else min(size, max(1, math.ceil(found / self.factor**turn)))
 
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "found": self._found}
@@ -316,7 +308,7 @@ class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):
         return {"status": STOPPED if values is None else RUNNING, "values": values}
 
 
-class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):
+class BayesianOracle(_Oracle, BayesianInternals):
     """keras-tuner's Gaussian process, asked about candidates that exist.
 
     Theirs looks for the best point of a continuous box and rounds it: to a candidate over budget, or to one that was
@@ -330,33 +322,33 @@ class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         completed = [trial for trial in self.trials.values() if trial.status == COMPLETED]
-        if len(completed) < max(3, min(3 * len(self._nonfixed_space()), self.max_trials // 3)):
-            return self._random_populate_space()
-        x, y = self._vectorize_trials()
+        if len(completed) < max(3, min(3 * len(self.varied_parameters()), self.max_trials // 3)):
+            return self.random_response()
+        x, y = self.trial_vectors()
         with warnings.catch_warnings():
             # Of a few points that differ little, any length scale is as good as another.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.gpr.fit(np.nan_to_num(x), np.nan_to_num(y))
         pool = self._pool()
         if not pool:
-            return self._random_populate_space()
+            return self.random_response()
         mean, deviation = self.gpr.predict(np.array([self._vector(values) for values in pool]), return_std=True)
         for index in np.argsort(mean - self.beta * deviation):  # the process models a loss
             if self.fits(pool[index]):
                 return {"status": RUNNING, "values": pool[index]}
-        return self._random_populate_space()
+        return self.random_response()
 
     def _pool(self) -> list[Values]:
         """Untried values, fitting or not; each once."""
         pool: dict[str, Values] = {}
         for _ in range(POOL):
-            values = keras_tuner.Oracle._random_values(self)
+            values = self.untried_random_values()
             if values is not None:
-                pool.setdefault(self._compute_values_hash(values), values)
+                pool.setdefault(self.values_hash(values), values)
         return list(pool.values())
 
     def _vector(self, values: Mapping[str, Any]) -> list[float]:
-        space = self._nonfixed_space()
+        space = self.varied_parameters()
         return [parameter.value_to_prob(values.get(parameter.name, parameter.default)) for parameter in space]
 
 
@@ -379,7 +371,7 @@ class _Space(keras_tuner.HyperModel):
         return self._recipe_of(hp)
 
 
-class TrialTuner(base_tuner.BaseTuner):
+class TrialTuner(TunerInternals):
     """keras-tuner's loop around ``run(trial) -> metrics``.
 
     Args:
@@ -401,16 +393,16 @@ class TrialTuner(base_tuner.BaseTuner):
         self._run, self._waited = run, False
         state = Path(folder, "oracle.json")
         super().__init__(oracle, _Space(recipe_of), directory=str(folder.parent), project_name=folder.name)
-        if state.is_file() and not overwrite and not self._is_worker():
+        if state.is_file() and not overwrite and not self.is_worker():
             oracle.reload()
 
     def run_trial(self, trial: Any, *_: Any, **__: Any) -> Mapping[str, float]:
         return self._run(trial)
 
-    def _try_run_and_update_trial(self, trial: Any, *_: Any, **__: Any) -> None:
+    def try_trial(self, trial: Any) -> None:
         """As keras-tuner's, which prints the traceback and calls the trial invalid, for another try."""
         try:
-            self._run_and_update_trial(trial)
+            self.run_and_report(trial)
             trial.status = COMPLETED
         except keras_tuner.errors.FatalError:
             raise
@@ -430,8 +422,8 @@ class TrialTuner(base_tuner.BaseTuner):
 
     # keras-tuner keeps a file a tuner beside the oracle's, and forgets the oracle's where the former is missing.
     def save(self) -> None:
-        if not self._is_worker():
+        if not self.is_worker():
             self.oracle.save()
 
-    def _get_tuner_fname(self) -> str:
-        return str(Path(self.project_dir, "no_tuner_state.json"))
+    def tuner_state_path(self) -> Path:
+        return Path(self.project_dir, "no_tuner_state.json")

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from wavemix_tf.files import replacing, write_text
+from wavemix_tf.pareto import pareto_front
 from wavemix_tf.state_files import Fields, check_fields, read_json, reading
 
 from ..recipe import Recipe
-from .candidates import number
+from .candidates import format_cost
 
 COMPLETED, FAILED, OVER_BUDGET = "completed", "failed", "over budget"
 SEARCH_FILE, OUTCOME_FILE = "search.json", "outcome.json"
@@ -150,11 +151,7 @@ class SearchResult:
         if cost not in self.costs:
             raise ValueError(f"cost must be one of {', '.join(self.costs)}. Received: cost={cost!r}")
         there = [trial for trial in self.completed if cost in trial.costs]
-        front: list[Trial] = []
-        for trial in sorted(there, key=lambda trial: (trial.costs[cost], -self._gain(trial))):
-            if not front or self._gain(trial) > self._gain(front[-1]):
-                front.append(trial)
-        return tuple(front)
+        return tuple(pareto_front(there, lambda trial: trial.costs[cost], self._gain))
 
     def save(self, out: str | os.PathLike[str]) -> None:
         """Write ``trials.csv``, ``front.csv``, ``front.png``, ``best.json`` and ``recipes/<trial>.json`` of fronts."""
@@ -243,7 +240,7 @@ class SearchResult:
             axis.axvline(self.budget[cost], color="#c8553d", lw=1, ls="--")
             values.append(self.budget[cost])
             axis.annotate(
-                f"limit {number(self.budget[cost])}",
+                f"limit {format_cost(self.budget[cost])}",
                 (self.budget[cost], 0.02),
                 (-4, 0),
                 xycoords=("data", "axes fraction"),
@@ -272,7 +269,7 @@ class SearchResult:
 
     def _ready(self, trial: Trial) -> Recipe:
         """The recipe for ``run``, which says where it came from."""
-        costs = ", ".join(f"{name} {number(value)}" for name, value in trial.costs.items())
+        costs = ", ".join(f"{name} {format_cost(value)}" for name, value in trial.costs.items())
         found = f"{self.objective} {trial.score:.4f} after {trial.epochs} epochs" if trial.score is not None else ""
         return dataclasses.replace(
             trial.recipe, description=f"Trial {trial.trial_id} of a search: {trial.describe()}; {found}; {costs}."

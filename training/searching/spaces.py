@@ -22,11 +22,13 @@ from typing import Any
 from wavemix_tf.variants import NETWORKS, VARIANTS
 
 from ..recipe import Recipe
+from ..tasks import task_type
 
 Space = Callable[[Any, Recipe], Recipe]
 
 WIDTH_FACTORS = (1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 3 / 2, 2)
 WIDTH_MULTIPLE = 4  # a block's transform splits its channels in four
+AUGMENTATION = ("shift", "rotation", "zoom", "erase", "mixup", "cutmix")  # whose strength `full` varies
 SMALLEST_SIDE = 4  # of the features that the blocks mix
 
 
@@ -51,7 +53,7 @@ def small(hp: Any, recipe: Recipe) -> Recipe:
 
 def full(hp: Any, recipe: Recipe) -> Recipe:
     """Also levels, expansion, feed-forward width, stem, activation, resolution and strength of the augmentation."""
-    if recipe.task != "classification":
+    if set(AUGMENTATION) & set(task_type(recipe).excluded_fields):
         raise ValueError(f"space='full' is that of classifiers: take another. Received: task={recipe.task!r}")
     base = _varied(recipe, "levels", "upsample")
     side = min(recipe.image_shape[:2])
@@ -79,11 +81,9 @@ def network_class(recipe: Recipe) -> Any:
     """The class of a recipe's network."""
     import wavemix_tf  # here: listing the spaces needs no Keras
 
-    from ..fitting.tasks import task_of
-
     row = VARIANTS.get(recipe.model or "", {})
     name = row.get("model") or (recipe.model if recipe.model in NETWORKS else None)
-    return getattr(wavemix_tf, name) if name else task_of(recipe, recipe.num_classes or 0).network
+    return getattr(wavemix_tf, name) if name else getattr(wavemix_tf, task_type(recipe).network_name)
 
 
 def network_arguments(recipe: Recipe) -> dict[str, Any]:
@@ -148,11 +148,10 @@ def _with_stem(hp: Any, recipe: Recipe, base: Mapping[str, Any], side: int) -> R
 
 def _with_augmentation(hp: Any, recipe: Recipe) -> Recipe:
     """The recipe's own augmentation, from none (0) to half as much again (1.5)."""
-    amounts = ("shift", "rotation", "zoom", "erase", "mixup", "cutmix")
-    if recipe.policy is None and not any(getattr(recipe, name) for name in amounts):
+    if recipe.policy is None and not any(getattr(recipe, name) for name in AUGMENTATION):
         return recipe
     strength = hp.Float("augmentation", 0.0, 1.5, step=0.25, default=1.0)
-    changes: dict[str, Any] = {name: strength * getattr(recipe, name) for name in amounts}
+    changes: dict[str, Any] = {name: strength * getattr(recipe, name) for name in AUGMENTATION}
     changes["shift"] = round(changes["shift"])
     changes |= {name: min(changes[name], 0.9) for name in ("zoom", "erase")}
     changes["cutmix"] = min(changes["cutmix"], 1.0)

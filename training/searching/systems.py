@@ -15,6 +15,7 @@ from wavemix_tf.checks import check_option
 from wavemix_tf.variants import VARIANTS
 
 from ..recipe import Recipe
+from ..tasks import TASKS, Classification, task_type
 from .candidates import Candidates
 from .spaces import network_arguments
 
@@ -86,10 +87,16 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
 )
 
 
+def check_task(recipe: Recipe) -> None:
+    """ValueError unless a recipe's networks classify images, as all systems do."""
+    if not issubclass(task_type(recipe), Classification):
+        raise ValueError(f"compare takes recipes of classification. Received: task={recipe.task!r}")
+
+
 def check_systems(names: Iterable[str]) -> list[str]:
     """The names, each once; a ValueError if one is neither a system nor a published network that classifies."""
-    tasks = ("WaveMixSegmenter", "WaveMixSuperResolver")
-    others = {name for name, row in VARIANTS.items() if row.get("model") in tasks}
+    networks = {task.network_name for task in TASKS.values()} - {Classification.network_name}
+    others = {name for name, row in VARIANTS.items() if row.get("model") in networks}
     found = list(dict.fromkeys(names))
     for name in found:
         if name in others:
@@ -142,10 +149,10 @@ def widest(recipe: Recipe, name: str, candidates: Candidates) -> int | None:
         return candidates.excess(system_recipe(recipe, name, width))
 
     if name not in SYSTEMS:
-        _refuse(name, excess(None), "the published network", candidates, system_recipe(recipe, name))
+        _check_within_budget(name, excess(None), "the published network", candidates, system_recipe(recipe, name))
         return None
     step = SYSTEMS[name].step
-    _refuse(name, excess(step), f"width {step}", candidates, system_recipe(recipe, name, step))
+    _check_within_budget(name, excess(step), f"width {step}", candidates, system_recipe(recipe, name, step))
     low, high = 1, 2  # in steps; low fits
     while high * step <= WIDEST and not excess(high * step):
         low, high = high, 2 * high
@@ -157,7 +164,9 @@ def widest(recipe: Recipe, name: str, candidates: Candidates) -> int | None:
     return low * step
 
 
-def _refuse(name: str, over: Mapping[str, float], what: str, candidates: Candidates, recipe: Recipe) -> None:
+def _check_within_budget(
+    name: str, over: Mapping[str, float], what: str, candidates: Candidates, recipe: Recipe
+) -> None:
     if not over:
         return
     reason = candidates.refusal(recipe)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..training.data.listing import list_files
-from ..training.recipe import TASKS, Recipe
-from ..training.recipes import RECIPES
+from ..training.recipe import Recipe, parse_field
+from ..training.recipes.table import RECIPES
 from ..training.run_files import RunFiles
+from ..training.tasks import EXPORTS, TASKS, Classification
 from ..variants import VARIANTS
 
-# What `run` exports: target, dtype. A microcontroller has no room for the images that others return: `export` tries.
-EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", "float16"), ("mcu", "int8"))
-PICTURE_EXPORTS = EXPORTS[:3]
 COUNTED = ("calibration_images", "batch_size")  # of the defaults for own images: by how many there are
 START_FILE = "start.keras"  # of a run folder: the weights that training begins with
-TASK_OF = {"WaveMixSegmenter": "segmentation", "WaveMixSuperResolver": "super_resolution"}
 
 
 def choose_recipe(
@@ -87,15 +83,13 @@ def variant_recipe(name: str, settings: Sequence[str] | None) -> Recipe:
     if name not in VARIANTS:
         raise ValueError(f"--model must be one of {', '.join(VARIANTS)}. Received: {name}")
     row = VARIANTS[name]
-    task = TASK_OF.get(row.get("model", ""), "classification")
-    shape = row.get("image_shape", (48, 48, 3) if task == "super_resolution" else (32, 32, 3))
-    classes = {"classification": 10, "segmentation": 20}.get(task)
+    task = next((one for one in TASKS.values() if one.network_name == row.get("model")), Classification)
     recipe = Recipe(
         name=name,
         dataset="folder",
-        task=task,
-        image_shape=shape,
-        num_classes=row.get("num_classes", classes),
+        task=task.name,
+        image_shape=row.get("image_shape", task.default_shape),
+        num_classes=row.get("num_classes", task.default_classes),
         model=name,
         learning_rate=3e-4,
         ema=0.99,
@@ -112,12 +106,10 @@ def _task_in(settings: Sequence[str] | None) -> str:
 
 def folder_recipe(folder: Path, task: str = "classification") -> Recipe:
     """Defaults for own images: a small WaveMix that a CPU trains in minutes; --set changes any of it."""
-    if task != "classification" and task in TASKS:
-        like = RECIPES["camvid" if task == "segmentation" else "super_resolution_x2"]
-        own: dict[str, Any] = {"ignore_index": 255, "num_classes": None} if task == "segmentation" else {}
-        return dataclasses.replace(
-            like, name=folder.resolve().name, data_dir=str(folder.resolve()), description="", **own
-        )
+    like = TASKS[task].folder_recipe if task in TASKS else ""  # `--set task=` refuses another one later
+    if like:
+        own = {"name": folder.resolve().name, "data_dir": str(folder.resolve()), "description": ""}
+        return dataclasses.replace(RECIPES[like], **own, **TASKS[task].folder_changes)
     train = folder / "train"
     count = len(list_files([train if train.is_dir() else folder])[0].images)
     return Recipe(
@@ -172,32 +164,11 @@ def _suggestion(key: str, known: Sequence[str]) -> str:
 
 
 def read_value(field: str, text: str) -> Any:
-    """``text`` as the type that Recipe declares for ``field``."""
-    hint = typing.get_type_hints(Recipe)[field]
-    kinds = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
-    if type(None) in kinds and text.lower() in ("none", "null"):
-        return None
+    """``text`` as the kind of value that Recipe declares for ``field``."""
     try:
-        if field == "image_shape":
-            return tuple(int(side) for side in text.replace("x", ",").strip("()").split(","))
-        if field == "model_args":
-            return dict(json.loads(text))
-        if field == "qat_skip":
-            return tuple(filter(None, (name.strip() for name in text.split(","))))
-        if field in ("mask_values", "mask_void"):
-            given = filter(None, (part.strip() for part in text.strip("()[]").split(",")))
-            return tuple(part if part.startswith("#") else int(part) for part in given)
-        if bool in kinds:
-            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[text.lower()]
-        for kind in (int, float):
-            if kind in kinds:
-                return kind(text)
-    except (KeyError, ValueError, TypeError):
-        values = "numbers or colours, such as 0,255 or #000000,#ff8000"
-        known = {"image_shape": "HxWxC", "model_args": "a JSON object", "mask_values": values, "mask_void": values}
-        expected = known.get(field, " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds))
-        raise ValueError(f"--set {field} takes {expected}. Received: {text!r}") from None
-    return text
+        return parse_field(field, text)
+    except ValueError as error:
+        raise ValueError(f"--set {field} takes {error}. Received: {text!r}") from None
 
 
 def _json_or_text(text: str) -> Any:

@@ -29,8 +29,9 @@ from ..tflite.file.flatbuffer import read_file, to_input
 from ..tflite.measuring.latency import times_ms
 from ..tflite.quantization.quantizer import quantize
 from ..tflite.runtimes.running import run_file
-from ..training.data.datasets import DataBundle, load_data
-from ..training.data.identity import pin
+from ..training.data.bundle import DataBundle
+from ..training.data.datasets import load_data
+from ..training.data.identity import keep_first_data
 from ..training.fitting.trainer import build, fit
 from ..training.recipe import Recipe
 from ..training.searching.candidates import Candidates
@@ -327,7 +328,7 @@ class Comparison:
         if seed not in self._bundles:
             folder = self.out / DATA / f"seed{seed}"
             data = load_data(system_recipe(self.recipe, self.names[0], None, seed), folder)
-            pin(data, folder, str(self.out))
+            keep_first_data(data, folder, str(self.out))
             self._bundles = {seed: data}
         return self._bundles[seed]
 

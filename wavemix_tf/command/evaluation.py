@@ -21,10 +21,11 @@ from ..tflite.file.sampling_grid import file_sampling_grid
 from ..tflite.graph.inputs import predict
 from ..tflite.runtimes.running import open_raw
 from ..tiling import predict_tiled
-from ..training.data.datasets import DataBundle
+from ..training.data.bundle import DataBundle
 from ..training.data.patches import enlarged
 from ..training.data.sources import SAMPLE_SEED, epoch_order
 from ..training.recipe import Recipe
+from ..training.tasks import task_type
 from .networks import with_sampling_grid
 
 BATCH = 8
@@ -64,12 +65,6 @@ def file_run(content: bytes, runtime: str) -> Run:
         return np.asarray(from_output(info.outputs[0], run([to_input(info.inputs[0], images)])[0]))
 
     return with_sampling_grid(computed, file_sampling_grid(info))
-
-
-def score(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
-    """The metric of ``recipe.task`` on at most so many test images and for so many seconds (one image at least)."""
-    scorer = _score_masks if recipe.task == "segmentation" else _score_enlarged
-    return scorer(recipe, data, run, limit, limit_s)
 
 
 def _score_masks(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None) -> Score:
@@ -152,12 +147,6 @@ def bicubic(recipe: Recipe, data: DataBundle, limit: int) -> Score:
     )
 
 
-def pictures(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
-    """Some test images and what each model or file makes of them, as uint8 arrays: [{"title", "image"}, ...] a row."""
-    shower = _overlays if recipe.task == "segmentation" else _details
-    return shower(recipe, data, runs)
-
-
 def _overlays(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
     images, masks = data.sample("test", SHOWN)
     colours = palette(len(data.class_names))
@@ -203,3 +192,78 @@ def _busiest(image: np.ndarray) -> tuple[int, int]:
     found = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     top, left = np.unravel_index(found.argmax(), found.shape)
     return int(top), int(left)
+
+
+class Evaluation:
+    """What a report shows of networks with outputs of one kind; a class for each ``Task.targets`` that are large.
+
+    Attributes:
+        example: What the report's transformed example is called.
+    """
+
+    example: str
+
+    def score(self, recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
+        """The task's metric on at most so many test images and for so many seconds (one image at least)."""
+        raise NotImplementedError
+
+    def pictures(self, recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
+        """Some test images and what each model or file makes of them, as uint8: [{"title", "image"}, ...] a row."""
+        raise NotImplementedError
+
+    def baselines(self, recipe: Recipe, data: DataBundle, limit: int) -> list[tuple[str, str, Score]]:
+        """(name, runtime, score) of what needs no network."""
+        return []
+
+    def comparable(self, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Result rows that may be compared, whatever number of images each got to."""
+        return results
+
+    def report(self, recipe: Recipe, data: DataBundle) -> dict[str, Any]:
+        """What the report needs beside the results."""
+        return {}
+
+
+class MaskEvaluation(Evaluation):
+    """Of masks: IoU, and the masks over their images."""
+
+    example = "the first"
+
+    def score(self, recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
+        return _score_masks(recipe, data, run, limit, limit_s)
+
+    def pictures(self, recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
+        return _overlays(recipe, data, runs)
+
+    def report(self, recipe: Recipe, data: DataBundle) -> dict[str, Any]:
+        colours = ("#" + bytes(row).hex() for row in palette(len(data.class_names)))
+        return {"colours": dict(zip(data.class_names, colours, strict=True))}
+
+
+class EnlargedEvaluation(Evaluation):
+    """Of enlarged images: PSNR and SSIM beside bicubic interpolation, and details of them."""
+
+    example = "a patch"
+
+    def score(self, recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
+        return _score_enlarged(recipe, data, run, limit, limit_s)
+
+    def pictures(self, recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
+        return _details(recipe, data, runs)
+
+    def baselines(self, recipe: Recipe, data: DataBundle, limit: int) -> list[tuple[str, str, Score]]:
+        return [("bicubic", "Pillow", bicubic(recipe, data, limit))]
+
+    def comparable(self, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return on_common_images(results)
+
+    def report(self, recipe: Recipe, data: DataBundle) -> dict[str, Any]:
+        return {"scale": recipe.scale}
+
+
+EVALUATIONS: dict[str, Evaluation] = {"masks": MaskEvaluation(), "images": EnlargedEvaluation()}
+
+
+def evaluation_of(recipe: Recipe) -> Evaluation:
+    """The evaluation of a task whose outputs are large."""
+    return EVALUATIONS[task_type(recipe).targets]

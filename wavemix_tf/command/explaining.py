@@ -14,7 +14,7 @@ from ..colours import overlay, palette
 from ..escaping import printable
 from ..inspection import BANDS, BlockBands, Saliency, block_bands, saliency, wavemix_blocks
 from .image_files import ImageFile, PictureFolder
-from .networks import CLASSIFICATION, SEGMENTATION, Network, NoNumbersError, finite, load_network, probabilities
+from .networks import Network, NoNumbersError, finite, load_network, probabilities
 from .pages.figure_style import ACCENT, FLOAT, INK, INT8, LINE, MUTED, STYLE
 from .predicting import first_class, fit_pixels, run_whole
 from .steps import network_name
@@ -68,7 +68,7 @@ def explain_images(
 
 
 def _class_index(name: str, network: Network) -> int:
-    if network.task != CLASSIFICATION:
+    if network.kind.large_outputs:
         raise ValueError(f"--class is for classifiers. Received: a network for {network.task}")
     if name not in network.names:
         near = difflib.get_close_matches(name, network.names, n=3, cutoff=0.4) or network.names[:10]
@@ -80,26 +80,36 @@ def _explain(name: str, pixels: np.ndarray, network: Network, chosen: int | None
     values = pixels.astype(np.float32) / 255
     bands = block_bands(network.model, values)
     title = f"{Path(name).name}  ·  {network_name(network.model)}"
-    if network.task == CLASSIFICATION:
-        one = network.model.outputs[0].shape[-1] == 1  # the logit of the second of two classes
-        found = saliency(network.model, values, 0 if one else chosen)
-        shares = probabilities(finite(found.logits))
-        index = 1 if one else found.class_index
-        words = f"{network.names[index]}  {shares[index]:.1%}"
-        best = int(shares.argmax())
-        if best != index:
-            words += f"   (predicted: {network.names[best]}  {shares[best]:.1%})"
-        shown = heat(pixels, found)
-        caption = "where it looks (Grad-CAM)"
-    else:
-        output = run_whole(network, values[None])[0]
-        if network.task == SEGMENTATION:
-            shown, words = overlay(pixels, first_class(output), palette(network.classes)), ""
-            caption = "classes"
-        else:
-            shown, words = np.clip(output, 0, 1), ""
-            caption = f"enlarged {network.scale} times"
+    shown, caption, words = EXPLANATIONS[network.kind.targets](pixels, values, network, chosen)
     return draw(pixels, shown, caption, words, bands, title)
+
+
+Explanation = tuple[np.ndarray, str, str]  # picture beside the image, its caption, words about it
+
+
+def _explain_class(pixels: np.ndarray, values: np.ndarray, network: Network, chosen: int | None) -> Explanation:
+    one = network.model.outputs[0].shape[-1] == 1  # the logit of the second of two classes
+    found = saliency(network.model, values, 0 if one else chosen)
+    shares = probabilities(finite(found.logits))
+    index = 1 if one else found.class_index
+    words = f"{network.names[index]}  {shares[index]:.1%}"
+    best = int(shares.argmax())
+    if best != index:
+        words += f"   (predicted: {network.names[best]}  {shares[best]:.1%})"
+    return heat(pixels, found), "where it looks (Grad-CAM)", words
+
+
+def _explain_mask(pixels: np.ndarray, values: np.ndarray, network: Network, chosen: int | None) -> Explanation:
+    output = run_whole(network, values[None])[0]
+    return overlay(pixels, first_class(output), palette(network.classes)), "classes", ""
+
+
+def _explain_enlarged(pixels: np.ndarray, values: np.ndarray, network: Network, chosen: int | None) -> Explanation:
+    output = run_whole(network, values[None])[0]
+    return np.clip(output, 0, 1), f"enlarged {network.scale} times", ""
+
+
+EXPLANATIONS = {"labels": _explain_class, "masks": _explain_mask, "images": _explain_enlarged}  # by ``Task.targets``
 
 
 def heat(pixels: np.ndarray, found: Saliency) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..tflite.exporting.limits import check_arguments
 from ..tflite.file.model_cards import card_path
 from ..tflite.kit.writer import kit_digest
 from ..tflite.targets.table import get_target
-from ..training.data.datasets import DataBundle
+from ..training.data.bundle import DataBundle
 from ..training.data.sources import whole_pictures
 from ..training.recipe import Recipe
 from . import predictions

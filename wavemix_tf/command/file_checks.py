@@ -10,7 +10,7 @@ import numpy as np
 from ..tflite.exporting.artifact import Artifact
 from ..tflite.verification.judgement import MIN_IMAGES, MIN_JUDGED, Bounds, least_images, passed
 from ..tflite.verification.verifier import MIN_AGREEMENT, fault
-from ..training.data.datasets import DataBundle
+from ..training.data.bundle import DataBundle
 from .pages.formats import behind_comma, snr_text
 
 RUNTIME_NAMES = {

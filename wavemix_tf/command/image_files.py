@@ -14,7 +14,7 @@ import numpy as np
 import typer
 
 from ..files import replacing
-from ..training.data.listing import list_files, some
+from ..training.data.listing import first_names, list_files
 from ..training.images import EXTENSIONS, read_image
 from .networks import check_model_file
 from .run_folder import saved_recipe
@@ -114,7 +114,7 @@ def _below(folder: Path, save: Path) -> list[ImageFile]:
     (listing,) = list_files([folder])
     own = save.resolve()
     if listing.unread:
-        note(f"HEIC and AVIF are not read, save them as JPEG or PNG: {some(listing.unread)}")
+        note(f"HEIC and AVIF are not read, save them as JPEG or PNG: {first_names(listing.unread)}")
     below = folder.resolve() in own.parents  # pictures made from the folder's images are none of them
     paths = [path for path in map(Path, listing.images) if not (below and own in path.resolve().parents)]
     return [ImageFile(str(path), path.relative_to(folder).with_suffix("").as_posix()) for path in sorted(paths)]

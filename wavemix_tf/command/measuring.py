@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ..colours import palette
 from ..metrics import confusion_matrix
 from ..tflite.exporting.artifact import Artifact
 from ..tflite.exporting.fidelity import verify_images
@@ -22,10 +21,11 @@ from ..tflite.measuring.layer_noise import layer_errors
 from ..tflite.runtimes.running import runtimes_of
 from ..tflite.targets.table import get_target
 from ..tflite.verification.verifier import VerifyReport, compare, fault, predict, verify
+from ..training.data.bundle import DataBundle
 from ..training.data.class_counts import split_sizes
 from ..training.data.copies import copy_notes
-from ..training.data.datasets import DataBundle
 from ..training.recipe import Recipe
+from ..training.tasks import task_type
 from . import evaluation, findings, predictions
 from .file_checks import RUNTIME_NAMES, file_checks
 from .pages.image_urls import jpeg_url
@@ -65,7 +65,7 @@ def measure(
         artifacts: (name, exported file).
         limit: Largest number of test images.
     """
-    if recipe.task != "classification":
+    if task_type(recipe).large_outputs:
         return Measured(_measure_pictures(recipe, data, models, artifacts, limit), [])
     images, labels = data.sample("test", limit)
     logits = {dtype: predict(model, images) for dtype, model in models.items()}
@@ -210,13 +210,14 @@ def _measure_pictures(
         row = {"name": name, "runtime": runtime, "dtype": dtype, metric: found.value, "images": found.images}
         results.append({**row, **found.details, **more})
 
-    if recipe.task == "super_resolution":
-        add("bicubic", "Pillow", "", evaluation.bicubic(recipe, data, limit))
+    judged = evaluation.evaluation_of(recipe)
+    for name, runtime, found in judged.baselines(recipe, data, limit):
+        add(name, runtime, "", found)
     runs = {}
     for dtype, model in models.items():
         with console.status(f"  {MODEL_NAMES[dtype]}"):
             runs[MODEL_NAMES[dtype]] = evaluation.keras_run(model)
-            found = evaluation.score(recipe, data, runs[MODEL_NAMES[dtype]], limit)
+            found = judged.score(recipe, data, runs[MODEL_NAMES[dtype]], limit)
         add(MODEL_NAMES[dtype], "Keras", dtype, found)
     tested = max(row["images"] for row in results)
     exports, rows = [], []
@@ -228,7 +229,7 @@ def _measure_pictures(
             timed = benchmark(artifact, memory=False, peak=False)
             runtime = compared.runtimes[0].runtime
             run = evaluation.file_run(artifact.content, runtime)
-            found = evaluation.score(recipe, data, run, limit, VERIFY_LIMIT_S)
+            found = judged.score(recipe, data, run, limit, VERIFY_LIMIT_S)
         part = "" if found.images == tested else f", {found.images:,} of the images"
         more = {"size_bytes": artifact.size_bytes, "latency_ms": timed.latency_ms, "arena_bytes": timed.arena_bytes}
         more["file"] = f"exports/{name}.tflite"
@@ -236,28 +237,23 @@ def _measure_pictures(
         exports.append(_export_card(name, artifact, compared.to_dict()))
         if artifact.dtype == "int8" and runtime == "litert-xnnpack":
             runs[name] = run
-    if recipe.task == "super_resolution":
-        results = evaluation.on_common_images(results)
-        tested = results[0]["images"]
+    results = judged.comparable(results)
+    tested = max(row["images"] for row in results)
     runs.pop(MODEL_NAMES["int8"], None)  # what its file makes of a picture is shown
     report = _about(recipe, data, models, tested)
-    shown = evaluation.pictures(recipe, data, runs)
+    shown = judged.pictures(recipe, data, runs)
     side = evaluation.SHOWN_SIDE
     report |= {
         "metric": metric,
         "results": results,
         "exports": exports,
-        "wavelet": findings.wavelet(images[0], "the first" if recipe.task == "segmentation" else "a patch"),
+        "wavelet": findings.wavelet(images[0], judged.example),
         "pictures": [
             {"cells": [{**cell, "image": jpeg_url(cell["image"], side)} for cell in row["cells"]]} for row in shown
         ],
         "verification": {"images": len(images), "rows": rows},
     }
-    if recipe.task == "segmentation":
-        colours = ("#" + bytes(row).hex() for row in palette(len(data.class_names)))
-        report["colours"] = dict(zip(data.class_names, colours, strict=True))
-    else:
-        report["scale"] = recipe.scale
+    report |= judged.report(recipe, data)
     if "int8" in models:
         with console.status("  layer by layer"):
             report["verification"]["layers"] = layer_rows(artifacts, models["int8"], images)
@@ -346,7 +342,7 @@ def _cell(found: VerifyReport, bound: float | None) -> dict[str, Any]:
 
 def test_sample(recipe: Recipe, data: DataBundle, out: Path, limit: int) -> tuple[np.ndarray, np.ndarray | None]:
     """(test images, labels) to verify files on: of networks whose outputs are large, fewer and without labels."""
-    if recipe.task == "classification":
+    if not task_type(recipe).large_outputs:
         return data.sample("test", limit)
     return data.sample("test", min(limit, verify_images(load_model(out / "model.keras"))))[0], None
 

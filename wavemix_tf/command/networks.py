@@ -14,10 +14,11 @@ import numpy as np
 from ..preprocessing import Preprocessing, read_from_keras_file
 from ..state_files import read_json, reading
 from ..training.data.identity import LABELS_FILE, SplitList, read_labels
+from ..training.tasks import TASKS, Classification, Segmentation, SuperResolution, Task
 from .command_line import shell
 from .terminal import note
 
-CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = TASKS = ("classification", "segmentation", "super_resolution")
+CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = (task.name for task in (Classification, Segmentation, SuperResolution))
 PROBE_SIDE = 256  # pixels, where a model takes any size
 PROBABILITY_SLACK = 0.02  # an int8 softmax sums to one within its steps
 
@@ -33,7 +34,7 @@ class Network:
     Args:
         run: float32 (N, H, W, C) in [0, 1] -> float32 (N, ...).
         image_shape: (H, W, C) of the input; None for a side that may have any length.
-        task: One of ``TASKS``.
+        task: One of ``training.tasks.TASKS``.
         classes: Number of classes; 0 for super-resolution.
         scale: Side of the output over that of the input; 1 but for super-resolution.
         names: Of the classes.
@@ -53,6 +54,16 @@ class Network:
     mask_values: tuple[int | str, ...]
     most_images: int
     model: Any = None
+
+    @property
+    def kind(self) -> type[Task]:
+        """The class of its task."""
+        return TASKS[self.task]
+
+    @property
+    def gives_masks(self) -> bool:
+        """Whether its outputs are a class for each pixel."""
+        return self.kind.large_outputs and self.kind.has_classes
 
     @property
     def fixed(self) -> bool:
@@ -138,19 +149,20 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         run, given, computed, names, preprocessing, most = _open_file(path)
         probe = given
     task = task_by_shape(probe, computed)
-    classes = 0 if task == SUPER_RESOLUTION else max(2, computed[-1])  # one output: yes or no
+    kind = TASKS[task]
+    classes = max(2, computed[-1]) if kind.has_classes else 0  # one output: yes or no
     if names is None or len(names) != classes:
         names = _names(path, out, classes)
     settings = _settings(path, out)
     values = tuple(settings.get("mask_values") or ())
-    if task == SEGMENTATION and not settings:
+    if kind.large_outputs and kind.has_classes and not settings:
         note(f"no recipe.json belongs to {path}: masks are written with class numbers")
     return Network(
         run=with_sampling_grid(lambda images: finite(run(images)), _usable_grid(run, given)),
         image_shape=(given[1], given[2], int(given[3])),
         task=task,
         classes=classes,
-        scale=computed[1] // probe[1] if task == SUPER_RESOLUTION else 1,
+        scale=1 if kind.has_classes else computed[1] // probe[1],
         names=names,
         preprocessing=preprocessing or _by_recipe(settings),
         mask_values=values if len(values) == classes else (),

@@ -14,9 +14,10 @@ import numpy as np
 from ..colours import overlay, palette
 from ..escaping import printable
 from ..tiling import grid_multiple, predict_tiled
+from ..training.tasks import TASKS
 from .image_files import ImageFile, PictureFolder
 from .mask_files import class_colours, mask_picture
-from .networks import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, Network, NoNumbersError, probabilities
+from .networks import Network, NoNumbersError, probabilities
 from .terminal import console, note, one_line, print_to_stderr
 
 TOO_LARGE = "An image must fit in memory as the network computes it: --tile runs masks and enlargements in parts."
@@ -56,15 +57,17 @@ def predict_images(
     Raises:
         ValueError: an option that the network's task does not have.
     """
+    large = [task for task in TASKS.values() if task.large_outputs]
     for option, given, tasks in (
-        ("--tile", tile, (SEGMENTATION, SUPER_RESOLUTION)),
-        ("--overlay", overlays, (SEGMENTATION,)),
+        ("--tile", tile, large),
+        ("--overlay", overlays, [task for task in large if task.has_classes]),
     ):
-        if given and network.task not in tasks:
-            raise ValueError(f"{option} is for {' and '.join(tasks)}. Received: a network for {network.task}")
-    if network.task == SEGMENTATION:
+        if given and network.kind not in tasks:
+            names = " and ".join(task.name for task in tasks)
+            raise ValueError(f"{option} is for {names}. Received: a network for {network.task}")
+    if network.gives_masks:
         palette(network.classes)  # too many for a mask is told before the first image
-    tiled = tile or (network.fixed and network.task == SUPER_RESOLUTION)
+    tiled = tile or (network.fixed and network.kind.keeps_size)
     failures: list[ImageFile] = []
     # A reader that has seen enough, such as `head`, ends the work and is no failure.
     with contextlib.suppress(BrokenPipeError), _progress(len(images)) as advance:
@@ -152,21 +155,21 @@ def fit_pixels(pixels: np.ndarray, network: Network) -> np.ndarray:
         )
     # A mask must lie over the whole image.
     crop = network.preprocessing is not None and network.preprocessing.crop_to_aspect_ratio
-    return np.asarray(fit_image(pixels, (height, width, channels), crop and network.task == CLASSIFICATION))
+    return np.asarray(fit_image(pixels, (height, width, channels), crop and not network.kind.large_outputs))
 
 
 def _compute(network: Network, batch: np.ndarray, tiled: bool) -> Any:
     """uint8 (N, H, W, C) -> for each image its logits; of a tiled segmentation the mask."""
     images = batch.astype(np.float32) / 255
     if not tiled:
-        return run_whole(network, images) if network.task != CLASSIFICATION else network.run(images)
-    if network.fixed and network.task == SUPER_RESOLUTION and batch.shape[1:] != network.image_shape:
+        return run_whole(network, images) if network.kind.large_outputs else network.run(images)
+    if network.fixed and network.kind.keeps_size and batch.shape[1:] != network.image_shape:
         note(
             f"the network takes {network.image_shape[0]} x {network.image_shape[1]} pixels: other images are enlarged "
             "tile by tile"
         )
     tile = network.image_shape[0] or TILE, network.image_shape[1] or TILE
-    finish = first_class if network.task == SEGMENTATION else None
+    finish = first_class if network.gives_masks else None
     multiple, overlap = grid_multiple(network.run, tile, None)
     options: dict[str, Any] = {"overlap": overlap, "multiple": multiple, "finish": finish}
     options["batch"] = max(1, min(network.most_images, BATCH_PIXELS // (tile[0] * tile[1])))
@@ -201,37 +204,76 @@ def _write_output(
     image, pixels, output, seconds = done
     started = time.perf_counter()
     row: dict[str, Any] = {"path": image.name, "task": network.task}
-    if network.task == CLASSIFICATION:
-        shares = probabilities(output)
-        best = np.argsort(-shares, kind="stable")[: top or SHOWN_CLASSES]
-        row["classes"] = [
-            {"index": int(index), "name": network.names[index], "probability": float(shares[index])} for index in best
-        ]
-        text = ", ".join(f"{part['name']} {part['probability']:.1%}" for part in row["classes"])
-    elif network.task == SEGMENTATION:
-        mask = output if output.ndim == 2 else _first_class_at(output, pixels.shape[:2])
-        row |= _save_mask(image, pixels, mask, network, pictures, overlays)
-        counts = np.bincount(mask.reshape(-1), minlength=network.classes)
-        present = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
-        row["classes"] = [
-            {
-                "index": int(index),
-                "name": network.names[index],
-                "share": float(counts[index] / mask.size),
-                **({"value": network.mask_values[index]} if network.mask_values else {}),
-            }
-            for index in present[:top]
-        ]
-        text = ", ".join(f"{part['name']} {part['share']:.1%}" for part in row["classes"])
-        text += f" -> {', '.join(row[key] for key in ('mask', 'overlay') if key in row)}"
-    else:
-        enlarged = np.round(255 * np.clip(output, 0, 1)).astype(np.uint8)
-        (path,) = pictures.places(image.stem, [f"{{}}_x{network.scale}.png"])
-        row["picture"] = pictures.save(path, enlarged[..., 0] if enlarged.shape[-1] == 1 else enlarged)
-        row["size"] = list(enlarged.shape[:2])
-        text = f"{enlarged.shape[1]} x {enlarged.shape[0]} pixels -> {row['picture']}"
+    more, text = WRITERS[network.kind.targets](image, pixels, output, network, pictures, top, overlays)
+    row |= more
     row["seconds"] = round(seconds + time.perf_counter() - started, 4)
     return row, f"{image.name}: {text}"
+
+
+def _write_classes(
+    image: ImageFile,
+    pixels: np.ndarray,
+    output: np.ndarray,
+    network: Network,
+    pictures: PictureFolder,
+    top: int | None,
+    overlays: bool,
+) -> tuple[dict[str, Any], str]:
+    """The most probable classes; nothing is written."""
+    shares = probabilities(output)
+    best = np.argsort(-shares, kind="stable")[: top or SHOWN_CLASSES]
+    classes = [
+        {"index": int(index), "name": network.names[index], "probability": float(shares[index])} for index in best
+    ]
+    return {"classes": classes}, ", ".join(f"{part['name']} {part['probability']:.1%}" for part in classes)
+
+
+def _write_mask(
+    image: ImageFile,
+    pixels: np.ndarray,
+    output: np.ndarray,
+    network: Network,
+    pictures: PictureFolder,
+    top: int | None,
+    overlays: bool,
+) -> tuple[dict[str, Any], str]:
+    """The mask, and the share of each of its classes."""
+    mask = output if output.ndim == 2 else _first_class_at(output, pixels.shape[:2])
+    row = _save_mask(image, pixels, mask, network, pictures, overlays)
+    counts = np.bincount(mask.reshape(-1), minlength=network.classes)
+    present = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
+    row["classes"] = [
+        {
+            "index": int(index),
+            "name": network.names[index],
+            "share": float(counts[index] / mask.size),
+            **({"value": network.mask_values[index]} if network.mask_values else {}),
+        }
+        for index in present[:top]
+    ]
+    text = ", ".join(f"{part['name']} {part['share']:.1%}" for part in row["classes"])
+    return row, f"{text} -> {', '.join(row[key] for key in ('mask', 'overlay') if key in row)}"
+
+
+def _write_enlarged(
+    image: ImageFile,
+    pixels: np.ndarray,
+    output: np.ndarray,
+    network: Network,
+    pictures: PictureFolder,
+    top: int | None,
+    overlays: bool,
+) -> tuple[dict[str, Any], str]:
+    """The enlarged image."""
+    enlarged = np.round(255 * np.clip(output, 0, 1)).astype(np.uint8)
+    (path,) = pictures.places(image.stem, [f"{{}}_x{network.scale}.png"])
+    saved = pictures.save(path, enlarged[..., 0] if enlarged.shape[-1] == 1 else enlarged)
+    text = f"{enlarged.shape[1]} x {enlarged.shape[0]} pixels -> {saved}"
+    return {"picture": saved, "size": list(enlarged.shape[:2])}, text
+
+
+# `Task.targets` -> what becomes of an image's output: (row, text).
+WRITERS = {"labels": _write_classes, "masks": _write_mask, "images": _write_enlarged}
 
 
 def _first_class_at(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:

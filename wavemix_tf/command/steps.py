@@ -20,11 +20,15 @@ from ..tflite.exporting.artifact import Artifact
 from ..tflite.layers import fake_quant  # noqa: F401 - likewise
 from ..tflite.quantization.quantizer import check_options, quantize
 from ..tflite.quantization.ranges import MIN_IMAGES
-from ..training.data.class_counts import tell
-from ..training.data.datasets import DataBundle, load_data
+from ..training.data.bundle import DataBundle
+from ..training.data.class_counts import write_counts
+from ..training.data.datasets import load_data
 from ..training.data.identity import check_run
-from ..training.fitting.trainer import build, claim, fit, save_model
+from ..training.fitting.run_output import prepare_run_folder
+from ..training.fitting.saving import save_model
+from ..training.fitting.trainer import build, fit
 from ..training.recipe import Recipe
+from ..training.run_files import RunFiles
 from .arguments import START_FILE
 from .command_line import shell
 from .run_folder import START_REMEDY, saved_recipe
@@ -68,7 +72,7 @@ def load_images(
 
 def print_dataset_summary(recipe: Recipe, data: DataBundle) -> None:
     """Print how many images every set has, of each class, and what was done to them."""
-    tell(recipe, data, console.print)
+    write_counts(recipe, data, console.print)
     for text in data.notes:
         note(text)
 
@@ -94,7 +98,7 @@ def load_start(out: Path, recipe: Recipe) -> Any:
 
 def save_start(model: Any, recipe: Recipe, out: Path, overwrite: bool) -> None:
     """Leave a network in a run folder for ``fit`` to begin with; with ``overwrite`` what was trained there goes."""
-    claim(out, recipe, overwrite)
+    prepare_run_folder(RunFiles(out, "float"), recipe, overwrite)
     save_model(model, out / START_FILE, recipe)
 
 

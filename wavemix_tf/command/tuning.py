@@ -18,7 +18,7 @@ from ..tflite.targets.table import DEVICE_COSTS, FIRMWARE_COSTS
 from ..training.fitting.results import FitResult
 from ..training.fitting.trainer import fit
 from ..training.recipe import Recipe
-from ..training.searching.candidates import number
+from ..training.searching.candidates import format_cost
 from ..training.searching.folder import WORKERS_FOLDER
 from ..training.searching.results import SearchResult
 from .pages.formats import METRICS
@@ -62,7 +62,7 @@ def front_table(result: SearchResult) -> Table:
         shown[result.best.trial_id] = result.best
     table = grid("trial", result.objective, *(name.replace("_", " ") for name in costs), "network", "")
     for trial in sorted(shown.values(), key=lambda trial: trial.costs.get(costs[0], 0)):
-        own = [number(trial.costs[name]) if name in trial.costs else "" for name in costs]
+        own = [format_cost(trial.costs[name]) if name in trial.costs else "" for name in costs]
         text = next((text for key, (_, text) in METRICS.items() if result.objective.endswith(key)), "{:.4f}".format)
         score = text(trial.score)
         best = "best" if result.best is not None and trial.trial_id == result.best.trial_id else ""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from ...training.data.class_counts import SHOWN, majority_text, shown
+from ...training.data.class_counts import SHOWN, majority_text, shown_classes
+from ...training.tasks import TASKS
 from .formats import cell
 
 
@@ -16,18 +17,19 @@ def section(report: Mapping[str, Any]) -> str:
     counts, names = dataset.get("counts") or {}, dataset.get("class_names") or []
     if not counts or not names:
         return ""
-    masks = (report.get("recipe") or {}).get("task") == "segmentation"
+    task = TASKS.get((report.get("recipe") or {}).get("task", ""))
+    unit = "images" if task is None else task.class_unit  # a report of an earlier version says no task
     rows = "".join(
         f"<tr><th scope='row'>{escape(names[index])}</th>"
         + "".join(cell(kind, f"{of[index]:,}", "n") for kind, of in counts.items())
         + "</tr>"
-        for index in shown(counts)
+        for index in shown_classes(counts)
     )
     heads = "".join(f"<th class='n'>{escape(kind)}</th>" for kind in counts)
     part = f" The {SHOWN} smallest and largest of {len(names):,} classes." if len(names) > SHOWN else ""
     return (
-        f"<section class='card'><h2>{'Pixels' if masks else 'Images'} of each class</h2>"
-        f"<p class='note'>{escape(majority_text(names, counts, masks))}{part}</p>"
+        f"<section class='card'><h2>{unit.capitalize()} of each class</h2>"
+        f"<p class='note'>{escape(majority_text(names, counts, unit))}{part}</p>"
         f"<div class='scroll'><table><thead><tr><th>class</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         "</section>"
     )

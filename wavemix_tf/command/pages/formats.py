@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...training.tasks import TASKS
+
 
 def percent(value: float | None) -> str:
     """0.98611 -> "98.61 %"."""
@@ -47,9 +49,7 @@ def decibels(value: float | None) -> str:
 
 # Metric of a task -> what it is called, how its values are written.
 METRICS: dict[str, tuple[str, Callable[[float | None], str]]] = {
-    "accuracy": ("top-1", percent),
-    "mean_iou": ("mIoU", percent),
-    "psnr_y": ("PSNR-Y", decibels),
+    task.metric: (task.metric_title, {"%": percent, "dB": decibels}[task.metric_unit]) for task in TASKS.values()
 }
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...pareto import pareto_front
 from .figure_style import ACCENT, CARD, FLOAT, INK, INT8, new_figure, to_svg
 
 if TYPE_CHECKING:
@@ -56,11 +56,8 @@ def save_fronts(
 def _draw_front(axis: Axes, points: Sequence[Point], cost: str) -> None:
     from matplotlib import ticker
 
-    best, front = -math.inf, []
-    for point in sorted(points, key=lambda point: (point[1], -float(np.mean(point[2])))):
-        if np.mean(point[2]) > best:
-            best = float(np.mean(point[2]))
-            front.append((point[1], 100 * best))
+    best = pareto_front(points, lambda point: point[1], lambda point: float(np.mean(point[2])))
+    front = [(point[1], 100 * float(np.mean(point[2]))) for point in best]
     if len(front) > 1:
         axis.plot(*zip(*front, strict=True), drawstyle="steps-post", color=ACCENT, linewidth=1.2, zorder=1)
     for label, value, found, picked in points:

@@ -37,12 +37,11 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Train several systems of one budget alike, and measure them alike. Again: goes on."""
-    from ...training.searching.systems import SYSTEMS, check_systems
+    from ...training.searching.systems import SYSTEMS, check_systems, check_task
     from ..budgets import flash_note, parse_budget
 
     chosen = choose_recipe(recipe, data, settings)
-    if chosen.task != "classification":
-        raise ValueError(f"compare takes recipes of classification. Received: task={chosen.task!r}")
+    check_task(chosen)
     names = check_systems(SYSTEMS if systems is None else [name.strip() for name in systems.split(",")])
     out = out or Path("runs") / f"{chosen.name}_comparison"
     check_out(out)

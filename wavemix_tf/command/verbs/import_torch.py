@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ...training.tasks import task_type
 from ..arguments import START_FILE, choose_recipe, variant_recipe
 from ..command_line import shell
 from ..options import Debug, Overwrite, RunFolder, Settings
@@ -57,14 +58,14 @@ def import_torch(
     check_folder(out, chosen, overwrite)
     if not checkpoint.is_file():
         raise FileNotFoundError(f"There is no checkpoint {checkpoint}")
-    if chosen.num_classes is None and chosen.task != "super_resolution":
+    if chosen.num_classes is None and task_type(chosen).has_classes:
         raise ValueError("The recipe must say how many classes the network has: --set num_classes=N")
     made = out / (START_FILE if new_head else "model.keras")
     if made.exists() and not overwrite:
         raise FileExistsError(f"{made} exists: --overwrite replaces it.")
     announce_loading()
     from ...checkpoints.torch_weights import load_torch_weights
-    from ...training.fitting.trainer import adopt, build
+    from ...training.fitting.trainer import build, import_trained_model
     from .. import exports, steps
 
     network = build(chosen, chosen.num_classes or 0)
@@ -75,7 +76,7 @@ def import_torch(
         console.print(f"{made}: read from {checkpoint}, but for its head.")
         console.print(f"Next: {shell('fit', out / 'recipe.json', '--out', out)}")
         return
-    adopt(chosen, network, chosen.num_classes or 0, out, overwrite)
+    import_trained_model(chosen, network, chosen.num_classes or 0, out, overwrite)
     console.print(f"{made}: {steps.count_parameters(network):,} parameters read from {checkpoint}")
-    if chosen.task != "super_resolution" and chosen.model_args.get("normalize") is None:
+    if task_type(chosen).takes_normalize and chosen.model_args.get("normalize") is None:
         console.print("Trained on images standardised by a mean and std? Then import it with --normalize.")

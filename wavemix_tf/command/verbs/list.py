@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...tflite.targets.table import TARGETS
-from ...training.recipes import RECIPES
+from ...training.recipes.table import RECIPES
 from ...variants import CHECKPOINT_NORMALIZATION, VARIANTS
 from ..terminal import console, grid
 

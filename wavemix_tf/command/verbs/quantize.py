@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...training.tasks import task_type
 from ..options import Debug, OldSplit, Overwrite, RunFolder, Settings
 from ..pages.formats import score_text
 from ..run_folder import check_finished_data, check_folder, check_state, is_finished, saved_recipe
@@ -34,7 +35,8 @@ def quantize(
         images = steps.load_images(recipe, out, quantizes=True, known_only=old_split)
     exports.delete_exports(out)
     result = steps.fine_tune(recipe, model, images, out, overwrite, seconds)
-    part = "patches of " if recipe.task == "super_resolution" else ""
+    unit = task_type(recipe).example_unit
+    part = "" if unit == "images" else f"{unit} of "
     console.print(
         f"{out / 'qat.keras'}: {score_text(result.metric, result.validation_score)} on {part}the validation images, "
         f"{score_text(result.metric, result.test_score)} on {part}the test images."

@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from ..arguments import EXPORTS, PICTURE_EXPORTS, choose_recipe
+from ...training.tasks import task_type
+from ..arguments import choose_recipe
 from ..options import TEST_IMAGES, Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings, TestImages
 from ..pages.report import write_report
 from ..pages.terminal_tables import results_table
@@ -55,7 +56,7 @@ def run(
     tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
     models = {"float32": trained.model, "int8": tuned.model}
     with step("Export", seconds):
-        pairs = EXPORTS if chosen.task == "classification" else PICTURE_EXPORTS
+        pairs = task_type(chosen).exports
         artifacts, refused = exports.write_exports(ctx.obj, out, pairs, models, images)
         artifacts += exports.other_exports_of(out, models, artifacts)
     with step("Run the test images through every file", seconds):

@@ -76,13 +76,13 @@ def tune(
     if role is None and workers > 1:
         address = tuning.free_address()
         local = tuning.LocalWorkers(ctx.obj.without("--overwrite").words, workers, address, out)
-        part = cluster.part("chief", address, "")
+        part = cluster.process_environment("chief", address, "")
     elif role == "worker" and workers > 1:
         local = tuning.LocalWorkers(ctx.obj.words, workers, address or "", out)
         with contextlib.closing(local):
             raise typer.Exit(local.wait())
     elif role is not None:
-        part = cluster.part(role, address or "", name or f"{os.getpid()}-{secrets.token_hex(4)}")
+        part = cluster.process_environment(role, address or "", name or f"{os.getpid()}-{secrets.token_hex(4)}")
     with part, tuning.device_costs(target, limits) as costs, contextlib.closing(local or contextlib.ExitStack()):
         search(
             chosen,

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..recipe import Recipe
+from .recipe import Recipe
 
 UNIT = {"value_range": (0.0, 1.0)}
 BLACK = {"fill_mode": "constant", "fill_value": 0.0}

@@ -1,0 +1,42 @@
+"""Checks of arrays of pixels and of one-hot targets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def describe_array(array: np.ndarray) -> str:
+    """As "float32 (8, 32, 32, 3)"."""
+    return f"{array.dtype} {array.shape}"
+
+
+def check_pixels(images: np.ndarray, where: str, part: str) -> None:
+    """ValueError unless images (N, ...) are uint8, or floating point in [0, 1]; it names the first wrong one.
+
+    Args:
+        images: To check.
+        where: What messages call the arrays.
+        part: What they call one image: "image" or "target".
+    """
+    if images.dtype == np.uint8:
+        return
+    rule = "Images must be uint8, or floating point and finite"
+    if images.dtype.kind != "f":
+        raise ValueError(f"{rule}. Received: {where} with {part}s {describe_array(images)}")
+    low, high = (images.min(), images.max()) if images.size else (0.0, 0.0)
+    if not np.isfinite(low) or not np.isfinite(high):
+        first = int(np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(1))[0])
+        raise ValueError(f"{rule}. Received: {where} with a value that is no finite number in {part} {first}")
+    if low < 0 or high > 1:
+        wrong = ((images < 0) | (images > 1)).reshape(len(images), -1).any(1)
+        raise ValueError(
+            f"Floating-point images must be in [0, 1] (pixel / 255). Received: {where} from {low:.4g} to {high:.4g}, "
+            f"the first outside in {part} {int(np.flatnonzero(wrong)[0])}"
+        )
+
+
+def is_one_hot(rows: np.ndarray, classes: int | None) -> bool:
+    """Whether the last axis of (..., classes) holds one 1 and otherwise 0."""
+    if classes not in (None, rows.shape[-1]) or rows.dtype.kind not in "iufb":
+        return False
+    return bool(((rows == 0) | (rows == 1)).all() and (rows.sum(-1) == 1).all())

@@ -1,0 +1,112 @@
+"""What a search is asked for, and the settings by which its folder knows it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..data.weights import plain_weights
+from ..recipe import Recipe
+from ..tasks import METRICS
+from .spaces import Space
+
+SAMPLES, SAMPLE_SEED = 8, 0  # candidates by which a space is known again
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchOptions:
+    """The arguments of ``search``, checked; ``objective`` is (name, "max" or "min")."""
+
+    recipe: Recipe
+    space: Space
+    space_name: str
+    tuner: str
+    max_trials: int
+    epochs: int
+    objective: tuple[str, str]
+    budget: dict[str, float]
+    measures: tuple[Any, ...]
+    score: Any
+    data: Any
+    validation_data: Any
+    class_weight: Mapping[Any, float] | None
+    callbacks: Any
+    seed: int
+    watch: Any
+    verbose: int
+    out: Path
+
+    def settings(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """What makes two searches different, JSON-able.
+
+        Args:
+            identity: Digests of the space and of the data: a name says too little of either.
+        """
+        return {
+            "recipe": json.loads(self.recipe.to_json()),
+            "space": self.space_name,
+            "tuner": self.tuner,
+            "epochs": self.epochs,
+            "objective": self.objective[0],
+            "direction": self.objective[1],
+            "budget": self.budget,
+            "costs": [getattr(measure, "identity", "/".join(measure.names)) for measure in self.measures],
+            "score": None if self.score is None else _identity_of(self.score),
+            "seed": self.seed,
+            "class_weight": plain_weights(self.class_weight),
+            **identity,
+        }
+
+    def space_digest(self, oracles: Any, probe: Any) -> str:
+        """Of the hyperparameters with their ranges, and of the recipes that the space makes of some of their values."""
+        made: list[Any] = [probe.get_config()["space"]]
+        for values in itertools.islice(oracles.sample(probe, SAMPLE_SEED), SAMPLES):
+            hp = oracles.keras_tuner.HyperParameters()
+            hp.values = dict(values)
+            try:
+                made.append([values, json.loads(self.space(hp, self.recipe).to_json())])
+            except Exception as error:  # a trial with these values fails, and says so
+                made.append([values, str(error)])
+        return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def resolve_objective(recipe: Recipe, objective: Any, score: Any) -> tuple[str, str]:
+    """(name, direction) of an objective that a trial can have; a ValueError if none has it."""
+    own = (f"val_{recipe.metric}", "val_loss")
+    name, direction = goal = _objective(own[0] if objective is None else objective)
+    known = [*own, *getattr(score, "names", ())]
+    if name not in known and (score is None or hasattr(score, "names")):
+        where = "where there is no score" if score is None else "and what score returns"
+        raise ValueError(f"objective must be one of {', '.join(known)} {where}. Received: objective={name!r}")
+    natural = "min" if name == own[1] else "max"
+    if name in own and direction != natural:
+        raise ValueError(f"The direction of {name} must be {natural!r}. Received: direction={direction!r}")
+    return goal
+
+
+def _objective(objective: Any) -> tuple[str, str]:
+    """(name, "max" or "min")."""
+    if hasattr(objective, "direction"):
+        return objective.name, objective.direction
+    for ending, direction in (*((metric, "max") for metric in METRICS), ("loss", "min")):
+        if isinstance(objective, str) and objective.endswith(ending):
+            return objective, direction
+    raise ValueError(
+        f"objective must be a name that ends in {', '.join(METRICS)} or loss, or a keras_tuner.Objective. "
+        f"Received: objective={objective!r}"
+    )
+
+
+def _identity_of(function: Any) -> str:
+    """A function's name and a digest of its code, by which a search knows another measure under the same name."""
+    code = getattr(function, "__code__", None)
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    if code is None:
+        return name
+    constants = [part for part in code.co_consts if isinstance(part, (int, float, str, tuple, type(None)))]
+    return f"{name} {hashlib.sha256(code.co_code + repr(constants).encode()).hexdigest()[:12]}"

@@ -1,0 +1,118 @@
+"""What a search prints: its space, each trial that ended, and what it took."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from wavemix_tf.escaping import printable
+
+from . import cluster
+from .candidates import Candidates, format_cost
+from .options import SearchOptions
+from .results import FAILED, OUTCOME_FILE, OVER_BUDGET, SearchResult
+
+LONGEST_ERROR = 300  # characters in the line of a trial; its outcome has all
+
+
+class Progress:
+    """The lines of one call of ``search``.
+
+    Args:
+        options: Of the search; with ``verbose=0`` nothing is printed.
+    """
+
+    def __init__(self, options: SearchOptions) -> None:
+        self._options = options
+        self._begun = time.perf_counter()
+        self._ended: set[str] = set()
+        self._first = 0  # trials that earlier calls ended
+        self.trained_s = 0.0  # in this call
+
+    def _print(self, text: str) -> None:
+        if self._options.verbose:
+            print(printable(text), flush=True)
+
+    def print_space(self, oracles: Any, oracle: Any, candidates: Candidates) -> None:
+        """The hyperparameters and how many networks are within the budget; ValueError for a grid that is too large."""
+        options = self._options
+        count = oracles.count_combinations(oracle.hyperparameters)
+        if options.tuner == "grid" and count > oracles.LARGEST_WALK:
+            raise ValueError(
+                f"tuner='grid' takes a space of at most {oracles.LARGEST_WALK:,} combinations. "
+                f"Received: space={options.space_name!r} of {count:,}"
+            )
+        size = "continuous" if oracles.is_continuous(oracle.hyperparameters) else f"{count:,} combinations"
+        names = ", ".join(parameter.name for parameter in oracle.hyperparameters.space)
+        self._print(f"Space {options.space_name}: {names}; {size}.")
+        if options.budget:
+            with contextlib.suppress(Exception):  # a recipe that cannot be built becomes a trial that tells
+                candidates.start(options.recipe)  # what measures takes its time to begin
+            space = oracle.hyperparameters
+            sure, unsure, looked = candidates.check(
+                oracles.sample(space, options.seed), lambda values: oracles.variations(space, values)
+            )
+            limits = ", ".join(f"{name} <= {format_cost(most)}" for name, most in options.budget.items())
+            share = f"{sure} of {looked} networks looked at ({100 * sure / max(looked, 1):.0f} %) are within it"
+            self._print(f"Budget {limits}: {share}{f', {unsure} have to be measured' if unsure else ''}.")
+
+    def resume(self, result: SearchResult) -> None:
+        """Count the trials that earlier calls ended."""
+        self._ended = {trial.trial_id for trial in result.trials}
+        self._first = len(self._ended)
+        if self._ended:
+            self._print(f"Resuming {self._options.out}: {self._first} of {self._options.max_trials} trials have ended.")
+
+    def print_ended(self) -> None:
+        """A line for each trial that has ended since the last call."""
+        there = {path.parent.name for path in (self._options.out / "trials").glob(f"*/{OUTCOME_FILE}")}
+        if not self._options.verbose or cluster.role() == "worker" or there <= self._ended:
+            return
+        options = self._options
+        result = SearchResult.load(options.out)
+        for trial in result.trials:
+            if trial.trial_id in self._ended:
+                continue
+            self._ended.add(trial.trial_id)
+            count, best = len(self._ended), result.best
+            parts = [trial.describe()]
+            if trial.status == FAILED:
+                parts.append(f"failed: {' '.join((trial.error or '').split())[:LONGEST_ERROR]}")
+            else:
+                costs = [f"{name} {format_cost(trial.costs[name])}" for name in options.budget if name in trial.costs]
+                over = ["over budget"] if trial.status == OVER_BUDGET else []
+                parts += [f"{options.objective[0]} {trial.score:.4f}", *costs, *over]
+            what = f"trial {trial.trial_id}, {', '.join(parts)} ({duration(trial.seconds)})"
+            text = f"{count} of {options.max_trials}: {what}"
+            if best is not None:
+                text += f"; best {best.score:.4f}, trial {best.trial_id}"
+            if count < options.max_trials:
+                rate = (time.perf_counter() - self._begun) / (count - self._first)
+                text += f"; {duration(rate * (options.max_trials - count))} left"
+            self._print(text)
+
+    def print_summary(self, result: SearchResult, exhausted: bool, refused: int) -> None:
+        """What the call took.
+
+        Args:
+            result: Of the search.
+            exhausted: There are fewer trials than asked for, because nothing else fits.
+            refused: Networks that were over budget.
+        """
+        if exhausted:
+            count = f"{len(result.trials)} of {self._options.max_trials} trials"
+            self._print(f"No further candidate that fits was found: {count}.")
+        wall = time.perf_counter() - self._begun
+        if self.trained_s:
+            share = 100 * self.trained_s / wall
+            self._print(f"{duration(wall)}, of which {share:.1f} % was training.")
+        if refused:
+            self._print(f"{refused} networks over budget were not trained.")
+
+
+def duration(seconds: float) -> str:
+    """As 12 s, 3.4 min or 1.2 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
