@@ -18,8 +18,6 @@ from wavemix_tf.preprocessing import NONE, Preprocessing
 from ..errors import ExportError
 from ..file.flatbuffer import order_ends, read_integers
 from ..file.metadata import add_metadata
-from ..graph import folding
-from ..graph.canonical import canonicalize, crop_at_inference
 from ..graph.graph import Graph, structures
 from ..graph.inputs import output_names, value_ranges
 from ..graph.lowering import (
@@ -29,9 +27,12 @@ from ..graph.lowering import (
     has_float_ends,
     is_quantized,
     quantized_dtype,
-    substitute_activations,
 )
-from ..graph.upsampling import UPSAMPLE_FORMS
+from ..graph.passes.decompose_swish import decompose_swish
+from ..graph.passes.substitute_activations import substitute_activations
+from ..graph.passes.write_crops import crop_at_inference
+from ..graph.passes.write_transposed import UPSAMPLE_FORMS
+from ..graph.pipeline import canonicalize
 from ..quantization.copy_check import check_copy, check_in_float32, in_float32
 from ..quantization.freshness import is_fresh
 from ..quantization.quantizer import BITS, input_ranges, quantize
@@ -302,7 +303,7 @@ def _substituted(model: Any, row: Target) -> tuple[list[str], Any]:
     if not names:
         return [], None
     if is_quantized(model):
-        folding.decompose_swish(graph)  # with the rounding of its logistic
+        decompose_swish(graph)  # with the rounding of its logistic
         connect_steps(graph)  # of ranges that were scaled
     return names, graph.to_model(model.name)
 

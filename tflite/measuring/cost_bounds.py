@@ -15,7 +15,7 @@ from typing import Any
 from wavemix_tf.keras_internals import flatten_layers
 from wavemix_tf.networks.wavemix import WaveMixClassifier
 
-from ..graph.lowering import stride_factors
+from ..graph.passes.split_strides import stride_factors
 from ..targets import cmsis_nn
 from ..targets.firmware import COST_KERNELS, RUNTIME_BYTES
 from ..targets.table import DEVICE_COSTS, FIRMWARE_COSTS, Target
