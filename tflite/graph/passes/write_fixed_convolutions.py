@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 from wavemix_tf.layers.imaging import ReplicatePadding2D
+from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 
 from ..graph import Graph
 from ..weights import conv2d
