@@ -103,5 +103,5 @@ def contraction(graph: Graph, first: str, second: str, result: str, a: Any, b: A
         last = (columns, inner) if transpose_b else (inner, columns)
         value = product(graph, value, reshaped(graph, right, (*leading, *last), f"{name}_b_shape"), transpose_b, name)
         letters = batch + own + other
-    value = reshaped(graph, value, [int(sides[letter] or 0) for letter in letters[1:]], f"{name}sides_of")
+    value = reshaped(graph, value, [int(sides[letter] or 0) for letter in letters[1:]], f"{name}_sides")
     return permuted(graph, value, [letters.index(letter) for letter in result], f"{name}_order")

@@ -38,7 +38,7 @@ def split_dense(graph: Graph) -> None:
                 own.trainable = node.layer.trainable
                 parts[start, stop] = graph.add(own, node.inputs[0])
             value = parts[start, stop]
-            graph.replace(cut.output, reshaped(graph, value, sides_of(cut.output), f"{cut.name}sides_of"))
+            graph.replace(cut.output, reshaped(graph, value, sides_of(cut.output), f"{cut.name}_sides"))
 
 
 def _channel_pieces(
