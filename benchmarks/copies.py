@@ -30,7 +30,7 @@ import wavemix_tf as wm
 from wavemix_tf.tflite import CopyError
 from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
-from wavemix_tf.tflite.graph.placement import round_graph
+from wavemix_tf.tflite.graph.pipeline import quantizing_passes, run
 from wavemix_tf.tflite.quantization.copy_check import MAX_DIFFERENCE, check_before_rounding, difference
 
 IMAGES = 8
@@ -93,7 +93,7 @@ def compare(name: str, seed: int) -> dict[str, Any]:
     row: dict[str, Any] = {"image_shape": list(shape), "parameters": model.count_params(), "images": IMAGES}
     try:
         graph = Graph.from_model(model)
-        round_graph(graph, [limits], [images], keep_unsupported=True)
+        run(graph, quantizing_passes([limits], [images], keep_unsupported=True))
         row["quantize"] = max(check_before_rounding(model, graph, [images], {}).copy.differences, default=float("nan"))
     except CopyError as error:
         row["fault"] = str(error)

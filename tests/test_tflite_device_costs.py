@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from pathlib import Path
 
 import keras
@@ -28,7 +29,9 @@ from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.measuring import candidate
 from wavemix_tf.tflite.measuring.candidate import write_files
-from wavemix_tf.tflite.measuring.cost_bounds import plan
+from wavemix_tf.tflite.measuring.graph_plan import graph_plans
+from wavemix_tf.tflite.measuring.plans import Plan
+from wavemix_tf.tflite.measuring.wavemix_plan import wavemix_plan
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena
 from wavemix_tf.tflite.runtimes.processes import ForkServer
 from wavemix_tf.tflite.targets.table import DEVICE_COSTS
@@ -315,7 +318,7 @@ def test_bounds_hold_and_the_plan_behind_them_is_the_file(target, accelerator, o
     model, row = wm.WaveMixClassifier(10, **options), TARGETS[target]
     files = list(write_files(model, target, row))
     for form, _, info in files:
-        made = plan(model, row, form)
+        made = wavemix_plan(model, row, form)
         assert [step.op for step in made.steps] == [op.name for op in info.ops]
         assert [made.sizes[step.writes] for step in made.steps] == [np.prod(op.outputs[0].shape) for op in info.ops]
         constants = {part.name: part for op in info.ops for part in op.inputs if part.constant and part.dtype == "int8"}
@@ -331,6 +334,59 @@ def test_bounds_hold_and_the_plan_behind_them_is_the_file(target, accelerator, o
             assert low >= 0.3 * found[name], name
 
 
+@pytest.mark.parametrize("target", ["mcu", "ethos-u55", "android-cpu"])
+@pytest.mark.parametrize("options", SPREAD + SHUFFLED, ids=lambda part: f"w{part['width']}d{part['depth']}")
+def test_the_plan_by_arguments_is_the_plan_of_the_graph(target, options):
+    model, row = wm.WaveMixClassifier(10, **options), TARGETS[target]
+    forms = row.upsample_forms if model.upsample == "deconv" else row.upsample_forms[:1]
+    for form, read in zip(forms, graph_plans(model, row), strict=True):
+        made = wavemix_plan(model, row, form)
+        steps = [step for step in read.steps if step.op]
+        assert Counter(map(figures(made), made.steps)) == Counter(map(figures(read), steps))
+        assert sum(step.again for step in made.steps) == sum(step.again for step in steps)
+        assert made.peak_bytes() == read.least_peak_bytes()  # in the order of the file, and in any
+
+
+def figures(made):
+    """Of a step: what the bounds count."""
+    names = ("op", "weights", "channels", "macs", "npu_macs", "scratch_bytes")
+
+    def of(step):
+        return (made.sizes[step.writes], *(getattr(step, name) for name in names))
+
+    return of
+
+
+OTHERS = {
+    "ViT": lambda: wm.ViT(5, (16, 16, 3), patch_size=4, width=16, depth=1, heads=2, mlp_ratio=2),
+    "PoolFormer": lambda: wm.TokenMixerClassifier("poolformer", 5, (16, 16, 3), width=16, depth=1, patch_size=2),
+    "CNN": lambda: mobile_network(),
+}
+
+
+def mobile_network():
+    image = x = keras.Input((16, 16, 3), name="image")
+    x = layers.Conv2D(8, 3, strides=2, activation="relu6")(layers.ZeroPadding2D(1)(x))
+    y = layers.DepthwiseConv2D(3, padding="same")(layers.Conv2D(24, 1, activation="hard_swish", use_bias=False)(x))
+    y = layers.BatchNormalization()(layers.Conv2D(8, 1)(layers.ReLU(6.0)(layers.BatchNormalization()(y))))
+    gate = layers.Dense(8, activation="sigmoid")(layers.GlobalAveragePooling2D()(y))
+    x = layers.Add()([x, layers.Multiply()([y, layers.Reshape((1, 1, 8))(gate)])])
+    x = layers.Concatenate()([layers.AveragePooling2D(2)(x), layers.Conv2D(4, 3, strides=2, padding="same")(x)])
+    return keras.Model(image, layers.Dense(5)(layers.Flatten()(x)))
+
+
+@pytest.mark.parametrize(("target", "accelerator"), [("mcu", None), ("ethos-u55", "ethos-u55-32")])
+@pytest.mark.parametrize("name", OTHERS)
+def test_lower_bounds_hold_for_any_network(name, target, accelerator, runners):
+    model = OTHERS[name]()
+    found, _ = candidate.measure(model, target, accelerator, runners[target])
+    for cost, (low, high) in DeviceCosts(target, accelerator=accelerator).bounds(model).items():
+        assert 0 < low <= found[cost], cost
+        assert high == np.inf
+        if target == "mcu":  # and they decide something
+            assert low >= 0.3 * found[cost], cost
+
+
 def test_bounds_measure_nothing_and_work_for_any_model(monkeypatch):
     costs = DeviceCosts("mcu")
     monkeypatch.setattr(costs, "_request", lambda _: pytest.fail("bounds asked the worker"))
@@ -339,9 +395,28 @@ def test_bounds_measure_nothing_and_work_for_any_model(monkeypatch):
     assert costs.bounds(model)["flash_bytes"][0] > 0
     inputs = keras.Input((8, 8, 4), name="image")
     other = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(inputs))))
-    found = costs.bounds(other)
-    assert found == {"arena_bytes": (0.0, np.inf), "flash_bytes": (6 * 36 + 18 + 4 * 9, np.inf)}
+    # Weights, a bias and two steps and zero points a channel; the tables of three ops and two layers' weights.
+    constants = 6 * 36 + 18 + (4 + 2 * 12) * 9
+    assert costs.bounds(other)["flash_bytes"] == (constants + 3 * 112 + 2 * 100, np.inf)
+    # What no file can hold is not refused here: its weights are counted.
+    refused = keras.Model(inputs, layers.Resizing(4, 4, interpolation="bicubic")(layers.Conv2D(6, 3)(inputs)))
+    assert costs.bounds(refused) == {"arena_bytes": (0.0, np.inf), "flash_bytes": (6 * 36 + 4 * 6, np.inf)}
     monkeypatch.undo()
     measured, _ = candidate.measure(other, "mcu")
-    assert measured["flash_bytes"] > found["flash_bytes"][0]
+    assert measured["flash_bytes"] > costs.bounds(other)["flash_bytes"][0]
     assert DeviceCosts("android-cpu").bounds(model)["latency_ms"] == (0.0, np.inf)
+
+
+def test_memory_of_branches_is_counted_in_any_order():
+    """Both branches of a sum are held, however the converter orders what makes them."""
+    made = Plan()
+    image = made.tensor(4, 4, 4)
+    left = made.conv(image, 8, 1)
+    right = made.conv(image, 16, 1)
+    made.add("CONCATENATION", [left, right], (4, 4, 24))
+    held = [step.scratch_bytes for step in made.steps]
+    assert made.least_peak_bytes() == 16 * (8 + 16 + 24) + held[2]
+    first, second, last = made.steps
+    assert made.least_peak_bytes() == Plan(made.sizes, [second, first, last]).least_peak_bytes()
+    # Of the two convolutions neither must wait for the other: in one order each finds the image and its own output.
+    assert made.peak_bytes() >= made.least_peak_bytes()

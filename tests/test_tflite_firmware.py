@@ -18,7 +18,7 @@ from wavemix_tf.tflite.file.flatbuffer import read_file, schema, strip_names
 from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
-from wavemix_tf.tflite.graph.upsampling import UPSAMPLE_FORMS, lower_upsampling
+from wavemix_tf.tflite.graph.passes.write_transposed import UPSAMPLE_FORMS, write_transposed
 from wavemix_tf.tflite.kit.firmware_files import transposed_words
 from wavemix_tf.tflite.runtimes import microcontroller
 from wavemix_tf.tflite.runtimes.arena import arena_by_kernels, planned_bytes
@@ -90,7 +90,7 @@ def test_the_rule_is_what_the_kernel_computed():
 def test_forms_are_the_same_function(form, options):
     model = decoder(5, shape=(4, 3, 2), **options)
     graph = Graph.from_model(model)
-    lower_upsampling(graph, form)
+    write_transposed(graph, form)
     images = generated_images((4, 3, 2), 3)
     expected = predict(model, images)
     found = predict(graph.to_model("lowered"), images)

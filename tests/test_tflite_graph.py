@@ -10,10 +10,11 @@ import wavemix_tf as wm
 from wavemix_tf.layers.activations import quick_gelu
 from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 from wavemix_tf.tflite import TARGETS, UnsupportedLayerError, fold
-from wavemix_tf.tflite.graph import folding
 from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
-from wavemix_tf.tflite.graph.lowering import UPSAMPLE_FORMS, deploy, lower_upsampling
+from wavemix_tf.tflite.graph.lowering import deploy
+from wavemix_tf.tflite.graph.passes.fold_affines import fold_affines
+from wavemix_tf.tflite.graph.passes.write_transposed import UPSAMPLE_FORMS, write_transposed
 
 
 def kinds(model):
@@ -75,7 +76,7 @@ def test_every_transposed_convolution_has_its_subpixel_form(kernel):
     size, stride = kernel
     model = functional(lambda x: layers.Conv2DTranspose(4, size, strides=stride, padding="same")(x))
     graph = Graph.from_model(model)
-    lower_upsampling(graph, "subpixel_crop")
+    write_transposed(graph, "subpixel_crop")
     lowered = graph.to_model("lowered")
     assert "Conv2DTranspose" not in kinds(lowered)
     assert_same(model, lowered, generated_images((8, 8, 3), 4))
@@ -98,7 +99,7 @@ def test_every_transposed_convolution_has_its_subpixel_form(kernel):
 def test_batch_norm_folds(before):
     model = functional(lambda x: layers.BatchNormalization()(before(x)))
     graph = Graph.from_model(model)
-    folding.fold_batchnorm(graph)
+    fold_affines(graph)
     folded = graph.to_model("folded")
     assert "BatchNormalization" not in kinds(folded)
     assert_same(model, folded, generated_images((8, 8, 3), 8))

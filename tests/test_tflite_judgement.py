@@ -10,8 +10,8 @@ from tflite_support import UNJUDGED
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import CopyError, FidelityError, export, quantize
-from wavemix_tf.tflite.graph import folding
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.passes.decompose_swish import SWISH_SLOPES
 from wavemix_tf.tflite.quantization.copy_check import check_copy, check_in_float32, difference, in_float32
 from wavemix_tf.tflite.quantization.freshness import is_fresh
 from wavemix_tf.tflite.quantization.unrounded import float_network
@@ -374,7 +374,7 @@ def test_a_copy_that_lost_something_is_named(images):
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_a_wrong_rewrite_is_caught(dtype, images, monkeypatch):
     model = wm.WaveMixClassifier(4, SHAPE, width=8, depth=1, activation="quick_gelu", dtype=dtype)
-    monkeypatch.setitem(folding.SWISH_SLOPES, "quick_gelu", 1.65)
+    monkeypatch.setitem(SWISH_SLOPES, "quick_gelu", 1.65)
     for broken in (lambda: quantize(model, images), lambda: export(model, "android-cpu", images=images)):
         with pytest.raises(CopyError, match=r"Each layer's copy is right, so a rewrite of this library is wrong"):
             broken()

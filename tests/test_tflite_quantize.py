@@ -10,7 +10,9 @@ import wavemix_tf as wm
 from wavemix_tf.tflite import UnsupportedLayerError, calibrate, quantize
 from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
-from wavemix_tf.tflite.graph.lowering import UPSAMPLE_FORMS, deploy, substitute_activations
+from wavemix_tf.tflite.graph.lowering import deploy
+from wavemix_tf.tflite.graph.passes.substitute_activations import substitute_activations
+from wavemix_tf.tflite.graph.passes.write_transposed import UPSAMPLE_FORMS
 from wavemix_tf.tflite.layers.fake_quant import FakeQuant, round_weights
 
 SHAPE = (16, 16, 3)

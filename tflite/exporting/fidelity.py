@@ -13,7 +13,8 @@ from wavemix_tf.warning import warn_user
 from ..errors import FidelityError
 from ..file.flatbuffer import FileInfo
 from ..graph.inputs import check_inputs, generated_values, output_names, predict
-from ..graph.lowering import STAND_IN, is_quantized
+from ..graph.lowering import is_quantized
+from ..graph.passes.substitute_activations import STAND_IN
 from ..layers.whole_numbers import is_whole
 from ..names import XNNPACK
 from ..quantization.copy_check import as_list

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..graph import folding
-from ..graph.canonical import canonicalize
 from ..graph.graph import Graph
-from ..graph.lowering import deploy, is_quantized, substitute_activations
+from ..graph.lowering import deploy, is_quantized
+from ..graph.passes.decompose_swish import decompose_swish
+from ..graph.passes.substitute_activations import substitute_activations
+from ..graph.pipeline import canonicalize
 from ..names import BITS
 from ..quantization.copy_check import check_copy
 from ..quantization.ranges import connect_steps
@@ -90,6 +91,6 @@ def _with_stand_ins(model: Any, row: Target) -> tuple[list[str], Any]:
     if not names:
         return [], None
     if is_quantized(model):
-        folding.decompose_swish(graph)  # with the rounding of its logistic
+        decompose_swish(graph)  # with the rounding of its logistic
         connect_steps(graph)  # of ranges that were scaled
     return names, graph.to_model(model.name)

@@ -14,12 +14,12 @@ from wavemix_tf.checks import check_option
 from wavemix_tf.preprocessing import NONE, Preprocessing
 
 from ..errors import ExportError
-from ..graph.canonical import crop_at_inference
-from ..graph.folding import activation_name
+from ..graph.activations import activation_name
 from ..graph.graph import Graph
 from ..graph.inputs import value_ranges
 from ..graph.lowering import converts_itself, float_layers, has_float_ends, quantized_dtype
-from ..graph.upsampling import UPSAMPLE_FORMS
+from ..graph.passes.write_crops import crop_at_inference
+from ..graph.passes.write_transposed import UPSAMPLE_FORMS
 from ..names import BITS, DTYPES, IO_DTYPES, IO_DTYPES_OF, VELA
 from ..quantization.copy_check import check_copy, check_in_float32, in_float32
 from ..quantization.freshness import is_fresh

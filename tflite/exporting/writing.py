@@ -8,7 +8,8 @@ from typing import Any
 from ..file.flatbuffer import FileInfo
 from ..file.metadata import add_metadata
 from ..graph.graph import Graph
-from ..graph.lowering import DEPLOYED, finish, lower
+from ..graph.lowering import DEPLOYED
+from ..graph.pipeline import finishing_passes, lowering_passes, run
 from ..runtimes.converter import convert
 from ..runtimes.ethos import NpuReport, check_all_on_npu, compile_for
 from .forms import write_smallest
@@ -88,12 +89,12 @@ def write(job: Prepared, accelerator: str | None) -> Written:
 def _lower(job: Prepared) -> Graph:
     """What all forms have in common."""
     graph = job.facts.graph.copy()
-    lower(graph, job.row.substitutes)
+    run(graph, lowering_passes(job.row.substitutes))
     return graph
 
 
 def _finish(job: Prepared, lowered: Graph, form: str) -> Any:
     """The graph of one form, as a model."""
     graph = lowered.copy()
-    finish(graph, form, job.row.max_stride, job.row.dense_as_convolution)
+    run(graph, finishing_passes(form, job.row.max_stride, job.row.dense_as_convolution))
     return graph.to_model(DEPLOYED)

@@ -1,4 +1,4 @@
-"""Where a file rounds: the form that a graph is quantized in, and a quantizer for every tensor that the file stores."""
+"""Where a file rounds: a quantizer for every tensor that the file stores."""
 
 from __future__ import annotations
 
@@ -6,60 +6,28 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from keras import layers, ops
-
 from ..errors import UnsupportedLayerError
 from ..layers.copying import config_of, hand_over
-from ..layers.fake_quant import FIXED_RANGES, QUANT_LAYERS, FakeQuant, KeepFloat, QuantBatchNormalization, round_weights
-from . import folding, token_forms
-from .canonical import canonicalize
-from .folding import LINEAR, activation_name
+from ..layers.fake_quant import FIXED_RANGES, QUANT_LAYERS, FakeQuant, KeepFloat, QuantBatchNormalization
+from .activations import activation_name
+from .affines import affine_source
 from .graph import Graph, Node, Value
-from .inputs import predict
-from .lowering import INDICES, check_exportable, substitute_activations
+from .kinds import (
+    AVERAGES_ON_INPUT_GRID,
+    CLAMPS,
+    COMBINES,
+    FIXED_AFFINES,
+    FUSES_CLAMPS,
+    INDICES,
+    MOVES_VALUES,
+    RESIZES,
+    ROUNDED,
+)
 from .rectifiers import quantized_prelu
 
 UNSUPPORTED = "unsupported"  # for ``skip``
-
-# What each layer's output needs, by the TensorFlow Lite int8 specification.
-AVERAGES_IN_PLACE = ("AveragePooling2D",)  # rounds again, on its input's grid
-RESIZES = ("UpSampling2D", "Resizing")
-OWN_RANGE = (
-    *LINEAR,
-    "DWT2D",
-    "LowPass2D",
-    "BatchNormalization",
-    "Normalization",
-    "Rescaling",
-    "Add",
-    "Subtract",
-    "Multiply",
-    "Concatenate",
-    "GlobalAveragePooling2D",
-    "GlobalAveragePooling1D",
-    "MatMul",
-    "Mean",
-    "Rsqrt",
-    "AddConstant",
-    "PReLU",
-)
+# Activations whose output needs a range of its own, by TensorFlow Lite's int8 specification; of others it is fixed.
 OWN_RANGE_ACTIVATIONS = ("gelu", "hard_silu", "leaky_relu", "relu", "relu6")
-REWRITTEN = (  # before
-    *("SeparableConv2D", "Average", "GlobalMaxPooling2D", *token_forms.NORMS, *folding.TRAINED_AFFINES),
-    *("quick_gelu", "silu", "hard_sigmoid"),
-)
-WITHOUT_WEIGHTS = (  # what may stand between a probability and the output
-    *("FakeQuant", "Concatenate", "Add", "Subtract", "Multiply", "Mean"),
-    *("GlobalAveragePooling1D", "GlobalAveragePooling2D"),
-    *folding.MOVES_VALUES,
-    *AVERAGES_IN_PLACE,
-    *RESIZES,
-)
-CLAMPS = ("relu", "relu6")  # fused into the op before them
-FUSES_CLAMPS = ("Conv2D", "DepthwiseConv2D", "Dense", "Add", "Subtract", "Multiply")
-
-
 # What has no rule -> the public layer of Keras that comes nearest and has one.
 NEAREST = {
     **dict.fromkeys(("elu", "selu", "celu", "ELU"), "keras.layers.LeakyReLU"),
@@ -85,39 +53,6 @@ NEAREST = {
     **dict.fromkeys(("CenterCrop", "RandomCrop"), "keras.layers.Resizing"),
     **dict.fromkeys(("AutoContrast", "Equalization"), "keras.layers.Rescaling"),
 }
-
-
-def round_graph(
-    graph: Graph,
-    ranges: Sequence[tuple[float, float] | None],
-    arrays: list[np.ndarray] | None,
-    bits: int = 8,
-    skipped: frozenset[str] = frozenset(),
-    substitutes: dict[str, str] | None = None,
-    keep_unsupported: bool = False,
-) -> None:
-    """Everything that ``quantize`` does to a graph before it measures ranges.
-
-    Args:
-        graph: Of a float model; edited.
-        ranges: Of each input; None: to be calibrated.
-        arrays: Calibration images, one array an input. None: what they would say of a batch norm that moves before a
-            bilinear resize is left out, which changes weights and no op.
-        bits: Of the activations.
-        skipped: Names of layers that stay float.
-        substitutes: Activations to replace.
-        keep_unsupported: Whether what has no int8 rule stays float, too.
-    """
-    canonicalize(graph)
-    token_forms.write_norms(graph, nodes_of(graph, skipped), integer=True)
-    kept = check_exportable(graph, nodes_of(graph, skipped), keep_unsupported)
-    substitute_activations(graph, substitutes or {})
-    folding.fold_wavelets(graph)
-    folding.decompose_swish(graph)
-    _norm_before_bilinear(graph, arrays)
-    folding.lower_affine(graph, (*folding.CONSTANT_AFFINES, *folding.TRAINED_AFFINES))
-    round_taps(graph)
-    insert_fake_quant(graph, ranges, bits, skipped, keep_unsupported, kept)
 
 
 def insert_fake_quant(
@@ -187,10 +122,10 @@ def insert_fake_quant(
         if value in deferred:
             continue
         known = quantizers.get(node.inputs[0]) if node.inputs else None
-        if known is not None and (node.kind in folding.MOVES_VALUES or is_nearest(node)):
+        if known is not None and (node.kind in MOVES_VALUES or is_nearest(node)):
             quantizers[value] = known
             continue
-        averages = known is not None and node.kind in (*AVERAGES_IN_PLACE, *RESIZES)
+        averages = known is not None and node.kind in AVERAGES_ON_INPUT_GRID
         # An averaging op keeps its input's scale: the same range, applied again.
         quantizer = known if known is not None and averages else _make_quantizer(node, bits, pinned.get(node))
         rounded = graph.add(quantizer, value)
@@ -211,7 +146,7 @@ def _leave_probabilities_unrounded(graph: Graph) -> None:
     def is_probability(value: Value) -> bool:
         if value not in found:
             node = value.node
-            parts = [is_probability(part) for part in node.inputs] if node.kind in WITHOUT_WEIGHTS else []
+            parts = [is_probability(part) for part in node.inputs] if node.kind in COMBINES else []
             found[value] = any(parts) or activation_name(node) in ("sigmoid", "softmax")
             if found[value] and node.kind == "FakeQuant":
                 node.layer.round_in_training = False
@@ -246,11 +181,10 @@ def nodes_of(graph: Graph, names: frozenset[str]) -> set[Node]:
 def _has_rule(node: Node) -> bool:
     if node.kind in INDICES:
         return all(value.is_float for value in node.inputs) and isinstance(node.layer.axis, int)
-    if not all(value.is_float for value in (*node.inputs, *node.outputs)) and node.kind not in folding.MOVES_VALUES:
+    if not all(value.is_float for value in (*node.inputs, *node.outputs)) and node.kind not in MOVES_VALUES:
         return False
-    ranged = (*OWN_RANGE, *folding.MOVES_VALUES, *AVERAGES_IN_PLACE, *RESIZES)
     known = activation_name(node) in (*OWN_RANGE_ACTIVATIONS, *FIXED_RANGES)
-    return known or node.kind.removeprefix("Quant") in ranged
+    return known or node.kind.removeprefix("Quant") in ROUNDED
 
 
 def _make_quantizer(node: Node, bits: int, pinned: tuple[float, float] | None, check: bool = True) -> FakeQuant:
@@ -286,7 +220,7 @@ def _deferred_values(graph: Graph, skipped: set[Node]) -> set[Value]:
     for node in graph.nodes():
         if node in skipped:
             continue
-        if node.kind in ("BatchNormalization", *folding.CONSTANT_AFFINES):
+        if node.kind in ("BatchNormalization", *FIXED_AFFINES):
             found = _absorber(graph, node, consumers, skipped)
             if found is not None:
                 source, between = found
@@ -314,11 +248,11 @@ def _deferred_values(graph: Graph, skipped: set[Node]) -> set[Value]:
 def _absorber(
     graph: Graph, node: Node, consumers: dict[Value, list[Node]], skipped: set[Node]
 ) -> tuple[Node, list[Node]] | None:
-    """``folding.affine_source`` where it will still hold in the rounded graph: not through what rounds or stays float.
+    """``affine_source`` where it will still hold in the rounded graph: not through what rounds or stays float.
 
-    A batch norm that ``_norm_before_bilinear`` could not move stays behind its resize.
+    A batch norm that ``norm_before_bilinear`` could not move stays behind its resize.
     """
-    found = folding.affine_source(graph, node, consumers)
+    found = affine_source(graph, node, consumers)
     if found is None:
         return None
     source, between = found
@@ -360,58 +294,3 @@ def _quantized_twin(layer: Any) -> Any:
     twin = QUANT_LAYERS[type(layer).__name__].from_config(config_of(layer))
     twin.build_from_config(layer.get_build_config())
     return hand_over(layer, twin)
-
-
-class _Moments(layers.Layer):
-    """(B, H, W, C) -> (B, 2C): each image's mean and mean square of every channel."""
-
-    def call(self, x: Any) -> Any:
-        wide = ops.cast(x, "float32")
-        return ops.concatenate([ops.mean(wide, axis=(1, 2)), ops.mean(ops.square(wide), axis=(1, 2))], axis=-1)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return (input_shape[0], 2 * input_shape[-1])
-
-
-def _norm_before_bilinear(graph: Graph, arrays: list[np.ndarray] | None) -> None:
-    """Move a batch norm that stands behind bilinear upsampling in front of it, where the file will have it folded.
-
-    The file rounds what it upsamples, so the quantizer must stand there too. Interpolation keeps a channel's mean but
-    not its variance; the ratio, measured on the calibration images, goes into the moving variance and gamma, so that
-    the network computes the same as before at inference and, up to that ratio's spread, in training.
-    """
-    consumers = graph.consumers()
-    moves = []
-    for node in graph.nodes():
-        found = folding.affine_source(graph, node, consumers) if node.kind == "BatchNormalization" else None
-        between = [] if found is None else found[1]
-        if len(between) != 1 or between[0].kind not in RESIZES or is_nearest(between[0]):
-            continue
-        if node.layer.scale:  # gamma takes the ratio
-            moves.append((node, between[0]))
-    if not moves:
-        return
-    ends = [value for node, up in moves for value in (up.inputs[0], node.inputs[0])]
-    taps = [graph.add(_Moments(name=f"moments_{index}"), value) for index, value in enumerate(ends)]
-    variances = [np.ones(value.shape[-1] or 0) for value in ends]
-    for index, table in enumerate([] if arrays is None else predict(graph.to_model("moments", outputs=taps), arrays)):
-        mean, square = np.split(np.asarray(table, np.float64).mean(0), 2)
-        variances[index] = np.maximum(square - mean**2, 1e-12)
-    for (node, up), before, after in zip(moves, variances[::2], variances[1::2], strict=True):
-        layer = node.layer
-        old = np.asarray(ops.convert_to_numpy(layer.moving_variance), np.float64)
-        new = old * np.clip(before / after, 1.0, 16.0)
-        layer.moving_variance.assign(new)
-        layer.gamma.assign(ops.convert_to_numpy(layer.gamma) * np.sqrt((new + layer.epsilon) / (old + layer.epsilon)))
-        source = up.inputs[0]
-        graph.replace(node.output, up.output)
-        node.args, up.args = (source,), (node.output,)
-        node.outputs[0].shape = source.shape
-
-
-def round_taps(graph: Graph) -> None:
-    """Put the taps of wavelets that stay, which never train, onto the grid of the file."""
-    for node in graph.nodes():
-        if node.kind in ("DWT2D", "LowPass2D"):
-            filters = np.asarray(ops.convert_to_numpy(node.layer.filters), np.float32)
-            node.layer.filters.assign(round_weights(filters, (1, 2)))

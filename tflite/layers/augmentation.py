@@ -11,8 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from .copying import config_of
-
 # Values that a layer which does nothing must return unchanged: about zero, pixels, far beyond both.
 SCALES = (1.0, 255.0, 1e4)
 
@@ -82,27 +80,3 @@ def crop_margins(layer: Any, shape: tuple[int | None, ...]) -> list[tuple[int, i
         spare = int(have or 0) - want
         margins.append((spare // 2, spare - spare // 2))
     return margins
-
-
-def write_crops(graph: Any, inference: bool = False) -> None:
-    """CenterCrop and RandomCrop that cut and do not enlarge -> what they are at inference: a crop of the centre.
-
-    Args:
-        graph: A ``Graph``; edited.
-        inference: Whether a random crop need not be random in training.
-    """
-    for node in graph.nodes():
-        random = node.kind in ("RandomCrop", "RandomThenCentreCrop")
-        if not (random or node.kind == "CenterCrop") or len(node.output.shape) != 4:
-            continue
-        layer = node.layer
-        margins = crop_margins(layer, node.inputs[0].shape)
-        if layer.data_format != "channels_last" or min(min(pair) for pair in margins) < 0:
-            continue
-        if random and not inference:
-            if node.kind == "RandomCrop":
-                node.layer = RandomThenCentreCrop.from_config(config_of(layer))
-                node.layer.generator.state.assign(layer.generator.state)
-            continue
-        crop = keras.layers.Cropping2D(margins, name=node.name, dtype=layer.dtype_policy)
-        graph.replace(node.output, graph.add(crop, node.inputs[0]))

@@ -17,11 +17,12 @@ import numpy as np
 from ..exporting.forms import audited_files, measure_arenas
 from ..file.flatbuffer import FileInfo
 from ..file.metadata import add_metadata
-from ..graph.folding import activation_name
+from ..graph.activations import activation_name
 from ..graph.graph import Graph
 from ..graph.inputs import value_ranges
-from ..graph.lowering import DEPLOYED, finish, lower
-from ..graph.placement import round_graph
+from ..graph.lowering import DEPLOYED
+from ..graph.pipeline import finishing_passes, lowering_passes, quantizing_passes
+from ..graph.pipeline import run as run_passes
 from ..names import ARENA_BYTES, FILE_BYTES, FLASH_BYTES, NPU_CYCLES, SRAM_BYTES
 from ..quantization.ranges import connect_steps
 from ..runtimes.converter import convert_in_memory
@@ -87,15 +88,16 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
     for node in graph.nodes():
         if node.layer is not None:
             _draw_weights(node.layer, rng)
-    round_graph(graph, value_ranges((0.0, 1.0), graph.inputs), None, substitutes=row.substitutes)
+    ranges = value_ranges((0.0, 1.0), graph.inputs)
+    run_passes(graph, quantizing_passes(ranges, None, substitutes=row.substitutes))
     _draw_ranges(graph, rng)
     connect_steps(graph)
     transposed = any(node.kind.endswith("Conv2DTranspose") for node in graph.nodes())
-    lower(graph, row.substitutes)
+    run_passes(graph, lowering_passes(row.substitutes))
 
     def write(form: str) -> bytes:
         written = graph.copy()
-        finish(written, form, row.max_stride, row.dense_as_convolution)
+        run_passes(written, finishing_passes(form, row.max_stride, row.dense_as_convolution))
         content = convert_in_memory(written.to_model(DEPLOYED), row.io_dtypes["int8"])
         return add_metadata(content, value_ranges((0.0, 1.0), graph.inputs))
 

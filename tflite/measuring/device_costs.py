@@ -143,11 +143,12 @@ class DeviceCosts:
             self._request(model)
 
     def bounds(self, model: Any) -> dict[str, tuple[float, float]]:
-        """What the costs lie between, without measuring, in milliseconds.
+        """What the costs lie between, without measuring: in milliseconds, or tenths of a second for other networks.
 
         Lower bounds hold whatever the tools do, or are 0.0: constants that the file must have, tensors that must be in
         memory at one time, products that the NPU's multipliers must make. Upper bounds are estimates with a margin,
-        for a ``WaveMixClassifier``; infinite for latency, for other models, and where nothing is known.
+        for a ``WaveMixClassifier``. They are infinite for latency and for other networks, whose lower bounds are read
+        from the graph that ``export`` would convert.
 
         Args:
             model: As for calling.

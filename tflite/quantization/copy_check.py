@@ -18,10 +18,10 @@ from wavemix_tf.keras_internals import count_calls, flatten_layers
 from wavemix_tf.warning import warn_user
 
 from ..errors import CopyError
-from ..graph.canonical import canonicalize
 from ..graph.graph import Graph
 from ..graph.inputs import output_names, predict
-from ..graph.lowering import substitute_activations
+from ..graph.passes.substitute_activations import substitute_activations
+from ..graph.pipeline import canonicalize
 from ..verification.judgement import WARN_SNR_DB, snr_db
 from .unrounded import float_network, remove_rounding
 

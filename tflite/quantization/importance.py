@@ -8,17 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import folding
-from ..graph.folding import activation_name
+from ..graph.activations import activation_name
 from ..graph.graph import Graph, Node, Value
-
-# Layers that keep the channels apart: an error in one stays in it.
-KEEPS_CHANNELS = (
-    *("FakeQuant", "KeepFloat", "Add", "Subtract", "Multiply", "AddConstant", "Rescaling", "ChannelAffine"),
-    *("BatchNormalization", "AveragePooling2D", "MaxPooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D"),
-    *("UpSampling2D", "Resizing", "ZeroPadding2D", "Cropping2D", "ReplicatePadding2D"),
-    *folding.INFERENCE_NOOPS,
-)
+from ..graph.kinds import KEEPS_CHANNELS, WEIGHTED
+from ..graph.weights import kernel_of
 
 
 def channel_importance(graph: Graph) -> dict[Value, np.ndarray]:
@@ -48,8 +41,8 @@ def _importance_for(node: Node, value: Value, found: dict[Value, np.ndarray]) ->
     behind = found.get(node.output, np.ones(1)) if node.outputs else np.ones(1)
     if value is not node.inputs[0] and kind not in (*KEEPS_CHANNELS, "Concatenate"):
         return everything
-    if kind in ("Conv2D", "Dense", "Conv2DTranspose", "DepthwiseConv2D"):
-        squares = np.square(np.asarray(folding.kernel_of(node.layer), np.float64))
+    if kind in WEIGHTED:
+        squares = np.square(np.asarray(kernel_of(node.layer), np.float64))
         if kind == "Conv2D":
             return squares.sum((0, 1, 3)) if squares.shape[2] == channels else everything
         if kind == "Conv2DTranspose":

@@ -10,11 +10,12 @@ from wavemix_tf.checks import check_option
 from wavemix_tf.gradient_registry import releasing_gradients
 from wavemix_tf.warning import warn_user
 
-from ..graph.canonical import crop_at_inference
 from ..graph.graph import Graph
 from ..graph.inputs import check_inputs, value_ranges
 from ..graph.lowering import converts_itself, is_quantized, quantized_dtype
-from ..graph.placement import UNSUPPORTED, round_graph
+from ..graph.passes.write_crops import crop_at_inference
+from ..graph.pipeline import quantizing_passes, run
+from ..graph.placement import UNSUPPORTED
 from ..layers.subclasses import with_training_of
 from ..names import BITS
 from ..targets.table import get_target
@@ -119,7 +120,8 @@ def quantize(
     _warn_of_shared_layers(graph)
     arrays = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
     limits = value_ranges(input_range, graph.inputs)
-    round_graph(graph, limits, arrays, BITS[dtype], skipped, substitutes, keep_unsupported=skip == UNSUPPORTED)
+    passes = quantizing_passes(limits, arrays, BITS[dtype], skipped, substitutes, keep_unsupported=skip == UNSUPPORTED)
+    run(graph, passes)
     report = check_before_rounding(given, graph, arrays, substitutes)
     rows = find_ranges(graph, arrays, observer)
     connect_steps(graph)

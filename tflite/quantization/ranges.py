@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from ..graph import folding
-from ..graph.folding import activation_name
+from ..graph.activations import activation_name
 from ..graph.graph import Graph, Node, Value
 from ..graph.inputs import predict
+from ..graph.kinds import MOVES_VALUES
 from ..graph.placement import is_nearest
 from ..layers.saturation import clipped_squares, per_image
 from .importance import channel_importance
@@ -248,7 +248,7 @@ def _only_softmax_reads(value: Value, readers: dict[Value, list[Node]]) -> bool:
     return bool(follows) and all(
         activation_name(node) == "softmax"
         or (
-            node.kind in ("FakeQuant", "Add", "AddConstant", *folding.MOVES_VALUES)
+            node.kind in ("FakeQuant", "Add", "AddConstant", *MOVES_VALUES)
             and _only_softmax_reads(node.output, readers)
         )
         for node in follows
@@ -299,7 +299,7 @@ def input_grids(graph: Graph) -> dict[Node, Node]:
         if not hasattr(node.layer, "input_step") or "steps" in node.kwargs:
             continue
         source = node.inputs[0].node
-        while source.kind in folding.MOVES_VALUES or is_nearest(source):
+        while source.kind in MOVES_VALUES or is_nearest(source):
             source = source.inputs[0].node
         if source.kind == "FakeQuant":
             found[node] = source

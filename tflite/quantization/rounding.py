@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from ..graph import folding
 from ..graph.graph import Graph, Node
 from ..graph.inputs import predict
+from ..graph.weights import kernel_of
 from ..layers.fake_quant import QUANT_LAYERS, WEIGHT_LEVELS
 
 POSITIONS_PER_IMAGE = 32  # sampled output positions; with 128 images 4,096 equations for a channel's weights
@@ -113,7 +113,7 @@ def _window(layer: Any) -> tuple[dict[str, Any], tuple[int, int]] | None:
 def _compensate(layer: Any, rows: np.ndarray) -> np.ndarray:
     """The layer's kernel on its grid, from rows (n, taps * C) of its inputs."""
     kind = type(layer).__name__.removeprefix("Quant")
-    kernel = folding.kernel_of(layer)
+    kernel = kernel_of(layer)
     if kind == "DepthwiseConv2D":  # each channel has inputs, and a step, of its own
         height, width, channels, multiplier = kernel.shape
         inputs = rows.reshape(len(rows), height * width, channels)

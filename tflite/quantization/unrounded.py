@@ -10,11 +10,12 @@ from keras import layers
 
 from wavemix_tf.layers.normalization import FusedBatchNormalization
 
-from ..graph.folding import bias_of, kernel_of, with_weights
 from ..graph.graph import Graph, Node
-from ..graph.lowering import converts_itself, is_quantized, plain_config
+from ..graph.lowering import converts_itself, is_quantized
+from ..graph.passes.bake_weights import plain_config
+from ..graph.passes.write_norms import LEAST_EPSILON
 from ..graph.rectifiers import QuantPReLU, plain_prelu
-from ..graph.token_forms import LEAST_EPSILON
+from ..graph.weights import bias_of, kernel_of, with_weights
 from ..layers.fake_quant import QUANT_LAYERS, QuantBatchNormalization
 from ..layers.token_layers import AddConstant, Rsqrt, with_constant
 

@@ -19,12 +19,19 @@ import numpy as np
 from wavemix_tf.warning import warn_user
 
 from ...errors import UnsupportedLayerError
-from ...graph import folding
-from ...graph.canonical import canonicalize
+from ...graph.activations import activation_name
 from ...graph.graph import Graph, Node
 from ...graph.inputs import check_inputs, value_ranges
-from ...graph.lowering import substitute_activations
-from ...graph.placement import insert_fake_quant, round_taps
+from ...graph.kinds import FIXED_AFFINES
+from ...graph.passes.decompose_swish import decompose_swish
+from ...graph.passes.fold_affines import fold_affines
+from ...graph.passes.fold_wavelets import fold_wavelets
+from ...graph.passes.lower_affines import lower_affines
+from ...graph.passes.lower_wavelets import lower_wavelets
+from ...graph.passes.round_taps import round_taps
+from ...graph.passes.substitute_activations import substitute_activations
+from ...graph.pipeline import canonicalize
+from ...graph.placement import insert_fake_quant
 from ...layers.fake_quant import QUANT_LAYERS
 from ...layers.subclasses import own_methods
 from ...targets.table import get_target
@@ -97,15 +104,15 @@ def _fold(graph: Graph, target: str | None, round_wavelets: bool = True) -> set[
     canonicalize(graph)
     if target is not None:
         substitute_activations(graph, get_target(target).substitutes)
-    folding.fold_wavelets(graph)
+    fold_wavelets(graph)
     if round_wavelets:
         round_taps(graph)
-    folding.fold_batchnorm(graph)
-    folding.decompose_swish(graph)
-    constants = {node.name for node in graph.nodes() if node.kind in folding.CONSTANT_AFFINES}
-    folding.lower_affine(graph)
+    fold_affines(graph)
+    decompose_swish(graph)
+    constants = {node.name for node in graph.nodes() if node.kind in FIXED_AFFINES}
+    lower_affines(graph)
     before = {node.name for node in graph.nodes()}
-    folding.lower_wavelets(graph)
+    lower_wavelets(graph)
     return constants | {node.name for node in graph.nodes() if node.kind == DEPTHWISE and node.name not in before}
 
 
@@ -136,7 +143,7 @@ def _check_training(nodes: list[Node]) -> None:
 def _check_kinds(nodes: list[Node]) -> None:
     """Refuse a layer that has no translation."""
     for node in nodes:
-        name = folding.activation_name(node)
+        name = activation_name(node)
         known = isinstance(node.layer, keras.Layer) and (node.kind in TRANSLATED or name in ACTIVATIONS)
         if node.layer is not None and not known:
             raise UnsupportedLayerError(

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from ...graph import folding
+from ...graph.activations import activation_name
 from ...graph.graph import Graph, Node, Value
+from ...graph.weights import bias_of, kernel_of
 from ...layers.fake_quant import QUANT_LAYERS, round_weights
 from .toolkit import layer_variables, toolkit
 
@@ -116,7 +117,7 @@ class Translation:
 
     def _layer(self, node: Node) -> Any:
         kit = self.kit
-        function = folding.activation_name(node)
+        function = activation_name(node)
         if function == "hard_silu":
             return kit.HardSilu(name=node.name)
         if function in ("relu", "relu6"):
@@ -131,7 +132,7 @@ class Translation:
         return cls(**{key: config[key] for key in TRANSLATED[node.kind]}, name=node.name)
 
     def _weights(self, node: Node) -> list[np.ndarray]:
-        kernel, bias = folding.kernel_of(node.layer), folding.bias_of(node.layer)
+        kernel, bias = kernel_of(node.layer), bias_of(node.layer)
         if node.name in self.frozen:  # no quantizer: the converter takes the grid from the values
             axes = QUANT_LAYERS[node.kind].kernel_axes
             kernel = np.asarray(keras.ops.convert_to_numpy(round_weights(kernel, axes)), np.float32)

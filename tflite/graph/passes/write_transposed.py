@@ -1,19 +1,16 @@
-"""Resizes and transposed convolutions as ops that a target runs best, or runs at all: the same functions, exactly."""
+"""Transposed convolution -> one of the forms of ``UPSAMPLE_FORMS``, all the same function."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from wavemix_tf.checks import check_option
 from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 
-from ..errors import UnsupportedLayerError
-from . import folding
-from .graph import Graph, Node
+from ...layers.deployed import GridConv2D
+from ..graph import Graph, Node
+from ..weights import bias_of, conv2d, kernel_of, with_weights
 
 # How a transposed convolution of stride s is written. All are the same function:
 UPSAMPLE_FORMS = (
@@ -24,70 +21,13 @@ UPSAMPLE_FORMS = (
 )
 
 
-class Resize2D(layers.Layer):
-    """To sides ``size`` (H, W) through the backend's image resize: one RESIZE op, where repeating becomes TILE."""
-
-    def __init__(self, size: tuple[int, int], interpolation: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.size, self.interpolation = tuple(size), interpolation
-
-    def call(self, x: Any) -> Any:
-        return ops.image.resize(x, self.size, interpolation=self.interpolation, data_format="channels_last")
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return (input_shape[0], *self.size, input_shape[-1])
-
-
-class GridConv2D(layers.Conv2D):
-    """Conv2D that tells the converter its kernel's steps, where the largest weight does not reach 127 of them."""
-
-    def set_grid(self, steps: np.ndarray) -> None:
-        # A channel that a norm multiplies by zero has no step; its bias is to count as finely as the others'.
-        positive = steps[steps > 0]
-        spare = np.median(positive) if len(positive) else 1.0
-        self.steps = np.where(steps > 0, steps, spare).astype(np.float32)
-
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        reach = self.steps * 127
-        kernel = keras.quantizers.fake_quant_with_min_max_vars(
-            kernel, -reach, reach, num_bits=8, narrow_range=True, axis=-1
-        )
-        return super().convolution_op(inputs, kernel)
-
-
-def check_resize(node: Node) -> None:
-    """UnsupportedLayerError for an UpSampling2D or Resizing that no RESIZE op computes."""
-    layer = node.layer
-    if layer.interpolation not in ("nearest", "bilinear"):
-        raise UnsupportedLayerError(
-            f"{node.kind} exports with interpolation 'nearest' or 'bilinear'. "
-            f"Received: layer={node.name!r} with interpolation={layer.interpolation!r}"
-        )
-    if getattr(layer, "antialias", False):
-        raise UnsupportedLayerError(
-            f"Resizing exports without antialias, for which the file format has no op. "
-            f"Received: layer={node.name!r} with antialias=True"
-        )
-
-
-def keeps_aspect(node: Node) -> bool:
-    """Whether a Resizing crops or pads, too."""
-    options = ("crop_to_aspect_ratio", "pad_to_aspect_ratio")
-    return node.kind == "Resizing" and any(getattr(node.layer, option, False) for option in options)
-
-
-def lower_upsampling(graph: Graph, form: str) -> None:
-    """Write every transposed convolution in ``form`` and every UpSampling2D and Resizing as one resize."""
+def write_transposed(graph: Graph, form: str) -> None:
+    """Write every transposed convolution in ``form``, one of ``UPSAMPLE_FORMS``, where it has that form."""
     check_option("upsample_form", form, UPSAMPLE_FORMS)
     for node in graph.nodes():
-        if node.kind in ("UpSampling2D", "Resizing") and not keeps_aspect(node):
-            check_resize(node)
-            sides: Any = node.output.shape[1:3]
-            resize = Resize2D(sides, node.layer.interpolation, name=node.name, dtype="float32")
-            graph.replace(node.output, graph.add(resize, node.inputs[0]))
-        elif node.kind != "Conv2DTranspose" or form == "transposed_conv" or node.layer.dilation_rate != (1, 1):
+        if node.kind != "Conv2DTranspose" or form == "transposed_conv" or node.layer.dilation_rate != (1, 1):
             continue
-        elif form == "transposed_crop":
+        if form == "transposed_crop":
             _write_cropped(graph, node)
         elif node.layer.strides[0] == node.layer.strides[1]:  # depth to space takes squares
             _write_subpixel(graph, node, form)
@@ -117,7 +57,7 @@ def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
     padding.
     """
     layer, value = node.layer, node.inputs[0]
-    kernel, bias = folding.kernel_of(layer), folding.bias_of(layer)  # (k, k, out, in)
+    kernel, bias = kernel_of(layer), bias_of(layer)  # (k, k, out, in)
     stride, out, inner = layer.strides[0], kernel.shape[2], kernel.shape[3]
     size = [-(-k // stride) for k in layer.kernel_size]  # taps of each phase
     padded = np.zeros((size[0] * stride, size[1] * stride, out, inner), np.float32)
@@ -133,7 +73,7 @@ def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
     biases = np.tile(np.zeros(out, np.float32) if bias is None else bias, stride * stride)
     grid = None if node.grid is None else np.tile(node.grid, stride * stride)
     cls = layers.Conv2D if grid is None else GridConv2D
-    conv = folding.conv2d(weights, biases, node.name, cls, padding="same" if compact else "valid")
+    conv = conv2d(weights, biases, node.name, cls, padding="same" if compact else "valid")
     if grid is not None:
         conv.set_grid(grid)
     if not compact:
@@ -163,7 +103,7 @@ def _write_cropped(graph: Graph, node: Node) -> None:
     A kernel smaller than its stride gets taps of zero, for some runtimes take it to be no smaller.
     """
     layer = node.layer
-    kernel, bias = folding.kernel_of(layer), folding.bias_of(layer)
+    kernel, bias = kernel_of(layer), bias_of(layer)
     size = [max(k, stride) for k, stride in zip(layer.kernel_size, layer.strides, strict=True)]
     padded = np.zeros((*size, *kernel.shape[2:]), np.float32)
     padded[: kernel.shape[0], : kernel.shape[1]] = kernel
@@ -172,7 +112,7 @@ def _write_cropped(graph: Graph, node: Node) -> None:
     if (size == [*layer.kernel_size] and not any(map(any, grown))) or any(last < 0 for _, last in grown):
         return  # as it is; or lines of bias alone, which the audit judges
     config = {**layer.get_config(), "kernel_size": size, "padding": "valid", "output_padding": None}
-    unpadded = folding.with_weights(type(layer).from_config(config), padded, bias)
+    unpadded = with_weights(type(layer).from_config(config), padded, bias)
     value = graph.add(unpadded, node.inputs[0], grid=node.grid)
     if any(map(any, grown)):
         value = graph.add(layers.Cropping2D(grown, name=f"{node.name}_crop", dtype="float32"), value)

@@ -1,0 +1,25 @@
+"""Operations of ``keras.ops`` -> layers that compute the same."""
+
+from __future__ import annotations
+
+import keras
+
+from ..graph import Graph
+from ..operations.elementwise import layer_for
+from ..operations.table import token_operation
+
+
+def operations_to_layers(graph: Graph) -> None:
+    """``x + y``, ``x * 0.5``, ``ops.relu6(x)``, ``ops.mean(x, (1, 2))`` and the like -> the layers that compute them.
+
+    What has no such layer stays; whoever cannot deal with it names it.
+    """
+    for node in graph.nodes():
+        if node.layer is None or isinstance(node.layer, keras.Layer):
+            continue
+        if not all(value.is_float for value in (*node.inputs, *node.outputs)):
+            continue  # indices and masks
+        layer = layer_for(node)
+        value = graph.add(layer, *node.inputs) if layer is not None else token_operation(graph, node)
+        if value is not None:
+            graph.replace(node.output, value)

@@ -1,0 +1,245 @@
+"""The passes over a graph, in the order in which they run: one plain list for each purpose, one list a target.
+
+A pass is a function that edits a ``Graph``, in a file of its own in ``passes/``, which opens with the rewrite. An exact
+one leaves what the network computes at inference, up to float rounding; ``tests/test_tflite_passes.py`` holds every
+pass to that. A comment stands where the order matters.
+
+- ``CANONICAL``: what users write in many ways -> the few forms that all other passes know. Every list begins with it.
+- ``quantizing_passes``: what ``quantize`` does before it measures ranges.
+- ``target_passes``: what ``export`` does for a target: ``lowering_passes``, then ``finishing_passes`` in an upsample
+  form. ``trace`` shows the graph behind each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wavemix_tf.checks import check_option
+
+from ..targets.table import get_target
+from .exportable import check_exportable
+from .graph import Graph, Node
+from .kinds import FIXED_AFFINES, TRAINED_AFFINES
+from .passes.bake_weights import bake_weights
+from .passes.cut_before_permuting import cut_before_permuting
+from .passes.decompose_swish import decompose_swish
+from .passes.drop_inference_noops import drop_inference_noops
+from .passes.drop_linear_activations import drop_linear_activations
+from .passes.drop_wide_ranges import drop_wide_ranges
+from .passes.fix_ranges import fix_ranges
+from .passes.fold_affines import fold_affines
+from .passes.fold_wavelets import fold_wavelets
+from .passes.gather_affines import gather_affines
+from .passes.index_before_transposing import index_before_transposing
+from .passes.lower_affines import lower_affines
+from .passes.lower_wavelets import lower_wavelets
+from .passes.norm_before_bilinear import norm_before_bilinear
+from .passes.operations_to_layers import operations_to_layers
+from .passes.pool_globally import pool_globally
+from .passes.push_scales import push_scales
+from .passes.read_pixels_as_numbers import read_pixels_as_numbers
+from .passes.round_taps import round_taps
+from .passes.shorten_names import shorten_names
+from .passes.softmax_over_last import softmax_over_last
+from .passes.split_activations import split_activations
+from .passes.split_dense import split_dense
+from .passes.split_hard_sigmoid import split_hard_sigmoid
+from .passes.split_merges import split_merges
+from .passes.split_separable import split_separable
+from .passes.split_strides import split_strides
+from .passes.substitute_activations import substitute_activations
+from .passes.take_float_inputs import take_float_inputs
+from .passes.unroll_layers import unroll_layers
+from .passes.write_crops import write_crops
+from .passes.write_dense_as_convolution import write_dense_as_convolution
+from .passes.write_filter_banks import write_filter_banks
+from .passes.write_fixed_convolutions import write_fixed_convolutions
+from .passes.write_float_markers import write_float_markers
+from .passes.write_indices import write_indices
+from .passes.write_norms import write_norms
+from .passes.write_rectifiers import write_rectifiers
+from .passes.write_resizes import write_resizes
+from .passes.write_token_layers import write_token_layers
+from .passes.write_transposed import UPSAMPLE_FORMS, write_transposed
+from .placement import insert_fake_quant, nodes_of
+
+
+class Pass(NamedTuple):
+    """One step of a pipeline.
+
+    Args:
+        name: Of the function, and of its file in ``passes/``.
+        run: Edits a graph; what it returns is not looked at.
+        exact: Whether every output of the network stays what it was at inference, up to float rounding.
+    """
+
+    name: str
+    run: Callable[[Graph], Any]
+    exact: bool
+
+
+CANONICAL: list[Pass] = [
+    # First: other passes skip what is no floating point number, and an input of pixels is none before.
+    Pass("read_pixels_as_numbers", read_pixels_as_numbers, True),
+    Pass("write_crops", write_crops, True),
+    Pass("write_rectifiers", write_rectifiers, True),
+    # Before operations become layers: a transposition that moves the batch has no layer, and is gone behind this.
+    Pass("index_before_transposing", index_before_transposing, True),
+    Pass("operations_to_layers", operations_to_layers, True),
+    Pass("write_fixed_convolutions", write_fixed_convolutions, True),
+    Pass("write_filter_banks", write_filter_banks, True),
+    # A separable convolution hands its activation to its second part, from which the next pass splits it.
+    Pass("split_separable", split_separable, True),
+    Pass("split_activations", split_activations, True),
+    # Behind all that make nodes of activations.
+    Pass("drop_linear_activations", drop_linear_activations, True),
+    Pass("split_hard_sigmoid", split_hard_sigmoid, True),
+    Pass("split_merges", split_merges, True),
+    Pass("pool_globally", pool_globally, True),
+    Pass("softmax_over_last", softmax_over_last, True),
+    Pass("write_token_layers", write_token_layers, True),
+    # A piece must stand directly behind the dense layer that ``split_dense`` takes apart.
+    Pass("cut_before_permuting", cut_before_permuting, True),
+    Pass("split_dense", split_dense, True),
+    Pass("push_scales", push_scales, True),
+    # Last: it gathers the scalings that the passes above left.
+    Pass("gather_affines", gather_affines, True),
+]
+
+
+def quantizing_passes(
+    ranges: Sequence[tuple[float, float] | None],
+    arrays: list[np.ndarray] | None,
+    bits: int = 8,
+    skipped: frozenset[str] = frozenset(),
+    substitutes: dict[str, str] | None = None,
+    keep_unsupported: bool = False,
+) -> list[Pass]:
+    """Everything that ``quantize`` does to the graph of a float model before it measures ranges.
+
+    Args:
+        ranges: Of each input; None: to be calibrated.
+        arrays: Calibration images, one array an input. None: what they would say of a batch norm that moves before a
+            bilinear resize is left out, which changes weights and no op.
+        bits: Of the activations.
+        skipped: Names of layers that stay float.
+        substitutes: Activations to replace.
+        keep_unsupported: Whether what has no int8 rule stays float, too.
+    """
+    kept: set[Node] = set()  # what stays float because no file has an integer form of it
+
+    def find_kept(graph: Graph) -> None:
+        kept.update(check_exportable(graph, nodes_of(graph, skipped), keep_unsupported))
+
+    return [
+        *CANONICAL,
+        # An epsilon below a step of the variance's grid is raised or left out.
+        Pass("write_norms", lambda graph: write_norms(graph, nodes_of(graph, skipped), integer=True), False),
+        Pass("check_exportable", find_kept, True),  # edits nothing; asks for canonical form
+        Pass("substitute_activations", partial(substitute_activations, substitutes=substitutes or {}), False),
+        # Before rounding: what is folded here trains as the one convolution that the file has.
+        Pass("fold_wavelets", fold_wavelets, True),
+        # Behind the stand-ins, for quick_gelu is one.
+        Pass("decompose_swish", decompose_swish, True),
+        # Before quantizers are inserted, which would stand between the norm and its convolution.
+        Pass("norm_before_bilinear", partial(norm_before_bilinear, arrays=arrays), True),
+        # Batch norms stay, for they go on learning.
+        Pass("lower_affines", partial(lower_affines, kinds=(*FIXED_AFFINES, *TRAINED_AFFINES)), True),
+        Pass("round_taps", round_taps, False),
+        # Last: a quantizer for every tensor that the file will store.
+        Pass(
+            "insert_fake_quant",
+            lambda graph: insert_fake_quant(graph, ranges, bits, skipped, keep_unsupported, kept),
+            False,
+        ),
+    ]
+
+
+def lowering_passes(substitutes: dict[str, str]) -> list[Pass]:
+    """The part of ``export``'s passes that every upsample form has in common.
+
+    Args:
+        substitutes: Activations the target has no op for -> what stands in for them.
+    """
+    return [
+        # First: weights are rounded on the grids that they were trained on, and folding scales grid and weight alike.
+        Pass("bake_weights", bake_weights, True),
+        # Before canonical form, which would keep a random crop random.
+        Pass("write_crops", partial(write_crops, inference=True), True),
+        # Before all that asks what stands next to what.
+        Pass("drop_inference_noops", drop_inference_noops, True),
+        *CANONICAL,
+        Pass("substitute_activations", partial(substitute_activations, substitutes=substitutes), not substitutes),
+        Pass("write_norms", write_norms, True),
+        # Before ``lower_wavelets``, which takes the transforms that no convolution absorbed.
+        Pass("fold_wavelets", fold_wavelets, True),
+        # Before ``lower_affines``, likewise; and before ``decompose_swish``, whose factor the folded weights take.
+        Pass("fold_affines", fold_affines, True),
+        Pass("decompose_swish", decompose_swish, True),
+        Pass("lower_affines", lower_affines, True),
+        Pass("lower_wavelets", lower_wavelets, True),
+        Pass("take_float_inputs", take_float_inputs, True),
+    ]
+
+
+def finishing_passes(upsample_form: str, max_stride: int | None, dense_as_convolution: bool = False) -> list[Pass]:
+    """The rest of ``export``'s passes, behind ``lowering_passes``.
+
+    What they replace they replace by new layers, so the graph may be a copy whose nodes share layers with another.
+
+    Args:
+        upsample_form: One of ``UPSAMPLE_FORMS``.
+        max_stride: Largest stride of a convolution, in pixels, that the target runs in one piece; None: any.
+        dense_as_convolution: As of ``Target``.
+    """
+    passes = [
+        Pass("write_transposed", partial(write_transposed, form=upsample_form), True),
+        Pass("write_resizes", write_resizes, True),
+    ]
+    # These two look for the quantizer behind a layer, so ranges are fixed later.
+    if max_stride is not None:
+        passes.append(Pass("split_strides", partial(split_strides, largest=max_stride), True))
+    if dense_as_convolution:
+        passes.append(Pass("write_dense_as_convolution", write_dense_as_convolution, True))
+    return [
+        *passes,
+        Pass("drop_wide_ranges", drop_wide_ranges, False),
+        Pass("fix_ranges", fix_ranges, True),
+        Pass("write_indices", write_indices, True),
+        # Behind ``drop_wide_ranges``: a marker directly behind an input goes.
+        Pass("write_float_markers", write_float_markers, True),
+        Pass("unroll_layers", unroll_layers, True),
+        # Last: names tell which activation was replaced until here.
+        Pass("shorten_names", shorten_names, True),
+    ]
+
+
+def target_passes(target: str, upsample_form: str | None = None) -> list[Pass]:
+    """What ``export`` runs for a target, from a model's graph to the one that the converter gets.
+
+    Args:
+        target: Key of ``TARGETS``.
+        upsample_form: One of ``UPSAMPLE_FORMS``; None: the target's first.
+    """
+    row = get_target(target)
+    form = row.upsample_forms[0] if upsample_form is None else upsample_form
+    check_option("upsample_form", form, UPSAMPLE_FORMS)
+    return [
+        *lowering_passes(row.substitutes),
+        *finishing_passes(form, row.max_stride, row.dense_as_convolution),
+    ]
+
+
+def run(graph: Graph, passes: Iterable[Pass]) -> None:
+    """Edit ``graph`` by all ``passes``, one after the other."""
+    for step in passes:
+        step.run(graph)
+
+
+def canonicalize(graph: Graph) -> None:
+    """Bring a graph into the forms that the other passes expect."""
+    run(graph, CANONICAL)
