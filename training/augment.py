@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from .recipe import Recipe
+if TYPE_CHECKING:
+    from .recipe import Recipe
 
 UNIT = {"value_range": (0.0, 1.0)}
 BLACK = {"fill_mode": "constant", "fill_value": 0.0}
