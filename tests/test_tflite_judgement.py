@@ -13,8 +13,8 @@ from wavemix_tf.tflite import CopyError, FidelityError, export, quantize
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.passes.decompose_swish import SWISH_SLOPES
 from wavemix_tf.tflite.quantization.copy_check import check_copy, check_in_float32, difference, in_float32
+from wavemix_tf.tflite.quantization.float_network import float_network
 from wavemix_tf.tflite.quantization.freshness import is_fresh
-from wavemix_tf.tflite.quantization.unrounded import float_network
 from wavemix_tf.tflite.runtimes.running import run_file
 from wavemix_tf.tflite.verification.half_range import largest_activations
 from wavemix_tf.tflite.verification.judgement import (

@@ -13,10 +13,10 @@ from ..graph.lowering import converts_itself
 from ..targets.table import get_target
 from ..verification.judgement import Bounds
 from .artifact import Artifact
+from .conversion import write
 from .judging import judge
 from .limits import check_arguments
 from .preparation import prepare
-from .writing import write
 
 
 @releasing_gradients

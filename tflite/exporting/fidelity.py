@@ -18,8 +18,8 @@ from ..graph.passes.substitute_activations import STAND_IN
 from ..layers.whole_numbers import is_whole
 from ..names import XNNPACK
 from ..quantization.copy_check import as_list
+from ..quantization.float_network import float_network
 from ..quantization.ranges import MIN_IMAGES as MIN_CALIBRATION
-from ..quantization.unrounded import float_network
 from ..runtimes.running import run_file
 from ..verification.judgement import MIN_IMAGES, Bounds, check_judged, judge_outputs, snr_db
 from ..verification.verifier import compare, fault, warn_if_degenerate

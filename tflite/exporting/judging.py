@@ -16,9 +16,9 @@ from ..runtimes.running import runtimes_of
 from ..targets.table import Target
 from ..verification.half_range import check_half_range
 from ..verification.verifier import ERROR_BOUND_STEPS, MARGIN_STEPS
+from .conversion import Written
 from .fidelity import check_file, stand_ins
 from .preparation import Prepared
-from .writing import Written
 
 
 def judge(job: Prepared, file: Written, error_bound_steps: float | None) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from .graph import Graph, Node, Value
-from .kinds import AFFINE_COMMUTING, WEIGHTED
+from .layer_kinds import AFFINE_COMMUTING, WEIGHTED
 from .weights import to_float64
 
 

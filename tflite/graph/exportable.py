@@ -6,7 +6,7 @@ from ..errors import UnsupportedLayerError
 from .affines import affine_of
 from .graph import Graph, Node
 from .haar import check_wavelet
-from .kinds import FIXED_AFFINES, RESIZES, WAVELETS
+from .layer_kinds import FIXED_AFFINES, RESIZES, WAVELETS
 from .passes.write_resizes import check_resize, keeps_aspect
 
 

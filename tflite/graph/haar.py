@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import UnsupportedLayerError
 from .graph import Node
-from .kinds import WAVELETS
+from .layer_kinds import WAVELETS
 
 
 def is_plain_haar(node: Node) -> bool:

@@ -9,7 +9,7 @@ from wavemix_tf.checks import check_option
 from ..layers.fake_quant import FakeQuant
 from ..targets.table import get_target
 from .graph import Graph, Node
-from .kinds import INDICES, MOVES_VALUES
+from .layer_kinds import INDICES, MOVES_VALUES
 from .passes.write_transposed import UPSAMPLE_FORMS
 from .pipeline import finishing_passes, lowering_passes, run
 

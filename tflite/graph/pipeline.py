@@ -22,8 +22,9 @@ from wavemix_tf.checks import check_option
 
 from ..targets.table import get_target
 from .exportable import check_exportable
+from .fake_quant_placement import insert_fake_quant, nodes_of
 from .graph import Graph, Node
-from .kinds import FIXED_AFFINES, TRAINED_AFFINES
+from .layer_kinds import FIXED_AFFINES, TRAINED_AFFINES
 from .passes.bake_weights import bake_weights
 from .passes.cut_before_permuting import cut_before_permuting
 from .passes.decompose_swish import decompose_swish
@@ -65,7 +66,6 @@ from .passes.write_rectifiers import write_rectifiers
 from .passes.write_resizes import write_resizes
 from .passes.write_token_layers import write_token_layers
 from .passes.write_transposed import UPSAMPLE_FORMS, write_transposed
-from .placement import insert_fake_quant, nodes_of
 
 
 class Pass(NamedTuple):

@@ -15,7 +15,7 @@ from wavemix_tf.keras_internals import flatten_layers
 from wavemix_tf.networks.wavemix import WaveMixClassifier
 
 from ..errors import ExportError
-from ..graph.kinds import WEIGHTED
+from ..graph.layer_kinds import WEIGHTED
 from ..targets.firmware import COST_KERNELS, RUNTIME_BYTES
 from ..targets.table import DEVICE_COSTS, FIRMWARE_COSTS, Target
 from .graph_plan import graph_plans

@@ -14,7 +14,7 @@ import numpy as np
 from ..graph.activations import activation_name
 from ..graph.graph import Graph, Node, Value
 from ..graph.inputs import value_ranges
-from ..graph.kinds import KINDS
+from ..graph.layer_kinds import KINDS
 from ..graph.pipeline import finishing_passes, lowering_passes, quantizing_passes, run
 from ..graph.weights import bias_of, kernel_of
 from ..targets import cmsis_nn

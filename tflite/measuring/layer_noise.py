@@ -14,8 +14,8 @@ from ..graph.graph import UNROUNDED, Graph, Node, Value
 from ..graph.inputs import check_inputs, predict
 from ..graph.lowering import deploy, has_float_ends, quantized_dtype
 from ..names import XNNPACK
+from ..quantization.float_network import unrounded
 from ..quantization.quantizer import input_ranges
-from ..quantization.unrounded import unrounded
 from ..runtimes.converter import convert
 from ..runtimes.running import run_raw
 from ..targets.table import get_target

@@ -23,7 +23,7 @@ from ..graph.inputs import output_names, predict
 from ..graph.passes.substitute_activations import substitute_activations
 from ..graph.pipeline import canonicalize
 from ..verification.judgement import WARN_SNR_DB, snr_db
-from .unrounded import float_network, remove_rounding
+from .float_network import float_network, remove_rounding
 
 MAX_DIFFERENCE = 1e-3  # of the output's spread
 ROUNDINGS = 32  # of the coarsest dtype that the model computes in, of its largest output: float32's are 4e-6

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..graph.activations import activation_name
 from ..graph.graph import Graph, Node, Value
-from ..graph.kinds import KEEPS_CHANNELS, WEIGHTED
+from ..graph.layer_kinds import KEEPS_CHANNELS, WEIGHTED
 from ..graph.weights import kernel_of
 
 

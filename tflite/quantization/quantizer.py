@@ -10,12 +10,12 @@ from wavemix_tf.checks import check_option
 from wavemix_tf.gradient_registry import releasing_gradients
 from wavemix_tf.warning import warn_user
 
+from ..graph.fake_quant_placement import UNSUPPORTED
 from ..graph.graph import Graph
 from ..graph.inputs import check_inputs, value_ranges
 from ..graph.lowering import converts_itself, is_quantized, quantized_dtype
 from ..graph.passes.write_crops import crop_at_inference
 from ..graph.pipeline import quantizing_passes, run
-from ..graph.placement import UNSUPPORTED
 from ..layers.subclasses import with_training_of
 from ..names import BITS
 from ..targets.table import get_target

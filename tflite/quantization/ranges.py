@@ -8,10 +8,10 @@ import numpy as np
 from keras import layers, ops
 
 from ..graph.activations import activation_name
+from ..graph.fake_quant_placement import is_nearest
 from ..graph.graph import Graph, Node, Value
 from ..graph.inputs import predict
-from ..graph.kinds import MOVES_VALUES
-from ..graph.placement import is_nearest
+from ..graph.layer_kinds import MOVES_VALUES
 from ..layers.saturation import clipped_squares, per_image
 from .importance import channel_importance
 from .range_choice import LayerRange, RangeChoice, sole_image

@@ -8,7 +8,7 @@ from keras import layers
 from ...layers.fake_quant import FakeQuant
 from ..activations import activation_name
 from ..graph import Graph, Node, Value
-from ..kinds import SCALE_COMMUTING, WEIGHTED
+from ..layer_kinds import SCALE_COMMUTING, WEIGHTED
 from ..weights import bias_of, is_restrained, kernel_of, with_weights
 
 SWISH_SLOPES = {"quick_gelu": 1.702, "silu": 1.0}  # b in x * sigmoid(b x)

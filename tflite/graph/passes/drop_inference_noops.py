@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Graph
-from ..kinds import NOOPS
+from ..layer_kinds import NOOPS
 
 
 def drop_inference_noops(graph: Graph) -> None:

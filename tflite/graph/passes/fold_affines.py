@@ -6,7 +6,7 @@ import numpy as np
 
 from ..affines import affine_of, affine_source
 from ..graph import Graph
-from ..kinds import AFFINES
+from ..layer_kinds import AFFINES
 from ..weights import bias_of, is_restrained, kernel_of, per_output, with_weights
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..affines import affine_of, rescaling
 from ..graph import Graph
-from ..kinds import FIXED_AFFINES, TRAINED_AFFINES
+from ..layer_kinds import FIXED_AFFINES, TRAINED_AFFINES
 from .fold_affines import fold_affines
 
 

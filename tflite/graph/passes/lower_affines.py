@@ -7,7 +7,7 @@ from keras import layers
 
 from ..affines import affine_of
 from ..graph import Graph
-from ..kinds import AFFINES, FIXED_AFFINES
+from ..layer_kinds import AFFINES, FIXED_AFFINES
 from ..weights import conv2d
 
 

@@ -8,7 +8,7 @@ from keras import layers
 
 from ..graph import Graph
 from ..haar import check_wavelet
-from ..kinds import WAVELETS
+from ..layer_kinds import WAVELETS
 from ..weights import conv2d
 
 

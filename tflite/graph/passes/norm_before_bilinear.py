@@ -8,10 +8,10 @@ import numpy as np
 from keras import layers, ops
 
 from ..affines import affine_source
+from ..fake_quant_placement import is_nearest
 from ..graph import Graph
 from ..inputs import predict
-from ..kinds import RESIZES
-from ..placement import is_nearest
+from ..layer_kinds import RESIZES
 
 
 class _Moments(layers.Layer):

@@ -6,7 +6,7 @@ import keras
 
 from ..graph import Graph
 from ..operations.elementwise import layer_for
-from ..operations.table import token_operation
+from ..operations.forms_by_name import token_operation
 
 
 def operations_to_layers(graph: Graph) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph
-from ..kinds import WEIGHTED
+from ..layer_kinds import WEIGHTED
 from ..weights import bias_of, is_restrained, kernel_of, with_weights
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from ...layers.augmentation import takes_training
 from ...layers.whole_numbers import LOOK_UP, RANGES, is_whole
 from ..graph import Graph, Node, Value
-from ..kinds import MOVES_VALUES
+from ..layer_kinds import MOVES_VALUES
 from ..shapes import sides_of
 
 

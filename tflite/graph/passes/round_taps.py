@@ -7,7 +7,7 @@ from keras import ops
 
 from ...layers.fake_quant import round_weights
 from ..graph import Graph
-from ..kinds import WAVELETS
+from ..layer_kinds import WAVELETS
 
 
 def round_taps(graph: Graph) -> None:

@@ -7,7 +7,7 @@ from keras import layers
 
 from ...layers.copying import copy_layer
 from ..graph import Graph
-from ..kinds import WEIGHTED
+from ..layer_kinds import WEIGHTED
 
 # Layers whose `activation=` is split off.
 WITH_ACTIVATION = (*WEIGHTED, "SeparableConv2D")

@@ -6,7 +6,7 @@ from keras import layers
 
 from ..activations import activation_name
 from ..graph import Graph, Node
-from ..kinds import CLAMPS
+from ..layer_kinds import CLAMPS
 from ..weights import bias_of, kernel_of, with_weights
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...layers.deployed import IndexOfExtreme
 from ..graph import Graph
-from ..kinds import INDICES
+from ..layer_kinds import INDICES
 
 
 def write_indices(graph: Graph) -> None:

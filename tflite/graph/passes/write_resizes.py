@@ -7,7 +7,7 @@ from typing import Any
 from ...errors import UnsupportedLayerError
 from ...layers.deployed import Resize2D
 from ..graph import Graph, Node
-from ..kinds import RESIZES
+from ..layer_kinds import RESIZES
 
 
 def write_resizes(graph: Graph) -> None:

@@ -20,9 +20,10 @@ from wavemix_tf.warning import warn_user
 
 from ...errors import UnsupportedLayerError
 from ...graph.activations import activation_name
+from ...graph.fake_quant_placement import insert_fake_quant
 from ...graph.graph import Graph, Node
 from ...graph.inputs import check_inputs, value_ranges
-from ...graph.kinds import FIXED_AFFINES
+from ...graph.layer_kinds import FIXED_AFFINES
 from ...graph.passes.decompose_swish import decompose_swish
 from ...graph.passes.fold_affines import fold_affines
 from ...graph.passes.fold_wavelets import fold_wavelets
@@ -31,7 +32,6 @@ from ...graph.passes.lower_wavelets import lower_wavelets
 from ...graph.passes.round_taps import round_taps
 from ...graph.passes.substitute_activations import substitute_activations
 from ...graph.pipeline import canonicalize
-from ...graph.placement import insert_fake_quant
 from ...layers.fake_quant import QUANT_LAYERS
 from ...layers.subclasses import own_methods
 from ...targets.table import get_target

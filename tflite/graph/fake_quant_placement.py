@@ -12,7 +12,7 @@ from ..layers.fake_quant import FIXED_RANGES, QUANT_LAYERS, FakeQuant, KeepFloat
 from .activations import activation_name
 from .affines import affine_source
 from .graph import Graph, Node, Value
-from .kinds import (
+from .layer_kinds import (
     AVERAGES_ON_INPUT_GRID,
     CLAMPS,
     COMBINES,
