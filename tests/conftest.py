@@ -5,12 +5,28 @@ import sys
 
 # Read by TensorFlow, OpenMP and BLAS when they load, so before any test module imports them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# One thread a worker: as many workers run as there are cores.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import pytest
+from tiers import is_nightly
+
+
+EVERY_CHANGE = "not nightly"  # of pyproject.toml's addopts
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
+def pytest_collection_modifyitems(config, items):
+    """Marks the tests that ``tiers.py`` names. Whoever names a single test gets it, whatever its tier."""
+    for item in items:
+        if is_nightly(item.nodeid):
+            item.add_marker(pytest.mark.nightly)
+            item.add_marker(pytest.mark.slow)
+    if config.option.markexpr == EVERY_CHANGE and any("::" in str(word) for word in config.args):
+        config.option.markexpr = ""
 
 
 @pytest.fixture(autouse=True)

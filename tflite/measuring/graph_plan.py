@@ -1,7 +1,7 @@
 """The plan of any network, read from the graph that the passes make of it.
 
 It says what a file has at least. What the converter may leave out or merge (a reshape, a transposition, an added
-constant, a relu) counts as nothing, and so does what no row of ``kinds.KINDS`` has an op for.
+constant, a relu) counts as nothing, and so does what no row of ``layer_kinds.KINDS`` has an op for.
 """
 
 from __future__ import annotations
