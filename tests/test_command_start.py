@@ -224,7 +224,7 @@ def test_an_image_that_does_not_fit_in_memory_does_not_end_the_others():
         return np.zeros((1, 3), np.float32)
 
     def image(name, level):
-        return SimpleNamespace(name=name, read=lambda channels: np.full((8, 8, 3), level, np.uint8))
+        return SimpleNamespace(name=name, read=lambda channels, deep: np.full((8, 8, 3), level, np.uint8))
 
     network = Network(run, (8, 8, 3), "classification", 3, 1, ("a", "b", "c"), None, (), most_images=4)
     failed = []
