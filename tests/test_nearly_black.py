@@ -102,10 +102,10 @@ def test_eight_bits_are_no_more_than_eight(tmp_path):
         Image.new(mode, (4, 4)).save(path)
         read_image(path, 3, found)
         assert not read_header(path).deep
-    bmp = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 86, 0, 0, 54, 40, 4, 4, 1, 16, 0, 32, 0, 0, 0, 0)
-    (tmp_path / "555.bmp").write_bytes(bmp + bytes(32))
-    read_image(tmp_path / "555.bmp", 3, found)
-    assert not read_header(tmp_path / "555.bmp").deep
+    bmp = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 98, 0, 0, 66, 40, 4, 4, 1, 16, 3, 32, 0, 0, 0, 0)
+    (tmp_path / "565.bmp").write_bytes(bmp + struct.pack("<III", 0xF800, 0x7E0, 0x1F) + bytes(32))
+    read_image(tmp_path / "565.bmp", 3, found)
+    assert not read_header(tmp_path / "565.bmp").deep
     assert found == {}
 
 
