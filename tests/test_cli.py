@@ -1,6 +1,7 @@
 """The command, from its words to a finished run folder: end to end once, then each verb on that folder."""
 
 import csv
+import dataclasses
 import hashlib
 import json
 import re
@@ -21,6 +22,7 @@ from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.lowering import float_layers
 from wavemix_tf.tflite.verification import verifier
 from wavemix_tf.training import RECIPES, Recipe, fit
+from wavemix_tf.training.tasks import TASKS
 
 # Networks of a few epochs, which rounding and fine-tuning move far.
 pytestmark = pytest.mark.filterwarnings("ignore:The file:UserWarning")
@@ -490,6 +492,15 @@ def test_which_files_target_and_dtype_mean(target, dtype, expected):
     assert arguments.check_export(target, dtype) == expected
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_export_makes_what_run_makes(name, tmp_path, capsys, monkeypatch):
+    (tmp_path / "recipe.json").write_text(next(recipe for recipe in RECIPES.values() if recipe.task == name).to_json())
+    found = []
+    monkeypatch.setattr(exports, "all_exported", lambda out, chosen, *_: found.extend(chosen) or interrupt())
+    call(capsys, "export", "--out", tmp_path)
+    assert found == list(TASKS[name].exports)
+
+
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
     out = tmp_path / "a b"
     for target, dtype, options in (
@@ -522,6 +533,66 @@ def test_a_finished_run_with_a_damaged_file_is_told(finished, tmp_path, capsys, 
     assert (code, one_line(err)) == (1, True), err
     assert str(path) in err
     assert "anew" in err
+
+
+@pytest.mark.parametrize("verb", ["run", "fit", "quantize", "export"])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("splits.json", lambda text: text[: len(text) // 2]),
+        ("splits.json", lambda text: text.replace('"size"', '"sise"')),
+        ("labels.txt", lambda text: ""),
+        ("labels.txt", lambda text: text.partition("\n")[0] + "\n"),
+        ("training.json", lambda text: text.replace('"size": ', '"size": -')),
+    ],
+)
+def test_no_verb_has_nothing_to_do_on_a_damaged_folder(finished, tmp_path, capsys, verb, name, change):
+    out = tmp_path / "copy"
+    shutil.copytree(finished["out"], out)
+    (out / name).write_text(change((out / name).read_text()))
+    words = {"run": finished["words"], "fit": ["fit", *finished["words"][1:]]}.get(verb, [verb, "--out", ""])
+    words = [*words]
+    words[words.index("--out") + 1] = out
+    code, shown, err = call(capsys, *words)
+    assert (code, one_line(err)) == (1, True), shown + err
+    assert f"{out / name} must be whole, as it was written" in err
+
+
+def test_a_damaged_report_is_told_and_measured_anew(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(steps, "load_images", interrupt)
+    for number, text in enumerate(("cut", '{"format": -5}')):
+        out = tmp_path / str(number)
+        shutil.copytree(finished["out"], out)
+        (out / "report.json").write_text(text)
+        _, _, err = call(capsys, *finished["words"][:4], out, *finished["words"][5:])
+        assert err.startswith(f"note: {out / 'report.json'} "), err
+        assert "ll files are measured and it is written anew" in err
+
+
+def test_a_finished_export_looks_at_the_data_as_fit_does(finished, folder, tmp_path, capsys):
+    out, moved = tmp_path / "copy", tmp_path / "data"
+    shutil.copytree(finished["out"], out)
+    shutil.copytree(folder, moved)
+    words = ("export", "--out", out, "--set", f"data_dir={moved}")
+    code, shown, err = call(capsys, *words)
+    assert (code, "Nothing to do" in shown) == (0, True), err
+    shutil.copy(moved / "rows" / "1.png", moved / "rows" / "new.png")
+    code, shown, err = call(capsys, *words)
+    assert (code, "was trained on other data" in err, "Nothing to do" in shown) == (1, True, False)
+
+
+def test_a_folder_of_images_that_was_renamed_is_no_other_recipe(finished, folder, tmp_path, capsys):
+    """The run's name came from the folder's."""
+    out, moved = tmp_path / "copy", tmp_path / "renamed"
+    shutil.copytree(finished["out"], out)
+    shutil.copytree(folder, moved)
+    recipe = Recipe.from_json(out / "recipe.json")
+    (out / "recipe.json").write_text(recipe.to_json().replace(str(folder), str(tmp_path / "gone")))
+    for verb in ("run", "fit"):
+        code, shown, err = call(capsys, verb, "--data", moved, "--out", out, *finished["words"][5:])
+        assert (code, "Nothing to do" in shown) == (0, True), err
+    code, _, err = call(capsys, "run", "--data", moved, "--out", out, *finished["words"][5:], "--set", "name=other")
+    assert (code, "name='other' (there 'patterns')" in err) == (1, True)
 
 
 def test_brackets_in_a_path_are_no_markup(finished, tmp_path, capsys):
@@ -803,6 +874,20 @@ def test_settings_are_typed_by_the_recipe():
 
 def test_short_try_needs_no_warm_up():
     assert arguments.apply_settings(RECIPES["digits"], ["epochs=1"]).warmup_epochs < 1
+
+
+@pytest.mark.parametrize("name", ["comparison.json", "search.json"])
+def test_a_comparison_or_search_of_a_folder_that_was_renamed_keeps_its_name(name, folder, tmp_path):
+    begun, moved = tmp_path / "begun", tmp_path / "renamed"
+    begun.mkdir()
+    shutil.copytree(folder, moved)
+    recipe = dataclasses.replace(arguments.folder_recipe(folder), data_dir=str(tmp_path / "gone"))
+    (begun / name).write_text(json.dumps({"recipe": json.loads(recipe.to_json())}))
+    found = arguments.choose_recipe(None, moved, None, begun)
+    assert (found.name, found.data_dir) == ("patterns", str(moved))
+    assert not found.differences(recipe)
+    (begun / name).write_text("cut")
+    assert arguments.choose_recipe(None, moved, None, begun).name == "renamed"
 
 
 def test_a_recipe_on_own_images(folder):

@@ -224,12 +224,14 @@ def test_an_image_that_does_not_fit_in_memory_does_not_end_the_others():
         return np.zeros((1, 3), np.float32)
 
     def image(name, level):
-        return SimpleNamespace(name=name, read=lambda channels: np.full((8, 8, 3), level, np.uint8))
+        return SimpleNamespace(name=name, read=lambda channels, deep: np.full((8, 8, 3), level, np.uint8))
 
     network = Network(run, (8, 8, 3), "classification", 3, 1, ("a", "b", "c"), None, (), most_images=4)
     failed = []
     images = [image("a.png", 10), image("b.png", 255), image("c.png", 20)]
-    done = list(predicting._computed(images, network, False, lambda one, error: failed.append((one.name, str(error)))))
+    done = list(
+        predicting._computed(images, network, False, lambda one, error: failed.append((one.name, str(error))), {})
+    )
     assert [one.name for one, *_ in done] == ["a.png", "c.png"]
     assert [name for name, _ in failed] == ["b.png"]
     assert "--tile runs masks" in failed[0][1]

@@ -177,3 +177,48 @@ def test_sizes_have_their_own_units_and_a_class_without_images_is_told(capsys):
     said = "  64 train images, 1 validation batches, 8 calibration images (of the training images)\n"
     assert said in capsys.readouterr().out
     assert "the train set has none of 1 classes: 1" in data.notes
+
+
+@pytest.mark.parametrize("make", [tf_data, Batches])
+@pytest.mark.parametrize("finished", [True, False])
+def test_that_a_data_set_is_compared_by_its_first_batch_alone_is_told_once(make, finished, tmp_path, capsys):
+    held = make(*VALIDATION)
+    if finished:
+        train(make(IMAGES, LABELS), tmp_path, held)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            train(make(IMAGES, LABELS), tmp_path, held, callbacks=[Stop()])
+    told = "Of data and of validation_data only the length and the first batch can be compared with those of the run."
+    assert told not in capsys.readouterr().out
+    later = make(np.concatenate([IMAGES[:16], IMAGES[:15:-1]]), np.concatenate([LABELS[:16], LABELS[:15:-1]]))
+    train(later, tmp_path, held)
+    assert capsys.readouterr().out.splitlines().count(told) == 1
+
+
+def unknown_length(images, labels):
+    return tf_data(images, labels).filter(lambda *parts: True)
+
+
+@pytest.mark.parametrize("make", [tf_data, Batches, unknown_length, lambda *parts: parts])
+def test_an_empty_set_is_refused_by_name_before_training(make, tmp_path):
+    there = tf_data if make is unknown_length else make
+    whole, none = (there(IMAGES, LABELS), there(*VALIDATION)), make(IMAGES[:0], LABELS[:0])
+    recipe = dataclasses.replace(RECIPE, calibration_images=4)
+    with pytest.raises(ValueError, match=r"^data must hold images\. Received: [^\n]*$"):
+        train(none, tmp_path / "run", whole[1], recipe, verbose=0)
+    with pytest.raises(ValueError, match=r"^validation_data must hold images\. Received: [^\n]*$"):
+        train(whole[0], tmp_path / "run", none, recipe, verbose=0)
+    assert not (tmp_path / "run").exists()
+    result = train(whole[0], None, whole[1], recipe, verbose=0)
+    with pytest.raises(ValueError, match=r"^data must hold images\. Received: [^\n]*$"):
+        result.evaluate(none)
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_an_empty_set_of_a_bundle_is_refused_by_name(name, tmp_path):
+    recipe = dataclasses.replace(RECIPE, calibration_images=4)
+    bundle = as_bundle(recipe, (IMAGES, LABELS), VALIDATION)
+    bundle = dataclasses.replace(bundle, **{f"{name}_source": bundle.train_source.take(np.arange(0))})
+    with pytest.raises(ValueError, match=f"^Every set must hold images. Received: the {name} set is empty$"):
+        train(bundle, tmp_path / "run", None, recipe, verbose=0)
+    assert not (tmp_path / "run").exists()

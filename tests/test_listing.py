@@ -227,3 +227,18 @@ def test_a_digest_tells_an_edit_of_one_pixel(name, tmp_path):
         edited = pixels.copy()
         edited[row, 100] = 255 - edited[row, 100]
         assert saved(edited) != before
+
+
+@pytest.mark.filterwarnings("ignore:24 unreadable images left out")
+@pytest.mark.parametrize("kind", ["empty", "unreadable"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_set_of_a_folder_without_images_is_refused_by_name(tmp_path, split, kind):
+    root = tmp_path / "data"
+    for name in {"train", split}:
+        write_photos(root / name)
+    for path in (root / split).rglob("*.png"):
+        path.unlink() if kind == "empty" else path.write_bytes(b"cut")
+    recipe = dataclasses.replace(PHOTOS, data_dir=str(root), on_bad_image="skip")
+    told = f"^Every set must hold images. Received: the {'test' if split == 'test' else 'validation'} set is empty$"
+    with pytest.raises(ValueError, match=told):
+        load_data(recipe)

@@ -395,6 +395,7 @@ def test_calibration_images_of_arrays_are_part_of_a_run(tmp_path):
         check_trained_on(as_bundle(PHOTOS, (images, labels)), tmp_path, stored)
 
 
+@pytest.mark.filterwarnings("ignore:.*training.json has no fingerprint of the data")
 def test_the_labels_of_a_run_of_version_0_1_are_asked_before_its_data_is_kept(tmp_path):
     """It kept no list of its files; where its folder has a set of its own for each purpose, it goes on."""
     folder, out = tmp_path / "data", tmp_path / "run"

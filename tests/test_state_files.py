@@ -1,5 +1,6 @@
 """Files of a run that are cut off, empty or something else: each is named, with what to do. No training, no pickles."""
 
+import dataclasses
 import html
 import json
 import os
@@ -17,10 +18,14 @@ from wavemix_tf import cli, escaping, files, state_files
 from wavemix_tf.command import run_folder
 from wavemix_tf.state_files import DamagedFileError
 from wavemix_tf.training import RECIPES
+from wavemix_tf.training.data import identity
+from wavemix_tf.training.data.bundle import DataBundle
+from wavemix_tf.training.data.identity import SplitList
 from wavemix_tf.training.fitting import checkpoint
 from wavemix_tf.training.run_files import RunFiles
 from wavemix_tf.training.searching.candidates import Candidates
 from wavemix_tf.training.searching.results import SearchResult, Trial
+from wavemix_tf.warning import WavemixWarning
 
 RECIPE = RECIPES["digits"]
 SUMMARY = {
@@ -166,7 +171,7 @@ def test_a_report_is_told_and_made_anew(folder, tmp_path, capsys, damage):
     assert run_folder.finished_report(out, RECIPE) is None
     told = capsys.readouterr().err
     assert str(out / "report.json") in told
-    assert "writes it anew" in told
+    assert "All files are measured and it is written anew." in told
 
 
 OUTCOME = Trial("00", "completed", {"depth": 1}, 0.5, {"val_accuracy": 0.5}, {"macs": 7.0}, 1, 2.0, None, None, RECIPE)
@@ -275,3 +280,112 @@ def test_markdown_shows_text_as_it_is():
     for text in ("a*b*_c_`d`", "<b>x</b>", "[a](b)", "# x", "a|b", "1\\2", "~~no~~", "&amp; & !"):
         shown = markdown_it.MarkdownIt().render(f"x {escaping.markdown(text)}")
         assert html.unescape(shown) == f"<p>x {text}</p>\n"
+
+
+DATA = {
+    "classes": ["a", "b"],
+    "train": {"size": 3, "checksum": "ab", "origin": None},
+    "validation": {"size": 3, "checksum": 5, "origin": 7},
+    "test": None,
+    "calibration": None,
+}
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": -5},
+        {"best_epoch": -5},
+        {"best_epoch": 0},
+        {"best_epoch": 3},
+        {"seconds": NAN},
+        {"seconds": -1.0},
+        {"validation_score": NAN},
+        {"validation_score": -0.1},
+        {"validation_score": 5},
+        {"validation_score": None},
+        {"validation_loss": None},
+        {"test": NAN},
+        {"test": 1.5},
+        {"metric": "psnr_y", "validation_score": float("inf")},
+        {"data": 3},
+        {"data": []},
+        {"data": {}},
+        {"data": {**DATA, "classes": 2}},
+        {"data": {**DATA, "classes": [1]}},
+        {"data": {**DATA, "train": 3}},
+        {"data": {**DATA, "test": {}}},
+        {"data": {**DATA, "train": {**DATA["train"], "size": -1}}},
+        {"data": {**DATA, "train": {**DATA["train"], "size": None}}},
+        {"data": {**DATA, "train": {**DATA["train"], "checksum": None}}},
+        {"data": {**DATA, "train": {**DATA["train"], "origin": "x"}}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("stage", ["float", "qat"])
+def test_a_result_that_no_training_reaches_is_damaged(tmp_path, stage, changes):
+    files = RunFiles(tmp_path, stage)
+    files.result.write_text(json.dumps({**SUMMARY, "stage": stage, "data": DATA, **changes}))
+    with pytest.raises(DamagedFileError, match="To train this stage anew: ") as caught:
+        files.read_result()
+    assert str(files.result) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"data": DATA},
+        {"data": None},
+        {"epochs": 0, "best_epoch": 0, "validation_score": None, "validation_loss": None, "seconds": 0},
+        {"validation_loss": NAN, "metric": "psnr_y", "validation_score": NAN},  # it diverged
+        {"metric": "psnr_y", "validation_score": 31.5, "test": 30},
+    ],
+    ids=str,
+)
+def test_a_result_that_a_training_reaches_is_read(tmp_path, changes):
+    files = RunFiles(tmp_path, "float")
+    files.result.write_text(json.dumps({**SUMMARY, **changes}))
+    assert files.read_result().keys() == {**SUMMARY, **changes}.keys()
+
+
+@pytest.mark.parametrize("part", ["fingerprint", "extends"])
+def test_a_list_of_files_with_another_fingerprint_is_damaged(tmp_path, part):
+    whole = {"format": 1, "fingerprint": DATA, "files": None, "extends": [DATA]}
+    (tmp_path / "splits.json").write_text(json.dumps(whole))
+    assert SplitList.load(tmp_path).fingerprint == DATA
+    wrong = {**DATA, "train": {"size": "3"}}
+    (tmp_path / "splits.json").write_text(json.dumps({**whole, part: wrong if part == "fingerprint" else [wrong]}))
+    with pytest.raises(DamagedFileError, match=r"in the train set of its data, the field 'size' must be int"):
+        SplitList.load(tmp_path)
+
+
+def test_a_checkpoint_with_another_fingerprint_is_damaged(tmp_path):
+    for fingerprint in ({**DATA, "class_weight": {"0": 2.0}}, {**DATA, "train": 3}):
+        state = checkpoint.TrainingState(epoch=1, history=[{"epoch": 1.0, "seconds": 2.0}], fingerprint=fingerprint)
+        checkpoint.save(tmp_path / "checkpoint.npz", state, {"model": [np.zeros(2)]})
+        if fingerprint["train"] != 3:
+            assert RunFiles(tmp_path, "float").read_checkpoint()[0]["fingerprint"] == fingerprint
+    with pytest.raises(DamagedFileError, match=r"checkpoint.npz must be whole.*in the train set of its data"):
+        RunFiles(tmp_path, "float").read_checkpoint()
+
+
+@pytest.mark.parametrize("change", ["null", "deleted"])
+@pytest.mark.parametrize("stage", ["float", "qat"])
+def test_a_stage_without_a_fingerprint_of_its_data_is_told(tmp_path, stage, change):
+    (tmp_path / "images").mkdir()
+    recipe = dataclasses.replace(RECIPE, dataset="folder", data_dir=str(tmp_path / "images"))
+    summary = {**SUMMARY, "stage": stage, **({"data": None} if change == "null" else {})}
+    files = RunFiles(tmp_path, stage)
+    files.result.write_text(json.dumps(summary))
+    told = rf"{files.result.name} has no fingerprint of the data: whether it is the same data cannot be checked"
+    with pytest.warns(WavemixWarning, match=told):
+        identity.folder_is_as_trained(recipe, tmp_path)
+    bundle = DataBundle((), (8, 8, 1), None, None, None, np.zeros((0, 8, 8, 1)))
+    with pytest.warns(WavemixWarning, match=told):
+        identity.check_trained_on(bundle, tmp_path, None, stage)
+    adopted = {"epochs": 0, "best_epoch": 0, "validation_score": None, "validation_loss": None}
+    files.result.write_text(json.dumps({**summary, **adopted}))  # says nothing
+    identity.folder_is_as_trained(recipe, tmp_path)
+    identity.check_trained_on(bundle, tmp_path, None, stage)

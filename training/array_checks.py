@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .images import NEARLY_BLACK
+
 
 def describe_array(array: np.ndarray) -> str:
     """As "float32 (8, 32, 32, 3)"."""
@@ -33,6 +35,23 @@ def check_pixels(images: np.ndarray, where: str, part: str) -> None:
             f"Floating-point images must be in [0, 1] (pixel / 255). Received: {where} from {low:.4g} to {high:.4g}, "
             f"the first outside in {part} {int(np.flatnonzero(wrong)[0])}"
         )
+
+
+def nearly_black_arrays(images: np.ndarray, where: str) -> str:
+    """What to tell of images, as ``check_pixels`` takes them, that are probably divided once too often; else "".
+
+    Args:
+        images: uint8, or floating point in [0, 1].
+        where: What the message calls the arrays.
+    """
+    largest = images.max(initial=0)
+    if largest > (NEARLY_BLACK if images.dtype == np.uint8 else NEARLY_BLACK / 255):
+        return ""
+    whole = "255" if images.dtype == np.uint8 else "1.0"
+    return (
+        f"No value of {where} is above {largest:.4g} of {whole}: the images are nearly black. Give uint8 from 0 to "
+        "255, or floating point from 0 to 1."
+    )
 
 
 def is_one_hot(rows: np.ndarray, classes: int | None) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,18 +15,36 @@ UNREAD_EXTENSIONS = (".heic", ".heif", ".avif")  # pictures too, which no Pillow
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 EXIF_ORIENTATION, EXIF_TURNED = 0x0112, (5, 6, 7, 8)  # lying on its side
 DEEPEST = 65_535  # of 16 bits a pixel; 257 of its steps are one of 8 bits
+NEARLY_BLACK = 15  # of 255: the most that 12 bits reach which were not scaled to 16
+DEEP_RAW = re.compile(r"\b(I|LA?|RGB[AXa]?|CMYK);16")  # in Pillow's names of what a file stores
 
 
 class PixelError(ValueError):
     """A picture whose pixels have no scale that is known beforehand; the message names the file."""
 
 
-def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
+class Header(NamedTuple):
+    """What an image file's header says, upright.
+
+    Attributes:
+        height, width: In pixels.
+        mode: Pillow's.
+        deep: Whether a channel has more than 8 bits, whatever Pillow makes of it.
+    """
+
+    height: int
+    width: int
+    mode: str
+    deep: bool
+
+
+def read_image(path: str | os.PathLike[str], channels: int = 3, deep: dict[str, int] | None = None) -> np.ndarray:
     """Read an image file.
 
     Args:
         path: JPEG, PNG, BMP, GIF (first frame), WebP, TIFF, PPM or PGM. The orientation a camera noted is applied.
         channels: 3 for RGB, 1 for grey; other colour spaces are converted, transparency is dropped onto white.
+        deep: Gains the largest value under ``path``, of 65535, if the file has more than 8 bits a channel.
 
     Returns:
         uint8 (height, width, channels). No scale depends on the picture's values: integers of more than 8 bits, which
@@ -41,8 +61,11 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
         raise ValueError(f"An image file must not be empty. Received: {path} (0 bytes)")
     try:
         with Image.open(path) as file:
+            is_deep = _is_deep(file)
             image = ImageOps.exif_transpose(file)
             _check_mode(path, image.mode)
+            if is_deep and deep is not None:
+                deep[path] = _peak(image)
             if image.mode.startswith("I"):  # "I;16", or "I" of 32 bits: Pillow would clip both at 255
                 image = Image.fromarray(_eight_bits(path, np.asarray(image)))
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -58,8 +81,8 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
         raise ValueError(f"An image file must be whole and of a known format ({what}). Received: {path}") from None
 
 
-def read_header(path: str | os.PathLike[str]) -> tuple[int, int, str]:
-    """(height, width, Pillow mode) from an image file's header, upright; ValueError where it is none to be read."""
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """What an image file's header says; ValueError where it is none to be read."""
     from PIL import Image
 
     path = os.fspath(path)
@@ -72,13 +95,54 @@ def read_header(path: str | os.PathLike[str]) -> tuple[int, int, str]:
             exif = file.getexif() if "exif" in file.info or file.format == "TIFF" else {}
             turned = exif.get(EXIF_ORIENTATION, 1) in EXIF_TURNED
             size = (file.width, file.height) if turned else (file.height, file.width)
-            return *size, file.mode
+            return Header(*size, file.mode, _is_deep(file))
     except PixelError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"An image file must be of a known format ({_describe_file(path, error)}). Received: {path}"
         ) from None
+
+
+def read_peak(path: str) -> int | None:
+    """The largest value of an image file of more than 8 bits a channel, of 65535; None where it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            return _peak(file)
+    except Exception:  # whoever reads the image tells what is wrong with it
+        return None
+
+
+def nearly_black_text(deep: Mapping[str, int | None]) -> str:
+    """What to tell of pictures whose scale is probably another than is taken; "" where there are none.
+
+    Args:
+        deep: Name of each picture of more than 8 bits that was looked at -> its largest value.
+    """
+    dark = {name: peak for name, peak in deep.items() if peak is not None and 0 <= peak // 257 <= NEARLY_BLACK}
+    if not dark:
+        return ""
+    return (
+        f"{len(dark):,} of {len(deep):,} pictures of more than 8 bits hold no value above {max(dark.values()):,}: they "
+        f"are read as nearly black. Save them with 8 bits, or scale them to 0..{DEEPEST}. The first: {min(dark)}"
+    )
+
+
+def _is_deep(file: Any) -> bool:
+    """Whether a Pillow image that is not loaded yet has more than 8 bits a channel in its file."""
+    stored = [tile[3] for tile in file.tile]
+    scaled = any(isinstance(one, tuple) and file.format == "PPM" and one[-1] > 255 for one in stored)
+    return file.mode.startswith("I") or scaled or any(DEEP_RAW.search(str(one)) for one in stored)
+
+
+def _peak(image: Any) -> int:
+    """The largest value of a picture's colours, of 65535; at most what Pillow leaves of it where that is 8 bits."""
+    if image.mode.startswith("I"):
+        return int(np.asarray(image).max())
+    colours = np.asarray(image.convert("RGB"))
+    return int(colours.max()) * 257 + 256
 
 
 def _check_mode(path: str, mode: str) -> None:

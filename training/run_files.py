@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 import zlib
 from pathlib import Path
@@ -44,6 +45,8 @@ HEADER: Fields = {
     "history": list,
     "fingerprint": dict,
 }
+# Of each set in a fingerprint of the data, see ``DataBundle.fingerprint``.
+SET_FIELDS: Fields = {"size": int, "checksum": (int, str), "origin": (int, type(None))}
 CHECKPOINT_REMEDY = "To train this stage again from its first epoch: delete it."
 
 
@@ -102,6 +105,9 @@ class RunFiles:
             result = read_json(self.result, self.remedy, RESULT)
             if result["stage"] != self.stage or result["metric"] not in METRICS:
                 raise ValueError(f"it is of stage={result['stage']!r}, metric={result['metric']!r}")
+            _check_numbers(result)
+            if result.get("data") is not None:
+                check_fingerprint(result["data"])
             return dict(result)
 
     def read_history(self) -> list[dict[str, float]]:
@@ -131,6 +137,39 @@ class RunFiles:
             check_keras_file(self.model, self.remedy)
 
 
+def check_fingerprint(data: Any) -> None:
+    """ValueError unless a JSON value is a fingerprint of data: the classes, and of each set its size and checksum."""
+    check_fields(data, {"classes": list})
+    if not all(isinstance(name, str) for name in data["classes"]):
+        raise ValueError("the classes of its data must be texts")
+    for name, found in data.items():
+        if name == "classes" or found is None:
+            continue
+        try:
+            check_fields(found, SET_FIELDS)
+        except ValueError as error:
+            raise ValueError(f"in the {name} set of its data, {error}") from None
+        if found["size"] < 0:
+            raise ValueError(f"the {name} set of its data has the size {found['size']}")
+
+
+def _check_numbers(result: dict[str, Any]) -> None:
+    """ValueError for what no training reaches."""
+    epochs, best, loss = (result[name] for name in ("epochs", "best_epoch", "validation_loss"))
+    if epochs < 0 or not min(epochs, 1) <= best <= epochs:
+        raise ValueError(f"best_epoch must be one of the epochs. Found: epochs={epochs}, best_epoch={best}")
+    if not math.isfinite(result["seconds"]) or result["seconds"] < 0:
+        raise ValueError(f"seconds must be 0 or more. Found: {result['seconds']}")
+    if epochs and None in (result["validation_score"], loss):
+        raise ValueError("a stage that was trained has a validation_score and a validation_loss")
+    if loss is not None and not math.isfinite(loss):
+        return  # it diverged: the scores may be anything
+    for name in ("validation_score", "test"):
+        score = result[name]
+        if score is not None and not (math.isfinite(score) and (result["metric"] == "psnr_y" or 0 <= score <= 1)):
+            raise ValueError(f"{name} must be a value of {result['metric']}. Found: {score}")
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
     """(header, group -> arrays) of an unfinished stage.
 
@@ -143,6 +182,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarr
         check_fields(header, HEADER)
         if header["format"] != CHECKPOINT_FORMAT:
             raise ValueError(f"it was written by another version of wavemix-tf (format {header['format']})")
+        if header["fingerprint"]:
+            check_fingerprint({name: part for name, part in header["fingerprint"].items() if name != "class_weight"})
         for row in header["history"]:
             check_fields(row, {"epoch": float})
             check_fields(row, dict.fromkeys(row, float))

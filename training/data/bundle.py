@@ -167,6 +167,14 @@ def missing_classes(data: DataBundle, of_train: bool = False) -> list[str]:
     return told
 
 
+def check_sets(data: DataBundle) -> None:
+    """ValueError if a set that is there has no images: nothing could be trained on it, chosen by it or tested on it."""
+    for name in SETS:
+        source = getattr(data, f"{name}_source")
+        if source is not None and not source.size:
+            raise ValueError(f"Every set must hold images. Received: the {name} set is empty")
+
+
 def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
     """ValueError unless the data has as many classes as the recipe says, and at least two."""
     check_names(class_names)

@@ -11,14 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from wavemix_tf.warning import warn_user
+
+from ..images import nearly_black_text
 from ..recipe import Recipe
 from ..run_files import RunFiles
 from ..tasks import task_type
-from .bundle import DataBundle, check_classes, missing_classes
+from .bundle import DataBundle, check_classes, check_sets, missing_classes
 from .copies import copy_notes
 from .folders import check_files, scan_folder
 from .identity import LIST_FILE, SplitList, check_trained_on, folder_is_as_trained
 from .listing import Notes
+from .plain_pictures import plain_notes
 from .records import RecordSource, feature_names, prepared_builder
 from .sources import (
     ArraySource,
@@ -47,8 +51,8 @@ def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_o
         A ``DataBundle``.
 
     Raises:
-        ValueError: unknown data set, wrong number of classes, too few images, an unreadable image, or a file of the
-            run's list is missing.
+        ValueError: unknown data set, wrong number of classes, too few images, a set without any, an unreadable image,
+            or a file of the run's list is missing.
         FileNotFoundError: the data is not on this machine and ``recipe.download`` is False.
 
     Example:
@@ -66,9 +70,13 @@ def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_o
         check_files(recipe, only)
     notes = Notes()
     data = READERS[task_type(recipe).targets](recipe, notes, known, only)
-    return dataclasses.replace(
-        data, notes=(*data.notes, *missing_classes(data), *copy_notes(data)), left_out=tuple(notes.left_out)
-    )
+    check_sets(data)
+    told = [*missing_classes(data), *copy_notes(data), *plain_notes(data)]
+    dark = nearly_black_text(notes.deep)
+    if dark:
+        warn_user(dark)
+        told.append(dark)
+    return dataclasses.replace(data, notes=(*data.notes, *told), left_out=tuple(notes.left_out))
 
 
 def check_finished(recipe: Recipe, run: str | os.PathLike[str], known_only: bool = False) -> None:

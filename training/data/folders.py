@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..images import EXTENSIONS, read_header, read_image
+from ..images import EXTENSIONS, Header, read_header, read_image, read_peak
 from ..recipe import Recipe
 from .listing import (
     Notes,
@@ -26,6 +26,7 @@ from .listing import (
 from .sources import FileSource, in_memory
 
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+DEEP_LOOKED_AT = 512  # pictures of more than 8 bits whose pixels a scan of a split reads, at equal distances
 GREY_MODES = ("1", "L", "LA", "I", "I;16")
 
 
@@ -208,7 +209,7 @@ def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: Notes, res
     """The paths whose header can be read, and in a streamed data set with skipping, whose every pixel can."""
     thorough = recipe.on_bad_image == "skip" and streamed
 
-    def look(path: str) -> tuple[int, int, str] | str:
+    def look(path: str) -> Header | str:
         try:
             if thorough:
                 read_image(path, recipe.image_shape[2])
@@ -218,15 +219,18 @@ def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: Notes, res
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         seen = dict(zip(paths, pool.map(look, paths, chunksize=64), strict=True))
+        deep = [path for path, answer in seen.items() if isinstance(answer, Header) and answer.deep]
+        deep = deep[:: -(-len(deep) // DEEP_LOOKED_AT) or 1]
+        notes.deep.update(zip(deep, pool.map(read_peak, deep), strict=True))
     bad = [(path, answer) for path, answer in seen.items() if isinstance(answer, str)]
     if bad and recipe.on_bad_image == "error":
         raise ValueError(bad_images_text(bad))
     notes.leave_out(bad, "unreadable images left out")
     good = {path: answer for path, answer in seen.items() if not isinstance(answer, str)}
-    grey = [path for path, (_, _, mode) in good.items() if mode in GREY_MODES]
+    grey = [path for path, header in good.items() if header.mode in GREY_MODES]
     if grey and len(grey) < len(good) and recipe.image_shape[2] == 3:
         notes.warn(f"{len(grey)} of {len(good)} images are grey and become RGB, the first: {grey[0]}")
-    sizes = collections.Counter((height, width) for height, width, _ in good.values())
+    sizes = collections.Counter(header[:2] for header in good.values())
     if resized and set(sizes) - {recipe.image_shape[:2]}:
         smallest, largest = min(sizes, key=np.prod), max(sizes, key=np.prod)
         notes.append(

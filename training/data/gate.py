@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..array_checks import check_pixels, describe_array
+from wavemix_tf.warning import warn_user
+
+from ..array_checks import check_pixels, describe_array, nearly_black_arrays
 from ..recipe import Recipe
 from ..tasks import Task, task_type
 from .sources import float_array, target_array
@@ -29,12 +31,14 @@ class Gate:
         classes: How many there are; None: as many as the labels show.
         name: What messages call the data.
         shape: (height, width, channels) of the images, None for a side that may have any length; None: the recipe's.
+        warned: What was warned of.
     """
 
     recipe: Recipe
     classes: int | None = None
     name: str = "data"
     shape: tuple[int | None, ...] | None = None
+    warned: list[str] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     def check_arrays(self, given: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
         """Check arrays.
@@ -49,6 +53,7 @@ class Gate:
         if weights is not None and not weights.any():
             raise ValueError(f"Some weights must be above 0. Received: {self.name} with {len(weights)} weights of 0")
         known = self.classes or self._count(targets) if self._task.has_classes else 0
+        self._warn_of_black(images)
         return images, targets, weights, known
 
     def check_batch(self, index: int, given: Any) -> tuple[np.ndarray, ...]:
@@ -62,6 +67,8 @@ class Gate:
             float32 images in [0, 1], targets as the losses take them and, where there are some, float32 weights (B,).
         """
         images, targets, weights = self.check_parts(given, f"{self.name}, batch {index}")
+        if index == 0:
+            self._warn_of_black(images)
         found = (float_array(images), target_array(targets))
         return found if weights is None else (*found, weights)
 
@@ -96,6 +103,12 @@ class Gate:
             self._check_range(targets, self.classes, received)
         weights = None if len(given) == 2 else _weights(given[2], len(images), where)
         return images, targets, weights
+
+    def _warn_of_black(self, images: np.ndarray) -> None:
+        text = nearly_black_arrays(images, self.name)
+        if text and text not in self.warned:  # once, not in every epoch
+            self.warned.append(text)
+            warn_user(text)
 
     @property
     def _task(self) -> type[Task]:

@@ -15,11 +15,12 @@ import numpy as np
 from ..distribution import in_order
 from ..recipe import Recipe
 from ..tasks import task_type
-from .bundle import DataBundle, check_names, missing_classes
+from .bundle import DataBundle, check_names, check_sets, missing_classes
 from .datasets import split_sources
 from .gate import BATCHES, UNBATCHED, Gate, structure
 from .identity import UNKNOWN_CHECKSUM
 from .listing import Notes
+from .plain_pictures import plain_notes
 from .sources import ArraySource, NumpySource
 
 ENDLESS, UNKNOWN = -1, -2  # tf.data's cardinalities
@@ -31,13 +32,19 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
         if validation_data is not None:
             raise ValueError("validation_data goes with arrays and datasets. Received: a DataBundle has its own")
         check_names(data.class_names)
+        check_sets(data)
         return data
     if isinstance(data, (tuple, list)):
         source, classes = _array_source(data, Gate(recipe))
         names = _names(recipe, classes)
         validation = None if validation_data is None else _held_out(recipe, validation_data, classes)
         bundle = split_sources(recipe, source, validation, None, names, Notes(), deals_test=False)
-        notes = [*bundle.notes, _calibration_note(bundle, source.size), *missing_classes(bundle, of_train=True)]
+        notes = [
+            *bundle.notes,
+            _calibration_note(bundle, source.size),
+            *missing_classes(bundle, of_train=True),
+            *plain_notes(bundle),
+        ]
         return dataclasses.replace(bundle, notes=tuple(notes))
     known = task_type(recipe).known_classes(recipe)
     if validation_data is None or known is None:
@@ -104,8 +111,8 @@ class DatasetSource:
         """That of a data set whose form is right; ValueError otherwise, before anything of it is used."""
         source = cls(dataset, gate)
         if source.is_py_dataset:
-            if source.size:
-                source.read(0)
+            source._check_not_empty()
+            source.read(0)
             return source
         if not hasattr(dataset, "element_spec") or not hasattr(dataset, "cardinality"):
             raise ValueError(
@@ -123,7 +130,16 @@ class DatasetSource:
                 raise ValueError(f"{BATCHES}, each a tensor. Received: {gate.name} with {what} in it")
         if spec[0].shape.rank == 3:
             raise ValueError(f"{UNBATCHED}. Received: {gate.name} with images {spec[0].shape}, targets {spec[1].shape}")
+        source._check_not_empty()
         return source
+
+    def _check_not_empty(self) -> None:
+        if not self.is_py_dataset and int(self.dataset.cardinality()) == UNKNOWN:
+            empty = all(False for _ in self.dataset.take(1))
+        else:
+            empty = not self.size
+        if empty:
+            raise ValueError(f"{self.gate.name} must hold images. Received: a data set without batches")
 
     @property
     def failures(self) -> list[str]:

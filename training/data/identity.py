@@ -18,9 +18,10 @@ from typing import Any
 
 from wavemix_tf.files import write_text
 from wavemix_tf.state_files import check_fields, read_json, reading
+from wavemix_tf.warning import warn_user
 
 from ..recipe import Recipe
-from ..run_files import RunFiles
+from ..run_files import RunFiles, check_fingerprint
 from .listing import describe, first_names, list_files, relative_name
 from .splits import CALIBRATION, SETS
 
@@ -72,6 +73,8 @@ class SplitList:
             )
             if found["format"] != FORMAT:
                 raise ValueError("it is of another version of wavemix-tf")
+            for fingerprint in (found["fingerprint"], *found["extends"]):
+                check_fingerprint(fingerprint)
             for names in (found["files"] or {}).values():
                 check_fields(names, dict.fromkeys(names, str))
             return cls(found["fingerprint"], found["files"], tuple(found["extends"]))
@@ -90,15 +93,17 @@ def split_list(data: Any) -> SplitList:
     return SplitList(data.fingerprint(), found or None)
 
 
-def check_trained_on(data: Any, out: Path, stored: Mapping[str, Any] | None) -> None:
+def check_trained_on(data: Any, out: Path, stored: Mapping[str, Any] | None, stage: str = "float") -> None:
     """ValueError unless ``data`` is what a finished stage was trained on.
 
     Args:
         data: A ``DataBundle``.
         out: Run folder, for its list of files.
         stored: The fingerprint in the stage's ``training.json``; None: no more is known of it than ``labels.txt``.
+        stage: Which.
     """
     if stored is None:
+        _warn_of_no_fingerprint(RunFiles(out, stage))
         _check_labels(data, out)
         return
     mine = split_list(data)
@@ -113,6 +118,13 @@ def check_trained_on(data: Any, out: Path, stored: Mapping[str, Any] | None) -> 
             "classes back as they were"
         )
         raise ValueError(f"{out} was trained on other data; {advice}. Received: {'; '.join(found[:CHANGES_SHOWN])}")
+
+
+def _warn_of_no_fingerprint(files: RunFiles) -> None:
+    """Say so where a stage was trained here and does not tell of which data; weights from elsewhere never do."""
+    result = files.read_result() if files.result.is_file() else None
+    if result and result["epochs"] and result.get("data") is None:
+        warn_user(f"{files.result} has no fingerprint of the data: whether it is the same data cannot be checked")
 
 
 def _given_advice(mine: SplitList) -> str:
@@ -144,13 +156,16 @@ def read_labels(folder: Path) -> list[str] | None:
     if not path.is_file():
         return None
     trained = (result.read_result().get("data") or {}).get("classes") if result.result.is_file() else None
+    if trained is None:
+        listed = SplitList.load(folder)
+        trained = None if listed is None else list(listed.fingerprint["classes"])
     remedy = "It names the run's classes, a line each: put it back, or train anew with --overwrite."
     if trained is not None:
         remedy = f"It names the run's classes, a line each: put it back, or delete it; {LIST_FILE} has them too."
     with reading(path, remedy):
         labels = path.read_bytes().decode("utf-8").splitlines()
         if trained is not None and labels != trained:
-            raise ValueError(f"against {result.result.name}, {_changed_classes(trained, labels)}")
+            raise ValueError(f"against what it was trained on, {_changed_classes(trained, labels)}")
     return labels
 
 
@@ -183,7 +198,11 @@ def folder_is_as_trained(recipe: Recipe, out: Path, known_only: bool = False) ->
     result = RunFiles(out, "float")
     root = None if recipe.dataset != "folder" or recipe.data_dir is None else Path(recipe.data_dir).expanduser()
     stored = result.read_result().get("data") if result.result.is_file() else None
-    if root is None or not root.is_dir() or stored is None:
+    if root is None or not root.is_dir():
+        return True
+    for stage in ("float", "qat"):
+        _warn_of_no_fingerprint(RunFiles(out, stage))
+    if stored is None:
         return True
     listed = SplitList.load(out)
     if listed is None or not listed.files or listed.fingerprint != stored:
@@ -270,13 +289,17 @@ def _unknown(there: Any, here: Any) -> bool:
 
 
 def order_note(data: Any) -> str:
-    """What to tell of a run that goes on, where it cannot be known that its data is the same; else ""."""
+    """What to tell of a run that goes on or is finished, where its data was not compared as a whole; else ""."""
     sources = {"data": data.train_source, "validation_data": data.validation_source}
-    names = [name for name, source in sources.items() if getattr(source, "first_digest", None) == UNKNOWN_CHECKSUM]
-    if not names:
-        return ""
-    what = " and of ".join(names)
-    return f"The order of {what} changes from pass to pass: whether it is the same data cannot be checked."
+    digests = {name: source.first_digest for name, source in sources.items() if hasattr(source, "first_digest")}
+    told = []
+    unknown = " and of ".join(name for name, digest in digests.items() if digest == UNKNOWN_CHECKSUM)
+    if unknown:
+        told.append(f"The order of {unknown} changes from pass to pass: whether it is the same data cannot be checked.")
+    begun = " and of ".join(name for name, digest in digests.items() if digest != UNKNOWN_CHECKSUM)
+    if begun:
+        told.append(f"Of {begun} only the length and the first batch can be compared with those of the run.")
+    return " ".join(told)
 
 
 def write_split_list(data: Any, listed: SplitList, out: Path) -> None:

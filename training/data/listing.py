@@ -29,11 +29,13 @@ class Notes(list[str]):
 
     Attributes:
         left_out: (path, why).
+        deep: Path of a picture of more than 8 bits -> its largest value, or None where it cannot be read.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.left_out: list[tuple[str, str]] = []
+        self.deep: dict[str, int | None] = {}
 
     def warn(self, text: str) -> None:
         """A line that is also a warning, for callers without a terminal."""

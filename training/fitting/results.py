@@ -113,7 +113,7 @@ def finished_result(
             f"class_weight={class_weight!r} (there {summary.get('class_weight')})"
         )
     if data is not None:
-        identity.check_trained_on(data, files.folder, summary.get("data"))
+        identity.check_trained_on(data, files.folder, summary.get("data"), files.stage)
     if model is None:
         model = load_keras(files.model, files.remedy)
     else:
@@ -154,7 +154,7 @@ def _test_set(recipe: Recipe, data: DataBundle | None, files: RunFiles | None, s
     if data is None:
         data = load_data(recipe, None if files is None else files.folder)
         if files is not None:
-            identity.check_trained_on(data, files.folder, summary.get("data"))
+            identity.check_trained_on(data, files.folder, summary.get("data"), files.stage)
     return data.test
 
 

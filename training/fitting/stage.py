@@ -17,6 +17,7 @@ from ..data.bundle import DataBundle
 from ..data.given import unwrapped_errors
 from ..data.weights import Weighting, class_table, plain_weights
 from ..distribution import Devices, evaluate, without_distribution
+from ..endings import check_logits
 from ..recipe import Recipe
 from ..run_files import RunFiles
 from ..tasks import task_of
@@ -60,6 +61,7 @@ class StageTraining:
         self.task = task_of(recipe, len(data.class_names))
         self.task.check_devices(devices.count)
         self.task.check_model(model)
+        check_logits(self.task, model)
         self.variables = checkpoint.state_variables(model)
         # What nobody will ask for is not read: it may be behind a large shuffle buffer.
         asked = files is not None or devices.processes > 1

@@ -19,6 +19,7 @@ from ..data.datasets import check_finished, load_data
 from ..data.given import as_bundle
 from ..data.weights import check_class_weight
 from ..distribution import devices_of
+from ..endings import check_logits
 from ..recipe import Recipe
 from ..run_files import RunFiles
 from ..tasks import task_of
@@ -79,8 +80,9 @@ def fit(
         A ``FitResult``.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, the model does not suit the data, a batch does not
-            divide among the devices, or images, targets or weights are out of their range, with the batch's number.
+        ValueError: the folder holds a run of another recipe, the model does not suit the data or ends in
+            probabilities, a set has no images, a batch does not divide among the devices, or images, targets or weights
+            are out of their range, with the batch's number.
     """
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(map(repr, STAGES))}. Received: stage={stage!r}")
@@ -154,14 +156,15 @@ def import_trained_model(
 
     Raises:
         FileExistsError: the folder holds a trained model.
-        ValueError: it holds a run of another recipe.
+        ValueError: it holds a run of another recipe, or the model ends in probabilities.
     """
     files = RunFiles(Path(out), "float")
     if files.model.exists() and not overwrite:
         raise FileExistsError(f"{files.model} exists; overwrite=True replaces it.")
     check_same_recipe(files, recipe, overwrite)
-    prepare_run_folder(files, recipe, overwrite)
     task = task_of(recipe, num_classes)
+    check_logits(task, model)
+    prepare_run_folder(files, recipe, overwrite)
     compile_for_use(model, task)
     save_model(model, files.model, recipe)
     write_result(files, "float", checkpoint.TrainingState(), task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -17,6 +18,7 @@ from ..training.tasks import EXPORTS, TASKS, Classification
 from ..variants import VARIANTS
 
 COUNTED = ("calibration_images", "batch_size")  # of the defaults for own images: by how many there are
+RECORDS = ("comparison.json", "search.json")  # of `compare` and `tune`; each has the recipe
 START_FILE = "start.keras"  # of a run folder: the weights that training begins with
 
 
@@ -29,8 +31,8 @@ def choose_recipe(
         name: Of a recipe, or path of its JSON file; None: the defaults for own images.
         data: Folder of own images; with ``name``, that recipe on these images.
         settings: KEY=VALUE texts.
-        begun: A folder that may hold a run of these defaults (its default is of the recipe's name), which goes on with
-            what was counted in its images, however many there are now.
+        begun: A folder that may hold a run, a comparison or a search of these defaults, which goes on under its name
+            and with what was counted in its images: the folder may have been moved, and have other ones now.
     """
     if data is not None and not data.is_dir():
         raise FileNotFoundError(f"--data must be a folder of images. Received: {data}")
@@ -40,8 +42,7 @@ def choose_recipe(
         )
     if name is None:
         recipe = folder_recipe(Path(str(data)), _task_in(settings))
-        if begun is not None and (begun / "recipe.json").is_file():
-            recipe = _as_counted(recipe, begun / "recipe.json")
+        recipe = recipe if begun is None else _as_begun(recipe, begun)
     elif name in RECIPES:
         recipe = RECIPES[name]
     elif name.endswith(".json"):
@@ -65,12 +66,25 @@ def choose_recipe(
     return recipe
 
 
-def _as_counted(recipe: Recipe, path: Path) -> Recipe:
-    """Defaults for own images with the numbers that a run of the same folder began with."""
-    there = RunFiles(path.parent, "float").read_recipe()
-    if there.differences(dataclasses.replace(there, data_dir=recipe.data_dir)):  # of other images
+def _as_begun(recipe: Recipe, begun: Path) -> Recipe:
+    """Defaults for own images with the numbers and the name that a run of the same folder began with."""
+    there = _recipe_of(begun)
+    if there is None:
         return recipe
-    return dataclasses.replace(recipe, **{name: getattr(there, name) for name in COUNTED})
+    if there.dataset != "folder" or dataclasses.replace(there, data_dir=recipe.data_dir).differences(there):
+        return recipe
+    # The name too: it is the folder's, which may have been moved.
+    return dataclasses.replace(recipe, **{name: getattr(there, name) for name in (*COUNTED, "name")})
+
+
+def _recipe_of(begun: Path) -> Recipe | None:
+    """That of a run folder, a comparison or a search; None where there is none."""
+    if (begun / "recipe.json").is_file():
+        return RunFiles(begun, "float").read_recipe()
+    for name in RECORDS:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # who reads the rest tells of damage
+            return Recipe.from_json(json.dumps(json.loads((begun / name).read_bytes())["recipe"]))
+    return None
 
 
 def variant_recipe(name: str, settings: Sequence[str] | None) -> Recipe:
@@ -178,11 +192,23 @@ def _json_or_text(text: str) -> Any:
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
-def check_export(target: str | None, dtype: str | None, io_dtype: str | None = None) -> list[tuple[str, str]]:
-    """(target, dtype) pairs that --target and --dtype select; --io-dtype must suit each."""
+def check_export(
+    target: str | None,
+    dtype: str | None,
+    io_dtype: str | None = None,
+    of_run: Sequence[tuple[str, str]] = EXPORTS,
+) -> list[tuple[str, str]]:
+    """(target, dtype) pairs that --target and --dtype select, of those that `run` makes where they leave it open.
+
+    Args:
+        target: --target.
+        dtype: --dtype.
+        io_dtype: --io-dtype, which must suit each.
+        of_run: ``Task.exports``.
+    """
     from ..tflite.names import IO_DTYPES, IO_DTYPES_OF
 
-    chosen = _selected(target, dtype)
+    chosen = _selected(target, dtype, of_run)
     if io_dtype is not None and io_dtype not in IO_DTYPES:
         raise ValueError(f"--io-dtype must be {' or '.join(IO_DTYPES)}. Received: {io_dtype}")
     for name, kind in chosen:
@@ -194,14 +220,14 @@ def check_export(target: str | None, dtype: str | None, io_dtype: str | None = N
     return chosen
 
 
-def _selected(target: str | None, dtype: str | None) -> list[tuple[str, str]]:
+def _selected(target: str | None, dtype: str | None, of_run: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """What `run` makes for the target, or else what the target prefers; with a dtype that one."""
     from ..tflite.targets.table import TARGETS, get_target
 
     if target is None:
-        chosen = [pair for pair in EXPORTS if dtype in (None, pair[1])]
+        chosen = [pair for pair in of_run if dtype in (None, pair[1])]
         if not chosen and dtype is not None:  # one that `run` does not make: for the targets of `run` that have it
-            chosen = [(name, dtype) for name in dict(EXPORTS) if dtype in TARGETS[name].dtypes]
+            chosen = [(name, dtype) for name in dict(of_run) if dtype in TARGETS[name].dtypes]
         if not chosen:
             known = dict.fromkeys(kind for row in TARGETS.values() for kind in row.dtypes)
             raise ValueError(f"--dtype must be one of {', '.join(known)}. Received: {dtype}")
@@ -211,4 +237,4 @@ def _selected(target: str | None, dtype: str | None) -> list[tuple[str, str]]:
         raise ValueError(f"Target {target} takes --dtype {' or '.join(allowed)}. Received: {dtype}")
     if dtype is not None:
         return [(target, dtype)]
-    return [pair for pair in EXPORTS if pair[0] == target] or [(target, allowed[0])]
+    return [pair for pair in of_run if pair[0] == target] or [(target, allowed[0])]

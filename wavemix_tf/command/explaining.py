@@ -16,7 +16,7 @@ from ..inspection import BANDS, BlockBands, Saliency, block_bands, saliency, wav
 from .image_files import ImageFile, PictureFolder
 from .networks import Network, NoNumbersError, finite, load_network, probabilities
 from .pages.figure_style import ACCENT, FLOAT, INK, INT8, LINE, MUTED, STYLE
-from .predicting import first_class, fit_pixels, run_whole
+from .predicting import first_class, fit_pixels, note_nearly_black, run_whole
 from .steps import network_name
 from .terminal import console, one_line, print_to_stderr
 
@@ -48,9 +48,10 @@ def explain_images(
     wavemix_blocks(network.model)
     chosen = None if class_name is None else _class_index(class_name, network)
     failures = 0
+    deep: dict[str, int] = {}
     for image in images:
         try:
-            pixels = fit_pixels(image.read(network.image_shape[2]), network)
+            pixels = fit_pixels(image.read(network.image_shape[2], deep), network)
         except (OSError, ValueError) as error:
             failures += 1
             print_to_stderr(f"wavemix-tf: {one_line(error)}")
@@ -64,6 +65,7 @@ def explain_images(
             continue
         (place,) = pictures.places(image.stem, ["explain_{}.png"])
         print(printable(f"{image.name}: {pictures.save(place, picture)}"), flush=True)
+    note_nearly_black(deep)
     return failures
 
 

@@ -51,18 +51,26 @@ class ImageFile:
     stem: str
     content: bytes | None = field(default=None, repr=False)
 
-    def read(self, channels: int) -> np.ndarray:
-        """uint8 (H, W, channels); ValueError or OSError where that is not possible."""
+    def read(self, channels: int, deep: dict[str, int]) -> np.ndarray:
+        """uint8 (H, W, channels); ValueError or OSError where that is not possible.
+
+        Args:
+            channels: 1 or 3.
+            deep: Gains the image's largest value under its name, see ``read_image``.
+        """
         if self.content is None:
             if Path(self.name).is_dir():
                 raise IsADirectoryError(f"An image must be a file. Received: the folder {self.name}")
             if not Path(self.name).exists():
                 raise FileNotFoundError(f"There is no file {self.name}")
-            return read_image(self.name, channels)
+            return read_image(self.name, channels, deep)
         with tempfile.TemporaryDirectory() as folder:  # the reader of the training takes files
             path = Path(folder) / "stdin"
             path.write_bytes(self.content)
-            return read_image(path, channels)
+            found: dict[str, int] = {}
+            pixels = read_image(path, channels, found)
+            deep.update((self.name, peak) for peak in found.values())
+            return pixels
 
 
 def network_and_images(

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from ..colours import overlay, palette
 from ..escaping import printable
 from ..tiling import grid_multiple, predict_tiled
+from ..training.images import nearly_black_text
 from ..training.tasks import TASKS
 from .image_files import ImageFile, PictureFolder
 from .mask_files import class_colours, mask_picture
@@ -69,6 +70,7 @@ def predict_images(
         palette(network.classes)  # too many for a mask is told before the first image
     tiled = tile or (network.fixed and network.kind.keeps_size)
     failures: list[ImageFile] = []
+    deep: dict[str, int] = {}
     # A reader that has seen enough, such as `head`, ends the work and is no failure.
     with contextlib.suppress(BrokenPipeError), _progress(len(images)) as advance:
 
@@ -77,10 +79,11 @@ def predict_images(
             print_to_stderr(f"wavemix-tf: {one_line(error)}")
             advance(1)
 
-        for done in _computed(images, network, tiled, failed):
+        for done in _computed(images, network, tiled, failed, deep):
             row, text = _write_output(done, network, pictures, top, overlays)
             print(json.dumps(row, allow_nan=False) if as_json else printable(text), flush=True)
             advance(1)
+    note_nearly_black(deep)
     return len(failures)
 
 
@@ -91,8 +94,19 @@ def first_class(logits: np.ndarray) -> np.ndarray:
     return logits.argmax(-1).astype(np.uint8)
 
 
+def note_nearly_black(deep: Mapping[str, int]) -> None:
+    """Tell of images of more than 8 bits, name -> largest value, whose scale is probably another than is taken."""
+    text = nearly_black_text(deep)
+    if text:
+        note(text)
+
+
 def _computed(
-    images: Sequence[ImageFile], network: Network, tiled: bool, failed: Callable[[ImageFile, Exception], None]
+    images: Sequence[ImageFile],
+    network: Network,
+    tiled: bool,
+    failed: Callable[[ImageFile, Exception], None],
+    deep: dict[str, int],
 ) -> Iterator[Output]:
     """Read and run image after image; those of one size that follow each other are run together."""
     waiting: list[tuple[ImageFile, np.ndarray, np.ndarray, float]] = []
@@ -126,7 +140,7 @@ def _computed(
     for image in images:
         started = time.perf_counter()
         try:
-            pixels = image.read(network.image_shape[2])
+            pixels = image.read(network.image_shape[2], deep)
         except (OSError, ValueError) as error:
             failed(image, error)
             continue

@@ -11,7 +11,7 @@ from typing import Any
 from ..files import check_writable, remove_abandoned
 from ..state_files import DamagedFileError, Fields, check_fields, check_keras_file, read_json, reading
 from ..tflite.file.model_cards import card_path, read_card, read_content
-from ..training.data.identity import SplitList, folder_is_as_trained
+from ..training.data.identity import SplitList, folder_is_as_trained, read_labels
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from .arguments import START_FILE, apply_settings
@@ -95,6 +95,7 @@ def check_state(out: Path, stages: Sequence[str] = STAGES, exports: bool = False
     for stage in stages:
         RunFiles(out, stage).check()
     SplitList.load(out)
+    read_labels(out)
     if (out / START_FILE).is_file():
         check_keras_file(out / START_FILE, START_REMEDY)
     if exports:
@@ -127,8 +128,12 @@ def is_finished(out: Path, stage: str) -> bool:
     return files.result.is_file() and files.model.is_file()
 
 
-def read_report(out: Path) -> dict[str, Any] | None:
+def read_report(out: Path, remedy: str | None = None) -> dict[str, Any] | None:
     """The content of ``report.json``; None where there is none, or one of another version.
+
+    Args:
+        out: Run folder.
+        remedy: What to do about a damaged one; None: `run` makes it anew.
 
     Raises:
         DamagedFileError: the file is cut off or no report.
@@ -136,7 +141,7 @@ def read_report(out: Path) -> dict[str, Any] | None:
     path = out / "report.json"
     if not path.is_file():
         return None
-    remedy = f"`{shell('run', out / 'recipe.json', '--out', out)}` measures all files and writes it anew."
+    remedy = remedy or f"`{shell('run', out / 'recipe.json', '--out', out)}` measures all files and writes it anew."
     with reading(path, remedy):
         report = read_json(path, remedy, {"format": int})
         if report["format"] != FORMAT:
@@ -153,10 +158,14 @@ def read_report(out: Path) -> dict[str, Any] | None:
 def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
     """The report of a finished run of this recipe, if ``out`` holds one; a damaged one is told and made again."""
     try:
-        report = read_report(out)
+        report = read_report(out, "All files are measured and it is written anew.")
     except DamagedFileError as error:
         note(str(error))
         return None
+    if report is None and (out / "report.json").is_file():
+        note(
+            f"{out / 'report.json'} is of another version of wavemix-tf: all files are measured and it is written anew"
+        )
     if report is None or not (out / "recipe.json").is_file() or not (out / "report.html").is_file():
         return None
     if saved_recipe(out) != recipe or report["refused"]:  # what was refused is tried again

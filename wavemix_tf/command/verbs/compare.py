@@ -40,7 +40,7 @@ def compare(
     from ...training.searching.systems import SYSTEMS, check_systems, check_task
     from ..budgets import flash_note, parse_budget
 
-    chosen = choose_recipe(recipe, data, settings)
+    chosen = choose_recipe(recipe, data, settings, None if overwrite else out)
     check_task(chosen)
     names = check_systems(SYSTEMS if systems is None else [name.strip() for name in systems.split(",")])
     out = out or Path("runs") / f"{chosen.name}_comparison"

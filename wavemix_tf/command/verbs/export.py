@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ...files import remove_abandoned
 from ...tflite.names import IO_DTYPES
+from ...training.tasks import task_type
 from ..arguments import check_export
 from ..options import TEST_IMAGES, Debug, DtypeOption, OldSplit, RunFolder, Settings, TargetOption, alternatives
-from ..run_folder import read_report, saved_recipe
+from ..run_folder import check_finished_data, check_state, read_report, saved_recipe
 from ..terminal import announce_loading, console, step
 
 
@@ -51,9 +51,9 @@ def export(
 ) -> None:
     """Write .tflite files that passed audit and verification: exports/<target>-<dtype>.tflite, with labels and card."""
     recipe = saved_recipe(out, settings)
-    chosen = check_export(target, dtype, io_dtype)
+    chosen = check_export(target, dtype, io_dtype, task_type(recipe).exports)
     read_report(out)  # a damaged one is told before the work
-    remove_abandoned(out)
+    check_state(out)
     announce_loading()
     from .. import exports, steps
 
@@ -79,6 +79,7 @@ def export(
     if exported and not exports.any_limit_given(limits):
         exports.check_source(out, chosen, models)
         if not (kit and exports.kits_missing(out, chosen)):
+            check_finished_data(recipe, out, old_split)
             console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
             return
     seconds: dict[str, float] = {}

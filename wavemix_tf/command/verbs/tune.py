@@ -53,7 +53,7 @@ def tune(
     """Search the depth and width (and more) of the best network within a device's budget. Again: goes on."""
     from ..budgets import flash_note, parse_budget
 
-    chosen = choose_recipe(recipe, data, settings)
+    chosen = choose_recipe(recipe, data, settings, None if overwrite else out)
     out = out or Path("runs") / f"{chosen.name}_search"
     check_out(out)
     target, limits = parse_budget(budget) if budget else (None, {})
