@@ -14,7 +14,6 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import pytest
 from tiers import is_nightly
 
-
 EVERY_CHANGE = "not nightly"  # of pyproject.toml's addopts
 
 
