@@ -260,6 +260,21 @@ def test_unknown_layers_to_skip_are_named(images):
         quantize(model_of(shared), images, skip="logits")
 
 
+@pytest.mark.parametrize(
+    ("layer", "advice"),
+    [
+        (layers.Lambda(lambda t: 2 * t, name="odd"), "or use the layers or keras.ops that it is made of"),
+        (layers.SpectralNormalization(layers.Conv2D(4, 1), name="odd"), "or use the layer that it wraps"),
+        (layers.Activation("elu", name="odd"), "or train the model anew with keras.layers.LeakyReLU"),
+        (layers.UnitNormalization(name="odd"), r"have none\)\. Received"),
+    ],
+)
+def test_what_is_advised_computes_the_same_or_asks_for_a_training(layer, advice, images):
+    model = model_of(lambda x: classify(layer(layers.Conv2D(4, 3)(x))))
+    with pytest.raises(UnsupportedLayerError, match=advice):
+        quantize(model, images)
+
+
 def test_a_layer_without_a_rule_may_stay_float(images):
     model = model_of(lambda x: classify(layers.UnitNormalization(name="odd")(layers.Conv2D(4, 3)(x))))
     with pytest.raises(UnsupportedLayerError, match="'odd' of type UnitNormalization"):

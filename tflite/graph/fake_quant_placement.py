@@ -28,7 +28,13 @@ from .rectifiers import quantized_prelu
 UNSUPPORTED = "unsupported"  # for ``skip``
 # Activations whose output needs a range of its own, by TensorFlow Lite's int8 specification; of others it is fixed.
 OWN_RANGE_ACTIVATIONS = ("gelu", "hard_silu", "leaky_relu", "relu", "relu6")
-# What has no rule -> the public layer of Keras that comes nearest and has one.
+# What has no rule -> what computes the same and has one.
+SAME = {
+    "Lambda": "the layers or keras.ops that it is made of",
+    "SpectralNormalization": "the layer that it wraps, with the trained weights",
+}
+# What has no rule -> the public layer that comes nearest and has one. It computes something else: the model is trained
+# anew with it.
 NEAREST = {
     **dict.fromkeys(("elu", "selu", "celu", "ELU"), "keras.layers.LeakyReLU"),
     **dict.fromkeys(("mish", "softplus", "sparse_plus", "squareplus"), "keras.layers.Activation('hard_silu')"),
@@ -47,9 +53,11 @@ NEAREST = {
     **dict.fromkeys(("Maximum", "Minimum"), "keras.layers.Add"),
     "Dot": "keras.ops.matmul",
     "RMSNormalization": "keras.layers.LayerNormalization",
-    **dict.fromkeys(("UnitNormalization", "SpectralNormalization"), "keras.layers.BatchNormalization"),
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "ConvLSTM2D", "Bidirectional"), "keras.layers.Conv2D over the steps"),
-    **dict.fromkeys(("AdditiveAttention", "GroupedQueryAttention"), "keras.layers.MultiHeadAttention"),
+    **dict.fromkeys(
+        ("AdditiveAttention", "Attention", "GroupedQueryAttention", "MultiHeadAttention"), "wavemix_tf.SelfAttention"
+    ),
+    "ops.Clip": "keras.layers.ReLU(max_value=...)",
     **dict.fromkeys(("CenterCrop", "RandomCrop"), "keras.layers.Resizing"),
     **dict.fromkeys(("AutoContrast", "Equalization"), "keras.layers.Rescaling"),
 }
@@ -203,8 +211,8 @@ def _make_quantizer(node: Node, bits: int, pinned: tuple[float, float] | None, c
 
 def _no_rule(node: Node, activation: str | None) -> UnsupportedLayerError:
     what = f"Activation({activation})" if activation else node.kind
-    near = NEAREST.get(activation or node.kind)
-    advice = f", or use {near}" if near else ""
+    same, near = SAME.get(node.kind), NEAREST.get(activation or node.kind)
+    advice = f", or use {same}" if same else f", or train the model anew with {near}" if near else ""
     if node.kind.startswith("custom "):
         advice = ", or give its class a method inline(x) that calls its parts, so that they are rounded one by one"
     return UnsupportedLayerError(
