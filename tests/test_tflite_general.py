@@ -270,7 +270,8 @@ def test_unknown_layers_to_skip_are_named(images):
     ],
 )
 def test_what_is_advised_computes_the_same_or_asks_for_a_training(layer, advice, images):
-    model = model_of(lambda x: classify(layer(layers.Conv2D(4, 3)(x))))
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, classify(layer(layers.Conv2D(4, 3)(inputs))))
     with pytest.raises(UnsupportedLayerError, match=advice):
         quantize(model, images)
 
