@@ -11,7 +11,7 @@ $(BIN)/pytest: pyproject.toml
 	$(BIN)/pip install -q -e ".[dev]"
 	touch $(BIN)/pytest
 
-test: install  ## every test
+test: install  ## the tests of every change
 	$(BIN)/pytest
 
 quick: install  ## without the tests that train or convert for long

@@ -1,19 +1,212 @@
-"""Which tests run in the nightly tier alone, and why.
+"""Which tests run in the nightly tier alone.
 
 ``pytest`` runs the tests of every change, ``pytest -m "not slow"`` the quick ones of these, ``pytest -m nightly`` the
-tests named here, and ``pytest -m ""`` all of them. A test belongs here if it takes long and another test, which runs
-with every change, takes the same path on a smaller case. ``tests/test_tiers.py`` checks that every entry names a test.
+tests named here, and ``pytest -m ""`` all of them. A test belongs here if it takes long and the tests of every change
+take the same path on a smaller or another case. ``tests/test_tiers.py`` checks that every entry names a test.
 """
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-
-# Pattern of test ids, relative to ``tests/`` -> the reason.
-NIGHTLY: dict[str, str] = {}
+# Tests that run at night alone.
+NIGHTLY: tuple[str, ...] = (
+    "test_boundaries.py::test_import_stays_light",
+    "test_cli.py::test_a_device_too_small_is_told_by_how_much",
+    "test_cli.py::test_a_file_of_other_weights_is_not_taken_for_ours",
+    "test_cli.py::test_an_npu_adds_its_columns_to_the_benchmark",
+    "test_cli.py::test_export_one_file_with_another_input",
+    "test_cli.py::test_export_without_fine_tuning_is_quantized_after_training",
+    "test_cli.py::test_files_that_are_there_are_held_to_bounds_that_are_named",
+    "test_cli.py::test_int16x8_files",
+    "test_cli.py::test_interrupted_run_says_how_to_go_on",
+    "test_cli.py::test_loads_the_models_it_saved",
+    "test_cli.py::test_quantize_keeps_a_named_layer_float",
+    "test_cli.py::test_quantize_takes_other_settings_before_it_has_begun",
+    "test_cli_compare.py::test_a_comparison_ends_in_a_page_a_table_and_a_picture",
+    "test_cli_compare.py::test_a_new_process_of_the_command_goes_on_with_what_another_trained",
+    "test_cli_compare.py::test_a_system_that_fails_is_a_row_that_says_so",
+    "test_cli_compare.py::test_all_are_timed_again_where_one_failed_to_be",
+    "test_cli_compare.py::test_killed_it_goes_on_to_the_same_numbers",
+    "test_cli_pictures.py::test_verbs_on_a_segmentation",
+    "test_cli_predict.py::test_explain_another_class",
+    "test_cli_tune.py::test_local_workers",
+    "test_command_start.py::test_a_script_named_as_the_command_loads_models",
+    "test_data.py::test_streamed_records_are_the_same_images",
+    "test_dynamixer.py::test_training_on_digits_lowers_the_loss",
+    "test_examples.py::test_firmware_make_kit",
+    "test_examples.py::test_qat_any_model",
+    "test_examples.py::test_search",
+    "test_examples.py::test_segmentation",
+    "test_examples.py::test_the_python_of_the_readme",
+    "test_examples.py::test_train",
+    "test_fit.py::test_a_process_that_begins_with_the_second_stage_draws_as_one_that_began_with_the_first",
+    "test_fit.py::test_same_seed_same_numbers",
+    "test_fit.py::test_the_recipe_builds_the_network",
+    "test_fit_distribution.py::test_mirrored_strategy",
+    "test_report.py::test_every_part_may_be_missing",
+    "test_search.py::test_a_measure_that_breaks_ends_the_search_and_refuses_nothing",
+    "test_search.py::test_a_space_of_ones_own_with_trials_that_fail",
+    "test_search.py::test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder",
+    "test_search.py::test_hyperband_and_a_score_of_ones_own",
+    "test_search.py::test_the_bayesian_oracle_finds_the_best_sooner_than_chance",
+    "test_search.py::test_three_failures_in_a_row_stop_the_search",
+    "test_search_processes.py::test_a_chief_that_is_killed_and_started_again_finds_its_worker_at_work",
+    "test_search_processes.py::test_a_search_killed_twice_ends_as_one_that_was_not",
+    "test_tasks.py::test_segmenter_learns_and_its_metric_is_one_confusion_matrix",
+    "test_tasks.py::test_super_resolver_learns",
+    "test_tflite_benchmark.py::test_macs_of_the_upsampling_forms",
+    "test_tflite_benchmark.py::test_memory_grows_with_the_network",
+    "test_tflite_device_costs.py::test_a_crash_is_one_network_s_and_the_next_one_is_measured",
+    "test_tflite_device_costs.py::test_a_killed_parent_leaves_no_worker",
+    "test_tflite_device_costs.py::test_a_worker_that_does_not_start_is_no_network_s_fault",
+    "test_tflite_device_costs.py::test_mcu_costs_are_those_of_the_exported_file",
+    "test_tflite_device_costs.py::test_memory_of_branches_is_counted_in_any_order",
+    "test_tflite_device_costs.py::test_phone_costs_are_a_time_and_the_exported_file",
+    "test_tflite_export.py::test_a_file_too_far_from_the_model_is_not_returned",
+    "test_tflite_export.py::test_a_models_graph_is_copied_once",
+    "test_tflite_export.py::test_float_model_is_quantized_on_the_way_with_calibration",
+    "test_tflite_export.py::test_input_and_output_may_be_bytes_or_floats",
+    "test_tflite_export.py::test_microcontroller_gets_the_form_with_the_smaller_arena",
+    "test_tflite_firmware.py::test_a_search_may_limit_firmware",
+    "test_tflite_firmware.py::test_costs_of_a_network_are_those_of_a_form_that_is_right",
+    "test_tflite_firmware.py::test_firmware_is_the_file_and_its_program",
+    "test_tflite_firmware.py::test_the_planner_is_tflite_micros",
+    "test_tflite_general.py::test_fit_goes_on_unchanged_under_jit",
+    "test_tflite_general.py::test_pixels_may_come_unscaled",
+    "test_tflite_judgement.py::test_a_fine_tuned_one_is_told_of_and_not_refused",
+    "test_tflite_judgement.py::test_a_quantized_model_without_its_rounding_is_the_given_one",
+    "test_tflite_judgement.py::test_so_it_is_when_export_quantizes",
+    "test_tflite_judgement.py::test_what_was_never_trained_is_refused_from_a_file_and_frozen_too",
+    "test_tflite_judgement.py::test_what_was_never_trained_is_refused_in_mixed_precision",
+    "test_tflite_kit.py::test_every_placeholder_is_filled",
+    "test_tflite_kit.py::test_the_android_code_on_a_jvm",
+    "test_tflite_layers.py::test_a_clean_network",
+    "test_tflite_layers.py::test_a_damaged_file_is_refused_or_runs_and_ends_no_process",
+    "test_tflite_layers.py::test_only_a_native_int8_model",
+    "test_tflite_layers.py::test_without_rounding_it_is_the_float_network",
+    "test_tflite_mixers.py::test_a_sampled_vit_keeps_the_choice_in_float",
+    "test_tflite_mixers.py::test_token_networks_train_on_and_load",
+    "test_tflite_quantize.py::test_batch_norm_moves_before_bilinear_upsampling_without_changing_the_function",
+    "test_tflite_quantize.py::test_calibrate_measures_the_ranges_again",
+    "test_tflite_quantize.py::test_calibration_may_come_in_pieces",
+    "test_tflite_quantize.py::test_quantized_model_is_near_the_float_one_and_leaves_it_alone",
+    "test_tflite_quantize.py::test_target_replaces_activations_before_calibration",
+    "test_tflite_ranges.py::test_training_widens_the_ranges_that_it_leaves_and_says_so",
+    "test_tflite_ranges.py::test_weights_alone_are_the_model",
+    "test_tflite_systems.py::test_a_vit_that_samples_keeps_the_choice_of_tokens_in_float",
+    "test_tflite_systems.py::test_an_adaptive_vit_has_no_file",
+    "test_tflite_systems.py::test_filters_in_the_transforms_place_cost_no_op_of_their_own",
+    "test_tflite_targets.py::test_memory_limits_let_pass_what_fits",
+    "test_tflite_targets.py::test_patches_of_a_large_stride_are_not_cut_into_pixels",
+    "test_tflite_targets.py::test_the_form_with_the_smaller_arena_is_the_larger_file",
+    "test_tflite_targets.py::test_the_mcu_file_has_no_names_and_others_keep_them",
+    "test_tflite_tfmot.py::test_fit_lowers_the_loss_in_int8_arithmetic",
+    "test_tflite_tfmot.py::test_frozen_layers_stay_frozen",
+    "test_tflite_tfmot.py::test_the_process_keeps_its_keras_and_environment",
+    "test_tflite_tfmot.py::test_trained_model_ships",
+    "test_tflite_tfmot.py::test_without_tfmot_one_line_says_what_to_install",
+    "test_token_sampling.py::test_it_trains_and_a_saved_file_computes_the_same",
+    "test_token_sampling.py::test_other_backends_sample_and_train_alike",
+)
+# Test -> its cases that run with every change; the others run at night.
+SAMPLED: dict[str, tuple[str, ...]] = {
+    "test_blocks.py::test_contracted_route_equals_the_sublayers": (
+        "1-pixel_shuffle_conv",
+        "1-bilinear",
+        "1-pixel_shuffle",
+    ),
+    "test_cli_compare.py::test_the_width_is_the_largest_within_the_budget": (
+        "budget0-wavemix",
+        "budget0-vit",
+        "budget1-convmixer",
+    ),
+    "test_cli_pictures.py::test_a_small_segmenter_for_every_target": ("edge-tpu", "android-npu"),
+    "test_cli_tune.py::test_wrong_arguments_are_one_line_and_train_nothing": (
+        "words1-Received: '64KB'",
+        "words8---role and --address belong together",
+        "words11-deph",
+    ),
+    "test_mixers.py::test_every_mixer_learns_what_no_patch_alone_can_tell": ("no_transform", "dct", "learned_filters"),
+    "test_models.py::test_a_segmenter_answers_for_every_pixel": (
+        "size0-unstrided",
+        "size1-unstrided",
+        "size0-patchify",
+    ),
+    "test_models.py::test_keras_file_round_trip": ("options4", "options3"),
+    "test_models.py::test_keras_file_round_trip_of_the_others": ("<lambda>2", "<lambda>3"),
+    "test_models.py::test_super_resolution_of_any_size": ("sisr-2", "sisr-8"),
+    "test_published_sizes.py::test_sizes_are_the_published_ones": (
+        "wavemixsr_v2",
+        "wavemix_lite_8_5",
+        "convmixer_256_8",
+    ),
+    "test_search.py::test_every_candidate_of_a_space_can_be_built": (
+        "cifar10-full",
+        "cifar10-small",
+        "digits-depth-width",
+    ),
+    "test_splits.py::test_a_finished_run_called_again_looks_at_its_folder": ("pictures", "streamed pictures"),
+    "test_splits.py::test_a_finished_stage_refuses_other_images_by_name": ("streamed pictures", "pictures"),
+    "test_tasks.py::test_interrupted_training_ends_as_the_uninterrupted": ("streamed patches", "patches"),
+    "test_tflite_applications.py::test_application_becomes_an_int8_file_that_computes_what_it_does": ("MobileNetV2",),
+    "test_tflite_copies.py::test_the_file_computes_what_the_model_computes": (
+        "augmentation",
+        "slopes a value",
+        "augmentation of bytes",
+    ),
+    "test_tflite_device_costs.py::test_bounds_hold_and_the_plan_behind_them_is_the_file": (
+        "ethos-u85-ethos-u85-1024-w32d1",
+        "mcu-None-w8d2",
+        "ethos-u85-ethos-u85-2048-w4d1",
+    ),
+    "test_tflite_device_costs.py::test_lower_bounds_hold_for_any_network": (
+        "CNN-ethos-u55-ethos-u55-32",
+        "CNN-mcu-None",
+    ),
+    "test_tflite_export.py::test_float32_for_a_phone_is_the_keras_model": ("nearest", "bilinear"),
+    "test_tflite_export.py::test_int8_computes_the_quantized_model": ("deconv", "bilinear"),
+    "test_tflite_firmware.py::test_decoders_ship_without_what_arm_gets_wrong": (
+        "{'channels': 24, 'kernel': 8, 'stride': 4, 'padding': 'same'}-subpixel_crop",
+        "{'channels': 8, 'kernel': (4, 3), 'stride': (2, 1), 'padding': 'same'}-transposed_crop",
+    ),
+    "test_tflite_general.py::test_a_channel_that_a_norm_switches_off_ships": ("subpixel_3x3", "subpixel_crop"),
+    "test_tflite_general.py::test_compensated_rounding_survives_in_the_file": ("separable", "wavelets"),
+    "test_tflite_general.py::test_sixteen_bit_activations_are_nearer_the_float_model": ("squeeze_excite", "norms"),
+    "test_tflite_general.py::test_skipped_layers_stay_float_and_the_rest_does_not": ("block", "pool-logits"),
+    "test_tflite_general.py::test_the_int8_file_computes_the_quantized_model": ("pools", "shuffled", "shared"),
+    "test_tflite_graph.py::test_fold_leaves_nothing_to_fold_on_any_target": ("android-cpu", "mcu"),
+    "test_tflite_layers.py::test_a_layer_made_bad_is_named_first": ("-3-0.25", "3-0.25"),
+    "test_tflite_mixers.py::test_every_op_of_a_system_is_int8_and_computes_the_quantized_model": (
+        "Fourier",
+        "MLP-Mixer",
+    ),
+    "test_tflite_mixers.py::test_targets_run_a_system_or_say_why_not": (
+        "MLP-Mixer-mcu",
+        "PoolFormer-edge-tpu",
+        "ViT-ethos-u85",
+    ),
+    "test_tflite_models.py::test_float_files_equal_the_network": ("v3", "sisr"),
+    "test_tflite_models.py::test_int8_files": ("v3-ethos-u55", "sisr-android-cpu", "v3-android-cpu"),
+    "test_tflite_quantize.py::test_observers_find_ranges": ("image_error", "minmax"),
+    "test_tflite_quantize.py::test_the_graph_that_ships_computes_the_quantized_model": ("deconv", "nearest"),
+    "test_tflite_systems.py::test_a_microcontroller_runs_them": ("convmixer", "mlp_mixer, batch norm"),
+    "test_tflite_systems.py::test_every_network_runs_in_int8_as_its_quantized_model_does": (
+        "no_transform",
+        "poolformer, batch norm",
+        "wavemix",
+    ),
+    "test_tflite_systems.py::test_float_files_compute_the_network": ("no_transform", "random_filters"),
+    "test_tflite_targets.py::test_ethos_runs_every_op_of_every_block": ("deconv-1", "bilinear-2", "nearest-3"),
+    "test_tflite_targets.py::test_pixel_shuffle_is_refused_with_what_to_use": ("ethos-u65", "android-npu"),
+    "test_tflite_tfmot.py::test_file_computes_the_model_and_every_op_is_int8": ("deconv", "nearest"),
+    "test_token_sampling.py::test_a_whole_vit_equals_the_loop_over_single_images": (
+        "tokens2-static",
+        "tokens2-adaptive",
+    ),
+    "test_wavelets.py::test_filters_stay_fixed_when_everything_is_thawed_and_trained": ("sgd", "lion"),
+}
 
 
 def is_nightly(identifier: str) -> bool:
     """Whether a test id ("tests/test_x.py::test_y[z]") belongs to the nightly tier."""
-    name = identifier.removeprefix("tests/").replace("[", "(").replace("]", ")")
-    return any(fnmatchcase(name, pattern.replace("[", "(").replace("]", ")")) for pattern in NIGHTLY)
+    name, _, case = identifier.removeprefix("tests/").partition("[")
+    return name in NIGHTLY or (name in SAMPLED and case.removesuffix("]") not in SAMPLED[name])
