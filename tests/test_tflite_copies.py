@@ -439,7 +439,7 @@ REFUSED = {
     "recurrent": (
         lambda: functional(lambda x: layers.LSTM(3, name="steps")(layers.Reshape((16, 48))(x))),
         {},
-        r"^Layer 'steps' of type LSTM has no int8 rule: name it in skip=\['steps'\].*use keras.layers.Conv2D",
+        r"^Layer 'steps' of type LSTM has no int8 rule: name it in skip=\['steps'\].*anew with keras.layers.Conv2D",
     ),
     "own layer": (lambda: functional(lambda x: head(Block(3, name="mine")(x))), {}, r"'mine'.*a method inline\(x\)"),
     "enlarging crop": (lambda: functional(lambda x: head(layers.CenterCrop(20, 20)(x))), {}, "keras.layers.Resizing"),

@@ -11,7 +11,8 @@ from mixer_support import SYSTEMS, stand_in
 from tflite_support import NETWORKS, network, randomise
 
 import wavemix_tf as wm
-from wavemix_tf.layers import blocks
+from wavemix_tf.layers.activations import quick_gelu
+from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 from wavemix_tf.tflite import TARGETS
 from wavemix_tf.tflite.graph.graph import Graph, Value
 from wavemix_tf.tflite.graph.inputs import generated_values, value_ranges
@@ -84,12 +85,12 @@ def operations(x):
 
 def images(x):
     """Layers that work on pictures, and upsampling of each kind."""
-    y = blocks.PixelShuffle(2)(layers.Conv2D(12, 1)(layers.CenterCrop(12, 12)(x)))
+    y = PixelShuffle(2)(layers.Conv2D(12, 1)(layers.CenterCrop(12, 12)(x)))
     x = layers.Conv2DTranspose(6, 4, strides=2, padding="same")(layers.Cropping2D(2)(x))
     x = layers.BatchNormalization()(layers.UpSampling2D(2, interpolation="bilinear")(layers.Conv2D(6, 1)(x)))
     y = layers.Conv2D(6, 3, padding="same")(layers.Resizing(48, 48)(y))
     x = layers.Add()([x, y])
-    return layers.Conv2D(4, 3, activation=blocks.quick_gelu)(wm.DWT2D("db2")(layers.Activation("silu")(x)))
+    return layers.Conv2D(4, 3, activation=quick_gelu)(wm.DWT2D("db2")(layers.Activation("silu")(x)))
 
 
 def recurrent(x):

@@ -47,6 +47,7 @@ HEADER: Fields = {
 }
 # Of each set in a fingerprint of the data, see ``DataBundle.fingerprint``.
 SET_FIELDS: Fields = {"size": int, "checksum": (int, str), "origin": (int, type(None))}
+SHARES = ("accuracy", "mean_iou")  # metrics that lie in [0, 1]
 CHECKPOINT_REMEDY = "To train this stage again from its first epoch: delete it."
 
 
@@ -166,7 +167,8 @@ def _check_numbers(result: dict[str, Any]) -> None:
         return  # it diverged: the scores may be anything
     for name in ("validation_score", "test"):
         score = result[name]
-        if score is not None and not (math.isfinite(score) and (result["metric"] == "psnr_y" or 0 <= score <= 1)):
+        share = result["metric"] in SHARES
+        if score is not None and not (math.isfinite(score) and (not share or 0 <= score <= 1)):
             raise ValueError(f"{name} must be a value of {result['metric']}. Found: {score}")
 
 
