@@ -41,9 +41,8 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_one_in_a_piece(old, tmp_pa
     assert result.resumed_epochs == 1
     assert (old / "run" / "history.csv").read_text().splitlines()[1] == first_row
     whole = wm.training.fit(recipe, data=arrays(), out=tmp_path / "whole", verbose=0)
-    assert result.history["val_loss"] == pytest.approx(
-        whole.history["val_loss"], rel=1e-3
-    )  # other processors and numbers of threads
+    # The first epoch was trained with another number of threads: 2e-4 apart. Another seed is 1e-1 apart.
+    assert result.history["val_loss"] == pytest.approx(whole.history["val_loss"], rel=5e-4)
 
 
 def test_an_interrupted_search_goes_on(old):

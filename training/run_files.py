@@ -23,7 +23,7 @@ from wavemix_tf.state_files import (
 )
 
 from .recipe import Recipe
-from .tasks import METRICS
+from .tasks import METRICS, TASKS
 
 CHECKPOINT_FORMAT = 1
 BEGIN_ANEW = "To begin anew: overwrite=True (--overwrite)"
@@ -47,7 +47,6 @@ HEADER: Fields = {
 }
 # Of each set in a fingerprint of the data, see ``DataBundle.fingerprint``.
 SET_FIELDS: Fields = {"size": int, "checksum": (int, str), "origin": (int, type(None))}
-SHARES = ("accuracy", "mean_iou")  # metrics that lie in [0, 1]
 CHECKPOINT_REMEDY = "To train this stage again from its first epoch: delete it."
 
 
@@ -167,7 +166,7 @@ def _check_numbers(result: dict[str, Any]) -> None:
         return  # it diverged: the scores may be anything
     for name in ("validation_score", "test"):
         score = result[name]
-        share = result["metric"] in SHARES
+        share = result["metric"] in {task.metric for task in TASKS.values() if task.metric_unit == "%"}
         if score is not None and not (math.isfinite(score) and (not share or 0 <= score <= 1)):
             raise ValueError(f"{name} must be a value of {result['metric']}. Found: {score}")
 
