@@ -41,6 +41,9 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     weights = None if options.weights == "none" else options.weights
     base = keras.applications.MobileNetV2((options.side, options.side, 3), 0.35, include_top=False, weights=weights)
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9  # 0.999, MobileNetV2's own, takes thousands of steps to know the images
     outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(base.output))
     model = keras.Model(base.input, outputs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
