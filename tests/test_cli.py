@@ -377,7 +377,7 @@ def test_a_file_of_other_weights_is_not_taken_for_ours(finished, tmp_path, capsy
     assert code == 0, err
 
 
-def test_a_device_too_small_is_told_by_how_much(finished, tmp_path, capsys):
+def test_a_device_too_small_is_reported_by_how_much(finished, tmp_path, capsys):
     out = tmp_path / "run"
     shutil.copytree(finished["out"], out)
     before = {path: path.stat().st_mtime_ns for path in (out / "exports").iterdir()}
@@ -524,7 +524,7 @@ def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
 
 @pytest.mark.parametrize("damage", [b"", b"cut", b"[]"])
 @pytest.mark.parametrize("name", ["mcu-int8.json", "mcu-int8.tflite", "qat_training.json", "qat.keras"])
-def test_a_finished_run_with_a_damaged_file_is_told(finished, tmp_path, capsys, name, damage):
+def test_a_finished_run_with_a_damaged_file_is_reported(finished, tmp_path, capsys, name, damage):
     out = tmp_path / "copy"
     shutil.copytree(finished["out"], out)
     (path,) = out.rglob(name)
@@ -558,7 +558,7 @@ def test_no_verb_has_nothing_to_do_on_a_damaged_folder(finished, tmp_path, capsy
     assert f"{out / name} must be whole, as it was written" in err
 
 
-def test_a_damaged_report_is_told_and_measured_anew(finished, tmp_path, capsys, monkeypatch):
+def test_a_damaged_report_is_reported_and_measured_anew(finished, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(steps, "load_images", interrupt)
     for number, text in enumerate(("cut", '{"format": -5}')):
         out = tmp_path / str(number)
@@ -650,7 +650,7 @@ def test_a_refused_file_does_not_take_the_others_with_it(finished, tmp_path, cap
     assert (out / "exports" / "mcu-int8.tflite").exists()
 
 
-def test_a_wrong_network_is_told_before_the_data_is_read(tmp_path, capsys, monkeypatch):
+def test_a_wrong_network_is_reported_before_the_data_is_read(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(steps, "load_images", interrupt)
     code, _, err = call(capsys, "run", "digits", "--out", tmp_path / "run", "--set", "model_args.deph=3")
     assert code == 1

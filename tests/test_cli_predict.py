@@ -365,7 +365,7 @@ def test_where_pictures_go_is_not_searched_for_images(place, tmp_path, capsys, m
         (["{images}", "--model", "{place}/cls.keras", "--save", "{place}/cls.keras"], 1, "--save must be a folder"),
     ],
 )
-def test_wrong_arguments_are_told_in_one_line(place, tmp_path, capsys, words, code, expected):
+def test_wrong_arguments_are_reported_in_one_line(place, tmp_path, capsys, words, code, expected):
     import zipfile
 
     for ending in ("keras", "tflite"):

@@ -260,7 +260,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_data_are_read(tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_damaged_recipe_is_told_with_a_remedy(tmp_path, capsys):
+def test_a_damaged_recipe_is_reported_with_a_remedy(tmp_path, capsys):
     (tmp_path / "recipe.json").write_text('{"name": ')
     assert cli.main(["run", str(tmp_path / "recipe.json"), "--out", str(tmp_path / "out")]) == 1
     assert "Put the file back as it was, or name another recipe" in capsys.readouterr().err

@@ -22,7 +22,7 @@ def write(folder, count, first=0):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_copies_of_training_images_are_told(tmp_path, in_memory):
+def test_copies_of_training_images_are_reported(tmp_path, in_memory):
     for kind in ("train", "val", "test"):
         for place, name in enumerate(("cat", "dog")):
             write(tmp_path / kind / name, 10, 100 * place + 1000 * len(kind))
@@ -42,7 +42,7 @@ def test_copies_of_training_images_are_told(tmp_path, in_memory):
     assert list(data.notes[-2:]) == expected
 
 
-def test_a_picture_in_two_classes_is_told(tmp_path):
+def test_a_picture_in_two_classes_is_reported(tmp_path):
     write(tmp_path / "cat", 20)
     write(tmp_path / "dog", 20, 100)
     shutil.copy(tmp_path / "cat/03.png", tmp_path / "dog/a.png")
@@ -53,7 +53,7 @@ def test_a_picture_in_two_classes_is_told(tmp_path):
     assert copy_notes(load_data(recipe))[-1].startswith("2 pictures lie in two classes (")
 
 
-def test_the_report_has_what_was_told():
+def test_the_report_has_what_was_reported():
     page = section({"dataset": {"copies": ["3 of 4 test images (a<b>.png)"]}})
     assert "3 of 4 test images (a&lt;b&gt;.png)." in page
     assert section({"dataset": {"copies": []}}) == section({}) == ""

@@ -181,7 +181,7 @@ def test_carve_leaves_no_row_out_and_none_twice():
 
 
 @pytest.mark.parametrize("name", ["emnist_balanced", "cifar100", "imagenet2012", "places365"])
-def test_missing_data_is_told_and_nothing_is_written(name, tmp_path):
+def test_missing_data_is_reported_and_nothing_is_written(name, tmp_path):
     with pytest.raises(FileNotFoundError, match="set download=True to fetch it, or data_dir"):
         load_data(dataclasses.replace(RECIPES[name], data_dir=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
@@ -305,7 +305,7 @@ def spoil(root, how):
         ),
     ],
 )
-def test_bad_folders_are_told_by_name(tmp_path, how, message):
+def test_bad_folders_are_reported_by_name(tmp_path, how, message):
     recipe = dataclasses.replace(FOLDER, data_dir=write_folder(tmp_path / "photos"))
     spoil(tmp_path / "photos", how)
     with pytest.raises(ValueError, match=message):
@@ -472,7 +472,7 @@ def test_arrays_are_split_like_any_data():
         data.test  # noqa: B018
 
 
-def test_classes_that_differ_by_case_or_look_alike_are_told(tmp_path):
+def test_classes_that_differ_by_case_or_look_alike_are_reported(tmp_path):
     for name in ("train/cat", "train/dog", "val/Cat", "val/dog"):
         (tmp_path / name).mkdir(parents=True)
         for index in range(4):
@@ -496,7 +496,7 @@ def test_classes_that_differ_by_case_or_look_alike_are_told(tmp_path):
         load_data(dataclasses.replace(FOLDER, data_dir=flat))
 
 
-def test_a_folder_that_was_moved_is_told_with_the_option(tmp_path):
+def test_a_folder_that_was_moved_is_reported_with_the_option(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"if it was moved, --set data_dir=NEW says where to\. Received: data_dir"
     ):

@@ -67,8 +67,8 @@ def test_a_file_is_verified_in_the_runtimes_that_have_its_ops():
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
-        (0, ["LiteRT, 32 validation images", "LiteRT reference, 4 validation images"]),
-        (26, ["LiteRT, 6 validation and 26 calibration images", "LiteRT reference, 4 validation images"]),
+        (0, ["LiteRT XNNPACK, 32 validation images", "LiteRT reference, 4 validation images"]),
+        (26, ["LiteRT XNNPACK, 6 validation and 26 calibration images", "LiteRT reference, 4 validation images"]),
     ],
 )
 def test_calibration_images_are_not_called_validation_images(seen, words):

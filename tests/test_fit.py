@@ -367,7 +367,7 @@ def test_a_model_that_does_not_suit_the_data(data):
             run(data, model=model)
 
 
-def test_a_broken_image_met_while_training_is_told_by_name(tmp_path):
+def test_a_broken_image_met_while_training_is_reported_by_name(tmp_path):
     generator = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -156,7 +156,7 @@ def spoiled(how):
         ("words", "Labels must be integers, one an image, or one-hot .*{where} ", 0, 0),
     ],
 )
-def test_what_cannot_be_trained_on_is_told_with_its_batch(kind, how, message, batch, row):
+def test_what_cannot_be_trained_on_is_reported_with_its_batch(kind, how, message, batch, row):
     data = given(kind, *spoiled(how))
     where, row = ("data", row + 8 * batch) if kind == "arrays" else (f"data, batch {batch}", row)
     with pytest.raises(ValueError, match=message.replace("{where}", where).replace("{row}", str(row))):
@@ -262,7 +262,7 @@ def test_other_forms_get_one_line(name):
     assert "\n" not in str(caught.value)
 
 
-def test_a_data_set_that_does_not_tell_its_length_is_counted_and_told():
+def test_a_data_set_that_does_not_tell_its_length_is_counted_and_reported():
     bundle = as_bundle(RECIPE, given("generator", *example()), validation_data=example())
     assert (bundle.train_source.size, bundle.train_source.steps(8)) == (6, 6)
     assert "read once and has 6 batches (dataset.apply(tf.data.experimental.assert_cardinality(6))" in bundle.notes[0]

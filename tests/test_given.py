@@ -167,7 +167,7 @@ def test_class_weights_that_cannot_be_are_refused_before_the_data_is_read(weight
     assert not (tmp_path / "run").exists()
 
 
-def test_sizes_have_their_own_units_and_a_class_without_images_is_told(capsys):
+def test_sizes_have_their_own_units_and_a_class_without_images_is_reported(capsys):
     data = as_bundle(RECIPE, tf_data(IMAGES, LABELS), VALIDATION)
     write_counts(RECIPE, data)
     assert "  4 train batches, 16 validation images\n" in capsys.readouterr().out
@@ -181,7 +181,7 @@ def test_sizes_have_their_own_units_and_a_class_without_images_is_told(capsys):
 
 @pytest.mark.parametrize("make", [tf_data, Batches])
 @pytest.mark.parametrize("finished", [True, False])
-def test_that_a_data_set_is_compared_by_its_first_batch_alone_is_told_once(make, finished, tmp_path, capsys):
+def test_that_a_data_set_is_compared_by_its_first_batch_alone_is_reported_once(make, finished, tmp_path, capsys):
     held = make(*VALIDATION)
     if finished:
         train(make(IMAGES, LABELS), tmp_path, held)

@@ -164,7 +164,7 @@ def test_an_image_in_an_unread_format_stops_as_any_that_cannot_be_read(tmp_path,
         assert load_data(recipe, tmp_path, known_only=True).fingerprint() == data.fingerprint()
 
 
-def test_a_class_of_unread_images_alone_is_told(tmp_path):
+def test_a_class_of_unread_images_alone_is_reported(tmp_path):
     root = write_photos(tmp_path / "data")
     for path in (root / "dog").iterdir():
         path.rename(path.with_suffix(".heic"))

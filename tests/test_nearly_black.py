@@ -121,7 +121,7 @@ def test_predict_and_explain_tell_of_them_once_a_call(tmp_path, capsys, verb):
 
 
 @pytest.mark.parametrize("scale", [np.uint8(1), np.float32(1 / 255), np.float32(0.05)])
-def test_arrays_and_batches_that_are_nearly_black_are_told(scale):
+def test_arrays_and_batches_that_are_nearly_black_are_reported(scale):
     images, labels = (noise(1, shape=(8, 8, 8, 3)) * scale).astype(scale.dtype), np.arange(8) % 2
     with pytest.warns(WavemixWarning, match=r"No value of data is above .* nearly black"):
         Gate(RECIPE).check_arrays((images, labels))
@@ -132,7 +132,7 @@ def test_arrays_and_batches_that_are_nearly_black_are_told(scale):
         gate.check_batch(index, (images, labels))
 
 
-def test_arrays_of_one_colour_are_told():
+def test_arrays_of_one_colour_are_reported():
     images = noise(255, shape=(24, 8, 8, 3)).astype(np.uint8)
     labels = np.arange(24) % 2
     images[labels == 1] = images[labels == 1][:, :1, :1]  # each another colour

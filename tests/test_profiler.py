@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import wavemix_tf as wm
+from wavemix_tf.keras_internals import flatten_layers
 
 
 def model_of(shape, *stack):
@@ -209,7 +210,7 @@ def test_peak_of_a_residual():
 def test_the_model_is_left_as_it_was():
     model = wm.WaveMixClassifier(3, (8, 8, 3), width=8, depth=2)
     images = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
-    parts = [model, *model._flatten_layers(include_self=False)]
+    parts = [model, *flatten_layers(model, include_self=False)]
     before = [(len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in parts]
     outputs, config = ops.convert_to_numpy(model(images)), model.get_config()
     first = wm.profile(model)
@@ -228,7 +229,7 @@ def test_table():
     assert len({len(line) for line in text.splitlines() if set(line) == {"-"}}) == 1
 
 
-def test_what_cannot_be_profiled_is_told_so():
+def test_what_cannot_be_profiled_is_reported_so():
     with pytest.raises(ValueError, match=r"model must be a keras.Model. Received: model of type Dense"):
         wm.profile(layers.Dense(3))
     with pytest.raises(ValueError, match=r"model must know its inputs"):

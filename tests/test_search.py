@@ -614,7 +614,7 @@ def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data
         (dict(budget={"parameters": 10}), "A network of the space must be within the budget"),
     ],
 )
-def test_wrong_arguments_are_told_at_once(data, tmp_path, change, message):
+def test_wrong_arguments_are_reported_at_once(data, tmp_path, change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         search(**{"recipe": RECIPE, "data": data, "out": tmp_path / "search", **change})
     assert not (tmp_path / "search" / "trials").exists()

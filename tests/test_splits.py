@@ -339,7 +339,7 @@ def test_a_renamed_class_is_refused_whatever_its_new_place(tmp_path):
     steps.load_images(of(recipe, tmp_path / "elsewhere"), out)
 
 
-def test_labels_that_are_not_those_of_the_training_are_told(tmp_path, capsys):
+def test_labels_that_are_not_those_of_the_training_are_reported(tmp_path, capsys):
     folder, out = write_photos(tmp_path / "data"), tmp_path / "run"
     recipe = of(PHOTOS, folder)
     fit(recipe, model=network(recipe), out=out, verbose=0)
@@ -420,7 +420,7 @@ def test_the_labels_of_a_run_of_version_0_1_are_asked_before_its_data_is_kept(tm
     assert SplitList.load(out).fingerprint["classes"] == ["cat", "dog"]
 
 
-def test_what_cannot_be_resumed_is_always_told(tmp_path):
+def test_what_cannot_be_resumed_is_always_reported(tmp_path):
     """Records that another machine decodes to other pixels are the same ones, but half a training cannot go on."""
     images = np.zeros((60, 8, 8, 3), np.uint8)
 

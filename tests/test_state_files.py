@@ -161,7 +161,7 @@ def test_a_model_of_another_kind_is_no_model(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [name for name in DAMAGES if name != "half"])
-def test_a_report_is_told_and_made_anew(folder, tmp_path, capsys, damage):
+def test_a_report_is_reported_and_made_anew(folder, tmp_path, capsys, damage):
     out = damaged(folder, tmp_path, "training.json", "half")
     content = json.dumps(REPORT).encode()
     (out / "report.html").write_text("x")
@@ -373,7 +373,7 @@ def test_a_checkpoint_with_another_fingerprint_is_damaged(tmp_path):
 
 @pytest.mark.parametrize("change", ["null", "deleted"])
 @pytest.mark.parametrize("stage", ["float", "qat"])
-def test_a_stage_without_a_fingerprint_of_its_data_is_told(tmp_path, stage, change):
+def test_a_stage_without_a_fingerprint_of_its_data_is_reported(tmp_path, stage, change):
     (tmp_path / "images").mkdir()
     recipe = dataclasses.replace(RECIPE, dataset="folder", data_dir=str(tmp_path / "images"))
     summary = {**SUMMARY, "stage": stage, **({"data": None} if change == "null" else {})}

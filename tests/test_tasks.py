@@ -123,7 +123,7 @@ def damaged(name, folder):
         ("empty", "must not be empty|0 bytes"),
     ],
 )
-def test_damaged_masks_are_told(scenes, tmp_path, name, message):
+def test_damaged_masks_are_reported(scenes, tmp_path, name, message):
     import shutil
 
     shutil.copytree(scenes, tmp_path / "scenes")
@@ -212,7 +212,7 @@ def test_interrupted_training_ends_as_the_uninterrupted(task, scenes, photograph
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_folder_of_another_kind_is_told(photographs):
+def test_a_folder_of_another_kind_is_reported(photographs):
     with pytest.raises(ValueError, match="data_dir of a segmentation must hold images/ and masks/"):
         load_data(of(MASKS, photographs))
 

@@ -468,7 +468,7 @@ def test_an_op_that_the_converter_lacks_is_named_with_its_layer(images):
         export(model, "android-cpu", "float32")
 
 
-def test_bytes_and_fractions_are_told_apart(images):
+def test_bytes_and_fractions_are_distinguished(images):
     model = functional(lambda x: head(conv(layers.Rescaling(1 / 255)(x))), dtype="uint8")
     with pytest.raises(ValueError, match="whole numbers"):
         quantize(model, images[:32] * 255)

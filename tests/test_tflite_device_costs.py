@@ -258,7 +258,7 @@ def test_wrong_arguments_name_the_rule(target, options, rule):
         DeviceCosts(target, **options)
 
 
-def test_what_is_not_installed_is_told_at_once(monkeypatch):
+def test_what_is_not_installed_is_reported_at_once(monkeypatch):
     for module, target, extra in (("ethos", "ethos-u55", "[ethos]"), ("microcontroller", "mcu", "tflite-micro")):
         monkeypatch.setattr(f"wavemix_tf.tflite.runtimes.{module}.find_spec", lambda _: None)
         with pytest.raises(ExportError, match="pip install") as told:

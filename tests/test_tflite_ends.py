@@ -33,7 +33,7 @@ def quantized():
     return quantize(model, images(64, 1))
 
 
-def test_inputs_and_outputs_are_told_by_name_everywhere(quantized, tmp_path):
+def test_inputs_and_outputs_are_reported_by_name_everywhere(quantized, tmp_path):
     held_out = images(32, 2)
     artifact = export(quantized, "mcu", images=held_out, allow_unjudged=True, min_snr_db=0)
     card = artifact.to_dict()

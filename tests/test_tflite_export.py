@@ -314,7 +314,7 @@ def test_a_file_too_far_from_the_model_is_not_returned(quantized, models, held_o
         export(quantized["nearest"], "android-cpu", images=held_out["nearest"], error_bound_steps=0)
 
 
-def test_an_untrained_model_is_told_so():
+def test_an_untrained_model_is_reported_so():
     keras.utils.set_random_seed(0)
     fresh = wm.WaveMixClassifier(3, (8, 8, 1), width=8, depth=1)
     fresh.get_layer("head").kernel.assign(np.zeros((8, 3)))
@@ -377,7 +377,7 @@ def test_every_constraint_in_the_table_is_known():
 
 
 @pytest.mark.parametrize("content", [b"", b"not a file at all", b"\x1c\x00\x00\x00TFL3" + b"\xff" * 40])
-def test_what_is_not_a_file_is_told_so(content):
+def test_what_is_not_a_file_is_reported_so(content):
     with pytest.raises(ExportError, match=r"TensorFlow Lite file"):
         flatbuffer.read_file(content)
 

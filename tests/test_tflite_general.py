@@ -202,7 +202,7 @@ def test_several_inputs_and_outputs(target):
 
 
 @pytest.mark.parametrize("engine", ["native", "tfmot"])
-def test_a_range_that_the_images_do_not_fill_is_told(images, engine):
+def test_a_range_that_the_images_do_not_fill_is_reported(images, engine):
     model = model_of(lambda x: classify(layers.Conv2D(6, 3, activation="relu")(x)))
     with pytest.warns(UserWarning, match=r"input_range=\(0, 255\), .*images from 0 to 1, which fill 0.4% of it"):
         quantize(model, images, engine=engine, input_range=(0, 255))

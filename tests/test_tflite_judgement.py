@@ -9,6 +9,7 @@ from keras import layers
 from tflite_support import UNJUDGED
 
 import wavemix_tf as wm
+from wavemix_tf.keras_internals import flatten_layers
 from wavemix_tf.tflite import CopyError, FidelityError, export, quantize
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.passes.decompose_swish import SWISH_SLOPES
@@ -202,7 +203,7 @@ def test_each_bound_refuses_and_is_loosened_by_name(changes, bounds, words):
         ({"agreements": (Agreement("first class", 0.95, 100),)}, "differ in the first class of 5.0% of 100"),
     ],
 )
-def test_what_is_doubtful_is_told(changes, words):
+def test_what_is_doubtful_is_reported(changes, words):
     (told,) = judge([row(**changes)], "the given float model", Bounds())
     assert words in told
     assert judge([row(**changes)], "the given float model", Bounds(min_snr_db=5, min_agreement=0.5)) == []
@@ -261,7 +262,7 @@ def test_so_it_is_when_export_quantizes(images):
         export(several(images), "android-cpu", **options)
 
 
-def test_a_fine_tuned_one_is_told_of_and_not_refused(images):
+def test_a_fine_tuned_one_is_reported_and_not_refused(images):
     quantized = quantize(several(images), images[:64], observer="minmax")
     layer = next(layer for layer in quantized.layers if getattr(layer, "use_bias", False))
     layer.bias.assign(layer.bias + 0.01)
@@ -305,7 +306,7 @@ def test_what_was_never_trained_is_refused_in_mixed_precision(images):
 
 def test_a_quantized_model_without_its_rounding_is_the_given_one(images):
     model = wm.WaveMixClassifier(4, SHAPE, width=8, depth=1, levels=2, normalize=((0.5,) * 3, (0.2,) * 3))
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         if isinstance(layer, layers.BatchNormalization):
             layer.moving_mean.assign(np.linspace(-0.3, 0.3, layer.moving_mean.shape[0]))
     expected = predict(model, images)
@@ -398,7 +399,7 @@ def test_one_image_without_finite_outputs_does_not_switch_the_comparison_off(ima
         assert check_copy(model, copy, [black[:1]]).differences == ()
 
 
-def test_what_a_targets_stand_ins_cost_is_told_apart(images):
+def test_what_a_targets_stand_ins_cost_is_distinguished(images):
     model = wm.WaveMixClassifier(4, SHAPE, width=8, depth=1, activation="gelu")
     report = quantize(model, images, target="mcu").quantization_report
     assert max(report.copy.differences) < 1e-4

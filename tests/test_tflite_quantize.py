@@ -203,7 +203,7 @@ def bad(images):
 
 
 @pytest.mark.parametrize("what", ["shape", "one image", "bytes", "range", "nan", "empty", "mixed", "nothing"])
-def test_bad_calibration_is_told_apart(model, images, what):
+def test_bad_calibration_is_distinguished(model, images, what):
     wrong, message = bad(images)[what]
     with pytest.raises(ValueError, match=message):
         quantize(model, wrong)

@@ -229,7 +229,7 @@ def test_a_range_that_was_calibrated_since_was_not_left(images):
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
-def test_the_ranges_left_in_an_epoch_are_told_in_one_note(run_eagerly, images, monkeypatch):
+def test_the_ranges_left_in_an_epoch_are_reported_in_one_note(run_eagerly, images, monkeypatch):
     """With the advice once; the layers that grew most by name."""
     monkeypatch.setattr(saturation, "LAYERS_NAMED", 2)
     quantized = quantize(classifier(), images)
@@ -246,7 +246,7 @@ def test_the_ranges_left_in_an_epoch_are_told_in_one_note(run_eagerly, images, m
     assert fit(quantized, images, np.zeros((64, 2)), epochs=1, batch_size=64)[1] == []
 
 
-def test_training_data_outside_the_promised_input_are_told(images):
+def test_training_data_outside_the_promised_input_are_reported(images):
     quantized = quantize(classifier(), images)
     quantized.compile("sgd", "mse")
     _, said = fit(quantized, images * 255, np.zeros((64, 2)))

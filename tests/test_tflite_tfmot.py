@@ -284,7 +284,7 @@ def test_a_layer_without_a_translation_is_named(what, images):
         quantize(model, images, engine="tfmot")
 
 
-def test_bad_input_is_told_apart(float_model, trained, images):
+def test_bad_input_is_distinguished(float_model, trained, images):
     with pytest.raises(ValueError, match=r"calibration must be an array \(N, 16, 16, 3\)"):
         quantize(float_model, images[:, :8], engine="tfmot")
     with pytest.raises(ValueError, match=r"observer must be one of"):
@@ -306,7 +306,7 @@ class Weighted(keras.Model):
         return keras.ops.mean(y_pred)
 
 
-def test_a_subclass_whose_training_is_dropped_is_told(images):
+def test_a_subclass_whose_training_is_dropped_is_reported(images):
     inputs = keras.Input(SHAPE)
     model = Weighted(inputs, layers.Dense(2)(layers.Flatten()(inputs)))
     with pytest.warns(UserWarning, match="own compute_loss, not with those of class Weighted.*engine='native'"):

@@ -239,7 +239,7 @@ def test_products_are_counted_with_each_images_own_tokens():
         ({"blocks": (1,), "mode": "none"}, "sampling_mode must be one of 'adaptive', 'static'"),
     ],
 )
-def test_mistakes_are_told(options, words):
+def test_mistakes_are_reported(options, words):
     with pytest.raises(ValueError, match=words):
         wm.with_token_sampling(spread_vit(), **options)
 

@@ -55,7 +55,7 @@ def test_wrapped(wrap):
     assert_loads(wrap(tensors()))
 
 
-def test_of_a_network_and_its_moving_average_the_network_is_taken_and_the_other_is_told():
+def test_of_a_network_and_its_moving_average_the_network_is_taken_and_the_other_is_reported():
     source = {"state_dict": tensors(), "state_dict_ema": other(tensors())}
     with pytest.warns(UserWarning, match="entry='state_dict_ema'"):
         assert_loads(source)
@@ -72,7 +72,7 @@ def test_two_networks_are_not_chosen_between():
         wm.load_torch_weights(golden_model(CASE), {"first": tensors(), "second": other(tensors())})
 
 
-def test_tensors_of_other_modules_are_left_out_and_told():
+def test_tensors_of_other_modules_are_left_out_and_reported():
     source = {"state_dict": {**named("model.", tensors()), "criterion.weight": np.ones(3)}}
     with pytest.warns(UserWarning, match=r"network is at state_dict\.model; left out: criterion\.weight"):
         assert_loads(source)

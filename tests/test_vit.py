@@ -152,7 +152,7 @@ def test_keras_file_round_trip(options, rng, tmp_path):
         ({"window": 7}, "The arguments are num_classes, .*Received: window"),
     ],
 )
-def test_mistakes_are_told(options, words):
+def test_mistakes_are_reported(options, words):
     with pytest.raises(ValueError, match=words):
         wm.ViT(**SMALL | options)
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 import wavemix_tf as wm
+from wavemix_tf.keras_internals import flatten_layers
 
 # For networks of random weights: what rounding leaves of them says nothing.
 UNJUDGED = {"min_snr_db": -200, "min_agreement": 0, "allow_unjudged": True}
@@ -22,7 +23,7 @@ def float_ops(info):
 def randomise(model, seed=0):
     """Fresh networks return nearly a constant, and fidelity tests on a constant test nothing."""
     rng = np.random.default_rng(seed)
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             c = layer.moving_mean.shape
             gamma, beta = rng.uniform(0.3, 1.0, c), rng.normal(0, 0.3, c)
@@ -44,7 +45,7 @@ def randomise(model, seed=0):
 def spread_statistics(model, images, seed=0):
     """Batch norm statistics near those of the data, as training would leave them, so that deep logits spread."""
     rng = np.random.default_rng(seed)
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in flatten_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.momentum = 0.0

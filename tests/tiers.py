@@ -10,7 +10,7 @@ from __future__ import annotations
 # Tests that run at night alone.
 NIGHTLY: tuple[str, ...] = (
     "test_boundaries.py::test_import_stays_light",
-    "test_cli.py::test_a_device_too_small_is_told_by_how_much",
+    "test_cli.py::test_a_device_too_small_is_reported_by_how_much",
     "test_cli.py::test_a_file_of_other_weights_is_not_taken_for_ours",
     "test_cli.py::test_an_npu_adds_its_columns_to_the_benchmark",
     "test_cli.py::test_export_one_file_with_another_input",
@@ -72,7 +72,7 @@ NIGHTLY: tuple[str, ...] = (
     "test_tflite_firmware.py::test_the_planner_is_tflite_micros",
     "test_tflite_general.py::test_fit_goes_on_unchanged_under_jit",
     "test_tflite_general.py::test_pixels_may_come_unscaled",
-    "test_tflite_judgement.py::test_a_fine_tuned_one_is_told_of_and_not_refused",
+    "test_tflite_judgement.py::test_a_fine_tuned_one_is_reported_and_not_refused",
     "test_tflite_judgement.py::test_a_quantized_model_without_its_rounding_is_the_given_one",
     "test_tflite_judgement.py::test_so_it_is_when_export_quantizes",
     "test_tflite_judgement.py::test_what_was_never_trained_is_refused_from_a_file_and_frozen_too",

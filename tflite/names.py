@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class Runtime(NamedTuple):
+    """A runtime of this package.
+
+    Args:
+        title: In tables.
+        words: In a sentence.
+        package: The distribution that holds it.
+    """
+
+    title: str
+    words: str
+    package: str
+
+
 # Runtimes that exist here.
 XNNPACK = "litert-xnnpack"
 REFERENCE = "litert-reference"
 MICRO = "tflite-micro"
-RUNTIMES = (XNNPACK, REFERENCE, MICRO)
+RUNTIMES = {
+    XNNPACK: Runtime("LiteRT XNNPACK", "LiteRT with XNNPACK, one thread", "ai-edge-litert"),
+    REFERENCE: Runtime("LiteRT reference", "LiteRT's reference kernels", "ai-edge-litert"),
+    MICRO: Runtime("TFLite Micro", "TensorFlow Lite Micro's reference kernels", "tflite-micro"),
+}
+
+# Beside them in verification tables: the quantized Keras model, whose roundings are simulated.
+FAKE_QUANT = "keras-fake-quant"
 
 # Compiler of an Ethos-U.
 VELA = "vela"

@@ -6,6 +6,7 @@ pass to that. A comment stands where the order matters.
 
 - ``CANONICAL``: what users write in many ways -> the few forms that all other passes know. Every list begins with it.
 - ``quantizing_passes``: what ``quantize`` does before it measures ranges.
+- ``folding_passes``, ``AFFINES_TO_CONVOLUTIONS``: likewise with ``engine="tfmot"``, which trains what is folded.
 - ``target_passes``: what ``export`` does for a target: ``lowering_passes``, then ``finishing_passes`` in an upsample
   form. ``trace`` shows the graph behind each of them.
 """
@@ -157,6 +158,31 @@ def quantizing_passes(
             False,
         ),
     ]
+
+
+def folding_passes(substitutes: dict[str, str], taps_on_grid: bool = True) -> list[Pass]:
+    """The graph that ``engine="tfmot"`` translates, up to the affine maps and transforms that no weights absorbed.
+
+    Args:
+        substitutes: Activations to replace.
+        taps_on_grid: Whether the taps of wavelets are rounded to the file's grid.
+    """
+    return [
+        *CANONICAL,
+        Pass("substitute_activations", partial(substitute_activations, substitutes=substitutes), not substitutes),
+        Pass("fold_wavelets", fold_wavelets, True),
+        *([Pass("round_taps", round_taps, False)] if taps_on_grid else []),
+        # Before ``decompose_swish``, whose factor the folded weights take.
+        Pass("fold_affines", fold_affines, True),
+        Pass("decompose_swish", decompose_swish, True),
+    ]
+
+
+# Behind ``folding_passes``.
+AFFINES_TO_CONVOLUTIONS: list[Pass] = [
+    Pass("lower_affines", lower_affines, True),
+    Pass("lower_wavelets", lower_wavelets, True),
+]
 
 
 def lowering_passes(substitutes: dict[str, str]) -> list[Pass]:

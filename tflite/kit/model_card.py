@@ -8,13 +8,13 @@ from typing import Any
 from wavemix_tf.escaping import markdown, markdown_code
 
 from ..file.flatbuffer import FileInfo
-from ..names import KERNELS
+from ..names import KERNELS, RUNTIMES
 from ..targets.firmware import flash_words
 from ..targets.table import get_target
 from . import templates
 from .firmware_files import file_tolerance
 from .tensors import is_image, quantization
-from .vectors import RUNTIMES, UNKNOWN, Vectors
+from .vectors import UNKNOWN, Vectors
 
 METRICS = {"accuracy": "top-1", "mean_iou": "mIoU", "psnr_y": "PSNR of the luma"}  # of report.json
 LARGEST_LIST = 40  # class names; a longer list is in the labels alone
@@ -149,7 +149,7 @@ def _verification(artifact: Any, vectors: Vectors) -> str:
             shown = UNKNOWN if bound is None else f"{bound:g}"
             judged = "not judged" if one["agreement"] is None or found["degenerate"] else _percent(one["agreement"])
             lines.append(
-                f"| {RUNTIMES[one['runtime']][0]} | {one['images']:,} | {one['mean_error_steps']:.3g} | "
+                f"| {RUNTIMES[one['runtime']].words} | {one['images']:,} | {one['mean_error_steps']:.3g} | "
                 f"{one['max_error_steps']:.3g} | {shown if key == 'fidelity' else '-'} | {_snr(one.get('snr_db'))} | "
                 f"{judged} of {one['counted']:,} |"
             )
@@ -176,7 +176,7 @@ def _judged(row: Mapping[str, Any], output: Mapping[str, Any]) -> str:
     told = [f"same {one['what']} for {_percent(one['share'])} of {one['counted']:,}" for one in output["agreements"]]
     return (
         f"- {output['name']}: {', '.join([_snr(output['snr_db']), *told])}; counted {output['judged']:,} of "
-        f"{row['images']:,} images ({RUNTIMES[row['runtime']][0]})"
+        f"{row['images']:,} images ({RUNTIMES[row['runtime']].words})"
     )
 
 

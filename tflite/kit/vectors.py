@@ -10,7 +10,7 @@ import numpy as np
 
 from ..file.flatbuffer import FileInfo, TensorInfo, to_input
 from ..graph.inputs import check_inputs, generated_values
-from ..names import MICRO, REFERENCE, XNNPACK
+from ..names import RUNTIMES
 from ..runtimes.running import run_raw, runtimes_of
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
@@ -21,11 +21,6 @@ from .tensors import c_float, is_exact, quantization
 VECTOR_BYTES = 64 << 10  # of input; more vectors would not fit the flash that a self-test may take
 PICTURE_BYTES, MICRO_PICTURE_BYTES = 512 << 10, 16 << 10  # of the generated picture
 C_TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t"}
-RUNTIMES = {
-    XNNPACK: ("LiteRT with XNNPACK, one thread", "ai-edge-litert"),
-    REFERENCE: ("LiteRT's reference kernels", "ai-edge-litert"),
-    MICRO: ("TensorFlow Lite Micro's reference kernels", "tflite-micro"),
-}
 UNKNOWN = "unknown"
 
 
@@ -116,13 +111,13 @@ def vectors_card(artifact: Any, info: FileInfo, file: str, vectors: Vectors) -> 
     step = artifact.verification.get("fidelity", {}).get("step")
     exact = is_exact(info)
     allowed = tolerance(info, artifact.target, artifact.verification.get("error_bound_steps"))
-    words, package = RUNTIMES[vectors.runtime]
+    runtime = RUNTIMES[vectors.runtime]
     return {
         "file": file,
         "sha256": artifact.sha256,
         "runtime": vectors.runtime,
-        "runtime_words": words,
-        "runtime_version": version(package),
+        "runtime_words": runtime.words,
+        "runtime_version": version(runtime.package),
         "images": vectors.source,
         "vectors": vectors.count,
         "byte_order": "little",
@@ -197,7 +192,7 @@ def vectors_h(c_name: str, info: FileInfo, vectors: Vectors, with_picture: bool 
     return templates.VECTORS_H.substitute(
         name=c_name,
         guard=f"{c_name.upper()}_VECTORS_H_",
-        runtime=RUNTIMES[vectors.runtime][0],
+        runtime=RUNTIMES[vectors.runtime].words,
         count=vectors.count,
         sizes=",\n".join(sizes),
         arrays="\n".join(arrays),

@@ -15,7 +15,7 @@ from wavemix_tf.files import replacing_folder
 
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.identifiers import c_identifier, check_name, kotlin_class
-from ..names import ANDROID_KIT
+from ..names import ANDROID_KIT, RUNTIMES
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
 from . import templates
@@ -24,7 +24,7 @@ from .firmware_files import compiled_words, ethos_section, main_cc, micro_sectio
 from .model_card import model_card
 from .picture import PictureInput, picture_h, png
 from .tensors import is_classes, is_exact, is_image, output_formula, quantization
-from .vectors import RUNTIMES, Vectors, compute_vectors, vectors_card, vectors_h, version
+from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
 
 VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/: kits of one app keep their vectors apart
 
@@ -212,13 +212,14 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
 
 
 def _vectors_section(artifact: Any, info: FileInfo, vectors: Vectors) -> str:
-    words, package = RUNTIMES[vectors.runtime]
+    runtime = RUNTIMES[vectors.runtime]
     source = {"generated": "Generated images", "given": "Images that were given (the command gives test images)"}[
         vectors.source
     ]
     lines = [
-        f"{vectors.count} vectors. {source}; the expected outputs are what {words} ({package} {version(package)}) "
-        "computed for them where this kit was made. A `.bin` file holds the vectors one after another, little-endian."
+        f"{vectors.count} vectors. {source}; the expected outputs are what {runtime.words} "
+        f"({runtime.package} {version(runtime.package)}) computed for them where this kit was made. "
+        "A `.bin` file holds the vectors one after another, little-endian."
     ]
     allowed = tolerance(info, artifact.target, artifact.verification.get("error_bound_steps"))
     if not is_exact(info):

@@ -16,6 +16,7 @@ from wavemix_tf.networks.wavemix import WaveMixClassifier
 
 from ..errors import ExportError
 from ..graph.layer_kinds import WEIGHTED
+from ..names import ARENA_BYTES, FILE_BYTES, FLASH_BYTES, NPU_CYCLES, SRAM_BYTES
 from ..targets.firmware import COST_KERNELS, RUNTIME_BYTES
 from ..targets.table import DEVICE_COSTS, FIRMWARE_COSTS, Target
 from .graph_plan import graph_plans
@@ -61,17 +62,17 @@ def _wavemix_bounds(
     if len(forms) > 1 and not transposed_4x4((1, 1), model.ff_dim or model.width, model.width).rows_aligned:
         forms = tuple(form for form in forms if form != "transposed_conv")  # which the audit refuses
     plans = [wavemix_plan(model, row, form) for form in forms]
-    if row.npu is not None:
+    if NPU_CYCLES in names:
         return _npu_bounds(plans[0], macs_per_cycle)
     # Which form it will be is not known.
     size = (min(map(_least_file_bytes, plans)), max(_most_file_bytes(made, len(model.name)) for made in plans))
-    if "arena_bytes" in names:
+    if ARENA_BYTES in names:
         peaks = [made.peak_bytes() for made in plans]
         low = min(map(_least_arena_bytes, plans, peaks))
-        return {"arena_bytes": (low, min(map(_most_arena_bytes, plans, peaks))), "flash_bytes": size, **_firmware(size)}
+        return {ARENA_BYTES: (low, min(map(_most_arena_bytes, plans, peaks))), FLASH_BYTES: size, **_firmware(size)}
     # Names of inner tensors stay: paths through the model, of up to three layers each.
     tensor_names = 9 * (len(model.name) + 50) * len(plans[0].steps)
-    return {"file_bytes": (size[0], size[1] + tensor_names)}
+    return {FILE_BYTES: (size[0], size[1] + tensor_names)}
 
 
 def _lower_bounds(
@@ -82,15 +83,15 @@ def _lower_bounds(
         plans = graph_plans(model, row)
     except ExportError:  # what it is refused for, who measures it is told
         plans = []
-    if row.npu is not None:
+    if NPU_CYCLES in names:
         return {
             name: (low, math.inf) for name, (low, _) in (_npu_bounds(plans[0], macs_per_cycle) if plans else {}).items()
         }
     size = (min(map(_least_file_bytes, plans), default=float(_constants(model))), math.inf)
-    if "arena_bytes" in names:
+    if ARENA_BYTES in names:
         low = min((_least_arena_bytes(made, made.least_peak_bytes()) for made in plans), default=0.0)
-        return {"arena_bytes": (low, math.inf), "flash_bytes": size, **_firmware(size)}
-    return {"file_bytes": size}
+        return {ARENA_BYTES: (low, math.inf), FLASH_BYTES: size, **_firmware(size)}
+    return {FILE_BYTES: size}
 
 
 def _firmware(file: tuple[float, float]) -> dict[str, tuple[float, float]]:
@@ -145,9 +146,9 @@ def _npu_bounds(made: Plan, macs_per_cycle: int) -> dict[str, tuple[float, float
     cycles = 0.25 * made.total("npu_macs") / macs_per_cycle + 0.9 * weights + 120 * ops + 4000
     cycles += 0.5 * maps * (1 + 256 / macs_per_cycle) + resized
     return {
-        "npu_cycles": (made.total("macs") // macs_per_cycle, 2 * cycles),
-        "sram_bytes": (float(made.sizes[0]), 2.4 * made.peak_bytes(scratch=False) + 8192),
-        "flash_bytes": (
+        NPU_CYCLES: (made.total("macs") // macs_per_cycle, 2 * cycles),
+        SRAM_BYTES: (float(made.sizes[0]), 2.4 * made.peak_bytes(scratch=False) + 8192),
+        FLASH_BYTES: (
             float(NPU_CHANNEL_BYTES * channels),
             1.6 * weights + 24 * channels + 600 * ops + 4096,
         ),

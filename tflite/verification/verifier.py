@@ -169,7 +169,7 @@ def verify(
     info = read_file(artifact.content)
     chosen = tuple(runtimes) if runtimes is not None else runtimes_of(get_target(artifact.target), info)
     for runtime in chosen:
-        check_option("runtime", runtime, RUNTIMES)
+        check_option("runtime", runtime, tuple(RUNTIMES))
     arrays = check_inputs(images, model.inputs, list(artifact.input_ranges), name="images")
     truth = None if labels is None else np.asarray(labels).reshape(-1)
     if truth is not None and len(truth) != len(arrays[0]):

@@ -6,6 +6,15 @@ import math
 import re
 from collections.abc import Mapping
 
+from ..tflite.names import (
+    FIRMWARE_BYTES,
+    FIRMWARE_REFERENCE_BYTES,
+    FLASH_BYTES,
+    LATENCY_MS,
+    NPU_CYCLES,
+    RAM_COSTS,
+)
+
 UNITS = {"B": 1, "KB": 1024, "KiB": 1024, "MB": 1024**2, "MiB": 1024**2, "ms": 1, "k": 1000, "M": 10**6, "": 1}
 SIZES = ("B", "KB", "KiB", "MB", "MiB")
 COUNTS = ("", "k", "M")
@@ -17,14 +26,14 @@ GENERAL = {
     "activations": (SIZES, "int8_activation_bytes"),
 }
 DEVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "ram": (SIZES, ("arena_bytes", "sram_bytes")),
-    "flash": (SIZES, ("flash_bytes",)),  # of the file alone
-    "cycles": (COUNTS, ("npu_cycles",)),
-    "latency": (("ms",), ("latency_ms",)),
+    "ram": (SIZES, RAM_COSTS),
+    "flash": (SIZES, (FLASH_BYTES,)),  # of the file alone
+    "cycles": (COUNTS, (NPU_CYCLES,)),
+    "latency": (("ms",), (LATENCY_MS,)),
 }
 FIRMWARE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # the file and the program that runs it
-    "firmware": (SIZES, ("firmware_bytes",)),  # with CMSIS-NN's kernels
-    "firmware-reference": (SIZES, ("firmware_reference_bytes",)),  # with TensorFlow Lite Micro's reference kernels
+    "firmware": (SIZES, (FIRMWARE_BYTES,)),  # with CMSIS-NN's kernels
+    "firmware-reference": (SIZES, (FIRMWARE_REFERENCE_BYTES,)),  # with TensorFlow Lite Micro's reference kernels
 }
 FORM = "[TARGET:]AMOUNT-KIND,... as in mcu:64KB-ram,100KB-flash or android-cpu:5ms"
 AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([A-Za-z]*)(?:-([A-Za-z]+(?:-[A-Za-z]+)*))?")
@@ -69,7 +78,7 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
 
 def flash_note(target: str | None, limits: Mapping[str, float]) -> str | None:
     """What to know of a limit of flash on a microcontroller; None where there is none."""
-    if target is None or "flash_bytes" not in limits:
+    if target is None or FLASH_BYTES not in limits:
         return None
     from ..tflite.targets.firmware import runtime_words
     from ..tflite.targets.table import FIRMWARE_COSTS

@@ -27,6 +27,7 @@ from ..tflite.exporting.artifact import Artifact
 from ..tflite.exporting.exporter import export
 from ..tflite.file.flatbuffer import read_file, to_input
 from ..tflite.measuring.latency import times_ms
+from ..tflite.names import XNNPACK
 from ..tflite.quantization.quantizer import quantize
 from ..tflite.runtimes.running import run_file
 from ..training.data.bundle import DataBundle
@@ -244,7 +245,7 @@ class Comparison:
             return {"refused": str(error).splitlines()[0]}
         artifact.save(self._file(name, dtype), overwrite=True)
         images, labels = data.sample("test", 10_000)
-        logits = run_file(artifact.content, images, "litert-xnnpack", TEST_LIMIT_S)
+        logits = run_file(artifact.content, images, XNNPACK, TEST_LIMIT_S)
         accuracy = float((logits.argmax(-1) == labels[: len(logits)]).mean())
         return {
             "accuracy": accuracy,

@@ -8,17 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..tflite.exporting.artifact import Artifact
+from ..tflite.names import RUNTIMES
 from ..tflite.verification.judgement import MIN_IMAGES, MIN_JUDGED, Bounds, least_images, passed
 from ..tflite.verification.verifier import MIN_AGREEMENT, fault
 from ..training.data.bundle import DataBundle
 from .pages.formats import behind_comma, snr_text
-
-RUNTIME_NAMES = {
-    "litert-xnnpack": "LiteRT",
-    "litert-reference": "LiteRT reference",
-    "tflite-micro": "TFLite Micro",
-}
-
 
 # In a file's verification: how many of the images, the last ones, are calibration images.
 CALIBRATION_IMAGES = "calibration_images"
@@ -72,7 +66,7 @@ def file_checks(artifact: Artifact, tested: dict[str, Any]) -> list[dict[str, An
         )
         checks.append(
             {
-                "name": f"{RUNTIME_NAMES[row['runtime']]}, {which}",
+                "name": f"{RUNTIMES[row['runtime']].title}, {which}",
                 "measured": f"mean error {error} steps (largest {row['max_error_steps']:.2g}){ratio}{same}",
                 "bound": f"bounds: {bound:g} steps, {least:.0%}",
                 "passed": fault(row, bound, degenerate) is None,
@@ -103,7 +97,7 @@ def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
     enough = least_images(found["runtimes"])
     return [
         {
-            "name": f"float model, {RUNTIME_NAMES[row['runtime']]}, {output['name']}",
+            "name": f"float model, {RUNTIMES[row['runtime']].title}, {output['name']}",
             "measured": ", ".join(
                 [
                     *_ratio(output),

@@ -18,6 +18,7 @@ from ..tflite.exporting.fidelity import verify_images
 from ..tflite.file.flatbuffer import read_file
 from ..tflite.measuring.latency import benchmark
 from ..tflite.measuring.layer_noise import layer_errors
+from ..tflite.names import FAKE_QUANT, RUNTIMES, XNNPACK
 from ..tflite.runtimes.running import runtimes_of
 from ..tflite.targets.table import get_target
 from ..tflite.verification.verifier import VerifyReport, compare, fault, predict, verify
@@ -27,13 +28,12 @@ from ..training.data.copies import copy_notes
 from ..training.recipe import Recipe
 from ..training.tasks import task_type
 from . import evaluation, findings, predictions
-from .file_checks import RUNTIME_NAMES, file_checks
+from .file_checks import file_checks
 from .pages.image_urls import jpeg_url
 from .pages.report import FORMAT
 from .steps import count_parameters, load_model, network_name, trained_model
 from .terminal import console
 
-FAKE_QUANT = "keras-fake-quant"
 LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
 VERIFY_LIMIT_S = 60.0
 OTHER_LIMIT_S = 3.0  # in `run`, for each runtime but a file's own
@@ -91,7 +91,7 @@ def measure(
         results.append(
             {
                 "name": name,
-                "runtime": RUNTIME_NAMES[row.runtime] + part,
+                "runtime": RUNTIMES[row.runtime].title + part,
                 "dtype": artifact.dtype,
                 "accuracy": row.accuracy,
                 "images": row.images,
@@ -233,9 +233,9 @@ def _measure_pictures(
         part = "" if found.images == tested else f", {found.images:,} of the images"
         more = {"size_bytes": artifact.size_bytes, "latency_ms": timed.latency_ms, "arena_bytes": timed.arena_bytes}
         more["file"] = f"exports/{name}.tflite"
-        add(name, RUNTIME_NAMES[runtime] + part, artifact.dtype, found, **more)
+        add(name, RUNTIMES[runtime].title + part, artifact.dtype, found, **more)
         exports.append(_export_card(name, artifact, compared.to_dict()))
-        if artifact.dtype == "int8" and runtime == "litert-xnnpack":
+        if artifact.dtype == "int8" and runtime == XNNPACK:
             runs[name] = run
     results = judged.comparable(results)
     tested = max(row["images"] for row in results)

@@ -236,6 +236,7 @@ def _open_file(
     from ..tflite.file.metadata import read_metadata
     from ..tflite.file.model_cards import remedy
     from ..tflite.file.sampling_grid import file_sampling_grid
+    from ..tflite.names import MICRO, XNNPACK
     from ..tflite.runtimes.running import open_raw, runtimes_of
     from ..tflite.targets.table import get_target
 
@@ -262,7 +263,7 @@ def _open_file(
             return (np.round(255 * images) + np.iinfo(source.dtype).min).astype(source.dtype)
         return to_input(source, low + (high - low) * images)
 
-    runtime = runtimes_of(get_target(artifact.target), info)[0] if artifact else "litert-xnnpack"
+    runtime = runtimes_of(get_target(artifact.target), info)[0] if artifact else XNNPACK
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     run = open_raw(content, runtime, threads)
     names = artifact.class_names if artifact else None
@@ -271,7 +272,7 @@ def _open_file(
     )
     preprocessing = preprocessing or (artifact.preprocessing if artifact else None)
     # TensorFlow Lite Micro takes a process for every call, LiteRT keeps its interpreter.
-    most = 64 if runtime == "tflite-micro" else 1
+    most = 64 if runtime == MICRO else 1
     return runner, source.shape, sink.shape, names, preprocessing, most
 
 

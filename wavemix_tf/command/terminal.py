@@ -35,6 +35,7 @@ class PlainConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
+        self.noted: set[str] = set()  # notes on the terminal already
 
     def render_str(self, text: str, **options: Any) -> Text:
         """All that is printed, tables' cells included, comes through here."""
@@ -53,7 +54,6 @@ class PlainConsole(Console):
 
 console = PlainConsole()
 LONGEST_MESSAGE = 1000  # characters; some errors list every tensor of a network
-_told: set[str] = set()
 BOUNDS = ("min_snr_db", "min_agreement", "allow_unjudged")  # arguments of the library's `export`, and options
 EXPORT_OPTIONS = (*BOUNDS, "max_arena_bytes", "max_flash_bytes", "max_firmware_bytes", "io_dtype", "accelerator(?==)")
 NO_OPTIONS = ("upsample_form", "class_names", "error_bound_steps")  # the command has none for these
@@ -176,9 +176,9 @@ def advising_export(line: CommandLine, exporting: Sequence[str]) -> Iterator[Non
 
 
 def note(text: str) -> None:
-    """Tell something that does not stop the run, once."""
-    if text not in _told:
-        _told.add(text)
+    """Print a note, which does not stop the run, once."""
+    if text not in console.noted:
+        console.noted.add(text)
         print_to_stderr(f"note: {text}")
 
 

@@ -24,14 +24,7 @@ from ...graph.fake_quant_placement import insert_fake_quant
 from ...graph.graph import Graph, Node
 from ...graph.inputs import check_inputs, value_ranges
 from ...graph.layer_kinds import FIXED_AFFINES
-from ...graph.passes.decompose_swish import decompose_swish
-from ...graph.passes.fold_affines import fold_affines
-from ...graph.passes.fold_wavelets import fold_wavelets
-from ...graph.passes.lower_affines import lower_affines
-from ...graph.passes.lower_wavelets import lower_wavelets
-from ...graph.passes.round_taps import round_taps
-from ...graph.passes.substitute_activations import substitute_activations
-from ...graph.pipeline import canonicalize
+from ...graph.pipeline import AFFINES_TO_CONVOLUTIONS, folding_passes, run
 from ...layers.fake_quant import QUANT_LAYERS
 from ...layers.subclasses import own_methods
 from ...targets.table import get_target
@@ -101,18 +94,11 @@ def _fold(graph: Graph, target: str | None, round_wavelets: bool = True) -> set[
     What is left out to compare it with the given model changes the function: a target's stand-ins, and taps of wavelets
     on the file's grid.
     """
-    canonicalize(graph)
-    if target is not None:
-        substitute_activations(graph, get_target(target).substitutes)
-    fold_wavelets(graph)
-    if round_wavelets:
-        round_taps(graph)
-    fold_affines(graph)
-    decompose_swish(graph)
+    substitutes = {} if target is None else get_target(target).substitutes
+    run(graph, folding_passes(substitutes, round_wavelets))
     constants = {node.name for node in graph.nodes() if node.kind in FIXED_AFFINES}
-    lower_affines(graph)
     before = {node.name for node in graph.nodes()}
-    lower_wavelets(graph)
+    run(graph, AFFINES_TO_CONVOLUTIONS)
     return constants | {node.name for node in graph.nodes() if node.kind == DEPTHWISE and node.name not in before}
 
 

@@ -9,7 +9,7 @@ from ...tflite.targets.firmware import runtime_words
 from ..terminal import grid, styled
 from .formats import kibibytes, metric_of, milliseconds
 from .results import interval_text, latency_ms
-from .verification import MATRIX_NOTE, RUNTIMES, cell_texts, runtime_columns, steps_text, worst_layers
+from .verification import COLUMNS, MATRIX_NOTE, cell_texts, runtime_columns, steps_text, worst_layers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,7 +64,7 @@ def verification_table(found: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, show_lines=True)
     table.add_column("file", style="bold", no_wrap=True)
     for runtime in columns:
-        table.add_column(RUNTIMES[runtime])
+        table.add_column(COLUMNS[runtime])
     for row in found["rows"]:
         shown: list[Any] = []
         for runtime in columns:

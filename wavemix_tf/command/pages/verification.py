@@ -6,16 +6,12 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from ...tflite.names import FAKE_QUANT, RUNTIMES
 from .formats import behind_comma, cell, percent, snr_text
 from .run_plots import layer_noise
 
 # Columns of the verification matrix, in this order.
-RUNTIMES = {
-    "litert-xnnpack": "LiteRT XNNPACK",
-    "litert-reference": "LiteRT reference",
-    "tflite-micro": "TFLite Micro",
-    "keras-fake-quant": "Keras fake-quant",
-}
+COLUMNS = {**{name: runtime.title for name, runtime in RUNTIMES.items()}, FAKE_QUANT: "Keras fake-quant"}
 WORST_LAYERS = 5
 MATRIX_NOTE = (
     "Same class as the Keras model the file was made from (of the images where that model is sure: a lead of two "
@@ -25,9 +21,9 @@ MATRIX_NOTE = (
 
 
 def runtime_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The runtimes that any of the rows has, in the order of ``RUNTIMES``."""
+    """The runtimes that any of the rows has, in the order of ``COLUMNS``."""
     present = {runtime for row in rows for runtime in row["cells"]}
-    return [runtime for runtime in RUNTIMES if runtime in present]
+    return [runtime for runtime in COLUMNS if runtime in present]
 
 
 def steps_text(value: float) -> str:
@@ -55,7 +51,7 @@ def section(report: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     columns = runtime_columns(rows)
-    head = "".join(f"<th>{escape(RUNTIMES[runtime])}</th>" for runtime in columns)
+    head = "".join(f"<th>{escape(COLUMNS[runtime])}</th>" for runtime in columns)
     body = ""
     for row in rows:
         kind = "int8" if str(row["dtype"]).startswith("int") else "float"
@@ -70,7 +66,7 @@ def section(report: Mapping[str, Any]) -> str:
 
 
 def _matrix_cell(runtime: str, found: Mapping[str, Any] | None, images: int) -> str:
-    label = escape(RUNTIMES[runtime])
+    label = escape(COLUMNS[runtime])
     if found is None:
         return cell(label, "–")
     agreement, error, rest = cell_texts(found, images)
