@@ -1,5 +1,6 @@
 """Quiet, small and reproducible: TensorFlow's logs off, few threads, every random generator seeded before each test."""
 
+import json
 import os
 import sys
 
@@ -15,6 +16,27 @@ import pytest
 from tiers import is_nightly
 
 EVERY_CHANGE = "not nightly"  # of pyproject.toml's addopts
+
+
+def pytest_addoption(parser):
+    parser.addoption("--cpu-times", metavar="FILE", help="append each test's processor seconds to FILE (see tiers.py)")
+
+
+def _processor_seconds():
+    """Of this process and of those that it started and that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """With ``--cpu-times`` a line for each test: its id and its seconds, setup and teardown included."""
+    path = item.config.getoption("--cpu-times")
+    begun = _processor_seconds()
+    yield
+    if path:
+        with open(path, "a") as file:
+            file.write(json.dumps([item.nodeid, round(_processor_seconds() - begun, 3)]) + "\n")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks

@@ -8,30 +8,27 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers
-from tflite_support import NETWORKS, network, randomise
+from tflite_support import FILES, FLOAT, HELD_OUT, randomise
 from tflite_support import export_random as export
 
-from wavemix_tf.tflite import Artifact, benchmark, quantize
+from wavemix_tf.tflite import Artifact, benchmark
 from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.file.op_costs import BYTE_PJ, MAC_PJ, count_costs, energy_proxy_uj
-from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.measuring import latency
 from wavemix_tf.tflite.runtimes.litert import make_interpreter
 
 
 @pytest.fixture(scope="module")
 def images():
-    return generated_images((16, 16, 3), 32, seed=2)
+    return HELD_OUT["deconv"][:32]
 
 
 @pytest.fixture(scope="module")
-def files(images):
-    model = network(**NETWORKS["deconv"])
-    quantized = quantize(model, generated_images((16, 16, 3), 64, seed=1))
+def files():
     return {
-        "mcu": export(quantized, "mcu", images=images),
-        "int8": export(quantized, "android-cpu", images=images),
-        "float16": export(model, "android-gpu", images=images),
+        "mcu": FILES["deconv", "mcu", None],
+        "int8": FILES["deconv", "android-cpu", None],
+        "float16": FILES["deconv", "android-gpu", None],
     }
 
 
@@ -169,7 +166,7 @@ def test_the_peak_is_of_a_convolution_that_computes(dtype):
 
 
 def test_memory_grows_with_the_network(images):
-    small = network(**NETWORKS["deconv"])
+    small = FLOAT["deconv"]
     inputs = keras.Input((16, 16, 3))
     x = layers.Conv2D(256, 5, padding="same")(layers.Conv2D(256, 3, padding="same")(inputs))
     large = randomise(keras.Model(inputs, layers.Dense(5)(layers.GlobalAveragePooling2D()(x))))

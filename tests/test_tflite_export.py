@@ -11,7 +11,18 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from tflite_support import NETWORKS, network, randomise, spread
+from tflite_support import (
+    CALIBRATION,
+    CLASS_NAMES,
+    FILES,
+    FLOAT,
+    HELD_OUT,
+    NETWORKS,
+    QUANTIZED,
+    network,
+    randomise,
+    spread,
+)
 from tflite_support import export_random as export
 
 import wavemix_tf as wm
@@ -23,12 +34,11 @@ from wavemix_tf.tflite import (
     RuntimeFailureError,
     UnsupportedOpError,
     benchmark,
-    quantize,
     verify,
 )
 from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.graph.graph import Graph
-from wavemix_tf.tflite.graph.inputs import generated_images, predict
+from wavemix_tf.tflite.graph.inputs import predict
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.runtimes.converter import convert
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena, run_micro
@@ -39,31 +49,26 @@ from wavemix_tf.tflite.targets import op_tables as targets
 # which no fake-quant model does; XNNPACK rounds once.
 INT8_ERROR_STEPS = {"litert-xnnpack": 1.0, "litert-reference": 1.6, "tflite-micro": 1.6}
 INT8_ERROR_STEPS_BILINEAR = INT8_ERROR_STEPS | {"litert-reference": 2.0}  # which rounds half-way averages otherwise
-NAMES = ["ant", "bee", "cat", "dog", "eel"]
 
 
 @pytest.fixture(scope="module")
 def held_out():
-    return {name: generated_images(shape_of(name), 48, seed=2) for name in NETWORKS}
-
-
-def shape_of(name):
-    return NETWORKS[name].get("image_shape", (16, 16, 3))
+    return HELD_OUT
 
 
 @pytest.fixture(scope="module")
 def models():
-    return {name: network(**options) for name, options in NETWORKS.items()}
+    return FLOAT
 
 
 @pytest.fixture(scope="module")
-def quantized(models):
-    return {name: quantize(model, generated_images(shape_of(name), 64, seed=1)) for name, model in models.items()}
+def quantized():
+    return QUANTIZED
 
 
 @pytest.fixture(scope="module")
-def mcu(quantized, held_out):
-    return export(quantized["deconv"], "mcu", images=held_out["deconv"], class_names=NAMES)
+def mcu():
+    return FILES["deconv", "mcu", None]
 
 
 def runtimes(artifact, against="fidelity"):
@@ -85,7 +90,7 @@ def test_float32_for_a_phone_is_the_keras_model(name, models, held_out):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_int8_computes_the_quantized_model(name, quantized, held_out):
-    artifact = export(quantized[name], "android-cpu", images=held_out[name])
+    artifact = FILES[name, "android-cpu", None]
     expected = predict(quantized[name], held_out[name])
     info = flatbuffer.read_file(artifact.content)
     assert spread(expected) > 5 * info.outputs[0].scale
@@ -131,8 +136,8 @@ def test_the_file_holds_the_integers_that_were_trained(quantized):
         assert any(np.array_equal(np.sort(values), np.sort(wanted.ravel())) for values in found), form
 
 
-def test_float16_for_a_gpu(models, held_out):
-    artifact = export(models["deconv"], "android-gpu", images=held_out["deconv"])
+def test_float16_for_a_gpu():
+    artifact = FILES["deconv", "android-gpu", None]
     assert artifact.dtype == "float16"
     assert artifact.io_dtype == "float32"
     assert "TRANSPOSE_CONV" in artifact.ops
@@ -166,7 +171,7 @@ def test_microcontroller_gets_the_form_with_the_smaller_arena(mcu, quantized, he
 
 
 def test_float_model_is_quantized_on_the_way_with_calibration(models):
-    artifact = export(models["nearest"], "mcu", calibration=generated_images(shape_of("nearest"), 64, seed=1))
+    artifact = export(models["nearest"], "mcu", calibration=CALIBRATION["nearest"])
     assert artifact.verification["images"] == "held out of calibration"
     assert runtimes(artifact)["tflite-micro"]["images"] == 32
     assert runtimes(artifact)["tflite-micro"]["mean_error_steps"] <= INT8_ERROR_STEPS["tflite-micro"]
@@ -194,7 +199,7 @@ def test_save_writes_everything_a_user_needs(mcu, tmp_path):
         "bugs_1.h",
     ]
     assert path.read_bytes() == mcu.content
-    assert path.with_suffix(".labels.txt").read_text().split() == NAMES
+    assert path.with_suffix(".labels.txt").read_text().split() == CLASS_NAMES
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["input"] == {
         "name": "image",

@@ -10,11 +10,11 @@ import android_stubs
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tflite_support import NETWORKS, network
+from tflite_support import CLASS_NAMES, FILES, HELD_OUT, NETWORKS, network
 from tflite_support import export_random as export
 
 from wavemix_tf.files import replacing_folder
-from wavemix_tf.tflite import Artifact, quantize
+from wavemix_tf.tflite import Artifact
 from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.kit import vectors as kit_vectors
@@ -23,26 +23,22 @@ from wavemix_tf.tflite.runtimes.litert import make_interpreter
 from wavemix_tf.tflite.runtimes.microcontroller import resolver_name, run_micro
 from wavemix_tf.training.images import fit_image, read_image
 
-NAMES = ["ant", "bee", "cat|tom", "dog", "eel"]
 COMPILER = shutil.which("g++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs g++")
 
 
 @pytest.fixture(scope="module")
 def images():
-    return generated_images((16, 16, 3), 32, seed=2)
+    return HELD_OUT["deconv"][:32]
 
 
 @pytest.fixture(scope="module")
-def artifacts(images):
-    model = network(**NETWORKS["deconv"])
-    quantized = quantize(model, generated_images((16, 16, 3), 64, seed=1))
-    options = dict(images=images, class_names=NAMES, crop_to_aspect_ratio=True)
+def artifacts():
     return {
-        "mcu-int8": export(quantized, "mcu", **options),
-        "android-cpu-int8": export(quantized, "android-cpu", **options),
-        "android-cpu-uint8": export(quantized, "android-cpu", io_dtype="uint8", **options),
-        "android-gpu-float16": export(model, "android-gpu", **options),
+        "mcu-int8": FILES["deconv", "mcu", None],
+        "android-cpu-int8": FILES["deconv", "android-cpu", None],
+        "android-cpu-uint8": FILES["deconv", "android-cpu", "uint8"],
+        "android-gpu-float16": FILES["deconv", "android-gpu", None],
     }
 
 
@@ -115,7 +111,7 @@ def test_files(kits):
 def test_the_file_in_it_is_the_artifact(kits, artifacts):
     for name, folder in kits.items():
         assert Artifact.load(folder / f"{name}.tflite") == artifacts[name]
-        assert (folder / f"{name}.labels.txt").read_text().splitlines() == NAMES
+        assert (folder / f"{name}.labels.txt").read_text().splitlines() == CLASS_NAMES
         assert kit.kit_digest(folder) == artifacts[name].sha256
 
 
@@ -143,8 +139,8 @@ def test_vectors_are_what_tensorflow_lite_micro_computes(kits, artifacts, images
     np.testing.assert_array_equal(inputs[:4], np.round(images[:4] * 255) - 128)
     said = card(folder)
     assert said["compare"] == "integers, bit by bit"
-    assert said["labels"] == [*NAMES[:4], None]
-    assert said["first_class"] == [NAMES[i] for i in expected.argmax(-1)]
+    assert said["labels"] == [*CLASS_NAMES[:4], None]
+    assert said["first_class"] == [CLASS_NAMES[i] for i in expected.argmax(-1)]
     assert len({row.tobytes() for row in expected}) == 5  # the vectors tell a model that ignores its input
 
 
@@ -424,7 +420,7 @@ def test_model_card_invents_nothing(artifacts, kits, images, tmp_path):
     report = {
         "created": "2026-01-02 03:04 UTC",
         "recipe": {"name": "bugs", "dataset": "insects", "epochs": 3, "qat_epochs": 1, "crop_to_aspect_ratio": True},
-        "dataset": {"class_names": NAMES, "image_shape": [16, 16, 3], "sizes": {"train": 1234}, "tested": 50},
+        "dataset": {"class_names": CLASS_NAMES, "image_shape": [16, 16, 3], "sizes": {"train": 1234}, "tested": 50},
         "model": {"name": "WaveMix 8/2", "parameters": 4321},
         "results": [
             {"name": "float model", "runtime": "Keras", "accuracy": 0.9},

@@ -6,12 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from tflite_support import NETWORKS, network
+from tflite_support import CALIBRATION, FLOAT, QUANTIZED
 from tflite_support import export_random as export
 
 from wavemix_tf.tflite import Artifact, ExportError, benchmark, layer_errors, quantize, verify
 from wavemix_tf.tflite.file.flatbuffer import read_file
-from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.layers.fake_quant import FakeQuant
 
 SHAPE = (16, 16, 3)
@@ -19,17 +18,17 @@ SHAPE = (16, 16, 3)
 
 @pytest.fixture(scope="module")
 def images():
-    return generated_images(SHAPE, 64, seed=1)
+    return CALIBRATION["deconv"]
 
 
 @pytest.fixture(scope="module")
 def model():
-    return network(**NETWORKS["deconv"])
+    return FLOAT["deconv"]
 
 
 @pytest.fixture(scope="module")
-def quantized(model, images):
-    return quantize(model, images)
+def quantized():
+    return QUANTIZED["deconv"]
 
 
 @pytest.fixture(scope="module")

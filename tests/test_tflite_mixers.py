@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from mixer_support import SHAPE, SYSTEMS, attention, norm, patches, stand_in, vit_ats
+from tflite_support import Made, float_ops, randomise, spread
 from tflite_support import export_random as export
-from tflite_support import float_ops, randomise, spread
 
 from wavemix_tf.tflite import TARGETS, UnsupportedLayerError, UnsupportedOpError, quantize
 from wavemix_tf.tflite.file.flatbuffer import read_file
@@ -43,8 +43,11 @@ def images():
 
 @pytest.fixture(scope="module")
 def systems(images):
-    models = {name: stand_in(body) for name, body in SYSTEMS.items()}
-    return {name: (model, quantize(model, images[:64])) for name, model in models.items()}
+    def make(name):
+        model = stand_in(SYSTEMS[name])
+        return model, quantize(model, images[:64])
+
+    return Made(make)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tflite_support import export_random, randomise
+from tflite_support import Made, export_random, randomise
 
 import wavemix_tf as wm
 from wavemix_tf.tflite.errors import UnsupportedOpError
@@ -28,7 +28,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def models():
-    return {name: randomise(make()) for name, make in NETWORKS.items()}
+    return Made(lambda name: randomise(NETWORKS[name]()))
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from tflite_support import NETWORKS, network, randomise, spread
+from tflite_support import CALIBRATION, FLOAT, NETWORKS, QUANTIZED, network, randomise, spread
 
 import wavemix_tf as wm
 from wavemix_tf.tflite import UnsupportedLayerError, calibrate, quantize
@@ -20,17 +20,17 @@ SHAPE = (16, 16, 3)
 
 @pytest.fixture(scope="module")
 def images():
-    return generated_images(SHAPE, 64, seed=1)
+    return CALIBRATION["deconv"]
 
 
 @pytest.fixture(scope="module")
 def model():
-    return network(**NETWORKS["deconv"])
+    return FLOAT["deconv"]
 
 
 @pytest.fixture(scope="module")
-def quantized(model, images):
-    return quantize(model, images)
+def quantized():
+    return QUANTIZED["deconv"]
 
 
 def levels(values, low, high):

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from tflite_support import Made, network, randomise
 from tflite_support import export_random as export
-from tflite_support import network, randomise
 
 from wavemix_tf.layers.pixel_shuffle import PixelShuffle
 from wavemix_tf.tflite import TARGETS, Artifact, ExportError, MemoryLimitError, UnsupportedOpError, benchmark, quantize
@@ -91,15 +91,16 @@ def attention():
 
 @pytest.fixture(scope="module")
 def files():
-    several = several_ops("int8")
-    return {
-        "attention": int8_file(attention()),
-        "int8": int8_file(several),
-        "float io": int8_file(several, "float32"),
-        "gelu": int8_file(several_ops("gelu")),
-        **{op: op_tables.write(op, "int8")[0] for op in ("EXP", "LOG_SOFTMAX")},
-        "float16": convert(deploy(several_ops("float"), {}, "transposed_conv"), "float16", "float32"),
+    made = {
+        "attention": lambda: int8_file(attention()),
+        "int8": lambda: int8_file(several_ops("int8")),
+        "float io": lambda: int8_file(several_ops("int8"), "float32"),
+        "gelu": lambda: int8_file(several_ops("gelu")),
+        "EXP": lambda: op_tables.write("EXP", "int8")[0],
+        "LOG_SOFTMAX": lambda: op_tables.write("LOG_SOFTMAX", "int8")[0],
+        "float16": lambda: convert(deploy(several_ops("float"), {}, "transposed_conv"), "float16", "float32"),
     }
+    return Made(lambda name: made[name]())
 
 
 class Editor:

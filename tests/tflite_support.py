@@ -5,6 +5,7 @@ import numpy as np
 
 import wavemix_tf as wm
 from wavemix_tf.keras_internals import flatten_layers
+from wavemix_tf.tflite.graph.inputs import generated_images
 
 # For networks of random weights: what rounding leaves of them says nothing.
 UNJUDGED = {"min_snr_db": -200, "min_agreement": 0, "allow_unjudged": True}
@@ -85,6 +86,44 @@ NETWORKS = {
         activation="hard_swish", upsample="pixel_shuffle", levels=4, image_shape=(16, 16, 1), depth=1
     ),
 }
+
+
+class Made(dict):
+    """Key -> ``make(*key)``, made when it is first asked for and kept as long as the process.
+
+    What is in it is shared by the tests of all files: never train it or change it.
+    """
+
+    def __init__(self, make):
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key):
+        keras.utils.set_random_seed(0)  # whichever test comes first
+        self[key] = self._make(*key) if isinstance(key, tuple) else self._make(key)
+        return self[key]
+
+
+def shape_of(name):
+    return NETWORKS[name].get("image_shape", (16, 16, 3))
+
+
+CLASS_NAMES = ["ant", "bee", "cat|tom", "dog", "eel"]
+CALIBRATION = Made(lambda name: generated_images(shape_of(name), 64, seed=1))
+HELD_OUT = Made(lambda name: generated_images(shape_of(name), 48, seed=2))
+FLOAT = Made(lambda name: network(**NETWORKS[name]))
+QUANTIZED = Made(lambda name: wm.tflite.quantize(FLOAT[name], CALIBRATION[name]))
+# (network, target, dtype of inputs and outputs or None) -> its file: of a GPU in float16, of others in int8.
+FILES = Made(
+    lambda name, target, io_dtype: export_random(
+        (FLOAT if target == "android-gpu" else QUANTIZED)[name],
+        target,
+        images=HELD_OUT[name],
+        io_dtype=io_dtype,
+        class_names=CLASS_NAMES,
+        crop_to_aspect_ratio=True,
+    )
+)
 
 
 def spread(outputs):

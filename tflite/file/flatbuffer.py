@@ -256,25 +256,6 @@ def _entry(name: str, index: int) -> Any:
     return entry
 
 
-def order_ends(content: bytes, inputs: Sequence[str], outputs: Sequence[str], names: Sequence[str]) -> bytes:
-    """The same file with its inputs and outputs in the model's order, which the converter does not keep.
-
-    Args:
-        content: A ``.tflite`` file with one signature.
-        inputs: Signature's names of the inputs, in the model's order.
-        outputs: Signature's names of the outputs, in the model's order.
-        names: What the signature is to call the outputs.
-    """
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    graph, signature = model.subgraphs[0], model.signatureDefs[0]
-    found = {_text(entry.name): entry for entry in (*signature.inputs, *signature.outputs)}
-    graph.inputs = [found[name].tensorIndex for name in inputs]
-    graph.outputs = [found[name].tensorIndex for name in outputs]
-    for old, new in zip(outputs, names, strict=True):
-        found[old].name = new
-    return pack(model)
-
-
 def read_integers(content: bytes, outputs: bool) -> bytes:
     """The same file whose ARG_MAX and ARG_MIN read integers, not what a DEQUANTIZE op makes of them: same order.
 

@@ -25,7 +25,7 @@ from ..graph.pipeline import finishing_passes, lowering_passes, quantizing_passe
 from ..graph.pipeline import run as run_passes
 from ..names import ARENA_BYTES, FILE_BYTES, FLASH_BYTES, NPU_CYCLES, SRAM_BYTES
 from ..quantization.ranges import connect_steps
-from ..runtimes.converter import convert_in_memory
+from ..runtimes.converter import convert
 from ..runtimes.ethos import check_all_on_npu, compile_for
 from ..runtimes.processes import Runner
 from ..targets.firmware import COST_KERNELS, firmware_bytes
@@ -98,7 +98,7 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
     def write(form: str) -> bytes:
         written = graph.copy()
         run_passes(written, finishing_passes(form, row.max_stride, row.dense_as_convolution))
-        content = convert_in_memory(written.to_model(DEPLOYED), row.io_dtypes["int8"])
+        content = convert(written.to_model(DEPLOYED), "int8", row.io_dtypes["int8"])
         return add_metadata(content, value_ranges((0.0, 1.0), graph.inputs))
 
     forms = row.upsample_forms if transposed else row.upsample_forms[:1]

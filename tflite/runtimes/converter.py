@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,14 +12,18 @@ import keras
 import numpy as np
 
 from ..errors import ExportError
-from ..file.flatbuffer import add_signature, order_ends, read_integers
+from ..file.flatbuffer import add_signature, read_integers
 from ..graph.graph import structures
 from ..graph.inputs import output_names
 from ..names import BITS
 
+SIGNATURE = "serving_default"  # key of the only signature of a file
+
 
 def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarray] | None = None) -> bytes:
     """Run TensorFlow's converter on a graph from ``deploy``; batch 1, built-in ops only.
+
+    The traced function is converted, not a SavedModel: writing one and reading it takes most of a conversion's time.
 
     Args:
         deployed: From ``deploy``, with fake-quant nodes if ``dtype`` is "int8".
@@ -34,8 +37,6 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
     import tensorflow as tf
 
     labels = [tensor.name for tensor in deployed.inputs]
-    archive = keras.export.ExportArchive()
-    archive.track(deployed)
     signature = [
         tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=label)  # a dynamic batch drags SHAPE and PACK ops in
         for tensor, label in zip(deployed.inputs, labels, strict=True)
@@ -43,10 +44,8 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
 
     def serve(*tensors: Any) -> Any:
         inputs = keras.tree.pack_sequence_as(structures(deployed)[0], list(tensors))
-        outputs = keras.tree.flatten(deployed(inputs, training=False))
-        return outputs[0] if len(outputs) == 1 else {f"output_{index}": part for index, part in enumerate(outputs)}
+        return keras.tree.flatten(deployed(inputs, training=False))
 
-    archive.add_endpoint("serve", serve, input_signature=signature)
     # Beside an output of indices TensorFlow cannot make the others integers; `read_integers` does.
     mixed = io_dtype != "float32" and len({"float" in value.dtype for value in deployed.outputs}) > 1
     if mixed and io_dtype == "uint8":
@@ -55,46 +54,24 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
             f"Received: io_dtype={io_dtype!r}"
         )
     measures = dtype == "int16x8" and calibration is not None
-    with tempfile.TemporaryDirectory() as folder:
-        # The archive freezes the variables; converting the model's concrete function would leave them out.
-        archive.write_out(folder, verbose=False)
-        content = run_converter(
-            folder,
-            dtype,
-            io_dtype,
-            output_dtype="float32" if mixed else io_dtype,
-            samples=functools.partial(_single_images, calibration) if measures else None,
-            layers=[layer.name for layer in deployed.layers],
-        )
+    content = run_converter(
+        # Without an object that tracks the variables the converter makes constants of them.
+        tf.function(serve, input_signature=signature, autograph=False).get_concrete_function(),
+        dtype,
+        io_dtype,
+        output_dtype="float32" if mixed else io_dtype,
+        samples=functools.partial(_single_images, calibration) if measures else None,
+        layers=[layer.name for layer in deployed.layers],
+    )
+    single = len(deployed.inputs) == len(deployed.outputs) == 1
+    content = add_signature(content, SIGNATURE, labels, ["output_0"] if single else output_names(deployed))
     if dtype == "int8" and any("float" not in value.dtype for value in deployed.outputs):
         content = read_integers(content, outputs=mixed)
-    if len(deployed.inputs) == len(deployed.outputs) == 1:
-        return content
-    names = output_names(deployed)
-    return order_ends(content, labels, [f"output_{index}" for index in range(len(names))], names)
+    return content
 
 
 def _single_images(arrays: Any) -> Iterable[list[np.ndarray]]:
     return ([part[None] for part in row] for row in zip(*arrays, strict=True))
-
-
-def convert_in_memory(deployed: Any, io_dtype: str) -> bytes:
-    """As ``convert`` to int8, without writing a SavedModel and reading it again: five to ten times as fast.
-
-    The same file but for the order of its bytes and the names of some inner tensors: the signature that a SavedModel
-    has, and the name of its input, are put back.
-    """
-    if len(deployed.inputs) != 1 or len(deployed.outputs) != 1:
-        return convert(deployed, "int8", io_dtype)  # their order is known to the signature alone
-    import tensorflow as tf
-
-    label = deployed.inputs[0].name
-    # A dynamic batch drags SHAPE and PACK ops in.
-    signature = [tf.TensorSpec((1, *deployed.inputs[0].shape[1:]), tf.float32, name=label)]
-    traced = tf.function(lambda image: deployed(image, training=False), input_signature=signature)
-    # Without a trackable object the converter freezes the function itself.
-    content = run_converter(traced.get_concrete_function(), "int8", io_dtype)
-    return add_signature(content, "serving_default", [label], ["output_0"])
 
 
 def run_converter(
