@@ -29,13 +29,13 @@ def size_of(path):
 @pytest.fixture(scope="module")
 def segmented(tmp_path_factory):
     root = tmp_path_factory.mktemp("pictures")
-    folder, out = write_scenes(root / "scenes", (("train", 72), ("val", 8), ("test", 8))), root / "run"
+    folder, out = write_scenes(root / "scenes", (("train", 64), ("val", 8), ("test", 8))), root / "run"
     settings = {
         "task": "segmentation",
         "ignore_index": 3,
         "image_shape": "24x32x3",
         "model_args": '{"width": 8, "depth": 1, "levels": 1, "dropout": 0.0}',
-        "epochs": 6,
+        "epochs": 3,
         "learning_rate": 0.02,
         "qat_epochs": 1,
     }
@@ -99,7 +99,7 @@ def enlarged(tmp_path_factory):
     settings = {
         "image_shape": "16x16x3",
         "model_args": '{"width": 8, "depth": 1, "dropout": 0.0}',
-        "epochs": 8,
+        "epochs": 4,
         "learning_rate": 0.01,
         "qat_epochs": 1,
         "patches": 8,

@@ -59,6 +59,17 @@ def test_a_search_on_a_folder_ends_in_a_recipe_whose_file_is_within_the_budget(f
     assert card["size_bytes"] == result.best.costs["flash_bytes"]
 
 
+def test_a_search_of_one_trial_ends_in_a_recipe(folder, tmp_path, capsys):
+    out = tmp_path / "search"
+    words = ["tune", "--data", folder, "--out", out, *TINY, "--set", "epochs=1", "--max-trials", "1"]
+    code, shown, err = call(capsys, *words, "--budget", "5k-parameters")
+    assert code == 0, err
+    assert "wavemix-tf run" in shown
+    (trial,) = SearchResult.load(out).trials
+    assert trial.costs["parameters"] <= 5000
+    assert Recipe.from_json(out / "best.json").model_args == trial.recipe.model_args
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

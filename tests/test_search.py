@@ -404,13 +404,13 @@ def test_the_front_has_what_nothing_beats(tmp_path):
 
 def test_a_search_ends_in_a_front_and_a_recipe(data, tmp_path, capsys):
     out = tmp_path / "search"
-    options = dict(max_trials=4, epochs=2, budget={"parameters": 5000, "layers": 40}, data=data, out=out)
+    options = dict(max_trials=2, epochs=2, budget={"parameters": 5000, "layers": 40}, data=data, out=out)
     best = search(RECIPE, costs=[Measure()], **options)
     shown = capsys.readouterr().out
     assert "8 combinations" in shown
-    assert re.search(r"4 of 4: trial \d, depth=\d width=\d+, val_accuracy 0\.\d+, parameters [\d,]+, layers \d+", shown)
+    assert re.search(r"2 of 2: trial \d, depth=\d width=\d+, val_accuracy 0\.\d+, parameters [\d,]+, layers \d+", shown)
     result = SearchResult.load(out)
-    assert len(result.trials) == 4
+    assert len(result.trials) == 2
     assert all(trial.status == "completed" for trial in result.trials)
     assert all(trial.costs["parameters"] <= 5000 and trial.costs["layers"] <= 40 for trial in result.trials)
     assert best == result.best.recipe == Recipe.from_json(out / "best.json")
@@ -419,9 +419,9 @@ def test_a_search_ends_in_a_front_and_a_recipe(data, tmp_path, capsys):
     assert list(out.glob("trials/*/tensorboard/hparams/*"))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.keras")}
     assert search(RECIPE, costs=[Measure()], **options) == best
-    assert "4 of 4 trials have ended" in capsys.readouterr().out
-    more = search(RECIPE, costs=[Measure()], **{**options, "max_trials": 5})
-    assert len(SearchResult.load(out).trials) == 5
+    assert "2 of 2 trials have ended" in capsys.readouterr().out
+    more = search(RECIPE, costs=[Measure()], **{**options, "max_trials": 3})
+    assert len(SearchResult.load(out).trials) == 3
     assert isinstance(more, Recipe)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     with pytest.raises(ValueError, match=r"holds another search.*Received: epochs=3 \(there 2\)"):

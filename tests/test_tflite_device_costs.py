@@ -391,7 +391,7 @@ def test_bounds_measure_nothing_and_work_for_any_model(monkeypatch):
     costs = DeviceCosts("mcu")
     monkeypatch.setattr(costs, "_request", lambda _: pytest.fail("bounds asked the worker"))
     monkeypatch.setattr(candidate, "write_files", lambda *_: pytest.fail("bounds wrote a file"))
-    model = fresh(width=32, depth=8, levels=2)
+    model = fresh(width=32, depth=2, levels=2)
     assert costs.bounds(model)["flash_bytes"][0] > 0
     inputs = keras.Input((8, 8, 4), name="image")
     other = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(inputs))))
