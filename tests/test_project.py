@@ -1,6 +1,9 @@
 """What the project says of itself in several places is one thing."""
 
+import ast
+import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -17,6 +20,32 @@ def test_the_version_stands_in_one_place():
     assert "version" not in project["project"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "wavemix_tf.__version__"}
     assert f"\nversion: {wm.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_import_is_of_a_declared_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [
+        project["dependencies"],
+        *(project["optional-dependencies"][extra] for extra in ("torch", "tfmot", "ethos")),
+    ]
+    declared = {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for part in lists for line in part}
+    imported = set()
+    for folder in ("wavemix_tf", "training", "tflite"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    imported.add(node.module.partition(".")[0])
+    imported -= {*sys.stdlib_module_names, "wavemix_tf"}
+    distributions = importlib.metadata.packages_distributions()
+    missing = {
+        name
+        for name in imported & set(distributions)
+        if not declared & {found.lower().replace("_", "-") for found in distributions[name]}
+    }
+    assert missing == set()
+    assert {"tensorflow", "keras", "PIL"} <= imported & set(distributions)
 
 
 def test_dir_shows_the_public_names():
