@@ -75,7 +75,7 @@ def _single_images(arrays: Any) -> Iterable[list[np.ndarray]]:
 
 
 def run_converter(
-    source: Any,
+    function: Any,
     dtype: str,
     io_dtype: str,
     *,
@@ -87,11 +87,11 @@ def run_converter(
     """The one call of TensorFlow's converter; built-in ops only.
 
     Args:
-        source: Folder of a SavedModel, or a concrete function.
+        function: A concrete function of TensorFlow.
         dtype: "float32", "float16", "int8" or "int16x8".
         io_dtype: dtype of inputs and outputs of a file of integers.
         output_dtype: That of the outputs, where it is another.
-        owner: Object that holds the variables of a concrete function; None: they become constants.
+        owner: Object that holds the function's variables; None: they become constants.
         samples: Gives the rows of inputs that ranges are measured on, an array with a batch axis each; None: the
             ranges are those of the graph's fake-quant nodes.
         layers: Names of the model's layers, by which a message names the one at fault.
@@ -101,10 +101,7 @@ def run_converter(
     """
     import tensorflow as tf
 
-    if isinstance(source, str):
-        converter = tf.lite.TFLiteConverter.from_saved_model(source)
-    else:
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([source], owner)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
     ops = tf.lite.OpsSet.TFLITE_BUILTINS
     if samples is not None:
         converter.representative_dataset = samples
@@ -125,24 +122,33 @@ def run_converter(
             warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
             return converter.convert()
     except Exception as error:
-        raise converter_error(error, layers) from error
+        raise converter_error(error, function, layers) from error
 
 
-def converter_error(error: Exception, layers: Sequence[str] = ()) -> ExportError:
-    """What to raise of a failure of TensorFlow's converter: the ops that it lacks, or its first line.
+def converter_error(error: Exception, function: Any, layers: Sequence[str] = ()) -> ExportError:
+    """What to raise for a failure of TensorFlow's converter: the ops that it lacks, or its first line.
 
     Args:
         error: The converter's.
+        function: The concrete function that was converted.
         layers: Names of the model's layers.
     """
     missing = re.search(r"(?:TF Select|Custom) ops: (.+)", str(error))
     if missing is not None:
-        scopes = re.findall(r'fused\["\w+:", "[^"/]+/([^"/@]+)', str(error))
-        near = [max((n for n in layers if scope.startswith(n)), key=len, default=scope) for scope in scopes]
-        where = f" (layer {', '.join(map(repr, dict.fromkeys(near)))})" if near else ""
+        lacking = {name.strip() for name in missing[1].split(",")}
+        paths = [op.name for op in function.graph.get_operations() if op.type in lacking]
+        near = dict.fromkeys(name for path in paths for name in [_layer_of(path, layers)] if name)
+        where = f" (layer {', '.join(map(repr, near))})" if near else ""
         return ExportError(
             f"TensorFlow Lite has no op for {missing[1].strip()}{where}: write that part of the model with other "
             "layers, or leave it to the program that runs the file."
         )
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return ExportError(f"TensorFlow's converter refused the model: {first}")
+
+
+def _layer_of(path: str, layers: Sequence[str]) -> str | None:
+    """The layer of an op's path: "functional_1/codes_1/bincount/DenseBincount" -> "codes"."""
+    scopes = path.split("/")
+    found = [name for name in layers if any(re.fullmatch(rf"{re.escape(name)}(_\d+)?", scope) for scope in scopes)]
+    return max(found, key=len, default=None)
