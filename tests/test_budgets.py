@@ -55,7 +55,7 @@ def test_budgets(text, target, limits):
         ("mcu:-4KB-ram", r"'-4KB-ram' is no AMOUNT-KIND"),
         ("mcu:" + "9" * 400 + "KB-ram", r"must be positive and finite"),
         ("mcu:64KB-ram,32KB-ram", r"takes each kind once; '32KB-ram' comes after another"),
-        ("android-cpu:5ms,6ms-latency", r"takes each kind once"),
+        ("android-cpu:5ms,6ms-latency", r"give each kind once"),
         ("mcu:", r"'' is no AMOUNT-KIND"),
         ("", r"has the form \[TARGET:\]AMOUNT-KIND.*'' is no AMOUNT-KIND"),
         ("mcu:64KB-ram,", r"'' is no AMOUNT-KIND"),

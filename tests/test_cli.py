@@ -172,7 +172,7 @@ def test_report_of_the_run(finished):
     page = (finished["out"] / "report.html").read_text()
     assert "Images of each class" in page
     assert "always answering it is right as often" in finished["second"].out
-    assert "Which layer loses the accuracy" in page
+    assert "Accuracy loss per layer" in page
     assert "mcu-int8" in page
     assert "patterns" in page
 
@@ -511,7 +511,7 @@ def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
     ):
         with pytest.raises(FileNotFoundError, match=re.escape(f"`wavemix-tf export --out '{out}'{options}` makes")):
             exports.saved_exports(out, target, dtype)
-    with pytest.raises(FileNotFoundError, match=re.escape(f"`wavemix-tf quantize --out '{out}'` makes it")):
+    with pytest.raises(FileNotFoundError, match=re.escape(f"`wavemix-tf quantize --out '{out}'` creates it")):
         steps.load_model(out / "qat.keras")
     with pytest.raises(FileNotFoundError, match=re.escape(f"`wavemix-tf run RECIPE --out '{out}'` or ")):
         run_folder.saved_recipe(out)
@@ -566,7 +566,7 @@ def test_a_damaged_report_is_reported_and_measured_anew(finished, tmp_path, caps
         (out / "report.json").write_text(text)
         _, _, err = call(capsys, *finished["words"][:4], out, *finished["words"][5:])
         assert err.startswith(f"note: {out / 'report.json'} "), err
-        assert "ll files are measured and it is written anew" in err
+        assert "ll files are measured and it is written again" in err
 
 
 def test_a_finished_export_looks_at_the_data_as_fit_does(finished, folder, tmp_path, capsys):

@@ -61,7 +61,7 @@ def test_report_of_a_segmentation(segmented):
         *("image", "truth", "float model", "android-cpu-int8")
     ]
     page = (out / "report.html").read_text()
-    for text in ("Class by class", "sky", "What it sees", "data:image/jpeg", "mIoU"):
+    for text in ("IoU per class", "sky", "Outputs", "data:image/jpeg", "mIoU"):
         assert text in page
     assert "top-1 accuracy" not in page.replace("a classifier's top-1 accuracy", "")
 
@@ -122,7 +122,7 @@ def test_report_of_a_super_resolution(enlarged):
         assert row["psnr_y"] == pytest.approx(np.mean([one["psnr_y"] for one in row["rows"]]))
         assert 0 < row["ssim_y"] <= 1
     page = (out / "report.html").read_text()
-    for text in ("Against bicubic", "PSNR-Y", decibels(rows["bicubic"]["psnr_y"]), "official"):
+    for text in ("Comparison with bicubic", "PSNR-Y", decibels(rows["bicubic"]["psnr_y"]), "official"):
         assert text in page
 
 

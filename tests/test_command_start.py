@@ -71,7 +71,7 @@ def test_a_mistyped_setting_names_what_it_may_have_meant():
         apply_settings(recipe, ["batchsize=3"])
     with pytest.raises(ValueError, match=r"did you mean epochs or qat_epochs\? Received: epoch=3"):
         apply_settings(recipe, ["epoch=3"])
-    with pytest.raises(ValueError, match=r"model_args alone has parts"):
+    with pytest.raises(ValueError, match=r"only model_args has parts"):
         apply_settings(recipe, ["epochs.width=3"])
     with pytest.raises(ValueError, match=r"with KEY one of name, dataset"):
         apply_settings(recipe, ["zzz=3"])
@@ -254,7 +254,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_data_are_read(tmp_path, 
         words = [verb, "digits", "--out", str(tmp_path / "file" / "below")]
         assert cli.main([*words, "--budget", "3M-macs"] if verb == "tune" else words) == 1
         told = capsys.readouterr().err.strip()
-        assert "--out must be a folder that can be made and written to: take another. Received: " in told
+        assert "--out must be a folder that can be created and written: use another. Received: " in told
         assert told.count("\n") == 0
     check_out(tmp_path / "a" / "b")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -92,7 +92,7 @@ def test_a_range_that_no_file_tells(artifacts, picture, tmp_path, capsys):
         add_metadata(artifacts[True].content, [None], Preprocessing("triangle", True))
     )
     _, told = first_class(capsys, picture, "--model", tmp_path / "moved.tflite")
-    assert "does not tell what a pixel's value is" in told
+    assert "does not state the range of pixel values" in told
 
 
 def test_the_card_tells_it(artifacts, tmp_path):

@@ -176,7 +176,7 @@ def test_page_is_whole_and_needs_nothing_else(run, history):
     targets = set(re.findall(r"url\(#([^)]+)\)", text)) | {r[1:] for r in page.references if r.startswith("#")}
     assert targets <= set(page.ids)
     assert "<dog>" not in text
-    for heading in ("Results", "Training", "Where it errs", "Float against int8", "What the wavelet sees", "The files"):
+    for heading in ("Results", "Training", "Confusion matrix", "Float against int8", "Wavelet bands", "Exported files"):
         assert f">{heading}</h2>" in text
     for number in ("95.00 %", "90.00 %", "39.1 KiB", "64.0 KiB", "1.23 / 2.50", "1,234 parameters"):
         assert number in text
@@ -247,18 +247,18 @@ def test_verification_matrix(run):
 
 def test_verification_on_the_page(run):
     text = report.render_html(run)
-    matrix = text[text.index(">Verification<") : text.index(">Which layer loses the accuracy<")]
+    matrix = text[text.index(">Verification<") : text.index(">Accuracy loss per layer<")]
     assert matrix.count("mark pass") == 2
     assert matrix.count("mark fail") == 1
     assert matrix.count("mark unbound") == 1
     assert "off by &quot;4.5&quot;" in matrix
-    assert "90.0%" in text[text.index(">Which layer") :]
+    assert "90.0%" in text[text.index(">Accuracy loss") :]
     run["verification"]["layers"]["rows"] = layer_rows(60)
     text = report.render_html(run)
     Page(text)
     assert len(text) < 400_000
     del run["verification"]["layers"]
-    assert ">Which layer" not in report.render_html(run)
+    assert ">Accuracy loss" not in report.render_html(run)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_a_report_is_reported_and_made_anew(folder, tmp_path, capsys, damage):
     assert run_folder.finished_report(out, RECIPE) is None
     told = capsys.readouterr().err
     assert str(out / "report.json") in told
-    assert "All files are measured and it is written anew." in told
+    assert "All files are measured and it is written again." in told
 
 
 OUTCOME = Trial("00", "completed", {"depth": 1}, 0.5, {"val_accuracy": 0.5}, {"macs": 7.0}, 1, 2.0, None, None, RECIPE)

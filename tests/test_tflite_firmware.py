@@ -283,7 +283,7 @@ def test_firmware_is_the_file_and_its_program(attention):
     assert parse_budget("mcu:256KB-firmware,64KB-ram") == ("mcu", {"firmware_bytes": 262144.0, "arena_bytes": 65536.0})
     assert parse_budget("mcu:1MB-firmware-reference") == ("mcu", {"firmware_reference_bytes": 1048576.0})
     assert "125 to 175 KB with CMSIS-NN" in flash_note(*parse_budget("mcu:100KB-flash"))
-    assert "the compiled file alone" in flash_note(*parse_budget("ethos-u55:100KB-flash"))
+    assert "the compiled file only" in flash_note(*parse_budget("ethos-u55:100KB-flash"))
     assert flash_note(*parse_budget("mcu:256KB-firmware")) is None
     with pytest.raises(ValueError, match=r"for target ethos-u55 takes the kinds .*not 'firmware'"):
         parse_budget("ethos-u55:1MB-firmware")

@@ -1,7 +1,7 @@
 """The command ``wavemix-tf``: its process, and its verbs in the order of the help.
 
-A verb is a function in ``command/verbs/``. It checks its arguments, which takes no Keras, then calls what stands in
-``command/`` and shows what that returns.
+A verb is a function in ``command/verbs/``. It checks its arguments without loading Keras, then calls functions of
+``command/`` and prints their results.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="wavemix-tf",
-    help="Image data in, a trained WaveMix out, verified TensorFlow Lite files for phones and microcontrollers.",
+    help="Train WaveMix on images and write verified TensorFlow Lite files for phones and microcontrollers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -69,26 +69,26 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Options of the command itself; its help stands above."""
+    """Options of the command itself; ``app`` has its help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C."""
+    """Run the command and return its exit code: 0, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C."""
     command = typer.main.get_command(app)
     line = CommandLine(tuple(sys.argv[1:] if arguments is None else arguments))
     try:
         with suppress_tensorflow_logs(line):
             code = command.main(args=list(line.words), prog_name="wavemix-tf", standalone_mode=False, obj=line)
     except (KeyboardInterrupt, typer.Abort) as error:
-        if isinstance(error.__cause__, EOFError):  # Typer takes the end of any file for a Ctrl-D at a prompt
+        if isinstance(error.__cause__, EOFError):  # Typer treats the end of any file as a Ctrl-D at a prompt
             return _fail(one_line(error.__cause__, line.verb))
         return _interrupted(line)
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong arguments, found by Typer
-            # Without any word Typer has shown the help already.
+            # Without any word, Typer has already shown the help.
             message = error.format_message()
             if not message:
                 return 2
@@ -100,10 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def script() -> None:
-    """The process of the console script: ``main``, then an end without the interpreter's clearing up.
+    """Run ``main`` as the console script, and exit without the interpreter's cleanup.
 
-    TensorFlow's threads may outlive what they use by then: a training that was finished and saved has ended in
-    "free(): invalid pointer" and an exit code that says it failed.
+    TensorFlow's threads may outlive the objects they use: a finished and saved training has ended in
+    "free(): invalid pointer" and the exit code of a failure.
     """
     code = main()
     with contextlib.suppress(BrokenPipeError):
@@ -113,7 +113,7 @@ def script() -> None:
 
 
 def worker_script() -> None:
-    """The process of a local worker: ``script``, ended when whoever started it is gone, however that went."""
+    """Run ``script`` as a local worker, which exits when the process that started it is gone."""
 
     def watch() -> None:
         sys.stdin.buffer.read()
@@ -129,7 +129,7 @@ def _fail(message: str, code: int = 1) -> int:
 
 
 def _interrupted(line: CommandLine) -> int:
-    terminal.print_to_stderr("\nStopped; what was finished is kept. To go on:")
+    terminal.print_to_stderr("\nStopped; finished work is kept. To resume:")
     terminal.print_to_stderr(f"  {line.without('--overwrite')}")
     return INTERRUPTED
 

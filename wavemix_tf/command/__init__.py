@@ -1,1 +1,1 @@
-"""The verbs of the command, their arguments, their steps, and what they show. Joins core, training and tflite."""
+"""The verbs of the command with their arguments, steps and output. Combines the core, training and tflite."""

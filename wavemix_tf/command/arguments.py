@@ -1,4 +1,4 @@
-"""From the words of a command line to a checked recipe; reads no data and loads no Keras."""
+"""Turn the words of a command line into a checked recipe, without reading data or loading Keras."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ..training.run_files import RunFiles
 from ..training.tasks import EXPORTS, TASKS, Classification
 from ..variants import VARIANTS
 
-COUNTED = ("calibration_images", "batch_size")  # of the defaults for own images: by how many there are
+COUNTED = ("calibration_images", "batch_size")  # defaults for own images that depend on their number
 RECORDS = ("comparison.json", "search.json")  # of `compare` and `tune`; each has the recipe
-START_FILE = "start.keras"  # of a run folder: the weights that training begins with
+START_FILE = "start.keras"  # in a run folder: the weights that training starts from
 
 
 def choose_recipe(
     name: str | None, data: Path | None, settings: Sequence[str] | None, begun: Path | None = None
 ) -> Recipe:
-    """The recipe that RECIPE and --data name, with --set applied.
+    """Return the recipe that RECIPE and --data name, with --set applied.
 
     Args:
-        name: Of a recipe, or path of its JSON file; None: the defaults for own images.
+        name: Name of a recipe, or path of its JSON file; None: the defaults for own images.
         data: Folder of own images; with ``name``, that recipe on these images.
         settings: KEY=VALUE texts.
-        begun: A folder that may hold a run, a comparison or a search of these defaults, which goes on under its name
-            and with what was counted in its images: the folder may have been moved, and have other ones now.
+        begun: A folder that may hold a run, a comparison or a search of these defaults. Its name and the numbers that
+            were counted in its images are kept: the image folder may have been moved, and its images may have changed.
     """
     if data is not None and not data.is_dir():
         raise FileNotFoundError(f"--data must be a folder of images. Received: {data}")
@@ -52,37 +52,37 @@ def choose_recipe(
     else:
         raise ValueError(f"RECIPE must be one of {', '.join(RECIPES)} or the path of a .json file. Received: {name}")
     if name is not None and data is not None:
-        # Own images have their own classes; `--set data_dir=` says where the recipe's own data is.
+        # Own images have other classes; `--set data_dir=` gives the place of the recipe's own data.
         recipe = dataclasses.replace(recipe, dataset="folder", data_dir=str(data.resolve()), num_classes=None)
     recipe = apply_settings(recipe, settings)
-    trained = begun is not None and (begun / "training.json").is_file()  # perhaps there is nothing left to do
+    trained = begun is not None and (begun / "training.json").is_file()  # the training may be finished
     there = recipe.data_dir is not None and Path(recipe.data_dir).expanduser().is_dir()
     if recipe.dataset == "folder" and not there and not trained:
         received = f"data_dir={recipe.data_dir!r}"
         raise FileNotFoundError(
-            f"{recipe.name} reads a folder of images: say where with --data FOLDER, or if it was moved with "
+            f"{recipe.name} reads a folder of images: give it with --data FOLDER or, if it was moved, with "
             f"--set data_dir=FOLDER. Received: {received}"
         )
     return recipe
 
 
 def _as_begun(recipe: Recipe, begun: Path) -> Recipe:
-    """Defaults for own images with the numbers and the name that a run of the same folder began with."""
+    """Return the defaults for own images with the numbers and the name of the run begun in the same folder."""
     there = _recipe_of(begun)
     if there is None:
         return recipe
     if there.dataset != "folder" or dataclasses.replace(there, data_dir=recipe.data_dir).differences(there):
         return recipe
-    # The name too: it is the folder's, which may have been moved.
+    # The name too: it is that of the image folder, which may have been moved.
     return dataclasses.replace(recipe, **{name: getattr(there, name) for name in (*COUNTED, "name")})
 
 
 def _recipe_of(begun: Path) -> Recipe | None:
-    """That of a run folder, a comparison or a search; None where there is none."""
+    """Return the recipe of a run folder, a comparison or a search; None where there is none."""
     if (begun / "recipe.json").is_file():
         return RunFiles(begun, "float").read_recipe()
     for name in RECORDS:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # who reads the rest tells of damage
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a later reader reports damage
             return Recipe.from_json(json.dumps(json.loads((begun / name).read_bytes())["recipe"]))
     return None
 
@@ -113,14 +113,14 @@ def variant_recipe(name: str, settings: Sequence[str] | None) -> Recipe:
 
 
 def _task_in(settings: Sequence[str] | None) -> str:
-    """What --set task= says, or "classification"."""
+    """Return the value of --set task=, or "classification"."""
     given = [text.strip() for key, _, text in (one.partition("=") for one in settings or ()) if key.strip() == "task"]
     return given[-1] if given else "classification"
 
 
 def folder_recipe(folder: Path, task: str = "classification") -> Recipe:
-    """Defaults for own images: a small WaveMix that a CPU trains in minutes; --set changes any of it."""
-    like = TASKS[task].folder_recipe if task in TASKS else ""  # `--set task=` refuses another one later
+    """Return the defaults for own images: a small WaveMix that a CPU trains in minutes."""
+    like = TASKS[task].folder_recipe if task in TASKS else ""  # an unknown task is refused by `--set task=` later
     if like:
         own = {"name": folder.resolve().name, "data_dir": str(folder.resolve()), "description": ""}
         return dataclasses.replace(RECIPES[like], **own, **TASKS[task].folder_changes)
@@ -162,15 +162,15 @@ def apply_settings(recipe: Recipe, settings: Sequence[str] | None) -> Recipe:
             changes[field] = read_value(field, text.strip())
     epochs = changes.get("epochs", recipe.epochs)
     if "warmup_epochs" not in changes and recipe.warmup_epochs >= epochs > 0:
-        changes["warmup_epochs"] = epochs / 4  # a short try should not have to know about the warm-up
+        changes["warmup_epochs"] = epochs / 4  # so that a short trial need not set the warm-up
     return dataclasses.replace(recipe, **changes)
 
 
 def _suggestion(key: str, known: Sequence[str]) -> str:
-    """What a mistyped key may have meant; otherwise all that there are."""
+    """Suggest keys similar to a mistyped one; otherwise list all keys."""
     field, dot, _ = key.partition(".")
     if dot and field in known:
-        return " with KEY a field of the recipe; of them model_args alone has parts, as model_args.width."
+        return " with KEY a field of the recipe; only model_args has parts, e.g. model_args.width."
     near = difflib.get_close_matches(field, known, n=3)
     if near:
         return f" with KEY a field of the recipe: did you mean {' or '.join(near)}?"
@@ -178,7 +178,7 @@ def _suggestion(key: str, known: Sequence[str]) -> str:
 
 
 def read_value(field: str, text: str) -> Any:
-    """``text`` as the kind of value that Recipe declares for ``field``."""
+    """Parse ``text`` as the type that Recipe declares for ``field``."""
     try:
         return parse_field(field, text)
     except ValueError as error:
@@ -198,12 +198,12 @@ def check_export(
     io_dtype: str | None = None,
     of_run: Sequence[tuple[str, str]] = EXPORTS,
 ) -> list[tuple[str, str]]:
-    """(target, dtype) pairs that --target and --dtype select, of those that `run` makes where they leave it open.
+    """Return the (target, dtype) pairs that --target and --dtype select; by default those that `run` writes.
 
     Args:
         target: --target.
         dtype: --dtype.
-        io_dtype: --io-dtype, which must suit each.
+        io_dtype: --io-dtype, which every pair must allow.
         of_run: ``Task.exports``.
     """
     from ..tflite.names import IO_DTYPES, IO_DTYPES_OF
@@ -221,12 +221,12 @@ def check_export(
 
 
 def _selected(target: str | None, dtype: str | None, of_run: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What `run` makes for the target, or else what the target prefers; with a dtype that one."""
+    """Return the pairs that `run` writes for the target, or else the target's preferred dtype."""
     from ..tflite.targets.table import TARGETS, get_target
 
     if target is None:
         chosen = [pair for pair in of_run if dtype in (None, pair[1])]
-        if not chosen and dtype is not None:  # one that `run` does not make: for the targets of `run` that have it
+        if not chosen and dtype is not None:  # `run` does not write it: use the targets of `run` that support it
             chosen = [(name, dtype) for name in dict(of_run) if dtype in TARGETS[name].dtypes]
         if not chosen:
             known = dict.fromkeys(kind for row in TARGETS.values() for kind in row.dtypes)

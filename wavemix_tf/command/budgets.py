@@ -1,4 +1,4 @@
-"""What ``--budget`` says, as numbers: "mcu:64KB-ram,100KB-flash". Loads no Keras."""
+"""Parse ``--budget``: "mcu:64KB-ram,100KB-flash". Loads no Keras."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..tflite.names import (
 UNITS = {"B": 1, "KB": 1024, "KiB": 1024, "MB": 1024**2, "MiB": 1024**2, "ms": 1, "k": 1000, "M": 10**6, "": 1}
 SIZES = ("B", "KB", "KiB", "MB", "MiB")
 COUNTS = ("", "k", "M")
-# Kind -> its units, and the cost that it limits: of any network, or of one on a target (see ``_costs``).
+# Kind -> its units and the cost that it limits, for any network or for one on a target (see ``_costs``).
 GENERAL = {
     "parameters": (COUNTS, "parameters"),
     "macs": (COUNTS, "macs"),
@@ -27,7 +27,7 @@ GENERAL = {
 }
 DEVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ram": (SIZES, RAM_COSTS),
-    "flash": (SIZES, (FLASH_BYTES,)),  # of the file alone
+    "flash": (SIZES, (FLASH_BYTES,)),  # the file only
     "cycles": (COUNTS, (NPU_CYCLES,)),
     "latency": (("ms",), (LATENCY_MS,)),
 }
@@ -40,21 +40,21 @@ AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([A-Za-z]*)(?:-([A-Za-z]+(?:
 
 
 def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
-    """Read a budget of the command line: ``[TARGET:]AMOUNT[-KIND],...``.
+    """Parse a budget of the command line: ``[TARGET:]AMOUNT[-KIND],...``.
 
     A size is in B, KB (1024 bytes, as KiB) or MB (1024 KB, as MiB), a count plain or with k (thousand) or M (million),
-    a time in ms. Kinds: ``ram``, ``flash`` (the file alone), ``firmware`` (the file and the program that runs it, with
+    a time in ms. Kinds: ``ram``, ``flash`` (the file only), ``firmware`` (the file and the program that runs it, with
     CMSIS-NN) or ``firmware-reference`` (with the reference kernels), ``cycles`` and ``latency`` of a target,
     ``parameters``, ``macs``, ``weights`` and ``activations`` (both of 8 bits) of any network. A time needs no kind.
 
     Args:
-        text: As "mcu:64KB-ram,100KB-flash", "ethos-u55:500k-cycles", "android-cpu:5ms" or "12k-parameters".
+        text: E.g. "mcu:64KB-ram,100KB-flash", "ethos-u55:500k-cycles", "android-cpu:5ms" or "12k-parameters".
 
     Returns:
-        (target or None, cost -> the most that is allowed, in bytes, milliseconds or a number).
+        (target or None, cost -> upper limit in bytes, milliseconds or a number).
 
     Raises:
-        ValueError: one line: what is allowed, and what was received.
+        ValueError: The text is no budget; one line.
 
     Example:
     >>> parse_budget("mcu:64KB-ram,100KB-flash")
@@ -71,39 +71,37 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
     for part in (rest if colon else text).split(","):
         name, value = _limit(part.strip(), target, text)
         if name in limits:
-            raise ValueError(f"A budget takes each kind once; {part.strip()!r} comes after another. Received: {text!r}")
+            raise ValueError(f"A budget must give each kind once; {part.strip()!r} repeats one. Received: {text!r}")
         limits[name] = value
     return target, limits
 
 
 def flash_note(target: str | None, limits: Mapping[str, float]) -> str | None:
-    """What to know of a limit of flash on a microcontroller; None where there is none."""
+    """Return a note on a flash limit of a target; None if there is no such limit."""
     if target is None or FLASH_BYTES not in limits:
         return None
     from ..tflite.targets.firmware import runtime_words
     from ..tflite.targets.table import FIRMWARE_COSTS
 
     if target not in FIRMWARE_COSTS:
-        return "flash: the compiled file alone, without the program that runs it."
+        return "flash: the compiled file only, without the program that runs it."
     return (
-        f"flash: the file alone. The program that runs it adds about {runtime_words()}: the kinds firmware and "
-        "firmware-reference count it."
+        f"flash: the file only. The program that runs it adds about {runtime_words()}: the kinds firmware and "
+        "firmware-reference include it."
     )
 
 
 def _limit(part: str, target: str | None, text: str) -> tuple[str, float]:
-    """(cost, the most that is allowed) of one "AMOUNT-KIND"."""
+    """Return (cost, upper limit) of one "AMOUNT-KIND"."""
     match = AMOUNT.fullmatch(part)
     if match is None:
-        raise ValueError(f"A budget has the form {FORM}; {part!r} is no AMOUNT-KIND. Received: {text!r}")
+        raise ValueError(f"A budget has the form {FORM}; {part!r} is not AMOUNT-KIND. Received: {text!r}")
     number, unit, kind = match.group(1), match.group(2), match.group(3)
     if kind is None and unit == "ms":
         kind = "latency"
     costs = _costs(target)
     if kind is None:
-        raise ValueError(
-            f"An amount other than ms needs a kind, as {part}-KIND: {', '.join(costs)}. Received: {text!r}"
-        )
+        raise ValueError(f"An amount without ms needs a kind, e.g. {part}-KIND: {', '.join(costs)}. Received: {text!r}")
     if kind not in costs and kind in DEVICE | FIRMWARE and target is None:
         raise ValueError(f"{kind} needs a target, as in mcu:64KB-ram. Received: {text!r}")
     if kind not in costs:
@@ -120,7 +118,7 @@ def _limit(part: str, target: str | None, text: str) -> tuple[str, float]:
 
 
 def _costs(target: str | None) -> dict[str, tuple[tuple[str, ...], str]]:
-    """Kind -> (units, cost) that a budget for ``target`` may hold."""
+    """Return kind -> (units, cost) that a budget for ``target`` may have."""
     found = dict(GENERAL)
     if target is None:
         return found

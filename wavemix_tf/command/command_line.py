@@ -1,4 +1,4 @@
-"""What was typed, handed from the process to the verbs that name it again: in advice, in reports, to workers."""
+"""The typed command line, for the verbs that repeat it in advice, in reports and to workers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class CommandLine:
         return "--debug" in self.words
 
     def without(self, option: str) -> CommandLine:
-        """The same words but for one."""
+        """Return the same words without one option."""
         return CommandLine(tuple(word for word in self.words if word != option))
 
     def __str__(self) -> str:
-        """The whole command, its words quoted as a shell takes them."""
+        """The whole command, quoted for a shell."""
         return shell(*self.words)
 
 
 def shell(*parts: str | os.PathLike[str]) -> str:
-    """A command to advise, its words quoted as a shell takes them."""
+    """Return a ``wavemix-tf`` command, quoted for a shell."""
     return shlex.join(["wavemix-tf", *map(str, parts)])

@@ -1,7 +1,7 @@
-"""What ``wavemix-tf compare`` does: systems of one budget, trained alike, measured alike; every step kept on disk.
+"""``wavemix-tf compare``: train and measure systems of one budget in the same way, and save every step.
 
-The folder holds ``comparison.json`` (everything that is known), ``costs.json`` (what candidates cost), a run folder for
-each system and seed, the exported files, and what is made of it all: ``comparison.html``, ``.csv`` and ``.md``.
+The folder holds ``comparison.json`` (all results), ``costs.json`` (costs of candidates), a run folder for each system
+and seed, the exported files, and the output: ``comparison.html``, ``.csv`` and ``.md``.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ ROUNDS, LATENCY_S, STEPS = 5, 0.2, 5
 
 
 class Comparison:
-    """One folder's comparison; every method goes on where the folder stands.
+    """The comparison of one folder; every method resumes from the state of the folder.
 
     Args:
         recipe: Data, schedule, depth and stem, the same for all.
         systems: Keys of ``SYSTEMS`` or ``VARIANTS``.
-        budget: Cost -> the most that it may be; empty: every system has the recipe's own width.
-        target: Whose costs the budget limits; None: the graph's.
-        costs: Callables that measure what the graph does not tell, as for ``search``.
-        seeds: How many; the first is the recipe's.
+        budget: Cost -> its upper limit; empty: every system has the recipe's own width.
+        target: Target whose costs the budget limits; None: costs of the graph.
+        costs: Callables that measure costs which the graph does not give, as for ``search``.
+        seeds: Number of seeds; the first is the recipe's.
         out: Folder.
         qat: Fine-tune the int8 networks by the recipe's ``qat_*`` fields.
         command: As typed.
-        overwrite: Begin anew.
+        overwrite: Start over.
 
     Raises:
-        ValueError: the folder holds a comparison of another recipe or budget.
+        ValueError: The folder holds a comparison of another recipe or budget.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Comparison:
 
     @property
     def classes(self) -> int:
-        """How many there are: a network's head counts."""
+        """The number of classes."""
         return self.recipe.num_classes or len(self.data(self.seeds[0]).class_names)
 
     def _open_record(
@@ -115,11 +115,11 @@ class Comparison:
             record = _read_record(self.out / RECORD)
             there = recipe.differences(Recipe.from_json(json.dumps(record["recipe"])))
             there += [
-                f"{key}={asked[key]!r} (there {record.get(key)!r})" for key in asked if record.get(key) != asked[key]
+                f"{key}={asked[key]!r} (saved: {record.get(key)!r})" for key in asked if record.get(key) != asked[key]
             ]
             if there:
                 raise ValueError(
-                    f"{self.out} holds another comparison: take another --out, or --overwrite. "
+                    f"{self.out} holds another comparison: use another --out, or --overwrite. "
                     f"Received: {', '.join(there)}"
                 )
         return {
@@ -131,18 +131,18 @@ class Comparison:
         }
 
     def row(self, name: str) -> dict[str, Any]:
-        """What is known of a system."""
+        """Return the record of a system."""
         return self.record["systems"].setdefault(name, {"runs": {}, "files": {}})
 
     def compare(self) -> Path:
-        """Everything, in order; the page is drawn whenever a step has ended.
+        """Run all steps in order; draw the page after each.
 
         Returns:
-            The page.
+            Path of the page.
         """
         for name in self.names:
-            self.row(name).pop("failed", None)  # tried again; what was finished is kept
-        print_dataset_summary(self.recipe, self.data(self.seeds[0]))  # before all: nothing is measured on other images
+            self.row(name).pop("failed", None)  # tried again; finished steps are kept
+        print_dataset_summary(self.recipe, self.data(self.seeds[0]))  # first: checks that the images are the same
         self._for_each_system("size", self.size)
         for seed in self.seeds:
             self._for_each_system(f"train, seed {seed}", functools.partial(self.train, seed=seed))
@@ -153,7 +153,7 @@ class Comparison:
         return self._save()
 
     def _for_each_system(self, title: str, do: Callable[[str], str]) -> None:
-        """One step for every system that has not failed; a failure is written into its row."""
+        """Run one step for every system that has not failed; write a failure into its row."""
         headline(title[0].upper() + title[1:])
         for index, name in enumerate(self.names, 1):
             row = self.row(name)
@@ -162,10 +162,10 @@ class Comparison:
                 continue
             try:
                 with console.status(f"  {index}/{len(self.names)} {name}"):
-                    told = do(name)
-            except Exception as error:  # whatever is wrong with one system, the others go on
-                told = f"failed: {self._fail(name, title, error)}"
-            console.print(f"  {index}/{len(self.names)} {name}: {told}", soft_wrap=True, highlight=False)
+                    text = do(name)
+            except Exception as error:  # an error of one system must not stop the others
+                text = f"failed: {self._fail(name, title, error)}"
+            console.print(f"  {index}/{len(self.names)} {name}: {text}", soft_wrap=True, highlight=False)
             self._write_record()
         self._save()
 
@@ -184,7 +184,7 @@ class Comparison:
     # --- the steps ----------------------------------------------------------------------------------------------------
 
     def size(self, name: str) -> str:
-        """Choose the width, and count what it costs."""
+        """Choose the width and count its costs."""
         row = self.row(name)
         if "profile" not in row:
             one = self.recipe
@@ -202,7 +202,7 @@ class Comparison:
         return f"{width}{found['parameters']:,} parameters, {found['macs'] / 1e6:.2f} MMAC"
 
     def train(self, name: str, seed: int) -> str:
-        """Train one seed; the test images are read once, at its end."""
+        """Train one seed; the test images are read once, after it."""
         row = self.row(name)
         if str(seed) not in row["runs"]:
             chosen = system_recipe(self.recipe, name, row.get("width"), seed)
@@ -219,18 +219,18 @@ class Comparison:
         )
 
     def export(self, name: str) -> str:
-        """The first seed's network as float32 and int8 files, and the int8 file's accuracy."""
+        """Export the first seed's network as float32 and int8 files, and measure their accuracy."""
         row, seed = self.row(name), self.seeds[0]
-        data, told = self.data(seed), []
+        data, texts = self.data(seed), []
         for dtype in ("float32", "int8"):
-            if "size_bytes" not in row["files"].get(dtype, {}):  # what was refused is tried again
+            if "size_bytes" not in row["files"].get(dtype, {}):  # a refused file is tried again
                 row["files"][dtype] = self._export(name, dtype, data)
             found = row["files"][dtype]
             if "refused" in found:
-                told.append(f"{dtype} refused: {comparison_page.shortened(found['refused'])}")
+                texts.append(f"{dtype} refused: {comparison_page.shortened(found['refused'])}")
             else:
-                told.append(f"{dtype} {100 * found['accuracy']:.2f} %, {found['size_bytes'] / 1024:.1f} KiB")
-        return "; ".join(told)
+                texts.append(f"{dtype} {100 * found['accuracy']:.2f} %, {found['size_bytes'] / 1024:.1f} KiB")
+        return "; ".join(texts)
 
     def _export(self, name: str, dtype: str, data: DataBundle) -> dict[str, Any]:
         model = load_model(self._run(name, self.seeds[0]) / "model.keras")
@@ -239,8 +239,8 @@ class Comparison:
                 model = self._quantized(name, model, data)
             images, _ = verification_images(data, 256)
             names = data.class_names
-            told = {"class_names": names, "crop_to_aspect_ratio": self.recipe.crop_to_aspect_ratio}
-            artifact = export(model, target=TARGET, dtype=dtype, images=images, **told)
+            options = {"class_names": names, "crop_to_aspect_ratio": self.recipe.crop_to_aspect_ratio}
+            artifact = export(model, target=TARGET, dtype=dtype, images=images, **options)
         except (ExportError, UnsupportedLayerError) as error:
             return {"refused": str(error).splitlines()[0]}
         artifact.save(self._file(name, dtype), overwrite=True)
@@ -256,7 +256,7 @@ class Comparison:
         }
 
     def _quantized(self, name: str, model: Any, data: DataBundle) -> Any:
-        """The quantization-aware model; a layer without an int8 rule stays float, and the file says which did."""
+        """Return the quantization-aware model; layers without int8 support stay float, and the file lists them."""
         options = {"target": TARGET, "observer": self.recipe.qat_observer, "skip": "unsupported"}
         qat = quantize(model, data.calibration, **options)
         if not self.qat:
@@ -265,9 +265,9 @@ class Comparison:
         return fit(chosen, model=qat, data=data, out=self._run(name, self.seeds[0]), stage="qat", verbose=0).model
 
     def time(self) -> None:
-        """Latency of the files and time of a training step, of all systems in turn, round after round.
+        """Time the files and a training step of all systems in turn, round after round.
 
-        All are timed again if one is new: only what was timed in turn can be compared.
+        If one system is new, all are timed again: only times measured in turn can be compared.
         """
         rows = self.record["systems"].items()
         ready = {name: sorted(row["files"]) for name, row in rows if "failed" not in row and row["runs"]}
@@ -290,7 +290,7 @@ class Comparison:
                 for key, run in runners.items():
                     found[key].append(median(run()))
         for row in self.record["systems"].values():
-            row.pop("times", None)  # of another turn
+            row.pop("times", None)  # measured in another turn
         for (name, kind), medians in found.items():
             times = {"median": median(medians), "least": min(medians), "most": max(medians)}
             self.row(name).setdefault("times", {})[kind] = times
@@ -303,7 +303,7 @@ class Comparison:
         return lambda: times_ms(artifact.content, inputs, threads=1, warmup=3, runs=10_000, limit_s=LATENCY_S)
 
     def _training_step(self, name: str) -> Callable[[], list[float]]:
-        """Runs a few steps at the recipe's batch size; the first call compiles."""
+        """Return a function that times a few training steps at the recipe's batch size."""
         chosen = system_recipe(self.recipe, name, self.row(name).get("width"))
         model = build(chosen, self.classes)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -325,7 +325,7 @@ class Comparison:
         return run
 
     def data(self, seed: int) -> DataBundle:
-        """The images with a seed's validation split; those of the last seed are kept."""
+        """Return the images with a seed's validation split; only the last seed's data stay in memory."""
         if seed not in self._bundles:
             folder = self.out / DATA / f"seed{seed}"
             data = load_data(system_recipe(self.recipe, self.names[0], None, seed), folder)
@@ -341,8 +341,8 @@ class Comparison:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """The record of a comparison; DamagedFileError if the file is cut off or something else."""
-    remedy = "To begin the comparison anew: --overwrite."
+    """Read the record of a comparison; DamagedFileError if the file is damaged."""
+    remedy = "To start the comparison over: --overwrite."
     with reading(path, remedy):
         record = read_json(path, remedy, {"systems": dict, "seeds": list, "recipe": dict, "format": int})
         Recipe.from_json(json.dumps(record["recipe"]))

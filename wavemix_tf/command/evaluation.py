@@ -1,6 +1,6 @@
-"""A task's metric on the whole test set, of a Keras model or of a file: in parts, so that no set is too large.
+"""A task's metric on the whole test set, for a Keras model or a file, computed batch by batch to limit memory.
 
-(A classifier's outputs are few: ``measuring.measure`` keeps them all.)
+(A classifier's outputs are small: ``measuring.measure`` keeps them all.)
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What a model or file reached on the test set.
+    """Score of a model or file on the test set.
 
     Attributes:
         value: The task's metric.
-        images: Images it was run on.
-        details: JSON-able: "iou", one value a class; or "rows", one an image, with "ssim_y" and "official_psnr_y", the
-            means.
+        images: Number of images that it ran.
+        details: JSON-able: "iou", one value per class; or "rows", one per image, and the means "ssim_y" and
+            "official_psnr_y".
     """
 
     value: float
@@ -53,12 +53,12 @@ class Score:
 
 
 def keras_run(model: Any) -> Run:
-    """A Keras model as a callable on batches."""
+    """Return a Keras model as a callable on batches."""
     return with_sampling_grid(lambda images: np.asarray(predict(model, images)), sampling_grid(model))
 
 
 def file_run(content: bytes, runtime: str) -> Run:
-    """A file in a runtime as a callable on batches; LiteRT's interpreter is made once."""
+    """Return a file in a runtime as a callable on batches; LiteRT's interpreter is created once."""
     info, run = read_file(content), open_raw(content, runtime)
 
     def computed(images: np.ndarray) -> np.ndarray:
@@ -81,7 +81,7 @@ def _score_masks(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s
 
 
 def _batches(source: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(images, masks); in an order of which any first part is a fair sample, where the source can be put in one."""
+    """Yield (images, masks), shuffled if the source allows it, so that any first part is a fair sample."""
     if hasattr(source, "take"):
         source = source.take(epoch_order(source.size, SAMPLE_SEED, 0))
     for images, masks in source.batches(size):
@@ -103,14 +103,14 @@ def _means(rows: list[dict[str, Any]]) -> Score:
 
 
 def _mixed(source: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """(name, small, large) of the whole images, in an order of which any first part is a fair sample."""
+    """Yield (name, small, large) of the whole images, shuffled, so that any first part is a fair sample."""
     yield from source.pairs(epoch_order(len(source.pictures.names), SAMPLE_SEED, 0))
 
 
 def on_common_images(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Result rows of super-resolution, with the means of those images alone that every one of them got to.
+    """Return result rows of super-resolution with means over only the images that all models and files ran.
 
-    Images differ by ten decibels: a file that was too slow for all of them must not be compared on others.
+    PSNR differs by ten decibels between images, so that means over different images cannot be compared.
     """
     count = min(len(row["rows"]) for row in scores)
     found = []
@@ -121,7 +121,7 @@ def on_common_images(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def enlarge(run: Run, small: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """uint8 (h, w, 3) -> uint8 (s*h, s*w, 3), tile by tile of ``recipe.image_shape``."""
+    """uint8 (h, w, 3) -> uint8 (s*h, s*w, 3), in tiles of ``recipe.image_shape``."""
     height, width, _ = recipe.image_shape
     image = small.astype(np.float32) / np.float32(255)
     found = predict_tiled(run, image, (height, width), scale=recipe.scale)
@@ -129,7 +129,7 @@ def enlarge(run: Run, small: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 
 def qualities(image: np.ndarray, truth: np.ndarray, scale: int) -> dict[str, float]:
-    """PSNR and SSIM of the luma by the field's protocol, and the official scripts' PSNR, of uint8 images."""
+    """Return PSNR and SSIM of the luma by the usual protocol, and the official scripts' PSNR, of uint8 images."""
     return {
         "psnr_y": psnr_y(image, truth, scale),
         "ssim_y": ssim_y(image, truth, scale),
@@ -138,7 +138,7 @@ def qualities(image: np.ndarray, truth: np.ndarray, scale: int) -> dict[str, flo
 
 
 def bicubic(recipe: Recipe, data: DataBundle, limit: int) -> Score:
-    """What bicubic interpolation reaches: the row that every table of super-resolution begins with."""
+    """Return the score of bicubic interpolation, the baseline of super-resolution."""
     return _means(
         [
             {"name": name, **qualities(enlarged(small, recipe.scale), large, recipe.scale)}
@@ -158,7 +158,7 @@ def _overlays(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[di
             {"title": "truth", "image": _overlaid(pixels, mask, colours, recipe)},
         ]
         for title, run in runs.items():
-            found = run(image[None])[0].argmax(-1)  # also where the truth has no class, and nobody judges it
+            found = run(image[None])[0].argmax(-1)  # also of pixels without a class in the truth
             cells.append({"title": title, "image": overlay(pixels, found, colours)})
         rows.append({"cells": cells})
     return rows
@@ -169,7 +169,7 @@ def _overlaid(pixels: np.ndarray, mask: np.ndarray, colours: np.ndarray, recipe:
 
 
 def _details(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
-    """The part of each image that has the most detail, enlarged by each."""
+    """Return the most detailed part of each image, enlarged by each model or file."""
     rows = []
     for _, small, large in itertools.islice(data.test_source.pairs(), SHOWN):
         versions = {"truth": large, "bicubic": enlarged(small, recipe.scale)}
@@ -184,7 +184,7 @@ def _details(recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dic
 
 
 def _busiest(image: np.ndarray) -> tuple[int, int]:
-    """Corner of the square of ``CROP`` pixels, away from the border, whose luma changes most."""
+    """Return the corner of the square of ``CROP`` pixels, away from the border, whose luma changes most."""
     grey = image.mean(-1)
     change = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
     sums = np.pad(change.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
@@ -195,37 +195,37 @@ def _busiest(image: np.ndarray) -> tuple[int, int]:
 
 
 class Evaluation:
-    """What a report shows of networks with outputs of one kind; a class for each ``Task.targets`` that are large.
+    """Evaluation of networks with one kind of outputs; a class for each kind of ``Task.targets`` that is large.
 
     Attributes:
-        example: What the report's transformed example is called.
+        example: Label of the example image in the report's wavelet figure.
     """
 
     example: str
 
     def score(self, recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
-        """The task's metric on at most so many test images and for so many seconds (one image at least)."""
+        """Return the task's metric on at most ``limit`` test images and ``limit_s`` seconds (at least one image)."""
         raise NotImplementedError
 
     def pictures(self, recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
-        """Some test images and what each model or file makes of them, as uint8: [{"title", "image"}, ...] a row."""
+        """Return some test images and the outputs of all models and files, as uint8: rows of {"title", "image"}."""
         raise NotImplementedError
 
     def baselines(self, recipe: Recipe, data: DataBundle, limit: int) -> list[tuple[str, str, Score]]:
-        """(name, runtime, score) of what needs no network."""
+        """Return (name, runtime, score) of baselines without a network."""
         return []
 
     def comparable(self, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Result rows that may be compared, whatever number of images each got to."""
+        """Return result rows that can be compared, although each may have run another number of images."""
         return results
 
     def report(self, recipe: Recipe, data: DataBundle) -> dict[str, Any]:
-        """What the report needs beside the results."""
+        """Return further fields of the report."""
         return {}
 
 
 class MaskEvaluation(Evaluation):
-    """Of masks: IoU, and the masks over their images."""
+    """Evaluation of masks: IoU, and the masks over their images."""
 
     example = "the first"
 
@@ -241,7 +241,7 @@ class MaskEvaluation(Evaluation):
 
 
 class EnlargedEvaluation(Evaluation):
-    """Of enlarged images: PSNR and SSIM beside bicubic interpolation, and details of them."""
+    """Evaluation of enlarged images: PSNR and SSIM, compared with bicubic interpolation, and crops of them."""
 
     example = "a patch"
 
@@ -265,5 +265,5 @@ EVALUATIONS: dict[str, Evaluation] = {"masks": MaskEvaluation(), "images": Enlar
 
 
 def evaluation_of(recipe: Recipe) -> Evaluation:
-    """The evaluation of a task whose outputs are large."""
+    """Return the evaluation of a task whose outputs are large."""
     return EVALUATIONS[task_type(recipe).targets]

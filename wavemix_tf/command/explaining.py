@@ -1,4 +1,4 @@
-"""The verb `explain`: one picture an image of what the network sees in it. Imports Keras."""
+"""The verb `explain`: for each image, one picture of wavelet bands and class evidence. Imports Keras."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from .predicting import first_class, fit_pixels, note_nearly_black, run_whole
 from .steps import network_name
 from .terminal import console, one_line, print_to_stderr
 
-MAPS = 2  # channels shown of a level
+MAPS = 2  # channels shown per level
 MOST_ROWS = 4  # levels of blocks whose maps are shown
-CALM, WARM = "#2c6cb0", "#d4602a"  # of negative and positive coefficients, as in the report
+CALM, WARM = "#2c6cb0", "#d4602a"  # negative and positive coefficients, as in the report
 BAND_COLOURS = dict(zip(BANDS, (LINE, FLOAT, ACCENT, INT8), strict=True))
 
 
 def explain_images(
     images: Sequence[ImageFile], path: Path, out: Path | None, pictures: PictureFolder, class_name: str | None
 ) -> int:
-    """Draw explain_<stem>.png of every image; one that cannot be read is told on standard error and left out.
+    """Draw explain_<stem>.png of every image; report unreadable images on standard error and skip them.
 
     Args:
         images: In this order.
         path: .keras file.
-        out: Run folder, if one was named.
-        pictures: Where to.
-        class_name: What the pixels should speak for; None: the predicted class.
+        out: Run folder, if given.
+        pictures: Folder for the pictures.
+        class_name: Class to explain; None: the predicted class.
 
     Returns:
-        Number of images that could not be read, or whose outputs are no numbers.
+        Number of images that could not be read, or whose outputs are not finite.
 
     Raises:
-        ValueError: a model without WaveMix blocks, an unknown class, a class for a model that is no classifier.
+        ValueError: A model without WaveMix blocks, an unknown class, a class for a model that is no classifier.
     """
     network = load_network(path, out, 1)
     wavemix_blocks(network.model)
@@ -86,7 +86,7 @@ def _explain(name: str, pixels: np.ndarray, network: Network, chosen: int | None
     return draw(pixels, shown, caption, words, bands, title)
 
 
-Explanation = tuple[np.ndarray, str, str]  # picture beside the image, its caption, words about it
+Explanation = tuple[np.ndarray, str, str]  # picture beside the image, its caption, text below
 
 
 def _explain_class(pixels: np.ndarray, values: np.ndarray, network: Network, chosen: int | None) -> Explanation:
@@ -98,7 +98,7 @@ def _explain_class(pixels: np.ndarray, values: np.ndarray, network: Network, cho
     best = int(shares.argmax())
     if best != index:
         words += f"   (predicted: {network.names[best]}  {shares[best]:.1%})"
-    return heat(pixels, found), "where it looks (Grad-CAM)", words
+    return heat(pixels, found), "class evidence (Grad-CAM)", words
 
 
 def _explain_mask(pixels: np.ndarray, values: np.ndarray, network: Network, chosen: int | None) -> Explanation:
@@ -115,7 +115,7 @@ EXPLANATIONS = {"labels": _explain_class, "masks": _explain_mask, "images": _exp
 
 
 def heat(pixels: np.ndarray, found: Saliency) -> np.ndarray:
-    """The image, grey and pale, under the saliency map: uint8 (H, W, 3)."""
+    """Draw the saliency map over the image in pale gray: uint8 (H, W, 3)."""
     import matplotlib
     from PIL import Image
 
@@ -124,7 +124,7 @@ def heat(pixels: np.ndarray, found: Saliency) -> np.ndarray:
     strength = np.clip(np.asarray(grown), 0, 1)[..., None]
     grey = np.repeat(pixels.mean(axis=-1, keepdims=True), 3, axis=-1) / 255
     colour = matplotlib.colormaps["inferno"](0.15 + 0.8 * strength[..., 0])[..., :3]
-    # Pixels that say nothing keep their grey; the opacity rises faster than the colour.
+    # Pixels without evidence stay gray; the opacity rises faster than the color.
     opacity = 0.75 * strength**0.7
     return np.round(255 * ((1 - opacity) * (0.15 + 0.7 * grey) + opacity * colour)).astype(np.uint8)
 
@@ -132,15 +132,15 @@ def heat(pixels: np.ndarray, found: Saliency) -> np.ndarray:
 def draw(
     pixels: np.ndarray, shown: np.ndarray, caption: str, words: str, bands: Sequence[BlockBands], title: str
 ) -> Any:
-    """The picture of one image.
+    """Draw the picture of one image.
 
     Args:
-        pixels: What the network got, uint8 (H, W, C).
-        shown: What it made of it, beside the image: an overlay, or the enlarged image.
-        caption: Of that.
-        words: Below that.
+        pixels: Input of the network, uint8 (H, W, C).
+        shown: Picture beside the image: an overlay, or the enlarged image.
+        caption: Caption of that picture.
+        words: Text below that picture.
         bands: From ``block_bands``.
-        title: Of the picture.
+        title: Title of the whole picture.
 
     Returns:
         A Pillow image.
@@ -158,7 +158,7 @@ def draw(
         above, below = parts
         above.suptitle(title, x=0.008, ha="left", color=INK, fontsize=13, fontweight="bold")
         left, middle, right = above.subplots(1, 3, width_ratios=[1, 1, 1.5])
-        _image(left, pixels, f"what it gets: {pixels.shape[1]} × {pixels.shape[0]}")
+        _image(left, pixels, f"input: {pixels.shape[1]} × {pixels.shape[0]}")
         _image(middle, shown, caption)
         if words:
             middle.set_xlabel(words, color=INK, fontsize=11.5, fontweight="bold", labelpad=7)
@@ -187,7 +187,7 @@ def _remove_ticks(axis: Any) -> None:
 
 
 def _energies(axis: Any, bands: Sequence[BlockBands]) -> None:
-    """Stacked bars, details at the bottom, where they can be compared: what is left to 100 % is LL."""
+    """Draw stacked bars, with the details at the bottom so that they can be compared; LL fills up to 100 %."""
     from matplotlib.ticker import PercentFormatter
 
     blocks = list(dict.fromkeys(row.block for row in bands))
@@ -252,14 +252,14 @@ def _energies(axis: Any, bands: Sequence[BlockBands]) -> None:
 
 
 def _square(colour: str, label: str) -> Any:
-    """A legend's square."""
+    """Return a square for the legend."""
     from matplotlib.patches import Patch
 
     return Patch(color=colour, label=label)
 
 
 def _chosen_rows(bands: Sequence[BlockBands]) -> list[BlockBands]:
-    """Level 1 of blocks evenly from the first to the last and, of networks with more levels, the last one's deepest."""
+    """Return level 1 of evenly spaced blocks and, if there are more levels, the deepest one of the last block."""
     blocks = list(dict.fromkeys(row.block for row in bands))
     deepest = [row for row in bands if row.block == blocks[-1]][-1]
     count = min(len(blocks), MOST_ROWS - (deepest.level > 1))
@@ -269,10 +269,10 @@ def _chosen_rows(bands: Sequence[BlockBands]) -> list[BlockBands]:
 
 
 def _maps(figure: Any, rows: Sequence[BlockBands]) -> None:
-    """A row for each level: its channels with the strongest details, each as its four bands."""
+    """Draw a row for each level: its channels with the strongest details, each as its four bands."""
     figure.suptitle(
         "inside: the two channels with the strongest details, each as its four bands "
-        "(grey: average; orange: positive, blue: negative)",
+        "(gray: average; orange: positive, blue: negative)",
         x=0.008,
         ha="left",
         color=INK,
@@ -304,7 +304,7 @@ def _maps(figure: Any, rows: Sequence[BlockBands]) -> None:
 
 
 def _signed(values: np.ndarray, limit: float) -> np.ndarray:
-    """Coefficients around zero as RGB: white for none, two hues for the signs."""
+    """Return coefficients around zero as RGB: white for zero, two hues for the signs."""
     from matplotlib.colors import to_rgb
 
     strength = (np.clip(np.abs(values) / limit, 0, 1) ** 0.75)[..., None]

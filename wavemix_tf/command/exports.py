@@ -1,4 +1,4 @@
-"""The folder ``exports/`` of a run: its files, their kits, and what belongs to which model."""
+"""The folder ``exports/`` of a run: its files, their kits, and the model that each was made from."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def write_exports(
     overwrite: bool = False,
     **limits: Any,
 ) -> tuple[list[tuple[str, Artifact]], dict[str, str]]:
-    """Export, check and save the chosen files; those that the run folder holds already are read.
+    """Export, check and save the chosen files; read those that the run folder already holds.
 
     Args:
-        line: The command that runs, for what it advises.
+        line: The running command, for its advice.
         out: Run folder.
         chosen: (target, dtype) pairs.
-        models: "float32" and "int8" -> trained Keras model; a float model under "int8" is quantized on the way.
+        models: "float32" and "int8" -> trained Keras model; a float model under "int8" is quantized first.
         data: For verification, and for calibration of a float model.
         io_dtype: As for ``export``.
-        overwrite: Write files anew that are there.
+        overwrite: Replace existing files.
         **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``max_firmware_bytes``, ``accelerator``, ``min_snr_db``,
-            ``min_agreement`` and ``allow_unjudged``, as for ``export``; with any of them a file that is there is made
-            again and held to them.
+            ``min_agreement`` and ``allow_unjudged``, as for ``export``; with any of them, existing files are exported
+            again and checked against them.
 
     Returns:
-        (name, file) of those that passed, and name -> why of those that were refused.
+        (name, file) of the files that passed, and name -> reason of the refused ones.
     """
     for target, _ in chosen:
         check_arguments(target, get_target(target), *(limits.get(key) for key in LIMITS))
@@ -68,8 +68,8 @@ def write_exports(
     images, seen = verification_images(data, verify_images(models[min(models)]))
     if seen:
         console.print(
-            f"  There are {len(images) - seen} validation images: files are also verified on {seen} calibration "
-            "images, which training has seen. More images make the check stricter."
+            f"  There are only {len(images) - seen} validation images: files are also verified on {seen} calibration "
+            "images, which were used in training. More images make the check stricter."
         )
     artifacts: list[tuple[str, Artifact]] = []
     refused: dict[str, str] = {}
@@ -96,7 +96,7 @@ def write_exports(
             if seen:
                 verification = {**artifact.verification, CALIBRATION_IMAGES: seen}
                 artifact = dataclasses.replace(artifact, verification=verification)
-            shutil.rmtree(_kit_folder(path), ignore_errors=True)  # of the file before
+            shutil.rmtree(_kit_folder(path), ignore_errors=True)  # that of the previous file
             artifact.save(path, overwrite=True)
             artifacts.append((name, artifact))
         state = "refused" if name in refused else f"{kibibytes(artifact.size_bytes)}, passed every check"
@@ -105,7 +105,7 @@ def write_exports(
 
 
 def any_limit_given(limits: Mapping[str, Any]) -> bool:
-    """Whether a caller named one of the limits of ``write_exports``: 0 is a bound, a flag that is False is none."""
+    """Return whether one of the limits of ``write_exports`` is given: 0 is a limit, False is not."""
     return any(value is not None and value is not False for value in limits.values())
 
 
@@ -113,7 +113,7 @@ def any_limit_given(limits: Mapping[str, Any]) -> bool:
 def _collecting_refusals(
     line: CommandLine, out: Path, target: str, dtype: str, refused: dict[str, str]
 ) -> Iterator[None]:
-    """A file that fails its checks must not take the others with it, nor the training before it."""
+    """Collect a refusal, so that neither the other files nor the finished training are lost."""
     exporting = ("--out", str(out), "--target", target, "--dtype", dtype)
     try:
         with advising_export(line, exporting):
@@ -123,25 +123,25 @@ def _collecting_refusals(
 
 
 def raise_if_refused(refused: dict[str, str]) -> None:
-    """End in an error if a file was refused."""
+    """Raise an ExportError if a file was refused."""
     if refused:
         raise ExportError("; ".join(f"{name} was not written. {reason}" for name, reason in refused.items()))
 
 
 def all_exported(out: Path, chosen: Sequence[tuple[str, str]], io_dtype: str | None) -> bool:
-    """Whether the run folder holds the chosen files; FileExistsError if one is there with another input."""
+    """Return whether the run folder holds the chosen files; FileExistsError if one has another ``io_dtype``."""
     paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
     for path in filter(Path.is_file, paths):
         there = Artifact.load(path).io_dtype
         if io_dtype not in (None, there):
             raise FileExistsError(
-                f"{path} exists: --overwrite replaces it. Received: --io-dtype {io_dtype}, it has {there}"
+                f"{path} exists: --overwrite replaces it. Received: --io-dtype {io_dtype}, the file has {there}"
             )
     return all(map(Path.is_file, paths))
 
 
 def check_source(out: Path, chosen: Sequence[tuple[str, str]], models: dict[str, Any]) -> None:
-    """FileExistsError if a chosen file is there and was made from another model than ``models``."""
+    """Raise a FileExistsError if an existing chosen file was not made from ``models``."""
     digests = {kind: model_sha256(model) for kind, model in models.items()}
     for target, dtype in chosen:
         path = out / "exports" / f"{target}-{dtype}.tflite"
@@ -152,23 +152,23 @@ def check_source(out: Path, chosen: Sequence[tuple[str, str]], models: dict[str,
         if made_from != own:
             raise FileExistsError(
                 f"{path} was made from another model: --overwrite replaces it. Received: model {own[:12]}, "
-                f"it has {made_from[:12]}"
+                f"file of {made_from[:12]}"
             )
 
 
 def saved_exports(out: Path, target: str | None, dtype: str | None) -> list[tuple[str, Artifact]]:
-    """The files of a run folder for a target and of a dtype, whoever made them; None: of all.
+    """Load the files of a run folder for a target and a dtype (None: all).
 
     Raises:
-        FileNotFoundError: there is none.
-        ExportError: one of them is damaged, or has no model card: what it is held to is not known.
+        FileNotFoundError: There is none.
+        ExportError: One of them is damaged, or has no model card, so that its tolerances are unknown.
     """
     found = []
     for path in exported(out):
         try:
             found.append((path.stem, Artifact.load(path)))
         except ExportError as error:
-            if all(word in path.stem for word in (target, dtype) if word):  # asked for, as far as its name tells
+            if all(word in path.stem for word in (target, dtype) if word):  # by its name, it is one of those chosen
                 raise
             note(str(error))
     chosen = [(n, a) for n, a in found if target in (None, a.target) and dtype in (None, a.dtype)]
@@ -184,7 +184,7 @@ def saved_exports(out: Path, target: str | None, dtype: str | None) -> list[tupl
 
 
 def made_from_other_models(out: Path, artifacts: Sequence[tuple[str, Artifact]]) -> list[str]:
-    """Names of the files that neither of the run's models was exported to: what they should compute is not known."""
+    """Return the names of files that were made from neither of the run's models: their reference is unknown."""
     there = [path for path in (out / "model.keras", out / "qat.keras") if path.is_file()]
     digests = {model_sha256(load_model(path)) for path in there}
     return [name for name, artifact in artifacts if artifact.model_sha256 not in digests]
@@ -193,7 +193,7 @@ def made_from_other_models(out: Path, artifacts: Sequence[tuple[str, Artifact]])
 def other_exports_of(
     out: Path, models: dict[str, Any], besides: Sequence[tuple[str, Artifact]]
 ) -> list[tuple[str, Artifact]]:
-    """Files in ``exports/`` besides those given that were made from these models."""
+    """Return other files in ``exports/`` that were made from these models."""
     digests = {kind: model_sha256(model) for kind, model in models.items()}
     names = {name for name, _ in besides}
     others = []
@@ -204,12 +204,12 @@ def other_exports_of(
         if artifact.model_sha256 == digests["int8" if artifact.dtype == "int8" else "float32"]:
             others.append((path.stem, artifact))
         else:
-            note(f"{path} was made from another model: the report leaves it out")
+            note(f"{path} was made from another model: the report omits it")
     return others
 
 
 def delete_exports(out: Path) -> None:
-    """Remove what was made from weights that are about to change: the report, the exported files and their kits."""
+    """Remove everything made from weights that are about to change: report, exported files and kits."""
     stale = [out / "report.json", out / "report.html", out / predictions.FILE]
     if (out / "exports").is_dir():
         stale += [path for path in (out / "exports").iterdir() if path.is_file()]
@@ -220,7 +220,7 @@ def delete_exports(out: Path) -> None:
 
 
 def kits_missing(out: Path, chosen: Sequence[tuple[str, str]]) -> bool:
-    """Whether a chosen file, all of which are there, has no kit or that of another file."""
+    """Return whether a chosen file (all exist) has no kit or the kit of another file."""
     paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
     return any(kit_digest(_kit_folder(path)) != Artifact.load(path).sha256 for path in paths)
 
@@ -238,22 +238,22 @@ def measure_exports(
     limit: int,
     kits: bool,
 ) -> dict[str, Any] | None:
-    """Measure the files that the run's report does not know: it gains their rows.
+    """Measure the files that the run's report does not have, and add their rows to it.
 
     Args:
-        line: The command that runs, which a new report names.
+        line: The running command, for a new report.
         out: Run folder.
-        recipe: Of the run.
-        data: Its data.
+        recipe: Recipe of the run.
+        data: Data of the run.
         artifacts: (name, file).
-        limit: Largest number of test images, where there is no report yet.
-        kits: Whether accuracies are needed although there is no report.
+        limit: Largest number of test images, if there is no report yet.
+        kits: Whether kits need the accuracies even without a report.
 
     Returns:
-        The report, with a row for every file; without one, and unless ``kits`` need it, None.
+        The report, with a row for every file; None if there is no report and ``kits`` is False.
     """
     report = read_report(out)
-    # A file that was made again for other bounds may be the same one.
+    # A file exported again with other limits may have the same content.
     known = [(row["card"].get("sha256"), row.get("float_model_bounds")) for row in report["exports"]] if report else []
     unknown = [
         (name, artifact)
@@ -268,7 +268,7 @@ def measure_exports(
     tuned = (out / "qat.keras").is_file()
     if tuned:
         models["int8"] = load_model(out / "qat.keras")
-    # Without fine-tuning each int8 file has a quantized model of its own.
+    # Without fine-tuning, each int8 file has its own quantized model.
     alone = [pair for pair in unknown if pair[1].dtype == "int8" and not tuned]
     for part in ([pair for pair in unknown if pair not in alone], *([pair] for pair in alone)):
         if not part:
@@ -289,7 +289,7 @@ def measure_exports(
 def write_kits(
     out: Path, artifacts: Sequence[tuple[str, Artifact]], data: DataBundle, report: dict[str, Any] | None
 ) -> None:
-    """Write the deployment kit of each file, with test vectors from the test images; one that is its file's stays."""
+    """Write the deployment kit of each file, with test vectors from the test images; keep kits that are up to date."""
     images, labels = data.sample("test", KIT_IMAGES)
     pictures = whole_pictures(data.test_source, saved_recipe(out), len(images))
     for name, artifact in artifacts:

@@ -1,4 +1,4 @@
-"""What was checked of an exported file, as the report and its page tell it, and on which images."""
+"""The checks of an exported file for the report and its page, and the images they used."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..tflite.names import RUNTIMES
 from ..tflite.verification.judgement import MIN_IMAGES, MIN_JUDGED, Bounds, least_images, passed
 from ..tflite.verification.verifier import MIN_AGREEMENT, fault
 from ..training.data.bundle import DataBundle
-from .pages.formats import behind_comma, snr_text
+from .pages.formats import after_comma, snr_text
 
-# In a file's verification: how many of the images, the last ones, are calibration images.
+# Key in a file's verification: number of calibration images, which are the last images.
 CALIBRATION_IMAGES = "calibration_images"
 
 
 def verification_images(data: DataBundle, most: int) -> tuple[np.ndarray, int]:
-    """Validation images, followed by calibration images where the validation images are too few to judge a file on.
+    """Return validation images, followed by calibration images if there are too few to judge a file.
 
     Args:
-        data: Of the run.
+        data: Data of the run.
         most: Largest number of images.
 
     Returns:
-        (images, how many of them are calibration images).
+        (images, number of calibration images among them).
     """
     images, _ = data.sample("validation", most)
     missing = max(min(MIN_IMAGES, most) - len(images), 0)
@@ -35,7 +35,7 @@ def verification_images(data: DataBundle, most: int) -> tuple[np.ndarray, int]:
 
 
 def file_checks(artifact: Artifact, tested: dict[str, Any]) -> list[dict[str, Any]]:
-    """[{"name", "measured", "bound", "passed"}, ...]: before the file was written, and on test images since.
+    """Return [{"name", "measured", "bound", "passed"}, ...]: checks before the file was written, and on test images.
 
     Args:
         artifact: The file.
@@ -45,8 +45,8 @@ def file_checks(artifact: Artifact, tested: dict[str, Any]) -> list[dict[str, An
     checks = [
         {
             "name": "operators",
-            "measured": f"{len(artifact.ops)} of {len(card['ops'])} kinds, each on the target's list",
-            "bound": "none computes in float" if artifact.dtype == "int8" else "",
+            "measured": f"{len(artifact.ops)} of {len(card['ops'])} kinds, each in the target's table",
+            "bound": "no float op" if artifact.dtype == "int8" else "",
             "passed": True,
         }
     ]
@@ -60,15 +60,17 @@ def file_checks(artifact: Artifact, tested: dict[str, Any]) -> list[dict[str, An
         agreement, least = row["agreement"], MIN_AGREEMENT[row["runtime"]]
         bound = artifact.verification["error_bound_steps"][row["runtime"]]
         error = f"{row['mean_error_steps']:{'.2f' if row['mean_error_steps'] >= 0.1 else '.2g'}}"
-        ratio = behind_comma(snr_text(row.get("snr_db")))
+        ratio = after_comma(snr_text(row.get("snr_db")))
         same = (
-            "" if agreement is None else f", same class for {round(agreement * row['counted']):,} of {row['counted']:,}"
+            ""
+            if agreement is None
+            else f", top-1 agreement on {round(agreement * row['counted']):,} of {row['counted']:,}"
         )
         checks.append(
             {
                 "name": f"{RUNTIMES[row['runtime']].title}, {which}",
                 "measured": f"mean error {error} steps (largest {row['max_error_steps']:.2g}){ratio}{same}",
-                "bound": f"bounds: {bound:g} steps, {least:.0%}",
+                "bound": f"limits: {bound:g} steps, {least:.0%}",
                 "passed": fault(row, bound, degenerate) is None,
             }
         )
@@ -76,14 +78,14 @@ def file_checks(artifact: Artifact, tested: dict[str, Any]) -> list[dict[str, An
 
 
 def _verified_on(images: int, held_out: int) -> str:
-    """Which images a runtime ran before the file was written."""
+    """Describe the images that a runtime ran before the file was written."""
     if images <= held_out:
         return f"{images:,} validation images"
     return f"{held_out:,} validation and {images - held_out:,} calibration images"
 
 
 def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
-    """The checks of a file that rounds against the float model, an output and runtime each."""
+    """Return the checks of a file that is not float32 against the float model, for each output and runtime."""
     found = artifact.verification.get("against_float_model")
     if found is None or artifact.dtype == "float32":
         return []
@@ -93,7 +95,7 @@ def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
     least = f"{bounds.least_snr_db:g} dB, {bounds.least_agreement:.0%}"
     if not bounds.allow_unjudged:
         least += f", {MIN_JUDGED:.0%} of the images"
-    least = f"bounds: {least}" if refuses else f"{least} are not required: the model was fine-tuned"
+    least = f"limits: {least}" if refuses else f"{least} are not required: the model was fine-tuned"
     enough = least_images(found["runtimes"])
     return [
         {
@@ -108,7 +110,7 @@ def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
                     f"{output['judged']:,} of {row['images']:,} images counted",
                 ]
             ),
-            "bound": least if row["images"] >= enough else f"shown, not judged: it ran fewer than {enough} images",
+            "bound": least if row["images"] >= enough else f"not judged: it ran fewer than {enough} images",
             "passed": passes,
         }
         for row, verdicts in zip(found["runtimes"], passed(found["runtimes"], bounds, refuses), strict=True)
@@ -117,7 +119,7 @@ def _float_checks(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 def _ratio(output: Mapping[str, Any]) -> list[str]:
-    """The SNR of an output; indices have none, nor has one that hardly depends on the image."""
+    """Return the SNR of an output; empty for indices and outputs that hardly depend on the image."""
     if output["snr_db"] is None:
         return [] if output["agreements"] else ["hardly depends on the image"]
     return [snr_text(output["snr_db"])]

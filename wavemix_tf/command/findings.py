@@ -1,4 +1,4 @@
-"""What the report says about predictions, from arrays alone: JSON-able and small whatever the size of the test set."""
+"""The report's figures about predictions, from arrays only: JSON-able and small for any size of the test set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..escaping import printable
 from .pages.image_urls import png_url
 
 LARGEST_SIDE = 96  # pixels of an image in report.json
-POINTS = 1500  # of a scatter plot
+POINTS = 1500  # in a scatter plot
 MISTAKES = 12
 PACKAGES = ("wavemix-tf", "keras", "tensorflow", "ai-edge-litert", "tflite-micro", "numpy")
 
@@ -23,18 +23,18 @@ PACKAGES = ("wavemix-tf", "keras", "tensorflow", "ai-edge-litert", "tflite-micro
 def mistakes(
     images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str], names: Sequence[str]
 ) -> list[Any]:
-    """The wrongly classified images with the largest lead of the wrong class over the true one.
+    """Return the wrongly classified images with the largest margin of the predicted class over the true one.
 
     Args:
         images: float (N, H, W, C) in [0, 1].
         labels: (N,) integers.
         logits: (N, classes).
         class_names: Name of each class.
-        names: Of each image.
+        names: Name of each image.
     """
     rows = np.arange(len(labels))
     predictions = logits.argmax(-1)
-    lead = logits[rows, predictions] - logits[rows, labels]
+    margin = logits[rows, predictions] - logits[rows, labels]
     wrong = rows[predictions != labels]
     return [
         {
@@ -43,12 +43,12 @@ def mistakes(
             "prediction": class_names[predictions[row]],
             "file": printable(names[row]),
         }
-        for row in wrong[np.argsort(-lead[wrong], kind="stable")][:MISTAKES]
+        for row in wrong[np.argsort(-margin[wrong], kind="stable")][:MISTAKES]
     ]
 
 
 def sample(*arrays: np.ndarray) -> list[list[float]]:
-    """The same ``POINTS`` positions out of arrays of one shape, the same ones every time; all if there are fewer."""
+    """Return the same ``POINTS`` random positions of arrays of one shape, with a fixed seed; all if there are fewer."""
     size = arrays[0].size
     chosen: Any = slice(None)
     if size > POINTS:
@@ -57,11 +57,11 @@ def sample(*arrays: np.ndarray) -> list[list[float]]:
 
 
 def wavelet(image: np.ndarray, label: str) -> dict[str, Any]:
-    """One image and the four bands of its luminance, as ``DWT2D`` computes them.
+    """Return one image and the four bands of its luminance, computed by ``DWT2D``.
 
     Args:
         image: float (H, W, C) in [0, 1].
-        label: Its class.
+        label: Class of the image.
     """
     import keras
 
@@ -78,7 +78,7 @@ def wavelet(image: np.ndarray, label: str) -> dict[str, Any]:
 
 
 def thumbnail(image: np.ndarray) -> str:
-    """A float image in [0, 1] as a small PNG data URL; large ones lose rows and columns evenly."""
+    """Return a float image in [0, 1] as a small PNG data URL; large images are subsampled."""
     stride = -(-max(image.shape[:2]) // LARGEST_SIDE)
     return png_url(np.round(255 * np.clip(image[::stride, ::stride], 0, 1)))
 
@@ -88,7 +88,7 @@ def _rounded(values: Any) -> list[float]:
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of every package that the numbers depend on."""
+    """Return the versions of Python and of every package that the numbers depend on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -99,7 +99,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """The processor that latencies were measured on."""
+    """Return the processor on which latencies were measured."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""The IMAGE arguments of `predict` and `explain`, and where the pictures made from them go. Loads no Keras."""
+"""The IMAGE arguments of `predict` and `explain`, and the paths of the output pictures. Loads no Keras."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .run_folder import saved_recipe
 from .terminal import note
 
 STDIN = "-"
-# First bytes of the formats that `read_image` takes.
+# First bytes of the formats that `read_image` supports.
 MAGIC = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n",
@@ -42,9 +42,9 @@ class ImageFile:
     """One image to read.
 
     Args:
-        name: What it is called in the output: its path, or "-" for one that came as bytes.
-        stem: What pictures made from it are called: its path below the folder that was named, without the ending.
-        content: The bytes; None: they are in the file ``name``.
+        name: Name in the output: its path, or "-" for bytes of standard input.
+        stem: Name of pictures made from it: its path relative to the given folder, without the extension.
+        content: The bytes; None: read from the file ``name``.
     """
 
     name: str
@@ -52,11 +52,11 @@ class ImageFile:
     content: bytes | None = field(default=None, repr=False)
 
     def read(self, channels: int, deep: dict[str, int]) -> np.ndarray:
-        """uint8 (H, W, channels); ValueError or OSError where that is not possible.
+        """Read the image as uint8 (H, W, channels); ValueError or OSError if that fails.
 
         Args:
             channels: 1 or 3.
-            deep: Gains the image's largest value under its name, see ``read_image``.
+            deep: The image's largest value is added under its name, see ``read_image``.
         """
         if self.content is None:
             if Path(self.name).is_dir():
@@ -64,7 +64,7 @@ class ImageFile:
             if not Path(self.name).exists():
                 raise FileNotFoundError(f"There is no file {self.name}")
             return read_image(self.name, channels, deep)
-        with tempfile.TemporaryDirectory() as folder:  # the reader of the training takes files
+        with tempfile.TemporaryDirectory() as folder:  # `read_image` takes files
             path = Path(folder) / "stdin"
             path.write_bytes(self.content)
             found: dict[str, int] = {}
@@ -76,13 +76,13 @@ class ImageFile:
 def network_and_images(
     words: Sequence[str], out: Path | None, model: Path | None, save: Path | None, settings: Sequence[str] | None
 ) -> tuple[Path, PictureFolder, list[ImageFile]]:
-    """The model's file, the folder of pictures and the images that the words of `predict` or `explain` name."""
+    """Return the model file, the folder for pictures, and the images of a `predict` or `explain` command."""
     if out is None and model is None:
         raise typer.BadParameter("name a run folder with --out, or a file with --model.")
     if out is not None:
         saved_recipe(out, settings)
     elif settings:
-        raise ValueError("--set belongs to a run: name it with --out. Received: --set without --out")
+        raise ValueError("--set needs a run folder: give it with --out. Received: --set without --out")
     path = check_model_file(out, model)
     save = save or (out or Path()) / "predictions"
     found = find_images(words, save)
@@ -90,16 +90,16 @@ def network_and_images(
 
 
 def find_images(words: Sequence[str], save: Path) -> list[ImageFile]:
-    """The images that IMAGE... names.
+    """Find the images of IMAGE...
 
     Args:
-        words: Files; folders, of which all images below are taken in the order of their paths; "-" for standard input,
-            which holds the bytes of one image or a list of paths, one a line.
-        save: Where pictures go; not searched when it lies below a folder that is.
+        words: Files; folders, whose images are taken recursively in the order of their paths; "-" for standard input,
+            which holds the bytes of one image or a list of paths, one per line.
+        save: Folder for pictures; skipped if it is inside a folder of ``words``.
 
     Raises:
-        FileNotFoundError: a word names nothing, or there is no image in a folder. A path in the list of standard input
-            is looked at when its turn comes.
+        FileNotFoundError: A path does not exist, or a folder has no image. Paths from standard input are checked later,
+            when they are read.
     """
     found: list[ImageFile] = []
     for word in words:
@@ -122,8 +122,8 @@ def _below(folder: Path, save: Path) -> list[ImageFile]:
     (listing,) = list_files([folder])
     own = save.resolve()
     if listing.unread:
-        note(f"HEIC and AVIF are not read, save them as JPEG or PNG: {first_names(listing.unread)}")
-    below = folder.resolve() in own.parents  # pictures made from the folder's images are none of them
+        note(f"HEIC and AVIF are not supported, save them as JPEG or PNG: {first_names(listing.unread)}")
+    below = folder.resolve() in own.parents  # skip pictures made from the folder's images
     paths = [path for path in map(Path, listing.images) if not (below and own in path.resolve().parents)]
     return [ImageFile(str(path), path.relative_to(folder).with_suffix("").as_posix()) for path in sorted(paths)]
 
@@ -135,16 +135,16 @@ def _from_stdin(content: bytes) -> list[ImageFile]:
     names = [os.fsdecode(line.strip(b"\r\n")) for line in content.split(separator)]
     found = [ImageFile(name, Path(name).stem) for name in names if name.strip()]
     if not found:
-        raise ValueError("Standard input must hold an image or paths, one a line. Received: nothing")
+        raise ValueError("Standard input must hold an image or paths, one per line. Received: nothing")
     return found
 
 
 class PictureFolder:
-    """Gives every picture a place of its own in one folder, and none that of an input.
+    """Assign every picture a unique path in one folder, different from all inputs.
 
     Args:
-        folder: Where to; made when the first picture is written.
-        inputs: What must not be overwritten.
+        folder: Created when the first picture is written.
+        inputs: Images that must not be overwritten.
     """
 
     def __init__(self, folder: Path, inputs: Iterable[ImageFile]) -> None:
@@ -155,9 +155,9 @@ class PictureFolder:
         self._taken = {Path(image.name).resolve() for image in inputs if image.content is None}
 
     def places(self, stem: str, forms: Sequence[str]) -> list[Path]:
-        """A free path for each of ``forms``, such as "{}_mask.png", all with one stem in the place of "{}".
+        """Return a free path for each of ``forms``, such as "{}_mask.png", with the same stem in place of "{}".
 
-        Files of an earlier call are no obstacle: the same call again writes the same pictures.
+        Files of an earlier call are overwritten: the same call again writes the same pictures.
         """
         number, parent, name = 1, Path(stem).parent, Path(stem).name
         while True:
@@ -169,7 +169,7 @@ class PictureFolder:
             number += 1
 
     def save(self, path: Path, picture: Any) -> str:
-        """Write a Pillow image, or a uint8 array, as PNG; returns the path as text."""
+        """Write a Pillow image or a uint8 array as PNG; return the path as text."""
         from PIL import Image
 
         with replacing(path) as temporary:

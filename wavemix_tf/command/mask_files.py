@@ -1,4 +1,4 @@
-"""The masks that `predict` writes, in the numbers or colours of those that were learnt from. Light to import."""
+"""The masks that `predict` writes, in the numbers or colors of the training masks. Loads no Keras."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..training.data.mask_formats import code_of
 
 
 def class_colours(classes: int, values: Sequence[int | str] = ()) -> np.ndarray:
-    """uint8 (classes, 3) of each class: that of its masks, where they are of colours.
+    """Return the color of each class, uint8 (classes, 3): that of the training masks, if these are color images.
 
     Args:
         classes: Number of classes.
@@ -25,13 +25,13 @@ def class_colours(classes: int, values: Sequence[int | str] = ()) -> np.ndarray:
 
 
 def mask_picture(mask: np.ndarray, colours: np.ndarray, values: Sequence[int | str] = ()) -> Any:
-    """A Pillow image of a mask: its pixels are the numbers that ``values`` gives the classes, in the classes' colours.
+    """Return a mask as a Pillow image: pixels are the class numbers in ``values``, shown in the classes' colors.
 
     Args:
         mask: uint8 (H, W) classes.
         colours: uint8 (classes, 3).
-        values: As ``Recipe.mask_values``; of colours, or none: the pixels are the classes' own numbers. Numbers beyond
-            255 make a grey image of 16 bits, which has no colours.
+        values: As ``Recipe.mask_values``; if they are colors or empty, pixels are class indices. Numbers above 255 give
+            a 16-bit gray image, which has no colors.
     """
     from PIL import Image
 
@@ -40,6 +40,6 @@ def mask_picture(mask: np.ndarray, colours: np.ndarray, values: Sequence[int | s
         return Image.fromarray(np.array(numbers, np.uint16)[mask])
     table = np.zeros((256, 3), np.uint8)
     table[numbers] = colours
-    picture = Image.fromarray(np.array(numbers, np.uint8)[mask])  # "L": what is a pixel's value stays one
+    picture = Image.fromarray(np.array(numbers, np.uint8)[mask])  # "L": pixel values stay unchanged
     picture.putpalette(table[: max(numbers) + 1].tobytes())
     return picture

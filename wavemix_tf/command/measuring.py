@@ -1,4 +1,4 @@
-"""What the files of a run compute, on its test images: the content of ``report.json``, and the verbs' tables."""
+"""Measure the files of a run on its test images, for ``report.json`` and the verbs' tables."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from .terminal import console
 
 LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
 VERIFY_LIMIT_S = 60.0
-OTHER_LIMIT_S = 3.0  # in `run`, for each runtime but a file's own
+OTHER_LIMIT_S = 3.0  # in `run`, for each runtime other than the file's own
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What ``measure`` found.
+    """Result of ``measure``.
 
     Attributes:
         report: The content of ``report.json``, except for times and the command.
-        predictions: Of every test image, see ``predictions.rows_of``; none of a network that is no classifier.
+        predictions: Rows of all test images, see ``predictions.rows_of``; empty if the network is no classifier.
     """
 
     report: dict[str, Any]
@@ -56,12 +56,12 @@ class Measured:
 def measure(
     recipe: Recipe, data: DataBundle, models: Mapping[str, Any], artifacts: Sequence[tuple[str, Artifact]], limit: int
 ) -> Measured:
-    """Run the test images through every model and file, time the files, and gather what the report shows.
+    """Run the test images through every model and file, time the files, and return the content of the report.
 
     Args:
-        recipe: Of the run.
-        data: Its data; the test set is read here for the first time.
-        models: "float32" and, where there is one, "int8" -> trained Keras model; int8 files need the latter.
+        recipe: Recipe of the run.
+        data: Data of the run; the test set is read here for the first time.
+        models: "float32" and, if there is one, "int8" -> trained Keras model; int8 files need the latter.
         artifacts: (name, exported file).
         limit: Largest number of test images.
     """
@@ -102,7 +102,7 @@ def measure(
             }
         )
         exports.append(_export_card(name, artifact, compared.to_dict()))
-        if kind == "int8" and (shown is None or row.images >= shown[1].runtimes[0].images):  # rather the last: mcu
+        if kind == "int8" and (shown is None or row.images >= shown[1].runtimes[0].images):  # prefer the last: mcu
             shown = (name, compared)
 
     report = _about(recipe, data, models, len(images))
@@ -137,14 +137,14 @@ def measure(
 
 
 def merged(report: dict[str, Any], found: Measured) -> tuple[dict[str, Any], bool]:
-    """A report with what was measured of other files: as further rows, or in place of those of the same names.
+    """Add measurements of files to a report: as further rows, or in place of rows of the same name.
 
     Args:
         report: As in ``report.json``.
-        found: Of these files, on the same test images.
+        found: Measurements of the files on the same test images.
 
     Returns:
-        (the report, whether ``found.predictions`` are its predictions now).
+        (the report, whether its predictions are now ``found.predictions``).
     """
     new = found.report
     names = {row["name"] for row in new["exports"]}
@@ -168,7 +168,7 @@ def merged(report: dict[str, Any], found: Measured) -> tuple[dict[str, Any], boo
 
 
 def _joined(rows: list[Any], new: list[Any], key: str, names: set[str]) -> list[Any]:
-    """``rows`` with those of ``new``: of the same name in their place, if it is one of ``names``; others at the end."""
+    """Merge ``new`` into ``rows``: rows in ``names`` are replaced by those of the same name, others are appended."""
     found = {row[key]: row for row in new}
     there = {row[key] for row in rows}
     kept = [found[row[key]] if row[key] in names else row for row in rows]
@@ -176,7 +176,7 @@ def _joined(rows: list[Any], new: list[Any], key: str, names: set[str]) -> list[
 
 
 def _about(recipe: Recipe, data: DataBundle, models: Mapping[str, Any], tested: int) -> dict[str, Any]:
-    """What a report says of the run itself."""
+    """Return the report's fields about the run itself."""
     return {
         "format": FORMAT,
         "name": recipe.name,
@@ -199,7 +199,7 @@ def _about(recipe: Recipe, data: DataBundle, models: Mapping[str, Any], tested: 
 def _measure_pictures(
     recipe: Recipe, data: DataBundle, models: Mapping[str, Any], artifacts: Sequence[tuple[str, Artifact]], limit: int
 ) -> dict[str, Any]:
-    """``measure`` of a network whose outputs are masks or images: too large to be kept for a whole test set."""
+    """``measure`` for a network whose outputs are masks or images, which are too large to keep for a whole test set."""
     metric = recipe.metric
     count = min(limit, verify_images(models["float32"]))
     images, _ = data.sample("test", count)
@@ -239,7 +239,7 @@ def _measure_pictures(
             runs[name] = run
     results = judged.comparable(results)
     tested = max(row["images"] for row in results)
-    runs.pop(MODEL_NAMES["int8"], None)  # what its file makes of a picture is shown
+    runs.pop(MODEL_NAMES["int8"], None)  # the pictures of its file are shown instead
     report = _about(recipe, data, models, tested)
     shown = judged.pictures(recipe, data, runs)
     side = evaluation.SHOWN_SIDE
@@ -269,20 +269,20 @@ def verify_file(
     labels: np.ndarray | None,
     other_limit_s: float = VERIFY_LIMIT_S,
 ) -> tuple[dict[str, Any], VerifyReport]:
-    """Run a file in every runtime of its target that has its ops: one row of the matrix.
+    """Run a file in every runtime of its target that supports its ops, for one row of the matrix.
 
     Args:
-        name: Of the file.
+        name: Name of the file.
         artifact: The file.
-        model: The Keras model it was made from.
-        logits: "int8" and "float32", as far as there are such models -> what each computes, (N, classes).
+        model: The Keras model that it was made from.
+        logits: "int8" and "float32" (if there are such models) -> their logits, (N, classes).
         images: (N, H, W, C).
         labels: (N,); None: no accuracy.
-        other_limit_s: Time for each runtime but the target's own, which gets ``VERIFY_LIMIT_S``.
+        other_limit_s: Seconds for each runtime other than the target's own, which gets ``VERIFY_LIMIT_S``.
 
     Returns:
         ({"file", "dtype", "cells": runtime -> figures}, comparison in the target's own runtime). A cell's "fault" is
-        what is wrong with it, or None; "bound_steps" is None for Keras's column, which nothing bounds.
+        the reason of a failure, or None; "bound_steps" is None in Keras's column, which has no tolerance.
     """
     kind = "int8" if artifact.dtype == "int8" else "float32"
     info = read_file(artifact.content)
@@ -309,10 +309,10 @@ def verify_files(
     images: np.ndarray,
     labels: np.ndarray | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Every file of a run folder in every runtime of its target.
+    """Verify every file of a run folder in every runtime of its target.
 
     Returns:
-        (rows of the matrix, see ``verify_file``; name of a file -> the Keras model it was made from).
+        (rows of the matrix, see ``verify_file``; name of a file -> the Keras model that it was made from).
     """
     logits: dict[str, np.ndarray] = {}
     if (out / "model.keras").is_file():
@@ -321,7 +321,7 @@ def verify_files(
     models: dict[str, Any] = {}
     for name, artifact in artifacts:
         with console.status(f"  {name}"):
-            # The fine-tuned model is one for all targets; without it each file has its own.
+            # One fine-tuned model serves all targets; without it, each file has its own model.
             shared = artifact.dtype == "int8" and (out / "qat.keras").is_file()
             alike = next((n for n, a in artifacts if shared and n in models and a.dtype == "int8"), None)
             models[name] = models[alike] if alike else trained_model(out, artifact, data)
@@ -341,19 +341,19 @@ def _cell(found: VerifyReport, bound: float | None) -> dict[str, Any]:
 
 
 def test_sample(recipe: Recipe, data: DataBundle, out: Path, limit: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """(test images, labels) to verify files on: of networks whose outputs are large, fewer and without labels."""
+    """Return (test images, labels) to verify files on; fewer and without labels if the outputs are large."""
     if not task_type(recipe).large_outputs:
         return data.sample("test", limit)
     return data.sample("test", min(limit, verify_images(load_model(out / "model.keras"))))[0], None
 
 
 def layer_rows(artifacts: Sequence[tuple[str, Artifact]], model: Any, images: np.ndarray) -> dict[str, Any] | None:
-    """Where the first int8 file among ``artifacts`` loses accuracy, layer by layer; None where there is none.
+    """Measure the accuracy loss of the first int8 file among ``artifacts``, layer by layer; None if there is none.
 
     Args:
         artifacts: (name, file).
         model: The quantized Keras model.
-        images: (N, H, W, C), of which the first ones are taken.
+        images: (N, H, W, C), of which the first ones are used.
     """
     name, artifact = next(((n, a) for n, a in artifacts if a.dtype == "int8"), (None, None))
     if artifact is None:
@@ -364,7 +364,7 @@ def layer_rows(artifacts: Sequence[tuple[str, Artifact]], model: Any, images: np
 
 
 def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[str, Any]:
-    """What the report says of one file: its model card, and what was checked before it was written and since."""
+    """Return the report's entry of one file: its model card, and the checks before and after it was written."""
     card = artifact.to_dict()
     extra = {
         "an input is": card["input_meaning"],

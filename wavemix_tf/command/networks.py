@@ -1,4 +1,4 @@
-"""A trained network as `predict` uses it, whatever file it comes from; its shapes tell the task. Light to import."""
+"""A trained network for `predict`, from a .keras or .tflite file; its shapes give the task. Loads no Keras itself."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .command_line import shell
 from .terminal import note
 
 CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = (task.name for task in (Classification, Segmentation, SuperResolution))
-PROBE_SIDE = 256  # pixels, where a model takes any size
-PROBABILITY_SLACK = 0.02  # an int8 softmax sums to one within its steps
+PROBE_SIDE = 256  # pixels, if a model takes any size
+PROBABILITY_SLACK = 0.02  # an int8 softmax sums to one only within its steps
 
 
 class NoNumbersError(ValueError):
@@ -29,19 +29,19 @@ class NoNumbersError(ValueError):
 
 @dataclass(frozen=True)
 class Network:
-    """One input, one output, and what is known of them.
+    """A network with one input and one output.
 
     Args:
         run: float32 (N, H, W, C) in [0, 1] -> float32 (N, ...).
-        image_shape: (H, W, C) of the input; None for a side that may have any length.
+        image_shape: (H, W, C) of the input; None for a side of any length.
         task: One of ``training.tasks.TASKS``.
         classes: Number of classes; 0 for super-resolution.
-        scale: Side of the output over that of the input; 1 but for super-resolution.
-        names: Of the classes.
-        preprocessing: How images of another size were made to fit in training; None: nothing tells.
-        mask_values: What masks hold, one a class, see ``Recipe``; none: class numbers.
-        most_images: That ``run`` computes at once.
-        model: The Keras model; None of a .tflite file.
+        scale: Side of the output over that of the input; 1 except for super-resolution.
+        names: Names of the classes.
+        preprocessing: How training resized images; None: unknown.
+        mask_values: Pixel value of each class in a mask, see ``Recipe``; empty: class indices.
+        most_images: Largest batch of ``run``.
+        model: The Keras model; None for a .tflite file.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
@@ -57,22 +57,22 @@ class Network:
 
     @property
     def kind(self) -> type[Task]:
-        """The class of its task."""
+        """The class of the task."""
         return TASKS[self.task]
 
     @property
     def gives_masks(self) -> bool:
-        """Whether its outputs are a class for each pixel."""
+        """Whether the output is a class for each pixel."""
         return self.kind.large_outputs and self.kind.has_classes
 
     @property
     def fixed(self) -> bool:
-        """Whether it takes images of one size only."""
+        """Whether the network takes images of one size only."""
         return None not in self.image_shape
 
 
 def task_by_shape(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
-    """What a network does, by its shapes.
+    """Return a network's task, by its shapes.
 
     Args:
         input_shape: (B, H, W, C).
@@ -80,7 +80,7 @@ def task_by_shape(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -
             super-resolution.
 
     Raises:
-        ValueError: none of these.
+        ValueError: The shapes match none of these.
     """
     if len(input_shape) == 4 and input_shape[-1] in (1, 3):
         if len(output_shape) == 2:
@@ -93,13 +93,13 @@ def task_by_shape(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -
             if scale > 1 and tuple(output_shape[1:3]) == enlarged and output_shape[3] in (1, 3):
                 return SUPER_RESOLUTION
     raise ValueError(
-        "A network must take images (B, H, W, 3 or 1) and give (B, classes), (B, H, W, classes) or enlarged images. "
+        "A network must take images (B, H, W, 3 or 1) and return (B, classes), (B, H, W, classes) or enlarged images. "
         f"Received: {tuple(input_shape)} -> {tuple(output_shape)}"
     )
 
 
 def check_model_file(out: Path | None, model: Path | None) -> Path:
-    """The file that --out and --model name, looked at without Keras.
+    """Return the file that --out and --model name, checked without Keras.
 
     Args:
         out: Run folder.
@@ -110,7 +110,7 @@ def check_model_file(out: Path | None, model: Path | None) -> Path:
         if not path.is_file():
             recipe = path.with_name("recipe.json")
             made_by = shell("fit", recipe if recipe.is_file() else "RECIPE", "--out", path.parent)
-            raise FileNotFoundError(f"{path} is missing: `{made_by}` makes it.")
+            raise FileNotFoundError(f"{path} is missing: `{made_by}` creates it.")
         return path
     if model.suffix not in (".keras", ".tflite"):
         raise ValueError(f"--model must be a .keras or .tflite file. Received: {model}")
@@ -121,7 +121,7 @@ def check_model_file(out: Path | None, model: Path | None) -> Path:
     if model.suffix == ".tflite" and head[4:] != b"TFL3":
         raise ValueError(f"--model must be a TensorFlow Lite file (identifier TFL3). Received: {model}")
     if model.suffix == ".keras" and not zipfile.is_zipfile(model):
-        raise ValueError(f"--model must be a file that Keras saved. Received: {model}")
+        raise ValueError(f"--model must be a .keras file saved by Keras. Received: {model}")
     return model
 
 
@@ -130,8 +130,8 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
 
     Args:
         path: The file.
-        out: Run folder, if one was named; otherwise the run is looked for where the file is.
-        images: How many will be run: for a few a graph of the model is not worth its tracing.
+        out: Run folder, if given; otherwise the run is searched beside the file.
+        images: Number of images to run; a few run eagerly, as tracing a graph would take longer.
     """
     model = None
     if path.suffix == ".keras":
@@ -150,13 +150,13 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         probe = given
     task = task_by_shape(probe, computed)
     kind = TASKS[task]
-    classes = max(2, computed[-1]) if kind.has_classes else 0  # one output: yes or no
+    classes = max(2, computed[-1]) if kind.has_classes else 0  # one output: two classes
     if names is None or len(names) != classes:
         names = _names(path, out, classes)
     settings = _settings(path, out)
     values = tuple(settings.get("mask_values") or ())
     if kind.large_outputs and kind.has_classes and not settings:
-        note(f"no recipe.json belongs to {path}: masks are written with class numbers")
+        note(f"there is no recipe.json for {path}: masks are written with class numbers")
     return Network(
         run=with_sampling_grid(lambda images: finite(run(images)), _usable_grid(run, given)),
         image_shape=(given[1], given[2], int(given[3])),
@@ -172,7 +172,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
 
 
 def finite(outputs: np.ndarray) -> np.ndarray:
-    """``outputs``, or a NoNumbersError: nothing can be said of an image from NaN."""
+    """Return ``outputs``; NoNumbersError if they contain NaN or infinity."""
     if not np.isfinite(outputs).all():
         raise NoNumbersError(
             "A network's outputs must be finite; its weights are damaged, or its training diverged. "
@@ -182,19 +182,19 @@ def finite(outputs: np.ndarray) -> np.ndarray:
 
 
 def load_keras(path: Path) -> Any:
-    """A .keras file as a model, every layer of the package known; a ValueError in one line where it is none."""
+    """Load a .keras file with the package's layers registered; a one-line ValueError if it is not a model."""
     from . import steps
 
     if (path.parent / "recipe.json").is_file():
         return steps.load_model(path)
-    return steps.load_keras(path, "Save it anew with Keras: model.save(path).")
+    return steps.load_keras(path, "Save it again with Keras: model.save(path).")
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Shares of the classes, (..., classes), which sum to one.
+    """Return the probabilities of the classes, (..., classes), which sum to one.
 
     Args:
-        logits: (..., K). With K = 1 the logit of the second of two classes. What is a distribution already stays.
+        logits: (..., K). With K = 1, the logit of the second of two classes. Probabilities stay unchanged.
     """
     values = np.asarray(logits, np.float64)
     if values.shape[-1] == 1:
@@ -224,11 +224,10 @@ def _keras_runner(model: Any, images: int) -> Callable[[np.ndarray], np.ndarray]
 def _open_file(
     path: Path,
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None, Preprocessing | None, int]:
-    """Of a .tflite file.
+    """Open a .tflite file.
 
     Returns:
-        (runner, input shape, output shape, what the card or the file tells: class names, preprocessing; how many images
-        to run at a time).
+        (runner, input shape, output shape, class names and preprocessing of the card or file, largest batch).
     """
     from ..tflite.errors import ExportError
     from ..tflite.exporting.artifact import Artifact
@@ -251,15 +250,15 @@ def _open_file(
             f"A network must have one input and one output. Received: {len(info.inputs)} and {len(info.outputs)}"
         )
     source, sink = info.inputs[0], info.outputs[0]
-    preprocessing, told_ranges = read_metadata(content)
-    ranges = artifact.input_ranges if artifact else told_ranges
+    preprocessing, file_ranges = read_metadata(content)
+    ranges = artifact.input_ranges if artifact else file_ranges
     if ranges and ranges[0] is None:
-        note(f"{path} does not tell what a pixel's value is, its input's range was measured: black is 0, white 1")
+        note(f"{path} does not state the range of pixel values, only a measured one: black is 0, white is 1")
     low, high = (ranges[0] if ranges else None) or (0.0, 1.0)
 
     def to_network_input(images: np.ndarray) -> np.ndarray:
         if ranges is None and source.dtype in ("int8", "uint8"):
-            # Nothing tells the range, but whoever quantized pixels laid black and white onto the ends of the grid.
+            # The range is unknown, but quantized pixels usually have black and white at the ends of the grid.
             return (np.round(255 * images) + np.iinfo(source.dtype).min).astype(source.dtype)
         return to_input(source, low + (high - low) * images)
 
@@ -271,30 +270,30 @@ def _open_file(
         lambda images: from_output(sink, run([to_network_input(images)])[0]), file_sampling_grid(info)
     )
     preprocessing = preprocessing or (artifact.preprocessing if artifact else None)
-    # TensorFlow Lite Micro takes a process for every call, LiteRT keeps its interpreter.
+    # TensorFlow Lite Micro starts a process for every call; LiteRT keeps its interpreter.
     most = 64 if runtime == MICRO else 1
     return runner, source.shape, sink.shape, names, preprocessing, most
 
 
 def _usable_grid(run: Any, given: Any) -> tuple[int, int] | None:
-    """The network's grid; None where it was built for images smaller than that, which it pads itself."""
+    """Return the network's grid; None if it was built for smaller images, which it pads itself."""
     grid, sides = run.sampling_grid, [side for side in given[1:3] if side is not None]
     return None if grid and sides and min(sides) < max(grid) else grid
 
 
 def with_sampling_grid(run: Callable[[np.ndarray], Any], grid: tuple[int, int] | None) -> Any:
-    """``run`` with the attribute that ``predict_tiled`` asks for."""
+    """Set the attribute of ``run`` that ``predict_tiled`` reads."""
     run.sampling_grid = grid  # type: ignore[attr-defined]
     return run
 
 
 def _homes(path: Path, out: Path | None) -> list[Path]:
-    """Folders that may hold what belongs to a model: its own, its run's."""
+    """Return the folders that may hold a model's labels and recipe: its own and its run's."""
     return [path.parent, *([path.parent.parent] if path.parent.name == "exports" else []), *([out] if out else [])]
 
 
 def _names(path: Path, out: Path | None, classes: int) -> tuple[str, ...]:
-    """From the first list of labels that has as many as there are classes; otherwise numbers."""
+    """Return class names from the first list of labels of the right length; otherwise numbers."""
     if not classes:
         return ()
     lists = {path.with_suffix(".labels.txt"): _own_names, **dict.fromkeys(_homes(path, out), read_labels)}
@@ -307,7 +306,7 @@ def _names(path: Path, out: Path | None, classes: int) -> tuple[str, ...]:
         labels = place / LABELS_FILE if read is read_labels else place
         note(f"{labels} names {len(names)} classes, the network has {classes}: it is not used")
     for home in _homes(path, out):
-        # Of weights from elsewhere: with the first data that was used with them.
+        # Imported weights: the class names of the first data that was used with them.
         listed = SplitList.load(home)
         if listed is not None and len(listed.fingerprint["classes"]) == classes:
             return tuple(listed.fingerprint["classes"])
@@ -315,19 +314,19 @@ def _names(path: Path, out: Path | None, classes: int) -> tuple[str, ...]:
 
 
 def _own_names(labels: Path) -> list[str] | None:
-    """What a list of labels beside a model's file says; None where there is none."""
+    """Read the list of labels beside a model file; None if there is none."""
     if not labels.is_file():
         return None
-    with reading(labels, "It names the classes, a line each: copy it from another place, or delete it."):
+    with reading(labels, "It names the classes, one per line: copy it from another place, or delete it."):
         return labels.read_bytes().decode("utf-8").splitlines()
 
 
 def _settings(path: Path, out: Path | None) -> dict[str, Any]:
-    """The recipe of the run that a file belongs to, as far as there is one."""
+    """Return the recipe of the run that a file belongs to; empty if there is none."""
     for home in _homes(path, out):
         path = home / "recipe.json"
         if path.is_file():
-            return dict(read_json(path, "It says how images are made to fit: put the run's recipe back.", {}))
+            return dict(read_json(path, "It states how images are resized: restore the run's recipe.", {}))
     return {}
 
 

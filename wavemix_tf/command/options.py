@@ -1,4 +1,4 @@
-"""The arguments and options that several verbs share, as types that Typer reads."""
+"""Arguments and options that several verbs share, as types for Typer."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def alternatives(names: Iterable[str], word: str = "or") -> str:
 
 
 RecipeName = Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Name of a recipe, or path of a JSON file.")]
-Data = Annotated[Path | None, typer.Option("--data", metavar="FOLDER", help="Own images: one sub-folder a class.")]
+Data = Annotated[Path | None, typer.Option("--data", metavar="FOLDER", help="Own images: one sub-folder per class.")]
 RecipeOut = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder  [default: runs/RECIPE]")]
 RunFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder.")]
 MaybeRun = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Begin anew where the folder holds a run already.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start over where the folder already has a run.")]
 OldSplit = Annotated[
-    bool, typer.Option("--old-split", help="Only the images that the run's training knew; leave out new ones.")
+    bool, typer.Option("--old-split", help="Use only the images that were there in training; skip new ones.")
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log of TensorFlow.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and TensorFlow's log.")]
 TargetOption = Annotated[
     str | None,
     typer.Option("--target", help=f"{alternatives(TARGETS)}  [default: {alternatives(dict(EXPORTS), 'and')}]"),
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option("--dtype", help=f"{alternatives(DTYPES)}  [default: what the target prefers]")
+    str | None, typer.Option("--dtype", help=f"{alternatives(DTYPES)}  [default: the target's preferred dtype]")
 ]
 TestImages = Annotated[int, typer.Option("--test-images", min=1, help="Largest number of test images to run.")]
 Images = Annotated[
@@ -47,5 +47,5 @@ Images = Annotated[
 ]
 SaveOption = Annotated[
     Path | None,
-    typer.Option("--save", metavar="DIR", help="Where pictures go  [default: predictions/ in the run folder, or here]"),
+    typer.Option("--save", metavar="DIR", help="For pictures  [default: predictions/ in the run folder, or here]"),
 ]

@@ -1,4 +1,4 @@
-"""The verb `predict`: images through any network, batch by batch, and what becomes of the outputs. Light to import."""
+"""The verb `predict`: run images through any network, batch by batch, and write the outputs. Loads no Keras."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .mask_files import class_colours, mask_picture
 from .networks import Network, NoNumbersError, probabilities
 from .terminal import console, note, one_line, print_to_stderr
 
-TOO_LARGE = "An image must fit in memory as the network computes it: --tile runs masks and enlargements in parts."
-BATCH_PIXELS = 512 * 512  # of the images that a network computes at once
-TILE = 512  # pixels, side of a tile where a network takes any size
+TOO_LARGE = "The network's activations for an image must fit in memory: --tile runs masks and enlargements in tiles."
+BATCH_PIXELS = 512 * 512  # pixels of the images that a network computes at once
+TILE = 512  # pixels, side of a tile if the network takes any size
 SHOWN_CLASSES = 3
 
-Output = tuple[ImageFile, np.ndarray, Any, float]  # image, its pixels, what `_compute` made of it, seconds
+Output = tuple[ImageFile, np.ndarray, Any, float]  # image, its pixels, result of `_compute`, seconds
 
 
 def predict_images(
@@ -39,24 +39,24 @@ def predict_images(
     overlays: bool = False,
     as_json: bool = False,
 ) -> int:
-    """Run a network over images, write its pictures and print one line an image, as each is done.
+    """Run a network over images, write its pictures and print one line per image as soon as it is done.
 
-    An image that cannot be read, or whose outputs are no numbers, is told on standard error and left out.
+    An image that cannot be read, or whose outputs are not finite, is reported on standard error and skipped.
 
     Args:
         images: In this order.
         network: Any of the tasks.
-        pictures: Where masks and enlarged images go.
-        top: Classes in a line; None: three, or all that a mask has.
+        pictures: Folder for masks and enlarged images.
+        top: Classes per line; None: three, or all classes of a mask.
         tile: Run tiles of the network's size instead of resizing images to it.
-        overlays: Write each image with its mask laid over it too.
-        as_json: Lines of JSON, one object an image.
+        overlays: Also write each image with its mask over it.
+        as_json: Print lines of JSON, one object per image.
 
     Returns:
-        Number of images that could not be read, or whose outputs are no numbers.
+        Number of images that could not be read, or whose outputs are not finite.
 
     Raises:
-        ValueError: an option that the network's task does not have.
+        ValueError: An option that the network's task does not support.
     """
     large = [task for task in TASKS.values() if task.large_outputs]
     for option, given, tasks in (
@@ -67,11 +67,11 @@ def predict_images(
             names = " and ".join(task.name for task in tasks)
             raise ValueError(f"{option} is for {names}. Received: a network for {network.task}")
     if network.gives_masks:
-        palette(network.classes)  # too many for a mask is told before the first image
+        palette(network.classes)  # refuse too many classes for a mask before the first image
     tiled = tile or (network.fixed and network.kind.keeps_size)
     failures: list[ImageFile] = []
     deep: dict[str, int] = {}
-    # A reader that has seen enough, such as `head`, ends the work and is no failure.
+    # A reader that closes the pipe, such as `head`, ends the work without an error.
     with contextlib.suppress(BrokenPipeError), _progress(len(images)) as advance:
 
         def failed(image: ImageFile, error: Exception) -> None:
@@ -88,14 +88,14 @@ def predict_images(
 
 
 def first_class(logits: np.ndarray) -> np.ndarray:
-    """uint8 class of each pixel, (..., K) -> (...); with K = 1 whether the logit is positive."""
+    """Return the uint8 class of each pixel, (..., K) -> (...); with K = 1 whether the logit is positive."""
     if logits.shape[-1] == 1:
         return (logits[..., 0] > 0).astype(np.uint8)
     return logits.argmax(-1).astype(np.uint8)
 
 
 def note_nearly_black(deep: Mapping[str, int]) -> None:
-    """Tell of images of more than 8 bits, name -> largest value, whose scale is probably another than is taken."""
+    """Report images of more than 8 bits (name -> largest value) that are probably scaled wrongly."""
     text = nearly_black_text(deep)
     if text:
         note(text)
@@ -108,7 +108,7 @@ def _computed(
     failed: Callable[[ImageFile, Exception], None],
     deep: dict[str, int],
 ) -> Iterator[Output]:
-    """Read and run image after image; those of one size that follow each other are run together."""
+    """Read and run the images in order; consecutive images of one size form a batch."""
     waiting: list[tuple[ImageFile, np.ndarray, np.ndarray, float]] = []
 
     def run(rows: Sequence[tuple[ImageFile, np.ndarray, np.ndarray, float]]) -> Iterator[Output]:
@@ -120,7 +120,7 @@ def _computed(
             if not large and not isinstance(error, NoNumbersError):
                 raise
             image, pixels = rows[0][:2]
-            if len(rows) > 1:  # which of them is it?
+            if len(rows) > 1:  # find the image that fails
                 for row in rows:
                     yield from run([row])
             elif large:
@@ -156,7 +156,7 @@ def _computed(
 
 
 def fit_pixels(pixels: np.ndarray, network: Network) -> np.ndarray:
-    """uint8 (H, W, C) of any size -> of the size that the network takes, if it takes but one."""
+    """uint8 (H, W, C) of any size -> of the network's size, if that is fixed."""
     height, width, channels = network.image_shape
     if height is None or width is None or pixels.shape[:2] == (height, width):
         return pixels
@@ -164,16 +164,16 @@ def fit_pixels(pixels: np.ndarray, network: Network) -> np.ndarray:
 
     if network.preprocessing is None:
         note(
-            f"nothing tells how training brought images to {height} x {width} pixels (neither the model file nor a "
-            "recipe.json beside it): they are stretched, not cropped"
+            f"neither the model file nor a recipe.json beside it states how training resized images to {height} x "
+            f"{width} pixels: they are stretched, not cropped"
         )
-    # A mask must lie over the whole image.
+    # A mask must cover the whole image.
     crop = network.preprocessing is not None and network.preprocessing.crop_to_aspect_ratio
     return np.asarray(fit_image(pixels, (height, width, channels), crop and not network.kind.large_outputs))
 
 
 def _compute(network: Network, batch: np.ndarray, tiled: bool) -> Any:
-    """uint8 (N, H, W, C) -> for each image its logits; of a tiled segmentation the mask."""
+    """uint8 (N, H, W, C) -> the logits of each image; for a tiled segmentation, its mask."""
     images = batch.astype(np.float32) / 255
     if not tiled:
         return run_whole(network, images) if network.kind.large_outputs else network.run(images)
@@ -191,7 +191,7 @@ def _compute(network: Network, batch: np.ndarray, tiled: bool) -> Any:
 
 
 def run_whole(network: Network, images: np.ndarray) -> np.ndarray:
-    """Images at their size; one whose sides the network cannot halve often enough is mirrored on and cut off again."""
+    """Run images at their size; pad them by mirroring, and crop the output, if the network cannot halve their sides."""
     height, width = images.shape[1:3]
     wanted = network.scale * height, network.scale * width
     extra = [(0, 0), (0, -height % 64), (0, -width % 64), (0, 0)]
@@ -206,15 +206,15 @@ def run_whole(network: Network, images: np.ndarray) -> np.ndarray:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a back end had no memory left; none of them raises Python's own error."""
-    told = f"{type(error).__name__} {error}".lower().replace("_", "").replace(" ", "")
-    return isinstance(error, MemoryError) or "resourceexhausted" in told or "outofmemory" in told
+    """Return whether a backend ran out of memory; backends do not raise Python's MemoryError."""
+    text = f"{type(error).__name__} {error}".lower().replace("_", "").replace(" ", "")
+    return isinstance(error, MemoryError) or "resourceexhausted" in text or "outofmemory" in text
 
 
 def _write_output(
     done: Output, network: Network, pictures: PictureFolder, top: int | None, overlays: bool
 ) -> tuple[dict[str, Any], str]:
-    """Write what there is to write; the line of one image as an object and as text."""
+    """Write the output of one image; return its line as an object and as text."""
     image, pixels, output, seconds = done
     started = time.perf_counter()
     row: dict[str, Any] = {"path": image.name, "task": network.task}
@@ -233,7 +233,7 @@ def _write_classes(
     top: int | None,
     overlays: bool,
 ) -> tuple[dict[str, Any], str]:
-    """The most probable classes; nothing is written."""
+    """Return the most probable classes; no file is written."""
     shares = probabilities(output)
     best = np.argsort(-shares, kind="stable")[: top or SHOWN_CLASSES]
     classes = [
@@ -251,7 +251,7 @@ def _write_mask(
     top: int | None,
     overlays: bool,
 ) -> tuple[dict[str, Any], str]:
-    """The mask, and the share of each of its classes."""
+    """Write the mask; return the share of each of its classes."""
     mask = output if output.ndim == 2 else _first_class_at(output, pixels.shape[:2])
     row = _save_mask(image, pixels, mask, network, pictures, overlays)
     counts = np.bincount(mask.reshape(-1), minlength=network.classes)
@@ -278,7 +278,7 @@ def _write_enlarged(
     top: int | None,
     overlays: bool,
 ) -> tuple[dict[str, Any], str]:
-    """The enlarged image."""
+    """Write the enlarged image."""
     enlarged = np.round(255 * np.clip(output, 0, 1)).astype(np.uint8)
     (path,) = pictures.places(image.stem, [f"{{}}_x{network.scale}.png"])
     saved = pictures.save(path, enlarged[..., 0] if enlarged.shape[-1] == 1 else enlarged)
@@ -286,12 +286,12 @@ def _write_enlarged(
     return {"picture": saved, "size": list(enlarged.shape[:2])}, text
 
 
-# `Task.targets` -> what becomes of an image's output: (row, text).
+# `Task.targets` -> function that writes an image's output and returns (row, text).
 WRITERS = {"labels": _write_classes, "masks": _write_mask, "images": _write_enlarged}
 
 
 def _first_class_at(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """First class of each pixel of an image of ``size``; the logits are interpolated, one class at a time."""
+    """Return the top class of each pixel of an image of ``size``; the logits are interpolated one class at a time."""
     from PIL import Image
 
     if logits.shape[:2] == size:
@@ -315,7 +315,7 @@ def _first_class_at(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _save_mask(
     image: ImageFile, pixels: np.ndarray, mask: np.ndarray, network: Network, pictures: PictureFolder, overlays: bool
 ) -> dict[str, Any]:
-    """Write the mask, the overlay if it is wanted and, once, the legend; the paths."""
+    """Write the mask, the overlay if chosen and, once, the legend; return their paths."""
     colours = class_colours(network.classes, network.mask_values)
     if not pictures.written:
         (path,) = pictures.places("legend", ["{}.png"])
@@ -329,7 +329,7 @@ def _save_mask(
 
 
 def legend(names: Sequence[str], colours: np.ndarray) -> np.ndarray:
-    """A picture of each class's colour and name, in columns of 24: uint8 (H, W, 3)."""
+    """Draw each class's color and name, in columns of 24: uint8 (H, W, 3)."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(size=15)
@@ -347,7 +347,7 @@ def legend(names: Sequence[str], colours: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar where someone watches and there is something to wait for; lines go above it."""
+    """Show a progress bar below the lines, on a terminal and for several images."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -356,7 +356,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: None
         return
     columns = (TextColumn("  images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Where standard output is a file or a pipe, the lines must reach it and nothing else may.
+    # If standard output is a file or a pipe, it must get the lines and nothing else.
     where: dict[str, Any] = {"console": console} if console.is_terminal else {"redirect_stdout": False}
     where.setdefault("console", Console(stderr=True))
     with Progress(*columns, transient=True, **where) as progress:

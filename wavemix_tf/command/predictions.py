@@ -1,4 +1,4 @@
-"""``predictions.csv``: what a classifier made of every test image, each by its name."""
+"""``predictions.csv``: a classifier's prediction for every test image."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ COLUMNS = ("split", "path", "label", "prediction", "confidence")
 def rows_of(
     names: Sequence[str], labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str]
 ) -> list[tuple[str, str, str, str, float]]:
-    """The rows, in the order of the names.
+    """Return the rows, in the order of ``names``.
 
     Args:
-        names: Of the images.
+        names: Names of the images.
         labels: (N,) integers.
         logits: (N, classes).
-        class_names: Of the classes.
+        class_names: Names of the classes.
     """
     shares = probabilities(logits)
     found = shares.argmax(-1)
@@ -37,7 +37,7 @@ def rows_of(
 
 
 def write(out: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Write the file; a path keeps its bytes, whatever they are."""
+    """Write the file; paths keep their bytes, even if these are not UTF-8."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([COLUMNS, *sorted(rows, key=_in_order)])
@@ -45,5 +45,5 @@ def write(out: Path, rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _in_order(row: Sequence[Any]) -> tuple[int, str]:
-    """Numbers by their value, paths as texts."""
+    """Sort numbers by value and paths as text."""
     return (int(row[1]), "") if row[1].isdecimal() else (0, row[1])

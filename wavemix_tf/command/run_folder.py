@@ -1,4 +1,4 @@
-"""A run folder as the verbs find it: whose it is, whether its files are whole, what is finished. Loads no Keras."""
+"""State of a run folder: its recipe, whether its files are undamaged, which stages are finished. Loads no Keras."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ REPORT: Fields = {
     **dict.fromkeys(("results", "exports"), list),
     "verification": dict,
 }
-START_REMEDY = "To write it anew: `wavemix-tf import-torch ... --new-head --overwrite`."
+START_REMEDY = "To write it again: `wavemix-tf import-torch ... --new-head --overwrite`."
 
 
 def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "") -> Recipe:
-    """The recipe of a run folder.
+    """Read the recipe of a run folder.
 
     Args:
         out: Run folder.
-        settings: KEY=VALUE texts. What made the weights cannot change any more; where the data is can.
-        also: Fields that begin so may change too.
+        settings: KEY=VALUE texts. Only the place of the data can change: the weights are trained.
+        also: Prefix of further fields that may change.
     """
     if not (out / "recipe.json").is_file():
         makers = f"`{shell('run', 'RECIPE', '--out', out)}` or `{shell('fit', 'RECIPE', '--out', out)}`"
-        raise FileNotFoundError(f"{out} is no run folder (it has no recipe.json): {makers} makes one.")
+        raise FileNotFoundError(f"{out} is not a run folder (it has no recipe.json): {makers} creates one.")
     recipe = RunFiles(out, "float").read_recipe()
     changed = apply_settings(recipe, settings)
     names = [field.name for field in dataclasses.fields(Recipe)]
@@ -55,39 +55,39 @@ def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "
 
 
 def check_out(out: Path) -> None:
-    """Refuse, before anything is read, a folder that cannot be made or written to."""
+    """Refuse a folder that cannot be created or written to, before anything is read."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder. Received: {out}")
     try:
         check_writable(out)
     except OSError as error:
         raise ValueError(
-            f"--out must be a folder that can be made and written to: take another. Received: {out} ({error.strerror})"
+            f"--out must be a folder that can be created and written: use another. Received: {out} ({error.strerror})"
         ) from error
 
 
 def check_folder(out: Path, recipe: Recipe, overwrite: bool, ignore: str | None = None) -> None:
-    """Refuse a folder of another recipe (see ``Recipe.differences``) now, rather than after the data was read."""
+    """Refuse a folder of another recipe (see ``Recipe.differences``), before the data is read."""
     check_out(out)
     if overwrite or not (out / "recipe.json").is_file():
         return
     there = ", ".join(recipe.differences(saved_recipe(out), ignore))
     if there:
         raise ValueError(
-            f"{out} holds a run of another recipe (recipe.json): take another --out, or --overwrite. Received: {there}"
+            f"{out} holds a run of another recipe (recipe.json): use another --out, or --overwrite. Received: {there}"
         )
 
 
 def check_state(out: Path, stages: Sequence[str] = STAGES, exports: bool = False) -> None:
-    """Look at the files that a verb will rely on, finished stages included; what dead processes left goes.
+    """Check the files that a verb will use, finished stages included; remove temporary files of dead processes.
 
     Args:
         out: Run folder.
-        stages: Whose files to look at.
-        exports: Whether at the exported files too.
+        stages: Stages whose files to check.
+        exports: Whether to check the exported files too.
 
     Raises:
-        DamagedFileError: for the first that is cut off, empty or something else than its name says.
+        DamagedFileError: A file is truncated, empty or of another type than its name states.
     """
     if not out.is_dir():
         return
@@ -105,8 +105,8 @@ def check_state(out: Path, stages: Sequence[str] = STAGES, exports: bool = False
 
 
 def check_finished_data(recipe: Recipe, out: Path, known_only: bool) -> None:
-    """Refuse a finished run whose own folder of images is no longer what it was trained on."""
-    if folder_is_as_trained(recipe, out, known_only):  # takes no Keras
+    """Refuse a finished run whose folder of images has changed since the training."""
+    if folder_is_as_trained(recipe, out, known_only):  # without Keras
         return
     announce_loading()
     from ..training.data.datasets import check_finished
@@ -115,7 +115,7 @@ def check_finished_data(recipe: Recipe, out: Path, known_only: bool) -> None:
 
 
 def exported(out: Path) -> list[Path]:
-    """The .tflite files in ``exports/``, whoever made them; not those compiled for an NPU, which belong to another."""
+    """List the .tflite files in ``exports/``, except compiled versions of another file for an NPU."""
     paths = sorted((out / "exports").glob("*.tflite"))
     names = {path.name for path in paths}
     compiled = {f"{path.stem}_vela.tflite" for path in paths} & names
@@ -123,25 +123,25 @@ def exported(out: Path) -> list[Path]:
 
 
 def is_finished(out: Path, stage: str) -> bool:
-    """Whether a stage has ended."""
+    """Return whether a stage is finished."""
     files = RunFiles(out, stage)
     return files.result.is_file() and files.model.is_file()
 
 
 def read_report(out: Path, remedy: str | None = None) -> dict[str, Any] | None:
-    """The content of ``report.json``; None where there is none, or one of another version.
+    """Read ``report.json``; None if it is missing or of another version.
 
     Args:
         out: Run folder.
-        remedy: What to do about a damaged one; None: `run` makes it anew.
+        remedy: Remedy for a damaged file; None: `run` writes it again.
 
     Raises:
-        DamagedFileError: the file is cut off or no report.
+        DamagedFileError: The file is damaged or not a report.
     """
     path = out / "report.json"
     if not path.is_file():
         return None
-    remedy = remedy or f"`{shell('run', out / 'recipe.json', '--out', out)}` measures all files and writes it anew."
+    remedy = remedy or f"`{shell('run', out / 'recipe.json', '--out', out)}` measures all files and writes it again."
     with reading(path, remedy):
         report = read_json(path, remedy, {"format": int})
         if report["format"] != FORMAT:
@@ -156,24 +156,22 @@ def read_report(out: Path, remedy: str | None = None) -> dict[str, Any] | None:
 
 
 def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
-    """The report of a finished run of this recipe, if ``out`` holds one; a damaged one is told and made again."""
+    """Return the report of a finished run of this recipe, if any; a damaged one is reported and None returned."""
     try:
-        report = read_report(out, "All files are measured and it is written anew.")
+        report = read_report(out, "All files are measured and it is written again.")
     except DamagedFileError as error:
         note(str(error))
         return None
     if report is None and (out / "report.json").is_file():
-        note(
-            f"{out / 'report.json'} is of another version of wavemix-tf: all files are measured and it is written anew"
-        )
+        note(f"{out / 'report.json'} is of another version of wavemix-tf: all files are measured, it is written again")
     if report is None or not (out / "recipe.json").is_file() or not (out / "report.html").is_file():
         return None
-    if saved_recipe(out) != recipe or report["refused"]:  # what was refused is tried again
+    if saved_recipe(out) != recipe or report["refused"]:  # refused files are tried again
         return None
     return report if all(_is_current(out, row) for row in report["exports"]) else None
 
 
 def _is_current(out: Path, row: dict[str, Any]) -> bool:
-    """Whether the report tells of the very file that is there: a kill may come between the two."""
+    """Return whether the report describes the existing file: a kill may come between writing the two."""
     path = out / "exports" / f"{row['name']}.tflite"
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row["card"].get("sha256")

@@ -1,6 +1,6 @@
 """The steps of a run, which the command's verbs share: each reads and writes one run folder.
 
-``training`` and ``tflite`` meet in this folder alone. Imports Keras: a verb imports this module after it has checked
+Only this folder combines ``training`` and ``tflite``. Imports Keras: a verb imports this module after it has checked
 its arguments.
 """
 
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..networks.dynamixer import DynaMixer  # noqa: F401 - registers the layers that a .keras file names
-from ..networks.token_mixers import TokenMixerClassifier  # noqa: F401 - likewise
-from ..networks.vit import ViT  # noqa: F401 - likewise
-from ..networks.wavemix import WaveMixClassifier  # noqa: F401 - likewise
+from ..networks.token_mixers import TokenMixerClassifier  # noqa: F401 - as above
+from ..networks.vit import ViT  # noqa: F401 - as above
+from ..networks.wavemix import WaveMixClassifier  # noqa: F401 - as above
 from ..state_files import load_keras
 from ..tflite.exporting.artifact import Artifact
-from ..tflite.layers import fake_quant  # noqa: F401 - likewise
+from ..tflite.layers import fake_quant  # noqa: F401 - as above
 from ..tflite.quantization.quantizer import check_options, quantize
 from ..tflite.quantization.ranges import MIN_IMAGES
 from ..training.data.bundle import DataBundle
@@ -34,7 +34,7 @@ from .command_line import shell
 from .run_folder import START_REMEDY, saved_recipe
 from .terminal import console, note, step
 
-# What the papers call a network where it is not the class's name.
+# Name of a network in the papers, if it differs from the class name.
 NETWORK_TITLES = {
     "WaveMixClassifier": "WaveMix",
     "WaveMixSegmenter": "WaveMix segmenter",
@@ -46,14 +46,14 @@ NETWORK_TITLES = {
 def load_images(
     recipe: Recipe, out: Path, quantizes: bool = False, fresh: bool = False, known_only: bool = False
 ) -> DataBundle:
-    """The data of a recipe, which must be that of the run folder's finished stage.
+    """Load the data of a recipe, which must be that of the run folder's finished stages.
 
     Args:
-        recipe: Says which.
+        recipe: Recipe of the data.
         out: Run folder.
-        quantizes: Whether a network will be calibrated: too few images for that are told before any training.
-        fresh: Whether the folder's run is begun anew, so that its list of files does not count.
-        known_only: Leave out images that the run's list does not know.
+        quantizes: Whether a network will be calibrated: too few images for that are refused before any training.
+        fresh: Whether the folder's run starts over, so that its list of files is ignored.
+        known_only: Skip images that are not in the run's list.
     """
     data = load_data(recipe, None if fresh else out, known_only)
     if not fresh:
@@ -63,31 +63,31 @@ def load_images(
         if recipe.calibration_images >= MIN_IMAGES:
             advice = "add images, or use `wavemix-tf fit` and float32 files, which need none"
         raise ValueError(
-            f"At least {MIN_IMAGES} images must calibrate a network to quantize it: {advice}. Received: "
-            f"calibration_images={recipe.calibration_images}, {len(data.calibration)} of them there"
+            f"Quantization needs at least {MIN_IMAGES} calibration images: {advice}. Received: "
+            f"calibration_images={recipe.calibration_images}, {len(data.calibration)} of them available"
         )
     print_dataset_summary(recipe, data)
     return data
 
 
 def print_dataset_summary(recipe: Recipe, data: DataBundle) -> None:
-    """Print how many images every set has, of each class, and what was done to them."""
+    """Print the number of images in every set and of each class, and notes on the data."""
     write_counts(recipe, data, console.print)
     for text in data.notes:
         note(text)
 
 
 def load_model(path: Path) -> Any:
-    """A .keras file of a run folder, with the layers of the package known."""
+    """Load a .keras file of a run folder, with the package's layers registered."""
     folder = path.parent
     maker = ["quantize"] if path.name == "qat.keras" else ["fit", folder / "recipe.json"]
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: `{shell(*maker, '--out', folder)}` makes it.")
-    return load_keras(path, f"`{shell(*maker, '--out', folder, '--overwrite')}` makes it anew.")
+        raise FileNotFoundError(f"{path} is missing: `{shell(*maker, '--out', folder)}` creates it.")
+    return load_keras(path, f"`{shell(*maker, '--out', folder, '--overwrite')}` creates it again.")
 
 
 def load_start(out: Path, recipe: Recipe) -> Any:
-    """The network that training begins with, where ``import-torch --new-head`` left one for this recipe; else None."""
+    """Load the network that ``import-torch --new-head`` saved as the start of training; None if there is none."""
     if not (out / START_FILE).is_file():
         return None
     if recipe.differences(saved_recipe(out)):
@@ -97,13 +97,13 @@ def load_start(out: Path, recipe: Recipe) -> Any:
 
 
 def save_start(model: Any, recipe: Recipe, out: Path, overwrite: bool) -> None:
-    """Leave a network in a run folder for ``fit`` to begin with; with ``overwrite`` what was trained there goes."""
+    """Save a network in a run folder as the start of ``fit``; ``overwrite`` deletes what was trained there."""
     prepare_run_folder(RunFiles(out, "float"), recipe, overwrite)
     save_model(model, out / START_FILE, recipe)
 
 
 def quantize_for_tuning(recipe: Recipe, model: Any, data: DataBundle) -> Any:
-    """The quantization-aware model that is fine-tuned, by the recipe's ``qat_*`` fields, for every int8 target."""
+    """Return the quantization-aware model to fine-tune, by the recipe's ``qat_*`` fields, for every int8 target."""
     options = {"observer": recipe.qat_observer, "skip": recipe.qat_skip}
     return quantize(model, data.calibration, target="mcu", **options)
 
@@ -111,7 +111,7 @@ def quantize_for_tuning(recipe: Recipe, model: Any, data: DataBundle) -> Any:
 def fine_tune(
     recipe: Recipe, model: Any, data: DataBundle, out: Path, overwrite: bool, seconds: dict[str, float]
 ) -> Any:
-    """Quantize and fine-tune; the result serves every int8 target, so activations are those of the most limited."""
+    """Quantize and fine-tune for every int8 target, with the activations of the most limited one."""
     with step("Quantize", seconds):
         qat = quantize_for_tuning(recipe, model, data)
     with step("Fine-tune with int8 arithmetic", seconds):
@@ -119,12 +119,12 @@ def fine_tune(
 
 
 def check_network(recipe: Recipe) -> None:
-    """Build the network and drop it: what is wrong with the recipe's arguments shows before the data is read."""
+    """Build the network and discard it, to find wrong arguments of the recipe before the data is read."""
     check_options(build(recipe, recipe.num_classes or 2), observer=recipe.qat_observer, skip=recipe.qat_skip)
 
 
 def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
-    """The Keras model that a file of a run folder was made from."""
+    """Return the Keras model that a file of a run folder was made from."""
     if artifact.dtype == "int16x8":
         return quantize(load_model(out / "model.keras"), data.calibration, dtype="int16x8", target=artifact.target)
     if artifact.dtype != "int8":
@@ -135,21 +135,21 @@ def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
 
 
 def announce_resumption(out: Path, overwrite: bool) -> None:
-    """Say that an interrupted training goes on."""
+    """Report that an interrupted training resumes."""
     if (out / "checkpoint.npz").is_file() and not overwrite:
-        console.print("  going on after the last finished epoch")
+        console.print("  resuming after the last finished epoch")
 
 
 def count_parameters(model: Any) -> int:
-    """Trainable ones, as the papers count."""
+    """Count the trainable parameters, as in the papers."""
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
 def network_name(model: Any) -> str:
-    """The network's kind with its width and depth, as the papers write them: WaveMix 16/4."""
+    """Return the network's kind with its width and depth, as in the papers: WaveMix 16/4."""
     kind = type(model).__name__
     if not type(model).__module__.startswith("wavemix_tf"):
-        return str(model.name)  # somebody's own
+        return str(model.name)  # a custom model
     title = NETWORK_TITLES.get(kind, kind)
     if hasattr(model, "mixer"):
         title = "WaveMix" if model.mixer == "wavemix" else f"{kind} ({model.mixer})"

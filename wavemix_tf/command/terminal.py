@@ -1,4 +1,4 @@
-"""The command's process: one-line errors, quiet native libraries, announced steps."""
+"""Terminal output of the command: one-line errors, suppressed library logs, announced steps."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from ..training.recipe import Recipe
 from ..warning import WavemixWarning
 from .command_line import CommandLine, shell
 
-UNWRAPPED = 10_000  # characters in a line of what no terminal shows
+UNWRAPPED = 10_000  # characters per line where the output is no terminal
 
 
 class PlainConsole(Console):
-    """Shows every text as it is: brackets are no markup, colons no emoji, control characters are written as escapes.
+    """Print every text unchanged: without markup or emoji, control characters as escapes.
 
-    What goes into a pipe or a file is not wrapped: a path there is one word. For words with a style see ``styled``.
+    Output to a pipe or a file is not wrapped, so that paths stay whole. For styled text see ``styled``.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
-        self.noted: set[str] = set()  # notes on the terminal already
+        self.noted: set[str] = set()  # notes already printed
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """All that is printed, tables' cells included, comes through here."""
+        """Escape control characters in everything that is printed, including table cells."""
         return super().render_str(printable(text, lines=True), **options)
 
     def status(self, status: Any, **options: Any) -> Any:
-        """Rich would take brackets in it for markup."""
+        """Pass the status as ``Text``: Rich would parse brackets in it as markup."""
         return super().status(Text(printable(status)) if isinstance(status, str) else status, **options)
 
-    @property  # type: ignore[misc] # Rich's can be set; nobody does
+    @property  # type: ignore[misc] # Rich's property has a setter, which is not used
     def size(self) -> ConsoleDimensions:
-        """Of the terminal, if there is one."""
+        """Size of the terminal, if there is one."""
         found = super().size
         return found if self.is_terminal else ConsoleDimensions(UNWRAPPED, found.height)
 
@@ -61,7 +61,7 @@ VALUE = r"'[^']*'|\(\)|-?[\w.,]*\w"
 
 
 def one_line(error: Exception, verb: str = "") -> str:
-    """An error's first paragraph in one line, with the options of ``verb`` in place of Python's arguments."""
+    """Return an error's first paragraph in one line, with the options of ``verb`` instead of Python arguments."""
     paragraph = str(error).strip().split("\n\n")[0]
     text = as_options(" ".join(paragraph.split()), verb)
     if not isinstance(error, (ValueError, OSError, ImportError)) or not text:
@@ -70,15 +70,15 @@ def one_line(error: Exception, verb: str = "") -> str:
 
 
 def as_options(text: str, verb: str = "", exporting: Sequence[str] = ()) -> str:
-    """Advice to a caller of the library as advice to a user of the command: ``on_bad_image='skip'`` as ``--set``.
+    """Replace Python arguments in a message by options of the command, e.g. ``on_bad_image='skip'`` by ``--set``.
 
-    What was received stays as it is, but for the options of ``export``, and for the advice behind a last semicolon. A
-    verb that has not got those names that one.
+    The text after "Received:" stays unchanged, except for options of ``export`` and advice after a last semicolon. In
+    another verb the options of ``export`` are given as an ``export`` command.
 
     Args:
         text: A message of the library.
-        verb: Which runs.
-        exporting: Options by which ``export`` writes the file that the message is about.
+        verb: The running verb.
+        exporting: Options of the ``export`` command for the file that the message is about.
     """
     advice, received, rest = text.partition(" Received: ")
     rest, semicolon, last = rest.rpartition("; ") if "; " in rest else (rest, "", "")
@@ -91,7 +91,7 @@ def as_options(text: str, verb: str = "", exporting: Sequence[str] = ()) -> str:
 
     def translated(part: str) -> str:
         part = re.sub(r"(?<!-)\boverwrite=True\b", "--overwrite", part)
-        # Not in a path, as runs/seed=1.
+        # Not in a path, such as runs/seed=1.
         part = re.sub(rf"(?<!--set )(?<![\w./,-])({fields})=(True|False|None|'[^']*'|[\w.-]*\w)(?!/)", option, part)
         return re.sub(rf"(?<![\w.])({'|'.join(NO_OPTIONS)})=({VALUE})(?! in Python)", r"\g<0> in Python", part)
 
@@ -99,7 +99,7 @@ def as_options(text: str, verb: str = "", exporting: Sequence[str] = ()) -> str:
 
 
 def _export_options(text: str, verb: str, exporting: Sequence[str]) -> str:
-    """``allow_unjudged=True`` as ``--allow-unjudged``, ``max_flash_bytes=1,024`` as ``--max-flash-bytes 1,024``."""
+    """Write ``allow_unjudged=True`` as ``--allow-unjudged``, ``max_flash_bytes=9`` as ``--max-flash-bytes 9``."""
     exports = verb == "export"
 
     def option(match: re.Match[str]) -> str:
@@ -112,7 +112,7 @@ def _export_options(text: str, verb: str, exporting: Sequence[str]) -> str:
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
-    """Texts, each as it is or with a style: ``styled(("done", "bold"), ": all")``."""
+    """Join texts, each plain or (text, style): ``styled(("done", "bold"), ": all")``."""
     return Text.assemble(*(printable(p, True) if isinstance(p, str) else (printable(p[0], True), p[1]) for p in parts))
 
 
@@ -122,19 +122,19 @@ def headline(title: str) -> None:
 
 
 def print_to_stderr(text: str) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     print(printable(text, lines=True), file=sys.stderr, flush=True)
 
 
 def announce_loading() -> None:
-    """Say, on standard error, why nothing happens for some seconds."""
+    """Report on standard error that TensorFlow is loading, which takes some seconds."""
     if "tensorflow" not in sys.modules and sys.stderr.isatty():
         print_to_stderr("Loading TensorFlow ...")
 
 
 @contextmanager
 def suppress_tensorflow_logs(line: CommandLine) -> Iterator[None]:
-    """Keep TensorFlow's, absl's and XNNPACK's logs from the terminal; warnings of this package become notes."""
+    """Hide the logs of TensorFlow, absl and XNNPACK; print warnings of this package as notes."""
     if line.debug:
         yield
         return
@@ -151,7 +151,7 @@ def suppress_tensorflow_logs(line: CommandLine) -> Iterator[None]:
         os.close(nowhere)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.filterwarnings("default", category=UserWarning, module=r"wavemix_tf\b")  # Keras's of our calls
+            warnings.filterwarnings("default", category=UserWarning, module=r"wavemix_tf\b")  # from Keras
             warnings.filterwarnings("default", category=WavemixWarning)
             warnings.showwarning = lambda message, *_: note(as_options(str(message), line.verb))
             yield
@@ -163,7 +163,7 @@ def suppress_tensorflow_logs(line: CommandLine) -> Iterator[None]:
 
 @contextmanager
 def advising_export(line: CommandLine, exporting: Sequence[str]) -> Iterator[None]:
-    """Warnings inside advise the options of ``export`` for one file, see ``as_options``."""
+    """Make warnings inside advise the options of ``export`` for one file, see ``as_options``."""
     if line.debug:
         yield
         return
@@ -176,7 +176,7 @@ def advising_export(line: CommandLine, exporting: Sequence[str]) -> Iterator[Non
 
 
 def note(text: str) -> None:
-    """Print a note, which does not stop the run, once."""
+    """Print a note on standard error; each text only once."""
     if text not in console.noted:
         console.noted.add(text)
         print_to_stderr(f"note: {text}")
@@ -194,7 +194,7 @@ def _descriptor(stream: Any) -> int | None:
 
 
 def grid(*columns: str) -> Table:
-    """A table whose first column is never cut."""
+    """Return a table whose first column is never wrapped."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, no_wrap=index == 0, style="bold" if index == 0 else "")
@@ -203,7 +203,7 @@ def grid(*columns: str) -> Table:
 
 @contextmanager
 def step(title: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Announce a step and keep its time."""
+    """Announce a step and record its time."""
     headline(title)
     started = time.perf_counter()
     yield

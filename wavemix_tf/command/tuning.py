@@ -1,4 +1,4 @@
-"""What ``wavemix-tf tune`` does beside the search itself: device costs, the int8 score, worker processes, the table."""
+"""Parts of ``wavemix-tf tune`` around the search: device costs, int8 score, worker processes, the result table."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from .terminal import grid
 
 @contextlib.contextmanager
 def device_costs(target: str | None, limits: Iterable[str] = ()) -> Iterator[list[Any]]:
-    """Everything that a target's files cost, as ``search`` takes it; nothing without a target.
+    """Return the costs of a target's files as ``search`` takes them; empty without a target.
 
     Args:
         target: Key of ``TARGETS``, or None.
-        limits: Costs that have a limit: firmware is counted where it has one.
+        limits: Costs that have a limit; firmware is measured only if it has one.
     """
     if target is None:
         yield []
@@ -43,19 +43,19 @@ def device_costs(target: str | None, limits: Iterable[str] = ()) -> Iterator[lis
 
 
 def int8_score(result: FitResult, data: Any) -> Mapping[str, float]:
-    """Metric on the validation images with int8 arithmetic, after the recipe's ``qat_epochs`` of fine-tuning."""
+    """Return the metric on the validation images in int8 arithmetic, after the recipe's ``qat_epochs``."""
     qat = quantize_for_tuning(result.recipe, result.model, data)
     tuned = fit(result.recipe, model=qat, data=data, out=result.out, stage="qat", verbose=0)
     return {int8_objective(result.recipe): tuned.validation_score}
 
 
 def int8_objective(recipe: Recipe) -> str:
-    """Name of the metric that ``int8_score`` returns."""
+    """Return the name of the metric of ``int8_score``."""
     return f"val_int8_{recipe.metric}"
 
 
 def front_table(result: SearchResult) -> Table:
-    """The best trial and the Pareto fronts against the costs that have a limit (without any: the parameters)."""
+    """Return the best trial and the Pareto fronts over the costs with a limit (without any: the parameters)."""
     costs = [name for name in result.costs if name in result.budget] or ["parameters"]
     shown = {trial.trial_id: trial for cost in costs for trial in result.front(cost)}
     if result.best is not None:
@@ -71,7 +71,7 @@ def front_table(result: SearchResult) -> Table:
 
 
 def free_address() -> str:
-    """A port of this machine that nothing listens on, as "127.0.0.1:PORT"."""
+    """Return a free port of this machine as "127.0.0.1:PORT"."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
@@ -81,10 +81,10 @@ class LocalWorkers:
     """``count`` processes of this command as workers of a chief.
 
     Args:
-        words: Of this command.
-        count: How many.
-        address: Of the chief.
-        out: Folder of the search; each worker's words go to ``workers/`` in it.
+        words: Words of this command.
+        count: Number of workers.
+        address: Address of the chief.
+        out: Folder of the search; each worker's log is in ``workers/``.
     """
 
     def __init__(self, words: Sequence[str], count: int, address: str, out: Path) -> None:
@@ -93,23 +93,23 @@ class LocalWorkers:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def watch(self) -> None:
-        """Start them, or raise a RuntimeError if all have ended and not all of them well."""
+        """Start the workers; RuntimeError if all have exited and one of them failed."""
         if not self._processes:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._processes = [self._start(index) for index in range(self._count)]
         codes = [process.poll() for process in self._processes]
         if None not in codes and any(codes):
             path = self._folder / f"{codes.index(next(filter(None, codes)))}.log"
-            said = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-            raise RuntimeError(f"A worker must live. Received: {said[-1] if said else 'no word'}, in {path}")
+            lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+            raise RuntimeError(f"A worker must not fail. Received: {lines[-1] if lines else 'no output'}, in {path}")
 
     def wait(self) -> int:
-        """The largest exit code, when all have ended."""
+        """Wait until all have exited; return the largest exit code."""
         self.watch()
         return max(process.wait() for process in self._processes)
 
     def close(self) -> None:
-        """End them: they do by themselves when a search has ended, and at once when their standard input does."""
+        """End the workers: they exit when the search has ended, or at once when their standard input is closed."""
         for process in self._processes:
             if process.stdin is not None:
                 process.stdin.close()

@@ -1,7 +1,4 @@
-"""The table and the Pareto plots of a comparison, as HTML, Markdown and CSV.
-
-Draws only: every number is in the record.
-"""
+"""The table and the Pareto plots of a comparison, as HTML, Markdown and CSV. Every number is in the record."""
 
 from __future__ import annotations
 
@@ -22,8 +19,8 @@ from .formats import kibibytes, milliseconds, percent
 from .front_plots import Point, accuracy_front, save_fronts
 from .style import page
 
-# Cost, title of its panel, how it is found in a row, what it is divided by. Those of the int8 file stand under that
-# file's accuracy, the others under the network's.
+# Cost, title of its panel, path in a row, divisor. Costs of the int8 file are plotted against that file's accuracy, the
+# others against the network's.
 COSTS: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
     ("macs", "multiply-accumulates, millions", ("profile", "macs"), 1e6),
     ("latency_ms", "latency of the int8 file, ms (LiteRT, one thread)", ("times", "int8_ms", "median"), 1),
@@ -34,7 +31,7 @@ COSTS: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
 
 
 def value_at(row: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """A value deep in a row of the record; None where it is not known."""
+    """Return a nested value of a row of the record; None where it is missing."""
     found: Any = row
     for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -42,23 +39,23 @@ def value_at(row: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def shortened(reason: str, length: int = 220) -> str:
-    """The beginning of what was refused and why; the whole stands in comparison.json."""
+    """Return the beginning of a reason; comparison.json has all of it."""
     return reason if len(reason) <= length else reason[:length].rsplit(" ", 1)[0] + " ..."
 
 
 def scores(row: Mapping[str, Any], split: str = "test") -> list[float]:
-    """Top-1 of a system's seeds on a split, as far as they are trained."""
+    """Return the top-1 accuracy of a system's trained seeds on a split."""
     return [run[split] for run in row.get("runs", {}).values()]
 
 
 def int8_score(row: Mapping[str, Any]) -> list[float]:
-    """Top-1 of the first seed's int8 file, if it has one."""
+    """Return the top-1 accuracy of the first seed's int8 file, if there is one."""
     found = value_at(row, ("files", "int8", "accuracy"))
     return [] if found is None else [found]
 
 
 def write(out: Path, record: Mapping[str, Any]) -> Path:
-    """Write the page, the tables and the picture; returns the page."""
+    """Write the page, the tables and the plot; return the path of the page."""
     write_text(out / "comparison.csv", to_csv(record))
     write_text(out / "comparison.md", to_markdown(record))
     write_text(out / "comparison.html", to_html(record))
@@ -70,7 +67,7 @@ def write(out: Path, record: Mapping[str, Any]) -> Path:
 
 
 def _panels(record: Mapping[str, Any]) -> list[tuple[str, str, Sequence[Point]]]:
-    """(cost, title, points) of each cost that is known of some system."""
+    """Return (cost, title, points) of each cost that was measured for at least one system."""
     found: list[tuple[str, str, Sequence[Point]]] = []
     for cost, title, path, unit in COSTS:
         accuracy = int8_score if any("int8" in part for part in path) else scores
@@ -85,7 +82,7 @@ def _panels(record: Mapping[str, Any]) -> list[tuple[str, str, Sequence[Point]]]
 
 
 def ordered(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The systems by mean accuracy, those that failed last."""
+    """Return the systems by mean accuracy, failed ones last."""
 
     def place(item: tuple[str, Mapping[str, Any]]) -> tuple[bool, float]:
         found = scores(item[1])
@@ -95,13 +92,13 @@ def ordered(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def numbered(record: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """(number that stands for it in the plots, name, row) of each system that has been trained."""
+    """Return (number in the plots, name, row) of each trained system."""
     trained = [(key, row) for key, row in ordered(record) if scores(row)]
     return [(str(place), key, row) for place, (key, row) in enumerate(trained, 1)]
 
 
 def _columns(row: Mapping[str, Any], seeds: int = 1) -> dict[str, str]:
-    """Title -> text, of one system; ``seeds`` is how many the comparison has."""
+    """Return title -> text of one system; ``seeds`` is the number of seeds of the comparison."""
     found, first = scores(row), next(iter(row.get("runs", {}).values()), None)
     spread = f" ({100 * min(found):.2f}–{100 * max(found):.2f})" if len(found) > 1 else ""
     if found and len(found) < seeds:
@@ -127,20 +124,20 @@ def _columns(row: Mapping[str, Any], seeds: int = 1) -> dict[str, str]:
 
 
 def _remarks(row: Mapping[str, Any]) -> list[str]:
-    """What failed, was refused or stays float."""
-    told = []
+    """Return texts on failures, refused files and layers that stay float."""
+    remarks = []
     if "failed" in row:
-        told.append(f"failed ({row['failed']['step']}): {row['failed']['reason']}")
+        remarks.append(f"failed ({row['failed']['step']}): {row['failed']['reason']}")
     for dtype, file in row.get("files", {}).items():
         if "refused" in file:
-            told.append(f"{dtype} file refused: {shortened(file['refused'])}")
+            remarks.append(f"{dtype} file refused: {shortened(file['refused'])}")
         elif file.get("float_layers"):
-            told.append(f"{dtype} file, float inside: {', '.join(file['float_layers'])}")
-    return told
+            remarks.append(f"{dtype} file, layers in float: {', '.join(file['float_layers'])}")
+    return remarks
 
 
 def to_table(record: Mapping[str, Any]) -> Table:
-    """For the terminal: what fits into its width; the page has more."""
+    """Return the columns that fit a terminal; the page has all."""
     shown = ("parameters", "MMAC", "top-1", "int8", "int8 file", "int8, ms")
     table = grid("system", *shown)
     for name, row in ordered(record):
@@ -150,19 +147,19 @@ def to_table(record: Mapping[str, Any]) -> Table:
 
 
 def to_markdown(record: Mapping[str, Any]) -> str:
-    """The table with its remarks, to paste into a text."""
+    """Return the table with its remarks as Markdown."""
     titles = list(_columns({}))
     lines = [f"| system | {' | '.join(titles)} |", f"|---{'|---' * len(titles)}|"]
     for name, row in ordered(record):
         cells = _columns(row, len(record["seeds"]))
         lines.append(f"| {row.get('title', name)} | {' | '.join(cells[title] for title in titles)} |")
-    told = [(row.get("title", name), text) for name, row in ordered(record) for text in _remarks(row)]
-    remarks = [f"- {title}: {markdown(text)}" for title, text in told]
+    found = [(row.get("title", name), text) for name, row in ordered(record) for text in _remarks(row)]
+    remarks = [f"- {title}: {markdown(text)}" for title, text in found]
     return "\n".join([markdown(_caption(record)), "", *lines, *(["", *remarks] if remarks else []), ""])
 
 
 def to_csv(record: Mapping[str, Any]) -> str:
-    """One row a system, numbers without units."""
+    """Return one row per system, numbers without units."""
     seeds = [str(seed) for seed in record["seeds"]]
     header = ["system", "status", "width", "parameters", *(cost for cost, *_ in COSTS), "latency_float32_ms"]
     header += ["top1_mean", "top1_least", "top1_most", *(f"top1_seed{seed}" for seed in seeds), "top1_int8_first_seed"]
@@ -184,7 +181,7 @@ def to_csv(record: Mapping[str, Any]) -> str:
 
 
 def to_html(record: Mapping[str, Any]) -> str:
-    """The page: plots, table, remarks, what it was made of."""
+    """Return the page: plots, table, remarks, recipe and command."""
     rows = ordered(record)
     name = escape(str(record["recipe"]["name"]))
     titles = list(_columns({}))
@@ -211,9 +208,9 @@ def to_html(record: Mapping[str, Any]) -> str:
     content = (
         f"<header><p class='kicker'>wavemix-tf · comparison</p><h1>{name}</h1>"
         f"<p class='facts'>{escape(_caption(record))}</p>{command}</header>"
-        f"<section class='card'><h2>Systems</h2><p class='note'>Top-1 on the test images: mean of the seeds, and their "
-        "range; the numbers stand in the plots. int8: the first seed's network as a file under LiteRT, whose own top-1 "
-        "stands over its latency and its size.</p>"
+        f"<section class='card'><h2>Systems</h2><p class='note'>Top-1 on the test images: mean and range over the "
+        "seeds; the plots use the number before each name. int8: the first seed's int8 file under LiteRT, "
+        "whose own top-1 is in the plots of its latency and size.</p>"
         f"<div class='scroll'><table class='small compact'><thead><tr><th>system</th>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
         f"{f'<ul class=remarks>{remarks}</ul>' if remarks else ''}</section>"
@@ -223,7 +220,7 @@ def to_html(record: Mapping[str, Any]) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """A cell in which a line breaks before a bracket alone: numbers stay with their units, ranges whole."""
+    """Return a cell that breaks a line only before a bracket: numbers stay with their units, ranges whole."""
     value, bracket, rest = text.partition(" (")
     parts = [value, f"({rest}"] if bracket else [value]
     return " ".join(f"<span class='unbroken'>{escape(part)}</span>" for part in parts)

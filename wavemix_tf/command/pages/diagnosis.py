@@ -1,4 +1,4 @@
-"""Figures of a run on its page: training, confusion, logits, wavelet bands and mistakes."""
+"""Figures on the page of a run: training, confusion, logits, wavelet bands and mistakes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def curves(history: Mapping[str, Mapping[str, Sequence[float]]], metric: str) ->
     if not any(history.values()):
         return ""
     note = (
-        "The float network first, then the same weights fine-tuned on their int8 grid. "
+        "First the float network, then the same weights fine-tuned with int8 arithmetic. "
         f"The epoch with the best {METRICS[metric][0]} on the validation images is kept."
     )
     return _card("Training", note, training_curves(history, metric, METRICS[metric][0]))
@@ -42,18 +42,18 @@ def confusion(report: Mapping[str, Any]) -> str:
     names = (report.get("dataset") or {}).get("class_names") or [str(index) for index in range(len(matrix))]
     wrong = sum(count for row, counts in enumerate(matrix) for column, count in enumerate(counts) if row != column)
     total = sum(map(sum, matrix))
-    note = f"Of {escape(str(confusion['of']))}: {wrong:,} of {total:,} test images are given a wrong class."
-    return _card("Where it errs", note, confusion_matrix(matrix, names))
+    note = f"Of {escape(str(confusion['of']))}: {wrong:,} of {total:,} test images are classified wrongly."
+    return _card("Confusion matrix", note, confusion_matrix(matrix, names))
 
 
 def scatter(report: Mapping[str, Any]) -> str:
-    """Logits of an int8 file over those of the Keras models."""
+    """Logits of an int8 file against those of the Keras models."""
     scatter = report.get("scatter")
     if not scatter:
         return ""
     note = (
-        f"Logits of {escape(str(scatter['of']))} for {scatter['images']:,} test images. What the file should compute "
-        "is the QAT model; how far fine-tuning has moved that from the float model is drawn behind it."
+        f"Logits of {escape(str(scatter['of']))} for {scatter['images']:,} test images. The file should compute the "
+        "logits of the QAT model. The points behind it show how far fine-tuning moved them from the float model."
     )
     return _card(
         "Float against int8",
@@ -84,15 +84,15 @@ def wavelet(report: Mapping[str, Any]) -> str:
         f"<span>test image, <b>{escape(str(wavelet['label']))}</b></span></div><div class='bands'>{cells}</div></div>"
     )
     note = (
-        "One Haar transform of a test image, as <code>DWT2D</code> computes it: four bands of half the side. Every "
-        "block mixes its tokens this way, with fixed filters. "
+        "One Haar transform of a test image, computed by <code>DWT2D</code>: four bands of half the side. Every "
+        "block mixes its tokens with this transform, whose filters are fixed. "
         "<i class='dot int8'></i>positive <i class='dot float'></i>negative"
     )
-    return _card("What the wavelet sees", note, figure)
+    return _card("Wavelet bands", note, figure)
 
 
 def mistakes(report: Mapping[str, Any]) -> str:
-    """Test images that were given a wrong class."""
+    """Wrongly classified test images."""
     mistakes = report.get("mistakes") or []
     if not mistakes:
         return ""
@@ -106,7 +106,7 @@ def mistakes(report: Mapping[str, Any]) -> str:
         for m in mistakes
     )
     return (
-        f"<section class='card'><h2>Its mistakes</h2><p class='note'>{len(mistakes)} test images with their true "
-        f"class, and what {source} took them for; the surest errors first. {listed}</p>"
+        f"<section class='card'><h2>Mistakes</h2><p class='note'>{len(mistakes)} test images with their true class "
+        f"and the class that {source} predicts; the most confident errors first. {listed}</p>"
         f"<div class='thumbs'>{cells}</div></section>"
     )

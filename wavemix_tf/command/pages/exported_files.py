@@ -1,4 +1,4 @@
-"""The exported files of a run on its page: what each holds, and the checks that it passed."""
+"""The exported files on the page of a run: the facts of each, and the checks that it passed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .formats import kibibytes
 
 
 def section(report: Mapping[str, Any]) -> str:
-    """A card for each file, and why others were not written."""
+    """Return a card for each file, and the reasons for files that were not written."""
     exports = report.get("exports") or []
     if not exports:
         return ""
     return (
-        "<h2 class='loose'>The files</h2>"
-        "<p class='note loose'>A file is written only after it has passed every check below.</p>"
+        "<h2 class='loose'>Exported files</h2>"
+        "<p class='note loose'>A file is written only if it passes every check below.</p>"
         + "".join(
             f"<p class='note loose'><b>{escape(name)} was not written.</b> {escape(reason)}</p>"
             for name, reason in (report.get("refused") or {}).items()
@@ -28,7 +28,7 @@ def section(report: Mapping[str, Any]) -> str:
 
 def _export(export: Mapping[str, Any]) -> str:
     kind = "int8" if str(export["dtype"]).startswith("int") else "float"
-    rows = [("for", export.get("description")), ("size", kibibytes(export.get("size_bytes")))]
+    rows = [("device", export.get("description")), ("size", kibibytes(export.get("size_bytes")))]
     if export.get("arena_bytes"):
         rows.append(("arena", kibibytes(export["arena_bytes"])))
         rows.append(("flash", flash_words(export["size_bytes"])))

@@ -1,7 +1,7 @@
-"""How the figures of a page look: colours, fonts, and SVG that follows the page's theme.
+"""Style of the figures on a page: colors, fonts, and SVG that follows the page's theme.
 
-Colours are written as the placeholders of :data:`THEME` and become CSS variables, so that one figure serves the light
-and the dark page.
+Colors are written as the placeholders of :data:`THEME` and become CSS variables, so that one figure fits the light and
+the dark page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Placeholder colour -> CSS variable of the page.
+# Placeholder color -> CSS variable of the page.
 THEME = {
     "#1c2431": "var(--ink)",
     "#6a7485": "var(--muted)",
@@ -29,10 +29,10 @@ THEME = {
 }
 INK, MUTED, LINE, FLOAT, INT8, ACCENT, CARD = THEME
 STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: sharp, selectable, in the page's font
-    "svg.hashsalt": "wavemix-tf",  # same data, same bytes
+    "svg.fonttype": "none",  # keep text as text: sharp, selectable, in the page's font
+    "svg.hashsalt": "wavemix-tf",  # equal data gives equal bytes
     "font.size": 10,
-    "text.parse_math": False,  # a name may hold dollars
+    "text.parse_math": False,  # a name may contain dollar signs
     "font.sans-serif": ["DejaVu Sans"],
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,
@@ -66,7 +66,7 @@ STYLE: Any = {
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure of ``width`` x ``height`` inches in the house style; no pyplot, so no global state and no display."""
+    """Create a figure of ``width`` x ``height`` inches; without pyplot, so without global state or a display."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -75,7 +75,7 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an inline <svg> which scales with its column and follows the theme."""
+    """Return the figure as an inline <svg> that scales with its column and follows the theme."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
@@ -92,7 +92,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
         svg,
         count=1,
     )
-    # Two figures of one page must not share an id: clip paths and markers are looked up by it.
+    # Two figures of one page must not share an id: clip paths and markers refer to it.
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)

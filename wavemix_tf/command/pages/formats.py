@@ -1,4 +1,4 @@
-"""Numbers as people read them, in the terminal's tables and on the report page."""
+"""Format numbers for the terminal's tables and the report page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def percent(value: float | None) -> str:
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share that was seen in ``count`` images (Wilson, JASA 22, 1927)."""
+    """Return the 95 % interval of a share measured on ``count`` images (Wilson, JASA 22, 1927)."""
     z = 1.959964
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -23,7 +23,7 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 
 
 def interval(share: float | None, count: int | None) -> str:
-    """What a share of so many images may be by chance: 0.989 of 92 -> "94.1–99.8 %"."""
+    """Format the 95 % interval of a share of ``count`` images: 0.989 of 92 -> "94.1–99.8 %"."""
     if share is None or not count:
         return "–"
     low, high = wilson_interval(share, count)
@@ -31,7 +31,7 @@ def interval(share: float | None, count: int | None) -> str:
 
 
 def kibibytes(value: float | None) -> str:
-    """Bytes -> "119.4 KiB"; flash and RAM of microcontrollers are counted in KiB."""
+    """Bytes -> "119.4 KiB"; datasheets give flash and RAM of microcontrollers in KiB."""
     if value is None:
         return "–"
     return f"{value / 1024:.1f} KiB" if value < 1024**2 else f"{value / 1024**2:.2f} MiB"
@@ -47,35 +47,35 @@ def decibels(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f} dB"
 
 
-# Metric of a task -> what it is called, how its values are written.
+# Metric of a task -> (title, formatter of its values).
 METRICS: dict[str, tuple[str, Callable[[float | None], str]]] = {
     task.metric: (task.metric_title, {"%": percent, "dB": decibels}[task.metric_unit]) for task in TASKS.values()
 }
 
 
 def metric_of(report: Mapping[str, Any]) -> tuple[str, str, Callable[[float | None], str]]:
-    """(key in a result row, title, formatter) of a report's metric."""
+    """Return (key in a result row, title, formatter) of a report's metric."""
     name = report.get("metric", "accuracy")
     return (name, *METRICS[name])
 
 
 def score_text(metric: str, value: float | None) -> str:
-    """As "top-1 99.17 %"."""
+    """Format a score with its title: "top-1 99.17 %"."""
     title, text = METRICS[metric]
     return f"{title} {text(value)}"
 
 
 def cell(label: str, content: str, kind: str = "") -> str:
-    """A table cell that knows its header, which a phone shows in place of the header row."""
+    """Return a table cell with its header as a label, which narrow screens show instead of the header row."""
     empty = " empty" if content == "–" else ""
     return f"<td class='{kind}{empty}' data-label='{label}'>{content}</td>"
 
 
 def snr_text(value: float | None) -> str:
-    """41.26 -> "41 dB"; equal outputs, which have no noise, are said to have 200."""
+    """41.26 -> "41 dB"; 200 marks equal outputs, which have no noise."""
     return "" if value is None else "no difference" if value >= 200 else f"{value:.0f} dB"
 
 
-def behind_comma(text: str) -> str:
-    """Text as a further part of a phrase, where there is any."""
+def after_comma(text: str) -> str:
+    """Return ``text`` after a comma; "" if it is empty."""
     return f", {text}" if text else ""

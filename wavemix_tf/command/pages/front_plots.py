@@ -1,4 +1,4 @@
-"""Plots of a comparison: accuracy of systems over one of their costs, with the Pareto front."""
+"""Plots of a comparison: accuracy of systems against a cost, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Point = tuple[str, float, Sequence[float], bool]
 
 
 def accuracy_front(points: Sequence[Point], cost: str, name: str) -> str:
-    """Accuracy of systems over one of their costs, with the Pareto front.
+    """Plot the accuracy of systems against a cost, with the Pareto front.
 
     Args:
-        points: (label of a character or two, cost, accuracies of its seeds in [0, 1], whether to pick it out), one a
-            system.
-        cost: title of the horizontal axis.
-        name: of the figure, one of its kind on a page.
+        points: (label of one or two characters, cost, accuracies of its seeds in [0, 1], whether to highlight it), one
+            per system.
+        cost: Title of the horizontal axis.
+        name: Name of the figure, unique on the page.
     """
     with new_figure(5.6, 4.3) as figure:
         _draw_front(figure.subplots(), points, cost)
@@ -34,12 +34,12 @@ def accuracy_front(points: Sequence[Point], cost: str, name: str) -> str:
 def save_fronts(
     path: str | os.PathLike[str], panels: Sequence[tuple[str, Sequence[Point]]], names: Sequence[str]
 ) -> None:
-    """The same as a picture, one panel a cost and one that says who is who.
+    """Save the plots as a PNG file: one panel per cost, and one with the names of the systems.
 
     Args:
-        path: of the PNG file.
+        path: PNG file.
         panels: (cost, points), see ``accuracy_front``.
-        names: of the systems, a line each.
+        names: Names of the systems, one per line.
     """
     columns = min(3, len(panels) + 1)
     rows = -(-(len(panels) + 1) // columns)
@@ -71,7 +71,7 @@ def _draw_front(axis: Axes, points: Sequence[Point], cost: str) -> None:
         axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
         axis.xaxis.set_minor_locator(ticker.NullLocator())
     axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:g}"))
-    # Both axes from zero: between the least and the most of a comparison every difference would look like all of it.
+    # Both axes start at zero: cut to the range of the data, every difference would look large.
     highest = max(100 * max(found) for _, _, found, _ in points)
     axis.set(xlabel=cost, ylabel="top-1, %", ylim=(0, min(100.0, 1.1 * highest)))
     if axis.get_xscale() == "linear":

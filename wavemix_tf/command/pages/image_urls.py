@@ -1,4 +1,4 @@
-"""Images inside a page: arrays as ``data:`` URLs."""
+"""Encode images as ``data:`` URLs of a page."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .figure_style import FLOAT, INT8, rgb_of
 
 
 def band_image(values: Sequence[Sequence[float]], *, signed: bool, limit: float) -> str:
-    """One wavelet band as a data URL: grey for the average, two hues around transparent zero for the details.
+    """Return one wavelet band as a data URL: gray for the average, two hues around transparent zero for the details.
 
     Args:
         values: (H, W) coefficients.
         signed: False for LL, whose values are not around zero.
-        limit: coefficient at which the colour saturates; one for all detail bands, so that they can be compared.
+        limit: coefficient at which the color saturates; the same for all detail bands, so that they can be compared.
     """
     array = np.asarray(values, dtype=np.float64)
     rgba = np.zeros((*array.shape, 4), dtype=np.uint8)
@@ -33,7 +33,7 @@ def band_image(values: Sequence[Sequence[float]], *, signed: bool, limit: float)
 
 
 def png_url(pixels: Any) -> str:
-    """uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as a ``data:image/png`` URL."""
+    """Return uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as a ``data:image/png`` URL."""
     from PIL import Image
 
     array = np.asarray(pixels, dtype=np.uint8)
@@ -45,7 +45,7 @@ def png_url(pixels: Any) -> str:
 
 
 def jpeg_url(pixels: Any, largest_side: int) -> str:
-    """uint8 (H, W, 3) or (H, W, 1) as a ``data:image/jpeg`` URL, reduced to so many pixels of the longer side."""
+    """Return uint8 (H, W, 3) or (H, W, 1) as a ``data:image/jpeg`` URL; the longer side is at most ``largest_side``."""
     from PIL import Image
 
     array = np.asarray(pixels, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Sections of the report page for networks that return masks or images."""
+"""Sections of the report page for networks that output masks or images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .formats import cell, decibels, percent
 
 
 def class_iou(report: Mapping[str, Any]) -> str:
-    """IoU of each class, of the float network and of the first int8 file."""
+    """IoU of each class, for the float network and the first int8 file."""
     names = (report.get("dataset") or {}).get("class_names") or []
     rows = [row for row in report.get("results", []) if row.get("iou")]
     if not rows:
@@ -31,11 +31,11 @@ def class_iou(report: Mapping[str, Any]) -> str:
         body += f"<tr><th scope='row'>{swatch}{escape(str(name))}</th>{cells}</tr>"
     head = "".join(f"<th class='n'>{escape(str(row['name']))}</th>" for row in shown)
     note = (
-        "Intersection over union from one confusion matrix over all test pixels that have a class; its mean over the "
-        "classes is the mIoU. A dash: neither there nor predicted."
+        "Intersection over union from one confusion matrix over all test pixels with a class; its mean over the "
+        "classes is the mIoU. A dash: the class neither occurs nor is predicted."
     )
     return (
-        f"<section class='card'><h2>Class by class</h2><p class='note'>{note}</p>"
+        f"<section class='card'><h2>IoU per class</h2><p class='note'>{note}</p>"
         "<div class='scroll'><table class='small'>"
         f"<thead><tr><th>class</th><th class='n'>pixels</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         "</section>"
@@ -43,7 +43,7 @@ def class_iou(report: Mapping[str, Any]) -> str:
 
 
 def enlargements(report: Mapping[str, Any]) -> str:
-    """PSNR and SSIM of bicubic interpolation and of every model and file."""
+    """PSNR and SSIM of bicubic interpolation and of each model and file."""
     rows = [row for row in report.get("results", []) if row.get("ssim_y") is not None]
     if not rows:
         return ""
@@ -57,20 +57,20 @@ def enlargements(report: Mapping[str, Any]) -> str:
         for row in rows
     )
     note = (
-        f"Means over the test images, enlarged {report['scale']} times: luma of BT.601 in the studio range, a border "
-        f"of {report['scale']} pixels left out. The official WaveMixSR scripts measure otherwise (full range, no "
-        "border, the image's largest luma as its peak): their figure is beside it."
+        f"Means over the test images, enlarged {report['scale']} times: luma of BT.601 in the studio range, without a "
+        f"border of {report['scale']} pixels. The column official PSNR is computed as in the official WaveMixSR "
+        "scripts: full range, with the border, the image's largest luma as the peak."
     )
     head = "".join(f"<th class='n'>{name}</th>" for name in ("PSNR-Y", "SSIM-Y", "official PSNR", "images"))
     return (
-        f"<section class='card'><h2>Against bicubic</h2><p class='note'>{note}</p>"
+        f"<section class='card'><h2>Comparison with bicubic interpolation</h2><p class='note'>{note}</p>"
         "<div class='scroll'><table class='small'>"
         f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
 
 
 def pictures(report: Mapping[str, Any]) -> str:
-    """Test images, and what the models make of them."""
+    """Test images, and the outputs of the models."""
     rows = report.get("pictures") or []
     if not rows:
         return ""
@@ -89,8 +89,8 @@ def pictures(report: Mapping[str, Any]) -> str:
         f"<span><i class='dot' style='background:{colour}'></i>{escape(str(name))}</span>"
         for name, colour in colours.items()
     )
-    note = "Test images, the truth, and what each makes of them" + ("; colours are classes." if legend else ".")
+    note = "Test images, ground truth and outputs" + ("; colors are classes." if legend else ".")
     return (
-        f"<section class='card pictures'><h2>What it sees</h2><p class='note'>{note}</p>{body}"
+        f"<section class='card pictures'><h2>Outputs</h2><p class='note'>{note}</p>{body}"
         f"{f'<p class=legend>{legend}</p>' if legend else ''}</section>"
     )

@@ -1,8 +1,7 @@
-"""The report page of a run, drawn from ``report.json`` and the history files alone.
+"""The report page of a run, drawn from ``report.json`` and the history files only.
 
-Nothing is measured here: the verbs gather the numbers; :func:`render_html` makes one self-contained page of them (no
-script, no request to anywhere). A section is left out when its part of ``report.json`` is missing: the page of a run
-that stopped half-way still opens.
+The verbs measure the numbers; :func:`render_html` renders them as one self-contained page (no script, no network
+request). A section is skipped when its part of ``report.json`` is missing, so that an interrupted run has a page too.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FORMAT = 1  # of report.json; raised when a field changes its meaning
 
 
 def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path:
-    """Write ``report.json`` and ``report.html`` into the run folder ``out``; returns the page's path."""
+    """Write ``report.json`` and ``report.html`` into the run folder ``out``; return the page's path."""
     out = Path(out)
     write_text(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     page = out / "report.html"
@@ -34,7 +33,7 @@ def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path
 
 
 def read_history(out: str | os.PathLike[str]) -> dict[str, dict[str, list[float]]]:
-    """Histories in a run folder: stage ("float", "qat") -> column -> one float an epoch; absent ones are skipped."""
+    """Read the histories of a run folder: stage ("float", "qat") -> column -> one float per epoch."""
     stages = {}
     for stage in ("float", "qat"):
         rows = RunFiles(Path(out), stage).read_history()
@@ -44,14 +43,14 @@ def read_history(out: str | os.PathLike[str]) -> dict[str, dict[str, list[float]
 
 
 def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Sequence[float]]] | None = None) -> str:
-    """The report page.
+    """Render the report page.
 
     Args:
-        report: what ``report.json`` holds.
+        report: Content of ``report.json``.
         history: stage -> column -> values, as :func:`read_history` returns it.
 
     Returns:
-        One HTML document without any outside reference.
+        One HTML document without external references.
     """
     name = escape(str(report.get("name", "run")))
     body = "\n".join(
@@ -98,7 +97,7 @@ def _provenance(report: Mapping[str, Any]) -> str:
     )
     created = f"<p class='note'>Written {escape(str(report['created']))}</p>" if report.get("created") else ""
     return (
-        f"<section class='card'><h2>How this run was made</h2><div class='provenance'>{parts}</div>{created}</section>"
+        f"<section class='card'><h2>Recipe and environment</h2><div class='provenance'>{parts}</div>{created}</section>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The results of a run on its page: the head with the first figures, and the table of models and files."""
+"""The results on the page of a run: the header with the key figures, and the table of models and files."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from .formats import cell, interval, kibibytes, metric_of, milliseconds
 
 
 def latency_ms(row: Mapping[str, Any], quantile: str) -> float | None:
-    """A quantile of a result row's latency; None where it was not timed."""
+    """Return a quantile of a result row's latency; None if it was not timed."""
     value = (row.get("latency_ms") or {}).get(quantile)
     return None if value is None else float(value)
 
 
 def interval_text(row: Mapping[str, Any], metric: str) -> str:
-    """The 95 % interval of an accuracy in brackets; nothing where it is unknown of how many images it is."""
+    """Return the 95 % interval of an accuracy in brackets; "" if the number of images is unknown."""
     if metric != "accuracy" or row.get(metric) is None or not row.get("images"):
         return ""
     return f"({interval(row[metric], row['images'])})"
 
 
 def header(report: Mapping[str, Any]) -> str:
-    """Name, facts and first figures."""
+    """Return the header: name, facts and key figures."""
     dataset, model = report.get("dataset") or {}, report.get("model") or {}
     facts = []
     if dataset:
@@ -39,7 +39,7 @@ def header(report: Mapping[str, Any]) -> str:
     if model.get("parameters"):
         facts.append(f"{model['parameters']:,} parameters")
     if model.get("macs"):
-        facts.append(f"{model['macs'] / 1e6:.2f} million multiply-adds an image")
+        facts.append(f"{model['macs'] / 1e6:.2f} million multiply-adds per image")
     command = (
         f"<pre class='command'><code>$ {escape(str(report['command']))}</code></pre>" if report.get("command") else ""
     )
@@ -50,7 +50,7 @@ def header(report: Mapping[str, Any]) -> str:
 
 
 def _tiles(report: Mapping[str, Any]) -> str:
-    """The five numbers one looks for first."""
+    """The five key figures."""
     rows = report.get("results", [])
     files = [row for row in rows if row.get("file")]
     int8 = next((row for row in files if row.get("arena_bytes")), None) or next(
@@ -66,7 +66,7 @@ def _tiles(report: Mapping[str, Any]) -> str:
         tiles.append(("int8 file", kibibytes(int8.get("size_bytes")), int8["name"], "int8"))
         if int8.get("arena_bytes"):
             tiles.append(("arena", kibibytes(int8["arena_bytes"]), "RAM for all tensors", "int8"))
-    # A microcontroller's file was timed on this machine too, which says nothing about its own.
+    # A microcontroller's file was timed on this machine too, but that is not its latency on the device.
     timed = [row for row in files if latency_ms(row, "p50") is not None and not row.get("arena_bytes")]
     if timed:
         fastest = min(timed, key=lambda row: latency_ms(row, "p50") or math.inf)
@@ -82,14 +82,14 @@ def _tiles(report: Mapping[str, Any]) -> str:
 
 
 def section(report: Mapping[str, Any]) -> str:
-    """The table of models and files, with a bar for the metric of each."""
+    """Return the table of models and files, with a bar for each metric."""
     rows = report.get("results", [])
     if not rows:
         return ""
     metric, title, text = metric_of(report)
     scores = [row[metric] for row in rows if row.get(metric) is not None]
     top = 1.0 if metric != "psnr_y" else max(scores, default=1.0)
-    # The bar starts below the smallest value, else 97 % and 99 % would look the same.
+    # The bar starts just below the smallest value; from 0 %, bars of 97 % and 99 % would look the same.
     floor = max(0.0, min(scores) - 3 * (max(scores) - min(scores)) - 0.02 * top) if scores else 0.0
     body = ""
     for row in rows:
@@ -121,11 +121,11 @@ def section(report: Mapping[str, Any]) -> str:
     if test:
         whole = tested == test or "scale" in report  # the test set's size is that of its patches
         part = f"{tested:,}" if whole else f"{tested:,} of the {test:,}"
-        images = f"{title[0].upper()}{title[1:]} on {part} test images, which chose nothing"
-        images += ", with the 95 % interval of so many." if metric == "accuracy" else "."
+        images = f"{title[0].upper()}{title[1:]} on {part} test images, which no choice was based on"
+        images += ", with its 95 % interval." if metric == "accuracy" else "."
     return (
         "<section class='card'><h2>Results</h2>"
-        f"<p class='note'>{images} Every file ran in the runtime named beside it. {where}</p>"
+        f"<p class='note'>{images} Each file ran in the runtime named beside it. {where}</p>"
         "<div class='scroll'><table><thead><tr><th>model or file</th><th>runtime</th>"
         f"<th class='n'>{title}</th>"
         "<th class='n'>size</th><th class='n'>p50 / p90 ms</th><th class='n'>arena</th></tr></thead>"

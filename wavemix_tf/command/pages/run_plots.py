@@ -1,6 +1,6 @@
-"""Plots of one run: training curves, confusion matrix, logits of file and model, noise of its layers.
+"""Plots of one run: training curves, confusion matrix, logits of file and model, noise of the layers.
 
-Every function takes plain lists and numbers, as they stand in ``report.json``, and returns an inline <svg>.
+Every function takes plain lists and numbers from ``report.json`` and returns an inline <svg>.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def training_curves(
     stages: Mapping[str, Mapping[str, Sequence[float]]], metric: str = "accuracy", title: str = "top-1"
 ) -> str:
-    """Metric and loss over the epochs of every stage, one after the other on the same axis.
+    """Plot metric and loss over the epochs of all stages, one after the other on the same axis.
 
     Args:
-        stages: stage ("float", "qat") -> column of the history -> one value an epoch. Columns ``metric``, ``loss``
-            and their ``val_`` twins are drawn where they exist.
+        stages: stage ("float", "qat") -> column of the history -> one value per epoch. Columns ``metric``, ``loss``
+            and their ``val_`` versions are drawn where they exist.
         metric: "accuracy", "mean_iou" or "psnr_y".
-        title: What the metric is called.
+        title: Title of the metric.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -85,7 +85,7 @@ def training_curves(
 
 
 def _focus(axis: Axes, stages: Mapping[str, Mapping[str, Sequence[float]]], metric: str) -> None:
-    """Cut off the steep first epochs below, so that the last points of the metric can be told apart."""
+    """Cut off the low first epochs, so that the last points of the metric can be distinguished."""
     values = [v for history in stages.values() for v in history.get(f"val_{metric}", []) if math.isfinite(v)]
     if metric == "psnr_y":
         if values:
@@ -102,16 +102,16 @@ def _focus(axis: Axes, stages: Mapping[str, Mapping[str, Sequence[float]]], metr
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> str:
-    """Counts of (true class, predicted class); rows are normalised for the colour, the numbers are counts.
+    """Plot the counts of (true class, predicted class); rows are normalized for the color.
 
-    The diagonal and the mistakes have a colour scale each: on a good model a shared one would hide every mistake.
+    The diagonal and the mistakes have separate color scales: a shared scale would hide the mistakes of a good model.
     """
     counts = np.asarray(matrix, dtype=np.int64)
     classes = len(counts)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     worst = np.max(share - np.diag(np.diag(share)), initial=0.0)
     diagonal = np.eye(classes, dtype=bool)
-    # RGBA with the share as opacity: the same picture is right on a light and on a dark page.
+    # RGBA with the share as opacity: the same image fits a light and a dark page.
     rgba = np.zeros((classes, classes, 4))
     rgba[diagonal, :3] = rgb_of(FLOAT)
     rgba[~diagonal, :3] = rgb_of(INT8)
@@ -151,19 +151,19 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
                 )
         else:
             axis.tick_params(labelsize=8)
-        return to_svg(figure, "confusion", "Confusion matrix: rows are true classes, columns predicted ones")
+        return to_svg(figure, "confusion", "Confusion matrix: rows are true classes, columns predicted classes")
 
 
 def logit_scatter(
     file_logits: Sequence[float], qat_logits: Sequence[float], float_logits: Sequence[float], step: float | None
 ) -> str:
-    """Logits of the int8 file over those of the two Keras models, and how far it lies from the one it computes.
+    """Plot the logits of the int8 file against those of the two Keras models, and its error against the QAT model.
 
     Args:
-        file_logits: logits of the file, in any order.
-        qat_logits: those of the quantization-aware model, which the file should compute; same images and classes.
-        float_logits: those of the float model before fine-tuning.
-        step: size of one output quantization step, in logits; None draws the difference in logits.
+        file_logits: Logits of the file, in any order.
+        qat_logits: Logits of the quantization-aware model, which the file should compute; same images and classes.
+        float_logits: Logits of the float model before fine-tuning.
+        step: Size of one output quantization step, in logits; None draws the difference in logits.
     """
     found, same, before = (np.asarray(z, dtype=np.float64) for z in (file_logits, qat_logits, float_logits))
     error = (found - same) / (step or 1.0)
@@ -174,8 +174,8 @@ def logit_scatter(
         margin = 0.04 * (high - low or 1.0)
         limits = (low - margin, high + margin)
         above.plot(limits, limits, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        above.scatter(before, found, s=7, color=FLOAT, alpha=0.25, linewidths=0, label="over the float model")
-        above.scatter(same, found, s=7, color=INT8, alpha=0.5, linewidths=0, label="over the QAT model")
+        above.scatter(before, found, s=7, color=FLOAT, alpha=0.25, linewidths=0, label="against the float model")
+        above.scatter(same, found, s=7, color=INT8, alpha=0.5, linewidths=0, label="against the QAT model")
         above.set(xlim=limits, ylim=limits, xlabel="logit of the Keras model", ylabel="logit of the int8 file")
         legend = above.legend(loc="upper left", handletextpad=0.1, borderpad=0.1, markerscale=1.8)
         for handle in legend.legend_handles:
@@ -184,7 +184,7 @@ def logit_scatter(
             note = f"one output step = {step:.3g}"
             above.annotate(note, (0.97, 0.05), xycoords="axes fraction", ha="right", color=MUTED, fontsize=9)
         widest = max(float(np.abs(error).max()), 0.5)
-        if step and widest <= 40:  # the quantization-aware model answers on the same grid: whole steps
+        if step and widest <= 40:  # the outputs of the QAT model are on the same grid: whole steps
             reach = int(np.ceil(widest))
             edges = np.arange(-reach - 0.5, reach + 1)
         else:
@@ -205,14 +205,14 @@ def logit_scatter(
             fontsize=9,
         )
         figure.align_ylabels()
-        return to_svg(figure, "scatter", "Logits of the int8 file over the logits of the Keras models")
+        return to_svg(figure, "scatter", "Logits of the int8 file against the logits of the Keras models")
 
 
 def layer_noise(rows: Sequence[Mapping[str, Any]], worst: Sequence[str]) -> str:
-    """Two bars a layer, the first layer on top: its SQNR in dB, and its share of the noise in the outputs.
+    """Plot two bars per layer, the first layer on top: its SQNR in dB, and its share of the noise in the outputs.
 
     Args:
-        rows: One a layer, with "name", "noise_db" and "output_share".
+        rows: One per layer, with "name", "noise_db" and "output_share".
         worst: Names to mark.
     """
     from matplotlib.ticker import PercentFormatter
@@ -230,7 +230,7 @@ def layer_noise(rows: Sequence[Mapping[str, Any]], worst: Sequence[str]) -> str:
             axis.grid(axis="y", visible=False)
             axis.spines["left"].set_visible(False)
             axis.set_xlim(left=0)
-        # A tensor without noise, as the pixels are, must not squeeze the others.
+        # A tensor without noise, such as the pixels, must not compress the scale of the others.
         finite = noise[noise < 99]
         most = 1.12 * float(finite.max()) if finite.size else 100.0
         left.set_xlim(0, most)

@@ -1,4 +1,4 @@
-"""What the pages look like: their style sheet and frame."""
+"""Style sheet and frame of the pages."""
 
 from __future__ import annotations
 
@@ -108,11 +108,11 @@ td.empty{display:none}td[data-label]::before{content:attr(data-label);display:bl
 
 
 def page(title: str, content: str) -> str:
-    """One HTML document without any outside reference.
+    """Return one HTML document without external references.
 
     Args:
         title: Plain text, already escaped.
-        content: Markup of the page's main part.
+        content: Markup of the page body.
     """
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -1,4 +1,4 @@
-"""What the terminal shows of a run and its files: tables of Rich, and the text beside them."""
+"""Rich tables of a run and its files for the terminal, and their captions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def results_table(report: Mapping[str, Any]) -> Table:
-    """One row a model or file: metric in its own runtime, size, latency and arena."""
+    """Return one row per model or file: metric in its own runtime, size, latency and arena."""
     from rich import box
     from rich.table import Table
 
@@ -44,18 +44,18 @@ def results_table(report: Mapping[str, Any]) -> Table:
             kibibytes(row.get("arena_bytes")),
             style="yellow" if str(row.get("dtype")).startswith("int") else "blue",
         )
-    caption = "p50: one image on one thread of this machine, by LiteRT"
+    caption = "p50: latency of one image on one thread of this machine, in LiteRT"
     if metric == "accuracy":
-        caption = f"In brackets: the 95 % interval, by the number of test images. {caption}"
+        caption = f"In brackets: the 95 % interval. {caption}"
     table.caption, table.caption_justify = caption, "left"
     return table
 
 
 def verification_table(found: Mapping[str, Any]) -> Table:
-    """Files by runtimes.
+    """Return the matrix of files and runtimes.
 
     Args:
-        found: "images", how many there were, and "rows", see ``measuring.verify_file``.
+        found: "images", their number, and "rows", see ``measuring.verify_file``.
     """
     from rich import box
     from rich.table import Table
@@ -81,16 +81,16 @@ def verification_table(found: Mapping[str, Any]) -> Table:
 
 
 def worst_layers_text(layers: Mapping[str, Any]) -> str:
-    """The layers that cost most, a line each.
+    """Return the layers that lose most accuracy, one per line.
 
     Args:
-        layers: "of", a file's name; "images", how many; "rows", each a ``LayerError`` as a dict.
+        layers: "of", a file's name; "images", their number; "rows", each a ``LayerError`` as a dict.
     """
     worst = worst_layers(layers)
     if not worst:
         return ""
-    head = f"{layers['of']}, the layers whose rounding costs most, on {layers['images']} images: "
-    head += "share of what reaches the outputs, SQNR of the tensor, mean error of the file there"
+    head = f"{layers['of']}, the layers whose rounding costs most accuracy, on {layers['images']} images: "
+    head += "share of the noise in the outputs, SQNR of the tensor, mean error of the file in the layer"
     lines = [
         f"  {row['output_share']:5.1%} of the noise  {row['noise_db']:5.1f} dB  "
         f"{steps_text(row['file_error_steps']):<13}  {row['name']}"
@@ -100,7 +100,7 @@ def worst_layers_text(layers: Mapping[str, Any]) -> str:
 
 
 def benchmark_tables(results: Sequence[tuple[str, Any]]) -> tuple[Table, Table]:
-    """The figures of ``benchmark``, one row a file: what it takes, and how well it computes. Each fits 80 columns.
+    """Return two tables of ``benchmark``, one row per file: resources and throughput. Each fits 80 columns.
 
     Args:
         results: (name, BenchmarkReport).
@@ -130,11 +130,11 @@ def benchmark_tables(results: Sequence[tuple[str, Any]]) -> tuple[Table, Table]:
 
 
 def npu_table(results: Sequence[tuple[str, Any]]) -> Table | None:
-    """What Vela estimates of the files for an Ethos-U; None if there is none."""
+    """Return Vela's estimates for the Ethos-U files; None without any."""
     found = [(name, result.npu) for name, result in results if result.npu is not None]
     if not found:
         return None
-    table = grid("file", "compiled for", "NPU cycles", "inf/s", "SRAM", "flash, file alone")
+    table = grid("file", "compiled for", "NPU cycles", "inf/s", "SRAM", "flash, file only")
     for name, npu in found:
         sizes = [kibibytes(npu[key]) for key in ("sram_bytes", "flash_bytes")]
         table.add_row(name, npu["accelerator"], f"{npu['cycles']:,}", f"{npu['inferences_per_second']:,.0f}", *sizes)
@@ -142,19 +142,19 @@ def npu_table(results: Sequence[tuple[str, Any]]) -> Table | None:
 
 
 def benchmark_notes(result: Any) -> str:
-    """What the columns of ``benchmark_tables`` mean."""
+    """Explain the columns of ``benchmark_tables``."""
     return (
-        "LiteRT with XNNPACK, one thread unless said otherwise. Of peak: of the multiply-accumulates a second that one "
-        "large convolution reaches here; none where the file was faster. Memory: what the interpreter adds to a "
-        "process at most.\n"
-        f"Size: of the file alone; the program that runs it on a microcontroller adds about {runtime_words()}.\n"
-        "* A proxy to compare files by, not a measurement: multiply-accumulates and bytes moved at the picojoules of "
+        "LiteRT with XNNPACK, one thread unless stated otherwise. Of peak: share of the multiply-accumulates per "
+        "second of one large convolution on this machine; a dash if the file was faster. Memory: the most that the "
+        "interpreter adds to a process.\n"
+        f"Size: the file only; on a microcontroller the program that runs it adds about {runtime_words()}.\n"
+        "* A proxy for comparing files, not a measurement: multiply-accumulates and bytes moved, in picojoules of "
         "Horowitz, ISSCC 2014 (45 nm)."
     )
 
 
 def profile_table(result: Any) -> Table:
-    """The ops of a ``BenchmarkReport``, in execution order."""
+    """Return the ops of a ``BenchmarkReport``, in execution order."""
     total = sum(op.time_us or 0.0 for op in result.ops) or 1.0
     table = grid("op", "output", "MMAC", "moved", "time", "share")
     for op in result.ops:

@@ -1,4 +1,4 @@
-"""The verification of a run on its page: files by runtimes, and what each layer's rounding costs."""
+"""The verification on the page of a run: files and runtimes, and the noise of each layer's rounding."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from html import escape
 from typing import Any
 
 from ...tflite.names import FAKE_QUANT, RUNTIMES
-from .formats import behind_comma, cell, percent, snr_text
+from .formats import after_comma, cell, percent, snr_text
 from .run_plots import layer_noise
 
 # Columns of the verification matrix, in this order.
 COLUMNS = {**{name: runtime.title for name, runtime in RUNTIMES.items()}, FAKE_QUANT: "Keras fake-quant"}
 WORST_LAYERS = 5
 MATRIX_NOTE = (
-    "Same class as the Keras model the file was made from (of the images where that model is sure: a lead of two "
-    "output steps), mean error in steps of the file's output, and a classifier's top-1 accuracy; a cross where a bound "
-    "is exceeded. Keras fake-quant: that model against the float one."
+    "Each cell: top-1 agreement with the Keras model that the file was made from (on images where that model's margin "
+    "exceeds two output steps), mean error in output steps, and a classifier's top-1 accuracy; a cross where a "
+    "tolerance is exceeded. Keras fake-quant: that Keras model against the float model."
 )
 
 
 def runtime_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The runtimes that any of the rows has, in the order of ``COLUMNS``."""
+    """Return the runtimes that occur in the rows, in the order of ``COLUMNS``."""
     present = {runtime for row in rows for runtime in row["cells"]}
     return [runtime for runtime in COLUMNS if runtime in present]
 
 
 def steps_text(value: float) -> str:
-    """0.0123 -> "0.012 steps"; float files differ by less than a thousandth."""
+    """0.0123 -> "0.012 steps"; float files differ by less than 0.001."""
     return "0 steps" if value == 0 else f"{value:.3f} steps" if value >= 0.001 else "< 0.001 steps"
 
 
 def cell_texts(cell: Mapping[str, Any], images: int) -> tuple[str, str, str]:
-    """(agreement, error, accuracy and, where the runtime did not get to all images, their number) of a matrix cell."""
+    """Return (agreement, error, accuracy and, if the runtime did not reach all images, their number) of a cell."""
     part = "" if cell["images"] == images else f", {cell['images']:,} images"
     top = "" if cell.get("accuracy") is None else f"top-1 {percent(cell['accuracy'])}"
-    error = steps_text(cell["mean_error_steps"]) + behind_comma(snr_text(cell.get("snr_db")))
+    error = steps_text(cell["mean_error_steps"]) + after_comma(snr_text(cell.get("snr_db")))
     return percent(cell.get("agreement")), error, f"{top}{part}".removeprefix(", ")
 
 
 def worst_layers(layers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The layers that cost most, the worst first."""
+    """Return the layers that lose most accuracy, the worst first."""
     return sorted(layers.get("rows", []), key=lambda row: -row["lost_db"])[:WORST_LAYERS]
 
 
 def section(report: Mapping[str, Any]) -> str:
-    """Files by runtimes, and below that the layers, where they were measured."""
+    """Return the matrix of files and runtimes and, if they were measured, the layers."""
     found = report.get("verification") or {}
     rows = found.get("rows") or []
     if not rows:
@@ -87,26 +87,26 @@ def _layers(layers: Mapping[str, Any]) -> str:
         + cell("step", f"{row['step']:.3g}", "n")
         + cell("SQNR", f"{row['noise_db']:.1f} dB", "n")
         + cell("share", f"{row['output_share']:.1%}", "n")
-        + cell("costs", f"{row['lost_db']:.2f} dB", "n")
+        + cell("loss", f"{row['lost_db']:.2f} dB", "n")
         + cell("file against model", escape(steps_text(row["file_error_steps"])), "n")
         + cell("integers that differ", f"{row['file_differs']:.2%}", "n")
         + "</tr>"
         for row in rows
     )
     note = (
-        f"Every tensor that {escape(str(layers['of']))} stores, in order, on {layers['images']} test images. Left: its "
-        "signal over the noise of all rounding up to there (40 dB: an error of 1 %). Right: the share of the noise in "
-        f"the network's outputs that this layer's rounding makes alone; the {len(worst)} largest are marked. "
+        f"Every tensor that {escape(str(layers['of']))} stores, in order, on {layers['images']} test images. Left: "
+        "signal-to-noise ratio with all rounding up to this tensor (40 dB: an error of 1 %). Right: share of the noise "
+        f"in the network's outputs that comes from this layer's rounding only; the {len(worst)} largest are marked. "
     )
     head = "".join(
         f"<th class='n'>{title}</th>"
-        for title in ("step", "SQNR", "share", "costs", "file against model", "integers that differ")
+        for title in ("step", "SQNR", "share", "loss", "file against model", "integers that differ")
     )
     return (
-        f"<section class='card'><h2>Which layer loses the accuracy</h2><p class='note'>{note}</p>"
+        f"<section class='card'><h2>Accuracy loss per layer</h2><p class='note'>{note}</p>"
         f"<figure class='scroll layers'>{layer_noise(rows, worst)}</figure>"
-        "<details><summary>All figures</summary><p class='note'>Costs: what the outputs' SQNR would gain if this layer "
-        "did not round. File against model: how far LiteRT's integers are from the fake-quant model's.</p>"
+        "<details><summary>All figures</summary><p class='note'>Loss: gain in output SQNR if this layer did not "
+        "round. File against model: mean distance of LiteRT's integers from those of the fake-quant model.</p>"
         "<div class='scroll'><table class='small'>"
         f"<thead><tr><th>layer</th><th>tensor</th>{head}</tr></thead><tbody>{body}</tbody></table></div></details>"
         "</section>"

@@ -19,11 +19,11 @@ def benchmark(
     dtype: DtypeOption = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Inferences to time.")] = 100,
-    profile: Annotated[bool, typer.Option("--profile", help="Also the time and cost of every op.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Also show the time and cost of every op.")] = False,
     settings: Settings = None,
     debug: Debug = False,
 ) -> None:
-    """Size, latency on this machine, memory, operations, a microcontroller's arena, an Ethos-U's estimated cycles."""
+    """Report size, latency on this machine, memory, operations, the mcu arena and estimated Ethos-U cycles."""
     saved_recipe(out, settings)
     check_export(target, dtype)
     announce_loading()

@@ -1,4 +1,4 @@
-"""``wavemix-tf compare``: several systems of one budget, trained and measured alike."""
+"""``wavemix-tf compare``: train and measure several systems of one budget in the same way."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def compare(
     data: Data = None,
     systems: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="Systems, or published networks as they are  [default: all]"),
+        typer.Option(metavar="NAME,...", help="Systems, or unchanged published networks  [default: all]"),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            metavar="[TARGET:]LIMITS", help="What each may cost, as 50k-parameters, 3M-macs, android-cpu:1ms."
+            metavar="[TARGET:]LIMITS", help="Budget of each system, e.g. 50k-parameters, 3M-macs, android-cpu:1ms."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each system.")] = 3,
-    qat: Annotated[bool, typer.Option("--qat", help="Fine-tune before the int8 files are written.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Training runs of each system.")] = 3,
+    qat: Annotated[bool, typer.Option("--qat", help="Fine-tune before writing the int8 files.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder  [default: runs/RECIPE_comparison]")
     ] = None,
@@ -36,7 +36,7 @@ def compare(
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Train several systems of one budget alike, and measure them alike. Again: goes on."""
+    """Train and measure several systems of one budget in the same way. Called again, it resumes."""
     from ...training.searching.systems import SYSTEMS, check_systems, check_task
     from ..budgets import flash_note, parse_budget
 

@@ -1,4 +1,4 @@
-"""``wavemix-tf explain``: pictures of what a network sees."""
+"""``wavemix-tf explain``: pictures of a network's wavelet bands and class evidence."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def explain(
     save: SaveOption = None,
     class_name: Annotated[
         str | None,
-        typer.Option("--class", metavar="NAME", help="What the pixels should speak for  [default: the prediction]"),
+        typer.Option("--class", metavar="NAME", help="Class to explain  [default: the prediction]"),
     ] = None,
     settings: Settings = None,
     debug: Debug = False,
 ) -> None:
-    """Draw what the network sees: the wavelet bands of its blocks and, of a classifier, where it looks."""
+    """Draw the wavelet bands of the network's blocks and, for a classifier, the evidence map of a class."""
     if model is not None and model.suffix != ".keras":
-        raise ValueError(f"--model must be a .keras file: an exported one no longer has blocks. Received: {model}")
+        raise ValueError(f"--model must be a .keras file: an exported file has no blocks. Received: {model}")
     path, pictures, found = network_and_images(images, out, model, save, settings)
     announce_loading()
     from .. import explaining

@@ -19,40 +19,40 @@ def export(
     out: RunFolder,
     target: TargetOption = None,
     dtype: DtypeOption = None,
-    io_dtype: Annotated[str | None, typer.Option(help=f"{alternatives(IO_DTYPES)}, of input and output")] = None,
+    io_dtype: Annotated[str | None, typer.Option(help=f"Dtype of input and output: {alternatives(IO_DTYPES)}")] = None,
     kit: Annotated[
         bool,
         typer.Option(
             "--kit",
-            help="Also exports/<target>-<dtype>_kit/ for each file: code for the device, test vectors, model card.",
+            help="Also write exports/<target>-<dtype>_kit/ per file: device code, test vectors, model card.",
         ),
     ] = False,
-    max_arena_bytes: Annotated[int | None, typer.Option(min=1, help="RAM for tensors of an mcu or Ethos-U.")] = None,
+    max_arena_bytes: Annotated[int | None, typer.Option(min=1, help="RAM limit for tensors, mcu or Ethos-U.")] = None,
     max_flash_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Flash for the file alone of an mcu or Ethos-U, without its program.")
+        int | None, typer.Option(min=1, help="Flash limit for the file only, mcu or Ethos-U, without the program.")
     ] = None,
     max_firmware_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Flash for an mcu's file and the program that runs it, with CMSIS-NN.")
+        int | None, typer.Option(min=1, help="Flash limit for an mcu's file and program, with CMSIS-NN.")
     ] = None,
-    accelerator: Annotated[str | None, typer.Option(help="Which Ethos-U, as ethos-u55-128.")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="Ethos-U variant, e.g. ethos-u55-128.")] = None,
     min_snr_db: Annotated[
-        float | None, typer.Option(help="Least SNR of a file's outputs against the float model's  [default: 10]")
+        float | None, typer.Option(help="Least SNR of a file's outputs against the float model  [default: 10]")
     ] = None,
     min_agreement: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Least share of the same decisions, likewise  [default: 0.9]")
+        float | None, typer.Option(min=0, max=1, help="Least share of decisions as in the float model  [default: 0.9]")
     ] = None,
     allow_unjudged: Annotated[
-        bool, typer.Option("--allow-unjudged", help="Also files that too few images judge, as an untrained network's.")
+        bool, typer.Option("--allow-unjudged", help="Also write files that too few images can judge.")
     ] = False,
     settings: Settings = None,
     old_split: OldSplit = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write .tflite files that passed audit and verification: exports/<target>-<dtype>.tflite, with labels and card."""
+    """Audit, verify and write .tflite files: exports/<target>-<dtype>.tflite, with labels and model card."""
     recipe = saved_recipe(out, settings)
     chosen = check_export(target, dtype, io_dtype, task_type(recipe).exports)
-    read_report(out)  # a damaged one is told before the work
+    read_report(out)  # report damage before the work
     check_state(out)
     announce_loading()
     from .. import exports, steps
@@ -80,7 +80,7 @@ def export(
         exports.check_source(out, chosen, models)
         if not (kit and exports.kits_missing(out, chosen)):
             check_finished_data(recipe, out, old_split)
-            console.print(f"Nothing to do: {out / 'exports'} has them. --overwrite writes them anew.")
+            console.print(f"Nothing to do: {out / 'exports'} has these files. --overwrite writes them again.")
             return
     seconds: dict[str, float] = {}
     with step("Export", seconds):

@@ -1,4 +1,4 @@
-"""``wavemix-tf fit``: the float network of a recipe."""
+"""``wavemix-tf fit``: train the float network of a recipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fit(
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Train the float network of a recipe. Again: resumes after the last finished epoch, or nothing to do."""
+    """Train the float network of a recipe. Called again, it resumes after the last finished epoch."""
     begun = out or (Path("runs") / data.resolve().name if data is not None else None)
     chosen = choose_recipe(recipe, data, settings, None if overwrite else begun)
     out = out or Path("runs") / chosen.name
@@ -29,7 +29,7 @@ def fit(
         check_state(out, ["float"])
     if not overwrite and is_finished(out, "float"):
         check_finished_data(chosen, out, old_split)
-        console.print(f"Nothing to do: {out / 'model.keras'} is trained. --overwrite begins anew.")
+        console.print(f"Nothing to do: {out / 'model.keras'} is trained. --overwrite starts over.")
         return
     announce_loading()
     from .. import exports, steps

@@ -1,4 +1,4 @@
-"""``wavemix-tf import-torch``: weights of a PyTorch checkpoint in a run folder."""
+"""``wavemix-tf import-torch``: read the weights of a PyTorch checkpoint into a run folder."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from ..terminal import announce_loading, console
 def import_torch(
     checkpoint: Annotated[Path, typer.Argument(help="State dict of the official PyTorch package.")],
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Names the network, and the data for later steps.")
+        str | None, typer.Argument(metavar="[RECIPE]", help="Recipe of the network, and of the data for later steps.")
     ] = None,
     *,
     out: RunFolder,
     model: Annotated[
         str | None,
-        typer.Option(help="A published network, in place of a recipe"),
+        typer.Option(help="A published network, instead of a recipe."),
     ] = None,
     normalize: Annotated[
-        str | None, typer.Option(help="Data set by whose mean and std it was trained, see `wavemix-tf list`.")
+        str | None, typer.Option(help="Dataset whose mean and std it was trained with, see `wavemix-tf list`.")
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", metavar="FOLDER", help="Own images for later steps.")] = None,
     new_head: Annotated[
         bool,
-        typer.Option("--new-head", help="Leave the head out, to fine-tune on other classes."),
+        typer.Option("--new-head", help="Skip the head, to fine-tune on other classes."),
     ] = False,
     entry: Annotated[
         str | None,
-        typer.Option(metavar="PLACE", help="Where the weights are in the file, as state_dict_ema  [default: found]"),
+        typer.Option(metavar="PLACE", help="Key of the weights in the file, e.g. state_dict_ema  [default: found]"),
     ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Read official weights into a run folder (model.keras), ready for quantize and export, or to fine-tune."""
+    """Read official weights into a run folder (model.keras), to quantize, export or fine-tune them."""
     if (recipe is None) == (model is None):
         raise ValueError(
             f"Name a recipe or, with --model, a published network. Received: RECIPE={recipe}, --model {model}"
@@ -59,7 +59,7 @@ def import_torch(
     if not checkpoint.is_file():
         raise FileNotFoundError(f"There is no checkpoint {checkpoint}")
     if chosen.num_classes is None and task_type(chosen).has_classes:
-        raise ValueError("The recipe must say how many classes the network has: --set num_classes=N")
+        raise ValueError("The recipe must give the number of classes: --set num_classes=N")
     made = out / (START_FILE if new_head else "model.keras")
     if made.exists() and not overwrite:
         raise FileExistsError(f"{made} exists: --overwrite replaces it.")
@@ -73,10 +73,10 @@ def import_torch(
     exports.delete_exports(out)
     if new_head:
         steps.save_start(network, chosen, out, overwrite)
-        console.print(f"{made}: read from {checkpoint}, but for its head.")
+        console.print(f"{made}: read from {checkpoint}, without the head.")
         console.print(f"Next: {shell('fit', out / 'recipe.json', '--out', out)}")
         return
     import_trained_model(chosen, network, chosen.num_classes or 0, out, overwrite)
     console.print(f"{made}: {steps.count_parameters(network):,} parameters read from {checkpoint}")
     if task_type(chosen).takes_normalize and chosen.model_args.get("normalize") is None:
-        console.print("Trained on images standardised by a mean and std? Then import it with --normalize.")
+        console.print("If it was trained on images standardized by a mean and std, import it with --normalize.")

@@ -1,4 +1,4 @@
-"""``wavemix-tf list``: the names that other verbs take."""
+"""``wavemix-tf list``: the names that other verbs accept."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..terminal import console, grid
 
 
 def list_names() -> None:
-    """The recipes, published networks and targets that can be named."""
-    table = grid("recipe", "data", "image", "epochs", "what")
+    """List the recipes, published networks and targets."""
+    table = grid("recipe", "data", "image", "epochs", "description")
     for recipe in RECIPES.values():
         side = "×".join(map(str, recipe.image_shape))
         table.add_row(recipe.name, recipe.dataset, side, str(recipe.epochs), recipe.description.split("\n")[0])

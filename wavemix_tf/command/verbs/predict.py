@@ -1,4 +1,4 @@
-"""``wavemix-tf predict``: classes, masks or enlarged pictures of images."""
+"""``wavemix-tf predict``: classify, segment or enlarge images."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def predict(
         typer.Option("--model", metavar="FILE", help="A .keras or .tflite file  [default: the run's model.keras]"),
     ] = None,
     save: SaveOption = None,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Of a mask also the image with the mask over it.")] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also save the image with its mask over it.")] = False,
     tile: Annotated[
-        bool, typer.Option("--tile", help="Run overlapping tiles of a large image instead of making it small.")
+        bool, typer.Option("--tile", help="Run a large image in overlapping tiles instead of shrinking it.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Classes to show  [default: 3; of a mask all]", show_default=False)
+        int | None, typer.Option(min=1, help="Classes to show  [default: 3; all of a mask]", show_default=False)
     ] = None,
     settings: Settings = None,
     debug: Debug = False,
 ) -> None:
-    """Classify, segment or enlarge images with a Keras model or an exported file, as its shapes tell."""
+    """Classify, segment or enlarge images with a Keras model or an exported file."""
     path, pictures, found = network_and_images(images, out, model, save, settings)
     announce_loading()
     from .. import networks, predicting

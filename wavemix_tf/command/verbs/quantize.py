@@ -23,7 +23,7 @@ def quantize(
     check_state(out, ["float"] if overwrite else ["float", "qat"])
     if not overwrite and is_finished(out, "qat"):
         check_finished_data(recipe, out, old_split)
-        console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite begins anew.")
+        console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite starts over.")
         return
     announce_loading()
     from .. import exports, steps

@@ -1,4 +1,4 @@
-"""``wavemix-tf run``: everything, from images to verified files and a report."""
+"""``wavemix-tf run``: all steps from images to verified files and a report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Everything: train, quantize, fine-tune, export, verify, measure, report. Again: resumes, or nothing to do."""
+    """Train, quantize, fine-tune, export, verify, measure and report. Called again, it resumes."""
     begun = out or (Path("runs") / data.resolve().name if data is not None else None)
     chosen = choose_recipe(recipe, data, settings, None if overwrite else begun)
     out = out or Path("runs") / chosen.name
@@ -38,7 +38,7 @@ def run(
     if done:
         check_finished_data(chosen, out, old_split)
         show_results(done, out)
-        console.print("Nothing to do: this run is finished. --overwrite begins it anew.")
+        console.print("Nothing to do: this run is finished. --overwrite starts over.")
         return
     announce_loading()
     from .. import exports, measuring, predictions, steps
@@ -71,7 +71,7 @@ def run(
 
 
 def show_results(report: dict[str, Any], out: Path) -> None:
-    """The result table, and where the page is."""
+    """Print the result table and the path of the page."""
     console.print()
     console.print(results_table(report))
     console.print(styled((str(out / "report.html"), "bold")))

@@ -1,4 +1,4 @@
-"""``wavemix-tf tune``: search the best network within a device's budget."""
+"""``wavemix-tf tune``: search for the best network within a device's budget."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def tune(
         str | None,
         typer.Option(
             metavar="[TARGET:]LIMITS",
-            help="As mcu:64KB-ram,100KB-flash (of the file alone; 256KB-firmware counts the program that runs it too), "
-            "android-cpu:5ms or 12k-parameters.",
+            help="E.g. mcu:64KB-ram,100KB-flash (of the file only; 256KB-firmware also counts the program that runs "
+            "it), android-cpu:5ms or 12k-parameters.",
         ),
     ] = None,
     space: Annotated[str, typer.Option(help=alternatives(SPACES))] = "depth-width",
     tuner: Annotated[str, typer.Option(help="bayesian, hyperband, random or grid")] = "bayesian",
-    max_trials: Annotated[int, typer.Option(min=1, help="Trainings, earlier calls' included.")] = 20,
+    max_trials: Annotated[int, typer.Option(min=1, help="Trials, including those of earlier calls.")] = 20,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of each trial  [default: half of the recipe's]")
     ] = None,
-    objective: Annotated[str | None, typer.Option(help="val_loss, or val_accuracy and the like  [default]")] = None,
-    qat: Annotated[bool, typer.Option("--qat", help="Score in int8, after a short fine-tuning.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the choice of candidates.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that train, started here.")] = 1,
-    role: Annotated[str | None, typer.Option(help="chief or worker: this process's part on several machines")] = None,
-    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the chief, with --role.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of this worker, another for each  [default: drawn]")] = None,
+    objective: Annotated[str | None, typer.Option(help="val_loss, or a metric such as val_accuracy  [default]")] = None,
+    qat: Annotated[bool, typer.Option("--qat", help="Score each trial in int8, after a short fine-tuning.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of candidates.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Training processes to start on this machine.")] = 1,
+    role: Annotated[str | None, typer.Option(help="chief or worker, for a search on several machines")] = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Address of the chief, with --role.")] = None,
+    name: Annotated[str | None, typer.Option(help="Unique name of this worker  [default: random]")] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Search the depth and width (and more) of the best network within a device's budget. Again: goes on."""
+    """Search for the best network (depth, width and more) within a device's budget. Called again, it resumes."""
     from ..budgets import flash_note, parse_budget
 
     chosen = choose_recipe(recipe, data, settings, None if overwrite else out)
@@ -60,9 +60,9 @@ def tune(
     if note := flash_note(target, limits):
         console.print(f"  {note}")
     if qat and objective is not None:
-        raise ValueError("--qat has an objective of its own. Received: --qat and --objective")
+        raise ValueError("--qat sets the objective itself. Received: --qat and --objective")
     if (role is None) != (address is None):
-        raise ValueError(f"--role and --address belong together. Received: --role {role}, --address {address}")
+        raise ValueError(f"--role and --address must be given together. Received: --role {role}, --address {address}")
     if role is not None or workers > 1:
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
     announce_loading()
@@ -104,6 +104,6 @@ def tune(
     result = SearchResult.load(out)
     console.print()
     console.print(tuning.front_table(result))
-    rest = f", trials.csv, front.csv; every front's recipes in {out / 'recipes'}"
+    rest = f", trials.csv, front.csv; recipes of the front in {out / 'recipes'}"
     console.print(styled((str(out / "front.png"), "bold"), rest))
     console.print(f"Next: {shell('run', out / 'best.json')}")

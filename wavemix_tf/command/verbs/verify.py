@@ -1,4 +1,4 @@
-"""``wavemix-tf verify``: exported files against the Keras model, in every runtime."""
+"""``wavemix-tf verify``: compare exported files with the Keras model, in every runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..terminal import announce_loading, console, step
 
 
 def verify(
-    folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder, in place of --out.")] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder, instead of --out.")] = None,
     out: MaybeRun = None,
     target: TargetOption = None,
     dtype: DtypeOption = None,
@@ -24,7 +24,7 @@ def verify(
     old_split: OldSplit = False,
     debug: Debug = False,
 ) -> None:
-    """Compare files with the Keras model, on test images and in every runtime; fails where a bound is exceeded."""
+    """Compare files with the Keras model on test images in every runtime; fail where a tolerance is exceeded."""
     if (folder is None) == (out is None):
         raise typer.BadParameter("name one run folder: wavemix-tf verify RUN, or verify --out RUN.")
     out = out or folder or Path()
@@ -54,6 +54,6 @@ def verify(
         for runtime, cell in row["cells"].items()
         if cell["fault"]
     ]
-    failed += [f"{name}: made from another model than the run's, with which it cannot be compared" for name in strange]
+    failed += [f"{name}: not made from this run's model, so it cannot be compared with it" for name in strange]
     if failed:
         raise ValueError("; ".join(failed))
