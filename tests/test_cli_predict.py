@@ -356,7 +356,7 @@ def test_where_pictures_go_is_not_searched_for_images(place, tmp_path, capsys, m
         (["{images}", "--model", "{place}/cls.labels.txt"], 1, ".keras or .tflite"),
         (["{images}", "--model", "{text}.keras"], 1, "Keras"),
         (["{images}", "--model", "{text}.tflite"], 1, "TFL3"),
-        (["{images}", "--model", "{zip}.keras"], 1, "must be whole"),
+        (["{images}", "--model", "{zip}.keras"], 1, "must be intact"),
         (["nothing.png", "--model", "{place}/cls.keras"], 1, "nothing.png"),
         (["{empty}", "--model", "{place}/cls.keras"], 1, "no images"),
         (["{images}", "--model", "{place}/cls.keras", "--tile"], 1, "--tile is for segmentation"),

@@ -12,7 +12,7 @@ from wavemix_tf.tflite import export
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 
 DEFAULT = {"min_snr_db": None, "min_agreement": None, "allow_unjudged": False, "refuses": True}
-NAMED = "bounds: 10 dB, 90%, 50% of the images"
+NAMED = "limits: 10 dB, 90%, 50% of the images"
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,13 @@ NAMED = "bounds: 10 dB, 90%, 50% of the images"
         (30.0, 0.99, 40, {}, True, NAMED),
         (9.0, 0.99, 40, {}, False, NAMED),
         (30.0, 0.6, 40, {}, False, NAMED),
-        (30.0, 0.6, 40, {"min_agreement": 0.5}, True, "bounds: 10 dB, 50%, 50% of the images"),
-        (9.0, 0.99, 40, {"min_snr_db": 0.0}, True, "bounds: 0 dB, 90%, 50% of the images"),
-        (24.0, 0.99, 40, {"min_snr_db": 25.0}, False, "bounds: 25 dB, 90%, 50% of the images"),
+        (30.0, 0.6, 40, {"min_agreement": 0.5}, True, "limits: 10 dB, 50%, 50% of the images"),
+        (9.0, 0.99, 40, {"min_snr_db": 0.0}, True, "limits: 0 dB, 90%, 50% of the images"),
+        (24.0, 0.99, 40, {"min_snr_db": 25.0}, False, "limits: 25 dB, 90%, 50% of the images"),
         (None, 1.0, 40, {}, True, NAMED),  # the index of the first class, say
         (None, 0.6, 40, {}, False, NAMED),
         (None, None, 0, {}, False, NAMED),  # hardly depends on the image
-        (None, None, 0, {"allow_unjudged": True}, True, "bounds: 10 dB, 90%"),
+        (None, None, 0, {"allow_unjudged": True}, True, "limits: 10 dB, 90%"),
         (30.0, 0.99, 19, {}, False, NAMED),
         (5.0, 0.6, 40, {"refuses": False}, True, "10 dB, 90%, 50% of the images are not required: the model was"),
     ],

@@ -232,7 +232,7 @@ def test_table():
 def test_what_cannot_be_profiled_is_reported_so():
     with pytest.raises(ValueError, match=r"model must be a keras.Model. Received: model of type Dense"):
         wm.profile(layers.Dense(3))
-    with pytest.raises(ValueError, match=r"model must know its inputs"):
+    with pytest.raises(ValueError, match=r"model must have inputs"):
         wm.profile(keras.Sequential([layers.Dense(3)]))
     with pytest.raises(ValueError, match=r"sides of the model's input must be known. Received: input_shape=\(None, No"):
         wm.profile(wm.WaveMixClassifier(3, (None, None, 3), width=8, depth=1))

@@ -637,7 +637,7 @@ def test_a_search_stopped_while_it_looks_at_the_budget_goes_on(data, tmp_path, m
     assert not [path for path in tmp_path.rglob(".*") if "tmp" in path.name]
     assert len(SearchResult.load(tmp_path).trials) == 1
     (tmp_path / "keras_tuner" / "oracle.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"oracle\.json must be whole.*begin anew"):
+    with pytest.raises(ValueError, match=r"oracle\.json must be intact.*begin anew"):
         search(RECIPE, out=tmp_path, **{**other, "max_trials": 2})
 
 

@@ -353,10 +353,12 @@ def test_labels_that_are_not_those_of_the_training_are_reported(tmp_path, capsys
         ("", "it is empty"),
     ):
         path.write_text(text)
-        with pytest.raises(DamagedFileError, match=rf"labels.txt must be whole.*{message}.* or delete it; splits.json"):
+        with pytest.raises(
+            DamagedFileError, match=rf"labels.txt must be intact.*{message}.* or delete it; splits.json"
+        ):
             read_labels(out)
         assert cli.main(words) == 1
-        assert "labels.txt must be whole" in capsys.readouterr().err
+        assert "labels.txt must be intact" in capsys.readouterr().err
     for restore in (path.unlink, lambda: path.write_text(whole)):
         restore()
         assert cli.main(words) == 0

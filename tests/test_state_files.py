@@ -367,7 +367,7 @@ def test_a_checkpoint_with_another_fingerprint_is_damaged(tmp_path):
         checkpoint.save(tmp_path / "checkpoint.npz", state, {"model": [np.zeros(2)]})
         if fingerprint["train"] != 3:
             assert RunFiles(tmp_path, "float").read_checkpoint()[0]["fingerprint"] == fingerprint
-    with pytest.raises(DamagedFileError, match=r"checkpoint.npz must be whole.*in the train set of its data"):
+    with pytest.raises(DamagedFileError, match=r"checkpoint.npz must be intact.*in the train set of its data"):
         RunFiles(tmp_path, "float").read_checkpoint()
 
 

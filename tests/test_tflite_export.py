@@ -241,7 +241,7 @@ def test_a_file_and_its_card_must_belong_together(mcu, tmp_path):
         Artifact.load(path)
     path.with_suffix(".json").write_text("{}")
     with pytest.raises(
-        ExportError, match=r"bugs\.json must be whole.*the field 'target' is missing.*export .*--overwrite"
+        ExportError, match=r"bugs\.json must be intact.*the field 'target' is missing.*export .*--overwrite"
     ):
         Artifact.load(path)
 
@@ -265,7 +265,7 @@ def test_a_card_with_other_values_is_refused_by_its_name(mcu, changes, words, tm
     card.write_text(json.dumps(json.loads(card.read_text()) | changes))
     with pytest.raises(ExportError, match=words) as raised:
         Artifact.load(path)
-    assert "found.json must be whole" in str(raised.value)
+    assert "found.json must be intact" in str(raised.value)
 
 
 def test_nothing_is_left_half_written(mcu, tmp_path, monkeypatch):

@@ -169,7 +169,7 @@ def test_a_changed_bit_a_missing_card_and_a_foreign_card(artifact, tmp_path):
     card = path.with_suffix(".json")
     for text in (b"[]", b"\xff\xfe", b'{"target": 3}', b"null"):
         card.write_bytes(text)
-        with pytest.raises(ExportError, match=r"model\.json must be whole, as it was written"):
+        with pytest.raises(ExportError, match=r"model\.json must be intact"):
             Artifact.load(path)
     card.unlink()
     with pytest.raises(ExportError, match=r"model\.json missing"):

@@ -157,7 +157,7 @@ def test_a_network_is_asked_for_its_grid(rng, form):
     np.testing.assert_allclose(predict_tiled(run, image, (24, 24)), whole, atol=1e-5)
     assert np.abs(predict_tiled(run, image, (48, 60), multiple=1) - whole).max() > 0.1
     for options in ({"tile": (8, 48)}, {"tile": (48, 48), "overlap": 40}):
-        with pytest.raises(ValueError, match=r"at least as large as the network's grid.*grid of 12 pixels"):
+        with pytest.raises(ValueError, match=r"at least as large as the network's sampling grid.*grid of 12 pixels"):
             predict_tiled(run, image, **options)
 
 

@@ -249,7 +249,7 @@ def test_only_vits_sample():
     for call in (lambda: wm.with_token_sampling(classifier, (0,)), lambda: wm.count_tokens(classifier, np.zeros(1))):
         with pytest.raises(ValueError, match=r"vit must be a ViT\. Received: vit of type WaveMixClassifier"):
             call()
-    with pytest.raises(ValueError, match=r"must sample tokens in one block at least. Received: sampling_blocks=\(\)"):
+    with pytest.raises(ValueError, match=r"must sample tokens in at least one block. Received: sampling_blocks=\(\)"):
         wm.surviving_patches(spread_vit(), some_images(1))
     with pytest.raises(ValueError, match="tokens must be None or at least 8"):
         wm.AdaptiveTokenSampling(3)

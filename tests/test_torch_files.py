@@ -63,18 +63,18 @@ def test_of_a_network_and_its_moving_average_the_network_is_taken_and_the_other_
     prefixed = {**named("online_model.", tensors()), **named("ema_model.", other(tensors())), "step": np.array(5)}
     with pytest.warns(UserWarning, match="ema_model"):
         assert_loads(prefixed)
-    with pytest.raises(ValueError, match=r"entry='ema', there are state_dict, state_dict_ema"):
+    with pytest.raises(ValueError, match=r"entry='ema'; places: state_dict, state_dict_ema"):
         wm.load_torch_weights(golden_model(CASE), source, entry="ema")
 
 
 def test_two_networks_are_not_chosen_between():
-    with pytest.raises(ValueError, match=r"entry says where.*at first, second"):
+    with pytest.raises(ValueError, match=r"entry must name its place.*at first, second"):
         wm.load_torch_weights(golden_model(CASE), {"first": tensors(), "second": other(tensors())})
 
 
 def test_tensors_of_other_modules_are_left_out_and_reported():
     source = {"state_dict": {**named("model.", tensors()), "criterion.weight": np.ones(3)}}
-    with pytest.warns(UserWarning, match=r"network is at state_dict\.model; left out: criterion\.weight"):
+    with pytest.warns(UserWarning, match=r"network is at state_dict\.model; skipped: criterion\.weight"):
         assert_loads(source)
     with pytest.raises(ValueError, match=r"unexpected keys: criterion\.weight"):  # of a plain state dict nothing is
         wm.load_torch_weights(golden_model(CASE), {**tensors(), "criterion.weight": np.ones(3)})

@@ -169,7 +169,7 @@ class TestFiles:
     def test_a_tensor_instead_of_a_state_dict(self, torch, tmp_path):
         path = tmp_path / "tensor.pth"
         torch.save(torch.zeros(2), path)
-        with pytest.raises(ValueError, match="must hold a state dict"):
+        with pytest.raises(ValueError, match="must be a state dict"):
             wm.load_torch_weights(golden_model(CASE), path)
 
     def test_bfloat16_tensors_load(self, torch):

@@ -1,7 +1,7 @@
-"""WaveMix for Keras 3: image data in, a trained network out, a verified TF Lite file for the device.
+"""WaveMix for Keras 3: train networks on images and export verified TF Lite files for devices.
 
 ``wavemix_tf.training`` (data, recipes, ``fit``) and ``wavemix_tf.tflite`` (quantize, export, verify, benchmark) load on
-first use, so that importing the layers stays light.
+first use, so that importing the layers stays fast.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING or not is_command():
 
     register()
 
-if TYPE_CHECKING:  # what an editor completes; they load on first use, see __getattr__
+if TYPE_CHECKING:  # for editors; at run time these load on first use, see __getattr__
     import wavemix_tf.tflite as tflite
     import wavemix_tf.training as training
 
@@ -106,7 +106,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in ("training", "tflite"):
         return importlib.import_module(f"{__name__}.{name}")
-    if name in __all__:  # left out above
+    if name in __all__:  # not imported above
         for home in HOMES:
             module = importlib.import_module(f"{__name__}.{home}")
             if name in vars(module):

@@ -1,4 +1,4 @@
-"""``python -m wavemix_tf``: the command ``wavemix-tf``, where its script is not on the path."""
+"""``python -m wavemix_tf``: the command ``wavemix-tf``, for when its script is not on the path."""
 
 from .cli import script
 

@@ -1,6 +1,6 @@
-"""Checks of arguments, with the one form of message that the package uses.
+"""Checks of arguments, with the package's form of error message.
 
-Imports no Keras, so that a table of options can be read, and a mistake told, before Keras is loaded.
+Imports no Keras, so that wrong options are reported before Keras is loaded.
 """
 
 from __future__ import annotations

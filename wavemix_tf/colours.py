@@ -1,4 +1,4 @@
-"""Colours of classes: a palette, and masks laid over images."""
+"""Colors of classes: a palette, and masks over images."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 
 from .checks import check_positive
 
-MOST_COLOURS = 256  # what a palette PNG holds
-# Chosen by eye to be told apart on photographs; every further colour is computed.
+MOST_COLOURS = 256  # limit of a palette PNG
+# Chosen by eye to be distinguishable on photographs; all further colors are computed.
 FIRST = ("#2c6cb0", "#f28e2b", "#1f9e72", "#d62f4b", "#8e5bd0", "#f2c230", "#39b9d6", "#c2488f", "#8c5a2f", "#93c23a")
-LIGHTNESS = (38.0, 88.0)  # CIELAB: what is darker or lighter is lost in a photograph's shadows and skies
-LEAST_CHROMA = 38.0  # greys are
+LIGHTNESS = (38.0, 88.0)  # CIELAB: darker and lighter colors are hard to see in a photograph's shadows and skies
+LEAST_CHROMA = 38.0  # grays are hard to see
 
 
 def palette(count: int) -> np.ndarray:
-    """Distinct colours for classes.
+    """Return distinct colors for classes.
 
-    Each colour after the first ten is the one that is furthest, in CIELAB, from all before it. A colour depends on its
-    index alone: more classes change none.
+    Each color after the first ten is the one furthest, in CIELAB, from all previous ones. A color depends only on its
+    index, not on the number of classes.
 
     Args:
-        count: Number of colours, at most 256.
+        count: Number of colors, at most 256.
 
     Returns:
         uint8 (count, 3), RGB.
     """
     if check_positive("count", count) > MOST_COLOURS:
-        raise ValueError(f"count must be at most {MOST_COLOURS}, what a palette image holds. Received: count={count}")
+        raise ValueError(f"count must be at most {MOST_COLOURS}, as in a palette image. Received: count={count}")
     return _colours()[:count].copy()
 
 
@@ -41,20 +41,20 @@ def overlay(
     ignore: int | Sequence[int] | None = None,
     opacity: float = 0.5,
 ) -> np.ndarray:
-    """An image with each pixel tinted in the colour of its class.
+    """Tint each pixel of an image in the color of its class.
 
     Args:
         image: (H, W, 3) or (H, W, 1), uint8, or float in [0, 1].
         mask: Integer class of each pixel, (H, W).
         colours: (classes, 3) in 0 to 255, as from ``palette``.
-        ignore: Classes whose pixels stay as they are; they need no colour.
-        opacity: Of the tint, in [0, 1].
+        ignore: Classes whose pixels stay unchanged; they need no color.
+        opacity: Opacity of the tint, in [0, 1].
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        ValueError: sizes that differ, a class without a colour.
+        ValueError: Sizes that differ, or a class without a color.
     """
     image, mask = np.asarray(image), np.asarray(mask)
     if image.ndim != 3 or image.shape[-1] not in (1, 3) or mask.shape != image.shape[:2]:
@@ -66,7 +66,7 @@ def overlay(
     kept = np.isin(mask, [] if ignore is None else np.atleast_1d(ignore))
     if (~kept).any() and not 0 <= mask[~kept].min() <= mask[~kept].max() < len(table):
         raise ValueError(
-            f"mask must hold classes 0 to {len(table) - 1} or ignored ones. "
+            f"mask must have classes 0 to {len(table) - 1} or ignored ones. "
             f"Received: {mask[~kept].min()} to {mask[~kept].max()}"
         )
     tinted = (1 - opacity) * pixels + opacity * table[np.where(kept, 0, mask)]
@@ -85,7 +85,7 @@ def _colours() -> np.ndarray:
     candidates, points = candidates[fit], points[fit]
     nearest = np.min([_distance(points, point) for point in _lab(np.array(chosen))], axis=0)
     while len(chosen) < MOST_COLOURS:
-        best = int(np.argmax(np.round(nearest, 6)))  # a tie must not be decided by the last bit of a machine's cosine
+        best = int(np.argmax(np.round(nearest, 6)))  # rounded: the last bit must not decide a tie
         chosen.append(tuple(map(int, candidates[best])))
         nearest = np.minimum(nearest, _distance(points, points[best]))
     return np.array(chosen, np.uint8)

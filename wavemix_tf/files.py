@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Write files and folders atomically."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# .<name>.<process>@<machine>.tmp<ending>, and .old for a folder that is being replaced. Without a machine: this one.
+# .<name>.<process>@<machine>.tmp<ending>, and .old for a folder being replaced. No machine means this machine.
 _TEMPORARY = re.compile(
     r"\.(?P<name>.+)\.(?P<process>\d+)(?:@(?P<machine>[\w-]+))?\.(?P<kind>tmp|old)(?P<ending>\..*)?"
 )
-ABANDONED_S = 3600.0  # another machine's temporary file that nobody has written to for so long
+ABANDONED_S = 3600.0  # another machine's temporary file is abandoned after this time without a write
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; at the end it is flushed to disk and takes the place of ``path``.
+    """Yield a temporary path beside ``path``; at the end it is flushed to disk and replaces ``path``.
 
-    A reader meets the old file or the whole new one. After an error inside the block nothing has changed.
+    A reader sees the old file or the complete new one. After an error inside the block nothing has changed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending stays, because some writers choose a format by it.
+    # The extension stays, because some writers choose a format by it.
     temporary = path.with_name(f".{path.stem}.{_process()}.tmp{path.suffix}")
     try:
         yield temporary
@@ -40,18 +40,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write ``content``, whole or not at all."""
+    """Write ``content`` atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` in UTF-8 with its own line ends, whole or not at all."""
+    """Write ``text`` atomically in UTF-8, with unchanged line ends."""
     write_bytes(path, text.encode())
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """OSError unless files can be written to a folder, which need not be there yet; nothing of it stays."""
+    """Raise an OSError unless files can be written to a folder, which need not exist; create nothing."""
     folder = Path(folder).absolute()
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     if not made and not os.access(folder, os.W_OK | os.X_OK):
@@ -66,10 +66,10 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder beside ``path`` to fill; at the end it takes the place of ``path``, whatever stood there.
+    """Yield a temporary folder beside ``path`` to fill; at the end it replaces ``path``.
 
-    A reader meets the old folder or the whole new one, and for an instant between them none. After an error inside the
-    block nothing has changed.
+    A reader sees the old folder or the complete new one, and for an instant between them none. After an error inside
+    the block nothing has changed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         for file in filter(Path.is_file, temporary.rglob("*")):
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-        if path.exists():  # a folder with content cannot be renamed over
+        if path.exists():  # a non-empty folder cannot be replaced by a rename
             os.replace(path, displaced)
         try:
             os.replace(temporary, path)
@@ -97,17 +97,17 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a name is one that ``replacing`` or ``replacing_folder`` gave."""
+    """Return whether a name was created by ``replacing`` or ``replacing_folder``."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def remove_abandoned(folder: str | os.PathLike[str]) -> list[Path]:
-    """Remove what killed processes left half-written anywhere below ``folder``; what was written there stays as it is.
+    """Remove incomplete files and folders of killed processes anywhere below ``folder``; keep finished ones.
 
-    A folder that was being replaced comes back if the new one had not taken its place yet.
+    A folder that was being replaced is restored if the new one had not replaced it yet.
 
     Returns:
-        The paths that were removed, or brought back.
+        The paths that were removed or restored.
     """
     found = []
     for place, folders, names in os.walk(folder):
@@ -129,7 +129,7 @@ def remove_abandoned(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def _abandoned(path: Path, match: re.Match[str]) -> bool:
-    """Whether the process that made a temporary file is gone: asked here, guessed from its age on another machine."""
+    """Return whether the process of a temporary file is gone; on another machine, judge by the file's age."""
     try:
         changed = path.lstat().st_mtime
     except OSError:
@@ -140,9 +140,9 @@ def _abandoned(path: Path, match: re.Match[str]) -> bool:
         os.kill(int(match["process"]), 0)
     except (ProcessLookupError, OverflowError):
         return True
-    except OSError:  # somebody else's process
+    except OSError:  # another user's process
         pass
-    begun = Path("/proc", match["process"])  # a later process may have got the number
+    begun = Path("/proc", match["process"])  # a later process may have the same number
     return begun.exists() and begun.stat().st_mtime > changed + 1
 
 

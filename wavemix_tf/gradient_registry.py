@@ -1,8 +1,8 @@
-"""Gradients that TensorFlow registers while it traces, let go together with the graph they belong to.
+"""Release the gradients that TensorFlow registers during tracing together with their graph.
 
-``tf.custom_gradient`` adds an entry to TensorFlow's registry of gradients for every call that it traces, and takes none
-away. An entry holds its graph: a process keeps every training step that it ever traced, several MiB a ``fit``. Keras's
-own layers and quantizers call it as ours do, so this is mended at the registry and not at the callers.
+``tf.custom_gradient`` adds an entry to TensorFlow's registry of gradients for every traced call, and never removes one.
+An entry keeps its graph alive, so a process leaks every training step that it traced, several MiB per ``fit``. Keras's
+own layers and quantizers use it as well, so the fix is in the registry and not in the callers.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PREFIX = "CustomGradient-"  # of the names under which ``tf.custom_gradient`` registers
-ATTRIBUTE = "_wavemix_tf_gradients"  # of a graph: the gradients that live as long as it does
+PREFIX = "CustomGradient-"  # prefix of the names that ``tf.custom_gradient`` registers
+ATTRIBUTE = "_wavemix_tf_gradients"  # attribute of a graph: gradients that live as long as the graph
 
 
 def release_gradients() -> int:
-    """Let the registered gradients of traced functions go as soon as their graph does; returns how many were found.
+    """Make registered gradients of traced functions end with their graph; return the number found.
 
-    A graph that is still in use keeps its gradients, whoever traced it: nothing that worked before stops to. Without
-    TensorFlow in the process there is nothing to do.
+    A graph that is still in use keeps its gradients, so existing functions keep working. Without TensorFlow in the
+    process this does nothing.
     """
     framework = sys.modules.get("tensorflow.python.framework.ops")
     if framework is None:
@@ -39,7 +39,7 @@ def release_gradients() -> int:
         graph = next(_graphs(gradient), None)
         if graph is None:
             continue
-        # The graph owns the gradient, a cycle that Python collects; the registry only knows where it is.
+        # The graph owns the gradient, a cycle that Python collects; the registry has only a weak reference.
         if not hasattr(graph, ATTRIBUTE):
             setattr(graph, ATTRIBUTE, [])
         getattr(graph, ATTRIBUTE).append(gradient)
@@ -50,7 +50,7 @@ def release_gradients() -> int:
 
 
 def releasing_gradients(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function that traces Keras models: what it leaves in the registry goes with the models."""
+    """Decorate a function that traces Keras models: its registered gradients end with the models."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -63,20 +63,20 @@ def releasing_gradients(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class _Weak:
-    """Calls a gradient function that something else keeps alive."""
+    """Weak reference to a gradient function, callable."""
 
     def __init__(self, gradient: Callable[..., Any]) -> None:
         self._gradient = weakref.ref(gradient)
 
     def __call__(self, *args: Any) -> Any:
         gradient = self._gradient()
-        if gradient is None:  # an operation exists only in a graph, and the graph keeps the gradient
+        if gradient is None:  # cannot happen: an operation exists only in its graph, which keeps the gradient
             raise LookupError("The graph of this gradient is gone")
         return gradient(*args)
 
 
 def _graphs(function: Any) -> Iterator[Any]:
-    """Graphs of the symbolic tensors that a function and the functions in its closure hold."""
+    """Yield the graphs of the symbolic tensors in a function's closure, recursively."""
     stack, seen = [function], set()
     while stack:
         item = stack.pop()

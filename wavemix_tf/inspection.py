@@ -1,4 +1,4 @@
-"""What a trained WaveMix sees: the wavelet bands inside its blocks, and which pixels speak for a class."""
+"""Inspect a trained WaveMix: the wavelet bands inside its blocks, and the Grad-CAM map of a class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BlockBands:
         block: Name of the block.
         level: 1 for the finest.
         energy: Share of LL, LH, HL and HH in the sum of squares of all coefficients of this level. The Haar transform
-            is orthonormal: that sum is the one of what it transforms.
+            is orthonormal: this sum equals that of its input.
         bands: float32 (4, H / 2**level, W / 2**level, width / 4), the coefficients.
     """
 
@@ -36,19 +36,19 @@ class BlockBands:
     bands: np.ndarray = field(repr=False)
 
     def strongest(self, count: int = 1) -> list[int]:
-        """The channels whose details (LH, HL and HH together) have the most energy, first the most."""
+        """Return the channels with the most energy in the details (LH, HL and HH together), in descending order."""
         energy = np.square(self.bands[1:], dtype=np.float64).sum(axis=(0, 1, 2))
         return [int(channel) for channel in np.argsort(-energy, kind="stable")[: check_positive("count", count)]]
 
 
 @dataclass(frozen=True)
 class Saliency:
-    """Where a classifier looks for one class.
+    """Grad-CAM map of a classifier for one class.
 
     Args:
         class_index: The class.
         logits: float32 (classes,), the model's output.
-        map: float32 (H, W) of the last block's output, at least 0 and at most 1.
+        map: float32 (H, W) of the last block's output, in [0, 1].
     """
 
     class_index: int
@@ -57,34 +57,34 @@ class Saliency:
 
 
 def wavemix_blocks(model: Any) -> list[Any]:
-    """The ``WaveMixBlock`` layers of a model, nested ones included, in the order in which the model lists them.
+    """Return the ``WaveMixBlock`` layers of a model, including nested ones, in the model's order.
 
     Raises:
-        ValueError: there is none. A quantized model has none either: its blocks were written as single layers.
+        ValueError: There is none. A quantized model has none: its blocks were replaced by single layers.
     """
     blocks = [layer for layer in flatten_layers(model, include_self=False) if isinstance(layer, WaveMixBlock)]
     if not blocks:
         raise ValueError(
-            "A model must have WaveMixBlock layers to be looked into; model.keras of a run has, qat.keras has not. "
+            "A model must have WaveMixBlock layers to be inspected; a run's model.keras has, qat.keras has not. "
             f"Received: model {model.name!r} with {len(model.layers)} layers, none of them a WaveMixBlock"
         )
     return blocks
 
 
 def block_bands(model: Any, image: np.ndarray) -> list[BlockBands]:
-    """The wavelet bands that each block of a model works on, for one image.
+    """Return the wavelet bands in each block of a model, for one image.
 
-    A block transforms what its 1x1 convolution ``reduce`` makes of its input, and the LL band of that again.
+    A block transforms the output of its 1x1 convolution ``reduce``, and the LL band of that at each further level.
 
     Args:
         model: A Keras model with ``WaveMixBlock`` layers.
         image: float (H, W, C) in [0, 1], of the model's size.
 
     Returns:
-        One ``BlockBands`` a block and level, in the order of blocks, the finest level first.
+        One ``BlockBands`` per block and level, in the order of blocks, the finest level first.
 
     Raises:
-        ValueError: the model has no ``WaveMixBlock``.
+        ValueError: The model has no ``WaveMixBlock``.
     """
     blocks = wavemix_blocks(model)
     with _recording_block_inputs(blocks) as inputs:
@@ -92,9 +92,9 @@ def block_bands(model: Any, image: np.ndarray) -> list[BlockBands]:
     found = []
     for block in blocks:
         if block.name not in inputs:
-            continue  # not called, as a part that only trains
+            continue  # not called, such as a part used only in training
         x = inputs[block.name]
-        # As the block does at its entry: zeros, which `reduce` turns into its bias.
+        # As at the entry of the block: zero padding, for which `reduce` returns its bias.
         extra = [-side % 2**block.levels for side in x.shape[1:3]]
         x = block.reduce(ops.pad(x, [[0, 0], [0, extra[0]], [0, extra[1]], [0, 0]]))
         for level, transform in enumerate(block.dwts, 1):
@@ -111,19 +111,19 @@ def block_bands(model: Any, image: np.ndarray) -> list[BlockBands]:
 def saliency(model: Any, image: np.ndarray, class_index: int | None = None) -> Saliency:
     """Grad-CAM (Selvaraju et al., arXiv 1610.02391, eq. 1 and 2) on the output A of the last block.
 
-    ``relu(sum_k a_k A_k)`` with ``a_k`` the mean over all places of the gradient of the class's logit with respect to
-    channel k of A; scaled to a maximum of one.
+    ``relu(sum_k a_k A_k)``, scaled to a maximum of one. ``a_k`` is the mean over all positions of the gradient of the
+    class logit with respect to channel k of A.
 
     Args:
         model: A classifier with ``WaveMixBlock`` layers: (1, H, W, C) -> (1, classes) logits.
         image: float (H, W, C) in [0, 1], of the model's size.
-        class_index: The class; None: the one with the largest logit.
+        class_index: The class; None: the class with the largest logit.
 
     Returns:
         A ``Saliency``, whose map has the size of the last block.
 
     Raises:
-        ValueError: no classifier, no ``WaveMixBlock``, no such class, or a Keras backend that has no gradients.
+        ValueError: No classifier, no ``WaveMixBlock``, no such class, or a Keras backend without gradients.
     """
     blocks = wavemix_blocks(model)
     x = ops.convert_to_tensor(np.asarray(image, np.float32)[None])
@@ -134,18 +134,18 @@ def saliency(model: Any, image: np.ndarray, class_index: int | None = None) -> S
     chosen = int(logits[0].argmax()) if class_index is None else class_index
     if not 0 <= chosen < logits.shape[1]:
         raise ValueError(f"class_index must be 0 to {logits.shape[1] - 1}. Received: class_index={class_index}")
-    # The order of calls, which for a branched model is not the order of layers.
+    # The last block in the order of calls, which in a branched model differs from the order of layers.
     last = next(block for block in reversed(blocks) if block.name == list(inputs)[-1])
     caught: dict[str, Any] = {}
 
     def class_logit(shift: Any) -> Any:
-        """The logit as a function of something added to A: its gradient at zero is that with respect to A."""
+        """The logit as a function of a shift of A; its gradient at zero is the gradient with respect to A."""
         with _shifting(last, shift, caught):
             return ops.cast(model(x, training=False)[0, chosen], "float32")
 
-    shape = inputs[last.name].shape  # a block keeps its input's
+    shape = inputs[last.name].shape  # a block keeps the shape of its input
     gradient = _gradient(class_logit, np.zeros(tuple(shape), np.float32))[0]
-    with _shifting(last, None, caught):  # once more, since a traced function catches no numbers
+    with _shifting(last, None, caught):  # once more, since a traced function yields no values
         model(x, training=False)
     activation = np.asarray(ops.convert_to_numpy(ops.cast(caught["output"], "float32")))[0]
     weights = gradient.mean(axis=(0, 1))
@@ -159,7 +159,7 @@ def saliency(model: Any, image: np.ndarray, class_index: int | None = None) -> S
 
 @contextmanager
 def _recording_block_inputs(blocks: list[Any]) -> Iterator[dict[str, Any]]:
-    """Name of each block -> the input of its last call inside the block, in the order of calls."""
+    """Record name of each block -> input of its last call, in the order of calls."""
     inputs: dict[str, Any] = {}
 
     def record_input(block: Any) -> Any:
@@ -183,7 +183,7 @@ def _recording_block_inputs(blocks: list[Any]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _shifting(block: Any, shift: Any, caught: dict[str, Any]) -> Iterator[None]:
-    """Add ``shift`` to what a block returns; ``caught["output"]`` is that without it."""
+    """Add ``shift`` to a block's output; ``caught["output"]`` is the output without it."""
     original = block.call
 
     def call(x: Any, *args: Any, **options: Any) -> Any:
@@ -198,7 +198,7 @@ def _shifting(block: Any, shift: Any, caught: dict[str, Any]) -> Iterator[None]:
 
 
 def _gradient(function: Any, at: np.ndarray) -> np.ndarray:
-    """Gradient of a scalar Keras function of one tensor: the one thing that ``keras.ops`` leaves to its backend."""
+    """Return the gradient of a scalar Keras function of one tensor; ``keras.ops`` has no function for it."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -216,5 +216,5 @@ def _gradient(function: Any, at: np.ndarray) -> np.ndarray:
         import torch
 
         point = ops.convert_to_tensor(at).clone().requires_grad_(True)
-        return np.asarray(torch.autograd.grad(function(point), point)[0].cpu())  # leaves the weights' own alone
+        return np.asarray(torch.autograd.grad(function(point), point)[0].cpu())  # without gradients of the weights
     raise ValueError(f"Gradients need the tensorflow, jax or torch backend of Keras. Received: backend={backend!r}")

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of each kind of Keras layer and operation: ``COUNTS``, a row a kind."""
+"""Multiply-accumulates of each kind of Keras layer and operation: the table ``COUNTS``."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from .layers.wavelets import DWT2D, IDWT2D, LowPass2D
 
 
 def count_macs(operation: Any, call: Any) -> int:
-    """Multiply-accumulates of one call of a layer or an operation that is not opened."""
+    """Return the multiply-accumulates of one call of a layer or an operation that is not opened."""
     kind = built_in_class(operation) if isinstance(operation, keras.Layer) else type(operation)
     count = None if is_free(operation) else COUNTS.get(kind.__name__)
     return 0 if count is None else int(count(operation, call))
 
 
 def is_free(operation: Any) -> bool:
-    """Whether it is a Haar transform: signs and halves, no products."""
+    """Return whether an operation is a Haar transform, which needs no products."""
     return isinstance(operation, (DWT2D, IDWT2D, LowPass2D)) and getattr(operation, "wavelet", "haar") == "haar"
 
 
 def built_in_class(layer: Any) -> type:
-    """The class of Keras's own that a layer is or is made from."""
+    """Return the Keras class that a layer is or inherits from."""
     return next(cls for cls in type(layer).__mro__ if cls.__module__.split(".")[0] == "keras")
 
 
 def _tensors(call: Any) -> list[Any]:
-    """Everything with a shape that a call was given, weights included."""
+    """Return all arguments of a call that have a shape, including weights."""
     flat = keras.tree.flatten((call.arguments.args, call.arguments.kwargs))
     return [leaf for leaf in flat if hasattr(leaf, "shape")]
 
@@ -74,7 +74,7 @@ def _einsum(operation: Any, call: Any) -> int:
 
 
 def _einsum_products(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
-    """Product of all sides that an einsum runs over; one operand multiplies nothing."""
+    """Return the product of all axes of an einsum; 0 for a single operand."""
     if len(shapes) < 2:
         return 0
     terms = equation.replace(" ", "").partition("->")[0].split(",")
@@ -82,7 +82,7 @@ def _einsum_products(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
     for term, shape in zip(terms, shapes, strict=True):
         before, dots, after = term.partition("...")
         covered = len(shape) - len(before) - len(after) if dots else 0
-        # Axes under the dots are named by their distance from the last of them, as broadcasting matches them.
+        # Axes in "..." are named by their distance from the last one, as in broadcasting.
         names = [*before, *(f".{covered - i}" for i in range(covered)), *after]
         for name, side in zip(names, shape, strict=True):
             sides[name] = max(sides.get(name, 1), side)
@@ -106,12 +106,12 @@ def _attention_op(operation: Any, call: Any) -> int:
 def _attention(layer: Any, call: Any) -> int:
     shapes = [shape_of(tensor) for tensor in keras.tree.flatten(call.arguments.args)[:3] if hasattr(tensor, "shape")]
     query, value, key = shapes[0], shapes[1], shapes[2] if len(shapes) > 2 else shapes[1]
-    # Additive attention adds where the other multiplies, but scales each sum.
+    # Additive attention adds instead of multiplying, but scales each sum.
     return size_of(query) * key[1] + size_of(query[:2]) * key[1] * value[-1]
 
 
 def _heads(layer: Any, call: Any) -> tuple[int, int, dict[str, tuple[int, ...]]]:
-    """(positions of the query, of key and value, sublayer -> kernel shape) of a multi-head attention."""
+    """Return (query positions, key/value positions, sublayer -> kernel shape) of a multi-head attention."""
     given = call.arguments.kwargs
     positional = [arg for arg in call.arguments.args if hasattr(arg, "shape")]
     query = given["query"] if "query" in given else positional[0]
@@ -131,7 +131,7 @@ def _multi_head(layer: Any, call: Any) -> int:
 
 
 def scratch_bytes(operation: Any, call: Any) -> int:
-    """Activations inside an attention that is not opened: projected query, key and value, and the scores."""
+    """Return the bytes inside an attention that is not opened: projected query, key and value, and the scores."""
     if not isinstance(operation, keras.Layer) or COUNTS.get(built_in_class(operation).__name__) is not _multi_head:
         return 0
     queries, keys, kernels = _heads(operation, call)
@@ -149,7 +149,7 @@ COUNTS = {
     **{f"Conv{rank}DTranspose": _transposed for rank in (1, 2, 3)},
     "Dense": _dense,
     "EinsumDense": _einsum_dense,
-    # Not opened: Keras's own einsums inside lose the number of positions.
+    # Not opened: the einsums inside lose the number of positions.
     "MultiHeadAttention": _multi_head,
     "GroupQueryAttention": _multi_head,
     "Attention": _attention,

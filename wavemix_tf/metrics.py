@@ -1,6 +1,6 @@
-"""How good a picture is: IoU of a segmentation from one confusion matrix, PSNR and SSIM of an enlarged image's luma.
+"""Metrics: IoU of a segmentation from one confusion matrix, PSNR and SSIM of an enlarged image's luma.
 
-NumPy functions for evaluation, and the Keras metric that training watches.
+NumPy functions for evaluation, and a Keras metric for training.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from keras import ops
 from .keras_internals import set_larger_is_better
 from .layers.imaging import LUMA
 
-# ITU-R BT.601 in the studio range, as MATLAB's rgb2ycbcr: Y of RGB in [0, 1] lies in [16, 235].
+# ITU-R BT.601 in the studio range, as MATLAB's rgb2ycbcr: Y of RGB in [0, 1] is in [16, 235].
 STUDIO_LUMA = (65.481, 128.553, 24.966)
 STUDIO_BLACK = 16.0
-MOST_DB = 100.0  # of images that are equal, whose PSNR would be infinite
-# Of Wang, Bovik, Sheikh & Simoncelli, "Image quality assessment" (2004).
+MOST_DB = 100.0  # for equal images, whose PSNR would be infinite
+# Wang, Bovik, Sheikh & Simoncelli, "Image quality assessment" (2004).
 SSIM_WINDOW, SSIM_SIGMA, SSIM_K1, SSIM_K2 = 11, 1.5, 0.01, 0.03
 
 
 def confusion_matrix(labels: Any, predicted: Any, num_classes: int, ignore_index: int | None = None) -> np.ndarray:
-    """Counts of pixels (or images); row: the true class, column: the predicted one.
+    """Count pixels (or images) per pair of classes; row: true class, column: predicted class.
 
     Args:
-        labels: Integers of any shape. Those equal to ``ignore_index`` are not counted.
+        labels: Integers of any shape. Values equal to ``ignore_index`` are not counted.
         predicted: Integers of the same shape in [0, num_classes).
         num_classes: K.
-        ignore_index: Value without a class.
+        ignore_index: Value of pixels without a class.
 
     Returns:
-        int64 (K, K). Matrices of several images add up to that of the set.
+        int64 (K, K). The matrix of a set is the sum of the matrices of its images.
 
     Raises:
-        ValueError: a label or prediction outside of [0, K).
+        ValueError: A label or prediction outside [0, K).
     """
     labels, predicted = np.asarray(labels).reshape(-1).astype(np.int64), np.asarray(predicted).reshape(-1)
     if ignore_index is not None:
@@ -54,10 +54,10 @@ def class_iou(confusion: np.ndarray) -> np.ndarray:
     """Intersection over union of each class: true positives / (true positives + false positives + false negatives).
 
     Args:
-        confusion: (K, K) counts of the whole set; means of images' own IoUs are not IoU.
+        confusion: (K, K) counts of the whole set; a mean of per-image IoUs is another quantity.
 
     Returns:
-        float64 (K,); NaN for a class that neither occurs nor is predicted, which ``mean_iou`` leaves out.
+        float64 (K,); NaN for a class that neither occurs nor is predicted, which ``mean_iou`` skips.
     """
     hits = np.diag(confusion).astype(np.float64)
     union = confusion.sum(0) + confusion.sum(1) - hits
@@ -65,18 +65,18 @@ def class_iou(confusion: np.ndarray) -> np.ndarray:
 
 
 def mean_iou(confusion: np.ndarray) -> float:
-    """Mean of ``class_iou`` over the classes that occur or are predicted; NaN where there are none."""
+    """Mean of ``class_iou`` over the classes that occur or are predicted; NaN if there are none."""
     found = class_iou(confusion)
     return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
 
 
 def psnr_y(image: np.ndarray, truth: np.ndarray, shave: int) -> float:
-    """PSNR of the luma in dB by the protocol of the field's tables: BT.601 studio range, border shaved, peak 255.
+    """PSNR of the luma in dB by the usual protocol of super-resolution: BT.601 studio range, border shaved, peak 255.
 
     Args:
-        image: RGB (H, W, 3), uint8 or floating point in [0, 1]; the latter is rounded to 256 levels, as a picture is.
-        truth: Likewise.
-        shave: Pixels left out on every side; the tables use the scale.
+        image: RGB (H, W, 3), uint8 or floating point in [0, 1]; the latter is rounded to 256 levels.
+        truth: RGB, as ``image``.
+        shave: Pixels removed on every side; published tables use the scale.
 
     Returns:
         Decibels, at most 100.
@@ -89,7 +89,7 @@ def ssim_y(image: np.ndarray, truth: np.ndarray, shave: int) -> float:
     """SSIM of the luma (Wang et al. 2004: 11x11 Gaussian of sigma 1.5, no padding), otherwise as ``psnr_y``."""
     x, y = _shaved(studio_luma(image), shave), _shaved(studio_luma(truth), shave)
     if min(x.shape) < SSIM_WINDOW:
-        raise ValueError(f"SSIM takes images of at least {SSIM_WINDOW} pixels a side. Received: {x.shape}, shaved")
+        raise ValueError(f"SSIM needs images of at least {SSIM_WINDOW} pixels per side. Received: {x.shape}, shaved")
     c1, c2 = (SSIM_K1 * 255) ** 2, (SSIM_K2 * 255) ** 2
     mean_x, mean_y = _blurred(x), _blurred(y)
     var_x, var_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
@@ -99,21 +99,21 @@ def ssim_y(image: np.ndarray, truth: np.ndarray, shave: int) -> float:
 
 
 def official_psnr_y(image: np.ndarray, truth: np.ndarray) -> float:
-    """PSNR in dB as the official WaveMixSR scripts measure it, which is not the protocol of other tables.
+    """PSNR in dB as in the official WaveMixSR scripts, which differs from the usual protocol.
 
-    Luma of the full range, neither rounded nor shaved, and as its peak the largest luma of the truth
+    Full-range luma, neither rounded nor shaved; the peak is the largest luma of the truth
     (``torchmetrics.PeakSignalNoiseRatio()`` without a data range).
 
     Args:
         image: RGB (H, W, 3), uint8 or floating point in [0, 1].
-        truth: Likewise.
+        truth: RGB, as ``image``.
     """
     x, y = (np.asarray(_unit(part), np.float64) @ LUMA for part in (image, truth))
     return _decibels(float(y.max()), float(np.mean(np.square(x - y))))
 
 
 def _decibels(peak: float, mse: float) -> float:
-    """Of a black truth, which has no peak, 0."""
+    """Return the PSNR; 0 for a black truth, whose peak is 0."""
     if mse == 0:
         return MOST_DB
     return 0.0 if peak == 0 else min(float(10 * np.log10(peak**2 / mse)), MOST_DB)
@@ -146,10 +146,10 @@ def _blurred(plane: np.ndarray) -> np.ndarray:
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class LumaPSNR(keras.metrics.Mean):
-    """Mean over images of the PSNR of their luma in dB, as ``psnr_y`` but without rounding to 256 levels.
+    """Mean luma PSNR over images in dB, as ``psnr_y`` but without rounding to 256 levels.
 
     Args:
-        shave: Pixels left out on every side.
+        shave: Pixels removed on every side.
 
     Input shape:
         ``y_true`` and ``y_pred`` RGB (B, H, W, 3), in [0, 1]; the latter is clipped to it.

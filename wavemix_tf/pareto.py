@@ -1,4 +1,4 @@
-"""`pareto_front`: of things that cost and gain, those that nothing cheaper or better beats."""
+"""The Pareto front of items with a cost and a gain."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ T = TypeVar("T")
 
 
 def pareto_front(items: Iterable[T], cost: Callable[[T], float], gain: Callable[[T], float]) -> list[T]:
-    """The Pareto front: the items than which no other gains as much at the same or a smaller cost.
+    """Return the Pareto front: items for which no other has at least the gain at the same or a smaller cost.
 
     Args:
-        items: To choose from; of equal ones the first is taken.
-        cost: Of an item; smaller is better.
-        gain: Of an item; larger is better. An item whose gain is no number is never on the front.
+        items: Candidates; of equal ones the first is taken.
+        cost: Cost of an item; smaller is better.
+        gain: Gain of an item; larger is better. An item with a NaN gain is never on the front.
 
     Returns:
         The front, cheapest first.
     """
     front: list[T] = []
     best = float("-inf")
-    numbers = [item for item in items if gain(item) > best]  # a NaN would disturb the order
+    numbers = [item for item in items if gain(item) > best]  # NaN would break the sort
     for item in sorted(numbers, key=lambda item: (cost(item), -gain(item))):
         if gain(item) > best:
             best = gain(item)

@@ -1,7 +1,7 @@
-"""How a picture of any size becomes what a network takes: the rules that training follows, as the files tell them.
+"""Resize images to a network's input size, by the rules of training, which the exported files state.
 
-``training.images`` is what trains. Here is the same in whole numbers, which the code of a deployment kit repeats line
-by line in Kotlin and C: one result everywhere, within one level of training's.
+Training uses ``training.images``. This module does the same in integers, and the code of a deployment kit repeats it
+line by line in Kotlin and C: the results are equal everywhere, and within one level of training's.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Any
 
 import numpy as np
 
-KERAS_ENTRY = "wavemix_tf.json"  # of a .keras file, which is a zip archive
-FRACTION_BITS = 16  # of a level, between the two passes
+KERAS_ENTRY = "wavemix_tf.json"  # entry of a .keras file, which is a zip archive
+FRACTION_BITS = 16  # fractional bits between the two passes
 TRIANGLE, NONE = RESIZES = ("triangle", "none")
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures were brought to a network's size.
+    """How images were resized to a network's input size.
 
     Args:
-        resize: "triangle": bilinear, the filter widened where the picture is reduced ("antialiased"); "none": pictures
-            are taken as they are, in tiles of the network's size.
-        crop_to_aspect_ratio: Whether the centre was cropped to the network's proportions before; False: stretched.
+        resize: "triangle": bilinear, with a wider filter when reducing ("antialiased"); "none": unchanged images, in
+            tiles of the network's size.
+        crop_to_aspect_ratio: Whether the center was first cropped to the network's proportions; False: stretched.
     """
 
     resize: str = TRIANGLE
     crop_to_aspect_ratio: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, with what holds for every network of this package."""
+        """Return a JSON-able dict, including the rules common to all networks of this package."""
         return {
             "resize": self.resize,
             "crop_to_aspect_ratio": self.crop_to_aspect_ratio,
@@ -44,15 +44,15 @@ class Preprocessing:
 
     @property
     def words(self) -> str:
-        """In a phrase."""
+        """The rules as a phrase."""
         if self.resize == NONE:
-            return "tiles of the input's size as they are"
-        crop = "the centre cropped to the input's proportions, then " if self.crop_to_aspect_ratio else ""
+            return "unchanged tiles of the input's size"
+        crop = "the center cropped to the input's proportions, then " if self.crop_to_aspect_ratio else ""
         return f"{crop}resized with a triangle filter (bilinear, antialiased)"
 
     @classmethod
     def from_dict(cls, found: Any) -> Preprocessing | None:
-        """What ``to_dict`` gave; None where it says something else."""
+        """Read the result of ``to_dict``; None if ``found`` has another form."""
         if not isinstance(found, dict) or found.get("resize") not in RESIZES:
             return None
         crop = found.get("crop_to_aspect_ratio")
@@ -60,23 +60,23 @@ class Preprocessing:
 
 
 def write_to_keras_file(path: str | os.PathLike[str], preprocessing: Preprocessing) -> None:
-    """Add the rules to a .keras file that has none."""
+    """Add the rules to a .keras file without them."""
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(KERAS_ENTRY, json.dumps({"preprocessing": preprocessing.to_dict()}))
 
 
 def read_from_keras_file(path: str | os.PathLike[str]) -> Preprocessing | None:
-    """The rules that a .keras file tells; None: it tells none."""
+    """Read the rules from a .keras file; None if it has none."""
     try:
         with zipfile.ZipFile(path) as archive:
             found = json.loads(archive.read(KERAS_ENTRY))
-    except (KeyError, ValueError):  # there is no such entry, or something else in it
+    except (KeyError, ValueError):  # no such entry, or not JSON
         return None
     return Preprocessing.from_dict(found.get("preprocessing")) if isinstance(found, dict) else None
 
 
 def centre(height: int, width: int, wanted_height: int, wanted_width: int) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the largest part in the middle with the wanted proportions, of at least a pixel."""
+    """Return (top, left, height, width) of the largest center crop with the wanted proportions, at least one pixel."""
     kept_height = min(height, max(1, int(_nearest(width * wanted_height, wanted_width))))
     kept_width = min(width, max(1, int(_nearest(height * wanted_width, wanted_height))))
     return (height - kept_height) // 2, (width - kept_width) // 2, kept_height, kept_width
@@ -85,13 +85,13 @@ def centre(height: int, width: int, wanted_height: int, wanted_width: int) -> tu
 def fit_picture(picture: np.ndarray, height: int, width: int, crop_to_aspect_ratio: bool = False) -> np.ndarray:
     """uint8 (h, w, c) of any size -> uint8 (height, width, c).
 
-    Weights of the triangle filter are whole numbers and so is every sum; the row pass keeps ``FRACTION_BITS`` bits
-    below the level, the column pass rounds to the nearest level, a half to the even one.
+    The weights of the triangle filter and all sums are integers; the row pass keeps ``FRACTION_BITS`` fractional bits,
+    the column pass rounds to the nearest level, half to even.
 
     Args:
-        picture: 1 to 65,535 pixels a side.
-        height: Of the result, likewise.
-        width: Of the result, likewise.
+        picture: 1 to 65,535 pixels per side.
+        height: Height of the result, in the same range.
+        width: Width of the result, in the same range.
         crop_to_aspect_ratio: Keep the proportions and crop the centre, instead of stretching.
     """
     if crop_to_aspect_ratio:
@@ -110,8 +110,8 @@ def fit_picture(picture: np.ndarray, height: int, width: int, crop_to_aspect_rat
 
 
 def taps(size: int, wanted: int) -> list[tuple[int, np.ndarray]]:
-    """(first pixel, int64 weights) for each of ``wanted`` pixels made of ``size``."""
-    reach = 2 * max(size, wanted)  # in units of 1 / (2 * wanted) pixels, as is all below
+    """Return (first pixel, int64 weights) for each of ``wanted`` pixels resized from ``size`` pixels."""
+    reach = 2 * max(size, wanted)  # this and all values below in units of 1 / (2 * wanted) pixels
     found = []
     for index in range(wanted):
         middle = (2 * index + 1) * size
@@ -124,7 +124,7 @@ def taps(size: int, wanted: int) -> list[tuple[int, np.ndarray]]:
 
 
 def _nearest(dividend: Any, divisor: int) -> Any:
-    """The whole number nearest to the quotient of two that are not negative; of two as near the even one."""
+    """Divide two non-negative integers, rounded to the nearest integer, half to even."""
     quotient, rest = dividend // divisor, dividend % divisor
     up = (2 * rest > divisor) | ((2 * rest == divisor) & (quotient % 2 == 1))
     return quotient + up

@@ -13,17 +13,17 @@ from .tracing import LayerProfile, Tracer, count_values
 
 @dataclass(frozen=True)
 class ModelProfile:
-    """What a model takes at batch 1. ``str()`` is a table.
+    """Cost of a model at batch 1. ``str()`` is a table.
 
     Args:
-        name: Of the model.
-        layers: In the order in which they run.
-        parameters: Trainable weights, as the papers count.
+        name: Name of the model.
+        layers: Layers in execution order.
+        parameters: Trainable weights, as in the papers.
         other_parameters: The rest: moving statistics, fixed filters.
-        macs: Multiply-accumulates of convolutions, dense layers and matrix products, attention's included.
-        peak_activation_bytes: Largest sum of the activations that are held at one time, the input included, if each is
-            held from its making to its last use and nothing is fused or written in place.
-        uncounted: Layers whose inside could not be seen: what they multiply is missing in ``macs``.
+        macs: Multiply-accumulates of convolutions, dense layers and matrix products, including attention.
+        peak_activation_bytes: Largest sum of live activations, including the input, if each is live from its creation
+            to its last use and nothing is fused or written in place.
+        uncounted: Layers that could not be traced: their products are missing in ``macs``.
     """
 
     name: str
@@ -54,19 +54,18 @@ class ModelProfile:
         rule = "-" * max(map(len, lines))
         table = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
         if self.uncounted:
-            table.append(f"Not counted, their inside could not be seen: {', '.join(self.uncounted)}")
+            table.append(f"Not counted, because they cannot be traced: {', '.join(self.uncounted)}")
         return "\n".join(table)
 
 
 def profile(model: Any) -> ModelProfile:
     """Count a model's parameters, multiply-accumulates and activation memory at batch 1, at inference.
 
-    The model is traced on symbolic tensors, so nothing is computed and the backend does not matter. A layer that holds
-    others is opened (by its ``inline`` where it has one), and so is a custom one: every product in it counts, whether
-    written as a layer or with ``keras.ops``. Taps of a convolution that lie on padding count, biases and elementwise
-    steps do not; a transposed convolution does one product for each input value, tap and output channel. A Haar
-    transform (``DWT2D``, ``IDWT2D``) adds and halves, and contracts with the convolution behind it (``fold_dwt``): it
-    counts as no products; other wavelets count.
+    The model is traced on symbolic tensors, so nothing is computed and the backend does not matter. Composite and
+    custom layers are opened (by ``inline`` if they have it): every product inside counts, whether in a layer or in
+    ``keras.ops``. Convolution taps on padding count; biases and elementwise operations do not. A transposed convolution
+    has one product per input value, tap and output channel. A Haar transform (``DWT2D``, ``IDWT2D``) counts as no
+    products, since it adds and halves, and folds into the next convolution (``fold_dwt``); other wavelets count.
 
     Args:
         model: ``keras.Model`` with known image sides: functional, ``Sequential`` or a subclass that runs on symbolic
@@ -76,7 +75,7 @@ def profile(model: Any) -> ModelProfile:
         A ``ModelProfile``.
 
     Raises:
-        ValueError: not a Keras model, not built, or a side of its input is unknown.
+        ValueError: Not a Keras model, not built, or a side of its input is unknown.
 
     Example:
     >>> print(wm.profile(wm.WaveMixClassifier(10, (32, 32, 3), width=32, depth=7)))
@@ -87,7 +86,7 @@ def profile(model: Any) -> ModelProfile:
         specs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     except (AttributeError, ValueError, TypeError):
         raise ValueError(
-            f"model must know its inputs: functional, or a Sequential with an Input. Received: model={model.name!r}"
+            f"model must have inputs: functional, or a Sequential with an Input. Received: model={model.name!r}"
         ) from None
     for tensor in keras.tree.flatten(specs):
         if None in tensor.shape[1:]:
@@ -96,7 +95,7 @@ def profile(model: Any) -> ModelProfile:
             )
     tracer = Tracer()
     with without_new_calls(model):
-        # Once more through the graph, at batch 1: an unknown batch hides in shapes that merge it with other axes.
+        # Call the graph again at batch 1: an unknown batch size may be merged with other axes.
         stand_ins = keras.tree.map_structure(
             lambda tensor: keras.Input(batch_shape=(1, *tensor.shape[1:]), dtype=tensor.dtype), specs
         )

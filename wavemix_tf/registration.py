@@ -1,7 +1,7 @@
-"""Classes that ``.keras`` files name and ``import wavemix_tf`` leaves out: each is imported when a file asks for it.
+"""Lazy registration of classes that ``.keras`` files name and ``import wavemix_tf`` does not import.
 
-Keras looks a class up under its registered name. A stand-in waits there for each class of ``LATER``; asked for a layer,
-it imports the module, whose own registration takes its place, and hands the question on.
+Keras looks a class up under its registered name. Each class of ``LATER`` has a stand-in there. Its ``from_config``
+imports the module, which registers the real class, and calls that class.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-# Module below wavemix_tf -> the classes that it registers.
+# Module in wavemix_tf -> the classes that it registers.
 LATER = {
     "metrics": ("LumaPSNR",),
     "tflite.layers.augmentation": ("RandomThenCentreCrop",),
@@ -25,7 +25,7 @@ LATER = {
 
 
 def register() -> None:
-    """Let Keras find every class of ``LATER``; what is registered already stays."""
+    """Register a stand-in for every class of ``LATER`` that is not registered yet."""
     known = keras.saving.get_custom_objects()
     for module, names in LATER.items():
         for name in names:

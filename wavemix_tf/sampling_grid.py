@@ -1,6 +1,6 @@
-"""The grid that a network samples its input on: what its strides and wavelet levels come to, in pixels of the input.
+"""The sampling grid of a network: the product of its strides and wavelet levels, in pixels of the input.
 
-An image moved by whole multiples of the grid gives the same outputs, moved; by anything else, others.
+An image shifted by multiples of the grid gives the same outputs, shifted; any other shift changes them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from .keras_internals import without_new_calls
 from .layers.wavelets import DWT2D
 from .tracing import Tracer, is_opened
 
-STAND_IN_SIDE = 960  # pixels, for a side that may have any length: many grids divide it
-Scale = tuple[Fraction, Fraction] | None  # of a tensor's sides to the input's; None: not laid out as an image
+STAND_IN_SIDE = 960  # pixels, for a side of any length: many grids divide it
+Scale = tuple[Fraction, Fraction] | None  # a tensor's sides over the input's; None: the tensor is no image
 
 
 def sampling_grid(model: Any) -> tuple[int, int] | None:
-    """(rows, columns) in pixels that a network's coarsest sampling repeats after, or None where that cannot be told.
+    """Return the period (rows, columns) in pixels of a network's coarsest sampling; None if it cannot be determined.
 
-    A network whose blocks have three wavelet levels behind a stem of stride 2 has a grid of 16 x 16; one that enlarges
-    its input first, a finer one.
+    A network with three wavelet levels per block after a stem of stride 2 has a grid of 16 x 16; a network that first
+    enlarges its input has a finer grid.
 
     Args:
         model: ``keras.Model`` of one image input (B, H, W, C), "channels_last".
@@ -38,14 +38,14 @@ def sampling_grid(model: Any) -> tuple[int, int] | None:
         tracer.start(stand_in)
         try:
             results = model.call(stand_in)
-        except Exception:  # whatever a model of someone's does with a tensor that has no values
+        except Exception:  # a custom model may raise anything on a symbolic tensor
             return None
         tracer.walk(keras.tree.flatten(results), owner=model)
     return tracer.grid[0], tracer.grid[1]
 
 
 class _Grid(Tracer):
-    """Follows the profiler's way through a model, with each tensor's scale in the place of its memory."""
+    """Trace a model as the profiler does, and track each tensor's scale instead of its memory."""
 
     def start(self, tensor: Any) -> None:
         self._alive.append(tensor)
@@ -70,7 +70,7 @@ class _Grid(Tracer):
             return None
         strides = getattr(operation, "strides", None)
         if isinstance(operation, DWT2D):
-            strides = None  # of several levels: each output tells its own
+            strides = None  # several levels: use the shape of each output
         rises = "Transpose" in type(operation).__name__
         before = None if source is None else (tuple(source.shape[1:3]), self._buffers[id(source)])
         return scale_behind(before, tuple(output.shape[1:3]), self._sides, strides, rises)
@@ -83,21 +83,21 @@ def scale_behind(
     strides: Any = None,
     rises: bool = False,
 ) -> Scale:
-    """Scale of what an operation gives: how many of its rows and columns lie on one of the network's input.
+    """Return the scale of an operation's output: its rows and columns per row and column of the network's input.
 
     Args:
-        source: ((rows, columns), scale) of the image it reads, the largest of several; None: it reads none.
-        sides: (rows, columns) of what it gives.
+        source: ((rows, columns), scale) of its input image, the largest of several; None: it has none.
+        sides: (rows, columns) of the output.
         whole: (rows, columns) of the network's input.
-        strides: Of the operation, one number or two, where it has some; otherwise the sides tell.
-        rises: Whether strides spread samples, as in a transposed convolution.
+        strides: Strides of the operation, one number or two; None: derive the scale from the sides.
+        rises: Whether strides enlarge, as in a transposed convolution.
     """
     if sides == (1, 1):
-        return None  # a mean has no place
+        return None  # a mean has no position
     if source is None or source[1] is None:  # from tokens, or from a mean
         share = Fraction(whole[0], sides[0])
         patches = share.denominator == 1 and share == Fraction(whole[1], sides[1])
-        return (1 / share, 1 / share) if patches else None  # matrices of attention have four axes too
+        return (1 / share, 1 / share) if patches else None  # attention matrices have four axes too
     if strides is None:
         along = [_ratio(*pair) for pair in zip(source[0], sides, strict=True)]
     else:
@@ -107,5 +107,5 @@ def scale_behind(
 
 
 def _ratio(before: int, after: int) -> Fraction:
-    """By what an axis was stretched or thinned out; a border more or less is neither."""
+    """Return the factor by which an axis was enlarged or reduced, rounded so that borders do not count."""
     return Fraction(round(after / before)) if after > before else Fraction(1, round(before / after))

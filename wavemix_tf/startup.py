@@ -1,4 +1,4 @@
-"""Whether this process is the command ``wavemix-tf``, which starts without Keras."""
+"""Detect whether this process is the command ``wavemix-tf``, which starts without Keras."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ COMMAND_MODULE = "wavemix_tf.cli"
 
 
 def is_command() -> bool:
-    """True in a process whose main script began with the import of ``wavemix_tf.cli``, as the console script does.
+    """Return whether the main script first imported ``wavemix_tf.cli``, as the console script does.
 
-    A library's import must register the layers, so that ``keras.saving.load_model`` knows them. The command answers
-    ``--help``, ``list`` and mistakes before it spends the ten seconds that Keras and TensorFlow take to load; it
-    imports the modules it needs by their names. What a script is called says nothing: "wavemix-tf.py" may be anyone's.
+    Importing the library must register the layers, so that ``keras.saving.load_model`` finds them. The command answers
+    ``--help``, ``list`` and wrong arguments before it spends ten seconds on loading Keras and TensorFlow; it imports
+    the modules that it needs by name. The script's name is no criterion: any script may be called "wavemix-tf.py".
     """
     return _IS_COMMAND
 
 
 def _imported_by_the_console_script() -> bool:
-    """Whether the import under way is that of ``wavemix_tf.cli``, asked for by the main script itself."""
+    """Return whether the main script itself is importing ``wavemix_tf.cli``."""
     frame, asked = sys._getframe(), False
     while frame is not None:
         module = frame.f_globals.get("__name__")

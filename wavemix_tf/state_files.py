@@ -1,7 +1,7 @@
-"""Files that carry a state from one call to the next, read in one way: whole and of their kind, or named as damaged.
+"""Read files that carry state between calls, and report a damaged file with its path and a remedy.
 
-A disk fills up, a copy breaks off, an editor saves something else: whoever reads such a file must say which it is and
-what to do, and never guess. Nothing here unpickles. Loads no Keras before a model is asked for.
+A full disk, an interrupted copy or an editor may damage such a file. Its contents are never guessed. Nothing here
+unpickles. Keras is loaded only to read a model.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
 
 class DamagedFileError(ValueError):
-    """A state file is cut off, empty or something else than its name says; the message names it and a remedy."""
+    """A state file is truncated, empty or of another type; the message names it and a remedy."""
 
 
 @contextmanager
 def reading(path: Path, remedy: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside the block into a ``DamagedFileError`` that names the file.
+    """Turn any error inside the block into a ``DamagedFileError`` that names the file.
 
     Args:
-        path: Of the file that the block reads.
-        remedy: What to do, a sentence.
+        path: The file that the block reads.
+        remedy: Advice, a sentence.
 
     Raises:
-        DamagedFileError: as said.
-        OSError: of the file system itself (no such file, no permission), which names the path already.
+        DamagedFileError: Any error inside the block.
+        OSError: An error of the file system (no such file, no permission), which already names the path.
     """
     try:
         yield
@@ -50,15 +50,15 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
 
 
 def read_json(path: Path, remedy: str, fields: Fields | None = None) -> Any:
-    """The JSON document of a file.
+    """Read a JSON file.
 
     Args:
-        path: Of the file.
-        remedy: What to do if it is damaged.
+        path: The file.
+        remedy: Advice if it is damaged.
         fields: Name -> type or types of the object's fields, see ``check_fields``; None: any JSON.
 
     Raises:
-        DamagedFileError: no JSON, or of another form.
+        DamagedFileError: The file is not JSON or has other fields.
     """
     with reading(path, remedy):
         value = json.loads(path.read_bytes().decode("utf-8"))
@@ -68,12 +68,12 @@ def read_json(path: Path, remedy: str, fields: Fields | None = None) -> Any:
 
 
 def check_fields(value: Any, fields: Fields) -> None:
-    """ValueError unless ``value`` is a JSON object that has these fields, each of a type that is named.
+    """Raise a ValueError unless ``value`` is a JSON object with these fields, each of one of the given types.
 
-    ``float`` takes whole numbers too; no number is a bool.
+    ``float`` accepts integers too; a bool is not accepted as a number.
     """
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON object is expected, it holds {_kind(value)}")
+        raise ValueError(f"a JSON object is expected, the file has {_kind(value)}")
     for name, expected in fields.items():
         kinds = expected if isinstance(expected, tuple) else (expected,)
         if name not in value:
@@ -85,10 +85,10 @@ def check_fields(value: Any, fields: Fields) -> None:
 
 
 def read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:
-    """Name -> array of an .npz file of plain arrays.
+    """Read an .npz file of plain arrays: name -> array.
 
     Raises:
-        DamagedFileError: no such archive, a wrong checksum, or pickled objects.
+        DamagedFileError: The file is no such archive, has a wrong checksum, or has pickled objects.
     """
     with reading(path, remedy):
         _check_archive(path)
@@ -97,15 +97,15 @@ def read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:
 
 
 def read_table(path: Path, remedy: str) -> list[dict[str, float]]:
-    """The rows of a CSV file of numbers with a header, as they were written: at least one, each ended.
+    """Read a CSV file of numbers with a header and at least one row; every line must end with a newline.
 
     Raises:
-        DamagedFileError: anything else.
+        DamagedFileError: The file has another form.
     """
     with reading(path, remedy):
         text = path.read_bytes().decode("utf-8")
         if not text.endswith("\n"):
-            raise ValueError("its last line is cut off")
+            raise ValueError("its last line is incomplete")
         rows = []
         for row in csv.DictReader(io.StringIO(text)):
             if None in row or None in row.values():
@@ -117,26 +117,26 @@ def read_table(path: Path, remedy: str) -> list[dict[str, float]]:
 
 
 def check_keras_file(path: Path, remedy: str) -> None:
-    """DamagedFileError unless a .keras file is a whole archive of a model; Keras is not loaded.
+    """Raise a DamagedFileError unless a .keras file is an intact archive of a model.
 
-    The files themselves are not understood here: only Keras can.
+    Keras is not loaded, so the contents of the model are not checked.
     """
     with reading(path, remedy):
         _check_archive(path)
         with zipfile.ZipFile(path) as archive:
             missing = [name for name in KERAS_MEMBERS if name not in archive.namelist()]
             if missing:
-                raise ValueError(f"{', '.join(missing)} is missing in the archive")
+                raise ValueError(f"the archive lacks {', '.join(missing)}")
             for name in KERAS_MEMBERS[:2]:
                 if not isinstance(json.loads(archive.read(name)), dict):
-                    raise ValueError(f"{name} in the archive is no JSON object")
+                    raise ValueError(f"{name} in the archive is not a JSON object")
 
 
 def load_keras(path: Path, remedy: str) -> Any:
-    """The model of a .keras file, not compiled: how it was may be another back end's.
+    """Load the model of a .keras file, not compiled, since the saved compilation may need another backend.
 
     Raises:
-        DamagedFileError: the archive is damaged, or Keras cannot read what is in it.
+        DamagedFileError: The archive is damaged, or Keras cannot read its contents.
     """
     check_keras_file(path, remedy)
     import keras
@@ -148,41 +148,41 @@ def load_keras(path: Path, remedy: str) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """ValueError unless the file is a zip archive whose every member has its checksum."""
+    """Raise a ValueError unless the file is a zip archive whose members match their checksums."""
     if path.stat().st_size == 0:
         raise EOFError("it is empty")
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
     except zipfile.BadZipFile:
-        raise ValueError("it is no whole archive: cut off, or something else") from None
+        raise ValueError("it is not an intact archive: truncated, or of another type") from None
     if bad is not None:
         raise ValueError(f"the checksum of {bad} in it is wrong")
 
 
 def _damaged(path: Path, error: BaseException, remedy: str) -> DamagedFileError:
-    return DamagedFileError(f"{path} must be whole, as it was written. Received: {_reason(path, error)}. {remedy}")
+    return DamagedFileError(f"{path} must be intact. Received: {_reason(path, error)}. {remedy}")
 
 
 def _reason(path: Path, error: BaseException) -> str:
-    """What is wrong, in one line; advice of the libraries below, such as to allow pickles, is not passed on."""
+    """Describe the error in one line, without advice of libraries such as allowing pickles."""
     text = str(error).strip()
     if path.is_file() and path.stat().st_size == 0:
         return "it is empty"
     if "pickle" in text:
-        return "it holds Python objects, which are never read"
+        return "it has pickled Python objects, which are never read"
     if isinstance(error, json.JSONDecodeError):
-        return f"it is no JSON ({text})"
+        return f"it is not JSON ({text})"
     if isinstance(error, UnicodeDecodeError):
-        return "it is no text in UTF-8"
+        return "it is not UTF-8 text"
     if isinstance(error, KeyError):
         return f"it lacks {text}"
     if isinstance(error, ValueError) and text:
         return text.splitlines()[0].rstrip(".")
-    return f"it cannot be understood ({type(error).__name__}{': ' + text.splitlines()[0].rstrip('.') if text else ''})"
+    return f"it cannot be read ({type(error).__name__}{': ' + text.splitlines()[0].rstrip('.') if text else ''})"
 
 
 def _kind(value: Any) -> str:
-    """What a JSON value is, for a message."""
+    """Describe the type of a JSON value."""
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")

@@ -1,4 +1,4 @@
-"""A large image through a network of a fixed size: overlapping tiles whose outputs are blended without seams."""
+"""Run a large image through a network of a fixed size, in overlapping tiles whose outputs are blended."""
 
 from __future__ import annotations
 
@@ -25,32 +25,33 @@ def predict_tiled(
 ) -> np.ndarray:
     """Run a network over an image tile by tile.
 
-    Neighbouring tiles share at least ``overlap`` pixels. Of these a quarter at each end counts for nothing, because
-    there a tile sees its own border instead of the image; in between the outputs are blended along half a cosine, and
-    the weights of all tiles add up to one everywhere. So a network whose outputs depend on pixels less than a quarter
-    of the overlap away gives what it gives for the whole image, up to that image's own border.
+    Neighboring tiles share at least ``overlap`` pixels. A quarter of these at each end has weight zero, because there a
+    tile sees its own border instead of the image; in between, the outputs are blended with a half cosine, and the
+    weights of all tiles add up to one everywhere. A network whose outputs depend on pixels less than a quarter of the
+    overlap away therefore returns the same as for the whole image, up to the border of that image.
 
     Args:
         run: float32 (N, h, w, C) -> (N, scale*h, scale*w, K): a Keras model, or a function.
-        image: (H, W, C) of any size. A smaller one than a tile is mirrored at the bottom and right, and cut off again.
-        tile: (h, w) in pixels, what ``run`` takes.
-        overlap: Least number of pixels that neighbouring tiles share; None: a quarter of the shorter side, or what the
-            network's grid leaves.
+        image: (H, W, C) of any size. An image smaller than a tile is mirrored at the bottom and right; the output is
+            cropped.
+        tile: (h, w) in pixels, the input size of ``run``.
+        overlap: Least number of pixels that neighboring tiles share; None: a quarter of the shorter side, or less if
+            the network's grid requires it.
         scale: Side of the output over that of the input.
-        multiple: Tiles begin at multiples of so many pixels: the stride of the network's coarsest grid, so that every
-            tile is sampled in the phase of the whole image. The image is mirrored at the bottom and right to where the
-            last tile then ends. None: a Keras model, or one whose method ``run`` is (``model.predict``), is asked for
-            its grid, and a function for its attribute ``sampling_grid``, (rows, columns); of one without nothing is
-            known, and ``largest_multiple`` is taken.
-        batch: Most tiles that ``run`` is given at once.
-        finish: Applied to strips of finished rows (rows, scale*W, K), for example to take the first class: only one
-            row of tiles is then ever held with all its channels. None: they are kept as they are.
+        multiple: Tiles begin at multiples of this number of pixels: the stride of the network's coarsest grid, so that
+            every tile is sampled in the phase of the whole image. The image is mirrored at the bottom and right to the
+            end of the last tile. None: the grid of the Keras model ``run`` (or whose method ``run`` is, as
+            ``model.predict``), or a function's attribute ``sampling_grid``, (rows, columns); without these,
+            ``largest_multiple``.
+        batch: Largest number of tiles per call of ``run``.
+        finish: Applied to strips of finished rows (rows, scale*W, K), for example to take the top class, so that only
+            one row of tiles is in memory with all channels. None: no change.
 
     Returns:
-        (scale*H, scale*W, K) float32, or what ``finish`` made of it.
+        (scale*H, scale*W, K) float32, or the result of ``finish``.
 
     Raises:
-        ValueError: an argument out of its range, or a ``run`` whose output has another size.
+        ValueError: An argument out of its range, or an output of ``run`` of another size.
     """
     height, width = check_positive("tile height", tile[0]), check_positive("tile width", tile[1])
     for name, value in (("scale", scale), ("multiple", multiple), ("batch", batch)):
@@ -65,7 +66,7 @@ def predict_tiled(
         raise ValueError(f"image must be (H, W, C). Received: shape={image.shape}")
     if overlap < 0 or min(tile) - overlap < multiple:
         raise ValueError(
-            "overlap must be at least 0 and leave a tile at least one multiple of its own. "
+            "overlap must be at least 0 and at least one multiple smaller than the tile. "
             f"Received: overlap={overlap}, tile={tuple(tile)}, multiple={multiple}"
         )
     rows = _starts(image.shape[0], height, overlap, multiple)
@@ -81,11 +82,11 @@ def predict_tiled(
                 raise ValueError(
                     f"run must return tiles of {scale * height} x {scale * width} pixels. Received: {output.shape}"
                 )
-            if not band.size:  # the first output tells K
+            if not band.size:  # the first output gives K
                 band = np.zeros((*band.shape[:2], output.shape[2]), np.float32)
             weight = down[index][:, None, None] * across[place][None, :, None]
             band[:, scale * left : scale * (left + width)] += weight * output
-        # No later tile reaches above the next row of tiles.
+        # Later tiles do not overlap rows above the next row of tiles.
         done = scale * ((rows[index + 1] if index + 1 < len(rows) else image.shape[0]) - top)
         strip = band[:done, :wide]
         strips.append(strip.copy() if finish is None else finish(strip))
@@ -95,15 +96,15 @@ def predict_tiled(
 
 
 def grid_multiple(run: Any, tile: tuple[int, int], overlap: int | None) -> tuple[int, int]:
-    """(multiple that tiles begin on, overlap) of a network; see ``predict_tiled``.
+    """Return (multiple at which tiles begin, overlap) of a network; see ``predict_tiled``.
 
     Args:
         run: A Keras model, a method of one, or any other function, perhaps with an attribute ``sampling_grid``.
         tile: (h, w) in pixels.
-        overlap: Wanted; None: a quarter of the shorter side, or less where the network's grid leaves less.
+        overlap: In pixels; None: a quarter of the shorter side, or less if the network's grid requires it.
 
     Raises:
-        ValueError: tiles smaller than the network's grid, or an overlap that leaves less than the grid.
+        ValueError: Tiles without their overlap are smaller than the network's grid.
     """
     quarter = min(tile) // 4 if overlap is None else overlap
     model = run if hasattr(run, "compute_output_shape") else getattr(run, "__self__", None)
@@ -116,12 +117,12 @@ def grid_multiple(run: Any, tile: tuple[int, int], overlap: int | None) -> tuple
         return largest_multiple(tile, quarter), quarter
     multiple = math.lcm(*grid)
     if min(tile) < multiple and getattr(model, "input_shape", (None,) * 4)[1:3] == tuple(tile):
-        # The network was built for images smaller than its grid, and pads them itself: no tile of it is in phase.
+        # The network was built for images smaller than its grid, and pads them: its tiles cannot be in phase.
         return largest_multiple(tile, quarter), quarter
     room = min(tile) - multiple
     if room < 0 or (overlap is not None and overlap > room):
         raise ValueError(
-            "A tile without its overlap must be at least as large as the network's grid, on which its samples lie. "
+            "A tile without its overlap must be at least as large as the network's sampling grid. "
             f"Received: tile={tuple(tile)}, overlap={overlap}, grid of {multiple} pixels"
         )
     return multiple, min(quarter, room)
@@ -134,10 +135,10 @@ def _outputs_of(model: Any) -> Run:
 
 
 def largest_multiple(tile: tuple[int, int], overlap: int, most: int = 64) -> int:
-    """Largest power of two, up to ``most``, that tiles of this size can be placed on multiples of.
+    """Return the largest power of two, up to ``most``, on whose multiples tiles of this size can be placed.
 
-    For networks whose own grid is not known: it leaves room for the overlap. 64 is the coarsest grid of the published
-    networks (four levels behind a stem of stride 4).
+    For networks with an unknown grid; the overlap is kept. 64 is the coarsest grid of the published networks (four
+    levels after a stem of stride 4).
     """
     multiple = most
     while multiple > 1 and min(tile) - overlap < multiple:
@@ -148,7 +149,7 @@ def largest_multiple(tile: tuple[int, int], overlap: int, most: int = 64) -> int
 def _outputs(
     run: Run, band: np.ndarray, columns: list[int], width: int, batch: int
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(left edge, number of the column, output) of every tile of one row."""
+    """Yield (left edge, number of the column, output) of every tile of one row."""
     for start in range(0, len(columns), batch):
         lefts = columns[start : start + batch]
         found = np.asarray(run(np.stack([band[:, left : left + width] for left in lefts])))
@@ -159,16 +160,16 @@ def _outputs(
 
 
 def _starts(side: int, tile: int, overlap: int, multiple: int) -> list[int]:
-    """Where the tiles of one axis begin: evenly, on multiples, the last one ending at or just beyond ``side``."""
+    """Return the starts of the tiles of one axis: even, on multiples, the last tile ending at or beyond ``side``."""
     last = max(0, -(-(side - tile) // multiple))  # here and below in multiples
     step = (tile - overlap) // multiple
     gaps = -(-last // step)
-    # As few tiles as the overlap allows; spread evenly they share more than it asks for, and no gap exceeds ``step``.
+    # As few tiles as the overlap allows; spread evenly, they share at least ``overlap``, and no gap exceeds ``step``.
     return [multiple * (-(-index * last // gaps)) for index in range(gaps + 1)] if gaps else [0]
 
 
 def _weights(starts: list[int], tile: int, scale: int) -> list[np.ndarray]:
-    """Weight of each tile of one axis at each of its outputs, (scale*tile,); their sum is one at every output."""
+    """Return the weight of each tile of one axis at each output, (scale*tile,); the sum over the tiles is one."""
     position = (np.arange(scale * tile) + 0.5) / scale
     weights = []
     for index, start in enumerate(starts):
@@ -188,7 +189,7 @@ def _weights(starts: list[int], tile: int, scale: int) -> list[np.ndarray]:
 
 
 def _rise(distance: np.ndarray, overlap: int) -> np.ndarray:
-    """0 within a quarter of the overlap from the tile's edge, 1 beyond three quarters, half a cosine in between."""
+    """Return 0 within a quarter of the overlap from the tile's edge, 1 beyond three quarters, a half cosine between."""
     if overlap == 0:
         return np.ones_like(distance)
     along = np.clip((distance / overlap - 0.25) / 0.5, 0, 1)

@@ -1,4 +1,4 @@
-"""A model followed on symbolic tensors, operation by operation: what each computes, reads and writes."""
+"""Trace a model on symbolic tensors, operation by operation: the work, inputs and outputs of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import keras
 from .keras_internals import flatten_layers, producer, trainable_variables_of_its_own
 from .mac_counts import COUNTS, built_in_class, bytes_of, count_macs, is_free, scratch_bytes, shape_of, size_of
 
-# At inference their output is their input, under the same or another shape: no memory of its own.
+# At inference the output is the input, possibly reshaped: it needs no additional memory.
 VIEWS = (
     keras.layers.Dropout,
     keras.layers.SpatialDropout1D,
@@ -30,13 +30,13 @@ VIEW_OPS = {"Reshape", "Squeeze", "ExpandDims", "Identity", "StopGradient", "Rav
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """One layer, however often the model calls it; what it computes beside its sublayers, which have rows of their own.
+    """Profile of one layer over all its calls, without its sublayers, which have separate rows.
 
     Args:
-        name: Of the layer, or of the operation where the model calls one without a layer.
-        kind: Class.
-        output_shape: Of its first call, batch axis first (1).
-        parameters: Trainable weights of its own.
+        name: Name of the layer, or of an operation that the model calls without a layer.
+        kind: Name of the class.
+        output_shape: Shape of its first call's output, batch axis first (1).
+        parameters: Trainable weights, without those of sublayers.
         macs: Multiply-accumulates of one inference.
         activation_bytes: Memory of its outputs.
     """
@@ -58,14 +58,14 @@ class _Buffer:
 
 @dataclass(eq=False)
 class _Step:
-    """One operation as it runs."""
+    """One executed operation."""
 
     reads: list[_Buffer]
     writes: list[_Buffer]
 
 
 class _Row:
-    """A growing ``LayerProfile``."""
+    """A ``LayerProfile`` under construction."""
 
     def __init__(self, operation: Any, shape: tuple[int, ...]) -> None:
         self.name = operation.name
@@ -77,14 +77,14 @@ class _Row:
 
 
 class Tracer:
-    """Walks what Keras recorded of symbolic calls, opening layers that hold computation of their own."""
+    """Walk the symbolic calls that Keras recorded, and open layers that contain several operations."""
 
     def __init__(self) -> None:
         self.uncounted: list[str] = []
         self._steps: list[_Step] = []
         self._rows: dict[int, _Row] = {}
         self._buffers: dict[int, _Buffer] = {}  # id(tensor) -> its memory
-        self._alive: list[Any] = []  # tensors and operations, so that no id comes twice
+        self._alive: list[Any] = []  # tensors and operations, kept so that ids stay unique
 
     def rows(self) -> tuple[LayerProfile, ...]:
         return tuple(
@@ -93,14 +93,14 @@ class Tracer:
         )
 
     def inputs(self, tensors: Sequence[Any]) -> None:
-        """Let ``tensors`` be there from the start."""
+        """Register ``tensors`` as the inputs."""
         for tensor in tensors:
             self._alive.append(tensor)
             self._buffers[id(tensor)] = _Buffer(bytes_of(tensor))
         self._steps.append(_Step([], [self._buffers[id(tensor)] for tensor in tensors]))
 
     def peak_bytes(self, results: Sequence[Any]) -> int:
-        """Largest sum of buffers between their writing and their last reading."""
+        """Return the largest sum of live buffers, each alive from its write to its last read."""
         last = {buffer: index for index, step in enumerate(self._steps) for buffer in (*step.reads, *step.writes)}
         last |= {self._buffers[id(tensor)]: len(self._steps) for tensor in results}
         held: set[_Buffer] = set()
@@ -116,7 +116,7 @@ class Tracer:
 
         Args:
             results: KerasTensors.
-            owner: The layer whose inside this is; bare operations count as its own.
+            owner: The opened layer; operations without a layer count as part of it.
         """
         stack = [(tensor, False) for tensor in reversed(results)]
         while stack:
@@ -134,12 +134,12 @@ class Tracer:
         self._alive += [operation, *call.outputs]
         is_layer = isinstance(operation, keras.Layer)
         if is_layer and is_opened(operation):
-            row = self._row(operation, call)  # first, so that a layer stands before its sublayers
+            row = self._row(operation, call)  # first, so that a layer comes before its sublayers
             row.parameters = count_values(trainable_variables_of_its_own(operation))
             if self._open(operation, call):
                 return
             self.uncounted.append(operation.name)
-        if type(operation).__name__ == "ConvertToTensor":  # what a model does with its inputs
+        if type(operation).__name__ == "ConvertToTensor":  # a model applies it to its inputs
             self._buffers[id(call.outputs[0])] = self._buffers[id(call.arguments.keras_tensors[0])]
             return
         counted = operation if is_layer or isinstance(owner, keras.Model) else owner
@@ -147,7 +147,7 @@ class Tracer:
         if is_layer:
             row.parameters = count_values(operation.trainable_weights)
         if any(None in tensor.shape for tensor in (*call.arguments.keras_tensors, *call.outputs)):
-            self.uncounted.append(row.name)  # a side that is known at run time alone
+            self.uncounted.append(row.name)  # a side that is known only at run time
         row.macs += count_macs(operation, call)
         reads = [self._buffers[id(tensor)] for tensor in call.arguments.keras_tensors]
         view = isinstance(operation, VIEWS) or type(operation).__name__ in VIEW_OPS
@@ -167,13 +167,13 @@ class Tracer:
         return self._rows[id(operation)]
 
     def _open(self, layer: Any, call: Any) -> bool:
-        """Trace the inside of a layer; False where it does not run on symbolic tensors."""
+        """Trace the inside of a layer; False if it does not run on symbolic tensors."""
         args, kwargs = call.arguments.args, {k: v for k, v in call.arguments.kwargs.items() if v is not None}
         try:
             results = keras.tree.flatten(
                 layer.inline(*args) if hasattr(layer, "inline") else layer.call(*args, **kwargs)
             )
-        except Exception:  # whatever a layer of someone's does with a tensor that has no values
+        except Exception:  # a custom layer may raise anything on a symbolic tensor
             return False
         results = [result for result in results if isinstance(result, keras.KerasTensor)]
         if [shape_of(result) for result in results] != [shape_of(tensor) for tensor in call.outputs]:
@@ -186,7 +186,7 @@ class Tracer:
 
 
 def is_opened(layer: Any) -> bool:
-    """Whether a layer is to be counted by its inside."""
+    """Return whether a layer is counted by its operations."""
     if is_free(layer):
         return False
     if hasattr(layer, "inline") or isinstance(layer, keras.Model):

@@ -1,4 +1,4 @@
-"""The published networks by name: a literal table with the source of each row, and ``build_model``."""
+"""The published networks by name: a table with the source of each row, and ``build_model``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .checks import check_option
 if TYPE_CHECKING:
     import keras
 
-# name -> constructor arguments, and under "model" the class where it is not WaveMixClassifier. The dataset each row was
-# published with gives image_shape and num_classes; with other classes and image sizes a row serves other datasets too
-# (wavemix_192_16_l3_p4: TinyImageNet 27.70M, Galaxy10 27.7M parameters).
+# name -> constructor arguments, and "model", the class if it is not WaveMixClassifier. image_shape and num_classes are
+# those of the dataset of the publication; with other values a row fits other datasets too (wavemix_192_16_l3_p4:
+# TinyImageNet 27.70M, Galaxy10 27.7M parameters).
 # Sources: README and training scripts of the official repository; WaveMix, arXiv 2205.14375, tables 1-6.
 VARIANTS: dict[str, dict[str, Any]] = {
-    # WaveMix-Lite: one level. "_up" upsamples bilinearly in place of the transposed convolution.
+    # WaveMix-Lite: one level. "_up" upsamples bilinearly instead of by a transposed convolution.
     "wavemix_lite_8_10_up": dict(width=8, depth=10, upsample="bilinear", image_shape=(28, 28, 1)),  # MNIST, 3,566
     "wavemix_lite_8_5": dict(width=8, depth=5, image_shape=(28, 28, 1)),  # Fashion-MNIST, 7,156 parameters
     "wavemix_lite_32_7": dict(width=32, depth=7),
@@ -56,7 +56,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "wavemix_sisr_144_4": dict(model="WaveMixSuperResolver", variant="sisr", width=144, depth=4),
     "wavemixsr_144_4": dict(model="WaveMixSuperResolver", variant="wavemixsr", width=144, depth=4),  # 1.7M
     "wavemixsr_v2": dict(model="WaveMixSuperResolver", variant="wavemixsr_v2", width=144, depth=2),
-    # What WaveMix is compared with. ConvMixer: arXiv 2201.09792, tables 1 and 3; MLP-Mixer: arXiv 2105.01601, table 1;
+    # Networks for comparison. ConvMixer: arXiv 2201.09792, tables 1 and 3; MLP-Mixer: arXiv 2105.01601, table 1;
     # PoolFormer: arXiv 2111.11418, table 1.
     "convmixer_256_8": dict(model="ConvMixer", width=256, depth=8, kernel_size=9, patch_size=1, num_classes=10,
                             image_shape=(32, 32, 3)),  # CIFAR-10, 0.7M
@@ -79,7 +79,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
                         strides=(2, 1, 1), reduced_dim=8),  # 97.82M
 }  # fmt: skip
 
-# The networks that ``build_model`` also knows by the name of their class, all arguments given.
+# The networks that ``build_model`` also builds by the name of their class, with all arguments given.
 NETWORKS = (
     "WaveMixClassifier",
     "WaveMixSegmenter",
@@ -92,9 +92,9 @@ NETWORKS = (
     "DynaMixer",
 )
 
-# dataset -> (mean, std) per channel, in units of [0, 1], by which the official scripts standardise their training
-# images; a checkpoint of theirs needs them in the network, ``build_model(name, normalize=dataset)``. The test images of
-# CIFAR-10 and TinyImageNet are standardised by slightly other values there. Galaxy10 and super-resolution have none.
+# dataset -> (mean, std) per channel, in units of [0, 1], with which the official scripts standardize training images;
+# their checkpoints need it in the network, ``build_model(name, normalize=dataset)``. The scripts standardize the test
+# images of CIFAR-10 and TinyImageNet with slightly different values. Galaxy10 and super-resolution have none.
 CHECKPOINT_NORMALIZATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),  # Image_Classification/example_cifar10.py
     "tinyimagenet": ((0.4803, 0.4481, 0.3975), (0.2764, 0.2689, 0.2816)),  # Image_Classification/tinyimagenet.py
@@ -109,21 +109,20 @@ def build_model(
     image_shape: Sequence[int | None] | None = None,
     **overrides: Any,
 ) -> keras.Model:
-    """Build a published network, freshly initialised.
+    """Build a published network with new random weights.
 
     Args:
-        name: A key of ``VARIANTS``, or the name of a class of ``NETWORKS`` for a network of one's own.
-        num_classes: Number of classes; None: that of the dataset the row was published with.
+        name: A key of ``VARIANTS``, or a class name in ``NETWORKS`` for a custom network.
+        num_classes: Number of classes; None: that of the published dataset.
         image_shape: (height, width, channels) in pixels; None: that of the published dataset.
         **overrides: Any other argument of the model's class, for example ``dropout=0.0`` or ``activation="relu6"``.
-            ``normalize`` may also name a dataset of ``CHECKPOINT_NORMALIZATION``, whose official checkpoint is to be
-            loaded.
+            ``normalize`` may also name a dataset of ``CHECKPOINT_NORMALIZATION``, for its official checkpoint.
 
     Returns:
-        A network of the class that the row says, ``WaveMixClassifier`` where it says none.
+        A network of the row's class, by default ``WaveMixClassifier``.
 
     Raises:
-        ValueError: unknown name, an override out of its range, or one the class does not have.
+        ValueError: Unknown name, an override out of its range, or one that the class does not have.
 
     Example:
     >>> model = wm.build_model("wavemix_lite_144_7", num_classes=10, image_shape=(32, 32, 3))
@@ -141,6 +140,6 @@ def build_model(
     if image_shape is not None:
         arguments["image_shape"] = tuple(image_shape)
     kind = arguments.pop("model", "WaveMixClassifier")
-    # Keras would number it by the networks that the process has built: what is written would differ from run to run.
+    # Keras would number the name by the networks built so far, so that written files would differ between runs.
     arguments.setdefault("name", name if name in VARIANTS else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower())
     return getattr(wavemix_tf, kind)(**arguments)

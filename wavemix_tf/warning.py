@@ -1,4 +1,4 @@
-"""Warnings that name the line of the caller's own code, however many frames of the package lie between."""
+"""Warnings that point to the line of the caller's code, outside the package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import warnings
 from types import FrameType
 
-# Between a caller and a warning lie frames of the package, and of Keras where it calls the package in a training.
+# Frames between a caller and a warning: those of the package, and of Keras if it calls the package in training.
 INNER = ("wavemix_tf", "keras", "tf_keras", "tensorflow")
 
 
@@ -17,11 +17,11 @@ class WavemixWarning(UserWarning):
 def warn_user(message: str) -> None:
     """Issue a ``WavemixWarning`` at the innermost line outside the package and Keras.
 
-    Python shows a warning once for each such line, and filters by its module: one that pointed into the package would
-    be shown once for all callers. A number of frames (``stacklevel``) would change with every decorator.
+    Python shows a warning once per line, and filters by its module: a warning that pointed into the package would be
+    shown once for all callers. A fixed ``stacklevel`` would change with every decorator.
 
     Args:
-        message: Plain sentences.
+        message: Text of the warning.
     """
     here = sys._getframe(1)
     frame: FrameType | None = here

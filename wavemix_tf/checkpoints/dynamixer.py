@@ -1,20 +1,20 @@
-"""Which tensor of an official DynaMixer checkpoint each of our variables is; `torch_weights` loads and saves by it.
+"""The mapping of our variables to tensors of an official DynaMixer checkpoint, for `torch_weights`.
 
-The official repository (ziyuwwang/DynaMixer) saves plain state dicts under these names, with `M` the place in its list
+The official repository (ziyuwwang/DynaMixer) saves plain state dicts under these names, with `M` the index in its list
 of stages and of the convolutions between them, `N` the block in its stage, both counted from 0:
 
     patch_embed.proj                     the patches' convolution
-    network.M.proj                       the convolution in front of a stage
+    network.M.proj                       the convolution before a stage
     network.M.N.norm1, .norm2            LayerNorm of the mixing and of the channel MLP
     network.M.N.attn.mix_h, .mix_w       mixing along the height (our `columns`) and along the width (our `rows`)
         .compress .generate .out         linear layers
     network.M.N.attn.mlp_c               the channel branch, without a bias
     network.M.N.attn.reweight.fc{1,2}    the weights of the three branches
-    network.M.N.attn.proj                linear layer behind their sum
+    network.M.N.attn.proj                linear layer after their sum
     network.M.N.mlp.fc{1,2}              the channel MLP
     norm, head                           LayerNorm and linear layer at the end
 
-`generate` makes a mixing matrix with the output tokens along its last axis, where ours has them along the last but one.
+`generate` returns a mixing matrix with the output tokens along its last axis; ours has them along the second-to-last.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .plans import CONV, LINEAR, Plan, layer_norm, weights
 
 
 def dynamixer_plan(model: DynaMixer, _: Mapping[str, Any] | None = None) -> Plan:
-    """Our `layer/variable` -> entry, for every variable of the model."""
+    """Return our `layer/variable` -> entry, for every variable of the model."""
     plan = weights("stem_conv", "patch_embed.proj", CONV)
     names = {layer.name for layer in model.layers}
     place = -1

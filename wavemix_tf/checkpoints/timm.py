@@ -1,24 +1,24 @@
-"""Which tensor of a timm checkpoint each of our variables is; `torch_weights` loads and saves by it.
+"""The mapping of our variables to tensors of a timm checkpoint, for `torch_weights`.
 
 ViT, ConvMixer, MLP-Mixer and PoolFormer.
 
-timm has these names, with `N` the block counted from 0 (the DeiT checkpoints of its authors have those of a ViT):
+timm uses these names, with `N` the block counted from 0 (the authors' DeiT checkpoints use those of a ViT):
 
     cls_token, pos_embed         ViT: the class token, and the positions of all tokens, the class token's first
     patch_embed.proj             ViT: the patches' convolution
-    blocks.N.norm1, .norm2       ViT, MLP-Mixer: LayerNorm in front of the mixing and of the feed-forward
-    blocks.N.attn.qkv, .proj     ViT: query, key and value in one linear layer; the one behind the attention
+    blocks.N.norm1, .norm2       ViT, MLP-Mixer: LayerNorm before the mixing and before the feed-forward
+    blocks.N.attn.qkv, .proj     ViT: query, key and value in one linear layer; the linear layer after the attention
     blocks.N.mlp.fc1, .fc2       ViT: the feed-forward
     blocks.N.mlp_tokens.fc{1,2}, .mlp_channels.fc{1,2}   MLP-Mixer
     stem.proj                    MLP-Mixer: the patches' convolution
     stem.0, .2                   ConvMixer: the patches' convolution, BatchNorm
     blocks.N.0.fn.0, .0.fn.2     ConvMixer: depthwise convolution, BatchNorm
     blocks.N.1, .3               ConvMixer: 1x1 convolution, BatchNorm
-    norm, head                   the normalisation and the linear layer at the end
+    norm, head                   the normalization and the linear layer at the end
 
-PoolFormer's authors have others than timm, with `M` the place in their list of stages and convolutions between them:
+PoolFormer's authors use other names than timm, with `M` the index in their list of stages and convolutions between:
 
-    patch_embed.proj, network.M.proj       (stem.conv, stages.S.downsample.conv) the convolution in front of a stage
+    patch_embed.proj, network.M.proj       (stem.conv, stages.S.downsample.conv) the convolution before a stage
     network.M.N.norm{1,2}, .mlp.fc{1,2}    (stages.S.blocks.N...)
     network.M.N.layer_scale_{1,2}          (stages.S.blocks.N.layer_scale{1,2}.scale)
     norm, head                             (head.norm, head.fc)
@@ -35,7 +35,7 @@ from .plans import CONV, DEPTHWISE, LINEAR, POINTWISE, Entry, Plan, batch_norm, 
 
 
 def vit_plan(model: ViT, _: Mapping[str, Any] | None = None) -> Plan:
-    """Our `layer/variable` -> entry, for every variable of the model."""
+    """Return our `layer/variable` -> entry, for every variable of the model."""
     plan = {
         "embed/class_token": Entry("cls_token"),
         "embed/positions": Entry("pos_embed", note=", one for each token: another image_shape or patch_size"),
@@ -51,7 +51,7 @@ def vit_plan(model: ViT, _: Mapping[str, Any] | None = None) -> Plan:
 
 
 def convmixer_plan(model: ConvMixer, _: Mapping[str, Any] | None = None) -> Plan:
-    """Our `layer/variable` -> entry, for every variable of the model."""
+    """Return our `layer/variable` -> entry, for every variable of the model."""
     plan = weights("stem_conv", "stem.0", CONV) | batch_norm("stem_norm", "stem.2")
     for index in range(model.depth):
         ours, timms = f"block{index + 1}", f"blocks.{index}"
@@ -62,7 +62,7 @@ def convmixer_plan(model: ConvMixer, _: Mapping[str, Any] | None = None) -> Plan
 
 
 def mlp_mixer_plan(model: MLPMixer, _: Mapping[str, Any] | None = None) -> Plan:
-    """Our `layer/variable` -> entry, for every variable of the model."""
+    """Return our `layer/variable` -> entry, for every variable of the model."""
     plan = weights("stem_conv", "stem.proj", CONV)
     for index in range(model.depth):
         ours, timms = f"block{index + 1}", f"blocks.{index}"
@@ -75,10 +75,10 @@ def mlp_mixer_plan(model: MLPMixer, _: Mapping[str, Any] | None = None) -> Plan:
 
 
 def poolformer_plan(model: PoolFormer, state: Mapping[str, Any] | None = None) -> Plan:
-    """Our `layer/variable` -> entry, for every variable of the model.
+    """Return our `layer/variable` -> entry, for every variable of the model.
 
-    The authors' names, or timm's where the checkpoint has those. timm's own network normalises behind the mean over the
-    places, the authors' (and this one) before it: with the same weights its logits are others.
+    The authors' names, or timm's if the checkpoint has those. timm's network normalizes after the mean over the
+    positions, the authors' (and this one) before it: with the same weights its logits differ.
     """
     timms = "stem.conv.weight" in (state or {})
     plan: Plan = {}

@@ -1,7 +1,7 @@
-"""PyTorch checkpoints -> our weights, and back.
+"""Convert PyTorch checkpoints to our weights, and back.
 
-Under which names a network's tensors are saved, and in which layout, says the module that has its plan:
-`wavemix_weights` (the official package), `timm_weights` (ViT, ConvMixer, MLP-Mixer, PoolFormer), `dynamixer_weights`.
+The names and layouts of a network's tensors are in the module of its plan: `wavemix` (the official package), `timm`
+(ViT, ConvMixer, MLP-Mixer, PoolFormer), `dynamixer`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .wavemix import wavemix_plan
 
 ModelT = TypeVar("ModelT", bound=keras.Model)
 # Class -> its plan: (model, checkpoint or None) -> our `layer/variable` -> entry, for every variable that the official
-# network has too. The checkpoint tells where a part has been saved under several names.
+# network has too. The checkpoint decides between several official names of a part.
 PLANS: dict[type[keras.Model], Callable[[Any, Mapping[str, Any] | None], Plan]] = {
     WaveMixClassifier: wavemix_plan,
     WaveMixSegmenter: wavemix_plan,
@@ -47,35 +47,35 @@ def load_torch_weights(
     new_head: bool = False,
     entry: str | None = None,
 ) -> ModelT:
-    """Loads an official checkpoint into `model`, in place.
+    """Load an official checkpoint into `model`, in place.
 
-    Nothing is changed unless every tensor fits: keys and shapes are checked first. A checkpoint trained on
-    mean/std-normalised images needs a model built with the same `normalize` (see `CHECKPOINT_NORMALIZATION`), which has
-    no weights and so is not part of the file.
+    Nothing is changed unless every tensor fits: keys and shapes are checked first. A checkpoint trained on images
+    normalized by mean and std needs a model built with the same `normalize` (see `CHECKPOINT_NORMALIZATION`), which has
+    no weights and is not part of the file.
 
     Args:
-        model: a network of a class in `PLANS`, built with the checkpoint's arguments (`levels`, `stem`, `width`, ...).
-        source: path of a `.pth` file holding a state dict (needs PyTorch; read with `weights_only=True`, so a file that
-            would run code is refused), or a mapping from official key to array or tensor. Wrappers around it (a
-            training script's dictionary, DataParallel, torch.compile, Lightning, a moving average) are looked through.
-        new_head: leave the model's head as it is and the checkpoint's out, whatever its size or kind: to fine-tune on
-            other classes, or a classifier's weights in a segmenter.
-        entry: where in the checkpoint the network is, as "state_dict_ema"; None: found. Of a network and its moving
-            average the former, with a warning that names the other.
+        model: A network of a class in `PLANS`, built with the checkpoint's arguments (`levels`, `stem`, `width`, ...).
+        source: Path of a `.pth` file with a state dict (needs PyTorch; read with `weights_only=True`, so a file that
+            would run code is refused), or a mapping from official key to array or tensor. Wrappers around it are
+            removed (a training script's dictionary, DataParallel, torch.compile, Lightning, a moving average).
+        new_head: Keep the model's head and skip the checkpoint's, of any size or kind: to fine-tune on other classes,
+            or to use a classifier's weights in a segmenter.
+        entry: Place of the network in the checkpoint, e.g. "state_dict_ema"; None: found automatically. If there are a
+            network and its moving average, the network is used, with a warning that names the other.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: unknown kind of model or file, keys that are missing, unexpected or of another shape, or weights
-            that are no numbers (all named).
-        ImportError: a path was given and PyTorch is not installed.
+        ValueError: Unknown kind of model or file, keys that are missing, unexpected or of another shape, or weights
+            that are not finite (all named).
+        ImportError: A path is given and PyTorch is not installed.
 
     Example:
         >>> model = wm.build_model("wavemix_lite_144_7", normalize="cifar10")
         >>> wm.load_torch_weights(model, "cifar10_94.58.pth")
     """
-    _plan(model)  # an unknown kind of model is told before anything is read
+    _plan(model)  # refuse an unknown kind of model before anything is read
     held = source if isinstance(source, Mapping) else read_file(source)
     state = network_state(held, lambda leaves: (entry.key for entry in _plan(model, leaves).values()), entry)
     plan = _plan(model, state)
@@ -106,8 +106,8 @@ def load_torch_weights(
             if names
         ]
         raise ValueError(
-            "A checkpoint must hold exactly the tensors of the model "
-            "(built with the same arguments, num_classes among them; new_head=True leaves out the "
+            "A checkpoint must have exactly the tensors of the model "
+            "(built with the same arguments, including num_classes; new_head=True skips the "
             f"head). Received: {'; '.join(complaints)}"
         )
     if no_numbers:
@@ -123,21 +123,21 @@ def load_torch_weights(
 def export_torch_weights(
     model: keras.Model, path: str | os.PathLike[str] | None = None, overwrite: bool = False
 ) -> dict[str, Array]:
-    """The weights of `model` under the official names and in PyTorch's layout: the inverse of `load_torch_weights`.
+    """Return the weights of `model` with official names and PyTorch's layout: the inverse of `load_torch_weights`.
 
-    The official network takes them with `load_state_dict(strict=True)`. What `normalize` does is not part of them.
+    The official network loads them with `load_state_dict(strict=True)`. `normalize` is not part of them.
 
     Args:
-        model: a network of a class in `PLANS`.
-        path: of a `.pth` file to write (needs PyTorch); None: none.
-        overwrite: whether an existing file may be replaced.
+        model: A network of a class in `PLANS`.
+        path: A `.pth` file to write (needs PyTorch); None: no file.
+        overwrite: Whether to replace an existing file.
 
     Returns:
         Official key -> float32 array, and an int64 zero for BatchNorm's `num_batches_tracked`.
 
     Raises:
-        ValueError: a model without an official counterpart, or a file that exists.
-        ImportError: a path was given and PyTorch is not installed.
+        ValueError: A model without an official counterpart, or an existing file.
+        ImportError: A path is given and PyTorch is not installed.
 
     Example:
         >>> official.load_state_dict({k: torch.from_numpy(v) for k, v in wm.export_torch_weights(model).items()})
@@ -153,7 +153,7 @@ def export_torch_weights(
         torch = import_torch("Writing")
         if os.path.exists(path) and not overwrite:
             raise ValueError(
-                f"A file is replaced only with overwrite=True. Received: path={os.fspath(path)!r}, which exists"
+                f"path must not exist without overwrite=True. Received: path={os.fspath(path)!r}, which exists"
             )
         with replacing(path) as temporary:
             torch.save({key: torch.from_numpy(value) for key, value in state.items()}, temporary)
@@ -161,7 +161,7 @@ def export_torch_weights(
 
 
 def _array(value: Any) -> Array:
-    if hasattr(value, "detach"):  # a torch tensor, perhaps bfloat16, which NumPy cannot hold
+    if hasattr(value, "detach"):  # a torch tensor, perhaps bfloat16, which NumPy does not support
         value = value.detach().float().cpu().numpy()
     return np.asarray(value, dtype="float32")
 
@@ -172,9 +172,9 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def _plan(model: Any, state: Mapping[str, Any] | None = None) -> Plan:
-    """The plan of a model's class."""
+    """Return the plan of a model's class."""
     for cls, plan in PLANS.items():
         if isinstance(model, cls):
             return plan(model, state)
     known = ", ".join(cls.__name__ for cls in PLANS)
-    raise ValueError(f"Official weights belong to a {known}. Received: model={type(model).__name__}")
+    raise ValueError(f"model must be one of {known}. Received: model={type(model).__name__}")

@@ -1,26 +1,26 @@
-"""Which tensor of an official WaveMix checkpoint each of our variables is; `torch_weights` loads and saves by it.
+"""The mapping of our variables to tensors of an official WaveMix checkpoint, for `torch_weights`.
 
-The official package (`wavemix` 0.2.x on PyPI) and the scripts around it save plain state dicts under these names, with
-`N` the block counted from 0:
+The official package (`wavemix` 0.2.x on PyPI) and its scripts save plain state dicts under these names, with `N` the
+block counted from 0:
 
     conv.{0,1}                   strided stem: two 3x3 convolutions
     conv.{0,1,2}, conv.4         patchify stem: 3x3, 3x3, patch convolution, BatchNorm (conv.3 is the GELU)
-    layers.N.reduction           the 1x1 convolution in front of the wavelet transform
+    layers.N.reduction           the 1x1 convolution before the wavelet transform
     layers.N.feedforward.*       the only feed-forward of a one-level block
     layers.N.feedforward{k}.*    the feed-forward of level k, k = 1 the finest
         .0 .3 .4 .5              1x1, 1x1, transposed convolution (or nothing: upsampling has no weights), BatchNorm
-        .0 .4 .5                 third version: 1x1, 3x3 behind the pixel shuffle, BatchNorm
-        .0 .3 .5 .6              WaveMixSR-V2: 1x1, 1x1, 3x3 behind the pixel shuffle, BatchNorm
+        .0 .4 .5                 third version: 1x1, 3x3 after the pixel shuffle, BatchNorm
+        .0 .3 .5 .6              WaveMixSR-V2: 1x1, 1x1, 3x3 after the pixel shuffle, BatchNorm
     layers.N.ff{k}, .depthconv.{0,2}   first version: transposed convolution of level k, depthwise 5x5, BatchNorm
     pool.2  (or head.2)          a classifier's linear layer
     expand.{0,1,2}  (or pool.*)  a segmenter's transposed convolutions and 1x1 convolution
-    expand.{0,1}                 the same of `wavemix.sisr`
-    path1.{1,2}, final.{0,1}     WaveMixSR's stem and head; WaveMixSR-V2 has all of it under SR_blocks.S
+    expand.{0,1}                 the same in `wavemix.sisr`
+    path1.{1,2}, final.{0,1}     WaveMixSR's stem and head; WaveMixSR-V2 has all tensors under SR_blocks.S
 
-Layouts differ in four ways and are converted here: convolutions are stored (out, in, h, w), transposed convolutions
-(in, out, h, w), the wavelet bands reach a feed-forward as all LL channels followed by [LH, HL, HH] interleaved
-channel by channel, where ours are band-major [LL | LH | HL | HH], and a pixel shuffle takes channel c of place p of a
-cell at 4c + p, where ours takes it at pC + c.
+Layouts differ in four ways and are converted here. Convolutions are stored as (out, in, h, w), transposed convolutions
+as (in, out, h, w). The wavelet bands enter a feed-forward as all LL channels followed by [LH, HL, HH] interleaved
+channel by channel; ours are band-major [LL | LH | HL | HH]. A pixel shuffle reads channel c of position p of a cell at
+4c + p; ours reads it at pC + c.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from .plans import CONV, DEPTHWISE, LINEAR, Array, Plan, batch_norm, weights
 
 
 def wavemix_plan(model: Any, state: Mapping[str, Any] | None = None) -> Plan:
-    """Our `layer/variable` -> entry, for every variable that the official network has too.
+    """Return our `layer/variable` -> entry, for every variable that the official network has too.
 
     Args:
-        model: a `WaveMixClassifier`, `WaveMixSegmenter` or `WaveMixSuperResolver`.
-        state: the checkpoint, where heads have been saved under several names; None: the name in use.
+        model: A `WaveMixClassifier`, `WaveMixSegmenter` or `WaveMixSuperResolver`.
+        state: The checkpoint, for heads with several official names; None: the current name.
     """
     first = model.get_layer("stage1_block1" if getattr(model, "variant", "") == "wavemixsr_v2" else "block1")
     if getattr(first, "upsample", "") == "pixel_shuffle":
@@ -52,13 +52,13 @@ def wavemix_plan(model: Any, state: Mapping[str, Any] | None = None) -> Plan:
     if isinstance(model, WaveMixClassifier):
         head = _head_name(("pool.2", "head.2"), state)
         return plan | weights("head", head, LINEAR)
-    # The package's class has the strided stem alone; the other was made of its classifier.
+    # The package's class has only the strided stem; the other was made from its classifier.
     names = ("expand", "pool") if model.stem == "strided" else ("pool", "expand")
     return plan | _deconv_head(model, _head_name(names, state, ".0"))
 
 
 def _head_name(names: tuple[str, ...], state: Mapping[str, Any] | None, first: str = "") -> str:
-    """The name under which the checkpoint has a head, the first of ``names`` if under none."""
+    """Return the name of a head in the checkpoint; the first of ``names`` if it has none."""
     return next((name for name in names if f"{name}{first}.weight" in (state or {})), names[0])
 
 
@@ -95,7 +95,7 @@ def _deconv_head(model: Any, official: str) -> Plan:
 
 
 def _blocks(depth: int, block: Any, ours: str = "", official: str = "") -> Plan:
-    """``block`` is any one of them, for its options."""
+    """Return the plan of all blocks; ``block`` is any one of them, for its options."""
     plan: Plan = {}
     for index in range(depth):
         mine, theirs = f"{ours}block{index + 1}", f"{official}layers.{index}"
@@ -116,7 +116,7 @@ def _wavemix_block(block: Any, ours: str, official: str) -> Plan:
                 plan |= weights(up, f"{ff}.4", CONV)
             plan |= batch_norm(norm, f"{ff}.5")
         elif block.ff_dim is None:
-            # Only elementwise steps stand between the shuffle and the convolution that makes its channels.
+            # Only elementwise operations are between the shuffle and the convolution before it.
             shuffled = _shuffle_order(block.expansion * block.width)
             plan |= weights(expand, f"{ff}.0", CONV, inputs=bands, outputs=shuffled)
             plan |= weights(up, f"{ff}.4", CONV) | batch_norm(norm, f"{ff}.5")
@@ -137,12 +137,12 @@ def _v1_block(block: Any, ours: str, official: str) -> Plan:
 
 
 def _band_order(band_width: int, joined: int = 0) -> Array:
-    """For each channel of [LL | LH | HL | HH] its place in [LL | LH0 HL0 HH0 LH1 ...]; ``joined`` more stay last."""
+    """Return the index of each channel of [LL | LH | HL | HH] in [LL | LH0 HL0 HH0 LH1 ...]; ``joined`` more follow."""
     low = np.arange(band_width)
     details = [band_width + 3 * low + band for band in range(3)]
     return np.concatenate([low, *details, 4 * band_width + np.arange(joined)])
 
 
 def _shuffle_order(channels: int) -> Array:
-    """For each channel ``p*C + c`` of place p of a 2x2 cell its place ``4*c + p``, where ``channels`` is 4C."""
+    """Return the index ``4*c + p`` of each channel ``p*C + c`` of position p of a 2x2 cell; ``channels`` is 4C."""
     return np.arange(channels).reshape(channels // 4, 4).T.ravel()

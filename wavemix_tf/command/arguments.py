@@ -18,7 +18,7 @@ from ..training.tasks import EXPORTS, TASKS, Classification
 from ..variants import VARIANTS
 
 COUNTED = ("calibration_images", "batch_size")  # defaults for own images that depend on their number
-RECORDS = ("comparison.json", "search.json")  # of `compare` and `tune`; each has the recipe
+RECORDS = ("comparison.json", "search.json")  # files of `compare` and `tune` that contain the recipe
 START_FILE = "start.keras"  # in a run folder: the weights that training starts from
 
 
@@ -88,7 +88,7 @@ def _recipe_of(begun: Path) -> Recipe | None:
 
 
 def variant_recipe(name: str, settings: Sequence[str] | None) -> Recipe:
-    """A published network on own images, with --set applied.
+    """Return the recipe of a published network on own images, with --set applied.
 
     Args:
         name: A key of ``VARIANTS``.
@@ -147,7 +147,7 @@ def folder_recipe(folder: Path, task: str = "classification") -> Recipe:
 
 
 def apply_settings(recipe: Recipe, settings: Sequence[str] | None) -> Recipe:
-    """``recipe`` with every KEY=VALUE of --set, read as its field's type; ``model_args.KEY=VALUE`` sets one of them."""
+    """Apply every KEY=VALUE of --set to ``recipe``; ``model_args.KEY=VALUE`` sets one entry of ``model_args``."""
     changes: dict[str, Any] = {}
     for setting in settings or ():
         key, equals, text = setting.partition("=")

@@ -46,7 +46,7 @@ from .terminal import console, headline
 FORMAT = 1
 RECORD, COSTS, DATA = "comparison.json", "costs.json", "data"
 TARGET = "android-cpu"
-TEST_LIMIT_S = 60.0  # for the test images in one file
+TEST_LIMIT_S = 60.0  # for running the test images in one file
 ROUNDS, LATENCY_S, STEPS = 5, 0.2, 5
 
 

@@ -30,8 +30,8 @@ from .networks import with_sampling_grid
 
 BATCH = 8
 SHOWN = 3  # pictures in the report
-SHOWN_SIDE = 480  # pixels of the longer side of one
-CROP = 96  # pixels a side of a detail of an enlarged image
+SHOWN_SIDE = 480  # pixels, longer side of a picture
+CROP = 96  # pixels, side of a crop of an enlarged image
 
 Run = Callable[[np.ndarray], np.ndarray]
 

@@ -16,7 +16,7 @@ TEST_IMAGES = 10_000
 
 
 def alternatives(names: Iterable[str], word: str = "or") -> str:
-    """``names`` as a list in a sentence: "a, b or c"."""
+    """Join ``names`` as in a sentence: "a, b or c"."""
     *others, last = names
     return f"{', '.join(others)} {word} {last}" if others else last
 

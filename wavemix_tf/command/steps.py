@@ -91,7 +91,7 @@ def load_start(out: Path, recipe: Recipe) -> Any:
     if not (out / START_FILE).is_file():
         return None
     if recipe.differences(saved_recipe(out)):
-        (out / START_FILE).unlink()  # of a run that is being replaced
+        (out / START_FILE).unlink()  # left from a run that is being replaced
         return None
     return load_keras(out / START_FILE, START_REMEDY)
 

@@ -140,10 +140,10 @@ def suppress_tensorflow_logs(line: CommandLine) -> Iterator[None]:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in ("tensorflow", "absl"):
-        logging.getLogger(name).addFilter(_errors_only)  # a filter stays when the library sets its own level
+        logging.getLogger(name).addFilter(_errors_only)  # a filter stays active when the library sets its own level
     stream, kept = sys.stderr, os.dup(2)
     try:
-        # Native libraries write to the file descriptor; Python keeps a way to the terminal.
+        # Native libraries write to the file descriptor, so redirect it; Python keeps a copy of the terminal's.
         if _descriptor(stream) == 2:
             sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1)
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""The activations that blocks take by name."""
+"""The activations of the blocks, by name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from keras import ops
 def quick_gelu(x: Any) -> Any:
     """``x * sigmoid(1.702 x)``, the sigmoid approximation of GELU (Hendrycks & Gimpel, arXiv 1606.08415, section 2).
 
-    It needs only a logistic and a multiplication, which every runtime has; GELU itself has no TF Lite Micro kernel.
+    It needs only a logistic and a multiplication, which every runtime supports; TF Lite Micro has no GELU kernel.
     """
     return x * ops.sigmoid(1.702 * x)
 
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "gelu": keras.activations.gelu,  # exact, by the error function, as the official network
+    "gelu": keras.activations.gelu,  # exact, with the error function, as in the official network
     "relu": keras.activations.relu,
     "relu6": keras.activations.relu6,
     "hard_swish": keras.activations.hard_swish,

@@ -36,7 +36,7 @@ class ConvMixerBlock(ResidualBlock):
         As the input.
 
     Raises:
-        ValueError: an option out of its range, or input whose channels are not ``width``.
+        ValueError: An option out of its range, or input whose channels are not ``width``.
 
     Example:
     >>> y = wm.ConvMixerBlock(64, kernel_size=5)(x)   # (B, 32, 32, 64) -> (B, 32, 32, 64)

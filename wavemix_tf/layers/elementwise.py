@@ -1,8 +1,7 @@
-"""The feed-forward's elementwise steps in fewer passes over memory than Keras composes them of.
+"""The feed-forward's elementwise operations, with fewer passes over memory than Keras's.
 
-On CPUs they take a fifth of a training step: dropout mostly for its random numbers, GELU for the products it keeps
-until the backward pass, and both more still in bfloat16, which CPUs compute by converting to float32 and back in every
-pass.
+On CPUs they take a fifth of a training step: dropout mostly because of its random numbers, GELU because of the products
+it keeps until the backward pass, and both more in bfloat16, which CPUs convert to float32 and back in every pass.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class ByteDropout(keras.layers.Dropout):
-    """``keras.layers.Dropout``, same arguments and distribution, from one random byte an element instead of four.
+    """``keras.layers.Dropout`` with the same arguments and distribution, from one random byte per element, not four.
 
-    Where a byte cannot express the rate exactly (it can for multiples of 1/256, such as 0.5) two bytes are drawn; the
-    rate is then right to 1/65536.
+    If a byte cannot represent the rate exactly (it can for multiples of 1/256, such as 0.5), two bytes are drawn; the
+    rate is then accurate to 1/65536.
 
     Input shape:
-        Any, floating point. Keras's own path is taken where the last axis is unknown or odd, or with ``noise_shape``.
+        Any, floating point. Keras's own dropout runs if the last axis is unknown or odd, or with ``noise_shape``.
 
     Output shape:
         As the input.
@@ -38,11 +37,11 @@ class ByteDropout(keras.layers.Dropout):
 
     @property
     def scale(self) -> float:
-        """What kept elements are multiplied by."""
+        """Factor of kept elements."""
         return 1.0 / (1.0 - self.rate)
 
     def draw(self, x: Any) -> Any:
-        """A boolean tensor of the shape of ``x``, false with probability ``rate``; None where bytes do not fit."""
+        """Draw a boolean tensor of the shape of ``x``, false with probability ``rate``; None if bytes do not fit."""
         per_integer = 4 if (256 * self.rate).is_integer() else 2
         if self.noise_shape is not None or not x.shape or x.shape[-1] is None or x.shape[-1] % per_integer:
             return None
@@ -59,12 +58,12 @@ def gelu_dropout(x: Any, keep: Any = None, scale: float = 1.0) -> Any:
     """Exact GELU (Hendrycks & Gimpel, arXiv 1606.08415) followed by dropout, with a gradient that keeps only ``x``.
 
     Args:
-        x: floating point tensor.
-        keep: boolean tensor of its shape from ``ByteDropout.draw``, or None for no dropout.
-        scale: what kept elements are multiplied by.
+        x: Floating point tensor.
+        keep: Boolean tensor of its shape from ``ByteDropout.draw``, or None for no dropout.
+        scale: Factor of kept elements.
 
     Returns:
-        ``scale * keep * gelu(x)`` in the dtype of ``x``, computed in float32 at least.
+        ``scale * keep * gelu(x)`` in the dtype of ``x``, computed at least in float32.
     """
     dtype = keras.backend.standardize_dtype(x.dtype)
     wide = dtype if dtype == "float64" else "float32"
@@ -76,7 +75,7 @@ def gelu_dropout(x: Any, keep: Any = None, scale: float = 1.0) -> Any:
     def apply(x: Any) -> Any:
         def gradient(*args: Any, upstream: Any = None) -> Any:
             upstream = args[0] if upstream is None else upstream
-            w = ops.cast(x, wide)  # again, so that the wide copy of the forward pass is not kept
+            w = ops.cast(x, wide)  # cast again, so that the forward pass's float32 copy is not kept
             slope = (ops.erf(w * math.sqrt(0.5)) + 1.0) * (0.5 * scale)
             slope = slope + w * ops.exp(w * w * -0.5) * (scale / math.sqrt(2 * math.pi))
             return masked(ops.cast(upstream, wide) * slope)

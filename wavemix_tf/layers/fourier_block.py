@@ -15,14 +15,13 @@ from .two_step_block import TwoStepBlock
 class FourierMatrix(layers.Layer):
     """The orthonormal discrete Fourier transform along the last axis, as one product with a fixed real matrix.
 
-    A complex number is two real ones, its real and its imaginary part. The output has them in pairs (re, im, re, im,
-    ...), the input one half after the other (all re, all im). So a transform over another axis follows by one transpose
-    and one reshape, which moves nothing: (H, W, [C, 2]) -> (H, [C, 2], W) is (H, C, [2, W]) in memory; see
-    ``FourierBlock``.
+    A complex number is stored as its real and imaginary parts: in the output as pairs (re, im, re, im, ...), in the
+    input as two halves (all re, all im). A transform over another axis can then follow after one transpose and one
+    reshape without a copy: (H, W, [C, 2]) -> (H, [C, 2], W) is (H, C, [2, W]) in memory; see ``FourierBlock``.
 
     Args:
-        complex_input: False: the input is real.
-        complex_output: False: the output is the real part alone.
+        complex_input: Whether the input is complex; False: real.
+        complex_output: Whether the output is complex; False: the real part only.
 
     Input shape:
         (B, ..., N) floating point; (B, ..., 2 N) if complex.
@@ -31,7 +30,7 @@ class FourierMatrix(layers.Layer):
         (B, ..., N); (B, ..., 2 N) if complex.
 
     Raises:
-        ValueError: a last axis that is unknown, or of odd length though complex.
+        ValueError: The last axis is unknown, or of odd length for complex input.
     """
 
     def __init__(self, complex_input: bool = False, complex_output: bool = False, **kwargs: Any) -> None:
@@ -58,7 +57,7 @@ class FourierMatrix(layers.Layer):
     def _values(self, size: int) -> np.ndarray:
         transform = np.fft.fft(np.eye(size), norm="ortho")
         rows = [transform, 1j * transform] if self.complex_input else [transform]
-        whole = np.concatenate(rows)  # (inputs, N): what 1 and what i at each place becomes
+        whole = np.concatenate(rows)  # (inputs, N): the transforms of 1 and of i at each position
         parts = [whole.real, whole.imag] if self.complex_output else [whole.real]
         return np.stack(parts, axis=-1).reshape(len(whole), -1)
 
@@ -66,7 +65,7 @@ class FourierMatrix(layers.Layer):
         return ops.matmul(x, ops.cast(self.matrix, x.dtype))
 
     def inline(self, x: Any) -> Any:
-        """``call`` for graph passes, which know a product with a weight."""
+        """``call`` for graph passes, which support a product with a weight."""
         return ops.matmul(x, self.matrix)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -81,11 +80,11 @@ class FourierMatrix(layers.Layer):
 class FourierBlock(TwoStepBlock):
     """Fourier mixing: the real part of the discrete Fourier transform over height, width and channels, then an MLP.
 
-    FNet (Lee-Thorp et al., arXiv 2105.03824, equation 3) takes the transform over the sequence and the channels; of an
-    image the sequence has two axes. The transform has no weights. It is orthonormal here, and the norm stands before
-    each step, as in the other blocks; FNet leaves the transform unscaled and normalises behind it. Written as three
-    products with fixed matrices (``FourierMatrix``), one an axis, since few runtimes on devices have a Fourier
-    transform: 2 C + 4 W + 2 H products a value.
+    FNet (Lee-Thorp et al., arXiv 2105.03824, equation 3) transforms the sequence and the channels; the sequence of an
+    image has two axes. The transform has no weights. Here it is orthonormal, and normalization comes before each step,
+    as in the other blocks; FNet does not scale the transform and normalizes after it. It is computed as three products
+    with fixed matrices (``FourierMatrix``), one per axis, since few device runtimes have a Fourier transform:
+    2 C + 4 W + 2 H products per value.
 
     Args:
         width: C, channels of input and output.
@@ -103,7 +102,7 @@ class FourierBlock(TwoStepBlock):
         As the input.
 
     Raises:
-        ValueError: an option out of its range; input whose channels are not ``width`` or whose sides are unknown.
+        ValueError: An option out of its range; input whose channels are not ``width`` or whose sides are unknown.
 
     Example:
     >>> y = wm.FourierBlock(64)(x)                    # (B, 16, 16, 64) -> (B, 16, 16, 64)

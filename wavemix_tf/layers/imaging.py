@@ -1,4 +1,4 @@
-"""Fixed image operations as layers: bicubic upsampling and the luma-chroma colour space, for super-resolution."""
+"""Fixed image operations as layers: bicubic upsampling and the luma-chroma color space, for super-resolution."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from keras import ops
 from ..checks import check_positive
 from .pixel_shuffle import PixelShuffle
 
-# ITU-R BT.601 in full range, as JPEG and kornia.color.rgb_to_ycbcr have it: luma weights of R, G and B, the factors of
-# (B - Y) and (R - Y), and what is added to these two.
+# ITU-R BT.601 in full range, as in JPEG and kornia.color.rgb_to_ycbcr: luma weights of R, G and B, the factors of
+# (B - Y) and (R - Y), and the offset of these two.
 LUMA = (0.299, 0.587, 0.114)
 CHROMA = (0.564, 0.713)
 CHROMA_OFFSET = 0.5
@@ -20,9 +20,9 @@ CHROMA_OFFSET = 0.5
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class ReplicatePadding2D(keras.layers.Layer):
-    """Repeats the outermost pixels ``padding`` times on every side.
+    """Repeat the border pixels ``padding`` times on every side.
 
-    By symmetric padding of one pixel, ``padding`` times over: that repeats the border too, and every runtime has it.
+    Implemented as symmetric padding by one pixel, ``padding`` times, which every runtime supports.
 
     Args:
         padding: Pixels on each side, >= 1.
@@ -56,13 +56,13 @@ class ReplicatePadding2D(keras.layers.Layer):
 
 
 class _FixedConvolution(keras.layers.Layer):
-    """A convolution whose filters no optimizer can reach, see ``wavelets._FixedFilters``.
+    """A convolution with filters that optimizers cannot change, see ``wavelets._FixedFilters``.
 
-    A subclass gives the values by ``convolution``, from which graph passes make an ordinary convolution too.
+    A subclass defines the values in ``convolution``, which graph passes use as well.
     """
 
     def convolution(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
-        """(h, w, in, out) kernel and (out,) bias for an input of so many channels, as float64."""
+        """Return the kernel (h, w, in, out) and bias (out,) for an input of ``channels``, as float64."""
         raise NotImplementedError
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -76,7 +76,7 @@ class _FixedConvolution(keras.layers.Layer):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config()}  # Keras's own refuses a dtype that is a policy object
+        return {**super().get_config()}  # Keras refuses a policy object as dtype otherwise
 
     def _check(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4 or input_shape[-1] is None:
@@ -93,21 +93,21 @@ class _FixedConvolution(keras.layers.Layer):
 class BicubicUpsampling2D(_FixedConvolution):
     """Bicubic upsampling with fixed filters (Keys, "Cubic convolution interpolation", 1981, with a = -0.75).
 
-    Equals ``torch.nn.functional.interpolate(mode="bicubic", align_corners=False)``. An output pixel lies at a fixed
-    place between the input pixels around it, one of ``factor`` squared, so the whole is one 5x5 convolution to
-    ``factor`` squared times the channels on the input with its border repeated, then depth to space.
+    Equals ``torch.nn.functional.interpolate(mode="bicubic", align_corners=False)``. An output pixel has one of
+    ``factor**2`` fixed positions between input pixels. So the upsampling is one 5x5 convolution to ``factor**2 * C``
+    channels, on the input with its border repeated, and depth to space.
 
     Args:
         factor: Upsampling factor, >= 2.
 
     Input shape:
-        (B, H, W, C) floating point; meant for few channels, as the convolution costs ``25 C**2`` products a pixel.
+        (B, H, W, C) floating point; for few channels, since the convolution costs ``25 C**2`` products per pixel.
 
     Output shape:
         (B, factor * H, factor * W, C).
 
     Raises:
-        ValueError: factor < 2, or input that is not 4D.
+        ValueError: ``factor`` < 2, or input that is not 4D.
 
     Example:
     >>> large = BicubicUpsampling2D(2)(small)         # (B, 32, 32, 3) -> (B, 64, 64, 3)
@@ -144,7 +144,7 @@ class BicubicUpsampling2D(_FixedConvolution):
 
 
 def _cubic_taps(place: float) -> np.ndarray:
-    """Weights of the pixels at -2 .. 2 for a value ``place`` pixels away from the middle one, |place| <= 1/2."""
+    """Return the weights of the pixels at -2 .. 2 for a value at distance ``place`` from the middle, |place| <= 1/2."""
     a, distance = -0.75, np.abs(np.arange(-2, 3) - place)
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((distance - 5) * distance + 8) * distance * a - 4 * a
@@ -152,7 +152,7 @@ def _cubic_taps(place: float) -> np.ndarray:
 
 
 class _ColorConversion(_FixedConvolution):
-    """1x1 convolution of three channels."""
+    """A 1x1 convolution of three channels."""
 
     def _check(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4 or input_shape[-1] != 3:
@@ -163,7 +163,7 @@ class _ColorConversion(_FixedConvolution):
 
 
 def _rgb_to_ycbcr() -> tuple[np.ndarray, np.ndarray]:
-    """(3, 3) and (3,): YCbCr = RGB @ matrix + offset."""
+    """Return matrix (3, 3) and offset (3,) of YCbCr = RGB @ matrix + offset."""
     red, _, blue = np.eye(3)
     luma = np.array(LUMA)
     matrix = np.stack([luma, CHROMA[0] * (blue - luma), CHROMA[1] * (red - luma)], axis=1)
@@ -175,8 +175,8 @@ class RGBToYCbCr(_ColorConversion):
     """RGB -> luma Y and chroma Cb, Cr (ITU-R BT.601, full range, chroma around 0.5): ``kornia.color.rgb_to_ycbcr``.
 
     Args:
-        channels: First and last plus one of the channels to return: (0, 3) for all, (0, 1) for the luma, (1, 3) for
-            the chroma. What needs one alone is spared a slice.
+        channels: Range of the channels to return: (0, 3) for all, (0, 1) for the luma, (1, 3) for the chroma. This
+            saves a slice operation.
 
     Input shape:
         (B, H, W, 3) floating point in [0, 1].
@@ -185,7 +185,7 @@ class RGBToYCbCr(_ColorConversion):
         (B, H, W, last - first).
 
     Raises:
-        ValueError: no such channels, or input without three channels.
+        ValueError: No such channels, or input without three channels.
     """
 
     def __init__(self, channels: tuple[int, int] = (0, 3), **kwargs: Any) -> None:
@@ -217,7 +217,7 @@ class YCbCrToRGB(_ColorConversion):
         As the input.
 
     Raises:
-        ValueError: input without three channels.
+        ValueError: Input without three channels.
     """
 
     def convolution(self, channels: int) -> tuple[np.ndarray, np.ndarray]:

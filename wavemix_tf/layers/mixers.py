@@ -1,7 +1,7 @@
-"""``MIXERS``: every token mixer by name, as a residual block of one contract: (B, H, W, C) -> (B, H, W, C).
+"""``MIXERS``: every token mixer by name, as a residual block with the same contract: (B, H, W, C) -> (B, H, W, C).
 
-WaveMix, its ablations, and what it is compared with; ``TokenMixerClassifier`` puts any of them between the same stem
-and head. A new mixer is a file of its own beside this one and a row here.
+WaveMix, its ablations, and other mixers for comparison; ``TokenMixerClassifier`` puts any of them between the same stem
+and head. A new mixer is a new file in this folder and a row here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .poolformer_block import PoolFormerBlock
 from .residual_block import ResidualBlock
 from .wavemix_blocks import WaveMixBlock
 
-# name -> (block, its arguments). All have WaveMix's expansion of 2, so that they differ in the mixing alone: published
-# MLP-Mixer and PoolFormer have 4, PoolFormer a layer scale, ConvMixer kernels of 7 or 9.
+# name -> (block, its arguments). All have WaveMix's expansion of 2, so that they differ only in the mixing: the
+# published MLP-Mixer and PoolFormer have 4, PoolFormer has a layer scale, ConvMixer has kernels of 7 or 9.
 MIXERS: dict[str, tuple[type[ResidualBlock], dict[str, Any]]] = {
     "wavemix": (WaveMixBlock, {}),
-    # Something else where WaveMix has the Haar transform.
+    # WaveMix with another transform instead of Haar.
     "random_filters": (WaveMixBlock, {"transform": "random"}),
     "learned_filters": (WaveMixBlock, {"transform": "learned"}),
     "dct": (WaveMixBlock, {"transform": "dct"}),

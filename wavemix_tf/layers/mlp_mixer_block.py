@@ -15,20 +15,20 @@ from .two_step_block import TwoStepBlock
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class MLPMixerBlock(TwoStepBlock):
-    """MLP-Mixer block: one MLP between the places of each channel, one between the channels of each place.
+    """MLP-Mixer block: one MLP over the positions of each channel, one over the channels of each position.
 
     MLP-Mixer (Tolstikhin et al., arXiv 2105.01601, equation 1)::
 
-        y = x + MLP over places(norm(x))
+        y = x + MLP over positions(norm(x))
         output = y + MLP over channels(norm(y))
 
     Args:
         width: C, channels of input and output.
-        token_dim: Hidden units of the MLP over places; None: half of ``width``, as in the published networks.
+        token_dim: Hidden units of the MLP over positions; None: half of ``width``, as in the published networks.
         expansion: Hidden units of the MLP over channels as a multiple of ``width``.
         dropout: Rate in [0, 1) after each step of the MLPs.
         activation: "gelu" (exact), "relu", "relu6", "hard_swish" or "quick_gelu".
-        norm: "layer" (as published, epsilon 1e-6) or "batch": statistics that are constants on the device.
+        norm: "layer" (as published, epsilon 1e-6) or "batch", whose statistics are constants on the device.
         layer_scale: None, or the initial value of a ``LayerScale`` before each sum.
         stochastic_depth: Rate at which a whole image skips the mixing or the feed-forward in training.
 
@@ -39,7 +39,7 @@ class MLPMixerBlock(TwoStepBlock):
         As the input.
 
     Raises:
-        ValueError: an option out of its range; input whose channels are not ``width`` or whose sides are unknown.
+        ValueError: An option out of its range; input whose channels are not ``width`` or whose sides are unknown.
 
     Example:
     >>> y = wm.MLPMixerBlock(64)(x)                   # (B, 16, 16, 64) -> (B, 16, 16, 64)

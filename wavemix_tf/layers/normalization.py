@@ -1,7 +1,7 @@
-"""Batch normalisation that trains with TensorFlow's fused kernel.
+"""Batch normalization that trains with TensorFlow's fused kernel.
 
-The one file of the core that may touch TensorFlow, and only when Keras already runs on it: Keras 3 composes batch
-normalisation of a dozen elementwise passes, each of which reads and keeps a full activation.
+This is the only file of the core that may use TensorFlow, and only if Keras runs on it: Keras 3 computes batch
+normalization in a dozen elementwise passes, each of which reads and keeps a full activation.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """``keras.layers.BatchNormalization``, same arguments, weights and values, by the fused kernel where there is one.
+    """``keras.layers.BatchNormalization``, same arguments, weights and values, with the fused kernel if available.
 
     A training step on the TensorFlow backend calls ``FusedBatchNormV3`` (about a quarter of the time and one kept
-    activation instead of four); inference and every other backend take Keras's own path.
+    activation instead of four); inference and other backends use Keras's implementation.
 
-    Under ``tf.distribute`` a training step takes the statistics of the whole batch, that of all replicas together, so
-    that a network trains as it does on one device; Keras's layer, and the kernel, would take each replica's own. On JAX
-    they are the whole batch's by construction.
+    Under ``tf.distribute`` a training step uses the statistics of the whole batch over all replicas, so that a network
+    trains as on one device; Keras's layer and the kernel would use those of each replica. On JAX they are always those
+    of the whole batch.
 
     Input shape:
-        (B, H, W, C) floating point for the fused kernel; any other rank takes Keras's path.
+        (B, H, W, C) floating point for the fused kernel; other ranks use Keras's implementation.
 
     Output shape:
         As the input.
@@ -57,10 +57,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         axes = [axis for axis in range(len(x.shape)) if axis != self.axis % len(x.shape)]
         context = tf.distribute.get_replica_context()
-        # Counted, for replicas may have unequal shares where a user's own loop leaves a part of a batch.
+        # Counted, because replicas may have unequal shares of a batch in a custom training loop.
         count = tf.cast(tf.size(x, out_type=tf.int64) // x.shape[self.axis], x.dtype)
         count = context.all_reduce("SUM", count)
-        # In two passes: the mean of squares less the square of the mean would lose digits that one device keeps.
+        # In two passes: the mean of squares minus the squared mean would be less accurate than on one device.
         mean = context.all_reduce("SUM", ops.sum(x, axes)) / count
         shape = [-1 if axis not in axes else 1 for axis in range(len(x.shape))]
         centered = x - ops.reshape(mean, shape)
@@ -87,7 +87,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 def _is_replica() -> bool:
-    """Whether this is one of several replicas of tf.distribute, each with a part of the batch."""
+    """Return whether this is one of several replicas of tf.distribute, each with a part of the batch."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf

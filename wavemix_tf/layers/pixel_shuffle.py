@@ -14,13 +14,13 @@ from ..checks import check_positive
 class PixelShuffle(layers.Layer):
     """Depth to space: (B, H, W, r*r*C) -> (B, r*H, r*W, C), channel ``(i*r + j)*C + c`` to pixel (i, j) of its cell.
 
-    Sub-pixel convolution's rearrangement (Shi et al., arXiv 1609.05158, eq. 4) in TensorFlow's channel order.
+    The rearrangement of sub-pixel convolution (Shi et al., arXiv 1609.05158, eq. 4) in TensorFlow's channel order.
 
     Args:
         factor: r, the upsampling factor.
 
     Raises:
-        ValueError: factor < 1, or channels that are not a multiple of factor squared.
+        ValueError: ``factor`` < 1, or channels that are not a multiple of ``factor**2``.
     """
 
     def __init__(self, factor: int = 2, **kwargs: Any) -> None:

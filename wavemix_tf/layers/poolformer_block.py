@@ -13,7 +13,7 @@ from .two_step_block import TwoStepBlock
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class PoolFormerBlock(TwoStepBlock):
-    """PoolFormer block: the mean over a pixel's neighbours less the pixel itself, then an MLP over channels.
+    """PoolFormer block: the mean over a pixel's neighborhood minus the pixel, then an MLP over channels.
 
     PoolFormer (Yu et al., MetaFormer, arXiv 2111.11418, equations 2, 3 and 4)::
 
@@ -22,11 +22,11 @@ class PoolFormerBlock(TwoStepBlock):
 
     Args:
         width: C, channels of input and output.
-        pool_size: Side of the pooling window in pixels, odd; places beyond the border do not count.
+        pool_size: Side of the pooling window in pixels, odd; positions beyond the border do not count.
         expansion: Hidden units of the MLP over channels as a multiple of ``width``.
         dropout: Rate in [0, 1) after each step of the MLP.
         activation: "gelu" (exact), "relu", "relu6", "hard_swish" or "quick_gelu".
-        norm: "group": group normalisation with one group (as published, epsilon 1e-5); or "batch".
+        norm: "group": group normalization with one group (as published, epsilon 1e-5); or "batch".
         layer_scale: None, or the initial value of a ``LayerScale`` before each sum; published: 1e-5.
         stochastic_depth: Rate at which a whole image skips the mixing or the feed-forward in training.
 
@@ -37,7 +37,7 @@ class PoolFormerBlock(TwoStepBlock):
         As the input.
 
     Raises:
-        ValueError: an option out of its range, or input whose channels are not ``width``.
+        ValueError: An option out of its range, or input whose channels are not ``width``.
 
     Example:
     >>> y = wm.PoolFormerBlock(64)(x)                 # (B, 16, 16, 64) -> (B, 16, 16, 64)
@@ -58,7 +58,7 @@ class PoolFormerBlock(TwoStepBlock):
         **kwargs: Any,
     ) -> None:
         if check_positive("pool_size", pool_size) % 2 == 0:
-            raise ValueError(f"pool_size must be odd: a window has a middle. Received: pool_size={pool_size}")
+            raise ValueError(f"pool_size must be odd, so that the window has a center. Received: pool_size={pool_size}")
         self.pool_size = pool_size
         super().__init__(width, expansion, dropout, activation, norm, layer_scale, stochastic_depth, **kwargs)
 

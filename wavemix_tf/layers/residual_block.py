@@ -1,4 +1,4 @@
-"""``ResidualBlock``: the contract of every block, and how a composite layer names its sublayers."""
+"""``ResidualBlock``: the contract of every block, and the names of sublayers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from keras import layers
 from ..checks import check_option, check_positive, check_rate
 from .activations import ACTIVATIONS
 
-# PyTorch's defaults where they differ from Keras's: the official weights were trained with this epsilon, and Keras's
-# momentum of 0.99 leaves the moving statistics of a run of a few hundred steps far behind the weights.
+# PyTorch's defaults. The official weights were trained with this epsilon; with Keras's momentum of 0.99 the moving
+# statistics lag far behind the weights in a run of a few hundred steps.
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
 CHANNELS_LAST = (
     layers.AveragePooling2D,
@@ -24,16 +24,16 @@ CHANNELS_LAST = (
 
 
 def sublayer(owner: layers.Layer, layer: type[layers.Layer], role: str, *args: Any, **options: Any) -> Any:
-    """A layer named after the one that it is part of, for names must be unique in the flat graph."""
+    """Create a layer named after its owner, because names must be unique in the flat graph."""
     if layer in CHANNELS_LAST:
-        options["data_format"] = "channels_last"  # whatever the user's keras.json says
+        options["data_format"] = "channels_last"  # independent of the user's keras.json
     return layer(*args, **options, name=f"{owner.name}_{role}", dtype=owner.dtype_policy)
 
 
 class ResidualBlock(layers.Layer):
-    """Common ground of every block: (B, H, W, C) in and out, the residual included, and its common options.
+    """Base class of every block: (B, H, W, C) in and out, including the residual, and the common options.
 
-    A subclass makes its sublayers in its constructor with ``_named``, and defines ``inline``.
+    A subclass creates its sublayers in its constructor with ``_named``, and defines ``inline``.
     """
 
     def __init__(self, width: int, dropout: float, activation: str, **kwargs: Any) -> None:
@@ -47,7 +47,7 @@ class ResidualBlock(layers.Layer):
 
     @staticmethod
     def _run(parts: Iterable[Any], x: Any, training: bool | None) -> Any:
-        """One sublayer after another."""
+        """Run one sublayer after another."""
         for layer in parts:
             takes_training = isinstance(layer, (layers.BatchNormalization, layers.Dropout))
             x = layer(x, training=training) if takes_training else layer(x)
@@ -65,7 +65,7 @@ class ResidualBlock(layers.Layer):
             training: As in ``call``.
 
         Returns:
-            The same values as ``call`` (to rounding), same shape and dtype.
+            The same values as ``call`` (up to rounding), same shape and dtype.
         """
         raise NotImplementedError
 

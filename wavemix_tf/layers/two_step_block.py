@@ -1,4 +1,4 @@
-"""``TwoStepBlock``: a mixing step and a feed-forward, each behind a norm and before a sum."""
+"""``TwoStepBlock``: a mixing step and a feed-forward, each after a normalization and before a sum."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .residual_block import BATCH_NORM, ResidualBlock
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class LayerScale(layers.Layer):
-    """One trained factor a channel (Touvron et al., CaiT, arXiv 2103.17239, section 2).
+    """One trained factor per channel (Touvron et al., CaiT, arXiv 2103.17239, section 2).
 
     Args:
         initial: Value of every factor before training.
@@ -47,7 +47,7 @@ class LayerScale(layers.Layer):
 
 
 class TwoStepBlock(ResidualBlock):
-    """x + mix(norm(x)), then y + feed-forward(norm(y)): what Transformers and MLP-Mixers agree on.
+    """x + mix(norm(x)), then y + feed-forward(norm(y)), the common structure of Transformers and MLP-Mixers.
 
     A subclass defines ``_make_mix`` and ``_mix``.
     """
@@ -94,7 +94,7 @@ class TwoStepBlock(ResidualBlock):
         return self._named(layers.LayerNormalization, role, epsilon=1e-6)
 
     def _ending(self, role: str) -> list[Any]:
-        """What stands before a sum."""
+        """Return the layers before a sum."""
         ending = []
         if self.layer_scale is not None:
             ending.append(self._named(LayerScale, f"{role}_scale", self.layer_scale))
@@ -110,15 +110,15 @@ class TwoStepBlock(ResidualBlock):
         raise NotImplementedError
 
     def _mix_layers(self, input_shape: tuple[int | None, ...]) -> list[tuple[Any, tuple[int | None, ...]]]:
-        """Layers of the mixing with the shapes they are built for."""
+        """Return the layers of the mixing with their input shapes."""
         return []
 
     def _known_sides(self, input_shape: tuple[int | None, ...]) -> tuple[int, int]:
-        """(H, W), for a block that mixes images of one size."""
+        """Return (H, W), for a block that mixes images of one size."""
         height, width = input_shape[1:3]
         if height is None or width is None:
             raise ValueError(
-                f"{self.name} mixes between fixed places: the sides must be known. "
+                f"{self.name} mixes between fixed positions: the sides must be known. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
         return height, width

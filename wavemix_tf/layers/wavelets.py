@@ -1,6 +1,6 @@
 """2D discrete wavelet transforms as fixed-weight Keras layers, exact against PyWavelets.
 
-Bands are stored band-major, ``[LL | LH | HL | HH]``, each as wide as the input; they are ``pywt.dwt2``'s
+Bands are stored band-major, ``[LL | LH | HL | HH]``, each with the channels of the input; they are ``pywt.dwt2``'s
 ``[cA | cH | cV | cD]``: the first letter is the filter along the width, the second along the height.
 """
 
@@ -19,11 +19,11 @@ MODES = ("zero", "periodization")
 
 
 def orthogonal_wavelet(name: str) -> pywt.Wavelet:
-    """Return PyWavelets' discrete wavelet of that name.
+    """Return PyWavelets' discrete wavelet of this name.
 
     Raises:
-        ValueError: the name is unknown to PyWavelets, or its wavelet is not orthogonal (so that the transposed
-            analysis filters would not invert it).
+        ValueError: PyWavelets has no such wavelet, or it is not orthogonal (so that the transposed analysis filters
+            would not invert it).
     """
     try:
         wavelet = pywt.Wavelet(name)
@@ -36,10 +36,10 @@ def orthogonal_wavelet(name: str) -> pywt.Wavelet:
 
 
 def analysis_kernels(wavelet: str) -> np.ndarray:
-    """The four separable analysis filters as correlation kernels.
+    """Return the four separable analysis filters as correlation kernels.
 
     Returns:
-        float64 array (4, L, L), bands LL, LH, HL, HH; axis 1 runs along the height, axis 2 along the width.
+        float64 array (4, L, L), bands LL, LH, HL, HH; axis 1 is along the height, axis 2 along the width.
     """
     filters = orthogonal_wavelet(wavelet)
     low, high = np.array(filters.dec_lo[::-1]), np.array(filters.dec_hi[::-1])  # convolution -> correlation
@@ -50,14 +50,14 @@ HAAR_KERNELS = analysis_kernels("haar")  # (4, 2, 2), entries +-1/2
 
 
 def fold_dwt(kernel: Any, filters: Any = None) -> Any:
-    """Contract a one-level Haar DWT with the 1x1 convolution behind it into one 2x2 convolution of stride 2.
+    """Fold a one-level Haar DWT and the following 1x1 convolution into one 2x2 convolution of stride 2.
 
-    The two are linear and the Haar windows do not overlap, so this is exact, with the same number of weights and
+    Both are linear and the Haar windows do not overlap, so this is exact, with the same number of weights and
     multiplications: ``conv2x2_s2(x, fold_dwt(k)) == conv1x1(DWT2D()(x), k)`` for even sides.
 
     Args:
         kernel: (1, 1, 4C, F) kernel of the 1x1 convolution, band-major; a tensor (differentiable) or an array.
-        filters: (4, 2, 2), the filters of the four bands; None: Haar's. An array where ``kernel`` is one.
+        filters: (4, 2, 2), the filters of the four bands; None: Haar's. An array if ``kernel`` is one.
 
     Returns:
         (2, 2, C, F) tensor of the kernel's dtype; a NumPy array if ``kernel`` is one.
@@ -77,28 +77,27 @@ def fold_dwt(kernel: Any, filters: Any = None) -> Any:
 
 
 def _wrap_index(length: Any, before: int, after: int) -> Any:
-    """Indices that extend an axis periodically; an odd axis first repeats its last sample (pywt periodization)."""
+    """Return indices that extend an axis periodically; an odd axis first repeats its last sample (periodization)."""
     even = length + length % 2
     return ops.minimum(ops.mod(ops.arange(-before, even + after), even), length - 1)
 
 
 def _filter_bands(x: Any, kernels: Any) -> Any:
-    """(B, H, W, C) with each of ``kernels`` (N, L, L), stride 2 and no padding -> (B, H', W', N*C), band-major."""
+    """Filter (B, H, W, C) with each of ``kernels`` (N, L, L), stride 2, no padding -> (B, H', W', N*C), band-major."""
     bands = []
     for band in range(kernels.shape[0]):
-        # Four depthwise convolutions and a concatenation run faster than one with depth multiplier 4, and the
-        # GPU delegate accepts only the former.
+        # Four depthwise convolutions and a concatenation are faster than one with depth multiplier 4, and the GPU
+        # delegate supports only the former.
         kernel = ops.tile(kernels[band][:, :, None, None], (1, 1, x.shape[-1], 1))
         bands.append(ops.depthwise_conv(x, kernel, strides=2, padding="valid", data_format="channels_last"))
     return ops.concatenate(bands, axis=-1) if len(bands) > 1 else bands[0]
 
 
 class _FixedFilters(keras.layers.Layer):
-    """Common ground of the wavelet layers: options, and filters that no optimizer can reach.
+    """Base class of the wavelet layers: options, and filters that optimizers cannot change.
 
-    The filters are one weight made with ``trainable=False`` and the constant as its initializer. Keras files such a
-    weight under the non-trainable ones for good; freezing the *layer* instead would thaw when a user sets
-    ``model.trainable = True``.
+    The filters are one weight with ``trainable=False`` and a constant initializer. Keras keeps such a weight
+    non-trainable; a frozen *layer* would become trainable with ``model.trainable = True``.
     """
 
     def __init__(self, wavelet: str = "haar", mode: str = "zero", **kwargs: Any) -> None:
@@ -133,7 +132,7 @@ class _FixedFilters(keras.layers.Layer):
                     x = ops.take(x, _wrap_index(length, side, side), axis=axis)
         else:
             side = self.taps - 2
-            # One more zero at the end serves odd sides; on an even side no window of stride 2 reaches it.
+            # One more zero at the end for odd sides; on an even side no window of stride 2 reaches it.
             spare = [0 if x.shape[axis] is not None and x.shape[axis] % 2 == 0 else 1 for axis in (1, 2)]
             if side or any(spare):
                 x = ops.pad(x, [[0, 0], [side, side + spare[0]], [side, side + spare[1]], [0, 0]])
@@ -144,8 +143,8 @@ class _FixedFilters(keras.layers.Layer):
 class DWT2D(_FixedFilters):
     """2D discrete wavelet transform with fixed filters, one or more levels.
 
-    Haar is the token mixer of WaveMix (Jeevan & Sethi, arXiv 2205.14375, section 3.1). Coefficients equal
-    ``pywt.dwt2(x, wavelet, mode)``, applied to each channel, in the order ``[cA | cH | cV | cD]``.
+    Haar is the token mixer of WaveMix (Jeevan & Sethi, arXiv 2205.14375, section 3.1). The coefficients of each channel
+    equal ``pywt.dwt2(x, wavelet, mode)``, in the order ``[cA | cH | cV | cD]``.
 
     Args:
         wavelet: Name of any orthogonal wavelet of PyWavelets: "haar", "db2", "sym4", "coif1", ...
@@ -162,7 +161,7 @@ class DWT2D(_FixedFilters):
         With ``levels`` > 1 a list of such tensors, finest level first.
 
     Raises:
-        ValueError: unknown or non-orthogonal wavelet, unknown mode, ``levels`` < 1, input that is not 4D.
+        ValueError: Unknown or non-orthogonal wavelet, unknown mode, ``levels`` < 1, input that is not 4D.
 
     Example:
     >>> bands = wm.DWT2D("haar")(images)              # (B, 32, 32, 3) -> (B, 16, 16, 12)
@@ -198,7 +197,7 @@ class DWT2D(_FixedFilters):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class LowPass2D(_FixedFilters):
-    """The LL band of a one-level ``DWT2D`` alone: what the next level of a multi-level transform starts from.
+    """Only the LL band of a one-level ``DWT2D``, the input of the next level of a multi-level transform.
 
     Args:
         wavelet: As in ``DWT2D``.
@@ -211,7 +210,7 @@ class LowPass2D(_FixedFilters):
         (B, H', W', C), H' and W' as in ``DWT2D``.
 
     Raises:
-        ValueError: as in ``DWT2D``.
+        ValueError: As in ``DWT2D``.
     """
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -230,9 +229,9 @@ BASES = ("dct", "random", "learned")
 
 
 def dct_kernels(side: int = 4) -> np.ndarray:
-    """The four lowest frequencies of the orthonormal 2D DCT-II over windows of ``side`` x ``side`` pixels.
+    """Return the four lowest frequencies of the orthonormal 2D DCT-II over windows of ``side`` x ``side`` pixels.
 
-    Over 2x2 pixels they are Haar's four filters.
+    For 2x2 pixels they are Haar's four filters.
 
     Returns:
         float64 array (4, side, side): frequencies (0, 0), (1, 0), (0, 1), (1, 1) of (height, width).
@@ -245,13 +244,13 @@ def dct_kernels(side: int = 4) -> np.ndarray:
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class FilterBank2D(keras.layers.Layer):
-    """Four filters of stride 2 where a DWT has its own, the same for every channel: the DWT's rivals in ablations.
+    """Four filters of stride 2 in place of a DWT's, the same for every channel, for ablations.
 
-    WaveMix (arXiv 2205.14375) asks what the Haar filters are worth by putting others in their place.
+    WaveMix (arXiv 2205.14375) measures the benefit of the Haar filters by replacing them.
 
     Args:
-        basis: "dct": the four lowest frequencies of the 4x4 DCT-II, in overlapping windows (over 2x2 pixels the DCT,
-            and the discrete Fourier transform, *are* Haar's filters up to sign); "random": four random 2x2 filters of
+        basis: "dct": the four lowest frequencies of the 4x4 DCT-II, in overlapping windows (for 2x2 pixels the DCT
+            and the discrete Fourier transform *are* Haar's filters up to sign); "random": four random 2x2 filters of
             norm one, drawn when the layer is built and never trained; "learned": the same, trained.
 
     Input shape:
@@ -261,7 +260,7 @@ class FilterBank2D(keras.layers.Layer):
         (B, H / 2, W / 2, 4C), band-major.
 
     Raises:
-        ValueError: unknown basis, input that is not 4D or has an odd side.
+        ValueError: Unknown basis, input that is not 4D or has an odd side.
     """
 
     def __init__(self, basis: str = "dct", **kwargs: Any) -> None:
@@ -307,8 +306,8 @@ class IDWT2D(_FixedFilters):
     Args:
         wavelet: As in ``DWT2D``.
         mode: As in ``DWT2D``.
-        output_size: (height, width) in pixels to crop to; needed where the transformed image had an odd side. None
-            keeps every reconstructed pixel.
+        output_size: (height, width) in pixels to crop to; needed if the transformed image had an odd side. None keeps
+            every reconstructed pixel.
 
     Input shape:
         (B, H', W', 4C) floating point, bands ``[LL | LH | HL | HH]``.
@@ -317,7 +316,7 @@ class IDWT2D(_FixedFilters):
         (B, 2H' - L + 2, 2W' - L + 2, C) with "zero", (B, 2H', 2W', C) with "periodization", or ``output_size``.
 
     Raises:
-        ValueError: options as in ``DWT2D``; channels that are not a multiple of four; ``output_size`` larger than the
+        ValueError: Options as in ``DWT2D``; channels that are not a multiple of four; ``output_size`` larger than the
             reconstruction.
     """
 
@@ -346,7 +345,7 @@ class IDWT2D(_FixedFilters):
                     f"output_size must not exceed the reconstruction {full}. Received: output_size={self.output_size}"
                 )
         filters = orthogonal_wavelet(self.wavelet)
-        # Orthogonality makes the transposed analysis filters the inverse: reversed taps again.
+        # The wavelet is orthogonal, so the transposed analysis filters are the inverse: reversed taps again.
         self._add_filters(np.stack([filters.dec_lo[::-1], filters.dec_hi[::-1]]))
 
     def _full_size(self, input_shape: tuple[int | None, ...]) -> list[int | None]:
@@ -354,7 +353,7 @@ class IDWT2D(_FixedFilters):
         return [None if side is None else 2 * side - trim for side in input_shape[1:3]]
 
     def _synthesise(self, low: Any, high: Any, filters: Any, axis: int) -> Any:
-        """Merge two bands along ``axis`` by the polyphase form of a transposed convolution of stride 2."""
+        """Merge two bands along ``axis`` with the polyphase form of a transposed convolution of stride 2."""
         half = self.taps // 2
         count = low.shape[axis] if low.shape[axis] is not None else ops.shape(low)[axis]
         if self.mode == "periodization":

@@ -1,4 +1,4 @@
-"""The blocks of WaveMix: ``WaveMixBlock`` of any number of wavelet levels, ``WaveMixV1Block`` of the first paper."""
+"""The blocks of WaveMix: ``WaveMixBlock`` with any number of wavelet levels, ``WaveMixV1Block`` of the first paper."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ UPSAMPLERS = ("deconv", "bilinear", "nearest", "pixel_shuffle", "pixel_shuffle_c
 
 
 class _WaveletBlock(ResidualBlock):
-    """Common ground of the wavelet blocks: the multi-level transform, padding, the residual sum.
+    """Base class of the wavelet blocks: the multi-level transform, padding, the residual sum.
 
-    A subclass makes its other sublayers in its constructor, and defines ``_build_mix`` and ``_mix``.
+    A subclass creates its other sublayers in its constructor, and defines ``_build_mix`` and ``_mix``.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class _WaveletBlock(ResidualBlock):
     ) -> None:
         super().__init__(width, dropout, activation, **kwargs)
         if width % 4:
-            raise ValueError(f"width must be a multiple of 4 (the transform makes four bands). Received: width={width}")
+            raise ValueError(f"width must be a multiple of 4 (the transform has four bands). Received: width={width}")
         self.levels = check_positive("levels", levels)
         self.expansion = check_positive("expansion", expansion)
         self.ff_dim = None if ff_dim is None else check_positive("ff_dim", ff_dim)
@@ -85,13 +85,13 @@ class _WaveletBlock(ResidualBlock):
             half = (batch, half[1] and half[1] // 2, half[2] and half[2] // 2)
 
     def _build_mix(self, level: int, half: tuple[int | None, ...]) -> None:
-        r"""Build what ``_mix`` runs at a level, whose bands are (\*half, width)."""
+        r"""Build the layers of ``_mix`` at a level, whose bands are (\*half, width)."""
         raise NotImplementedError
 
     def _mix(self, x: Any, training: bool | None, contract: bool) -> Any:
-        """What is added to the input, whose sides are multiples of ``2**levels``.
+        """Return the term added to the input, whose sides are multiples of ``2**levels``.
 
-        ``contract``: take the routes that spare memory; otherwise call the sublayers one by one.
+        ``contract``: fold layers to save memory; otherwise call the sublayers one by one.
         """
         raise NotImplementedError
 
@@ -109,7 +109,7 @@ class _WaveletBlock(ResidualBlock):
             training: As in ``call``.
 
         Returns:
-            The same values as ``call`` (to rounding), same shape and dtype.
+            The same values as ``call`` (up to rounding), same shape and dtype.
         """
         return self._mix_static(x, training, contract=False)
 
@@ -121,17 +121,17 @@ class _WaveletBlock(ResidualBlock):
         return self.residual([x, y if self.crop is None else self.crop(y)])
 
     def _approximations(self, x: Any, contract: bool) -> list[Any]:
-        """What each level's transform starts from: the reduced input, then LL of each level but the last."""
+        """Return the input of each level's transform: the reduced input, then LL of each level except the last."""
         found = [self.reduce(x)]  # (B, H / 2**k, W / 2**k, C/4)
         for low_pass in self.low_passes:
             found.append(_haar_low_pass(found[-1]) if contract else low_pass(found[-1]))
         return found
 
     def _expand(self, conv: Any, level: int, x: Any, joined: Any, join: Any, contract: bool) -> Any:
-        """1x1 convolution ``conv`` of ``x``'s bands and, if not None, what ``join`` puts behind them."""
+        """Apply the 1x1 convolution ``conv`` to ``x``'s bands and, if not None, ``joined`` after them."""
         if not self.dwts:
             return conv(x)
-        if not contract or self.transform == "dct":  # whose windows overlap: contracted, they would cost more
+        if not contract or self.transform == "dct":  # DCT windows overlap: folding would cost more
             bands = self.dwts[level - 1](x)
             return conv(bands if joined is None else join([bands, joined]))
         kernel = ops.convert_to_tensor(conv.kernel, dtype=self.compute_dtype)
@@ -143,34 +143,34 @@ class _WaveletBlock(ResidualBlock):
         return y + bias
 
     def _activate(self, x: Any, activation: Any, dropout: Any, training: bool | None, contract: bool) -> Any:
-        """Dropout behind the activation."""
+        """Apply the activation and dropout."""
         if not (contract and self.activation == "gelu"):
             return dropout(activation(x), training=training)
-        # Channels are a multiple of 4, so that random bytes always fit.
+        # Channels are a multiple of 4, so random bytes always fit.
         keep = dropout.draw(x) if training and self.dropout > 0 else None
         return gelu_dropout(x, keep, dropout.scale if keep is not None else 1.0)
 
 
 def _haar_low_pass(x: Any) -> Any:
-    """Haar's LL: twice the 2x2 mean, whose gradient is far cheaper on CPUs than a depthwise convolution's."""
+    """Return Haar's LL as twice the 2x2 mean, whose gradient is much cheaper on CPUs than a depthwise convolution's."""
     return 2.0 * ops.average_pool(x, 2, strides=2, data_format="channels_last")
 
 
 def pad_to_multiple(x: Any, multiple: int) -> Any:
-    """(B, H, W, C) padded with zeros at the bottom and right to sides known at run time alone."""
+    """Pad (B, H, W, C) with zeros at the bottom and right to multiples; the sides may be known only at run time."""
     padded = ops.pad(x, [[0, 0], [0, multiple - 1], [0, multiple - 1], [0, 0]])
     height, width = ((ops.shape(x)[axis] + multiple - 1) // multiple * multiple for axis in (1, 2))
     return padded[:, :height, :width, :]
 
 
 def crop_to(y: Any, x: Any) -> Any:
-    """(B, H', W', C) cropped at the bottom and right to the sides of ``x``."""
+    """Crop (B, H', W', C) at the bottom and right to the sides of ``x``."""
     return y[:, : ops.shape(x)[1], : ops.shape(x)[2], :]
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class WaveMixBlock(_WaveletBlock):
-    """WaveMix block: tokens mixed by a multi-level 2D Haar transform, residual included.
+    """WaveMix block: tokens mixed by a multi-level 2D Haar transform, including the residual.
 
     WaveMix (Jeevan, Viswanathan, Anandu & Sethi, arXiv 2205.14375, section 3.2); with ``levels=1`` it is the
     WaveMix-Lite block. Width C, expansion m, feed-forward width F::
@@ -180,29 +180,28 @@ class WaveMixBlock(_WaveletBlock):
         up_k = upsample(1x1 conv -> F(dropout(activation(1x1 conv -> m*C([bands_k | up_{k+1}])))), batch norm
         y = x + up_1            up_1 has C channels, deeper levels C/2; the deepest level has no up_{k+1}
 
-    The transform and the 1x1 convolution behind it are both linear, so ``call`` contracts their weights and runs one
-    2x2 convolution of stride 2 in their place. ``inline`` is the same computation written with the sublayers, for
-    graph passes (quantization, export) that need to see them.
+    The transform and the following 1x1 convolution are both linear, so ``call`` folds their weights and runs one 2x2
+    convolution of stride 2 instead. ``inline`` is the same computation with the sublayers, for graph passes
+    (quantization, export).
 
     Args:
         width: C, channels of input and output; a multiple of 4.
         levels: Levels of the transform, >= 1. The published networks use 1 to 4.
         expansion: m, hidden channels of each feed-forward as a multiple of ``width``.
-        ff_dim: F, channels between the feed-forward and the upsampling; None: ``width``, or with
-            "pixel_shuffle_conv" no second 1x1 convolution at all.
+        ff_dim: F, channels between the feed-forward and the upsampling; None: ``width``, or no second 1x1 convolution
+            with "pixel_shuffle_conv".
         dropout: Rate in [0, 1) after each activation.
         activation: "gelu" (exact), "relu", "relu6", "hard_swish" or "quick_gelu".
         upsample: "deconv" (transposed 4x4 convolution of stride 2, as published), "bilinear" or "nearest" (no weights;
             the published small networks use bilinear), "pixel_shuffle" (1x1 convolution to 4x the channels, then
             depth to space) or "pixel_shuffle_conv" (depth to space of the m*C, or F, channels, then a 3x3
             convolution: the third published version, and with ``ff_dim`` that of WaveMixSR-V2, arXiv 2409.10582).
-            Where the upsampled width is not ``ff_dim``, "bilinear" and "nearest" let the feed-forward end in that
-            width.
-        transform: "haar"; or, with one level, what ablations put in its place: "dct", "random" or "learned" (see
-            ``FilterBank2D``), or "none", where the 1x1 convolution in front keeps C channels and has stride 2.
+            With "bilinear" and "nearest" the feed-forward ends in the upsampled width instead of ``ff_dim``.
+        transform: "haar"; or, with one level, an ablation: "dct", "random" or "learned" (see ``FilterBank2D``), or
+            "none", where the preceding 1x1 convolution keeps C channels and has stride 2.
 
     Input shape:
-        (B, H, W, C) floating point. A side not divisible by ``2**levels`` is padded with zeros at the bottom and right
+        (B, H, W, C) floating point. A side not divisible by ``2**levels`` is padded with zeros at the bottom or right
         at the entry and cropped at the exit. H and W may be unknown.
 
     Output shape:
@@ -289,7 +288,7 @@ class WaveMixBlock(_WaveletBlock):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class WaveMixV1Block(_WaveletBlock):
-    """The first paper's block: one feed-forward shared by the levels of the transform, side by side.
+    """The first paper's block: the levels of the transform are parallel and share one feed-forward.
 
     WaveMix (Jeevan & Sethi, arXiv 2203.03689, section 3.2). Width C, expansion m, feed-forward width F, L levels::
 
@@ -299,8 +298,8 @@ class WaveMixV1Block(_WaveletBlock):
         y = x + batch norm(activation(depthwise 5x5 conv([up_1 | ... | up_L])))
 
     The two 1x1 convolutions are the same for every level. A transposed convolution's kernel is two pixels wider than
-    its stride: 4, 6, 10, 18. As in ``WaveMixBlock``, ``call`` contracts the transform with the 1x1 convolution behind
-    it, and ``inline`` is the same computation written with the sublayers.
+    its stride: 4, 6, 10, 18. As in ``WaveMixBlock``, ``call`` folds the transform into the following 1x1 convolution,
+    and ``inline`` is the same computation with the sublayers.
 
     Args:
         width: C, channels of input and output; a multiple of 4 and of ``levels``.

@@ -1,4 +1,4 @@
-"""What the networks share: arguments that are attributes and config keys, stems, the standardised input."""
+"""Common parts of the networks: arguments as attributes and config keys, stems, the standardized input."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ STEMS = ("strided", "patchify")
 
 
 class Network(keras.Model):
-    """Common ground of the networks: arguments that are attributes and config keys, and the parts they share.
+    """Base class of the networks: the constructor's arguments are attributes and config keys.
 
-    A subclass makes its graph of layers with the policy of ``_policy`` and hands it to ``_init_functional``.
+    A subclass builds its graph of layers with the policy of ``_policy`` and passes it to ``_init_functional``.
     """
 
     def _policy(self, arguments: dict[str, Any]) -> Any:
-        """The layers' dtype policy; refuses arguments that the class does not have."""
+        """Return the layers' dtype policy; refuse arguments that the class does not have."""
         unknown, dtype = sorted(set(arguments["kwargs"]) - {"name", "trainable"}), arguments["dtype"]
         if unknown:
             known = ", ".join(list(inspect.signature(type(self)).parameters)[:-1])
             raise ValueError(f"The arguments are {known}. Received: {', '.join(unknown)}")
-        # Settled here, so that a saved file does not depend on the global policy of whoever loads it.
+        # Resolved here, so that a saved file does not depend on the global policy at loading.
         return keras.dtype_policies.get(dtype if dtype is not None else keras.config.dtype_policy())
 
     def _init_functional(self, inputs: Any, outputs: Any, arguments: dict[str, Any], policy: Any) -> None:
-        """Become the functional model, and keep the constructor's arguments."""
+        """Initialize as a functional model, and keep the constructor's arguments."""
         super().__init__(inputs=inputs, outputs=outputs, **arguments["kwargs"])
         self.layer_policy = policy
-        # By it Keras's `compile` decides whether the loss must be scaled, as float16 gradients must.
+        # Keras's `compile` scales the loss by this policy, as float16 gradients need.
         self.dtype_policy = policy
         for name in self._argument_names():
             value = arguments[name]
@@ -65,18 +65,18 @@ def _plain(value: Any) -> Any:
 
 
 def exact_policy(policy: Any) -> Any:
-    """The policy of what ends a network: a softmax over half-precision logits loses small probabilities."""
+    """Return the policy of a network's last layers: a softmax of half-precision logits loses small probabilities."""
     return "float32" if policy.compute_dtype != policy.variable_dtype else policy
 
 
 def rising_rates(last: float, count: int) -> list[float]:
-    """``count`` rates of stochastic depth, rising linearly from 0 to ``last`` (Huang et al., arXiv 1603.09382)."""
+    """Return ``count`` rates of stochastic depth, linear from 0 to ``last`` (Huang et al., arXiv 1603.09382)."""
     check_rate("stochastic_depth", last)
     return [last * index / max(count - 1, 1) for index in range(count)]
 
 
 def stem_reduction(stem: str, stride: int, patch_size: int) -> int:
-    """By how much a stem divides the sides."""
+    """Return the factor by which a stem divides the sides."""
     check_positive("stride", stride)
     check_positive("patch_size", patch_size)
     return stride**2 if check_option("stem", stem, STEMS) == "strided" else patch_size
@@ -93,7 +93,7 @@ def check_image_shape(image_shape: Sequence[int | None], reduction: int) -> None
 def standardised_input(
     image_shape: Sequence[int | None], normalize: tuple[Sequence[float], Sequence[float]] | None, policy: Any
 ) -> tuple[Any, Any]:
-    """(the network's input, the same with each channel's mean and deviation taken out where they are given)."""
+    """Return (the network's input, the same standardized by ``normalize`` if given)."""
     inputs, channels = keras.Input(tuple(image_shape), name="image"), image_shape[-1]
     if normalize is None:
         return inputs, inputs
@@ -107,7 +107,7 @@ def standardised_input(
 
 
 def mean_head(x: Any, num_classes: int, policy: Any) -> Any:
-    """(B, H, W, C) -> logits (B, num_classes): the mean over the places, and a linear layer."""
+    """(B, H, W, C) -> logits (B, num_classes): global mean and a linear layer."""
     x = layers.GlobalAveragePooling2D(data_format="channels_last", name="pool", dtype=policy)(x)
     return layers.Dense(num_classes, name="head", dtype=exact_policy(policy))(x)
 
@@ -128,7 +128,7 @@ def convolutional_stem(
 
 
 def conv3x3(x: Any, filters: int, stride: int, name: str, policy: Any) -> Any:
-    """3x3 convolution with one pixel of zeros on every side; Keras's "same" pads otherwise where it strides."""
+    """3x3 convolution with one pixel of zeros on every side; Keras's "same" pads differently with a stride."""
     if stride > 1:
         x = layers.ZeroPadding2D(1, data_format="channels_last", name=f"{name}_pad", dtype=policy)(x)
     padding = "same" if stride == 1 else "valid"

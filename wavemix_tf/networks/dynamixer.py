@@ -1,4 +1,4 @@
-"""DynaMixer: an MLP whose token-mixing matrices are made from the tokens that they mix."""
+"""DynaMixer: an MLP whose token-mixing matrices are computed from the tokens that they mix."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LAYER_NORM_EPSILON = 1e-5
 
 
 def _dense(units: int, name: str, policy: Any, use_bias: bool = True) -> Any:
-    # The official truncated normal is cut at -2 and 2, a hundred deviations out: a normal one.
+    # The official truncated normal is cut at -2 and 2, a hundred standard deviations: effectively a normal.
     initializer = keras.initializers.RandomNormal(stddev=0.02)
     return layers.Dense(units, use_bias=use_bias, kernel_initializer=initializer, name=name, dtype=policy)
 
 
 def _patches(filters: int, size: int, name: str, policy: Any) -> Any:
-    """A convolution whose stride is its kernel's side, initialised as PyTorch does: uniform up to 1 / sqrt(fan in)."""
+    """A convolution with stride equal to its kernel, initialized as in PyTorch: uniform up to 1 / sqrt(fan in)."""
     initializer = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
     last = {"kernel_initializer": initializer, "data_format": "channels_last", "name": name, "dtype": policy}
     return layers.Conv2D(filters, size, strides=size, **last)
@@ -34,33 +34,33 @@ def _patches(filters: int, size: int, name: str, policy: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class DynaMixerOp(layers.Layer):
-    """Mixes the tokens of one axis by matrices made from those tokens, one matrix for each segment of the channels.
+    """Mix the tokens of one axis with matrices computed from these tokens, one matrix for each segment of channels.
 
     The operation of DynaMixer (Wang et al., arXiv 2201.12083, section 3) with its dimensionality reduction and
     multi-segment fusion. For L tokens of C channels in S segments, d the reduced dimension::
 
-        z_s = the L x d numbers that a dense layer C -> S*d makes of the tokens for segment s, as one row
+        z_s = the L x d outputs of a dense layer C -> S*d of the tokens for segment s, as one row
         P_s = softmax over the tokens of (z_s G + g), L x L;  G (L*d, L*L) is shared by the segments
         y   = [P_1 x_1 | ... | P_S x_S] O + o, x_s the segment's (L, C/S)
 
-    A row of ``P`` holds the shares in which one output token is made of the L inputs. ``generate`` makes ``P`` row by
-    row; the official network, which multiplies from the right, column by column, so that its softmax is over the last
-    axis but one.
+    A row of ``P`` has the weights of the L input tokens in one output token. ``generate`` computes ``P`` row by row.
+    The official network multiplies from the right and computes it column by column, so that its softmax is over the
+    second-to-last axis.
 
     Args:
-        segments: S, groups of channels that are mixed by a matrix each; a divisor of the channels.
-        reduced_dim: d, numbers that stand for a token and segment where the matrix is made.
-        axis: The axis of the tokens that are mixed: -2, each row of an image by itself, or -3, each column by itself.
+        segments: S, groups of channels with a mixing matrix each; a divisor of the channels.
+        reduced_dim: d, size of the code of a token and segment from which the matrix is computed.
+        axis: The axis of the mixed tokens: -2, within each row of an image, or -3, within each column.
 
     Input shape:
-        (B, H, W, C), or with ``axis=-2`` (B, L, C), floating point, all axes but B known. The weights depend on the
-        number of tokens (W, H or L) and C alone.
+        (B, H, W, C), or with ``axis=-2`` (B, L, C), floating point, all axes except B known. The weights depend only on
+        the number of tokens (W, H or L) and C.
 
     Output shape:
         As the input.
 
     Raises:
-        ValueError: an option out of its range; an input axis unknown, or channels that ``segments`` does not divide.
+        ValueError: An option out of its range; an unknown input axis, or channels that ``segments`` does not divide.
 
     Example:
     >>> y = wm.DynaMixerOp(segments=8)(x)             # (B, 32, 32, 64): each of 32 rows mixes its 32 tokens
@@ -76,7 +76,7 @@ class DynaMixerOp(layers.Layer):
         if len(input_shape) not in (1 - self.axis, 4) or None in input_shape[1:]:
             shapes = "(B, H, W, C)" if self.axis == -3 else "(B, H, W, C) or (B, L, C)"
             raise ValueError(
-                f"{self.name} takes {shapes} with all axes but B known, for the number of tokens fixes the size of its "
+                f"{self.name} takes {shapes} with all axes except B known: the number of tokens fixes the size of its "
                 f"weights. Received: input_shape={tuple(input_shape)}, axis={self.axis}"
             )
         *sides, width = (int(side) for side in input_shape[1:])  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ class DynaMixerOp(layers.Layer):
             )
         tokens = sides[self.axis + 1]
         self._sides, self._width, self._tokens = tuple(sides), width, tokens
-        # Rows are (B, H, W, S, C/S), columns (B, H, W * S, C/S): behind the axis of the tokens a single one in both.
+        # Rows are (B, H, W, S, C/S), columns (B, H, W * S, C/S): one axis follows the token axis in both.
         self._leading = tuple(sides[: self.axis + 1])
         self._parts = self.segments * math.prod(sides[len(self._leading) + 1 :])
         policy = self.dtype_policy
@@ -102,18 +102,18 @@ class DynaMixerOp(layers.Layer):
         return self.out(ops.reshape(self._swap(y), (-1, *self._sides, self._width)))
 
     def inline(self, x: Any) -> Any:
-        """``call``, which is written with the sublayers."""
+        """Same as ``call``, which uses the sublayers."""
         return self.call(x)
 
     def matrices(self, x: Any) -> Any:
-        """The mixing matrices P of the tokens ``x``.
+        """Return the mixing matrices P of the tokens ``x``.
 
         Args:
             x: As the input of ``call``.
 
         Returns:
-            (B, H, S, W, W) of rows, (B, W * S, H, H) of columns, (B, S, L, L) of (B, L, C); segments last of W * S.
-            ``[..., i, j]`` is the share of token j in output token i.
+            (B, H, S, W, W) of rows, (B, W * S, H, H) of columns, (B, S, L, L) of (B, L, C); in W * S, segments vary
+            fastest. ``[..., i, j]`` is the weight of token j in output token i.
         """
         tokens, leading = self._tokens, (-1, *self._leading, self._parts)
         codes = self._split(self.compress(x), self.reduced_dim)  # (..., N, L, d)
@@ -145,10 +145,10 @@ class DynaMixerBlock(layers.Layer):
     """DynaMixer layer: tokens mixed along rows, along columns and not at all, then a channel MLP; both are residual.
 
     The mixer layer of DynaMixer (Wang et al., arXiv 2201.12083, section 3 and algorithm 1). The algorithm adds the
-    three branches; the official network, whose parameters the paper counts, weighs them::
+    three branches; the official network, whose parameters the paper counts, takes a weighted sum::
 
         z = LayerNorm(x);  h, w, c = DynaMixerOp over columns, DynaMixerOp over rows, dense C -> C without bias, of z
-        a = softmax over the branches of MLP(C -> C/4 -> 3C)(mean over the positions of h + w + c), a weight a channel
+        a = softmax over the branches of MLP(C -> C/4 -> 3C)(mean over the positions of h + w + c), one per channel
         x = x + dense(a_h h + a_w w + a_c c)
         y = x + MLP(C -> mlp_ratio * C -> C)(LayerNorm(x))
 
@@ -157,10 +157,10 @@ class DynaMixerBlock(layers.Layer):
         segments: S, groups of channels with a mixing matrix each.
         reduced_dim: d, see ``DynaMixerOp``.
         mlp_ratio: Hidden channels of the channel MLP as a multiple of ``width``.
-        dropout: Rate behind both residual branches and behind the activation of the channel MLP. The official network
-            has these places, and a rate of 0.
-        stochastic_depth: Rate at which a whole residual branch is left out for an image in training (Huang et al.,
-            arXiv 1603.09382); each of the two branches draws for itself.
+        dropout: Rate after both residual branches and after the activation of the channel MLP. The official network has
+            dropout there with a rate of 0.
+        stochastic_depth: Rate at which a whole residual branch is skipped for an image in training (Huang et al.,
+            arXiv 1603.09382); drawn independently for the two branches.
         activation: "gelu" (exact), "relu", "relu6", "hard_swish" or "quick_gelu".
 
     Input shape:
@@ -170,7 +170,7 @@ class DynaMixerBlock(layers.Layer):
         As the input.
 
     Raises:
-        ValueError: an option out of its range, input whose channels are not ``width``, or unknown sides.
+        ValueError: An option out of its range, input whose channels are not ``width``, or unknown sides.
 
     Example:
     >>> y = wm.DynaMixerBlock(192, segments=8)(x)     # (B, 32, 32, 192) -> (B, 32, 32, 192)
@@ -190,7 +190,7 @@ class DynaMixerBlock(layers.Layer):
         super().__init__(**kwargs)
         if check_positive("width", width) % check_positive("segments", segments) or width < 4:
             raise ValueError(
-                f"width must be a multiple of segments, and 4 or more. Received: width={width}, segments={segments}"
+                f"width must be a multiple of segments and at least 4. Received: width={width}, segments={segments}"
             )
         if isinstance(mlp_ratio, bool) or not isinstance(mlp_ratio, (int, float)) or int(width * mlp_ratio) < 1:
             raise ValueError(f"mlp_ratio must be a positive number. Received: mlp_ratio={mlp_ratio!r}")
@@ -242,19 +242,19 @@ class DynaMixerBlock(layers.Layer):
         return self._run(x, training, contract=True)
 
     def inline(self, x: Any, training: bool | None = None) -> Any:
-        """``call`` as a graph of the sublayers, the activations among them.
+        """``call`` as a graph of the sublayers, including the activations.
 
         Args:
             x: (B, H, W, C) tensor or KerasTensor.
             training: As in ``call``.
 
         Returns:
-            The same values as ``call`` (to rounding), same shape and dtype.
+            The same values as ``call`` (up to rounding), same shape and dtype.
         """
         return self._run(x, training, contract=False)
 
     def _run(self, x: Any, training: bool | None, contract: bool) -> Any:
-        """``contract``: take the route that spares memory; otherwise call the sublayers one by one."""
+        """Run the block; ``contract``: fold operations to save memory; otherwise call the sublayers one by one."""
 
         def end(y: Any, branch: int) -> Any:
             y = self.dropouts[2 * branch](y, training=training)
@@ -266,13 +266,13 @@ class DynaMixerBlock(layers.Layer):
         return end(self.mlp2(self.dropouts[1](y, training=training)), 1)
 
     def _mix(self, x: Any, contract: bool) -> Any:
-        """The weighted sum of the three branches."""
+        """Return the weighted sum of the three branches."""
         branches = (self.columns(x), self.rows(x), self.channels(x))
         pooled = self.pool(branches[0] + branches[1] + branches[2])
         weights = self.weigh2(self._activate(self.weigh1(pooled), self.weigh_activation, contract))
         weights = ops.softmax(ops.reshape(weights, (-1, self.width, 3)), axis=-1)
         weighted = [
-            # A slice that keeps its axis: runtimes have the plain one alone.
+            # The slice keeps its axis: runtimes support only the plain one.
             branch * ops.reshape(weights[:, :, index : index + 1], (-1, 1, 1, self.width))
             for index, branch in enumerate(branches)
         ]
@@ -293,29 +293,29 @@ class DynaMixerBlock(layers.Layer):
 class DynaMixer(Network):
     """DynaMixer image classifier: patches, stages of ``DynaMixerBlock``, layer norm, global mean, linear head.
 
-    DynaMixer (Wang et al., arXiv 2201.12083, section 3). Weights go in and out under the official names; the logits are
-    those of a PyTorch writing of the official formulas. ``build_model`` knows the published sizes.
+    DynaMixer (Wang et al., arXiv 2201.12083, section 3). Weights load and save under the official names; the logits
+    equal those of a PyTorch implementation of the official formulas. ``build_model`` has the published sizes.
 
     Args:
         num_classes: Number of classes.
-        image_shape: (height, width, channels) of the input in pixels, all known: the mixing matrices, and with them the
-            weights, are of the size of the image in patches. Height and width may differ.
+        image_shape: (height, width, channels) of the input in pixels, all known: the sizes of the mixing matrices and
+            of the weights depend on the number of patches. Height and width may differ.
         patch_size: Side in pixels of a patch, which becomes a token.
         depths: Blocks in each stage.
         widths: Channels of each stage, each a multiple of the stage's segments.
         segments: Groups of channels with a mixing matrix each, for each stage.
-        strides: For each stage but the first, by how much the sides are divided in front of it, by a convolution of
-            that stride and kernel (with 1 and the same width on both sides there is none).
-        reduced_dim: Numbers that stand for a token and segment where a mixing matrix is made.
+        strides: For each stage except the first, stride and kernel of the convolution before it (none for stride 1 and
+            equal widths).
+        reduced_dim: Size of the code of a token and segment from which a mixing matrix is computed.
         mlp_ratio: Hidden channels of the channel MLPs as a multiple of their width.
         dropout: Rate in each block, see ``DynaMixerBlock``.
-        stochastic_depth: Rate at which a residual branch of the last block is left out for an image in training; it
+        stochastic_depth: Rate at which a residual branch of the last block is skipped for an image in training; it
             rises linearly from 0 at the first block.
         activation: "gelu", "relu", "relu6", "hard_swish" or "quick_gelu".
         normalize: None, or (mean, std), each one value per channel in the input's [0, 1] units: the network then
-            standardises its input itself.
-        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy
-            the head computes in float32.
+            standardizes its input.
+        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global policy. Under a mixed
+            policy the head computes in float32.
 
     Input shape:
         (B, H, W, channels) floating point in [0, 1] (pixel / 255), RGB; H and W as in ``image_shape``.
@@ -324,7 +324,7 @@ class DynaMixer(Network):
         (B, num_classes) logits.
 
     Raises:
-        ValueError: an option out of its range; a side unknown, or not a multiple of ``patch_size`` and ``strides``.
+        ValueError: An option out of its range; a side unknown, or not a multiple of ``patch_size`` and ``strides``.
 
     Example:
     >>> model = wm.build_model("dynamixer_s", stochastic_depth=0.1)
@@ -380,11 +380,11 @@ class DynaMixer(Network):
 def _check_stages(
     depths: Sequence[int], widths: Sequence[int], segments: Sequence[int], strides: Sequence[int]
 ) -> list[tuple[int, int, int, int]]:
-    """(depth, width, segments, stride in front) of each stage."""
+    """Return (depth, width, segments, stride before it) of each stage."""
     count = len(depths)
     if count < 1 or {len(widths), len(segments), len(strides) + 1} != {count}:
         raise ValueError(
-            "depths, widths and segments must have one value for each stage, strides one for each but the first. "
+            "depths, widths and segments must have one value per stage, strides one for each except the first. "
             f"Received: depths={depths}, widths={widths}, segments={segments}, strides={strides}"
         )
     for name, values in (("depths", depths), ("widths", widths), ("segments", segments), ("strides", strides)):
@@ -405,8 +405,8 @@ def _check_sides(image_shape: Sequence[int | None], patch_size: int, strides: Se
     for side in image_shape[:2]:
         if side is None:
             raise ValueError(
-                "The sides of image_shape must be known: a mixing matrix is made for a number of tokens that its "
-                f"weights fix. Received: image_shape={tuple(image_shape)}"
+                "The sides of image_shape must be known: the weights of a mixing matrix fix the number of tokens. "
+                f"Received: image_shape={tuple(image_shape)}"
             )
         if side % reduction:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Whole networks of other token mixers: any mixer between WaveMix's stem and head, and the published networks."""
+"""Networks of other token mixers: any mixer between WaveMix's stem and head, and the published networks."""
 
 from __future__ import annotations
 
@@ -29,16 +29,15 @@ from .base import (
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class TokenMixerClassifier(Network):
-    """Any token mixer between WaveMix's stem and head, so that networks differ in nothing but how they mix.
+    """Any token mixer between WaveMix's stem and head, so that networks differ only in the mixing.
 
     Args:
-        mixer: A name of ``wm.MIXERS``: "wavemix"; something else where WaveMix has the Haar transform: "dct",
-            "random_filters", "learned_filters", "no_transform"; or another mixer: "convmixer", "mlp_mixer",
-            "poolformer", "fourier".
+        mixer: A name of ``wm.MIXERS``: "wavemix"; WaveMix with another transform: "dct", "random_filters",
+            "learned_filters", "no_transform"; or another mixer: "convmixer", "mlp_mixer", "poolformer", "fourier".
         num_classes: Number of classes.
-        image_shape: (height, width, channels) of the input in pixels. Height and width may be None, but with
+        image_shape: (height, width, channels) of the input in pixels. Height and width may be None, except for
             "mlp_mixer" and "fourier", whose matrices have fixed sides.
-        width: C, channels of every block; WaveMix and its ablations take a multiple of 4.
+        width: C, channels of every block; WaveMix and its ablations need a multiple of 4.
         depth: Number of blocks.
         dropout: Rate in each block.
         activation: "gelu", "relu", "relu6", "hard_swish" or "quick_gelu"; in the blocks and in the patchify stem.
@@ -56,7 +55,7 @@ class TokenMixerClassifier(Network):
         (B, num_classes) logits.
 
     Raises:
-        ValueError: an option out of its range, or one the block does not have.
+        ValueError: An option out of its range, or one that the block does not have.
 
     Example:
     >>> model = wm.TokenMixerClassifier("convmixer", 10, (32, 32, 3), width=64, depth=6, patch_size=2)
@@ -122,14 +121,14 @@ class ConvMixer(Network):
         dtype: dtype policy of the layers; None: Keras's global one. Under a mixed policy the head computes in float32.
 
     Input shape:
-        (B, H, W, channels) floating point in [0, 1] (pixel / 255), RGB. What the last whole patch leaves over at the
-        bottom and right is not seen.
+        (B, H, W, channels) floating point in [0, 1] (pixel / 255), RGB. Pixels beyond the last whole patch at the
+        bottom and right are ignored.
 
     Output shape:
         (B, num_classes) logits.
 
     Raises:
-        ValueError: an option out of its range.
+        ValueError: An option out of its range.
 
     Example:
     >>> model = wm.ConvMixer(10, (32, 32, 3), width=64, depth=4, kernel_size=5, patch_size=2)
@@ -165,17 +164,17 @@ class ConvMixer(Network):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class MLPMixer(Network):
-    """MLP-Mixer: patches, ``depth`` blocks, layer norm, mean over the places, linear head.
+    """MLP-Mixer: patches, ``depth`` blocks, layer norm, mean over the positions, linear head.
 
     MLP-Mixer (Tolstikhin et al., arXiv 2105.01601, section 2 and table 1).
 
     Args:
         num_classes: Number of classes.
-        image_shape: (height, width, channels) of the input in pixels; the token MLPs have their sides built in.
+        image_shape: (height, width, channels) of the input in pixels; the sides fix the sizes of the token MLPs.
         patch_size: Side of a patch in pixels.
-        width: Channels of every place (the paper's C).
+        width: Channels of every position (the paper's C).
         depth: Number of blocks.
-        token_dim: Hidden units of the MLP over places (D_S); None: half of ``width``.
+        token_dim: Hidden units of the MLP over positions (D_S); None: half of ``width``.
         expansion: Hidden units of the MLP over channels (D_C) as a multiple of ``width``.
         activation: "gelu", "relu", "relu6", "hard_swish" or "quick_gelu".
         dropout: Rate after each step of the MLPs.
@@ -190,7 +189,7 @@ class MLPMixer(Network):
         (B, num_classes) logits.
 
     Raises:
-        ValueError: an option out of its range.
+        ValueError: An option out of its range.
 
     Example:
     >>> model = wm.MLPMixer(10, (32, 32, 3), patch_size=4, width=64, depth=4)
@@ -237,7 +236,7 @@ class MLPMixer(Network):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class PoolFormer(Network):
-    """PoolFormer: four stages of blocks that mix by average pooling, each at half the sides of the one before.
+    """PoolFormer: four stages of blocks that mix by average pooling, each at half the sides of the previous one.
 
     PoolFormer (Yu et al., MetaFormer, arXiv 2111.11418, section 3.2 and table 1).
 
@@ -262,7 +261,7 @@ class PoolFormer(Network):
         (B, num_classes) logits.
 
     Raises:
-        ValueError: an option out of its range; ``depths`` and ``widths`` of different lengths.
+        ValueError: An option out of its range; ``depths`` and ``widths`` of different lengths.
 
     Example:
     >>> model = wm.PoolFormer(10, (64, 64, 3), depths=(1, 1, 2, 1), widths=(16, 32, 64, 128))
@@ -290,7 +289,7 @@ class PoolFormer(Network):
         check_image_shape(image_shape, 1)
         if len(depths) != len(widths) or not depths:
             raise ValueError(
-                f"depths and widths must be as long as there are stages. Received: depths={depths}, widths={widths}"
+                f"depths and widths must have one value per stage. Received: depths={depths}, widths={widths}"
             )
         inputs, x = standardised_input(image_shape, normalize, policy)
         options: dict[str, Any] = {"pool_size": pool_size, "expansion": expansion, "layer_scale": layer_scale}
@@ -312,6 +311,6 @@ class PoolFormer(Network):
 
 
 def _patches(x: Any, width: int, patch_size: int, name: str, policy: Any) -> Any:
-    """(B, H, W, C) -> (B, H / p, W / p, width): one linear map of every patch."""
+    """(B, H, W, C) -> (B, H / p, W / p, width): a linear map of every patch."""
     last = {"data_format": "channels_last", "name": name, "dtype": policy}
     return layers.Conv2D(width, patch_size, strides=patch_size, **last)(x)

@@ -1,4 +1,4 @@
-"""Adaptive token sampling: the layer, how a trained ViT gets it, and what it saves image by image."""
+"""Adaptive token sampling: the layer, its use in a trained ViT, and its savings per image."""
 
 from __future__ import annotations
 
@@ -14,50 +14,49 @@ from ..checks import check_option, check_positive
 
 SAMPLING_MODES = ("adaptive", "static")
 MIN_TOKENS = 8
-# Weight that attention over a padded batch spreads evenly, as in the released code, though over the tokens that there
-# are alone: there it goes to padding too, so that the images beside one in a batch would change it.
+# Weight that attention over a padded batch spreads evenly, as in the released code, but here only over existing tokens:
+# the released code spreads it over padding too, so that an image's result depends on the others in its batch.
 EPSILON = 1e-6
-# Added to the score of a removed token: beside any score of a trained network its exponential is zero.
+# Added to the score of a removed token: compared with any score of a trained network its exponential is zero.
 REMOVED = -1e4
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class AdaptiveTokenSampling(layers.Layer):
-    """Chooses which tokens go on from a ViT block: no parameters, a number of tokens that the image decides.
+    """Choose the tokens that a ViT block keeps: no parameters, and a number of tokens that depends on the image.
 
     Adaptive Token Sampling (Fayyaz et al., arXiv 2111.15667, sections 3.1 and 3.2). Token j other than the class token
     has the significance (eq. 3)::
 
         S_j = sum over heads of A[class, j] * |v_j| / sum over j      |v_j|: L2 norm over the concatenated heads
 
-    Sorted ascending, their cumulative sum, min-max normalised, is a distribution function with a step at each token.
-    ``tokens - 1`` evenly spaced points from its smallest non-zero value to 1 take the token whose value is nearest; a
-    token that several points take is there once. Where few tokens have the significance, few are left. The class token
-    always stays. The choice itself has no gradient; rows gathered by it have.
+    The cumulative sum of the sorted significances, min-max normalized, is a distribution function with a step at each
+    token. Each of ``tokens - 1`` evenly spaced points from its smallest non-zero value to 1 chooses the token with the
+    nearest value; a token chosen several times is kept once. If few tokens have most of the significance, few are kept.
+    The class token is always kept. The choice has no gradient; rows gathered by it have.
 
-    Points being evenly spaced, a token is taken exactly if one of them lies between the middles towards its two
-    neighbours in the distribution: counting points below each middle needs no table of points and tokens.
+    Since the points are evenly spaced, a token is chosen exactly if a point lies between the midpoints to its two
+    neighbors in the distribution. Counting the points below each midpoint needs no table of points and tokens.
 
     Args:
-        tokens: Budget of tokens, the class token included, at least 8; None: as many as the first attention has keys.
-        mode: "adaptive": the outputs are as long as the image of the batch with the most tokens needs, the others are
-            filled up. Under JAX, where shapes are fixed, and in a graph of symbolic tensors they keep the length of
-            "static". "static": always ``min(tokens, N)`` long, for runtimes of fixed shapes; written with comparisons
-            and sums instead of a sort, for which many of those have no op. The two choose the same tokens, but where
-            float32 rounding decides which of two is nearer.
+        tokens: Budget of tokens, including the class token, at least 8; None: as many as the first attention has keys.
+        mode: "adaptive": the length of the outputs is that of the image with the most tokens in the batch, the others
+            are padded. Under JAX, where shapes are fixed, and in a graph of symbolic tensors the length is that of
+            "static". "static": always ``min(tokens, N)``, for runtimes with fixed shapes; computed with comparisons and
+            sums instead of a sort, which many of them do not support. Both choose the same tokens, except where float32
+            rounding decides which of two is nearer.
 
     Call arguments:
-        attention: Weights (B, heads, rows, N) behind the softmax; the first row is the class token's, and no other is
-            read.
+        attention: Weights (B, heads, rows, N) after the softmax; only the first row, the class token's, is read.
         values: (B, heads, N, d) of the same attention.
-        live: None (every token is there), or (B, N), 1 for a token and 0 for one removed earlier.
+        live: None (all tokens exist), or (B, N), 1 for a token and 0 for one removed earlier.
 
     Returns:
-        Indices (B, n) int32 of the tokens that stay, the class token's 0 first, the others in the order they had; and
-        which of them are tokens (B, n), 1 or 0: what fills up an image repeats index 0.
+        Indices (B, n) int32 of the kept tokens, first the class token's 0, the others in their order; and (B, n), 1 for
+        a token and 0 for padding, which repeats index 0.
 
     Raises:
-        ValueError: an option out of its range.
+        ValueError: An option out of its range.
 
     Example:
     >>> indices, live = wm.AdaptiveTokenSampling(tokens=100)(attention, values)
@@ -69,11 +68,11 @@ class AdaptiveTokenSampling(layers.Layer):
         self.budget: Any = self.tokens
         self.mode = check_option("mode", mode, SAMPLING_MODES)
         if mode == "adaptive" and keras.backend.backend() != "jax":
-            self.supports_jit = False  # XLA knows no length that depends on the data
+            self.supports_jit = False  # XLA does not support data-dependent lengths
 
     def build(self, attention_shape: tuple[int | None, ...], *_: Any) -> None:
         if self.tokens is None and attention_shape[-1] is None:
-            raise ValueError(f"tokens must be given where N is unknown. Received: attention {tuple(attention_shape)}")
+            raise ValueError(f"tokens must be given if N is unknown. Received: attention {tuple(attention_shape)}")
         self.budget = self._budget(attention_shape[-1])
 
     def _budget(self, size: Any) -> int:
@@ -88,21 +87,21 @@ class AdaptiveTokenSampling(layers.Layer):
         scores = scores / ops.maximum(ops.sum(scores, axis=-1, keepdims=True), 1e-30)
         count = min(self.budget, attention.shape[-1] or self.budget) - 1
         chosen, kept = (self._by_comparison if self.mode == "static" else self._by_sorting)(scores, there, count)
-        # Before all of them, the class token.
+        # The class token comes first.
         return ops.pad(chosen, [[0, 0], [1, 0]]), 1.0 - ops.pad(1.0 - kept, [[0, 0], [1, 0]])
 
     def _by_sorting(self, scores: Any, there: Any, count: int) -> tuple[Any, Any]:
         size = ops.shape(scores)[-1]
-        order = ops.argsort(ops.where(there > 0.0, scores, -1.0), axis=-1)  # those removed before all others
+        order = ops.argsort(ops.where(there > 0.0, scores, -1.0), axis=-1)  # removed tokens first
         cdf = ops.cumsum(ops.take_along_axis(scores, order, axis=-1), axis=-1)
         cdf, first, step = self._normalised(cdf, scores, there)
         middles = (cdf[:, :-1] + cdf[:, 1:]) / 2.0
         below = self._points_below(middles, first, step)
         below = ops.pad(below, [[0, 0], [1, 0]])
-        last = (self.budget - 1.0) * ops.max(there, axis=-1, keepdims=True)  # all points, if there is any token
+        last = (self.budget - 1.0) * ops.max(there, axis=-1, keepdims=True)  # all points, if any token exists
         taken = ops.concatenate([below[:, 1:], last], axis=-1) > below
         order = ops.cast(order, "int32")
-        order = ops.sort(ops.where(taken, order, order + size), axis=-1)  # the tokens taken, then the others
+        order = ops.sort(ops.where(taken, order, order + size), axis=-1)  # chosen tokens, then the others
         longest = _longest(taken, count)
         order = order[:, :longest]
         kept = order < size
@@ -110,36 +109,36 @@ class AdaptiveTokenSampling(layers.Layer):
 
     def _by_comparison(self, scores: Any, there: Any, count: int) -> tuple[Any, Any]:
         size = scores.shape[-1]
-        key = ops.where(there > 0.0, scores, -1.0)  # those removed before all others
-        earlier = np.triu(np.ones((size, size), "float32"), 1)[None]  # of equal ones the first is first
+        key = ops.where(there > 0.0, scores, -1.0)  # removed tokens first
+        earlier = np.triu(np.ones((size, size), "float32"), 1)[None]  # equal scores keep their order
         one, other = key[:, :, None], key[:, None, :]
         # (B, N - 1, N - 1): whether token i comes before token j.
         before = ops.cast(one < other, "float32") + ops.cast(ops.equal(one, other), "float32") * earlier
         until = before + np.eye(size, dtype="float32")[None]
         cdf = ops.sum(until * scores[:, :, None], axis=1)
         cdf, first, step = self._normalised(cdf, scores, there)
-        # The values before and after each token's own; those of the first and the last lie outside of all points.
+        # The values before and after each token's value; for the first and the last, values outside all points.
         previous = ops.max(ops.where(before > 0.0, cdf[:, :, None], -9.0), axis=1)
         following = _least(ops.where(until < 1.0, cdf[:, :, None], 9.0), axis=1)
         below = self._points_below((cdf + previous) / 2.0, first, step)
         taken = ops.cast(below < self._points_below((cdf + following) / 2.0, first, step), "float32") * there
         place = ops.sum(taken[:, :, None] * earlier, axis=1)
-        # (B, n - 1, N - 1): whether the place is taken by the token.
+        # (B, n - 1, N - 1): whether the token takes the output position.
         places = np.arange(count, dtype="float32")[None, :, None]
         at = ops.cast(ops.equal(place[:, None, :], places), "float32") * taken[:, None, :]
         indices = ops.sum(at * np.arange(1, size + 1, dtype="float32"), axis=-1)
         return ops.cast(indices, "int32"), ops.cast(ops.sum(at, axis=-1), self.compute_dtype)
 
     def _normalised(self, cdf: Any, scores: Any, there: Any) -> tuple[Any, Any, Any]:
-        """The distribution from 0, at the least significant token, to 1; the first point, and the step to the next."""
+        """Return the distribution from 0, at the least significant token, to 1; the first point; the point distance."""
         high = ops.max(cdf, axis=-1, keepdims=True)
         low = ops.minimum(_least(scores + (1.0 - there) * 9.0, axis=-1, keepdims=True), high)
-        cdf = ops.maximum((cdf - low) / ops.maximum(high - low, 1e-30), -1.0)  # below 0: those removed
-        first = _least(ops.where(cdf > 0.0, cdf, 1.0), axis=-1, keepdims=True)  # 1: a single token, which is at 0
+        cdf = ops.maximum((cdf - low) / ops.maximum(high - low, 1e-30), -1.0)  # below 0: removed tokens
+        first = _least(ops.where(cdf > 0.0, cdf, 1.0), axis=-1, keepdims=True)  # 1 if there is a single token, at 0
         return cdf, first, ops.maximum((1.0 - first) / (self.budget - 2), 1e-30)
 
     def _points_below(self, bounds: Any, first: Any, step: Any) -> Any:
-        """How many of the points ``first + i * step`` are not above each bound."""
+        """Count the points ``first + i * step`` not above each bound."""
         count = ops.minimum(ops.maximum((bounds - first) / step + 1.0, 0.0), self.budget - 1.0)
         return ops.cast(ops.cast(count, "int32"), "float32")  # rounded down
 
@@ -158,7 +157,7 @@ class AdaptiveTokenSampling(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class GatherTokens(layers.Layer):
-    """Rows of a sequence by their indices, image by image.
+    """Gather rows of a sequence by index, for each image.
 
     Call arguments:
         x: (B, N, C).
@@ -192,12 +191,12 @@ def check_tokens(name: str, tokens: Any) -> int | None:
 
 
 def _least(x: Any, **options: Any) -> Any:
-    """``ops.min``, by the maximum: TensorFlow Lite Micro has no kernel of the other."""
+    """``ops.min`` by the maximum: TensorFlow Lite Micro has no minimum kernel."""
     return -ops.max(-x, **options)
 
 
 def _longest(taken: Any, count: int) -> Any:
-    """The most tokens that any image of the batch keeps; ``count`` where lengths must be known beforehand."""
+    """Return the largest number of tokens that an image of the batch keeps; ``count`` if shapes must be fixed."""
     if isinstance(taken, keras.KerasTensor) or keras.backend.backend() == "jax":
         return count
     longest = ops.max(ops.sum(ops.cast(taken, "int32"), axis=-1))
@@ -213,27 +212,27 @@ def with_token_sampling(
     tokens: int | Sequence[int | None] | None = None,
     mode: str = "adaptive",
 ) -> Any:
-    """The same network with adaptive token sampling in some of its blocks; nothing need be trained anew.
+    """Return the same network with adaptive token sampling in some of its blocks, without retraining.
 
     Args:
-        vit: A ``ViT``, usually trained; it is left as it is.
+        vit: A ``ViT``, usually trained; it stays unchanged.
         blocks: Blocks that sample, counted from 0 as in the paper: DeiT-S has ``range(3, 12)``.
-        tokens: Budget of each of them, the class token included: one number, or one a block; None: as many as the image
-            gives, so that the image alone decides.
+        tokens: Budget of each of them, including the class token: one number, or one per block; None: the image's
+            number of tokens, so that only the image decides.
         mode: "adaptive" or "static", see ``AdaptiveTokenSampling``.
 
     Returns:
         A new ``ViT`` with copies of the weights.
 
     Raises:
-        ValueError: not a ``ViT``, or an option out of its range.
+        ValueError: Not a ``ViT``, or an option out of its range.
 
     Example:
     >>> faster = wm.with_token_sampling(wm.build_model("deit_small"), blocks=range(3, 12), tokens=108)
     """
     _check_vit(vit)
     if not isinstance(blocks, Iterable):
-        raise ValueError(f"blocks must be several numbers, as range(3, 12). Received: blocks={blocks!r}")
+        raise ValueError(f"blocks must be several numbers, e.g. range(3, 12). Received: blocks={blocks!r}")
     sampling = {"sampling_blocks": tuple(blocks), "sampling_tokens": tokens, "sampling_mode": mode}
     sampled = type(vit).from_config(vit.get_config() | sampling)
     sampled.set_weights(vit.get_weights())
@@ -242,10 +241,10 @@ def with_token_sampling(
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """What each image of a data set took.
+    """Tokens and cost of each image of a dataset.
 
     Args:
-        kept: (images, depth) tokens that leave each block, the class token included.
+        kept: (images, depth) tokens after each block, including the class token.
         macs: (images,) multiply-accumulates.
     """
 
@@ -254,33 +253,32 @@ class TokenCounts:
 
     @property
     def gmacs(self) -> float:
-        """Billions of multiply-accumulates, averaged over the images: what ViT papers call GFLOPs."""
+        """Billions of multiply-accumulates, averaged over the images; ViT papers call them GFLOPs."""
         return float(np.mean(self.macs)) / 1e9
 
     @property
     def kept_per_block(self) -> np.ndarray:
-        """(depth,) tokens that leave each block, averaged over the images."""
+        """(depth,) tokens after each block, averaged over the images."""
         return self.kept.mean(axis=0)
 
 
 def count_tokens(vit: Any, images: Any, batch_size: int = 64) -> TokenCounts:
-    """Tokens kept by every block for every image, and what was multiplied for it.
+    """Count the tokens that every block keeps for every image, and the multiply-accumulates.
 
-    Multiply-accumulates are those of convolutions, dense layers and both products of attention, with the numbers of
-    tokens that the image itself had: what a batch is filled up with does not count. A block that samples multiplies
-    attention's rows of the class token first, and then of the tokens that it keeps. A ViT paper's "GFLOPs" are the
-    same: billions of multiply-accumulates.
+    Multiply-accumulates are those of convolutions, dense layers and both products of attention, with the image's own
+    numbers of tokens: padding of a batch does not count. A sampling block computes the class token's row of attention
+    first, and then the rows of the kept tokens. "GFLOPs" in ViT papers are the same: billions of multiply-accumulates.
 
     Args:
         vit: A ``ViT``.
-        images: (images, H, W, channels) in [0, 1]; or an iterable of batches of them, alone or with labels.
-        batch_size: For an array.
+        images: (images, H, W, channels) in [0, 1]; or an iterable of batches of them, with or without labels.
+        batch_size: Batch size for an array.
 
     Returns:
         ``TokenCounts``.
 
     Raises:
-        ValueError: not a ``ViT``.
+        ValueError: Not a ``ViT``.
 
     Example:
     >>> counts = wm.count_tokens(sampled, test_images)
@@ -302,7 +300,7 @@ def count_tokens(vit: Any, images: Any, batch_size: int = 64) -> TokenCounts:
 
 
 def token_macs(vit: Any, kept: np.ndarray) -> np.ndarray:
-    """Multiply-accumulates of each image from the tokens that leave each block.
+    """Return the multiply-accumulates of each image from the tokens after each block.
 
     Args:
         vit: A ``ViT``.
@@ -328,26 +326,26 @@ def token_macs(vit: Any, kept: np.ndarray) -> np.ndarray:
 
 
 def surviving_patches(vit: Any, images: Any, batch_size: int = 64) -> np.ndarray:
-    """Which patches of each image are left behind each block that samples.
+    """Return which patches of each image remain after each sampling block.
 
     Args:
         vit: A ``ViT`` with ``sampling_blocks``.
         images: As for ``count_tokens``.
-        batch_size: For an array.
+        batch_size: Batch size for an array.
 
     Returns:
         bool (images, sampling blocks, rows, columns) of patches.
 
     Raises:
-        ValueError: not a ``ViT``, or one without token sampling.
+        ValueError: Not a ``ViT``, or one without token sampling.
 
     Example:
-    >>> left = wm.surviving_patches(sampled, images)[0, -1]     # (14, 14) of DeiT's 16 x 16 pixels
+    >>> left = wm.surviving_patches(sampled, images)[0, -1]     # (14, 14) patches of 16 x 16 pixels in DeiT
     """
     _check_vit(vit)
     layers_ = _sampling_layers(vit)
     if not layers_:
-        raise ValueError("vit must sample tokens in one block at least. Received: sampling_blocks=()")
+        raise ValueError("vit must sample tokens in at least one block. Received: sampling_blocks=()")
     rows, columns = (side // vit.patch_size for side in vit.image_shape[:2])
     probe = keras.Model(vit.input, [layer.output[2] for layer in layers_])
     found = []
@@ -356,7 +354,7 @@ def surviving_patches(vit: Any, images: Any, batch_size: int = 64) -> np.ndarray
         left = np.zeros((len(batch), len(layers_), rows * columns + 1), bool)
         origin = np.tile(np.arange(rows * columns + 1), (len(batch), 1))
         for index in range(len(layers_)):
-            # (images, n), places in the image; what fills a batch up repeats the class token.
+            # (images, n), positions in the image; padding repeats the class token.
             origin = np.take_along_axis(origin, parts[index], axis=1)
             np.put_along_axis(left[:, index], origin, True, axis=1)
         found.append(left[:, :, 1:].reshape(len(batch), len(layers_), rows, columns))
@@ -377,7 +375,7 @@ def _check_vit(vit: Any) -> None:
 
 
 def _run(probe: Any, batch: np.ndarray) -> list[np.ndarray]:
-    """The probe's outputs, not compiled: shapes depend on the images, and each would be compiled anew."""
+    """Return the probe's outputs, not compiled: shapes depend on the images, and each would be compiled again."""
     return [ops.convert_to_numpy(part) for part in keras.tree.flatten(probe(batch, training=False))]
 
 

@@ -23,7 +23,7 @@ from .token_sampling import (
     check_tokens,
 )
 
-LAYER_NORM = {"epsilon": 1e-6}  # as DeiT; Keras's default is 1e-3
+LAYER_NORM = {"epsilon": 1e-6}  # as in DeiT; Keras's default is 1e-3
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -31,8 +31,8 @@ class ViT(Network):
     """Vision transformer: patches as tokens, a class token, learned positions, pre-norm blocks.
 
     ViT (Dosovitskiy et al., arXiv 2010.11929, eq. 1-4), DeiT-Ti by default (Touvron et al., arXiv 2012.12877, table 1);
-    the logits come from the class token. In any of the blocks tokens can be sampled (``AdaptiveTokenSampling``), which
-    changes no weight: see ``with_token_sampling``. With a checkpoint in timm's key names the logits are timm's.
+    the logits come from the class token. Any block can sample tokens (``AdaptiveTokenSampling``), which changes no
+    weight: see ``with_token_sampling``. With a checkpoint in timm's key names the logits equal timm's.
 
     Args:
         num_classes: Number of classes.
@@ -42,17 +42,17 @@ class ViT(Network):
         depth: Number of blocks.
         heads: Heads of the attention.
         mlp_ratio: Hidden channels of the feed-forward as a multiple of ``width``.
-        dropout: Rate in [0, 1) behind the positions, the attention and each layer of the feed-forward.
-        stochastic_depth: Rate in [0, 1) at which the last block's branches are left out in training; it rises from 0
-            at the first block.
+        dropout: Rate in [0, 1) after the positions, the attention and each layer of the feed-forward.
+        stochastic_depth: Rate in [0, 1) at which the last block's branches are skipped in training; it rises from 0 at
+            the first block.
         sampling_blocks: Blocks that sample tokens, counted from 0.
-        sampling_tokens: Budget of each of them, the class token included, at least 8: one number, or one a block; None:
-            as many as the image gives.
+        sampling_tokens: Budget of each of them, including the class token, at least 8: one number, or one per block;
+            None: the image's number of tokens.
         sampling_mode: "adaptive" or "static", see ``AdaptiveTokenSampling``.
         normalize: None, or (mean, std), each one value per channel in the input's [0, 1] units: the network then
-            standardises its input itself.
-        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy
-            the head computes in float32.
+            standardizes its input.
+        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global policy. Under a mixed
+            policy the head computes in float32.
 
     Input shape:
         (B, H, W, channels) floating point in [0, 1] (pixel / 255), RGB.
@@ -61,7 +61,7 @@ class ViT(Network):
         (B, num_classes) logits.
 
     Raises:
-        ValueError: an option out of its range.
+        ValueError: An option out of its range.
 
     Example:
     >>> model = wm.ViT(num_classes=10, image_shape=(32, 32, 3), patch_size=4, width=96, depth=6, heads=3)
@@ -95,7 +95,7 @@ class ViT(Network):
         height, breadth = image_shape[:2]
         if height is None or breadth is None or height % patch_size or breadth % patch_size:
             raise ValueError(
-                "image_shape must have sides that are known and multiples of patch_size. "
+                "image_shape must have known sides that are multiples of patch_size. "
                 f"Received: image_shape={tuple(image_shape)}, patch_size={patch_size}"
             )
         patches = (height // patch_size) * (breadth // patch_size)
@@ -125,14 +125,14 @@ class ViT(Network):
             )
             found = block(x) if live is None else block(x, live)
             x, live = found[:2] if sampled else (found, live)
-        x = x[:, 0]  # the class token; the norm is each token's own
+        x = x[:, 0]  # the class token; the norm is per token
         x = layers.LayerNormalization(**LAYER_NORM, name="norm", dtype=policy)(x)
         logits = layers.Dense(num_classes, **_initial(), name="head", dtype=exact_policy(policy))(x)
         self._init_functional(inputs, logits, arguments, policy)
 
 
 def _budgets(blocks: Sequence[int], tokens: Any, depth: int, most: int) -> dict[int, int]:
-    """Block -> budget of tokens."""
+    """Return block -> budget of tokens."""
     if any(isinstance(block, bool) or not isinstance(block, (int, np.integer)) for block in blocks) or (
         list(blocks) != sorted(set(blocks)) or any(not 0 <= block < depth for block in blocks)
     ):
@@ -153,7 +153,7 @@ def _budgets(blocks: Sequence[int], tokens: Any, depth: int, most: int) -> dict[
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class ClassTokenAndPositions(layers.Layer):
-    """A learned token before all others, and a learned vector added to each of them.
+    """A learned token before all others, and a learned vector added to each token.
 
     ViT (arXiv 2010.11929, eq. 1).
 
@@ -174,7 +174,7 @@ class ClassTokenAndPositions(layers.Layer):
         self.positions = self.add_weight(shape=(1, tokens, width), initializer=initial[1], name="positions")
 
     def call(self, x: Any) -> Any:
-        # One table for both, and a pad instead of a concatenation: no op needs the size of the batch.
+        # One table for both, and a pad instead of a concatenation, so that no op needs the batch size.
         length = self.positions.shape[1]
         first = ops.pad(ops.convert_to_tensor(self.class_token), [[0, 0], [0, length - 1], [0, 0]])
         table = ops.cast(first + ops.convert_to_tensor(self.positions), self.compute_dtype)
@@ -189,34 +189,33 @@ class ClassTokenAndPositions(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class SelfAttention(layers.Layer):
-    """Multi-head self-attention, softmax(q k^T / sqrt(d)) v, with a mask of tokens, and token sampling if asked for.
+    """Multi-head self-attention, softmax(q k^T / sqrt(d)) v, with a mask of tokens and optional token sampling.
 
     Attention Is All You Need (Vaswani et al., arXiv 1706.03762, eq. 1) with one projection for query, key and value, as
-    timm's ViT. Where tokens have been removed from a batch that is filled up, a token that is there gives those removed
-    no weight, and one removed attends to itself alone; 1e-6 of each token's attention is spread evenly over the tokens
-    that are there.
+    in timm's ViT. In a padded batch from which tokens were removed, existing tokens give removed ones no weight, and a
+    removed token attends only to itself; 1e-6 of each token's attention is spread evenly over the existing tokens.
 
     With ``sampling_mode`` the rows of the attention matrix are gathered by ``AdaptiveTokenSampling`` (arXiv 2111.15667,
-    section 3.3); keys and values stay whole. A softmax works row by row, so only the class token's row is computed
-    before the choice, and then the rows that stay.
+    section 3.3); keys and values stay complete. A softmax works row by row, so only the class token's row is computed
+    before the choice, and then the kept rows.
 
     Args:
         width: C, channels of a token, a multiple of ``heads``.
         heads: Number of heads.
-        dropout: Rate in [0, 1) behind the last projection.
+        dropout: Rate in [0, 1) after the last projection.
         sampling_tokens: See ``AdaptiveTokenSampling``.
-        sampling_mode: None: every token stays; or "adaptive" or "static".
+        sampling_mode: None: all tokens are kept; or "adaptive" or "static".
 
     Call arguments:
         x: (B, N, C).
-        live: None (every token is there), or (B, N), 1 for a token and 0 for one removed.
+        live: None (all tokens exist), or (B, N), 1 for a token and 0 for a removed one.
 
     Returns:
-        (B, N, C); with sampling a tuple of (B, n, C), which of these are tokens (B, n), and their places among the N
+        (B, N, C); with sampling a tuple of (B, n, C), which of these are tokens (B, n), and their positions among the N
         (B, n).
 
     Raises:
-        ValueError: an option out of its range, or input whose channels are not ``width``.
+        ValueError: An option out of its range, or input whose channels are not ``width``.
     """
 
     def __init__(
@@ -258,7 +257,7 @@ class SelfAttention(layers.Layer):
         v = ops.transpose(self._split(v), (0, 2, 1, 3))  # (B, heads, N, d)
         if self.sampler is None:
             return self._attend(q, k, v, live, None if live is None else _self_attention_bias(live), training)
-        # Rows of removed tokens are not gathered: only their columns need the mask.
+        # Rows of removed tokens are not gathered, so only their columns need the mask.
         keys = None if live is None else ((1.0 - live) * REMOVED)[:, None, None, :]
         first = self._weights(q[:, :1], k, keys)
         if live is not None:
@@ -283,8 +282,8 @@ class SelfAttention(layers.Layer):
     def _attend(self, q: Any, k: Any, v: Any, live: Any, keys: Any, training: bool | None) -> Any:
         y = ops.matmul(self._weights(q, k, keys), v)  # (B, heads, n, d)
         if live is not None:
-            # What adding a share to every weight would come to, without another pass over all weights. The released
-            # code adds it before it normalises; the weights differ by less than EPSILON.
+            # Equivalent to adding a share to every weight, without another pass over all weights. The released code
+            # adds it before the normalization; the weights differ by less than EPSILON.
             mean = ops.sum(v * live[:, None, :, None], axis=2, keepdims=True)
             mean = mean / ops.sum(live, axis=-1)[:, None, None, None]
             y = (y + EPSILON * mean) / (1.0 + EPSILON)
@@ -314,7 +313,7 @@ class SelfAttention(layers.Layer):
 
 
 def _self_attention_bias(live: Any) -> Any:
-    """What is added to scores (B, heads, N, N) so that removed tokens attend, and are attended to, by themselves."""
+    """Return the bias of scores (B, heads, N, N) that restricts attention from and to a removed token to itself."""
     length = ops.shape(live)[1]
     own = ops.cast(ops.eye(length), live.dtype)[None]
     return ((1.0 - ops.maximum(live[:, None, :], own)) * REMOVED)[:, None]
@@ -325,28 +324,28 @@ class TransformerBlock(layers.Layer):
     """Pre-norm transformer block: x + attention(norm(x)), then x + feed-forward(norm(x)).
 
     ViT (arXiv 2010.11929, eq. 2 and 3): the feed-forward is a dense layer to ``mlp_ratio`` times the channels, an exact
-    GELU, and a dense layer back. With ``sampling_mode`` tokens are removed between the two: of the residual, too, the
-    rows of those that stay are gathered (arXiv 2111.15667, figure 2).
+    GELU, and a dense layer back. With ``sampling_mode`` tokens are removed between the two steps, also from the
+    residual (arXiv 2111.15667, figure 2).
 
     Args:
         width: C, channels of a token, a multiple of ``heads``.
         heads: Heads of the attention.
         mlp_ratio: Hidden channels as a multiple of ``width``.
-        dropout: Rate in [0, 1) behind the attention and each layer of the feed-forward.
-        stochastic_depth: Rate in [0, 1) at which each branch is left out of an image in training.
+        dropout: Rate in [0, 1) after the attention and each layer of the feed-forward.
+        stochastic_depth: Rate in [0, 1) at which each branch is skipped for an image in training.
         sampling_tokens: See ``AdaptiveTokenSampling``.
-        sampling_mode: None: every token stays; or "adaptive" or "static".
+        sampling_mode: None: all tokens are kept; or "adaptive" or "static".
 
     Call arguments:
         x: (B, N, C).
-        live: None (every token is there), or (B, N), 1 for a token and 0 for one removed.
+        live: None (all tokens exist), or (B, N), 1 for a token and 0 for a removed one.
 
     Returns:
-        (B, N, C); with sampling a tuple of (B, n, C), which of these are tokens (B, n) (rows that only fill up are
-        zero), and their places among the N (B, n). The announced n is the largest possible.
+        (B, N, C); with sampling a tuple of (B, n, C), which of these are tokens (B, n) (padding rows are zero), and
+        their positions among the N (B, n). The symbolic n is the largest possible.
 
     Raises:
-        ValueError: an option out of its range, or input whose channels are not ``width``.
+        ValueError: An option out of its range, or input whose channels are not ``width``.
     """
 
     def __init__(
@@ -429,12 +428,12 @@ class TransformerBlock(layers.Layer):
 
 
 def _initial() -> dict[str, Any]:
-    """Initial weights of a dense layer, as DeiT's; one initializer would give equal shapes equal values."""
+    """Return new initializers of a dense layer, as in DeiT; a shared one would give equal shapes equal values."""
     return {"kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.02)}
 
 
 def _spec(layer: Any, x: Any) -> Any:
-    """What an attention or a block returns, symbolically; places are integers."""
+    """Return the symbolic outputs of an attention or a block; positions are integers."""
     shapes = layer.compute_output_shape(x.shape)
     if layer.sampling_mode is None:
         return keras.KerasTensor(shapes, layer.compute_dtype)

@@ -1,4 +1,4 @@
-"""Whole networks: a convolutional stem, a stack of blocks, a head."""
+"""WaveMix networks: a convolutional stem, a stack of blocks, a head."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WaveMixClassifier(Network):
     """WaveMix image classifier: stem, ``depth`` blocks of one resolution, global mean, linear head.
 
     WaveMix (arXiv 2205.14375, figure 2). With the weights of the official PyTorch network the logits are the same;
-    ``build_model`` knows the published sizes.
+    ``build_model`` has the published sizes.
 
     Args:
         num_classes: Number of classes.
@@ -50,10 +50,10 @@ class WaveMixClassifier(Network):
         stride: Stride in pixels of each convolution of the strided stem.
         patch_size: Side in pixels of a patch of the patchify stem.
         normalize: None, or (mean, std), each one value per channel in the input's [0, 1] units: the network then
-            standardises its input itself.
-        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy
-            the head computes in float32.
-        block: "wavemix" (``WaveMixBlock``) or "v1" (``WaveMixV1Block``, which upsamples by "deconv" alone).
+            standardizes its input.
+        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global policy. Under a mixed
+            policy the head computes in float32.
+        block: "wavemix" (``WaveMixBlock``) or "v1" (``WaveMixV1Block``, which upsamples only by "deconv").
 
     Input shape:
         (B, H, W, channels) floating point in [0, 1] (pixel / 255), RGB.
@@ -62,7 +62,7 @@ class WaveMixClassifier(Network):
         (B, num_classes) logits.
 
     Raises:
-        ValueError: an option out of its range.
+        ValueError: An option out of its range.
 
     Example:
     >>> model = wm.WaveMixClassifier(num_classes=10, image_shape=(32, 32, 3), width=64, depth=6, dropout=0.1)
@@ -101,11 +101,11 @@ class WaveMixClassifier(Network):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class WaveMixSegmenter(Network):
-    """WaveMix for semantic segmentation: stem, ``depth`` blocks, transposed convolutions back to every pixel's logits.
+    """WaveMix for semantic segmentation: stem, ``depth`` blocks, transposed convolutions to logits of every pixel.
 
-    WaveMix (arXiv 2205.14375, section 4.3): each 4x4 transposed convolution of stride 2 doubles the resolution, a 1x1
-    convolution ends in the classes; nothing stands between them. With the weights of the official PyTorch network, and
-    sides that its stem divides, the logits are the same.
+    WaveMix (arXiv 2205.14375, section 4.3): 4x4 transposed convolutions of stride 2 double the resolution, followed by
+    a 1x1 convolution to the classes, without activations. With the weights of the official PyTorch network, and sides
+    that its stem divides, the logits are the same.
 
     Args:
         num_classes: Number of classes.
@@ -118,27 +118,27 @@ class WaveMixSegmenter(Network):
         dropout: Rate in each feed-forward.
         activation: "gelu", "relu", "relu6", "hard_swish" or "quick_gelu"; in the blocks and in the patchify stem.
         upsample: "deconv", "bilinear", "nearest", "pixel_shuffle" or "pixel_shuffle_conv", see ``WaveMixBlock``; the
-            head's transposed convolutions stay.
+            head keeps its transposed convolutions.
         stem: "strided" or "patchify", see ``WaveMixClassifier``. It reduces the sides by ``stride**2`` or by
             ``patch_size``, which must be a power of two.
         stride: Stride in pixels of each convolution of the strided stem.
         patch_size: Side in pixels of a patch of the patchify stem.
-        head_dims: Channels of the head's transposed convolutions, one for each halving of the stem; None: C/2, C/4, ...
-            The Cityscapes network of width 192 has (128, 64).
+        head_dims: Channels of the head's transposed convolutions, one per halving in the stem; None: C/2, C/4, ... The
+            Cityscapes network of width 192 has (128, 64).
         normalize: None, or (mean, std), each one value per channel in the input's [0, 1] units: the network then
-            standardises its input itself.
-        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy
-            the logits are computed in float32.
+            standardizes its input.
+        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global policy. Under a mixed
+            policy the logits are computed in float32.
 
     Input shape:
         (B, H, W, channels) floating point in [0, 1] (pixel / 255), RGB. A side that the stem's reduction does not
-        divide is padded with zeros at the bottom and right, behind ``normalize``, and the logits are cropped.
+        divide is padded with zeros at the bottom or right, after ``normalize``, and the logits are cropped.
 
     Output shape:
         (B, H, W, num_classes) logits.
 
     Raises:
-        ValueError: an option out of its range; a stem whose reduction is not ``2**len(head_dims)``.
+        ValueError: An option out of its range; a stem whose reduction is not ``2**len(head_dims)``.
 
     Example:
     >>> model = wm.WaveMixSegmenter(num_classes=21, image_shape=(128, 128, 3), width=64, depth=4, levels=3)
@@ -209,18 +209,19 @@ class WaveMixSuperResolver(Network):
     - "sisr" (the official package's): two 3x3 convolutions, ``depth`` blocks at the input's resolution, a 4x4
       transposed convolution of stride 2 to C/2 channels, a 1x1 convolution to RGB. The published network doubles; for
       ``scale`` 4, 8, ... the transposed convolution is repeated, each time to half the channels.
-    - "wavemixsr" (Jeevan, Srinidhi, Prathiba & Sethi, arXiv 2307.00430, figure 1): the image is taken apart into luma
-      and chroma. The luma is upsampled bicubically by ``scale``, then two 3x3 convolutions, ``depth`` blocks, a 3x3
-      convolution to C/2 and a 1x1 convolution give the luma anew; the chroma is upsampled bicubically.
-    - "wavemixsr_v2" (Jeevan, Nixon & Sethi, arXiv 2409.10582): stages of "wavemixsr" for scale 2, one behind another,
-      whose blocks upsample by a pixel shuffle and a 3x3 convolution. ``depth`` counts the blocks of each stage.
+    - "wavemixsr" (Jeevan, Srinidhi, Prathiba & Sethi, arXiv 2307.00430, figure 1): the image is split into luma and
+      chroma. The luma is upsampled bicubically by ``scale``, then two 3x3 convolutions, ``depth`` blocks, a 3x3
+      convolution to C/2 and a 1x1 convolution compute the new luma; the chroma is upsampled bicubically.
+    - "wavemixsr_v2" (Jeevan, Nixon & Sethi, arXiv 2409.10582): stages of "wavemixsr" for scale 2 in sequence, whose
+      blocks upsample by a pixel shuffle and a 3x3 convolution. ``depth`` counts the blocks of each stage.
 
-    With the weights of the official PyTorch networks the outputs are the same; theirs of the latter two are YCbCr. The
-    luma before it is made RGB is the output of the layer "luma", or of "stage{n}_luma" with "wavemixsr_v2".
+    With the weights of the official PyTorch networks the outputs are the same, except that the official ones of the
+    latter two are YCbCr. The luma before the conversion to RGB is the output of the layer "luma", or of "stage{n}_luma"
+    with "wavemixsr_v2".
 
     Args:
         variant: "sisr", "wavemixsr" or "wavemixsr_v2".
-        scale: Upsampling factor: for "wavemixsr" any from 2 on, for the others a power of two.
+        scale: Upsampling factor, at least 2; except for "wavemixsr" a power of two.
         image_shape: (height, width, 3) of the small image in pixels; height and width may be None.
         width: C, channels of every block; a multiple of 4.
         depth: Number of blocks.
@@ -230,10 +231,10 @@ class WaveMixSuperResolver(Network):
             1 for the others.
         dropout: Rate in each feed-forward; None: as published, 0 for "sisr" and 0.3 for the others.
         activation: "gelu", "relu", "relu6", "hard_swish" or "quick_gelu".
-        upsample: Of the blocks, see ``WaveMixBlock``; None: as published, "pixel_shuffle_conv" for "wavemixsr_v2" and
-            "deconv" for the others.
-        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global one. Under a mixed policy
-            colours, bicubic upsampling and the last convolution compute in float32.
+        upsample: Upsampling in the blocks, see ``WaveMixBlock``; None: as published, "pixel_shuffle_conv" for
+            "wavemixsr_v2" and "deconv" for the others.
+        dtype: dtype policy of the layers, for example "mixed_bfloat16"; None: Keras's global policy. Under a mixed
+            policy color conversion, bicubic upsampling and the last convolution compute in float32.
 
     Input shape:
         (B, H, W, 3) floating point in [0, 1] (pixel / 255), RGB.
@@ -242,7 +243,7 @@ class WaveMixSuperResolver(Network):
         (B, scale * H, scale * W, 3) in the input's units, not clipped.
 
     Raises:
-        ValueError: an option out of its range.
+        ValueError: An option out of its range.
 
     Example:
     >>> model = wm.WaveMixSuperResolver("wavemixsr", scale=2, image_shape=(64, 64, 3), width=32, depth=2)
@@ -297,7 +298,7 @@ class WaveMixSuperResolver(Network):
 
 
 def _luma_and_chroma(inputs: Any, factors: Sequence[int], arguments: dict[str, Any], policy: Any, staged: bool) -> Any:
-    """The luma through one network for each factor, the chroma through bicubic upsampling alone."""
+    """Upsample the luma with one network per factor, and the chroma only bicubically."""
     exact = exact_policy(policy)
     luma = RGBToYCbCr((0, 1), name="rgb_to_luma", dtype=exact)(inputs)
     chroma = RGBToYCbCr((1, 3), name="rgb_to_chroma", dtype=exact)(inputs)
@@ -316,10 +317,10 @@ def _luma_and_chroma(inputs: Any, factors: Sequence[int], arguments: dict[str, A
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class PadToMultiple2D(layers.Layer):
-    """Pads sides known at run time alone to the next multiple with zeros at the bottom and right.
+    """Pad sides known only at run time to the next multiple with zeros at the bottom and right.
 
     Args:
-        multiple: What the sides are to be divisible by.
+        multiple: Divisor of the padded sides.
 
     Input shape:
         (B, H, W, C).
@@ -328,7 +329,7 @@ class PadToMultiple2D(layers.Layer):
         (B, H', W', C).
 
     Raises:
-        ValueError: multiple < 1.
+        ValueError: ``multiple`` < 1.
     """
 
     def __init__(self, multiple: int, **kwargs: Any) -> None:
@@ -349,7 +350,7 @@ class PadToMultiple2D(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class CropTo2D(layers.Layer):
-    """Crops the first of two images at the bottom and right to the sides of the second.
+    """Crop the first of two images at the bottom and right to the sides of the second.
 
     Input shape:
         A list of (B, H', W', C) and (B, H, W, anything), H' >= H and W' >= W.
@@ -366,16 +367,16 @@ class CropTo2D(layers.Layer):
         return (image[0], *like[1:3], image[3])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config()}  # Keras's own refuses a dtype that is a policy object
+        return {**super().get_config()}  # Keras refuses a policy object as dtype otherwise
 
 
 def _doublings(factor: int) -> int | None:
-    """N with ``factor == 2**n``; None if there is none."""
+    """Return n with ``factor == 2**n``; None if there is none."""
     return int(math.log2(factor)) if factor & (factor - 1) == 0 else None
 
 
 def _blocks(x: Any, arguments: dict[str, Any], policy: Any, prefix: str = "") -> Any:
-    """``depth`` blocks with the network's arguments of the same names."""
+    """Append ``depth`` blocks with the network's arguments of the same names."""
     upsample = check_option("upsample", arguments["upsample"], UPSAMPLERS)
     block = check_option("block", arguments.get("block", "wavemix"), BLOCKS)
     names = ("width", "levels", "expansion", "ff_dim", "dropout", "activation")
@@ -391,6 +392,6 @@ def _blocks(x: Any, arguments: dict[str, Any], policy: Any, prefix: str = "") ->
 
 
 def _deconv(x: Any, filters: int, name: str, policy: Any) -> Any:
-    """Transposed 4x4 convolution of stride 2: twice the sides."""
+    """Append a transposed 4x4 convolution of stride 2, which doubles the sides."""
     last = {"data_format": "channels_last", "name": name, "dtype": policy}
     return layers.Conv2DTranspose(filters, 4, strides=2, padding="same", **last)(x)
