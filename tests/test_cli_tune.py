@@ -117,7 +117,7 @@ def test_workers_that_cannot_work_end_the_search(folder, tmp_path, capsys, monke
     words = ["tune", "--data", folder, "--out", tmp_path / "search", *TINY, "--max-trials", "4", "--workers", "2"]
     code, _, err = call(capsys, *words)
     assert code == 1
-    assert "A worker must live. Received: no disk" in err
+    assert "A worker must not fail. Received: no disk" in err
 
 
 def broken(folder, index):

@@ -346,7 +346,7 @@ def test_mistakes_are_named(changes, message):
         (lambda: wm.DynaMixerOp(axis=-3).build((None, 4, 8)), r"takes \(B, H, W, C\) with.*\(None, 4, 8\), axis=-3"),
         (lambda: wm.DynaMixerOp(2).build((None, None, 8)), "the number of tokens fixes the size of its weights"),
         (lambda: wm.DynaMixerOp(3).build((None, 4, 8)), "multiple of segments. Received: channels=8, segments=3"),
-        (lambda: wm.DynaMixerBlock(10, 4), "width must be a multiple of segments, and 4 or more. Received: width=10"),
+        (lambda: wm.DynaMixerBlock(10, 4), "width must be a multiple of segments and at least 4. Received: width=10"),
         (lambda: wm.DynaMixerBlock(2, 1), "at least 4"),
         (lambda: wm.DynaMixerBlock(8, 2).build((None, None, 4, 8)), r"known H and W.*\(None, None, 4, 8\)"),
         (lambda: wm.DynaMixerBlock(8, 2).build((None, 4, 4, 16)), r"takes \(B, H, W, 8\)"),

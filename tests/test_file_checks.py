@@ -46,7 +46,7 @@ def test_the_report_judges_as_export_did(snr_db, agreement, judged, held, passes
     artifact = SimpleNamespace(dtype="int8", ops=(), verification=verification, to_dict=lambda: {"ops": {}})
     shown, check = file_checks(artifact, nothing)[-2:]
     assert shown["passed"]
-    assert shown["bound"].startswith("shown, not judged: it ran fewer than 32")
+    assert shown["bound"].startswith("not judged: it ran fewer than 32")
     assert (check["passed"], check["bound"][: len(bound)]) == (passes, bound)
     assert ("hardly depends" in check["measured"]) == (snr_db is None and agreement is None)
 

@@ -75,7 +75,7 @@ def test_the_official_figure_is_another_one(images):
 
 
 def test_small_images_have_no_ssim():
-    with pytest.raises(ValueError, match=r"at least 11 pixels a side. Received: \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"at least 11 pixels per side. Received: \(8, 8\)"):
         ssim_y(np.zeros((12, 12, 3)), np.zeros((12, 12, 3)), shave=2)
 
 

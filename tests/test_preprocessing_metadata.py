@@ -61,7 +61,7 @@ def test_predict_on_a_moved_tflite_file(crop, expected, artifacts, picture, tmp_
     (tmp_path / "moved.labels.txt").write_text("red\nblue\n")
     found, told = first_class(capsys, picture, "--model", tmp_path / "moved.tflite")
     assert found == expected
-    assert ("nothing tells how training brought images to 8 x 8 pixels" in told) == (crop is None)
+    assert ("states how training resized images to 8 x 8 pixels" in told) == (crop is None)
 
 
 @pytest.mark.parametrize(("crop", "expected"), [(True, "red"), (False, "blue")])

@@ -182,7 +182,7 @@ def test_a_layer_that_cannot_be_opened_is_named():
     found = wm.profile(model_of((5, 6), layers.Dense(3), Closed(name="closed")))
     assert found.uncounted == ("closed",)
     assert found.macs == 5 * 6 * 3
-    assert "Not counted, their inside could not be seen: closed" in str(found)
+    assert "Not counted, because they cannot be traced: closed" in str(found)
 
 
 def test_shared_layers_and_nested_models():

@@ -156,7 +156,7 @@ def test_an_archive_of_objects_is_not_unpickled(tmp_path):
 def test_a_model_of_another_kind_is_no_model(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("words.txt", "nothing")
-    with pytest.raises(DamagedFileError, match=r"metadata\.json, config\.json, model\.weights\.h5 is missing"):
+    with pytest.raises(DamagedFileError, match=r"lacks metadata\.json, config\.json, model\.weights\.h5"):
         state_files.check_keras_file(tmp_path / "model.keras", "")
 
 

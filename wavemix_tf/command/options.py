@@ -30,9 +30,7 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start over where the folder already has a run.")]
-OldSplit = Annotated[
-    bool, typer.Option("--old-split", help="Use only the images that were there in training; skip new ones.")
-]
+OldSplit = Annotated[bool, typer.Option("--old-split", help="Use only images that existed at training; skip new ones.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and TensorFlow's log.")]
 TargetOption = Annotated[
     str | None,

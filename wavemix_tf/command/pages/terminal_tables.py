@@ -89,8 +89,8 @@ def worst_layers_text(layers: Mapping[str, Any]) -> str:
     worst = worst_layers(layers)
     if not worst:
         return ""
-    head = f"{layers['of']}, the layers whose rounding costs most accuracy, on {layers['images']} images: "
-    head += "share of the noise in the outputs, SQNR of the tensor, mean error of the file in the layer"
+    head = f"{layers['of']}, the layers whose rounding costs most, on {layers['images']} images: "
+    head += "share of the output noise, SQNR of the tensor, mean error of the file in the layer"
     lines = [
         f"  {row['output_share']:5.1%} of the noise  {row['noise_db']:5.1f} dB  "
         f"{steps_text(row['file_error_steps']):<13}  {row['name']}"
