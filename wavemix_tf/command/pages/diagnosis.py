@@ -53,7 +53,7 @@ def scatter(report: Mapping[str, Any]) -> str:
         return ""
     note = (
         f"Logits of {escape(str(scatter['of']))} for {scatter['images']:,} test images. The file should compute the "
-        "logits of the QAT model. The points behind it show how far fine-tuning moved them from the float model."
+        "logits of the QAT model. The points against the float model show how far fine-tuning moved the logits."
     )
     return _card(
         "Float against int8",

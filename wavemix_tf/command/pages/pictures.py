@@ -59,7 +59,7 @@ def enlargements(report: Mapping[str, Any]) -> str:
     note = (
         f"Means over the test images, enlarged {report['scale']} times: luma of BT.601 in the studio range, without a "
         f"border of {report['scale']} pixels. The column official PSNR is computed as in the official WaveMixSR "
-        "scripts: full range, with the border, the image's largest luma as the peak."
+        "scripts: full range, with the border, the true image's largest luma as the peak."
     )
     head = "".join(f"<th class='n'>{name}</th>" for name in ("PSNR-Y", "SSIM-Y", "official PSNR", "images"))
     return (

@@ -121,7 +121,7 @@ def section(report: Mapping[str, Any]) -> str:
     if test:
         whole = tested == test or "scale" in report  # the test set's size is that of its patches
         part = f"{tested:,}" if whole else f"{tested:,} of the {test:,}"
-        images = f"{title[0].upper()}{title[1:]} on {part} test images, which no choice was based on"
+        images = f"{title[0].upper()}{title[1:]} on {part} test images, which were used for no choice"
         images += ", with its 95 % interval." if metric == "accuracy" else "."
     return (
         "<section class='card'><h2>Results</h2>"
