@@ -333,7 +333,7 @@ def test_files_that_are_there_are_not_written_again(finished, capsys):
     code, _, err = call(capsys, "export", "--out", finished["out"], "--target", "mcu", "--io-dtype", "uint8")
     assert code == 1
     assert one_line(err)
-    assert "--io-dtype uint8, it has int8" in err
+    assert "--io-dtype uint8, the file has int8" in err
     assert {path: path.stat().st_mtime_ns for path in finished["out"].rglob("*") if path.is_file()} == before
 
 

@@ -163,7 +163,7 @@ def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
         note(str(error))
         return None
     if report is None and (out / "report.json").is_file():
-        note(f"{out / 'report.json'} is of another version of wavemix-tf: all files are measured, it is written again")
+        note(f"{out / 'report.json'} is of another wavemix-tf version: all files are measured and it is written again")
     if report is None or not (out / "recipe.json").is_file() or not (out / "report.html").is_file():
         return None
     if saved_recipe(out) != recipe or report["refused"]:  # refused files are tried again
