@@ -115,7 +115,7 @@ class Comparison:
             record = _read_record(self.out / RECORD)
             there = recipe.differences(Recipe.from_json(json.dumps(record["recipe"])))
             there += [
-                f"{key}={asked[key]!r} (saved: {record.get(key)!r})" for key in asked if record.get(key) != asked[key]
+                f"{key}={asked[key]!r} (there {record.get(key)!r})" for key in asked if record.get(key) != asked[key]
             ]
             if there:
                 raise ValueError(
