@@ -433,7 +433,9 @@ def test_export_without_fine_tuning_is_quantized_after_training(finished, tmp_pa
     assert code == 0, err
     assert "no qat.keras" in shown
     card = (out / "exports" / "android-cpu-int8_kit" / "MODEL_CARD.md").read_text()
-    assert re.search(r"\*\*this file\*\*, android-cpu-int8 \(LiteRT\) \| [\d.]+ % \|", card)  # measured for the kit
+    assert re.search(
+        r"\*\*this file\*\*, android-cpu-int8 \(LiteRT XNNPACK\) \| [\d.]+ % \|", card
+    )  # measured for the kit
     assert not (out / "report.json").exists()
     code, _, err = call(capsys, "verify", "--out", out, "--target", "android-cpu", "--dtype", "int8")
     assert code == 0, err

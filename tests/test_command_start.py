@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import typer
 from scipy.stats import binomtest
 
 import wavemix_tf as wm
@@ -172,6 +173,16 @@ def help_of(capsys, verb, option):
     start = next(index for index, line in enumerate(lines) if line.startswith(option))
     end = next(index for index in range(start + 1, len(lines)) if lines[index].startswith(("--", "╰")))
     return " ".join(" ".join(lines[start:end]).split())
+
+
+def test_no_help_text_is_taken_for_markup():
+    """Rich drops words in square brackets."""
+    texts = []
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        texts += [(name, command.help or "")]
+        texts += [(f"{name} {part.name}", getattr(part, "help", None) or "") for part in command.params]
+    assert len(texts) > 50
+    assert [where for where, text in texts if re.search(r"\[[a-z]", text)] == []
 
 
 @pytest.mark.parametrize(

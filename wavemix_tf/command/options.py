@@ -23,7 +23,7 @@ def alternatives(names: Iterable[str], word: str = "or") -> str:
 
 RecipeName = Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Name of a recipe, or path of a JSON file.")]
 Data = Annotated[Path | None, typer.Option("--data", metavar="FOLDER", help="Own images: one sub-folder per class.")]
-RecipeOut = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder  [default: runs/RECIPE]")]
+RecipeOut = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder (default: runs/RECIPE)")]
 RunFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder.")]
 MaybeRun = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder.")]
 Settings = Annotated[
@@ -34,10 +34,10 @@ OldSplit = Annotated[bool, typer.Option("--old-split", help="Use only images tha
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and TensorFlow's log.")]
 TargetOption = Annotated[
     str | None,
-    typer.Option("--target", help=f"{alternatives(TARGETS)}  [default: {alternatives(dict(EXPORTS), 'and')}]"),
+    typer.Option("--target", help=f"{alternatives(TARGETS)} (default: {alternatives(dict(EXPORTS), 'and')})"),
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option("--dtype", help=f"{alternatives(DTYPES)}  [default: the target's preferred dtype]")
+    str | None, typer.Option("--dtype", help=f"{alternatives(DTYPES)} (default: the target's preferred dtype)")
 ]
 TestImages = Annotated[int, typer.Option("--test-images", min=1, help="Largest number of test images to run.")]
 Images = Annotated[
@@ -45,5 +45,5 @@ Images = Annotated[
 ]
 SaveOption = Annotated[
     Path | None,
-    typer.Option("--save", metavar="DIR", help="For pictures  [default: predictions/ in the run folder, or here]"),
+    typer.Option("--save", metavar="DIR", help="For pictures (default: predictions/ in the run folder, or here)"),
 ]

@@ -19,7 +19,7 @@ def compare(
     data: Data = None,
     systems: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="Systems, or unchanged published networks  [default: all]"),
+        typer.Option(metavar="NAME,...", help="Systems, or unchanged published networks (default: all)"),
     ] = None,
     budget: Annotated[
         str | None,
@@ -30,7 +30,7 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="Training runs of each system.")] = 3,
     qat: Annotated[bool, typer.Option("--qat", help="Fine-tune before writing the int8 files.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder  [default: runs/RECIPE_comparison]")
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder (default: runs/RECIPE_comparison)")
     ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,

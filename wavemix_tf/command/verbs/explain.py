@@ -16,12 +16,12 @@ def explain(
     images: Images,
     out: MaybeRun = None,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="FILE", help="A .keras file  [default: the run's model.keras]")
+        Path | None, typer.Option("--model", metavar="FILE", help="A .keras file (default: the run's model.keras)")
     ] = None,
     save: SaveOption = None,
     class_name: Annotated[
         str | None,
-        typer.Option("--class", metavar="NAME", help="Class to explain  [default: the prediction]"),
+        typer.Option("--class", metavar="NAME", help="Class to explain (default: the prediction)"),
     ] = None,
     settings: Settings = None,
     debug: Debug = False,

@@ -36,10 +36,10 @@ def export(
     ] = None,
     accelerator: Annotated[str | None, typer.Option(help="Ethos-U variant, e.g. ethos-u55-128.")] = None,
     min_snr_db: Annotated[
-        float | None, typer.Option(help="Least SNR of a file's outputs against the float model  [default: 10]")
+        float | None, typer.Option(help="Least SNR of a file's outputs against the float model (default: 10)")
     ] = None,
     min_agreement: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Least share of decisions as in the float model  [default: 0.9]")
+        float | None, typer.Option(min=0, max=1, help="Least share of decisions as in the float model (default: 0.9)")
     ] = None,
     allow_unjudged: Annotated[
         bool, typer.Option("--allow-unjudged", help="Also write files that too few images can judge.")

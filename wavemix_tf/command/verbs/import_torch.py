@@ -37,7 +37,7 @@ def import_torch(
     ] = False,
     entry: Annotated[
         str | None,
-        typer.Option(metavar="PLACE", help="Key of the weights in the file, e.g. state_dict_ema  [default: found]"),
+        typer.Option(metavar="PLACE", help="Key of the weights in the file, e.g. state_dict_ema (default: found)"),
     ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,

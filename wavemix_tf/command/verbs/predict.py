@@ -17,7 +17,7 @@ def predict(
     out: MaybeRun = None,
     model: Annotated[
         Path | None,
-        typer.Option("--model", metavar="FILE", help="A .keras or .tflite file  [default: the run's model.keras]"),
+        typer.Option("--model", metavar="FILE", help="A .keras or .tflite file (default: the run's model.keras)"),
     ] = None,
     save: SaveOption = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also save the image with its mask over it.")] = False,
@@ -26,7 +26,7 @@ def predict(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Classes to show  [default: 3; all of a mask]", show_default=False)
+        int | None, typer.Option(min=1, help="Classes to show (default: 3; all of a mask)", show_default=False)
     ] = None,
     settings: Settings = None,
     debug: Debug = False,

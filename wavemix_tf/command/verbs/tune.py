@@ -23,7 +23,7 @@ def tune(
     recipe: RecipeName = None,
     data: Data = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder  [default: runs/RECIPE_search]")
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder (default: runs/RECIPE_search)")
     ] = None,
     settings: Settings = None,
     budget: Annotated[
@@ -38,15 +38,17 @@ def tune(
     tuner: Annotated[str, typer.Option(help="bayesian, hyperband, random or grid")] = "bayesian",
     max_trials: Annotated[int, typer.Option(min=1, help="Trials, including those of earlier calls.")] = 20,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs of each trial  [default: half of the recipe's]")
+        int | None, typer.Option(min=1, help="Epochs of each trial (default: half of the recipe's)")
     ] = None,
-    objective: Annotated[str | None, typer.Option(help="val_loss, or a metric such as val_accuracy  [default]")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="A metric such as val_accuracy (the default), or val_loss")
+    ] = None,
     qat: Annotated[bool, typer.Option("--qat", help="Score each trial in int8, after a short fine-tuning.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of candidates.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Training processes to start on this machine.")] = 1,
     role: Annotated[str | None, typer.Option(help="chief or worker, for a search on several machines")] = None,
     address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Address of the chief, with --role.")] = None,
-    name: Annotated[str | None, typer.Option(help="Unique name of this worker  [default: random]")] = None,
+    name: Annotated[str | None, typer.Option(help="Unique name of this worker (default: random)")] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
