@@ -1,7 +1,7 @@
 """Data, recipes and `fit`: from named image data to a trained Keras model in a run folder that can be resumed."""
 
 if __name__ != "wavemix_tf.training":
-    # The same file under two names would register every Keras class twice, and the last one would win in silence.
+    # The same file imported under two names would register every Keras class twice; the last one silently wins.
     raise ImportError(
         "This folder is installed as wavemix_tf.training: run `pip install -e .`, then `import wavemix_tf.training`."
     )

@@ -8,17 +8,17 @@ from .images import NEARLY_BLACK
 
 
 def describe_array(array: np.ndarray) -> str:
-    """As "float32 (8, 32, 32, 3)"."""
+    """Dtype and shape as text, for example "float32 (8, 32, 32, 3)"."""
     return f"{array.dtype} {array.shape}"
 
 
 def check_pixels(images: np.ndarray, where: str, part: str) -> None:
-    """ValueError unless images (N, ...) are uint8, or floating point in [0, 1]; it names the first wrong one.
+    """Raise ValueError unless images (N, ...) are uint8, or floating point in [0, 1]; it names the first invalid one.
 
     Args:
         images: To check.
-        where: What messages call the arrays.
-        part: What they call one image: "image" or "target".
+        where: Name of the arrays in messages.
+        part: Name of one image in messages: "image" or "target".
     """
     if images.dtype == np.uint8:
         return
@@ -28,7 +28,7 @@ def check_pixels(images: np.ndarray, where: str, part: str) -> None:
     low, high = (images.min(), images.max()) if images.size else (0.0, 0.0)
     if not np.isfinite(low) or not np.isfinite(high):
         first = int(np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(1))[0])
-        raise ValueError(f"{rule}. Received: {where} with a value that is no finite number in {part} {first}")
+        raise ValueError(f"{rule}. Received: {where} with a value that is not finite in {part} {first}")
     if low < 0 or high > 1:
         wrong = ((images < 0) | (images > 1)).reshape(len(images), -1).any(1)
         raise ValueError(
@@ -38,24 +38,24 @@ def check_pixels(images: np.ndarray, where: str, part: str) -> None:
 
 
 def nearly_black_arrays(images: np.ndarray, where: str) -> str:
-    """What to tell of images, as ``check_pixels`` takes them, that are probably divided once too often; else "".
+    """Return a warning for images that were probably divided by 255 twice; otherwise "".
 
     Args:
-        images: uint8, or floating point in [0, 1].
-        where: What the message calls the arrays.
+        images: As in ``check_pixels``: uint8, or floating point in [0, 1].
+        where: Name of the arrays in the message.
     """
     largest = images.max(initial=0)
     if largest > (NEARLY_BLACK if images.dtype == np.uint8 else NEARLY_BLACK / 255):
         return ""
     whole = "255" if images.dtype == np.uint8 else "1.0"
     return (
-        f"No value of {where} is above {largest:.4g} of {whole}: the images are nearly black. Give uint8 from 0 to "
+        f"No value of {where} is above {largest:.4g} of {whole}: the images are nearly black. Pass uint8 from 0 to "
         "255, or floating point from 0 to 1."
     )
 
 
 def is_one_hot(rows: np.ndarray, classes: int | None) -> bool:
-    """Whether the last axis of (..., classes) holds one 1 and otherwise 0."""
+    """Whether the last axis of (..., classes) has a single 1 and otherwise 0."""
     if classes not in (None, rows.shape[-1]) or rows.dtype.kind not in "iufb":
         return False
     return bool(((rows == 0) | (rows == 1)).all() and (rows.sum(-1) == 1).all())

@@ -1,7 +1,8 @@
-"""Augmentation by Keras's own layers, with seeds that are a pure function of (seed, epoch, batch).
+"""Augmentation with Keras layers, with seeds that are a pure function of (seed, epoch, batch).
 
-Keras's layers count their draws in a variable; in a parallel tf.data pipeline that order is not repeatable, and after
-a restart it is lost. Here every batch gets its own stateless seed instead, so that a resumed run sees the same images.
+Keras's layers count their draws in a variable. In a parallel tf.data pipeline the order of draws is not repeatable, and
+after a restart the count is lost. Here every batch gets its own stateless seed, so that a resumed run sees the same
+images.
 """
 
 from __future__ import annotations
@@ -21,32 +22,32 @@ BLACK = {"fill_mode": "constant", "fill_value": 0.0}
 
 
 class BatchSeed(keras.random.SeedGenerator):
-    """Seed generator without state: its draws are hashed from (seed, epoch, batch) and a count of its own.
+    """Seed generator without a variable: each draw is hashed from (seed, epoch, batch) and the number of the draw.
 
-    Passed to Keras's random functions in place of a ``SeedGenerator`` that counts in a variable.
+    Passed to Keras's random functions in place of a ``SeedGenerator``, which counts in a variable.
 
     Args:
-        seed: The recipe's.
+        seed: The recipe's seed.
         epoch: From 0; an int, or an int64 scalar tensor in a tf.data pipeline.
-        batch: Number of the batch in its epoch, likewise.
+        batch: Number of the batch in its epoch; types as for ``epoch``.
         framework: "tensorflow" (also in a tf.data pipeline that feeds another backend), "jax" or "torch".
     """
 
     def __init__(
         self, seed: int, epoch: Any, batch: Any, framework: str = "tensorflow", branches: tuple[int, ...] = ()
     ) -> None:
-        # The parent's constructor would make the variable.
+        # The parent's constructor is not called: it would create the variable.
         self._key = (seed, epoch, batch)
         self._framework = framework
         self._branches = branches
         self._draws = 0
 
     def branch(self, number: int) -> BatchSeed:
-        """A seed of its own for what may be left out, so that the draws after it stay the same."""
+        """Return a separate seed for an optional step, so that skipping the step does not change later draws."""
         return BatchSeed(*self._key, self._framework, (*self._branches, number))
 
     def next(self, ordered: bool = True) -> Any:
-        """The seed of the next draw, (2,) integers of the framework."""
+        """Return the seed of the next draw, (2,) integers of the framework."""
         self._draws += 1
         seed, epoch, batch = self._key
         if self._framework == "tensorflow":
@@ -76,8 +77,8 @@ class Augmenter:
 
     Args:
         recipe: Fields ``flip`` to ``erase``.
-        crop: Whether random resized crops are made here, on images of the network's size; a source that streams makes
-            them from the whole image.
+        crop: Whether random resized crops are made here, from images of the network's size. A streaming source makes
+            them earlier, from the whole image.
         framework: Of the tensors, see ``BatchSeed``.
 
     Call with images float32 (B, H, W, C) in [0, 1], labels float32 (B, K) that sum to 1, and a ``BatchSeed``; returns
@@ -95,12 +96,12 @@ class Augmenter:
         if recipe.zoom:
             self._images.append(layers.RandomZoom(recipe.zoom, **BLACK))
         if recipe.shift:
-            # "nearest" moves by whole pixels: pad and crop, without blurring.
+            # "nearest" shifts by whole pixels, which equals pad and crop without blurring.
             shift = (recipe.shift / height, recipe.shift / width)
             self._images.append(layers.RandomTranslation(*shift, interpolation="nearest", **BLACK))
         if recipe.flip:
             self._images.append(layers.RandomFlip("horizontal"))
-        self._images += _colour_layers(recipe)
+        self._images += _color_layers(recipe)
         self._policy = Policy(recipe, framework) if recipe.policy else None
         # CutMix draws alpha from its factor's range; a range of one value is the paper's fixed alpha.
         self._mixers: list[Any] = [layers.MixUp(recipe.mixup)] if recipe.mixup else []
@@ -135,33 +136,33 @@ class Augmenter:
 
 
 class MaskAugmenter:
-    """Augmentation that moves an image and its mask together; colours change in the image alone.
+    """Augmentation that moves an image and its mask together; colors change only in the image.
 
     Args:
         recipe: Fields ``flip``, ``smallest_scale``, ``largest_scale``, ``brightness``, ``contrast``, ``saturation``.
         framework: Of the tensors, see ``BatchSeed``.
 
     Call with images float32 (B, H, W, C) in [0, 1], masks integer (B, H, W), and a ``BatchSeed``; returns the same,
-    augmented. What a smaller image leaves free is black, and in the mask ``ignore_index`` (without one: class 0).
+    augmented. The border around a reduced image is black, and ``ignore_index`` in the mask (without one: class 0).
     """
 
     def __init__(self, recipe: Recipe, framework: str = "tensorflow") -> None:
         self._flip = recipe.flip
         self._scales = (recipe.smallest_scale, recipe.largest_scale)
         self._void = recipe.void or 0
-        self._colours = _colour_layers(recipe)
+        self._colors = _color_layers(recipe)
         self._framework = framework
 
     def __call__(self, images: Any, masks: Any, seed: BatchSeed) -> tuple[Any, Any]:
         ops: Any = _tensorflow() if self._framework == "tensorflow" else keras.ops
         if self._flip or self._scales != (1.0, 1.0):
-            # In one resampling: the classes' numbers are not to be mixed, so masks take the nearest.
+            # One resampling for all. Masks use the nearest pixel: class numbers must not be interpolated.
             void, dtype = float(self._void), masks.dtype
-            masks = ops.cast(masks, "float32")[..., None] - void  # what is outside is filled with 0
+            masks = ops.cast(masks, "float32")[..., None] - void  # the outside is filled with 0
             boxes = self._boxes(images, seed, ops)
             images = _cut(images, boxes, "bilinear", self._framework)
             masks = ops.cast(_cut(masks, boxes, "nearest", self._framework)[..., 0] + void, dtype)
-        for layer in self._colours:
+        for layer in self._colors:
             images = transform(layer, images, seed, self._framework)
         return images, masks
 
@@ -176,7 +177,7 @@ class MaskAugmenter:
 
 
 class PairAugmenter:
-    """Mirrors and turns an image and its enlarged version alike, where the recipe's ``flip`` asks for it.
+    """Mirrors and rotates an image and its enlarged version in the same way, if the recipe sets ``flip``.
 
     Args:
         recipe: Field ``flip``.
@@ -209,27 +210,28 @@ class PairAugmenter:
         return images, targets
 
 
-def _colour_layers(recipe: Recipe) -> list[Any]:
+def _color_layers(recipe: Recipe) -> list[Any]:
     layers, found = keras.layers, []
     if recipe.brightness:
         found.append(layers.RandomBrightness(recipe.brightness, **UNIT))
     if recipe.contrast:
         found.append(layers.RandomContrast(recipe.contrast, **UNIT))
-    if recipe.saturation and recipe.image_shape[2] == 3:  # Keras's factor is 0.5 for the image as it is
+    if recipe.saturation and recipe.image_shape[2] == 3:  # Keras's factor 0.5 leaves the image unchanged
         half = recipe.saturation / 2
         found.append(layers.RandomSaturation((0.5 - half, 0.5 + half), **UNIT))
     return found
 
 
 def transform(layer: Any, images: Any, seed: BatchSeed, framework: str) -> Any:
-    """Apply a Keras augmentation layer with drawn values from `seed` instead of the layer's own generator."""
+    """Apply a Keras augmentation layer with values drawn from `seed` instead of from the layer's own generator."""
     _choose_backend(layer, framework)
     drawn = layer.get_random_transformation(images, training=True, seed=seed)
     return layer.transform_images(images, drawn, training=True)
 
 
 def _choose_backend(layer: Any, framework: str) -> None:
-    # In a tf.data pipeline that feeds JAX or PyTorch, Keras's layers compute with TensorFlow, as they do when called.
+    # In a tf.data pipeline that feeds JAX or PyTorch, Keras's layers must compute with TensorFlow. Calling the layer
+    # would switch its backend; its methods do not.
     if framework != keras.backend.backend():
         layer.backend.set_backend(framework)
 
@@ -241,11 +243,11 @@ def _tensorflow() -> Any:
 
 
 class Policy:
-    """TrivialAugment (arXiv 2103.10158) or RandAugment (arXiv 1909.13719) of Keras's layers, drawn for each image.
+    """TrivialAugment (arXiv 2103.10158) or RandAugment (arXiv 1909.13719) with Keras layers, drawn per image.
 
-    ``keras.layers.RandAugment`` draws the operations once for a whole batch and computes all eleven to keep two; here
-    each image draws its own and every operation is computed only for the images that drew it. Magnitudes are those of
-    the papers' wide spaces: TrivialAugment draws them evenly up to the full range, RandAugment up to
+    ``keras.layers.RandAugment`` draws the operations once for a whole batch and computes all eleven to keep two. Here
+    each image draws its own operations, and an operation is computed only for the images that drew it. Magnitudes are
+    those of the papers' wide spaces: TrivialAugment draws them uniformly up to the full range, RandAugment up to
     ``rand_augment_strength`` of it.
     """
 
@@ -258,7 +260,7 @@ class Policy:
         layers = keras.layers
         move = (strength * min(32.0, height / 2) / height, strength * min(32.0, width / 2) / width)
         self.operations: list[Any] = [
-            None,  # the image as it is
+            None,  # identity
             layers.RandomShear(x_factor=0.99 * strength, **BLACK),
             layers.RandomShear(y_factor=0.99 * strength, **BLACK),
             layers.RandomTranslation(move[0], 0.0, interpolation="nearest", **BLACK),
@@ -273,7 +275,7 @@ class Policy:
             layers.AutoContrast(**UNIT),
             layers.Equalization(**UNIT),
         ]
-        if recipe.image_shape[2] == 1:  # these two need colours
+        if recipe.image_shape[2] == 1:  # these two need colors
             self.operations = [op for op in self.operations if not isinstance(op, layers.RandomColorDegeneration)]
 
     def __call__(self, images: Any, seed: BatchSeed) -> Any:
@@ -296,7 +298,7 @@ class Policy:
         if not isinstance(operation, keras.layers.Equalization):
             return compute
 
-        # Keras's Equalization takes one histogram over all it is given.
+        # Keras's Equalization computes one histogram over the whole batch.
         def compute_each(images: Any) -> Any:
             if self._framework == "tensorflow":
                 return _tensorflow().map_fn(lambda image: compute(image[None])[0], images)
@@ -337,9 +339,9 @@ def _crop(images: Any, smallest_area: float, seed: BatchSeed, framework: str) ->
 
 
 def _cut(images: Any, boxes: Any, interpolation: str, framework: str) -> Any:
-    """Boxes (B, 4) of top, left, bottom, right, as shares of the image, each resized to the image's size.
+    """Cut out boxes (B, 4) of top, left, bottom, right, as shares of the image, and resize each to the image's size.
 
-    A box whose left is larger than its right comes out mirrored; what lies outside of the image is 0.
+    A box whose left is larger than its right is mirrored. Pixels outside the image are 0.
     """
     _, height, width, _ = images.shape
     if framework == "tensorflow":

@@ -1,9 +1,9 @@
-"""What `fit` adds to Keras's distribution over several devices: fair shares, whole evaluations, one writer of files.
+"""Additions of `fit` to Keras's distribution: equal shares, complete evaluations, one process that writes files.
 
-The devices are chosen by Keras's own means: ``tf.distribute.MirroredStrategy().scope()`` on TensorFlow;
+The user chooses the devices as in Keras: ``tf.distribute.MirroredStrategy().scope()`` on TensorFlow;
 ``keras.distribution.set_distribution(keras.distribution.DataParallel())`` on JAX, in one process or, after
-``keras.distribution.initialize``, in several. A recipe's ``batch_size`` is that of all devices together, and its images
-and their order are those of one device.
+``keras.distribution.initialize``, in several. A recipe's ``batch_size`` is that of all devices together, and the images
+and their order are the same as on one device.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ EQUAL_SHARES = "A batch must divide evenly among the devices"
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Who shares a batch.
+    """The devices that share a batch.
 
     Attributes:
-        count: Devices, of all processes together.
-        processes: Processes that run the same script, each with as many of the devices.
-        process: Number of this one.
+        count: Number of devices of all processes together.
+        processes: Number of processes that run the same script, each with an equal number of devices.
+        process: Index of this process.
     """
 
     count: int = 1
@@ -38,9 +38,9 @@ class Devices:
 
     @staticmethod
     def share_error(error: Exception) -> str | None:
-        """What `share` said, if that is what an error is about; TensorFlow wraps it in pages."""
-        said = re.search(rf"{EQUAL_SHARES}\. Received: batch=\d+, devices=\d+", str(error))
-        return said and said.group()
+        """Extract the message of `share` from an error that TensorFlow wrapped in a long text; None if absent."""
+        message = re.search(rf"{EQUAL_SHARES}\. Received: batch=\d+, devices=\d+", str(error))
+        return message and message.group()
 
     @property
     def writes(self) -> bool:
@@ -48,7 +48,7 @@ class Devices:
         return self.process == 0
 
     def check_batch_size(self, batch_size: int) -> None:
-        """ValueError unless every device gets as many images as the others, and so the same weight in the mean."""
+        """Raise ValueError unless every device gets the same number of images, and so the same weight in the mean."""
         if batch_size % self.count:
             raise ValueError(
                 "batch_size is that of all devices together and must be a multiple of their number. Received: "
@@ -56,7 +56,7 @@ class Devices:
             )
 
     def share(self, *parts: Any) -> Any:
-        """The rows of a batch that this process feeds to its devices; arrays, or tensors of a tf.data pipeline."""
+        """Return the rows of a batch for this process's devices; arrays, or tensors of a tf.data pipeline."""
         if self.count == 1:
             return parts
         if isinstance(parts[0], np.ndarray):
@@ -75,7 +75,7 @@ class Devices:
         return tuple(part[mine] for part in parts)
 
     def check_equal(self, name: str, value: Any) -> None:
-        """ValueError unless all processes call this with equal values; each waits here for the others."""
+        """Raise ValueError unless all processes pass equal values; each process waits here for the others."""
         if self.processes == 1:
             return
         from jax.experimental import multihost_utils
@@ -91,13 +91,13 @@ ONE_DEVICE = Devices()
 
 @contextlib.contextmanager
 def devices_of(model: Any) -> Iterator[Devices]:
-    """The devices that a model trains on; inside the block Keras takes batches as `Devices.share` cuts them.
+    """Yield the devices that a model trains on; inside the block Keras takes the batches of `Devices.share`.
 
     Args:
-        model: None: one that is built inside the block.
+        model: None: the model is built inside the block.
 
     Raises:
-        ValueError: a distribution that Keras cannot train with, or one that came after the model.
+        ValueError: Keras cannot train with the distribution, or it was set after the model was built.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -106,7 +106,7 @@ def devices_of(model: Any) -> Iterator[Devices]:
         strategy = tf.distribute.get_strategy() if model is None else model.distribute_strategy
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             raise ValueError(
-                "Keras trains in several processes on JAX alone (keras.distribution), and on TensorFlow under "
+                "Training in several processes must use JAX (keras.distribution); on TensorFlow use "
                 "tf.distribute.MirroredStrategy. Received: strategy=MultiWorkerMirroredStrategy"
             )
         count = strategy.num_replicas_in_sync
@@ -116,15 +116,15 @@ def devices_of(model: Any) -> Iterator[Devices]:
                 f"The model must be built in the scope of the strategy. Received: model {model.name!r} built outside "
                 f"of {type(strategy).__name__}"
             )
-        with strategy.scope():  # the user's block may have held the model alone
+        with strategy.scope():  # the user's block may have enclosed only the model
             yield Devices(count)
         return
     distribution = keras.distribution.distribution()
     processes = _processes() if backend == "jax" else 1
     if distribution is None and processes > 1:
         raise ValueError(
-            "Several processes need keras.distribution.set_distribution(keras.distribution.DataParallel()). Received: "
-            f"processes={processes}, distribution=None"
+            "Several processes require keras.distribution.set_distribution(keras.distribution.DataParallel()). "
+            f"Received: processes={processes}, distribution=None"
         )
     if distribution is None:
         yield ONE_DEVICE
@@ -139,8 +139,8 @@ def devices_of(model: Any) -> Iterator[Devices]:
         )
     import jax
 
-    # Keras itself shards tf.data only, and deals out what is left of an evaluation to some of the processes: they would
-    # wait for the others for ever.
+    # Keras shards only tf.data. It would give the remainder of an evaluation to some of the processes, which would wait
+    # for the others forever.
     sharded = distribution.auto_shard_dataset
     distribution.auto_shard_dataset = False
     try:
@@ -150,15 +150,15 @@ def devices_of(model: Any) -> Iterator[Devices]:
 
 
 def evaluate(model: Any, batches: Any) -> dict[str, float]:
-    """``model.evaluate`` of batches (images, labels) in order, whatever their number of images.
+    """Run ``model.evaluate`` on batches (images, labels) in order, for any number of images.
 
-    Keras evaluates equal shares only. What is left over moves to the next batch; in the end fewer images than there are
-    devices are evaluated by themselves, as often as there are devices, which leaves their mean as it is.
+    Keras evaluates only equal shares. The remainder of a batch moves to the next one. At the end, fewer images remain
+    than there are devices: they are repeated once per device, which does not change their mean.
     """
     with devices_of(model) as devices:
         if devices.count == 1:
             return _floats(model.evaluate(batches, verbose=0, return_dict=True))
-        passes: list[tuple[int, list[np.ndarray]]] = []  # whole passes over the batches: images yielded, images left
+        passes: list[tuple[int, list[np.ndarray]]] = []  # of each complete pass: images yielded, remainder
 
         def even() -> Iterator[Any]:
             rest: list[np.ndarray] = []
@@ -186,7 +186,7 @@ def evaluate(model: Any, batches: Any) -> dict[str, float]:
                 means.append((len(batch[0]), logs))
         rest = passes[-1][1]
         if len(rest[0]):
-            repeated = tuple(np.concatenate([part] * devices.count) for part in rest)  # of the same mean
+            repeated = tuple(np.concatenate([part] * devices.count) for part in rest)  # has the same mean
             if keras.backend.backend() == "tensorflow":
                 logs = _evaluate_distributed(model, lambda: iter([repeated]), repeated)
             else:
@@ -197,15 +197,15 @@ def evaluate(model: Any, batches: Any) -> dict[str, float]:
 
 
 def _evaluate_distributed(model: Any, batches: Any, example: Any) -> dict[str, float]:
-    """``model.evaluate`` under tf.distribute of what `batches` returns; twice, for Keras looks at a batch first."""
+    """Run ``model.evaluate`` under tf.distribute; `batches` is called twice, because Keras inspects a batch first."""
     import tensorflow as tf
 
     signature = tuple(tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in example)
-    # There is nothing to tune, and an iterator that is thrown away waits for its tuning thread, at times for long.
+    # There is nothing to tune, and a discarded iterator waits for its autotuning thread, sometimes for a long time.
     options = tf.data.Options()
     options.autotune.enabled = False
     shares = tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2).with_options(options)
-    with warnings.catch_warnings():  # Keras calls the end of a data set of unknown length an interruption
+    with warnings.catch_warnings():  # Keras reports the end of a dataset of unknown length as an interruption
         warnings.filterwarnings("ignore", "Your input ran out of data")
         return _floats(model.evaluate(shares, verbose=0, return_dict=True))
 
@@ -216,9 +216,9 @@ def _floats(logs: dict[str, Any]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def without_distribution() -> Iterator[None]:
-    """For what one process does without the others: a variable made under a Keras distribution waits for all of them.
+    """Suspend Keras's distribution for work of one process: a variable created under it waits for all processes.
 
-    (Saving a model makes some: of an optimizer that Keras holds the model's against.)
+    (Saving a model creates some: those of an optimizer that Keras compares with the model's.)
     """
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
@@ -229,14 +229,14 @@ def without_distribution() -> Iterator[None]:
 
 
 def in_order(batches: Any) -> Iterator[Any]:
-    """The batches of a tf.data dataset or a ``PyDataset``, which alone may be endless when merely iterated."""
+    """Iterate over the batches of a tf.data dataset or a ``PyDataset`` once; iterating a ``PyDataset`` may not end."""
     if isinstance(batches, keras.utils.PyDataset):
         return (batches[index] for index in range(len(batches)))
     return iter(batches)
 
 
 def to_devices(images: Any) -> Any:
-    """Images where a model called eagerly on JAX can take them: shared among the devices, or whole on each."""
+    """Place images for a model called eagerly on JAX: sharded over the devices, or a full copy on each."""
     distribution = keras.distribution.distribution()
     if distribution is None:
         return images

@@ -1,4 +1,4 @@
-"""Whether a model ends in probabilities, where the losses take logits."""
+"""Check that a model returns logits, not probabilities: the losses take logits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wavemix_tf.keras_internals import producer
 from .tasks import Task
 
 PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid", "sparsemax")
-# Layers and operations that leave probabilities what they are: other shapes, places, dtypes and steps.
+# Layers and operations whose output is still probabilities: they change shape, order, dtype or resolution only.
 PASSED = (
     *("Reshape", "Flatten", "Permute", "Transpose", "Squeeze", "ExpandDims", "GetItem", "Cast", "Identity", "Dropout"),
     *("Cropping2D", "UpSampling2D", "Resizing", "Resize", "Average", "FakeQuant"),
@@ -17,13 +17,13 @@ PASSED = (
 
 
 def check_logits(task: Task, model: Any) -> None:
-    """ValueError if a model of classes ends in probabilities.
+    """Raise ValueError if the model of a task with classes ends in probabilities.
 
-    The losses, and what is made of a model later, take logits. A softmax of a softmax learns little, on JAX and PyTorch
-    in silence.
+    The losses and all later steps (quantization, export) take logits. A softmax of a softmax learns little; JAX and
+    PyTorch do not warn.
 
     Args:
-        task: Of the model.
+        task: The task of the model.
         model: Functional or Sequential.
     """
     found = probabilities_at_the_end(model) if task.has_classes else ""
@@ -35,17 +35,17 @@ def check_logits(task: Task, model: Any) -> None:
 
 
 def probabilities_at_the_end(model: Any) -> str:
-    """What makes the output of a model probabilities, as "softmax in 'head'"; "" where none is found.
+    """Name the activation that makes a model's output probabilities, as "softmax in 'head'"; "" if none is found.
 
     Args:
-        model: Functional or Sequential; a layer of code of its own is not looked into.
+        model: Functional or Sequential; the code of custom layers is not inspected.
     """
     (tensor,) = model.outputs[:1] or (None,)
     while tensor is not None:
         operation, call = producer(tensor)
         kind = type(operation).__name__
         inner = getattr(operation, "outputs", None)
-        if inner and hasattr(operation, "layers"):  # a model in the model
+        if inner and hasattr(operation, "layers"):  # a nested model
             tensor = inner[0]
             continue
         activation = getattr(operation, "activation", None)

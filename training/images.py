@@ -1,4 +1,4 @@
-"""One image: read from a file or encoded bytes, and brought to the size and channels the network takes."""
+"""One image: read from a file or encoded bytes, and converted to the size and channels of the network."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-UNREAD_EXTENSIONS = (".heic", ".heif", ".avif")  # pictures too, which no Pillow or not every Pillow reads
+UNREAD_EXTENSIONS = (".heic", ".heif", ".avif")  # images that Pillow, or some of its builds, cannot read
 
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
-EXIF_ORIENTATION, EXIF_TURNED = 0x0112, (5, 6, 7, 8)  # lying on its side
-DEEPEST = 65_535  # of 16 bits a pixel; 257 of its steps are one of 8 bits
-NEARLY_BLACK = 15  # of 255: the most that 12 bits reach which were not scaled to 16
-DEEP_RAW = re.compile(r"\b(I|LA?|RGB[AXa]?|CMYK);16")  # in Pillow's names of what a file stores
+EXIF_ORIENTATION, EXIF_TURNED = 0x0112, (5, 6, 7, 8)  # rotated by 90 degrees
+DEEPEST = 65_535  # largest value of 16 bits; 257 of its steps are one step of 8 bits
+NEARLY_BLACK = 15  # of 255: the largest value of 12-bit pixels that were not scaled to 16 bits
+DEEP_RAW = re.compile(r"\b(I|LA?|RGB[AXa]?|CMYK);16")  # in Pillow's names of the stored pixel format
 
 
 class PixelError(ValueError):
-    """A picture whose pixels have no scale that is known beforehand; the message names the file."""
+    """An image whose pixel scale cannot be determined; the message names the file."""
 
 
 class Header(NamedTuple):
-    """What an image file's header says, upright.
+    """The header of an image file, after its EXIF orientation is applied.
 
     Attributes:
         height, width: In pixels.
-        mode: Pillow's.
-        deep: Whether a channel has more than 8 bits, whatever Pillow makes of it.
+        mode: Pillow's mode.
+        deep: Whether a channel has more than 8 bits in the file, even if Pillow reduces it to 8.
     """
 
     height: int
@@ -42,16 +42,16 @@ def read_image(path: str | os.PathLike[str], channels: int = 3, deep: dict[str, 
     """Read an image file.
 
     Args:
-        path: JPEG, PNG, BMP, GIF (first frame), WebP, TIFF, PPM or PGM. The orientation a camera noted is applied.
-        channels: 3 for RGB, 1 for grey; other colour spaces are converted, transparency is dropped onto white.
-        deep: Gains the largest value under ``path``, of 65535, if the file has more than 8 bits a channel.
+        path: JPEG, PNG, BMP, GIF (first frame), WebP, TIFF, PPM or PGM. The EXIF orientation is applied.
+        channels: 3 for RGB, 1 for gray; other color spaces are converted, transparency is composited onto white.
+        deep: If the file has more than 8 bits per channel, its largest value (of 65535) is stored here under ``path``.
 
     Returns:
-        uint8 (height, width, channels). No scale depends on the picture's values: integers of more than 8 bits, which
-        Pillow brings to 16 (PGM by its maxval), are taken as 0 to 65535.
+        uint8 (height, width, channels). The scale does not depend on the image's values: integers of more than 8 bits,
+        which Pillow converts to 16 (PGM by its maxval), have the range 0 to 65535.
 
     Raises:
-        ValueError: the file is empty, truncated or no image, has floating-point pixels or integers outside 16 bits.
+        ValueError: the file is empty, truncated or not an image, has floating-point pixels or integers outside 16 bits.
         FileNotFoundError: there is no such file.
     """
     from PIL import Image, ImageOps
@@ -76,13 +76,13 @@ def read_image(path: str | os.PathLike[str], channels: int = 3, deep: dict[str, 
     except PixelError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow says SyntaxError of a broken PNG.
+        # Pillow raises SyntaxError for a broken PNG.
         what = _describe_file(path, error)
-        raise ValueError(f"An image file must be whole and of a known format ({what}). Received: {path}") from None
+        raise ValueError(f"An image file must be complete, of a supported format ({what}). Received: {path}") from None
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """What an image file's header says; ValueError where it is none to be read."""
+    """Read an image file's header; ValueError if it cannot be read."""
     from PIL import Image
 
     path = os.fspath(path)
@@ -91,7 +91,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     try:
         with Image.open(path) as file:
             _check_mode(path, file.mode)
-            # Only where there is some: of a PNG without, Pillow would read all pixels to look for it behind them.
+            # Only if the header announces EXIF: for a PNG without, Pillow would read all pixels to search after them.
             exif = file.getexif() if "exif" in file.info or file.format == "TIFF" else {}
             turned = exif.get(EXIF_ORIENTATION, 1) in EXIF_TURNED
             size = (file.width, file.height) if turned else (file.height, file.width)
@@ -100,72 +100,72 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"An image file must be of a known format ({_describe_file(path, error)}). Received: {path}"
+            f"An image file must be of a supported format ({_describe_file(path, error)}). Received: {path}"
         ) from None
 
 
 def read_peak(path: str) -> int | None:
-    """The largest value of an image file of more than 8 bits a channel, of 65535; None where it cannot be read."""
+    """Largest value, of 65535, of an image file with more than 8 bits per channel; None if it cannot be read."""
     from PIL import Image
 
     try:
         with Image.open(path) as file:
             return _peak(file)
-    except Exception:  # whoever reads the image tells what is wrong with it
+    except Exception:  # reading the image itself reports the error
         return None
 
 
 def nearly_black_text(deep: Mapping[str, int | None]) -> str:
-    """What to tell of pictures whose scale is probably another than is taken; "" where there are none.
+    """Return a warning about images whose scale is probably not 0 to 65535; "" if there are none.
 
     Args:
-        deep: Name of each picture of more than 8 bits that was looked at -> its largest value.
+        deep: Name of each inspected image of more than 8 bits -> its largest value.
     """
     dark = {name: peak for name, peak in deep.items() if peak is not None and 0 <= peak // 257 <= NEARLY_BLACK}
     if not dark:
         return ""
     return (
-        f"{len(dark):,} of {len(deep):,} pictures of more than 8 bits hold no value above {max(dark.values()):,}: they "
+        f"{len(dark):,} of {len(deep):,} images of more than 8 bits have no value above {max(dark.values()):,}: they "
         f"are read as nearly black. Save them with 8 bits, or scale them to 0..{DEEPEST}. The first: {min(dark)}"
     )
 
 
 def _is_deep(file: Any) -> bool:
-    """Whether a Pillow image that is not loaded yet has more than 8 bits a channel in its file."""
+    """Whether the file of a Pillow image that is not loaded yet has more than 8 bits per channel."""
     stored = [tile[3] for tile in file.tile]
     scaled = any(isinstance(one, tuple) and file.format == "PPM" and one[-1] > 255 for one in stored)
     return file.mode.startswith("I") or scaled or any(DEEP_RAW.search(str(one)) for one in stored)
 
 
 def _peak(image: Any) -> int:
-    """The largest value of a picture's colours, of 65535; at most what Pillow leaves of it where that is 8 bits."""
+    """Largest color value of an image, of 65535; an upper bound if Pillow reduced the image to 8 bits."""
     if image.mode.startswith("I"):
         return int(np.asarray(image).max())
-    colours = np.asarray(image.convert("RGB"))
-    return int(colours.max()) * 257 + 256
+    colors = np.asarray(image.convert("RGB"))
+    return int(colors.max()) * 257 + 256
 
 
 def _check_mode(path: str, mode: str) -> None:
     if mode.startswith("F"):
         raise PixelError(
-            "An image file must have integer pixels: floating-point ones have no scale that is known, save it with "
-            f"8 or 16 bits a channel. Received: {path} (Pillow mode {mode})"
+            "An image file must have integer pixels: the scale of floating-point pixels is unknown, save it with "
+            f"8 or 16 bits per channel. Received: {path} (Pillow mode {mode})"
         )
 
 
 def _eight_bits(path: str, pixels: np.ndarray) -> np.ndarray:
-    """Grey pixels of 16 bits, in whatever integers, as uint8."""
+    """Gray pixels of 16 bits, of any integer dtype, as uint8."""
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > DEEPEST:
         raise PixelError(
-            f"An image file's pixels must be in 0 to {DEEPEST}: save it with 8 or 16 bits a channel, unsigned. "
+            f"An image file's pixels must be in 0 to {DEEPEST}: save it with 8 or 16 bits per channel, unsigned. "
             f"Received: {path} with pixels from {low} to {high}"
         )
     return (pixels.astype(np.int64) // (DEEPEST // 255)).astype(np.uint8)
 
 
 def _describe_file(path: str, error: Exception) -> str:
-    """What is wrong with a file, or of which kind it is, whatever its name says."""
+    """Describe the error of a file, or its actual format."""
     with open(path, "rb") as file:
         start = file.read(12)
     if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
@@ -174,12 +174,12 @@ def _describe_file(path: str, error: Exception) -> str:
 
 
 def fit_image(image: Any, image_shape: tuple[int, int, int], crop_to_aspect_ratio: bool = False) -> Any:
-    """uint8 (h, w, c) tensor -> uint8 `image_shape`: resized with antialiasing, grey to RGB or RGB to grey.
+    """uint8 (h, w, c) tensor -> uint8 `image_shape`: resized with antialiasing, gray to RGB or RGB to gray.
 
     Args:
         image: Of any size, 1 or 3 channels.
         image_shape: (height, width, channels).
-        crop_to_aspect_ratio: Keep the proportions and crop the centre, instead of stretching.
+        crop_to_aspect_ratio: Keep the aspect ratio and crop the center, instead of stretching.
     """
     import tensorflow as tf
 
@@ -188,19 +188,19 @@ def fit_image(image: Any, image_shape: tuple[int, int, int], crop_to_aspect_rati
         image = tf.image.grayscale_to_rgb(image) if channels == 3 else tf.image.rgb_to_grayscale(image)
     if tuple(image.shape[:2]) != (height, width):
         if crop_to_aspect_ratio:
-            image = _centre(image, height, width)
+            image = _center(image, height, width)
         image = _resized(image, height, width)
     return tf.ensure_shape(image, image_shape)
 
 
 def fit_mask(mask: Any, image_shape: tuple[int, int, int], crop_to_aspect_ratio: bool = False) -> Any:
-    """uint8 (h, w) tensor -> uint8 (height, width): as ``fit_image`` moves the image, each pixel its nearest."""
+    """uint8 (h, w) tensor -> uint8 (height, width): the geometry of ``fit_image``, with nearest-neighbor sampling."""
     import tensorflow as tf
 
     height, width, _ = image_shape
     if tuple(mask.shape) != (height, width):
         if crop_to_aspect_ratio:
-            mask = _centre(mask, height, width)
+            mask = _center(mask, height, width)
         mask = tf.image.resize(mask[..., None], (height, width), "nearest")[..., 0]
     return tf.ensure_shape(mask, (height, width))
 
@@ -230,17 +230,17 @@ def random_resized_crop(image: Any, image_shape: tuple[int, int, int], smallest_
     return fit_image(cropped, image_shape)
 
 
-def _centre(image: Any, height: int, width: int) -> Any:
-    """The largest part in the middle that has the proportions of height and width, as ``preprocessing.centre`` has it.
+def _center(image: Any, height: int, width: int) -> Any:
+    """The largest centered part with the aspect ratio of height and width, equal to ``preprocessing.centre``.
 
-    In whole numbers: of floating-point ones a graph may compute others than the same lines run eagerly, and a picture
-    would be cut one pixel smaller in training than in ``predict``.
+    Computed with integers: in floating point a graph and eager code may round differently, and an image would be
+    cropped one pixel smaller in training than in ``predict``.
     """
     import tensorflow as tf
 
     def kept(side: Any, other: Any, wanted: int, wanted_other: int) -> Any:
         whole, rest = other * wanted // wanted_other, other * wanted % wanted_other
-        up = (2 * rest > wanted_other) | ((2 * rest == wanted_other) & (whole % 2 == 1))  # of a half to the even one
+        up = (2 * rest > wanted_other) | ((2 * rest == wanted_other) & (whole % 2 == 1))  # round half to even
         return tf.minimum(side, tf.maximum(whole + tf.cast(up, tf.int64), 1))
 
     size = tf.cast(tf.shape(image)[:2], tf.int64)

@@ -1,4 +1,4 @@
-"""Losses and the accuracy that training needs beyond Keras's own: soft labels, masks with void pixels."""
+"""Losses and accuracy that Keras lacks: for soft labels, and for masks with void pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def cross_entropy(labels: Any, logits: Any) -> Any:
 
 
 def accuracy(labels: Any, logits: Any) -> Any:
-    """1 where the largest logit is the label's class, or the largest share's."""
+    """1 where the largest logit is at the label's class; for soft labels, at the class with the largest share."""
     expected = ops.argmax(labels, axis=-1) if _soft(labels, logits) else ops.reshape(labels, (-1,))
     return ops.cast(ops.equal(ops.cast(expected, "int32"), ops.cast(ops.argmax(logits, axis=-1), "int32")), "float32")
 
@@ -26,10 +26,10 @@ def _soft(labels: Any, logits: Any) -> bool:
 
 
 class PixelCrossEntropy(keras.losses.Loss):
-    """Mean cross-entropy of the pixels that have a class; the void ones do not thin it out.
+    """Mean cross-entropy of the pixels that have a class; void pixels do not count in the mean.
 
     Args:
-        ignore_index: Value of a mask without a class; None: all have one.
+        ignore_index: Value of mask pixels without a class; None: all have one.
         label_smoothing: Share of each label spread over all classes, in [0, 1).
     """
 

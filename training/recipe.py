@@ -1,4 +1,4 @@
-"""`Recipe`: everything that decides a training run, in one frozen dataclass that is saved beside the weights."""
+"""`Recipe`: everything that determines a training run, in one frozen dataclass saved beside the weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .tasks import TASKS, task_type
 OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
 POLICIES = ("trivial_augment", "rand_augment")
 BAD_IMAGE = ("error", "skip")
-MASK_NAME = "{}"  # of a mask that has its image's name
+MASK_NAME = "{}"  # a mask has the name of its image
 
 
 def _place(default: Any) -> Any:
-    """A field that says where things are, not what is computed: two recipes that differ in it alone are equal."""
+    """A field that states a location, not a computation: two recipes that differ only in it are equal."""
     return dataclasses.field(default=default, compare=False)
 
 
@@ -32,60 +32,62 @@ class Recipe:
 
     Args:
         name: Name of the recipe; also the report's title.
-        dataset: "digits" (embedded), "folder" (one's own images in ``data_dir``: one sub-folder a class; images and
+        dataset: "digits" (embedded), "folder" (your own images in ``data_dir``: one subfolder per class; images and
             masks; or images to enlarge) or a TFDS name such as "cifar10", "emnist/balanced" or "cityscapes".
-        image_shape: (height, width, channels) the network gets, in pixels; images are resized to it, grey becomes RGB
-            or RGB grey as ``channels`` asks. For "super_resolution" the patch that is cut out, before it is enlarged.
+        image_shape: (height, width, channels) of the network's input, in pixels. Images are resized to it and converted
+            between gray and RGB to match ``channels``. For "super_resolution": the patch before it is enlarged.
         task: "classification", "segmentation" (a class for every pixel) or "super_resolution".
-        num_classes: None: as many as the data has; otherwise it must equal them.
-        ignore_index: Value of a mask's pixels that have no class: neither trained on nor counted; if it is one of
+        num_classes: None: the number of classes of the data; otherwise it must equal that number.
+        ignore_index: Value of mask pixels without a class: they are neither trained on nor counted. If it is one of
             ``mask_values``, it has that class.
-        mask_name: Name of a mask, without its ending, "{}" standing for its image's: "{}_mask" for x_mask.png. With
-            ":" between that of images and that of masks: "{}_leftImg8bit:{}_labelIds".
-        mask_values: What the pixels of a mask hold, one for each class in order: numbers such as (0, 255) or
-            (0, 10, 20), or colours such as ("#000000", "#ff8000"; transparent ones with eight digits). Without: numbers
-            from 0 on. What is not in it is an error.
-        mask_void: Values or colours without a class, beside ``mask_values``.
-        mask_resize: Bring a mask of another size to its image's, each pixel its nearest; otherwise it is an error.
-        scale: By how much "super_resolution" enlarges: 2, 4 or 8.
-        patches: Patches that "super_resolution" cuts out of each training image in an epoch.
-        train_split: TFDS split that training, validation and calibration images come from.
-        test_split: TFDS split that is read once, after training. (A folder's are its sub-folders train, val or
-            validation, and test, where it has them.)
+        mask_name: Name of a mask, without its extension; "{}" is the name of its image: "{}_mask" for x_mask.png. ":"
+            separates a pattern for images from one for masks: "{}_leftImg8bit:{}_labelIds".
+        mask_values: Pixel values of the masks, one per class in order: numbers such as (0, 255) or (0, 10, 20), or
+            colors such as ("#000000", "#ff8000"; with transparency eight digits). Empty: class numbers from 0. Any
+            other value in a mask is an error.
+        mask_void: Values or colors without a class, in addition to ``mask_values``.
+        mask_resize: Resize a mask of another size to that of its image (nearest neighbor); False: an error.
+        scale: Enlargement factor of "super_resolution": 2, 4 or 8.
+        patches: Patches that "super_resolution" cuts out of each training image per epoch.
+        train_split: TFDS split of the training, validation and calibration images.
+        test_split: TFDS split that is read once, after training. (A folder has its subfolders train, val or validation,
+            and test, if they exist.)
         validation_fraction: Share of the training images held out, class by class, to choose the best epoch.
         test_fraction: The same for the test set of data that has no test split; the test images do not depend on
             ``seed``.
-        calibration_images: Training images that calibrate quantisation; set aside where they are at most a tenth,
-            else trained on too. Of "super_resolution" so many patches of some images.
-        crop_to_aspect_ratio: Resize with the proportions kept and crop the centre; False: stretch.
-        in_memory: Decode once into memory, or stream from disk; None: decode where it takes less than 1 GiB (whole
-            images to enlarge: 2 GiB a split).
+        calibration_images: Training images that calibrate quantization; held out if they are at most a tenth, otherwise
+            also trained on. For "super_resolution": the number of patches.
+        crop_to_aspect_ratio: Keep the aspect ratio when resizing, and crop the center; False: stretch.
+        in_memory: Decode once into memory, or stream from disk; None: decode if it takes less than 1 GiB (whole images
+            to enlarge: 2 GiB per split).
         shuffle_buffer: Examples in the shuffle buffer of a streamed dataset.
-        on_bad_image: "error", or "skip", for a folder's unreadable files; those are listed in ``bad_images.csv``.
-        data_dir: Folder of the prepared TFDS data (None: TFDS's own default), or the image folder.
-        download: Let TFDS download what is missing; False: fail at once.
+        on_bad_image: "error" or "skip" for a folder's unreadable files; skipped files are listed in
+            ``bad_images.csv``.
+        data_dir: Folder of the prepared TFDS data (None: TFDS's default), or the image folder.
+        download: Let TFDS download missing data; False: fail at once.
 
-        model: A name that ``build_model`` knows: a published network or a class of networks, as "ConvMixer". None: the
-            WaveMix network of the task.
-        model_args: Arguments of the network, laid over the named variant's.
+        model: A name that ``build_model`` supports: a published network or a network class such as "ConvMixer". None:
+            the WaveMix network of the task.
+        model_args: Arguments of the network; they override those of the named variant.
         dtype_policy: Keras dtype policy, for example "mixed_bfloat16".
         jit_compile: Compile the training step with XLA. On CPUs it is slower for one-level networks.
 
-        seed: Of the initial weights, the order of the images, augmentation and dropout.
-        batch_size: Images a step, on all devices together; the last, incomplete batch of an epoch is left out.
-        epochs: Epochs of training; "adamw_then_sgd": at most so many for each of the two.
-        optimizer: "adamw", "lion", "sgd" or "adamw_then_sgd": AdamW until ``patience`` epochs bring no gain, the best
-            weights back, SGD likewise (the official WaveMix schedule; there at a constant rate, ``cosine=False``).
-        learning_rate: Peak rate.
-        sgd_learning_rate: Rate of the second phase of "adamw_then_sgd".
+        seed: Seed of the initial weights, the order of the images, augmentation and dropout.
+        batch_size: Images per step, on all devices together; the last, incomplete batch of an epoch is skipped.
+        epochs: Epochs of training; "adamw_then_sgd": the maximum for each of the two phases.
+        optimizer: "adamw", "lion", "sgd" or "adamw_then_sgd": AdamW until ``patience`` epochs bring no gain, then SGD
+            from the best weights until the same (the official WaveMix schedule, with the constant rate of
+            ``cosine=False``).
+        learning_rate: Peak learning rate.
+        sgd_learning_rate: Learning rate of the second phase of "adamw_then_sgd".
         cosine: Decay the rate to 0 along half a cosine; False: constant.
         warmup_epochs: Epochs of linear rise from 0, within ``epochs``.
-        momentum: Of SGD.
-        weight_decay: Decoupled; biases and batch norm are spared.
+        momentum: Momentum of SGD.
+        weight_decay: Decoupled weight decay; not applied to biases and batch norm.
         clip_norm: Largest global norm of the gradient; None: not clipped.
-        patience: End a phase after so many epochs without gain on validation; None: never.
-        ema: Momentum of the moving average of the weights, for example 0.999; 0: none. With it the average is what is
-            validated, chosen and saved, with batch norm statistics taken anew for it.
+        patience: End a phase after this many epochs without gain on validation; None: never.
+        ema: Momentum of the moving average of the weights, for example 0.999; 0: none. The averaged weights are the
+            ones validated, chosen and saved, with recomputed batch norm statistics.
         label_smoothing: Share of the label spread over all classes, in [0, 1).
 
         flip: Mirror left and right at random ("super_resolution": also up and down, and turn by 90 degrees).
@@ -94,27 +96,27 @@ class Recipe:
         zoom: Largest zoom, in and out, as a share of the side.
         crop_area: Smallest share of the area that a random resized crop keeps; None: no such crop.
         policy: "trivial_augment" (arXiv 2103.10158), "rand_augment" (arXiv 1909.13719) or None.
-        rand_augment_ops: Operations an image in RandAugment.
+        rand_augment_ops: Operations per image in RandAugment.
         rand_augment_strength: Strength of RandAugment in [0, 1].
-        smallest_scale, largest_scale: An image and its mask are scaled by a random factor between them; the network's
-            size is cut out at random, or filled up with black and ``ignore_index``.
-        brightness, contrast, saturation: Largest random change of each, as a share; of the image alone.
+        smallest_scale, largest_scale: An image and its mask are scaled by a random factor between these two, then
+            cropped at random to the network's size, or padded with black and ``ignore_index``.
+        brightness, contrast, saturation: Largest random change of each, as a share; applied to the image only.
         mixup: Alpha of MixUp (arXiv 1710.09412); 0: none.
         cutmix: Alpha of CutMix (arXiv 1905.04899); 0: none. With both, each batch takes one of them.
         erase: Largest share of the area of a rectangle erased in half of the images; 0: none.
 
-        qat_epochs: Epochs of quantisation-aware fine-tuning.
-        qat_learning_rate: Its peak rate; AdamW along a cosine, no warm-up.
-        qat_weight_decay: Its weight decay.
+        qat_epochs: Epochs of quantization-aware fine-tuning.
+        qat_learning_rate: Peak learning rate of fine-tuning: AdamW along a cosine, no warm-up.
+        qat_weight_decay: Weight decay of fine-tuning.
         qat_observer: How calibration finds the range of a tensor: an ``observer`` of ``wm.tflite.quantize``, or None
             for its default.
         qat_skip: Names of layers or blocks that stay float, for example ("stem",). A target without float kernels
             refuses the file.
 
-        description: What the recipe is for, its command, cost and measured result. Not part of its identity.
+        description: Purpose, command, cost and measured result of the recipe. Not part of its identity.
 
     Raises:
-        ValueError: a field out of its range.
+        ValueError: a field is out of its range.
 
     Example:
     >>> recipe = dataclasses.replace(RECIPES["cifar10"], epochs=3, seed=1)
@@ -197,19 +199,19 @@ class Recipe:
 
     @property
     def metric(self) -> str:
-        """What the task is judged by: "accuracy", "mean_iou" or "psnr_y"."""
+        """The metric of the task: "accuracy", "mean_iou" or "psnr_y"."""
         return task_type(self).metric
 
     @property
     def void(self) -> int | None:
-        """Class number of a mask's pixels without class as they are trained on: ``ignore_index``, or 255 of a table."""
+        """Value of void pixels in decoded masks: ``ignore_index``, or 255 with ``mask_values``; None: no void."""
         if self.mask_values and (self.mask_void or self.ignore_index is not None):
             return 255
         return self.ignore_index
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How images are brought to the network's size; of super-resolution patches are cut out."""
+        """How images are brought to the network's size; super-resolution cuts out patches instead."""
         return task_type(self).preprocessing(self)
 
     def to_json(self) -> str:
@@ -218,39 +220,39 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str | os.PathLike[str]) -> Recipe:
-        """The recipe of a JSON text, or of the file at a path.
+        """Load a recipe from a JSON text, or from the file at a path.
 
-        A field that the text lacks has its default, so that a recipe saved by an earlier version still loads.
+        A missing field has its default, so that a recipe saved by an earlier version still loads.
         """
         if isinstance(text, os.PathLike):
             try:
                 return cls.from_json(Path(text).read_bytes().decode("utf-8"))
             except (ValueError, RecursionError) as error:
-                remedy = "Put the file back as it was, or name another recipe"
+                remedy = "Restore the file, or name another recipe"
                 raise ValueError(f"{os.fspath(text)}: {error}. {remedy}") from None
         try:
             fields = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"A recipe is a JSON object of Recipe's fields. Received: no JSON ({error})") from None
+            raise ValueError(f"A recipe must be a JSON object of Recipe's fields. Received: no JSON: {error}") from None
         if not isinstance(fields, dict):
-            raise ValueError(f"A recipe is a JSON object of Recipe's fields. Received: {fields!r}")
+            raise ValueError(f"A recipe must be a JSON object of Recipe's fields. Received: {fields!r}")
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(fields) - set(known))
         if unknown:
-            raise ValueError(f"A recipe's fields are {', '.join(known)}. Received: {', '.join(unknown)}")
+            raise ValueError(f"A recipe's fields must be of {', '.join(known)}. Received: {', '.join(unknown)}")
         missing = [name for name in ("name", "dataset", "image_shape") if name not in fields]
         if missing:
             raise ValueError(
-                f"A recipe needs name, dataset and image_shape. Received: a recipe without {', '.join(missing)}"
+                f"A recipe must have name, dataset and image_shape. Received: a recipe without {', '.join(missing)}"
             )
         return cls(**fields)
 
     def differences(self, other: Recipe, ignore: str | None = None) -> list[str]:
-        """What makes the runs of two recipes different, as "field=mine (there theirs)"; empty if nothing does.
+        """List the fields that make the runs of two recipes differ, as "field=mine (there theirs)".
 
-        Places (``data_dir``, ``download``) do not, except the folder of one's own images, which *is* the data: unless
-        the other's is gone, that is, was moved (a run knows its files by their names and digests). Fields whose names
-        begin with ``ignore`` do not either.
+        ``data_dir`` and ``download`` are not compared, except for the dataset "folder", where ``data_dir`` *is* the
+        data; if the other recipe's folder no longer exists, it counts as moved (a run identifies its files by name and
+        digest). Fields whose names begin with ``ignore`` are not compared either.
         """
         names = [field.name for field in dataclasses.fields(self) if field.compare]
         names = [name for name in names if ignore is None or not name.startswith(ignore)]
@@ -267,10 +269,10 @@ _KINDS = field_kinds(Recipe)
 
 
 def parse_field(name: str, text: str) -> Any:
-    """The value that a text, as of ``--set NAME=TEXT``, gives a field.
+    """Parse the text of ``--set NAME=TEXT`` into the value of a field.
 
     Raises:
-        ValueError: it gives none; the message is what a text must be.
+        ValueError: the text is not valid; the message states what it must be.
     """
     try:
         return _KINDS[name].parse(text)
@@ -279,7 +281,7 @@ def parse_field(name: str, text: str) -> Any:
 
 
 def is_mask_name(text: str) -> bool:
-    """Whether it is a pattern as ``Recipe.mask_name`` has them."""
+    """Whether a text is a valid pattern of ``Recipe.mask_name``."""
     return 1 <= len(parts := text.split(":")) <= 2 and all(part.count("{}") == 1 and "/" not in part for part in parts)
 
 
@@ -296,7 +298,7 @@ def _check(recipe: Recipe) -> None:
 
     rule(
         recipe.name.strip() != "" and not set(recipe.name) & set('/\\:*?"<>|\n') and recipe.name not in (".", ".."),
-        "name must be a name that a folder can have", "name",
+        "name must be valid as the name of a folder", "name",
     )  # fmt: skip
     option("task", tuple(TASKS))
     task = task_type(recipe)
@@ -339,16 +341,16 @@ def _check(recipe: Recipe) -> None:
         "ignore_index must be in [0, 255]",
         "ignore_index",
     )
-    rule(is_mask_name(recipe.mask_name), "mask_name must have {} once: for the image's name", "mask_name")
+    rule(is_mask_name(recipe.mask_name), "mask_name must have {} once, for the image's name", "mask_name")
     table, void = recipe.mask_values, recipe.mask_void
-    rule(len(table) != 1 and len(table) <= 254, "mask_values must be of 2 to 254 classes", "mask_values")
+    rule(len(table) != 1 and len(table) <= 254, "mask_values must have 2 to 254 classes", "mask_values")
     rule(
         not void or (bool(table) and not set(void) & set(table) and type(void[0]) is type(table[0])),
-        "mask_void must be other values of the kind that mask_values has", "mask_values", "mask_void",
+        "mask_void must have the kind of mask_values and share no value with it", "mask_values", "mask_void",
     )  # fmt: skip
     rule(
         recipe.num_classes is None or len(table) in (0, recipe.num_classes),
-        "num_classes must be as many as mask_values", "num_classes", "mask_values",
+        "num_classes must equal the number of mask_values", "num_classes", "mask_values",
     )  # fmt: skip
     for name in ("ema", "label_smoothing", "zoom", "erase", "brightness", "contrast", "saturation"):
         rule(0 <= getattr(recipe, name) < 1, f"{name} must be in [0, 1)", name)

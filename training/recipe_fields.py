@@ -1,7 +1,7 @@
-"""The kinds of a recipe's fields: each reads the text of ``--set``, and checks and stores a value of Python or JSON.
+"""The kinds of a recipe's fields: each parses the text of ``--set``, and checks and stores a Python or JSON value.
 
-A plain field (a number, a text, a flag, perhaps None) has the kind that its annotation says. Any other names its kind
-beside its default, as ``of_kind(NAMES, ())``.
+The kind of a plain field (a number, a string, a flag, optionally None) follows from its annotation. Any other field
+names its kind with its default, as in ``of_kind(NAMES, ())``.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-KIND = "kind"  # of a field's metadata
+KIND = "kind"  # key in a field's metadata
 
 
 class FieldKind:
     """A kind of value.
 
     Attributes:
-        expected: What a text must be, as "--set NAME takes EXPECTED" says it.
+        expected: What a text must be, as in "--set NAME takes EXPECTED".
     """
 
     expected: str
 
     def parse(self, text: str) -> Any:
-        """The value of a text; KeyError, TypeError or ValueError if there is none."""
+        """Parse a text; KeyError, TypeError or ValueError if it is not valid."""
         raise NotImplementedError
 
     def check(self, name: str, value: Any) -> Any:
-        """`value` as the field `name` stores it; JSON has lists for tuples. ValueError if it is of another kind."""
+        """Return `value` as the field `name` stores it (JSON lists as tuples); ValueError if it is of another kind."""
         raise NotImplementedError
 
 
 class Plain(FieldKind):
-    """A number, a text or a flag, or None where the annotation allows it. An int is a fine float."""
+    """A number, a string or a flag, or None if the annotation allows it. A float field accepts an int."""
 
     def __init__(self, annotation: Any) -> None:
         self._types = typing.get_args(annotation) or (annotation,)
@@ -74,27 +74,27 @@ class _ImageShape(FieldKind):
 
 
 class _MaskValues(FieldKind):
-    expected = "numbers or colours, such as 0,255 or #000000,#ff8000"
+    expected = "numbers or colors, such as 0,255 or #000000,#ff8000"
 
     def parse(self, text: str) -> tuple[int | str, ...]:
         given = filter(None, (part.strip() for part in text.strip("()[]").split(",")))
         return tuple(part if part.startswith("#") else int(part) for part in given)
 
     def check(self, name: str, value: Any) -> tuple[int | str, ...]:
-        """Numbers, or colours in lower case."""
+        """Return numbers, or colors in lower case."""
         if isinstance(value, (list, tuple)):
-            found = tuple(_plain_colour(item) if isinstance(item, str) else item for item in value)
-            colours = [isinstance(item, str) and re.fullmatch(r"#([0-9a-f]{6}|[0-9a-f]{8})", item) for item in found]
+            found = tuple(_canonical_color(item) if isinstance(item, str) else item for item in value)
+            colors = [isinstance(item, str) and re.fullmatch(r"#([0-9a-f]{6}|[0-9a-f]{8})", item) for item in found]
             numbers = [type(item) is int and 0 <= item <= 65535 for item in found]
-            if (all(colours) or all(numbers)) and len(set(found)) == len(found):
+            if (all(colors) or all(numbers)) and len(set(found)) == len(found):
                 return found
         raise ValueError(
-            f"{name} must be different numbers in [0, 65535], or different colours #rrggbb. Received: {name}={value!r}"
+            f"{name} must be distinct numbers in [0, 65535], or distinct colors #rrggbb. Received: {name}={value!r}"
         )
 
 
-def _plain_colour(text: str) -> str:
-    """One writing for each colour: opaque with six digits, wholly transparent as #00000000."""
+def _canonical_color(text: str) -> str:
+    """Return the unique form of a color: six digits if opaque, #00000000 if fully transparent."""
     text = text.lower()
     if len(text) != 9:
         return text
@@ -102,7 +102,7 @@ def _plain_colour(text: str) -> str:
 
 
 class _Names(FieldKind):
-    expected = "names with commas between them"
+    expected = "names separated by commas"
 
     def parse(self, text: str) -> tuple[str, ...]:
         return tuple(filter(None, (name.strip() for name in text.split(","))))
@@ -133,14 +133,14 @@ IMAGE_SHAPE, MASK_VALUES, NAMES, ARGUMENTS = _ImageShape(), _MaskValues(), _Name
 
 
 def of_kind(kind: FieldKind, default: Any = dataclasses.MISSING) -> Any:
-    """A field of that kind; a mapping as default is copied for each recipe."""
+    """Declare a field of that kind; a mapping as default is copied for each recipe."""
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata={KIND: kind})
     return dataclasses.field(default=default, metadata={KIND: kind})
 
 
 def field_kinds(recipe_type: type) -> dict[str, FieldKind]:
-    """Field -> its kind: the one of its metadata, else that of its annotation."""
+    """Map each field to its kind: from its metadata if given, otherwise from its annotation."""
     annotations = typing.get_type_hints(recipe_type)
     fields: Any = dataclasses.fields(recipe_type)
     return {field.name: field.metadata.get(KIND) or Plain(annotations[field.name]) for field in fields}

@@ -1,4 +1,4 @@
-"""The files of a run folder: their names, and how each is read. Loads no Keras."""
+"""The files of a run folder: their names and their readers. Does not import Keras."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from .recipe import Recipe
 from .tasks import METRICS, TASKS
 
 CHECKPOINT_FORMAT = 1
-BEGIN_ANEW = "To begin anew: overwrite=True (--overwrite)"
-# Of a finished stage; what later versions add is not asked for, so that older folders stay readable.
+BEGIN_ANEW = "To start again: overwrite=True (--overwrite)"
+# The required fields of a finished stage. Fields that later versions add are optional: older folders stay readable.
 RESULT: Fields = {
     "stage": str,
     "epochs": int,
@@ -45,14 +45,14 @@ HEADER: Fields = {
     "history": list,
     "fingerprint": dict,
 }
-# Of each set in a fingerprint of the data, see ``DataBundle.fingerprint``.
+# The fields of each set in a fingerprint of the data, see ``DataBundle.fingerprint``.
 SET_FIELDS: Fields = {"size": int, "checksum": (int, str), "origin": (int, type(None))}
 CHECKPOINT_REMEDY = "To train this stage again from its first epoch: delete it."
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """Names of the files of one stage in a run folder, and what they hold."""
+    """The files of one stage in a run folder: their paths and contents."""
 
     folder: Path
     stage: str
@@ -74,7 +74,7 @@ class RunFiles:
 
     @property
     def result(self) -> Path:
-        """Written last: where it is, the stage is finished."""
+        """Path of the result, which is written last: if it exists, the stage is finished."""
         return self._named("training.json")
 
     @property
@@ -86,33 +86,33 @@ class RunFiles:
         return self.folder / "tensorboard" / self.stage
 
     def checksums(self) -> list[int | None]:
-        """Of what decides how a run begins; None for a file that is not there."""
+        """CRC-32 of each file that decides how a run starts; None for a missing file."""
         paths = (self.recipe, self.result, self.checkpoint, self.model)
         return [zlib.crc32(path.read_bytes()) if path.is_file() else None for path in paths]
 
-    # --- what they hold ---
+    # --- contents ---
 
     def read_recipe(self) -> Recipe:
-        """The recipe of the run; DamagedFileError if the file is none."""
+        """Read the recipe of the run; DamagedFileError if the file is not a recipe."""
         command = shlex.join(["wavemix-tf", "run", "RECIPE", "--out", str(self.folder), "--overwrite"])
-        anew = f"or begin anew: `{command}`, or overwrite=True"
-        with reading(self.recipe, f"Put back the recipe that the run was begun with, {anew}."):
+        again = f"or start again: `{command}`, or overwrite=True"
+        with reading(self.recipe, f"Restore the recipe that the run was started with, {again}."):
             return Recipe.from_json(self.recipe.read_bytes().decode("utf-8"))
 
     def read_result(self) -> dict[str, Any]:
-        """What the finished stage reached; DamagedFileError if the file is cut off or no such result."""
+        """Read the result of a finished stage; DamagedFileError if the file is truncated or not a result."""
         with reading(self.result, self.remedy):
             result = read_json(self.result, self.remedy, RESULT)
             if result["stage"] != self.stage or result["metric"] not in METRICS:
-                raise ValueError(f"it is of stage={result['stage']!r}, metric={result['metric']!r}")
+                raise ValueError(f"it belongs to stage={result['stage']!r}, metric={result['metric']!r}")
             _check_numbers(result)
             if result.get("data") is not None:
                 check_fingerprint(result["data"])
             return dict(result)
 
     def read_history(self) -> list[dict[str, float]]:
-        """Column -> value of each epoch; [] where there is no such file, as of adopted weights."""
-        remedy = f"It holds the learning curves alone: without it (delete it) the run goes on. {BEGIN_ANEW}."
+        """Read column -> value for each epoch; [] if there is no such file, as with given weights."""
+        remedy = f"It holds only the learning curves: delete it, and the run continues without it. {BEGIN_ANEW}."
         return read_table(self.history, remedy) if self.history.is_file() else []
 
     def read_checkpoint(self) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
@@ -121,13 +121,13 @@ class RunFiles:
 
     @property
     def remedy(self) -> str:
-        """What to do about a damaged file of the stage once it is finished."""
+        """Remedy for a damaged file of a finished stage."""
         words = ["fit", str(self.recipe)] if self.stage == "float" else ["quantize"]
         command = shlex.join(["wavemix-tf", *words, "--out", str(self.folder), "--overwrite"])
-        return f"To train this stage anew: `{command}`, or overwrite=True."
+        return f"To train this stage again: `{command}`, or overwrite=True."
 
     def check(self) -> None:
-        """DamagedFileError for the first file of the stage that is there and damaged; nothing is loaded."""
+        """Raise DamagedFileError for the first existing file of the stage that is damaged; nothing is loaded."""
         if self.result.is_file():
             self.read_result()
         self.read_history()
@@ -138,10 +138,10 @@ class RunFiles:
 
 
 def check_fingerprint(data: Any) -> None:
-    """ValueError unless a JSON value is a fingerprint of data: the classes, and of each set its size and checksum."""
+    """Raise ValueError unless a JSON value is a data fingerprint: the classes, and size and checksum of each set."""
     check_fields(data, {"classes": list})
     if not all(isinstance(name, str) for name in data["classes"]):
-        raise ValueError("the classes of its data must be texts")
+        raise ValueError("the classes of its data must be strings")
     for name, found in data.items():
         if name == "classes" or found is None:
             continue
@@ -154,14 +154,14 @@ def check_fingerprint(data: Any) -> None:
 
 
 def _check_numbers(result: dict[str, Any]) -> None:
-    """ValueError for what no training reaches."""
+    """Raise ValueError for values that no training can produce."""
     epochs, best, loss = (result[name] for name in ("epochs", "best_epoch", "validation_loss"))
     if epochs < 0 or not min(epochs, 1) <= best <= epochs:
         raise ValueError(f"best_epoch must be one of the epochs. Found: epochs={epochs}, best_epoch={best}")
     if not math.isfinite(result["seconds"]) or result["seconds"] < 0:
         raise ValueError(f"seconds must be 0 or more. Found: {result['seconds']}")
     if epochs and None in (result["validation_score"], loss):
-        raise ValueError("a stage that was trained has a validation_score and a validation_loss")
+        raise ValueError("a trained stage must have a validation_score and a validation_loss")
     if loss is not None and not math.isfinite(loss):
         return  # it diverged: the scores may be anything
     for name in ("validation_score", "test"):
@@ -172,10 +172,10 @@ def _check_numbers(result: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-    """(header, group -> arrays) of an unfinished stage.
+    """Read (header, group -> arrays) of an unfinished stage.
 
     Raises:
-        DamagedFileError: the file is cut off or no checkpoint.
+        DamagedFileError: the file is truncated or not a checkpoint.
     """
     with reading(path, CHECKPOINT_REMEDY):
         arrays = read_arrays(path, CHECKPOINT_REMEDY)

@@ -1,8 +1,8 @@
-"""What differs from task to task, one class for each: a new task is a class here and a row of `TASKS`.
+"""The tasks, one class each: a new task is a class here and a row of `TASKS`.
 
-A task says what its targets look like, its metric, its loss, its augmentation, how a network is built and checked, and
-what its reports count. A kind of target that no task has yet also needs a reader in ``training/data/datasets.py``.
-Loads no Keras: listing recipes needs none.
+A task defines its targets, metric, loss and augmentation, how a network is built and checked, and what its reports
+count. A new kind of target also needs a reader in ``training/data/datasets.py``. Does not import Keras: listing recipes
+does not need it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .array_checks import check_pixels, is_one_hot
 if TYPE_CHECKING:
     from .recipe import Recipe
 
-# What `run` exports: target, dtype. A microcontroller has no room for the images that others return: `export` tries.
+# Exports of `run`: target, dtype. Other tasks return images, which do not fit a microcontroller: no mcu (see `export`).
 EXPORTS = (("android-cpu", "float32"), ("android-cpu", "int8"), ("android-gpu", "float16"), ("mcu", "int8"))
 PICTURE_EXPORTS = EXPORTS[:3]
 MASK_FIELDS = ("mask_name", "mask_values", "mask_void", "mask_resize")
@@ -33,30 +33,30 @@ class Task:
     """A kind of target, and how a network learns it.
 
     Attributes:
-        recipe: Of the run.
-        num_classes: K; 0 where the targets are images.
+        recipe: The recipe of the run.
+        num_classes: K; 0 if the targets are images.
         name: As in ``Recipe.task``.
         metric: Chooses the best epoch; larger is better.
-        metric_title: As reports name it.
-        metric_unit: "%" of a share, or "dB".
-        targets: "labels", "masks" or "images": what the data is read as.
-        target_dtype, target_rank: Of a batch of targets as the data has them.
+        metric_title: Name of the metric in reports.
+        metric_unit: "%" for a share, or "dB".
+        targets: Kind of targets in the data: "labels", "masks" or "images".
+        target_dtype, target_rank: Dtype and rank of a batch of targets in the data.
         has_classes: Whether the targets are classes.
-        large_outputs: Whether a network returns as much as an image: too much to be kept for a whole test set.
-        keeps_size: Whether an image of another size is run as it is, tile by tile, instead of being resized.
-        soft_targets: Whether the augmenter takes shares of the classes (B, K), which carry an image's weight with them.
-        example_unit: What the size of a set counts.
-        class_unit: What the counts of the classes count.
-        excluded_fields: Fields of a recipe that the task's targets do not have, or augmentation they do not follow.
-        channels: Of the images that a network may take.
+        large_outputs: Whether the outputs are as large as images: too large to keep for a whole test set.
+        keeps_size: Whether an image of another size is processed in tiles, instead of being resized.
+        soft_targets: Whether the augmenter takes shares of the classes (B, K), which include an image's weight.
+        example_unit: Unit of the size of a set.
+        class_unit: Unit of the class counts.
+        excluded_fields: Recipe fields that do not apply to the task's targets, or augmentation that cannot move them.
+        channels: Numbers of channels that a network's images may have.
         network_name: Name of the ``network``.
-        exports: (target, dtype) of each file that ``run`` makes.
-        takes_normalize: Whether its networks take a mean and std by which they standardise images.
-        default_shape: (height, width, channels) of a published network on own images, where it has none of its own.
-        default_classes: Their number, likewise.
-        folder_recipe: Named recipe that own images begin from; "" for the command's own defaults.
-        folder_changes: Fields that it does not share with own images.
-        one_device: What is said where several devices are to train it; "" where they can.
+        exports: (target, dtype) of each file that ``run`` writes.
+        takes_normalize: Whether its networks take a mean and std to standardize images.
+        default_shape: (height, width, channels) of a published network on the user's images, if the variant has none.
+        default_classes: Number of classes for the same case.
+        folder_recipe: Named recipe that the user's images start from; "" for the command's defaults.
+        folder_changes: Fields of that recipe that are replaced for the user's images.
+        one_device: Error message if several devices are to train it; "" if they can.
     """
 
     recipe: Recipe
@@ -86,7 +86,7 @@ class Task:
     folder_recipe: ClassVar[str] = ""
     folder_changes: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
-    # --- of a recipe, before there is data ---
+    # --- before the data is loaded ---
 
     @classmethod
     def preprocessing(cls, recipe: Recipe) -> Preprocessing:
@@ -95,17 +95,17 @@ class Task:
 
     @classmethod
     def known_classes(cls, recipe: Recipe) -> int | None:
-        """Number of classes that the recipe says; 0 without classes, None where the data says."""
+        """Number of classes that the recipe states; 0 without classes, None if the data determines it."""
         return recipe.num_classes or len(recipe.mask_values) or None
 
     @classmethod
     def output_classes(cls, output_shape: tuple[int | None, ...]) -> int | None:
-        """Number of classes that a model with this output tells apart; 0 without classes."""
+        """Number of classes of a model with this output; 0 without classes."""
         return output_shape[-1]
 
     @classmethod
     def void(cls, recipe: Recipe) -> int | None:
-        """Value of the targets that has no class; None: all have one."""
+        """Target value without a class; None: every value has a class."""
         return None
 
     @classmethod
@@ -118,18 +118,18 @@ class Task:
         where: str,
         received: str,
     ) -> np.ndarray:
-        """The targets of images as the data has them, one-hot ones as class numbers.
+        """Check the targets of images and return them; one-hot targets become class numbers.
 
         Args:
-            recipe: Of the run.
+            recipe: The recipe of the run.
             targets: (N, ...).
             image_shape: (N, H, W, C) of the images.
-            classes: How many there are; None: not known.
-            where: What messages call the arrays.
-            received: What messages say of them.
+            classes: Number of classes; None: unknown.
+            where: Name of the arrays in messages.
+            received: Description of the arrays in messages.
 
         Raises:
-            ValueError: another shape or dtype.
+            ValueError: wrong shape or dtype.
         """
         raise NotImplementedError
 
@@ -137,13 +137,13 @@ class Task:
 
     @property
     def network(self) -> Any:
-        """Class of this package that a recipe without a named model builds."""
+        """Network class of this package for a recipe without a named model."""
         import wavemix_tf
 
         return getattr(wavemix_tf, self.network_name)
 
     def build(self) -> Any:
-        """The network of the recipe, freshly initialised."""
+        """Build the network of the recipe, with initial weights."""
         import wavemix_tf
 
         options = {**self._arguments(), **self.recipe.model_args}
@@ -155,7 +155,7 @@ class Task:
         return {"num_classes": self.num_classes, "image_shape": self.recipe.image_shape}
 
     def check_model(self, model: Any) -> None:
-        """ValueError unless a model takes the recipe's images and returns what the task's loss takes."""
+        """Raise ValueError unless a model takes the recipe's images and its output fits the task's loss."""
         if getattr(model, "input_shape", None) is None:
             raise ValueError(f"The model must be built, with one input and one output. Received: {model.name}")
         shape, images = tuple(model.input_shape[1:]), self.recipe.image_shape
@@ -176,7 +176,7 @@ class Task:
     # --- training ---
 
     def check_devices(self, count: int) -> None:
-        """ValueError if so many devices cannot train it."""
+        """Raise ValueError if this number of devices cannot train the task."""
         if count > 1 and self.one_device:
             raise ValueError(f"{self.one_device}. Received: task={self.recipe.task!r}, devices={count}")
 
@@ -185,11 +185,11 @@ class Task:
         raise NotImplementedError
 
     def augmenter_targets(self, labels: Any, framework: str) -> Any:
-        """What the augmenter takes, of a batch of labels; tensors of TensorFlow, or NumPy arrays for other backends."""
+        """Convert a batch of labels for the augmenter: TensorFlow tensors, or NumPy arrays for other backends."""
         return labels
 
     def smoothed(self, targets: Any) -> Any:
-        """Targets as the loss takes them, of those that the augmenter returned."""
+        """Convert targets that the augmenter returned to those of the loss."""
         return targets
 
     def compile_arguments(self) -> dict[str, Any]:
@@ -197,12 +197,12 @@ class Task:
         return self.plain_compile_arguments()
 
     def plain_compile_arguments(self) -> dict[str, Any]:
-        """``loss`` and ``metrics`` of a saved model: Keras's own or the core's, on targets as the data has them."""
+        """``loss`` and ``metrics`` of a saved model, from Keras or the core package, for unconverted targets."""
         raise NotImplementedError
 
 
 class Classification(Task):
-    """A class for an image: labels (B,)."""
+    """One class per image: labels (B,)."""
 
     name = "classification"
     metric, metric_title, metric_unit = "accuracy", "top-1", "%"
@@ -230,8 +230,8 @@ class Classification(Task):
             return labels.argmax(-1)
         if labels.shape[1] != 1 or labels.dtype.kind not in "iu":
             raise ValueError(
-                "Labels must be integers, one an image, or one-hot rows of 0 and 1 (mixup, cutmix and label_smoothing "
-                f"make soft ones). Received: {received}"
+                "Labels must be integers, one per image, or one-hot rows of 0 and 1 (mixup, cutmix and label_smoothing "
+                f"make soft labels). Received: {received}"
             )
         return labels[:, 0].astype(np.int64)
 
@@ -239,7 +239,7 @@ class Classification(Task):
         return (self.num_classes,)
 
     def _output_name(self) -> str:
-        return f"{self.num_classes} logits, one a class"
+        return f"{self.num_classes} logits, one per class"
 
     def augmenter(self, crop: bool, framework: str) -> Any:
         from .augment import Augmenter
@@ -294,8 +294,8 @@ class Segmentation(Task):
     folder_recipe = "camvid"
     folder_changes = MappingProxyType({"ignore_index": 255, "num_classes": None})
     one_device = (
-        "Several devices train classifiers and super-resolution: the IoU of masks is that of one confusion matrix, "
-        "which they would have to share"
+        "Segmentation must be trained on one device: the IoU comes from one confusion matrix, which several devices "
+        "would have to share"
     )
 
     @classmethod
@@ -345,7 +345,7 @@ class Segmentation(Task):
 
         from wavemix_tf.keras_internals import set_larger_is_better
 
-        # One confusion matrix over all batches, without the void pixels: means of images' IoUs are another number.
+        # One confusion matrix over all batches, without the void pixels: the mean of the images' IoUs would differ.
         iou = keras.metrics.MeanIoU(
             self.num_classes, ignore_class=self.recipe.void, sparse_y_pred=False, name="mean_iou"
         )
@@ -423,7 +423,7 @@ class SuperResolution(Task):
 
         from wavemix_tf.metrics import LumaPSNR
 
-        # The absolute error gives sharper pictures than its square (Lim et al., EDSR, arXiv 1707.02921, section 4.2).
+        # The absolute error gives sharper images than the squared error (Lim et al., EDSR, arXiv 1707.02921, sec. 4.2).
         return {"loss": keras.losses.MeanAbsoluteError(), "metrics": [LumaPSNR(shave=self.recipe.scale)]}
 
 
@@ -439,5 +439,5 @@ def task_type(recipe: Recipe) -> type[Task]:
 
 
 def task_of(recipe: Recipe, num_classes: int) -> Task:
-    """The task of a recipe on data of so many classes."""
+    """The task of a recipe on data with this number of classes."""
     return task_type(recipe)(recipe, num_classes)

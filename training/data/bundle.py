@@ -1,4 +1,4 @@
-"""`DataBundle`: the train, validation, test and calibration images of one data set."""
+"""`DataBundle`: the train, validation, test and calibration images of one dataset."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from .sources import ArraySource, float_array, target_array
 from .splits import CALIBRATION, SETS
 
 EVALUATION_BATCH = 256
-EVALUATION_PIXELS = 1 << 20  # of a batch's images: what a network keeps of large ones takes gigabytes
+EVALUATION_PIXELS = 1 << 20  # per batch: the activations for large images take gigabytes
 NO_TEST_SET = "The data must have a test set to be tested. Received: arrays without one"
-SAMPLE_BYTES = 1 << 30  # of images that `DataBundle.sample` returns
-UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters, half pairs and line ends
+SAMPLE_BYTES = 1 << 30  # limit of the images that `DataBundle.sample` returns
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, surrogates, line separators
 
 
 @dataclasses.dataclass(frozen=True)
 class DataBundle:
-    """The sets of one data set. No image is in two of them, but that small sets calibrate with training images.
+    """The sets of one dataset. They are disjoint, except that small datasets calibrate with training images.
 
     Attributes:
-        class_names: Name of each label; none where images are to be enlarged.
+        class_names: Name of each label; empty if the targets are images.
         image_shape: (height, width, channels) of every image.
-        calibration: float32 (N, H, W, C) in [0, 1], for quantisation.
+        calibration: float32 (N, H, W, C) in [0, 1], for quantization.
         notes: What was done to the data: images skipped, converted, resized.
-        left_out: (path, why) of every image of a folder that was left out.
-        calibration_source: What ``calibration`` was made of; None where it was given as it is.
-        calibration_shared: Whether these images are trained on too, because there are few.
-        dealt: Which of "validation" and "test" were dealt out of a folder's training images.
+        left_out: (path, reason) of every skipped image of a folder.
+        calibration_source: Source of ``calibration``; None if the images were passed directly.
+        calibration_shared: Whether these images are also trained on, because there are few images.
+        dealt: Which of "validation" and "test" were split from a folder's training images.
         train_source, validation_source, test_source: See ``wavemix_tf.training.data.sources``; ``fit`` shuffles and
-            augments from the first. The test source is None for arrays that came without a test set.
+            augments the first. The test source is None for arrays without a test set.
     """
 
     class_names: tuple[str, ...]
@@ -53,7 +53,7 @@ class DataBundle:
 
     @property
     def train(self) -> Any:
-        """tf.data of batches (images float32 (B, H, W, C) in [0, 1], targets): in order, unaugmented.
+        """tf.data of batches (images float32 (B, H, W, C) in [0, 1], targets): in order, not augmented.
 
         Targets are labels int64 (B,), masks int32 (B, H, W), or the enlarged images float32 (B, s*H, s*W, C).
         """
@@ -66,7 +66,7 @@ class DataBundle:
 
     @property
     def test(self) -> Any:
-        """As ``train``; to be read once, after training."""
+        """As ``train``; read it once, after training."""
         if self.test_source is None:
             raise ValueError(NO_TEST_SET)
         return self.test_source.batches(self._batch)
@@ -77,20 +77,20 @@ class DataBundle:
 
     @property
     def validation_arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The validation set as (images float32, targets), or None where it is streamed."""
+        """The validation set as (images float32, targets), or None if it is streamed."""
         return _float_arrays(self.validation_source)
 
     @property
     def test_arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The test set as (images float32, targets), or None where it is streamed."""
+        """The test set as (images float32, targets), or None if it is streamed."""
         return _float_arrays(self.test_source)
 
     def sample(self, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images of a split in an order of which any first part is a fair sample, whatever order the data has.
+        """Return images of a split in an order in which any leading part is a fair sample.
 
         Args:
             split: "validation" or "test".
-            limit: Largest number of images; also no more than ``SAMPLE_BYTES`` hold.
+            limit: Largest number of images; ``SAMPLE_BYTES`` limits it further.
 
         Returns:
             float32 (N, H, W, C) in [0, 1], and the targets: see ``train``.
@@ -103,7 +103,7 @@ class DataBundle:
         return float_array(images), target_array(labels)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a resumed run, and whatever is made of a finished one, must find again; of values that JSON knows."""
+        """Classes, sizes and checksums, in JSON types; a resumed or finished run must find the same again."""
         found: dict[str, Any] = {"classes": list(self.class_names)}
         for name in (*SETS, CALIBRATION):
             source = self._set_aside if name == CALIBRATION else getattr(self, f"{name}_source")
@@ -116,7 +116,7 @@ class DataBundle:
 
     @property
     def _set_aside(self) -> Any:
-        """The source of calibration images that no other set has; None where there are none."""
+        """The source of the held-out calibration images; None if there are none."""
         if self.calibration_shared or not len(self.calibration):
             return None
         if self.calibration_source is not None:
@@ -125,7 +125,7 @@ class DataBundle:
 
     @functools.cached_property
     def class_counts(self) -> dict[str, list[int]]:
-        """Set -> images of each class (of masks: pixels), as far as they are known without reading the data."""
+        """Set -> number of images (for masks: pixels) of each class, if known without reading the data."""
         found = {}
         for name in SETS:
             source = getattr(self, f"{name}_source")
@@ -138,7 +138,7 @@ class DataBundle:
 
 
 def _count(labels: np.ndarray, classes: int) -> list[int]:
-    """Of each class; a mask at a time, for whole sets would be copied."""
+    """Count each class; one mask at a time, because whole sets would be copied."""
     counts = np.zeros(classes, np.int64)
     for part in labels if labels.ndim > 1 else [labels]:
         values = part[(part >= 0) & (part < classes)]
@@ -153,30 +153,30 @@ def _float_arrays(source: Any) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def missing_classes(data: DataBundle, of_train: bool = False) -> list[str]:
-    """What to tell of classes that a split has no image (no pixel) of.
+    """Return notes about classes without an image (a pixel) in a split.
 
     Args:
-        data: Of which data.
-        of_train: Also of the training set; of a folder or of records that was told by who looked at the labels.
+        data: The data.
+        of_train: Whether to include the training set; for folders and records an earlier check covers it.
     """
-    told = []
+    notes = []
     for name, counts in data.class_counts.items():
         lacking = [label for label, count in zip(data.class_names, counts, strict=True) if not count]
         if lacking and (of_train or name != "train"):
-            told.append(f"the {name} set has none of {len(lacking):,} classes: {first_names(lacking)}")
-    return told
+            notes.append(f"the {name} set lacks {len(lacking):,} classes: {first_names(lacking)}")
+    return notes
 
 
 def check_sets(data: DataBundle) -> None:
-    """ValueError if a set that is there has no images: nothing could be trained on it, chosen by it or tested on it."""
+    """Raise ValueError if an existing set has no images."""
     for name in SETS:
         source = getattr(data, f"{name}_source")
         if source is not None and not source.size:
-            raise ValueError(f"Every set must hold images. Received: the {name} set is empty")
+            raise ValueError(f"Every set must contain images. Received: the {name} set is empty")
 
 
 def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
-    """ValueError unless the data has as many classes as the recipe says, and at least two."""
+    """Raise ValueError unless the data has the recipe's number of classes, and at least two."""
     check_names(class_names)
     received = f"{recipe.dataset} has {len(class_names)}: {', '.join(class_names[:12])}"
     if len(class_names) < 2:
@@ -189,10 +189,10 @@ def check_classes(recipe: Recipe, class_names: tuple[str, ...]) -> None:
 
 
 def check_names(class_names: tuple[str, ...]) -> None:
-    """ValueError if a name would break the lines of labels.txt, or a terminal's."""
+    """Raise ValueError if a name would break the lines of labels.txt, or of a terminal."""
     strange = [name for name in class_names if any(unicodedata.category(sign) in UNPRINTABLE for sign in name)]
     if strange:
         raise ValueError(
-            "A class name must have no control characters, nor bytes that are no text: labels.txt has one name a line. "
+            "A class name must have no control characters and must be valid text: labels.txt has one name per line. "
             f"Received: {', '.join(map(ascii, strange[:8]))}"
         )

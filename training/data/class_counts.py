@@ -1,6 +1,6 @@
-"""How many images every set has, and of each class: what `fit` and the command print before they train.
+"""The number of images in every set and class, which `fit` and the command print before training.
 
-An accuracy says little before one knows what always answering the commonest class would score. Loads no Keras.
+An accuracy means little without the accuracy of always predicting the most frequent class. Does not import Keras.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from .bundle import DataBundle
 
 BATCHES = "batches"
-SHOWN = 20  # classes; of more the smallest and the largest
+SHOWN = 20  # classes; if there are more, the smallest and the largest
 
-Counts = Mapping[str, Sequence[int]]  # set -> of each class
+Counts = Mapping[str, Sequence[int]]  # set -> count of each class
 
 _written: weakref.WeakValueDictionary[int, DataBundle] = weakref.WeakValueDictionary()
 
 
 def write_counts(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] = print) -> bool:
-    """Write a line each of the sizes of the sets, of the classes and of the commonest one; of a bundle only once.
+    """Write the sizes of the sets, a table of the classes, and the most frequent class; only once per bundle.
 
     Args:
         recipe: Names the task.
-        data: Of which data.
+        data: The data.
         write: Takes a line.
 
     Returns:
@@ -43,7 +43,7 @@ def write_counts(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] =
     task = task_type(recipe)
     sizes = ", ".join(f"{count:,} {name}" for name, count in split_sizes(data).items())
     units = {_unit(source) for source in (data.train_source, data.validation_source)}
-    if len(units) > 1:  # arrays beside a data set
+    if len(units) > 1:  # arrays together with a dataset
         write(f"  {_sizes_with_units(data)}")
     elif units == {BATCHES}:
         write(f"  {sizes} batches")
@@ -60,7 +60,7 @@ def write_counts(recipe: Recipe, data: DataBundle, write: Callable[[str], Any] =
 
 
 def _unit(source: Any) -> str:
-    """What a source's size counts: of the user's own data set no images, which are not known before they are read."""
+    """Unit of a source's size: batches for the user's dataset, whose images are not counted before they are read."""
     return BATCHES if hasattr(source, "dataset") else "images"
 
 
@@ -74,7 +74,7 @@ def _sizes_with_units(data: DataBundle) -> str:
 
 
 def split_sizes(data: DataBundle) -> dict[str, int]:
-    """Images in each of the sets that there are."""
+    """Number of images in each existing set."""
     sources = {"train": data.train_source, "validation": data.validation_source, "test": data.test_source}
     found = {name: source.size for name, source in sources.items() if source is not None}
     if len(data.calibration):
@@ -84,10 +84,10 @@ def split_sizes(data: DataBundle) -> dict[str, int]:
 
 
 def counts_lines(names: Sequence[str], counts: Counts) -> list[str]:
-    """A table of classes by sets, a line each; none where nothing is counted.
+    """Lines of a table of classes by sets; empty if there are no counts.
 
     Args:
-        names: Of the classes.
+        names: The class names.
         counts: See ``DataBundle.class_counts``.
     """
     if not counts:
@@ -108,19 +108,19 @@ def counts_lines(names: Sequence[str], counts: Counts) -> list[str]:
 
 
 def majority_text(names: Sequence[str], counts: Counts, unit: str) -> str:
-    """Which class is the commonest, and its share; of the test set, else of the last set there is.
+    """The most frequent class and its share, in the test set or otherwise in validation or train.
 
     Args:
-        names: Of the classes.
+        names: The class names.
         counts: See ``DataBundle.class_counts``.
-        unit: What they count: "images" or "pixels".
+        unit: Unit of the counts: "images" or "pixels".
     """
     kind, of = next(((kind, counts[kind]) for kind in ("test", "validation", "train") if kind in counts), ("", []))
     if not sum(of):
         return ""
     most = max(range(len(of)), key=lambda index: of[index])
     share = 100 * of[most] / sum(of)
-    return f"{names[most]} is {share:.2f} % of the {kind} {unit}: always answering it is right as often."
+    return f"{names[most]} is {share:.2f} % of the {kind} {unit}: always predicting it is right as often."
 
 
 def shown_classes(counts: Counts) -> list[int]:
@@ -133,7 +133,7 @@ def shown_classes(counts: Counts) -> list[int]:
 
 
 def _columns(text: str) -> int:
-    """Of a terminal, which a text takes: two for a wide sign, none for an accent."""
+    """Terminal columns of a text: two for a wide character, none for a combining accent."""
     return sum(
         0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text
     )

@@ -1,4 +1,4 @@
-"""Copies of one picture in several sets or classes of a folder: a test on them says less than it seems."""
+"""Find copies of an image in several sets or classes of a folder: they make a test result too optimistic."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from .splits import SETS
 if TYPE_CHECKING:
     from .bundle import DataBundle
 
-DIGEST_SIGNS = 16  # of an image in `Files.digests`; what follows is its mask's
+DIGEST_SIGNS = 16  # hex digits of an image in `Files.digests`; the digest of its mask follows
 
 
 def copy_notes(data: DataBundle) -> list[str]:
-    """What to tell of pictures that are there more than once, a sentence or two each; of files alone.
+    """Return notes about images that occur more than once; only files are compared.
 
     Args:
-        data: Of which data; a copy is a file with the same digest as another, whatever its name.
+        data: The data; a copy is a file with the same digest as another.
     """
     pictures = {name: _pictures(getattr(data, f"{name}_source")) for name in SETS}
     trained = {digest: name for digest, name, _ in pictures["train"]}
-    told = []
+    notes = []
     for kind in ("test", "validation"):
         copies = [(name, trained[digest]) for digest, name, _ in pictures[kind] if digest in trained]
         if copies:
-            scored = "the test" if kind == "test" else "the score that chooses the epoch"
+            scored = "the test score" if kind == "test" else "the score that chooses the epoch"
             are = "is a copy of a training image" if len(copies) == 1 else "are copies of training images"
             of = f"{len(copies):,} of {len(pictures[kind]):,} {kind} images"
-            told.append(f"{of} {are} ({' is '.join(copies[0])}): {scored} says less than it seems")
-    told += _in_two_classes([picture for name in SETS for picture in pictures[name]])
-    return told
+            notes.append(f"{of} {are} ({' is '.join(copies[0])}): {scored} is too optimistic")
+    notes += _in_two_classes([picture for name in SETS for picture in pictures[name]])
+    return notes
 
 
 def _in_two_classes(pictures: Iterable[tuple[str, str, int | None]]) -> list[str]:
@@ -45,12 +45,12 @@ def _in_two_classes(pictures: Iterable[tuple[str, str, int | None]]) -> list[str
     if not twice:
         return []
     example = " is ".join(next(iter(twice.values())))
-    some = "1 picture lies" if len(twice) == 1 else f"{len(twice):,} pictures lie"
+    some = "1 image is" if len(twice) == 1 else f"{len(twice):,} images are"
     return [f"{some} in two classes ({example}): one of the two is wrong"]
 
 
 def _pictures(source: Any) -> list[tuple[str, str, int | None]]:
-    """(digest, name, class or None) of each file of a source; of other sources none."""
+    """(digest, name, class or None) of each file of a source; empty for other sources."""
     files = getattr(source, "files", None)
     if files is None:
         return []

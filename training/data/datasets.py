@@ -1,4 +1,4 @@
-"""`load_data`: images of a recipe as train, validation and test sets that never overlap, and those that calibrate."""
+"""`load_data`: the images of a recipe as disjoint train, validation and test sets, and the calibration images."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from .splits import divide, sets_aside, share, strata_of
 
 
 def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_only: bool = False) -> DataBundle:
-    """The data of a recipe: decoded, resized, and split.
+    """Load the data of a recipe: decode, resize and split it.
 
-    Test and validation images that the data does not bring are taken out of the training images, some of every class:
-    of a folder by a hash of each file's name, so that an image more moves no other (see ``splits``), else by the
-    recipe's seed. Calibration images are set aside where they are few, and shared with training where they are not. A
-    TFDS set that is streamed gives its first records instead (TFDS shuffled them).
+    If the data has no test or validation set, it is split from the training images, with some images of every class:
+    for a folder by a hash of each file's name, so that an added image moves at most a few others (see ``splits``),
+    otherwise by the recipe's seed. Calibration images are held out if they are few, and otherwise shared with training.
+    A streamed TFDS dataset uses its first records instead (TFDS has shuffled them).
 
     Args:
-        recipe: Fields ``dataset`` to ``download`` say what to read and how.
-        run: Run folder whose list of files (``splits.json``) is kept: what it knows stays where it is, only new files
-            are dealt.
-        known_only: Leave out files that the run does not know.
+        recipe: Fields ``dataset`` to ``download`` determine what is read and how.
+        run: Run folder whose list of files (``splits.json``) is used: listed files keep their set, only new files are
+            assigned.
+        known_only: Skip files that are not in the run's list.
 
     Returns:
         A ``DataBundle``.
 
     Raises:
-        ValueError: unknown data set, wrong number of classes, too few images, a set without any, an unreadable image,
-            or a file of the run's list is missing.
+        ValueError: unknown dataset, wrong number of classes, too few images, an empty set, an unreadable image, or a
+            file of the run's list is missing.
         FileNotFoundError: the data is not on this machine and ``recipe.download`` is False.
 
     Example:
@@ -61,7 +61,7 @@ def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_o
     listed = None if run is None else SplitList.load(run)
     if known_only and (listed is None or (recipe.dataset == "folder" and not listed.files)):
         raise ValueError(
-            f"known_only=True needs the list of a run that was begun. Received: run={run!r}, no {LIST_FILE}"
+            f"known_only=True requires the file list of a started run. Received: run={run!r}, no {LIST_FILE}"
         )
     known = None if listed is None or recipe.dataset != "folder" else listed.files
     only = None
@@ -71,26 +71,26 @@ def load_data(recipe: Recipe, run: str | os.PathLike[str] | None = None, known_o
     notes = Notes()
     data = READERS[task_type(recipe).targets](recipe, notes, known, only)
     check_sets(data)
-    told = [*missing_classes(data), *copy_notes(data), *plain_notes(data)]
+    further = [*missing_classes(data), *copy_notes(data), *plain_notes(data)]
     dark = nearly_black_text(notes.deep)
     if dark:
         warn_user(dark)
-        told.append(dark)
-    return dataclasses.replace(data, notes=(*data.notes, *told), left_out=tuple(notes.left_out))
+        further.append(dark)
+    return dataclasses.replace(data, notes=(*data.notes, *further), left_out=tuple(notes.left_out))
 
 
 def check_finished(recipe: Recipe, run: str | os.PathLike[str], known_only: bool = False) -> None:
-    """ValueError if the own folder of a finished run is there and no longer what it was trained on.
+    """Raise ValueError if the image folder of a finished run exists and differs from the data it was trained on.
 
     Args:
-        recipe: Says which data.
+        recipe: Names the data.
         run: Run folder.
         known_only: See ``load_data``.
     """
     out = Path(run)
     if folder_is_as_trained(recipe, out, known_only):
         return
-    # As every verb does that uses the images, but for decoding them.
+    # The same check as in the verbs that use the images, without decoding them.
     data = load_data(dataclasses.replace(recipe, in_memory=False), out, known_only)
     check_trained_on(data, out, RunFiles(out, "float").read_result().get("data"))
 
@@ -121,7 +121,7 @@ def _load_labelled_records(recipe: Recipe) -> DataBundle:
 
 
 def _load_records(recipe: Recipe, source: Any, class_names: tuple[str, ...]) -> DataBundle:
-    """Of a TFDS data set; ``source``: name of a split -> ``RecordSource``."""
+    """Load a TFDS dataset; ``source``: name of a split -> ``RecordSource``."""
 
     def split(name: str) -> RecordSource:
         try:
@@ -206,7 +206,7 @@ def _load_pictures(
     )
 
 
-# `Task.targets` -> what reads them: (recipe, notes, files that the run knows, names to leave others out) -> DataBundle.
+# `Task.targets` -> reader: (recipe, notes, files of the run's list, only these names or None for all) -> DataBundle.
 READERS = {"labels": _load_labels, "masks": _load_masks, "images": _load_pictures}
 
 
@@ -214,7 +214,7 @@ def _decoded(source: FileSource | None, recipe: Recipe, notes: Notes) -> ArraySo
     if source is None:
         return None
     images, labels, failures = source.arrays(stop=recipe.on_bad_image == "error")
-    notes.leave_out([(source.paths[row], why) for row, why in failures.items()], "unreadable images left out")
+    notes.leave_out([(source.paths[row], why) for row, why in failures.items()], "unreadable images skipped")
     kept = np.setdiff1d(np.arange(source.size), list(failures))
     return ArraySource(images, labels, files=None if source.files is None else source.files.take(kept))
 
@@ -229,7 +229,7 @@ def split_sources(
     known: Mapping[str, Any] | None = None,
     deals_test: bool = True,
 ) -> DataBundle:
-    """Carve out of the training images what the data does not bring; without ``deals_test`` there is no test set."""
+    """Split missing sets from the training images; with ``deals_test=False`` no test set is made."""
     rows = divide(
         strata_of(train, len(class_names)),
         recipe,
@@ -243,7 +243,7 @@ def split_sources(
     images = ArraySource(*calibrating.arrays()[:2]) if isinstance(train, FileSource) else calibrating
     if len(rows.calibration) < recipe.calibration_images:
         notes.append(
-            f"{len(rows.calibration):,} of {recipe.calibration_images:,} calibration images: there are no more"
+            f"only {len(rows.calibration):,} of {recipe.calibration_images:,} calibration images are available"
         )
     return DataBundle(
         class_names=class_names,
@@ -260,7 +260,7 @@ def split_sources(
 
 
 def _dealt(train: Any, validation: Any, test: Any) -> tuple[str, ...]:
-    """Which sets a folder did not bring."""
+    """The sets that were split from a folder's training images."""
     own = {"validation": validation, "test": test}
     return () if train.files is None else tuple(name for name in own if own[name] is None)
 
@@ -271,7 +271,7 @@ def _split_records(
     name = recipe.train_split
     if "[" in name or "+" in name:
         raise ValueError(
-            "train_split must be a plain split where the data is streamed; in_memory=True reads any. Received: "
+            "train_split must be a plain split if the data is streamed; in_memory=True reads any. Received: "
             f"train_split={name!r}"
         )
     first = share(size, recipe.validation_fraction)

@@ -1,4 +1,4 @@
-"""A folder of images, one sub-folder a class, looked through before anything is trained."""
+"""A folder of images with one subfolder per class, scanned before training."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .listing import (
 from .sources import FileSource, in_memory
 
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
-DEEP_LOOKED_AT = 512  # pictures of more than 8 bits whose pixels a scan of a split reads, at equal distances
-GREY_MODES = ("1", "L", "LA", "I", "I;16")
+DEEP_LOOKED_AT = 512  # images of more than 8 bits whose pixels a scan of a split reads, at equal distances
+GRAY_MODES = ("1", "L", "LA", "I", "I;16")
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """What `scan_folder` found: sources of the splits that are there."""
+    """The result of `scan_folder`: sources of the existing splits."""
 
     class_names: tuple[str, ...]
     train: FileSource
@@ -43,19 +43,19 @@ class ImageFolder:
 def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None) -> ImageFolder:
     """List the images of ``recipe.data_dir`` and read every file's header.
 
-    The folder has one sub-folder a class, or sub-folders train, val (or validation) and test that have them. Images
-    may lie deeper; files without an image's extension are counted and left alone.
+    The folder has one subfolder per class, or subfolders train, val (or validation) and test that have them. Images may
+    be in deeper folders; files without an image extension are counted and ignored.
 
     Args:
-        recipe: Its ``data_dir``.
-        notes: Where to tell what was done to the files.
-        only: Names of the files to take; None: all.
+        recipe: Gives ``data_dir``.
+        notes: Gains notes about the files.
+        only: Names of the files to use; None: all.
 
     Raises:
-        FileNotFoundError: no such folder.
+        FileNotFoundError: the folder does not exist.
         ValueError: no classes, a class without images, splits whose classes differ, an unreadable image.
     """
-    root = data_folder(recipe, "a folder with one sub-folder of images a class")
+    root = data_folder(recipe, "a folder with one subfolder of images per class")
     splits = split_folders(root)
     if splits["train"] is None or not folders_in(splits["train"]):
         splits = {"train": root, "validation": None, "test": None}
@@ -75,7 +75,7 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
             raise ValueError(_strange_classes(strange, class_names, splits[split] or root, splits["train"] or root))
     alike = _lookalikes(class_names)
     if alike:
-        notes.warn(f"Classes whose names look alike are kept apart; rename the folder where they are one: {alike}")
+        notes.warn(f"Classes with similar names are kept separate; rename a folder if they are the same: {alike}")
     labels = {name: index for index, name in enumerate(class_names)}
     streamed = not in_memory(recipe, sum(map(len, found.values())))
 
@@ -96,7 +96,7 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
         count = int((train.labels == label).sum())
         if count < 2:
             raise ValueError(
-                "Every class needs at least two training images: add some, or take its folder out of every split. "
+                "Every class must have at least two training images: add some, or remove its folder from every split. "
                 f"Received: {splits['train']} with {count} of {name!r}"
             )
     validation, test = (source(split) if split in found else None for split in ("validation", "test"))
@@ -104,30 +104,30 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
 
 
 def _strange_classes(strange: Sequence[str], class_names: Sequence[str], split: Path, train: Path) -> str:
-    """What is wrong with class folders that the training images lack, and what to do."""
-    told = []
+    """Error message for class folders that the training images lack, with advice."""
+    described = []
     for name in strange[:8]:
         twin = next((other for other in class_names if _shown(other).casefold() == _shown(name).casefold()), None)
         if twin is None:
-            told.append(repr(name))
+            described.append(repr(name))
         elif _shown(twin) == _shown(name):
-            told.append(f"{name!a} (looks alike: {twin!a})")
+            described.append(f"{name!a} (looks like {twin!a})")
         else:
-            told.append(f"{name!r} (differs only by case: {twin!r})")
+            described.append(f"{name!r} (differs only by case: {twin!r})")
     return (
         "Every split must have the same classes: add images of them to the training folder, rename the folders, or "
-        f"take them out. Received: {train} lacks {', '.join(told)}, which {split} has"
+        f"remove them. Received: {train} lacks {', '.join(described)}, which {split} has"
     )
 
 
 def _shown(name: str) -> str:
-    """A name as it looks: composed, without characters of no width, spaces as one and none at the end."""
+    """A name as it is displayed: composed, without zero-width characters, with single spaces and none at the ends."""
     visible = (character for character in name if unicodedata.category(character) != "Cf")
     return " ".join(unicodedata.normalize("NFC", "".join(visible)).split())
 
 
 def _lookalikes(names: Iterable[str]) -> str:
-    """Names that look the same, written so that they differ; "" where there are none."""
+    """Names that look the same, escaped so that they differ; "" if there are none."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
         groups.setdefault(_shown(name), []).append(name)
@@ -137,34 +137,34 @@ def _lookalikes(names: Iterable[str]) -> str:
 def data_folder(recipe: Recipe, what: str) -> Path:
     """The folder that ``recipe.data_dir`` names."""
     if recipe.data_dir is None:
-        raise ValueError(f"dataset='folder' needs data_dir, {what}. Received: data_dir=None")
+        raise ValueError(f"dataset='folder' requires data_dir, {what}. Received: data_dir=None")
     root = Path(recipe.data_dir).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
-            "data_dir must be a folder: if it was moved, --set data_dir=NEW says where to. "
+            "data_dir must be a folder: if it was moved, use --set data_dir=NEW. "
             f"Received: data_dir={recipe.data_dir!r}"
         )
     return root
 
 
 def raises_on_bad_image(recipe: Recipe, only: frozenset[str] | None) -> bool:
-    """Whether an image that cannot be read is an error; where only known files are taken, other ones stop nothing."""
+    """Whether an unreadable image is an error; not if only known files are used, because it may be another file."""
     return recipe.on_bad_image == "error" and only is None
 
 
 def check_files(recipe: Recipe, names: frozenset[str]) -> None:
-    """ValueError if one of the files that a run knows is missing."""
-    root = data_folder(recipe, "the folder that the run's images are in")
+    """Raise ValueError if a file of a run's list is missing."""
+    root = data_folder(recipe, "the folder of the run's images")
     missing = [name for name in names if not (root / name).is_file()]
     if missing:
         raise ValueError(
-            f"Every file of the run's list must be there: put it back, or train anew with `wavemix-tf fit` and "
+            f"Every file of the run's list must exist: restore it, or train again with `wavemix-tf fit` and "
             f"--overwrite. Received: {len(missing):,} of {len(names):,} missing: {first_names(missing)}"
         )
 
 
 def split_folders(root: Path) -> dict[str, Path | None]:
-    """The sub-folders of training, validation and test images; ValueError where there are but the last two."""
+    """The subfolders of training, validation and test images; ValueError if only the training folder is missing."""
     splits = {
         split: next((root / name for name in names if (root / name).is_dir()), None)
         for split, names in SPLIT_FOLDERS.items()
@@ -172,7 +172,7 @@ def split_folders(root: Path) -> dict[str, Path | None]:
     held_out = [folder.name for folder in splits.values() if folder is not None]
     if held_out and splits["train"] is None and {folder.name for folder in folders_in(root)} <= set(held_out):
         raise ValueError(
-            f"data_dir with {' and '.join(held_out)} must have train too. Received: data_dir={str(root)!r}"
+            f"data_dir with {' and '.join(held_out)} must also have train. Received: data_dir={str(root)!r}"
         )
     return splits
 
@@ -186,16 +186,16 @@ def _list_classes(
         classes = folders_in(root)
         if not classes:
             raise ValueError(
-                f"data_dir must have one sub-folder of images a class. Received: {root} without sub-folders"
+                f"data_dir must have one subfolder of images per class. Received: {root} without subfolders"
             )
         places += [(split, folder) for folder in classes]
     listings = list_files([folder for _, folder in places])
     files: dict[str, list[tuple[str, str]]] = {split: [] for split in splits}
     for (split, folder), listing in zip(places, listings, strict=True):
         if not listing.images and split == "train":
-            unread = f" and {len(listing.unread)} of HEIC or AVIF, which are not read" if listing.unread else ""
+            unread = f" and {len(listing.unread)} of HEIC or AVIF, which is not supported" if listing.unread else ""
             raise ValueError(
-                f"Every class folder must hold images ({', '.join(EXTENSIONS)}). Received: {folder} with "
+                f"Every class folder must contain images ({', '.join(EXTENSIONS)}). Received: {folder} with "
                 f"{len(listing.others)} other files{unread}"
             )
         files[split] += [(path, folder.name) for path in listing.images]
@@ -206,7 +206,7 @@ def _list_classes(
 
 
 def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: Notes, resized: bool = True) -> set[str]:
-    """The paths whose header can be read, and in a streamed data set with skipping, whose every pixel can."""
+    """The paths with a readable header; in a streamed dataset that skips bad images, with readable pixels too."""
     thorough = recipe.on_bad_image == "skip" and streamed
 
     def look(path: str) -> Header | str:
@@ -225,11 +225,11 @@ def readable(paths: list[str], recipe: Recipe, streamed: bool, notes: Notes, res
     bad = [(path, answer) for path, answer in seen.items() if isinstance(answer, str)]
     if bad and recipe.on_bad_image == "error":
         raise ValueError(bad_images_text(bad))
-    notes.leave_out(bad, "unreadable images left out")
+    notes.leave_out(bad, "unreadable images skipped")
     good = {path: answer for path, answer in seen.items() if not isinstance(answer, str)}
-    grey = [path for path, header in good.items() if header.mode in GREY_MODES]
-    if grey and len(grey) < len(good) and recipe.image_shape[2] == 3:
-        notes.warn(f"{len(grey)} of {len(good)} images are grey and become RGB, the first: {grey[0]}")
+    gray = [path for path, header in good.items() if header.mode in GRAY_MODES]
+    if gray and len(gray) < len(good) and recipe.image_shape[2] == 3:
+        notes.warn(f"{len(gray)} of {len(good)} images are gray and are converted to RGB, the first: {gray[0]}")
     sizes = collections.Counter(header[:2] for header in good.values())
     if resized and set(sizes) - {recipe.image_shape[:2]}:
         smallest, largest = min(sizes, key=np.prod), max(sizes, key=np.prod)

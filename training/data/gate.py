@@ -1,8 +1,8 @@
-"""What images, targets and weights pass before anything is trained or tested on them, whoever gave them.
+"""Checks of the user's images, targets and weights before training or testing.
 
-Arrays pass it whole, a ``tf.data.Dataset`` or a ``keras.utils.PyDataset`` batch by batch. It scales uint8 images,
-turns one-hot targets into labels and refuses what would be trained on in silence: other ranges, values that are no
-numbers, labels that are no class.
+Arrays are checked as a whole, a ``tf.data.Dataset`` or a ``keras.utils.PyDataset`` batch by batch. The gate scales
+uint8 images, turns one-hot targets into labels, and refuses data that would train without an error: wrong ranges,
+values that are not finite, labels without a class.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ BATCHES = "Batches must be (images, targets) or (images, targets, weights)"
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """The checks of one data set.
+    """The checks of one dataset.
 
     Attributes:
-        recipe: Says the images' shape and the task.
-        classes: How many there are; None: as many as the labels show.
-        name: What messages call the data.
-        shape: (height, width, channels) of the images, None for a side that may have any length; None: the recipe's.
-        warned: What was warned of.
+        recipe: Gives the shape of the images and the task.
+        classes: Number of classes; None: derived from the labels.
+        name: Name of the data in messages.
+        shape: (height, width, channels) of the images, None for a side of any length; None: the recipe's shape.
+        warned: Warnings already issued.
     """
 
     recipe: Recipe
@@ -47,11 +47,11 @@ class Gate:
             given: (images, targets) or (images, targets, weights), see ``check_parts``.
 
         Returns:
-            (images, uint8 or float32; targets; weights or None; number of classes, 0 of pictures).
+            (images, uint8 or float32; targets; weights or None; number of classes, 0 if the targets are images).
         """
         images, targets, weights = self.check_parts(given, self.name)
         if weights is not None and not weights.any():
-            raise ValueError(f"Some weights must be above 0. Received: {self.name} with {len(weights)} weights of 0")
+            raise ValueError(f"A weight must be above 0. Received: {self.name} with {len(weights)} weights of 0")
         known = self.classes or self._count(targets) if self._task.has_classes else 0
         self._warn_of_black(images)
         return images, targets, weights, known
@@ -60,11 +60,11 @@ class Gate:
         """Check one batch.
 
         Args:
-            index: Its number, from 0.
+            index: Number of the batch, from 0.
             given: (images, targets) or (images, targets, weights), see ``check_parts``.
 
         Returns:
-            float32 images in [0, 1], targets as the losses take them and, where there are some, float32 weights (B,).
+            float32 images in [0, 1], targets for the losses and, if given, float32 weights (B,).
         """
         images, targets, weights = self.check_parts(given, f"{self.name}, batch {index}")
         if index == 0:
@@ -73,16 +73,16 @@ class Gate:
         return found if weights is None else (*found, weights)
 
     def check_parts(self, given: Any, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Images, targets and weights as arrays, checked.
+        """Check images, targets and weights, and return them as arrays.
 
         Args:
             given: Images (N, H, W, C), uint8 or floating point in [0, 1]; integer labels (N,) or (N, 1), or one-hot
-                (N, classes); masks (N, H, W) or (N, H, W, 1), or one-hot (N, H, W, classes); or larger
-                pictures; weights (N,) or (N, 1), one an image.
-            where: What messages call it.
+                (N, classes); masks (N, H, W) or (N, H, W, 1), or one-hot (N, H, W, classes); or enlarged images;
+                weights (N,) or (N, 1), one per image.
+            where: Name of the data in messages.
 
         Raises:
-            ValueError: anything else.
+            ValueError: any other shape, dtype or value.
         """
         if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
             raise ValueError(f"{BATCHES}. Received: {where} with {structure(given)}")
@@ -96,7 +96,7 @@ class Gate:
                 f"{where} must be images (N, *image_shape={shape}) and N labels or other targets. Received: {received}"
             )
         if not len(images):
-            raise ValueError(f"{where} must hold images. Received: none")
+            raise ValueError(f"{where} must contain images. Received: none")
         check_pixels(images, where, "image")
         targets = self._task.check_targets(self.recipe, targets, images.shape, self.classes, where, received)
         if self._task.has_classes and self.classes is not None:
@@ -115,7 +115,7 @@ class Gate:
         return task_type(self.recipe)
 
     def _count(self, labels: np.ndarray) -> int:
-        """Number of classes that labels of whole arrays show, each of which must occur."""
+        """Number of classes in the labels of whole arrays; each class must occur."""
         recipe = self.recipe
         if recipe.num_classes is not None or recipe.mask_values:
             classes = recipe.num_classes or len(recipe.mask_values)
@@ -129,9 +129,9 @@ class Gate:
         if len(seen) < 2 or len(seen) < classes:
             shown = f"{', '.join(map(str, seen[:12]))}{', ...' if len(seen) > 12 else ''}"
             raise ValueError(
-                "Labels must be 0, 1, 2, ... without gaps, and two or more, where the recipe has no num_classes: each "
-                "number below the largest is a class (np.unique(labels, return_inverse=True) numbers them anew, "
-                "num_classes says that there are more). "
+                "Labels must be 0, 1, 2, ... without gaps, and two or more, if the recipe has no num_classes: each "
+                "number below the largest is a class (np.unique(labels, return_inverse=True) renumbers them; "
+                "num_classes allows more classes). "
                 f"Received: {self.name} with the labels {shown}"
             )
         return classes
@@ -145,21 +145,21 @@ class Gate:
             first = int(np.flatnonzero(wrong.reshape(len(labels), -1).any(1))[0])
             raise ValueError(
                 f"Labels must be in [0, {classes}), with 2 classes or more. Received: {received}, labels from "
-                f"{labels.min()} to {labels.max()}, the first wrong one in image {first}"
+                f"{labels.min()} to {labels.max()}, the first invalid one in image {first}"
             )
 
 
-UNBATCHED = "A data set must give batches: dataset.batch(batch_size) makes some"
+UNBATCHED = "A dataset must yield batches: use dataset.batch(batch_size)"
 
 
 def structure(given: Any) -> str:
-    """What a batch is made of, for a message."""
+    """Describe the structure of a batch for a message."""
     if isinstance(given, dict):
         keys = ", ".join(map(str, given))
-        return f"a dict of {keys}: dataset.map(lambda batch: (batch[{next(iter(given), 'image')!r}], ...)) makes one"
+        return f"a dict of {keys}: use dataset.map(lambda batch: (batch[{next(iter(given), 'image')!r}], ...))"
     if isinstance(given, (tuple, list)):
         return f"{len(given)} parts"
-    return f"a {type(given).__name__} alone"
+    return f"a single {type(given).__name__}"
 
 
 def _suits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
@@ -169,7 +169,7 @@ def _suits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
 def _array(part: Any) -> np.ndarray:
     if isinstance(part, dict):
         raise ValueError(f"{BATCHES}. Received: {structure(part)} in one of them")
-    if hasattr(part, "detach"):  # a tensor of PyTorch, perhaps on a device
+    if hasattr(part, "detach"):  # a PyTorch tensor, perhaps on a device
         part = part.detach().cpu()
     array = np.asarray(part)
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
@@ -179,7 +179,7 @@ def _weights(weights: Any, count: int, where: str) -> np.ndarray:
     found = _array(weights)
     if found.size != count or found.ndim not in (1, 2) or len(found) != count or found.dtype.kind not in "iufb":
         raise ValueError(
-            f"Weights must be numbers (N,), one an image; class_weight weighs the pixels of masks. Received: {where} "
+            f"Weights must be numbers (N,), one per image; class_weight weights the pixels of masks. Received: {where} "
             f"with weights {describe_array(found)} of {count} images"
         )
     found = found.reshape(count).astype(np.float32)

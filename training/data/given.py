@@ -1,4 +1,4 @@
-"""The data that a user gives `fit`: arrays, a ``PyDataset`` or a ``tf.data.Dataset``, as sources behind the gate."""
+"""The data that a user passes to `fit`: arrays, a ``PyDataset`` or a ``tf.data.Dataset``, as checked sources."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ ENDLESS, UNKNOWN = -1, -2  # tf.data's cardinalities
 
 
 def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBundle:
-    """What the user gave ``fit`` as a ``DataBundle``: arrays, a ``PyDataset`` or a ``tf.data.Dataset``."""
+    """Convert the data passed to ``fit`` to a ``DataBundle``: arrays, a ``PyDataset`` or a ``tf.data.Dataset``."""
     if isinstance(data, DataBundle):
         if validation_data is not None:
-            raise ValueError("validation_data goes with arrays and datasets. Received: a DataBundle has its own")
+            raise ValueError("validation_data must be None with a DataBundle, which has its own. Received: both")
         check_names(data.class_names)
         check_sets(data)
         return data
@@ -49,7 +49,7 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
     known = task_type(recipe).known_classes(recipe)
     if validation_data is None or known is None:
         raise ValueError(
-            "A dataset needs validation_data, and num_classes in the recipe. Received: "
+            "A dataset requires validation_data, and num_classes in the recipe. Received: "
             f"validation_data={validation_data}, num_classes={recipe.num_classes}"
         )
     classes = known
@@ -57,8 +57,8 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
     notes = []
     if not train.is_py_dataset and int(data.cardinality()) == UNKNOWN:
         notes.append(
-            f"the training data set does not tell its length: it was read once and has {train.size:,} batches "
-            f"(dataset.apply(tf.data.experimental.assert_cardinality({train.size})) spares that)"
+            f"the training dataset has no known length: it was read once and has {train.size:,} batches "
+            f"(dataset.apply(tf.data.experimental.assert_cardinality({train.size})) avoids that)"
         )
     held_out = _held_out(recipe, validation_data, classes)
     no_images = np.zeros((0, *recipe.image_shape), np.float32)
@@ -68,7 +68,7 @@ def as_bundle(recipe: Recipe, data: Any, validation_data: Any = None) -> DataBun
 
 
 def given_batches(recipe: Recipe, data: Any, batch_size: int, model: Any) -> Any:
-    """Data that was given to evaluate a model on, as batches that pass the gate, and the source they come from."""
+    """Convert data for the evaluation of a model to checked batches; return them and their source."""
     classes = task_type(recipe).output_classes(model.output_shape)
     gate = Gate(recipe, classes, "data", tuple(model.input_shape[1:]))
     if isinstance(data, (tuple, list)):
@@ -80,7 +80,7 @@ def given_batches(recipe: Recipe, data: Any, batch_size: int, model: Any) -> Any
 
 @contextlib.contextmanager
 def unwrapped_errors(*sources: Any) -> Iterator[None]:
-    """Raise what sources found wrong with a batch in one line, in place of the pages that TensorFlow wraps it in."""
+    """Raise the one-line error of a source's check instead of the long text that TensorFlow wraps it in."""
     try:
         yield
     except Exception:
@@ -92,14 +92,15 @@ def unwrapped_errors(*sources: Any) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSource:
-    """A ``keras.utils.PyDataset`` or a batched ``tf.data.Dataset`` made by the user, whose batches pass the gate.
+    """A ``keras.utils.PyDataset`` or a batched ``tf.data.Dataset`` of the user, whose batches are checked.
 
-    Its order is its own: a resumed run repeats it only where the data set gives the same batches in every epoch.
+    The dataset determines the order: a resumed run repeats it only if the dataset yields the same batches in every
+    epoch.
 
     Attributes:
-        dataset: Of (images, targets) or (images, targets, weights).
-        gate: What each batch passes.
-        failed: Number of a batch -> why the gate refused it; TensorFlow wraps the error itself in pages.
+        dataset: Yields (images, targets) or (images, targets, weights).
+        gate: Checks each batch.
+        failed: Number of a batch -> why the gate refused it; TensorFlow wraps the error itself in a long text.
     """
 
     dataset: Any
@@ -108,7 +109,7 @@ class DatasetSource:
 
     @classmethod
     def of(cls, dataset: Any, gate: Gate) -> DatasetSource:
-        """That of a data set whose form is right; ValueError otherwise, before anything of it is used."""
+        """Create the source of a dataset; ValueError if its structure is invalid, before it is used."""
         source = cls(dataset, gate)
         if source.is_py_dataset:
             source._check_not_empty()
@@ -120,7 +121,7 @@ class DatasetSource:
                 f"tf.data.Dataset. Received: {gate.name} is a {type(dataset).__name__}"
             )
         if int(dataset.cardinality()) == ENDLESS:
-            raise ValueError(f"A data set must end: dataset.take(batches) makes it. Received: {gate.name} is endless")
+            raise ValueError(f"A dataset must be finite: use dataset.take(batches). Received: {gate.name} is infinite")
         spec = dataset.element_spec
         if not isinstance(spec, tuple) or len(spec) not in (2, 3):
             raise ValueError(f"{BATCHES}. Received: {gate.name} with {structure(spec)}")
@@ -139,11 +140,11 @@ class DatasetSource:
         else:
             empty = not self.size
         if empty:
-            raise ValueError(f"{self.gate.name} must hold images. Received: a data set without batches")
+            raise ValueError(f"{self.gate.name} must contain images. Received: a dataset without batches")
 
     @property
     def failures(self) -> list[str]:
-        """In the order of the batches, whichever of those that are read at once was looked at first."""
+        """The errors in the order of the batches; batches are checked in parallel."""
         return [text for _, text in sorted(self.failed.items())]
 
     @property
@@ -152,7 +153,7 @@ class DatasetSource:
 
     @functools.cached_property
     def size(self) -> int:
-        """Batches: how many images they hold is not known before they are read."""
+        """Number of batches; the number of images is unknown before they are read."""
         if self.is_py_dataset:
             if self.dataset.num_batches is None:
                 raise ValueError(
@@ -170,15 +171,15 @@ class DatasetSource:
         return self.size
 
     def checksum(self) -> int | str:
-        """Of the first batch, see ``first_digest``: all that is known of the data without reading it."""
+        """Checksum of the first batch, see ``first_digest``: the rest is unknown without reading all data."""
         return self.first_digest
 
     @functools.cached_property
     def first_digest(self) -> int | str:
-        """The first batch in two passes: what it holds, or ``UNKNOWN_CHECKSUM`` where it changes from pass to pass.
+        """Digest of the first batch, or ``UNKNOWN_CHECKSUM`` if it differs between two passes.
 
-        A shuffled data set begins otherwise each time. A ``PyDataset`` with a hook of an epoch's begin or end is taken
-        for one: the hook is there to change the order, and to call it here would change what is trained on.
+        A shuffled dataset starts with another batch in each pass. A ``PyDataset`` with a hook at the start or end of an
+        epoch counts as shuffled: the hook changes the order, and calling it here would change the training.
         """
         if not self.size or (self.is_py_dataset and _has_epoch_hook(self.dataset)):
             return UNKNOWN_CHECKSUM
@@ -186,7 +187,7 @@ class DatasetSource:
         return first if first == second else UNKNOWN_CHECKSUM
 
     def _digest_of_first(self) -> str:
-        # Not by `batches`, which reads ahead.
+        # Not from `batches`, which prefetches.
         parts = None if self.is_py_dataset else next(iter(self.dataset.take(1)))
         found = hashlib.blake2b(digest_size=8)
         for part in self.read(0, parts):
@@ -206,7 +207,7 @@ class DatasetSource:
         return np.concatenate(images)[:limit], np.concatenate(labels)[:limit]
 
     def read(self, index: int, parts: Any = None) -> tuple[np.ndarray, ...]:
-        """Batch ``index`` behind the gate; of a PyDataset, or of ``parts``."""
+        """Return batch ``index`` after the check; from ``parts`` if given, otherwise from the PyDataset."""
         try:
             return self.gate.check_batch(index, self.dataset[index] if parts is None else parts)
         except ValueError as error:
@@ -223,15 +224,15 @@ class DatasetSource:
         shape = self.gate.shape or self.gate.recipe.image_shape
         shapes = ([None, *shape], [None] * task.target_rank, [None])
 
-        def passed(index: Any, *parts: Any) -> tuple[np.ndarray, ...]:
+        def check_arrays(index: Any, *parts: Any) -> tuple[np.ndarray, ...]:
             return self.read(int(index), parts)
 
-        def gated(index: Any, parts: Any) -> Any:
+        def check_tensors(index: Any, parts: Any) -> Any:
             parts = [tf.cast(part, tf.float32) if part.dtype == tf.bfloat16 else part for part in parts]
-            found = tf.numpy_function(passed, [index, *parts], types)
+            found = tf.numpy_function(check_arrays, [index, *parts], types)
             return tuple(tf.ensure_shape(part, known) for part, known in zip(found, shapes, strict=False))
 
-        return self.dataset.enumerate().map(gated, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return self.dataset.enumerate().map(check_tensors, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         return self.batches(0)
@@ -245,7 +246,7 @@ def _has_epoch_hook(dataset: Any) -> bool:
 
 
 class _CheckedBatches(keras.utils.PyDataset):
-    """A ``PyDataset`` behind the gate; read by threads, never by processes, whose failures would not be known here."""
+    """A ``PyDataset`` with checked batches; read by threads, because failures in processes would not be seen here."""
 
     def __init__(self, source: DatasetSource) -> None:
         super().__init__(workers=source.dataset.workers)
@@ -265,7 +266,7 @@ class _CheckedBatches(keras.utils.PyDataset):
 
 
 def _names(recipe: Recipe, classes: int) -> tuple[str, ...]:
-    """Of the classes; none where images are to be enlarged."""
+    """The class names; empty if the targets are images."""
     return tuple(map(str, recipe.mask_values or range(classes)))
 
 
@@ -282,5 +283,5 @@ def _array_source(given: Any, gate: Gate) -> tuple[ArraySource, int]:
 
 def _calibration_note(bundle: DataBundle, total: int) -> str:
     count = len(bundle.calibration)
-    what = "also calibrate" if bundle.calibration_shared else "are set aside to calibrate and not trained on"
+    what = "are also used for calibration" if bundle.calibration_shared else "are held out for calibration"
     return f"{count:,} of {total:,} images {what} (calibration_images)"

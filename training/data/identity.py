@@ -1,7 +1,7 @@
-"""What data a run was trained on, kept in its folder; other data is refused by name.
+"""The identity of a run's data, kept in its folder; other data is refused with the names of the differences.
 
-``splits.json`` is written when a run begins: which file is in which set, and a digest of each. ``training.json``, which
-says that a stage is finished, has the fingerprint: the classes in their order, and size and checksum of each set.
+``splits.json`` is written when a run starts: the set and the digest of each file. ``training.json``, written when a
+stage is finished, has the fingerprint: the classes in their order, and size and checksum of each set.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from .listing import describe, first_names, list_files, relative_name
 from .splits import CALIBRATION, SETS
 
 LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE = "splits.json", "labels.txt", "bad_images.csv"
-BEGUN_WITH = (LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE)  # what `record` writes
+BEGUN_WITH = (LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE)  # what `write_split_list` writes
 FORMAT = 1
 CHANGES_SHOWN = 6
-UNKNOWN_CHECKSUM = 0  # of a data set whose order changes from pass to pass, and of any that version 0.1 was given
-KNOWN_ONLY = "--old-split (load_data: known_only=True) goes on without new images"
+UNKNOWN_CHECKSUM = 0  # for a dataset whose order changes from pass to pass, and for every dataset of version 0.1
+KNOWN_ONLY = "--old-split (load_data: known_only=True) continues without new images"
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitList:
-    """The data of a run: what ``splits.json`` holds.
+    """The data of a run: the content of ``splits.json``.
 
     Args:
-        fingerprint: Of ``DataBundle.fingerprint``.
-        files: Set ("train", "validation", "test", "calibration") -> name of a file -> digest of its content; None
-            where the images are no files. Calibration images may be trained on too.
-        extends: Fingerprints of the lists that this one grew from, when images were added to a run under way.
+        fingerprint: From ``DataBundle.fingerprint``.
+        files: Set ("train", "validation", "test", "calibration") -> name of a file -> digest of its content; None if
+            the images are not files. Calibration images may also be trained on.
+        extends: Fingerprints of earlier lists, if images were added to an unfinished run.
     """
 
     fingerprint: Mapping[str, Any]
@@ -50,11 +50,11 @@ class SplitList:
 
     @property
     def names(self) -> frozenset[str]:
-        """Of all files."""
+        """The names of all files."""
         return frozenset(name for names in (self.files or {}).values() for name in names)
 
     def save(self, folder: Path) -> None:
-        """Write ``splits.json``, whole or not at all, unless it is there as it should be."""
+        """Write ``splits.json`` atomically, unless it already has this content."""
         text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=0) + "\n"
         path = folder / LIST_FILE
         if not path.is_file() or path.read_bytes() != text.encode():
@@ -62,17 +62,17 @@ class SplitList:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> SplitList | None:
-        """Of a run folder; None where it has none."""
+        """Load the list of a run folder; None if it has none."""
         path = Path(folder) / LIST_FILE
         if not path.is_file():
             return None
-        remedy = "Put the list of the run's files back, or begin anew: overwrite=True (--overwrite)."
+        remedy = "Restore the list of the run's files, or start again: overwrite=True (--overwrite)."
         with reading(path, remedy):
             found = read_json(
                 path, remedy, {"format": int, "fingerprint": dict, "files": (dict, NoneType), "extends": list}
             )
             if found["format"] != FORMAT:
-                raise ValueError("it is of another version of wavemix-tf")
+                raise ValueError("it was written by another version of wavemix-tf")
             for fingerprint in (found["fingerprint"], *found["extends"]):
                 check_fingerprint(fingerprint)
             for names in (found["files"] or {}).values():
@@ -81,7 +81,7 @@ class SplitList:
 
 
 def split_list(data: Any) -> SplitList:
-    """Of a ``DataBundle``."""
+    """The split list of a ``DataBundle``."""
     found: dict[str, dict[str, str]] = {}
     for name in SETS:
         files = getattr(getattr(data, f"{name}_source"), "files", None)
@@ -94,13 +94,13 @@ def split_list(data: Any) -> SplitList:
 
 
 def check_trained_on(data: Any, out: Path, stored: Mapping[str, Any] | None, stage: str = "float") -> None:
-    """ValueError unless ``data`` is what a finished stage was trained on.
+    """Raise ValueError unless ``data`` is the data that a finished stage was trained on.
 
     Args:
         data: A ``DataBundle``.
         out: Run folder, for its list of files.
-        stored: The fingerprint in the stage's ``training.json``; None: no more is known of it than ``labels.txt``.
-        stage: Which.
+        stored: The fingerprint in the stage's ``training.json``; None: only ``labels.txt`` can be compared.
+        stage: Name of the stage.
     """
     if stored is None:
         _warn_of_no_fingerprint(RunFiles(out, stage))
@@ -114,32 +114,32 @@ def check_trained_on(data: Any, out: Path, stored: Mapping[str, Any] | None, sta
     if found:
         without_new = f"{KNOWN_ONLY}, " if old is not None and _all_there(old, mine) else ""
         advice = _given_advice(mine) or (
-            f"{without_new}`wavemix-tf fit` with --overwrite trains anew, else put the images and the folders of "
-            "classes back as they were"
+            f"{without_new}`wavemix-tf fit` with --overwrite trains again; otherwise restore the images and the class "
+            "folders"
         )
         raise ValueError(f"{out} was trained on other data; {advice}. Received: {'; '.join(found[:CHANGES_SHOWN])}")
 
 
 def _warn_of_no_fingerprint(files: RunFiles) -> None:
-    """Say so where a stage was trained here and does not tell of which data; weights from elsewhere never do."""
+    """Warn if a stage that was trained here has no fingerprint of its data; given weights never have one."""
     result = files.read_result() if files.result.is_file() else None
     if result and result["epochs"] and result.get("data") is None:
-        warn_user(f"{files.result} has no fingerprint of the data: whether it is the same data cannot be checked")
+        warn_user(f"{files.result} has no fingerprint of the data: it cannot be checked whether the data is the same")
 
 
 def _given_advice(mine: SplitList) -> str:
-    """What helps where other data was given in Python; "" where it was read from a folder or from records."""
+    """Advice if other data was passed in Python; "" if the data was read from a folder or from records."""
     sets = [found for name, found in mine.fingerprint.items() if name != "classes" and found]
     if mine.files is not None or any(found["origin"] is not None for found in sets):
         return ""
-    advice = "give the data it had, or take overwrite=True, or another out"
+    advice = "pass the same data, or overwrite=True, or another out"
     if any(isinstance(found["checksum"], str) for found in sets):
-        advice += " (a data set that is shuffled but once needs a seed)"
+        advice += " (a dataset that is shuffled only once needs a seed)"
     return advice
 
 
 def _all_there(old: SplitList, mine: SplitList) -> bool:
-    """Whether all files that a run knew are there as they were, in whichever set."""
+    """Whether all files of the old list exist unchanged, in any set."""
     known, now = (
         {name: digest for files in (one.files or {}).values() for name, digest in files.items()} for one in (old, mine)
     )
@@ -147,10 +147,10 @@ def _all_there(old: SplitList, mine: SplitList) -> bool:
 
 
 def read_labels(folder: Path) -> list[str] | None:
-    """The class names in a run's ``labels.txt``; None where it has none.
+    """Read the class names in a run's ``labels.txt``; None if the file does not exist.
 
     Raises:
-        DamagedFileError: the file is no text, or names other classes than the run was trained on.
+        DamagedFileError: the file is not text, or names other classes than the run was trained on.
     """
     path, result = folder / LABELS_FILE, RunFiles(folder, "float")
     if not path.is_file():
@@ -159,24 +159,24 @@ def read_labels(folder: Path) -> list[str] | None:
     if trained is None:
         listed = SplitList.load(folder)
         trained = None if listed is None else list(listed.fingerprint["classes"])
-    remedy = "It names the run's classes, a line each: put it back, or train anew with --overwrite."
+    remedy = "It names the run's classes, one per line: restore it, or train again with --overwrite."
     if trained is not None:
-        remedy = f"It names the run's classes, a line each: put it back, or delete it; {LIST_FILE} has them too."
+        remedy = f"It names the run's classes, one per line: restore it, or delete it; {LIST_FILE} has them too."
     with reading(path, remedy):
         labels = path.read_bytes().decode("utf-8").splitlines()
         if trained is not None and labels != trained:
-            raise ValueError(f"against what it was trained on, {_changed_classes(trained, labels)}")
+            raise ValueError(f"compared with the training, {_changed_classes(trained, labels)}")
     return labels
 
 
 def _check_labels(data: Any, out: Path) -> None:
-    """ValueError unless the classes are those of a run's ``labels.txt``, where it has one."""
+    """Raise ValueError if a run has a ``labels.txt`` and the classes differ from it."""
     path, there = out / LABELS_FILE, read_labels(out)
     if there is None:
         return
     if there != list(data.class_names):
         advice = _given_advice(split_list(data)) or (
-            "`wavemix-tf fit` with --overwrite trains anew, else put the folders of classes back as they were"
+            "`wavemix-tf fit` with --overwrite trains again; otherwise restore the class folders"
         )
         raise ValueError(
             f"{out} was trained on other classes; {advice}. Received: "
@@ -185,15 +185,15 @@ def _check_labels(data: Any, out: Path) -> None:
 
 
 def folder_is_as_trained(recipe: Recipe, out: Path, known_only: bool = False) -> bool:
-    """Whether an own folder of images holds what the finished run ``out`` knows of it; nothing is decoded.
+    """Whether a folder of images still has the files of the finished run ``out``; nothing is decoded.
 
     Args:
-        recipe: Says which folder. One that is not there, or no folder, is not looked at: True.
+        recipe: Names the folder. True if it names none, or one that does not exist.
         out: Run folder.
-        known_only: Whether files that the run does not know count.
+        known_only: Whether files that are not in the run's list are ignored.
 
     Returns:
-        False too where names and digests alone do not tell, as of masks: then ``load_data`` must.
+        False also if names and digests are not enough to decide, as for masks: ``load_data`` must decide then.
     """
     result = RunFiles(out, "float")
     root = None if recipe.dataset != "folder" or recipe.data_dir is None else Path(recipe.data_dir).expanduser()
@@ -215,10 +215,10 @@ def folder_is_as_trained(recipe: Recipe, out: Path, known_only: bool = False) ->
 
 
 def check_run(data: Any, out: Path) -> None:
-    """ValueError unless ``data`` is that of the finished float stage of a run folder, if it holds one.
+    """Raise ValueError if a run folder has a finished float stage and ``data`` is not its data.
 
-    Of weights that were trained elsewhere, or by version 0.1, no more is known than the classes, if there are labels:
-    the first data that is used with them is kept.
+    For weights that were trained elsewhere, or by version 0.1, only the classes can be compared, if there are labels:
+    the first data used with them is recorded.
     """
     files = RunFiles(out, "float")
     path = files.result
@@ -230,24 +230,24 @@ def check_run(data: Any, out: Path) -> None:
         return
     if summary["epochs"] and data.dealt:
         raise ValueError(
-            f"{out} was trained by a version of wavemix-tf that kept no list of its files, so that its "
-            f"{' and '.join(data.dealt)} images cannot be told: `wavemix-tf fit` with --overwrite trains anew. "
+            f"{out} was trained by a version of wavemix-tf that kept no list of its files, so its "
+            f"{' and '.join(data.dealt)} images are unknown: `wavemix-tf fit` with --overwrite trains again. "
             f"Received: {path} without data"
         )
     keep_first_data(data, out, str(out))
 
 
 def merge_lists(mine: SplitList, out: Path | None) -> SplitList:
-    """The list to keep of a run that begins with ``mine``, or goes on with it.
+    """Return the list to keep for a run that starts or resumes with ``mine``.
 
-    Images may have been added to a run that is not finished: then all it knew must be where it was.
+    Images may be added to an unfinished run if all its known files are unchanged and in the same sets.
 
     Args:
-        mine: Of the data at hand.
-        out: Run folder that holds a checkpoint; None: nothing is trained yet, and nothing lost.
+        mine: The list of the current data.
+        out: Run folder with a checkpoint; None: nothing is trained yet.
 
     Raises:
-        ValueError: what the run knew is not as it was.
+        ValueError: the known data has changed.
     """
     theirs = None if out is None else SplitList.load(out)
     if theirs is None:
@@ -257,24 +257,23 @@ def merge_lists(mine: SplitList, out: Path | None) -> SplitList:
     by_names = bool(theirs.files and mine.files)
     changes = list(_changes(theirs, theirs.fingerprint, mine, only_old=by_names))
     if changes or not by_names:
-        # Such as the same records, decoded to other pixels on another machine: half a training cannot go on with them.
+        # For example the same records, decoded to other pixels on another machine: a training cannot resume with them.
         changes = changes or [
             f"{name} {mine.fingerprint.get(name)} (there {theirs.fingerprint.get(name)})"
             for name in sorted({*mine.fingerprint, *theirs.fingerprint})
             if mine.fingerprint.get(name) != theirs.fingerprint.get(name)
         ]
         advice = _given_advice(mine) or (
-            f"put it back as it was (load_data(recipe, run={str(out)!r}) keeps what is dealt), or begin anew with "
-            "--overwrite"
+            f"restore it (load_data(recipe, run={str(out)!r}) keeps the split), or start again with --overwrite"
         )
         raise ValueError(
-            f"To resume, the data must be as before: {advice}. Received: {'; '.join(changes[:CHANGES_SHOWN])}"
+            f"To resume, the data must be unchanged: {advice}. Received: {'; '.join(changes[:CHANGES_SHOWN])}"
         )
     return dataclasses.replace(mine, extends=(*theirs.extends, theirs.fingerprint))
 
 
 def same_data(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether two fingerprints are equal in all that both know."""
+    """Whether two fingerprints are equal, apart from unknown checksums."""
     return there.keys() == here.keys() and all(
         there[name] == here[name] or (name in (*SETS, CALIBRATION) and _unknown(there[name], here[name]))
         for name in there
@@ -282,28 +281,28 @@ def same_data(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
 
 
 def _unknown(there: Any, here: Any) -> bool:
-    """Whether no more is known of two sets, or of one of them, than that they are of one size."""
+    """Whether two sets have equal sizes and the checksum of at least one is unknown."""
     if not there or not here or there["size"] != here["size"]:
         return False
     return UNKNOWN_CHECKSUM in (there["checksum"], here["checksum"])
 
 
 def order_note(data: Any) -> str:
-    """What to tell of a run that goes on or is finished, where its data was not compared as a whole; else ""."""
+    """Note for a resumed or finished run whose data could not be compared completely; otherwise ""."""
     sources = {"data": data.train_source, "validation_data": data.validation_source}
     digests = {name: source.first_digest for name, source in sources.items() if hasattr(source, "first_digest")}
-    told = []
+    notes = []
     unknown = " and of ".join(name for name, digest in digests.items() if digest == UNKNOWN_CHECKSUM)
     if unknown:
-        told.append(f"The order of {unknown} changes from pass to pass: whether it is the same data cannot be checked.")
-    begun = " and of ".join(name for name, digest in digests.items() if digest != UNKNOWN_CHECKSUM)
-    if begun:
-        told.append(f"Of {begun} only the length and the first batch can be compared with those of the run.")
-    return " ".join(told)
+        notes.append(f"The order of {unknown} changes from pass to pass: it cannot be compared with the run's data.")
+    partly = " and of ".join(name for name, digest in digests.items() if digest != UNKNOWN_CHECKSUM)
+    if partly:
+        notes.append(f"Only the length and the first batch of {partly} can be compared with those of the run.")
+    return " ".join(notes)
 
 
 def write_split_list(data: Any, listed: SplitList, out: Path) -> None:
-    """Write what a run begins with: its list of files, its labels, and the images that were left out."""
+    """Write the first files of a run: its list of files, its labels, and the skipped images."""
     listed.save(out)
     if data.class_names:
         write_text(out / LABELS_FILE, "".join(f"{name}\n" for name in data.class_names))
@@ -319,25 +318,26 @@ def write_split_list(data: Any, listed: SplitList, out: Path) -> None:
 
 
 def keep_first_data(data: Any, folder: Path, what: str) -> None:
-    """Keep the data of a folder of many runs with the first of them, and refuse other data later.
+    """Record the data of a folder of many runs at the first of them, and refuse other data later.
 
     Args:
         data: A ``DataBundle``.
-        folder: Where ``splits.json`` goes.
-        what: What the folder holds, for the message.
+        folder: Folder of ``splits.json``.
+        what: Name of the folder's content in the message.
     """
     mine, theirs = split_list(data), SplitList.load(folder)
     changes = [] if theirs is None else list(_changes(theirs, theirs.fingerprint, mine))
     if changes:
-        advice = _given_advice(mine) or "put it back as it was, or begin anew with --overwrite"
-        raise ValueError(f"{what} was begun with other data: {advice}. Received: {'; '.join(changes[:CHANGES_SHOWN])}")
+        advice = _given_advice(mine) or "restore it, or start again with --overwrite"
+        shown = "; ".join(changes[:CHANGES_SHOWN])
+        raise ValueError(f"{what} was started with other data: {advice}. Received: {shown}")
     mine.save(folder)
 
 
 def _changes(
     old: SplitList | None, fingerprint: Mapping[str, Any], mine: SplitList, only_old: bool = False
 ) -> Iterator[str]:
-    """What is otherwise than it was, in words; with ``only_old`` new files do not count."""
+    """Describe the differences from the old data; with ``only_old`` new files do not count."""
     now = mine.fingerprint
     if fingerprint["classes"] != now["classes"]:
         yield _changed_classes(fingerprint["classes"], now["classes"])
@@ -351,7 +351,7 @@ def _changes(
         if here and there["origin"] is not None and (there["origin"], there["size"]) == (here["origin"], here["size"]):
             continue  # the same records, decoded on another machine
         sizes = [found["size"] if found else 0 for found in (here, there)]
-        other = ", other ones" if sizes[0] == sizes[1] else ""
+        other = ", different ones" if sizes[0] == sizes[1] else ""
         yield f"{name}: {sizes[0]:,} (there {sizes[1]:,}){other}"
 
 
@@ -385,5 +385,5 @@ def _changed_files(
 
 
 def _places(files: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Name -> its set; that of calibration images that are trained on too is "train"."""
+    """Name -> its set; calibration images that are also trained on belong to "train"."""
     return {name: kind for kind in (CALIBRATION, *SETS) for name in files.get(kind, {})}

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and what each of them is: its name, and a digest of its content."""
+"""List the image files of a folder, and identify each by its name and a digest of its content."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from wavemix_tf.warning import warn_user
 from ..images import EXTENSIONS, UNREAD_EXTENSIONS
 
 DIGEST_BLOCK = 4096  # bytes
-READ_BYTES = 1 << 20  # at once, of a file that is read whole
-DIGEST_BLOCKS = 16  # of a longer JPEG or PNG, at equal distances: a data set is not read twice before training
-SAMPLED = (b"\xff\xd8\xff", b"\x89PNG")  # JPEG and PNG begin so
+READ_BYTES = 1 << 20  # per read of a file that is read completely
+DIGEST_BLOCKS = 16  # of a longer JPEG or PNG, at equal distances: a dataset is not read twice before training
+SAMPLED = (b"\xff\xd8\xff", b"\x89PNG")  # first bytes of JPEG and PNG
 NAMES_SHOWN = 3
 
 
 class Notes(list[str]):
-    """What is told of a data set: lines of text, and each image that was left out.
+    """Notes about a dataset: lines of text, and the skipped images.
 
     Attributes:
-        left_out: (path, why).
-        deep: Path of a picture of more than 8 bits -> its largest value, or None where it cannot be read.
+        left_out: (path, reason) of each skipped image.
+        deep: Path of an image of more than 8 bits -> its largest value, or None if it cannot be read.
     """
 
     def __init__(self) -> None:
@@ -38,12 +38,12 @@ class Notes(list[str]):
         self.deep: dict[str, int | None] = {}
 
     def warn(self, text: str) -> None:
-        """A line that is also a warning, for callers without a terminal."""
+        """Add a line and also issue it as a warning, for callers without a terminal."""
         self.append(text)
         warn_user(text)
 
     def leave_out(self, bad: Sequence[tuple[str, str]], what: str) -> None:
-        """Tell of images that are left out: (path, why) of each, and what they are together."""
+        """Record skipped images, (path, reason) each, and warn about them; ``what`` describes them together."""
         if bad:
             self.left_out += bad
             self.warn(f"{len(bad)} {what}, the first: {bad[0][1]}")
@@ -51,52 +51,52 @@ class Notes(list[str]):
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Which files the rows of a source are.
+    """The files of the rows of a source.
 
     Args:
-        names: Of each, relative to the data folder, with "/".
-        digests: Of what each holds.
+        names: Name of each, relative to the data folder, with "/".
+        digests: Digest of the content of each.
     """
 
     names: tuple[str, ...]
     digests: tuple[str, ...]
 
     def take(self, rows: np.ndarray) -> Files:
-        """Some rows."""
+        """Select rows."""
         return Files(tuple(self.names[row] for row in rows), tuple(self.digests[row] for row in rows))
 
     def hashes(self, salt: str) -> np.ndarray:
-        """uint64 (N,), each from its own name alone."""
+        """Hashes of the names, uint64 (N,); each depends only on its own name."""
         return np.array([name_hash(name, salt) for name in self.names], np.uint64)
 
     def order(self, salt: str) -> np.ndarray:
-        """The rows in an order in which another file changes nothing but its own place."""
+        """The rows in the order of their hashes: an added file does not change the order of the others."""
         return np.argsort(self.hashes(salt), kind="stable")
 
     def checksum(self) -> str:
-        """Of names and contents."""
+        """Checksum of names and contents."""
         text = "\n".join(f"{name}\0{digest}" for name, digest in zip(self.names, self.digests, strict=True))
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def name_hash(name: str, salt: str) -> int:
-    """64 bits of a file's name; the same on every system, whichever way it writes accents."""
+    """64-bit hash of a file's name; equal on all systems, whatever Unicode form they use for accents."""
     text = f"{salt}\0{unicodedata.normalize('NFC', name)}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def relative_name(path: str, root: Path) -> str:
-    """A file's name in its data folder, with "/"."""
+    """A file's name relative to its data folder, with "/"."""
     return Path(path).relative_to(root).as_posix()
 
 
 def describe(paths: Sequence[str], root: Path, also: Sequence[str] = ()) -> Files:
-    """``Files`` of some paths below a data folder.
+    """Describe paths below a data folder as ``Files``.
 
     Args:
-        paths: Of the images.
+        paths: Paths of the images.
         root: The data folder.
-        also: Of a file that belongs to each, such as its mask: part of the digest.
+        also: Paths of one further file per image, such as its mask, which becomes part of the digest.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
         digests = list(pool.map(digest, paths, chunksize=64))
@@ -106,10 +106,11 @@ def describe(paths: Sequence[str], root: Path, also: Sequence[str] = ()) -> File
 
 
 def digest(path: str) -> str:
-    """Of a file's length and content: all of it, or of a JPEG or PNG beyond 64 KiB 16 parts at equal distances.
+    """Digest of a file's length and content; for a JPEG or PNG above 64 KiB, of 16 blocks at equal distances.
 
-    A PNG ends with a checksum of its pixels, and in a JPEG an edit moves what follows: one that leaves both its length
-    and all sampled parts as they were is not seen. Other formats keep pixels, or their codes, at their own places.
+    A PNG ends with a checksum of its pixels, and an edit of a JPEG moves the bytes after it. An edit that changes
+    neither the length nor a sampled block is not detected. Files of other formats are read completely, because an edit
+    may change bytes in place.
     """
     size = os.path.getsize(path)
     found = hashlib.blake2b(str(size).encode(), digest_size=8)
@@ -131,10 +132,10 @@ class Listing:
     """Files below a folder.
 
     Attributes:
-        images: Paths with an image's extension, sorted.
-        unread: Paths of pictures in a format that is not read (HEIC, AVIF), sorted.
-        others: Paths of the other files; hidden ones are none.
-        repeated: Paths that are links to a file or a folder listed already, sorted.
+        images: Paths with an image extension, sorted.
+        unread: Paths of images in an unsupported format (HEIC, AVIF), sorted.
+        others: Paths of the other files, without hidden ones.
+        repeated: Paths that link to a file or folder that is already listed, sorted.
     """
 
     images: list[str] = dataclasses.field(default_factory=list)
@@ -144,12 +145,12 @@ class Listing:
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder is another program's note."""
+    """Whether a file or folder is hidden, or metadata of another program."""
     return name.startswith((".", "__MACOSX"))
 
 
 def folders_in(root: Path) -> list[Path]:
-    """The folders in a folder, sorted; hidden ones are none, nor are links to what holds the folder itself."""
+    """The subfolders of a folder, sorted; without hidden ones and without links to the folder or its parents."""
     above = {os.path.realpath(folder) for folder in (root, *Path(os.path.realpath(root)).parents)}
     return sorted(
         path
@@ -161,15 +162,15 @@ def folders_in(root: Path) -> list[Path]:
 
 
 def list_files(roots: Sequence[Path], once: bool = True) -> list[Listing]:
-    """Every file below some folders, each once, however many links lead to it; a listing for each folder.
+    """List every file below some folders once, even if several links lead to it; one listing per folder.
 
-    Links are followed, after all files that are there themselves: one to its own folder would be walked for ever, and
-    a picture that is listed twice could be trained on and tested. Hidden files and folders, such as a Mac's "._1.jpg"
-    and "__MACOSX", are none.
+    Links are followed after all regular files. A link to its own folder would never end, and an image that is listed
+    twice could be both trained on and tested. Hidden files and folders, such as macOS's "._1.jpg" and "__MACOSX", are
+    skipped.
 
     Args:
         roots: The folders.
-        once: False: also links to files listed already, such as a mask that many images share.
+        once: False: also list links to files that are already listed, such as a mask that many images share.
     """
     found, seen = [Listing() for _ in roots], set[str]()
     waiting = collections.deque[tuple[str, str, Listing]]()  # path, real path of a folder
@@ -191,7 +192,7 @@ def list_files(roots: Sequence[Path], once: bool = True) -> list[Listing]:
         else:
             add_path(str(root), os.path.realpath(root), True, listing)
     while waiting or links:
-        if not waiting:  # no folder is left: now what links lead to
+        if not waiting:  # no folder is left: follow the links
             path, listing = links.popleft()
             add_path(path, os.path.realpath(path), os.path.isdir(path), listing)
             continue
@@ -221,25 +222,25 @@ def _classify_file(path: str, found: Listing) -> None:
 
 
 def note_other_files(listings: Sequence[Listing], root: Path, notes: Notes, stop: bool) -> None:
-    """Note what of the listings below a folder is no image, or none that is read.
+    """Note the files of a folder's listings that are not images, or not in a supported format.
 
     Args:
-        listings: Of the folder.
+        listings: The listings of the folder.
         root: The folder.
-        notes: Where to tell it.
-        stop: Whether pictures in a format that is not read are a ValueError; otherwise they are left out.
+        notes: Gains the notes.
+        stop: Whether images in an unsupported format raise ValueError; otherwise they are skipped.
     """
     others, unread, repeated = (
         [path for one in listings for path in getattr(one, kind)] for kind in ("others", "unread", "repeated")
     )
     if others:
-        notes.append(f"{root}: {len(others)} files without an image's extension left alone")
-    bad = [(path, f"{_format(path)} is not read: save it as JPEG or PNG. Received: {path}") for path in unread]
+        notes.append(f"{root}: {len(others)} files without an image extension ignored")
+    bad = [(path, f"{_format(path)} is not supported: save it as JPEG or PNG. Received: {path}") for path in unread]
     if bad and stop:
         raise ValueError(bad_images_text(bad))
-    notes.leave_out(bad, "HEIC or AVIF images left out")
-    rule = "A file must be listed once; this is a link to one that is"
-    notes.leave_out([(path, f"{rule}. Received: {path}") for path in repeated], "links left out")
+    notes.leave_out(bad, "HEIC or AVIF images skipped")
+    rule = "A file must be listed once; this is a link to a listed file"
+    notes.leave_out([(path, f"{rule}. Received: {path}") for path in repeated], "links skipped")
 
 
 def _format(path: str) -> str:
@@ -247,13 +248,13 @@ def _format(path: str) -> str:
 
 
 def bad_images_text(bad: list[tuple[str, str]]) -> str:
-    """What is wrong with images, (path, why) of each, that are not to be left out."""
+    """Error message for unreadable images, (path, reason) each, if they are not skipped."""
     more = f"; and {len(bad) - 1:,} more: {first_names(path for path, _ in bad[1:])}" if len(bad) > 1 else ""
-    return f"{bad[0][1]}{more}; on_bad_image='skip' leaves such files out"
+    return f"{bad[0][1]}{more}; on_bad_image='skip' skips such files"
 
 
 def first_names(names: Iterable[str]) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of the others."""
     listed = sorted(names)
     more = f" and {len(listed) - NAMES_SHOWN:,} more" if len(listed) > NAMES_SHOWN else ""
     return ", ".join(listed[:NAMES_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""What a mask file's pixels hold, and which class that is: numbers as they are, or a table of numbers or colours."""
+"""The pixel values of mask files and their classes: class numbers, or a table of numbers or colors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from ..images import read_header
 from ..recipe import Recipe
 
-VOID = 255  # class number of a pixel without class, where a table says which those are
-UNLISTED = 254  # class number of what a table does not name, in masks that cannot be refused one by one
+VOID = 255  # class number of a pixel without class, if there is a table
+UNLISTED = 254  # class number of values that are not in a table, for masks that cannot be refused one by one
 MOST_VALUES = 254  # classes of a table
-MOST_COLOURS = 256  # of one mask; a photograph, or colours mixed by JPEG or by smoothing, has more
+MOST_COLORS = 256  # of one mask; a photograph, or colors mixed by JPEG or smoothing, has more
 MOST_PROPOSED = 64
 NUMBERS = ("L", "P", "1", "I", "I;16", "I;16L", "I;16B")
-RULE = "A mask must be a grey or palette image whose pixels are class numbers, or colours of mask_values"
+RULE = "A mask must be a gray or palette image whose pixels are class numbers, or colors of mask_values"
 
 Value = int | str
 
@@ -29,9 +29,9 @@ class MaskFormat:
     """How masks are read.
 
     Attributes:
-        values: As ``Recipe.mask_values``; none: a pixel's number is its class.
+        values: As ``Recipe.mask_values``; empty: a pixel's number is its class.
         void: Values without a class.
-        resize: Bring a mask to its image's size, each pixel its nearest; otherwise another size is an error.
+        resize: Resize a mask to its image's size (nearest neighbor); otherwise another size is an error.
     """
 
     values: tuple[Value, ...] = ()
@@ -40,41 +40,41 @@ class MaskFormat:
 
     @classmethod
     def of(cls, recipe: Recipe) -> MaskFormat:
-        """That of a recipe's masks. ``ignore_index`` is void, unless it is one of ``mask_values``."""
+        """The format of a recipe's masks. ``ignore_index`` is void, unless it is one of ``mask_values``."""
         void = recipe.mask_void
         if recipe.ignore_index is not None and recipe.ignore_index not in recipe.mask_values:
             void = (*void, recipe.ignore_index)
         return cls(recipe.mask_values, void, recipe.mask_resize)
 
     @property
-    def coloured(self) -> bool:
-        """Whether the table is one of colours."""
+    def colored(self) -> bool:
+        """Whether the table has colors."""
         return any(isinstance(value, str) for value in self.values)
 
     def read(self, path: str, image: str | None = None) -> np.ndarray:
         """Read a mask as class numbers.
 
         Args:
-            path: Of the mask.
-            image: Of its image, whose size it gets where masks are to be resized.
+            path: Path of the mask.
+            image: Path of its image, which gives the size if masks are to be resized.
 
         Returns:
-            uint8 (height, width); void pixels are ``VOID`` where there is a table.
+            uint8 (height, width); void pixels are ``VOID`` if there is a table.
 
         Raises:
-            ValueError: the file is damaged, or holds what is no class.
+            ValueError: the file is damaged, or has a value without a class.
         """
-        pixels = read_pixels(path, self.coloured).values
+        pixels = read_pixels(path, self.colored).values
         mask = self.classes(pixels, path)
         if not self.resize or image is None:
             return mask
         return nearest(mask, read_header(image)[:2])
 
     def classes(self, pixels: np.ndarray, name: str) -> np.ndarray:
-        """uint8 class numbers of what ``read_pixels`` found, or of an array of numbers; ``name`` is for the message."""
+        """uint8 class numbers of pixels from ``read_pixels`` or of an array of numbers; ``name`` is for the message."""
         if not self.values:
             if pixels.max(initial=0) > 255:
-                raise ValueError(f"{RULE}, of at most 255. Received: {name} with {pixels.max()}")
+                raise ValueError(f"{RULE}, at most 255. Received: {name} with {pixels.max()}")
             return pixels.astype(np.uint8)
         table = self.table
         found = _values_in(pixels)[0]
@@ -82,23 +82,23 @@ class MaskFormat:
         if strange:
             share = float(np.isin(pixels, strange).mean())
             raise ValueError(
-                f"A mask's pixels must be of mask_values, mask_void or ignore_index. Received: {name} with "
+                f"A mask's pixels must be in mask_values, mask_void or ignore_index. Received: {name} with "
                 f"{', '.join(self.text(key) for key in strange[:8])}, {share:.2%} of its pixels"
             )
         return np.array([table[int(key)] for key in found], np.uint8)[np.searchsorted(found, pixels)]
 
     @property
     def table(self) -> dict[int, int]:
-        """Pixel, as ``read_pixels`` has it -> class number."""
-        as_pixel = code_of if self.coloured else int
-        void = [value for value in self.void if isinstance(value, str) == self.coloured]
+        """Pixel value of ``read_pixels`` -> class number."""
+        as_pixel = code_of if self.colored else int
+        void = [value for value in self.void if isinstance(value, str) == self.colored]
         return {as_pixel(value): VOID for value in void} | {
             as_pixel(value): index for index, value in enumerate(self.values)
         }
 
     def text(self, pixel: int) -> str:
-        """A pixel as ``Recipe.mask_values`` writes it."""
-        return colour_of(pixel) if self.coloured else str(pixel)
+        """A pixel value in the notation of ``Recipe.mask_values``."""
+        return color_of(pixel) if self.colored else str(pixel)
 
 
 AS_NUMBERED = MaskFormat()
@@ -106,31 +106,31 @@ AS_NUMBERED = MaskFormat()
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """What a mask file holds.
+    """The content of a mask file.
 
     Attributes:
-        values: int64 (H, W): numbers, or colours as ``code_of`` writes them.
-        coloured: Whether they are colours.
-        mode: Pillow's.
-        palette: Number -> colour of those that occur, of a palette image that was read as numbers.
+        values: int64 (H, W): numbers, or colors as codes of ``code_of``.
+        colored: Whether they are colors.
+        mode: Pillow's mode.
+        palette: Number -> color of the numbers that occur, for a palette image that was read as numbers.
     """
 
     values: np.ndarray
-    coloured: bool
+    colored: bool
     mode: str
     palette: Mapping[int, int]
 
 
-def read_pixels(path: str | os.PathLike[str], as_colours: bool = False) -> Pixels:
-    """Read a mask file, undecided what its pixels mean.
+def read_pixels(path: str | os.PathLike[str], as_colors: bool = False) -> Pixels:
+    """Read the pixel values of a mask file, without their classes.
 
     Args:
-        path: An image file without loss. A colour image whose three channels are equal everywhere holds numbers.
-        as_colours: Read numbers and palettes as the colours that they show.
+        path: A lossless image file. A color image whose three channels are equal everywhere holds numbers.
+        as_colors: Read numbers and palettes as the colors that they show.
 
     Raises:
-        ValueError: the file is damaged, or no mask.
-        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or not a mask.
+        FileNotFoundError: the file does not exist.
     """
     from PIL import Image
 
@@ -140,7 +140,7 @@ def read_pixels(path: str | os.PathLike[str], as_colours: bool = False) -> Pixel
     try:
         with Image.open(path) as file:
             file.load()
-            if file.mode in NUMBERS and not as_colours:
+            if file.mode in NUMBERS and not as_colors:
                 values = np.asarray(file).astype(np.int64)
                 shown = _palette(file, values) if file.mode == "P" else {}
                 return Pixels(values, False, file.mode, shown)
@@ -151,33 +151,33 @@ def read_pixels(path: str | os.PathLike[str], as_colours: bool = False) -> Pixel
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{RULE} ({error}). Received: {path}") from None
     red, green, blue, alpha = np.moveaxis(channels, -1, 0)
-    if not as_colours and (red == green).all() and (red == blue).all() and (alpha == 255).all():
+    if not as_colors and (red == green).all() and (red == blue).all() and (alpha == 255).all():
         return Pixels(red, False, mode, {})
     codes = np.where(alpha == 0, 0, red << 24 | green << 16 | blue << 8 | alpha)
     return Pixels(codes, True, mode, {})
 
 
 def _palette(file: Any, values: np.ndarray) -> dict[int, int]:
-    colours = np.array(file.getpalette("RGB") or [], np.int64).reshape(-1, 3)
-    used = [int(value) for value in np.unique(values) if value < len(colours)]
-    return {value: code_of(f"#{bytes(colours[value].astype(np.uint8)).hex()}") for value in used}
+    colors = np.array(file.getpalette("RGB") or [], np.int64).reshape(-1, 3)
+    used = [int(value) for value in np.unique(values) if value < len(colors)]
+    return {value: code_of(f"#{bytes(colors[value].astype(np.uint8)).hex()}") for value in used}
 
 
-def code_of(colour: Value) -> int:
-    """A colour "#rrggbb" or "#rrggbbaa" as one number; what is wholly transparent is 0."""
-    digits = str(colour).removeprefix("#")
+def code_of(color: Value) -> int:
+    """A color "#rrggbb" or "#rrggbbaa" as one number; fully transparent colors are 0."""
+    digits = str(color).removeprefix("#")
     red, green, blue, alpha = bytes.fromhex(digits if len(digits) == 8 else f"{digits}ff")
     return 0 if alpha == 0 else red << 24 | green << 16 | blue << 8 | alpha
 
 
-def colour_of(code: int) -> str:
-    """The reverse of ``code_of``."""
+def color_of(code: int) -> str:
+    """The inverse of ``code_of``."""
     text = f"#{code:08x}"
     return text[:7] if text.endswith("ff") else text
 
 
 def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) -> ``size``: each pixel that whose centre is nearest to its own."""
+    """(H, W) -> ``size`` by nearest neighbor, measured between pixel centers."""
     if mask.shape == size:
         return mask
     rows, columns = (
@@ -188,20 +188,20 @@ def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def count_values(pixels: Pixels, path: str) -> dict[int, int]:
-    """How many pixels hold each value; ValueError where these are too many to be classes."""
+    """Number of pixels with each value; ValueError if there are too many values to be classes."""
     if pixels.values.min(initial=0) < 0:
-        raise ValueError(f"{RULE}, from 0 on. Received: {path} with {pixels.values.min()}")
+        raise ValueError(f"{RULE}, 0 or more. Received: {path} with {pixels.values.min()}")
     found, counts = _values_in(pixels.values)
-    if pixels.coloured and len(found) > MOST_COLOURS:
+    if pixels.colored and len(found) > MOST_COLORS:
         raise ValueError(
-            f"{RULE}. Received: {path} with {len(found):,} colours: it is a photograph, or was smoothed or saved with "
-            "loss"
+            f"{RULE}. Received: {path} with {len(found):,} colors: it is a photograph, or was smoothed or saved with "
+            "lossy compression"
         )
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def _values_in(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(values in their order, how many pixels have each); numbers without sorting all pixels."""
+    """(sorted values, number of pixels with each); small numbers are counted without sorting all pixels."""
     if pixels.min(initial=0) >= 0 and pixels.max(initial=0) < 1 << 16:
         counts = np.bincount(pixels.reshape(-1))
         return np.flatnonzero(counts), counts[counts > 0]
@@ -209,24 +209,24 @@ def _values_in(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def palettes_differ(palettes: Iterable[Mapping[int, int]]) -> bool:
-    """Whether one number is shown in two colours: then a palette's order is the file's own, and the colour tells."""
+    """Whether one number has two colors: then each file has its own palette order, and the color is the class."""
     seen: dict[int, int] = {}
-    return any(seen.setdefault(value, colour) != colour for palette in palettes for value, colour in palette.items())
+    return any(seen.setdefault(value, color) != color for palette in palettes for value, color in palette.items())
 
 
-def setting(values: Iterable[int], coloured: bool = False) -> str:
+def setting(values: Iterable[int], colored: bool = False) -> str:
     """The option that makes each value a class, in this order."""
-    texts = [colour_of(value) if coloured else str(value) for value in values]
+    texts = [color_of(value) if colored else str(value) for value in values]
     return f"`--set mask_values={','.join(texts)}`"
 
 
 def proposal(counts: Mapping[int, int], recipe: Recipe, classes: int | None = None) -> str:
-    """What to type for numbers that are not 0, 1, 2, ..., as the end of a message; empty where nothing fits.
+    """The option for numbers that are not 0, 1, 2, ..., as the end of a message; "" if no option fits.
 
     Args:
-        counts: Number -> pixels that hold it.
+        counts: Number -> pixels that have it.
         recipe: Its ``ignore_index`` is no class, unless so few numbers are left that it must be the foreground.
-        classes: Number of classes, if it is known.
+        classes: Number of classes, if known.
     """
     every = sorted(value for value, count in counts.items() if count)
     kept = [value for value in every if value != recipe.ignore_index]
@@ -242,11 +242,11 @@ def proposal(counts: Mapping[int, int], recipe: Recipe, classes: int | None = No
     return f"; {texts[0]} makes each number a class, in this order{also}"
 
 
-def colour_proposal(counts: collections.Counter[int]) -> str:
-    """What to type for masks of colours, as the end of a message."""
+def color_proposal(counts: collections.Counter[int]) -> str:
+    """The option for color masks, as the end of a message."""
     if len(counts) > MOST_PROPOSED:
-        return f"; {len(counts)} colours are too many to propose a table of: mask_values=#rrggbb,#rrggbb,... is one"
+        return f"; {len(counts)} colors are too many to propose a table: set mask_values=#rrggbb,#rrggbb,..."
     return (
-        f"; {setting(sorted(counts), coloured=True)} makes each colour a class, in this order (`--set mask_void=...` "
-        "takes those that are none)"
+        f"; {setting(sorted(counts), colored=True)} makes each color a class, in this order (`--set mask_void=...` "
+        "takes colors without a class)"
     )

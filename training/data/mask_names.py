@@ -1,4 +1,4 @@
-"""Which file is the mask of which image: by their names, with what a tool puts before or behind them."""
+"""Match masks to images by file names, including prefixes and suffixes that tools add."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..recipe import MASK_NAME, is_mask_name
 from .listing import Notes, list_files, note_other_files
 
 LOSSY = (".jpg", ".jpeg", ".webp")
-LOOKED_AT = 200  # masks that an image's name is compared with, when a pattern is looked for
+LOOKED_AT = 200  # masks whose names are compared with an image's name in the search for a pattern
 
 
 def patterns(mask_name: str) -> tuple[str, str]:
-    """(of images, of masks): each with "{}" for what both have in common."""
+    """(pattern of images, pattern of masks): each with "{}" for their common part."""
     image, colon, mask = mask_name.partition(":")
     return (image, mask) if colon else (MASK_NAME, mask_name)
 
@@ -24,11 +24,11 @@ def pair_files(images: Path, masks: Path, mask_name: str, notes: Notes, stop: bo
     """(image, mask) paths by name, in a fixed order.
 
     Args:
-        images: Folder of the images; sub-folders count.
+        images: Folder of the images, with its subfolders.
         masks: Folder of the masks, or the same one.
         mask_name: As ``Recipe.mask_name``.
-        notes: Masks without an image are added.
-        stop: See ``tell_of``.
+        notes: Gains a note about masks without an image.
+        stop: See ``note_other_files``.
 
     Raises:
         ValueError: no images, an image without its mask, or a mask saved with loss.
@@ -45,23 +45,23 @@ def pair_files(images: Path, masks: Path, mask_name: str, notes: Notes, stop: bo
     if alone or not keyed:
         first = f", the first: {keyed[alone[0]]}" if alone else ""
         raise ValueError(
-            f"Every image must have a mask of its name, or of mask_name. Received: {len(alone)} of {len(keyed)} images "
-            f"in {images} without one in {masks} (mask_name={mask_name!r}){first}"
+            f"Every image must have a mask with its name, or by mask_name. Received: {len(alone)} of {len(keyed)} "
+            f"images in {images} without one in {masks} (mask_name={mask_name!r}){first}"
             + _advice(pictures, answers, mask_name)
         )
     lossy = next((found[key] for key in keyed if found[key].lower().endswith(LOSSY)), None)
     if lossy is not None:
-        raise ValueError(f"A mask must be saved without loss, as .png: JPEG mixes class numbers. Received: {lossy}")
+        raise ValueError(f"A mask must be saved losslessly, as .png: JPEG mixes class numbers. Received: {lossy}")
     surplus = sorted(set(found) - set(keyed))
     if surplus and images != masks:
-        notes.append(f"{len(surplus)} masks without an image left alone, the first: {found[surplus[0]]}")
+        notes.append(f"{len(surplus)} masks without an image ignored, the first: {found[surplus[0]]}")
     return [(path, found[key]) for key, path in keyed.items()]
 
 
 def mixed_pattern(folder: Path, mask_name: str) -> str | None:
-    """The pattern by which a folder holds images and their masks side by side; None if it does not.
+    """The pattern that pairs images and masks in one folder; None if it does not hold both.
 
-    With ``mask_name`` as it is by default, that which fits every file, if one does: it has to be typed.
+    With the default ``mask_name`` it is the pattern that fits every file, if there is one: the user must set it.
     """
     files = _files_by_stem(folder)
     if not files:
@@ -76,7 +76,7 @@ def mixed_pattern(folder: Path, mask_name: str) -> str | None:
 def _files_by_stem(
     folder: Path, notes: Notes | None = None, stop: bool = False, once: bool = True
 ) -> dict[str, list[str]]:
-    """Name below the folder without its ending -> files; what is no image is noted."""
+    """Name relative to the folder, without extension -> files; files that are not images are noted."""
     found: dict[str, list[str]] = {}
     (listing,) = list_files([folder], once)
     if notes is not None:
@@ -94,7 +94,7 @@ def _unique(files: Mapping[str, list[str]]) -> dict[str, str]:
 
 
 def _are_photo_and_mask_pairs(files: Mapping[str, list[str]]) -> bool:
-    """Whether every name stands for a photograph with loss and a mask without: x.jpg and x.png."""
+    """Whether every name has a lossy photograph and a lossless mask: x.jpg and x.png."""
     lossy = [sum(path.lower().endswith(LOSSY) for path in paths) for paths in files.values()]
     return all(len(paths) == 2 for paths in files.values()) and set(lossy) == {1}
 
@@ -114,7 +114,7 @@ def _split_mixed_folder(files: Mapping[str, list[str]], mask_name: str) -> tuple
 
 
 def _key(name: str, pattern: str) -> str | None:
-    """What stands for "{}" in a file's name, its folder before it; None where it does not fit."""
+    """The part of a file's name that matches "{}", with its folder; None if the pattern does not fit."""
     before, after = pattern.split("{}")
     path = PurePosixPath(name)
     fits = path.name.startswith(before) and path.name.endswith(after) and len(path.name) > len(before) + len(after)
@@ -122,7 +122,7 @@ def _key(name: str, pattern: str) -> str | None:
 
 
 def _advice(pictures: Mapping[str, str], answers: Mapping[str, str], mask_name: str) -> str:
-    """The option that pairs more of them, as the end of a message."""
+    """The option that pairs more images, as the end of a message."""
     names, others = list(pictures), list(answers)
     before = _count_pairs(names, others, mask_name)
     best = _best(names, others) or mask_name
@@ -131,20 +131,20 @@ def _advice(pictures: Mapping[str, str], answers: Mapping[str, str], mask_name: 
 
 
 def _count_pairs(names: Iterable[str], others: Iterable[str], mask_name: str) -> int:
-    """Images that have a mask by a pattern."""
+    """Number of images that have a mask by a pattern."""
     image_pattern, mask_pattern = patterns(mask_name)
     keys = {key for name in others if (key := _key(name, mask_pattern)) is not None}
     return sum(_key(name, image_pattern) in keys for name in names)
 
 
 def _best(names: list[str], others: list[str]) -> str | None:
-    """The pattern by which most images have a mask; the shortest of several."""
+    """The pattern that pairs most images; the shortest of several."""
     found = _candidates(names[:: max(1, len(names) // 8)], others)
     return max(sorted(found), key=lambda pattern: (_count_pairs(names, others, pattern), -len(pattern)), default=None)
 
 
 def _candidates(names: Iterable[str], others: list[str]) -> set[str]:
-    """Patterns that some of the images would have a mask by."""
+    """Patterns that would pair some of the images."""
     found: collections.Counter[str] = collections.Counter()
     for name in names:
         path = PurePosixPath(name)

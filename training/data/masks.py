@@ -1,4 +1,4 @@
-"""Images and their masks, which have a class for every pixel: from a folder, or from a TFDS data set."""
+"""Images and their masks, which have a class for every pixel: from a folder, or from a TFDS dataset."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .sources import FileSource, in_memory
 
 IMAGE_FOLDERS = ("images", "image", "img", "imgs", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "annotations", "labels", "label", "gt", "SegmentationClass")
-# As SegNet's CamVid has them: train/ beside trainannot/.
+# As in SegNet's CamVid: train/ and trainannot/.
 MASK_SUFFIXES = ("annot", "_masks", "_mask", "_labels", "_annotations")
 CLASSES_FILE = "classes.txt"
 LAYOUT = (
-    "data_dir of a segmentation must hold images/ and masks/ (each with train/, val/ and test/, or none of them), or "
-    "train/ and trainannot/ and so on, or train/images/ and train/masks/, or both side by side; a mask has its image's "
-    "name, or what mask_name says"
+    "data_dir of a segmentation must have images/ and masks/ (each with train/, val/ and test/, or none of them), or "
+    "train/ and trainannot/ and so on, or train/images/ and train/masks/, or images and masks in one folder; a mask "
+    "has its image's name, or a name by mask_name"
 )
 MASKS_LOOKED_AT = 64  # of a streamed TFDS split, before training
 CITYSCAPES = (
@@ -39,7 +39,7 @@ CITYSCAPES = (
     *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
 )
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-# TFDS data sets whose masks hold other numbers than classes from 0: names, and the number of each class in a mask.
+# TFDS datasets whose masks do not hold class numbers from 0: class names, and the number of each class in a mask.
 KNOWN = {
     "cityscapes": (CITYSCAPES, CITYSCAPES_IDS),
     "oxford_iiit_pet": (("pet", "background", "border"), (1, 2, 3)),
@@ -55,8 +55,8 @@ def scan_masks(
         (class names; sources of the training, validation and test images, None where the folder has none).
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: another layout, an image without its mask or of another size, an unreadable file.
+        FileNotFoundError: the folder does not exist.
+        ValueError: unknown layout, an image without a mask or of another size than its mask, an unreadable file.
     """
     if recipe.data_dir is None:
         raise ValueError(f"{LAYOUT}. Received: data_dir=None")
@@ -102,7 +102,7 @@ def scan_masks(
 
 
 def count_pixels(masks: np.ndarray) -> np.ndarray:
-    """How many pixels of masks have each number, (256,) or more."""
+    """Number of mask pixels with each value, (256,) or more."""
     return np.bincount(np.asarray(masks).reshape(-1).astype(np.int64), minlength=256)
 
 
@@ -113,27 +113,25 @@ def check_masks(
     every_class: bool,
     values: Mapping[int, int] | None = None,
 ) -> None:
-    """ValueError if masks hold a number that is neither a class nor ``ignore_index``, or hardly any class at all.
+    """Raise ValueError if masks have a value that is neither a class nor ``ignore_index``, or fewer than two classes.
 
     Args:
-        counts: Of ``count_pixels``.
+        counts: From ``count_pixels``.
         class_names: Name of each class.
-        recipe: Its ``ignore_index`` and table.
-        every_class: Whether the masks are those to train on, in which a class that is missing cannot be learnt.
-        values: Numbers of all splits, by which a table is proposed; None: those of ``counts``.
+        recipe: Gives ``ignore_index`` and ``mask_values``.
+        every_class: Whether these are the training masks, where a missing class cannot be learned.
+        values: Value -> pixels of all splits, to propose ``mask_values``; None: those of ``counts``.
     """
     classes, void = len(class_names), recipe.void
     if values is None:
         values = dict(enumerate(counts.tolist()))
     advice = "" if recipe.mask_values else mask_formats.proposal(values, recipe, classes)
     if void is not None and void < classes:
-        raise ValueError(
-            f"ignore_index must not be the number of a class, which are [0, {classes}). Received: ignore_index={void}"
-        )
+        raise ValueError(f"ignore_index must not be a class number, in [0, {classes}). Received: ignore_index={void}")
     strange = [int(value) for value in np.flatnonzero(counts) if value >= classes and value != void]
     if strange and recipe.mask_values:
         raise ValueError(
-            "A mask's pixels must be of mask_values, mask_void or ignore_index. Received: "
+            "A mask's pixels must be in mask_values, mask_void or ignore_index. Received: "
             f"{counts[strange].sum():,} pixels of other numbers, mask_values={recipe.mask_values}"
         )
     if strange:
@@ -148,11 +146,11 @@ def check_masks(
     received = f"no pixel of {', '.join(missing[:8])}; {ignored:.0%} of the pixels are ignore_index={void}{advice}"
     if classes - len(missing) < 2:
         raise ValueError(f"Two classes or more must occur in the training masks. Received: {received}")
-    warn_user(f"Classes that do not occur in the training masks cannot be learnt: {received}")
+    warn_user(f"Classes that do not occur in the training masks cannot be learned: {received}")
 
 
 def record_masks(builder: Any, recipe: Recipe) -> tuple[tuple[str, ...], Any]:
-    """(class names, split -> ``RecordSource``) of a prepared TFDS data set with an image and a mask."""
+    """(class names, split -> ``RecordSource``) of a prepared TFDS dataset with an image and a mask."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -170,9 +168,9 @@ def record_masks(builder: Any, recipe: Recipe) -> tuple[tuple[str, ...], Any]:
         )
     names: tuple[str, ...]
     table: tuple[int, ...] | None = None
-    if features[masks[0]].shape[-1] not in (1, None) or MaskFormat.of(recipe).coloured:
+    if features[masks[0]].shape[-1] not in (1, None) or MaskFormat.of(recipe).colored:
         raise ValueError(
-            "Masks of TFDS must have one channel of numbers; masks of colours are read from a folder. Received: "
+            "Masks from TFDS must have one channel of numbers; color masks are only read from folders. Received: "
             f"{recipe.dataset} with {masks[0]} {features[masks[0]].shape}, mask_values={recipe.mask_values}"
         )
     known = KNOWN.get(builder.name)
@@ -187,7 +185,7 @@ def record_masks(builder: Any, recipe: Recipe) -> tuple[tuple[str, ...], Any]:
     elif recipe.num_classes is not None:
         names = tuple(map(str, range(recipe.num_classes)))
     else:
-        raise ValueError(f"num_classes must be given: masks do not tell. Received: {recipe.dataset}, num_classes=None")
+        raise ValueError(f"num_classes must be set for masks of TFDS. Received: {recipe.dataset}, num_classes=None")
 
     def split(name: str) -> RecordSource:
         keys = (pictures[0], masks[0])
@@ -197,7 +195,7 @@ def record_masks(builder: Any, recipe: Recipe) -> tuple[tuple[str, ...], Any]:
 
 
 def _folders(root: Path, recipe: Recipe) -> dict[str, tuple[Path, Path]]:
-    """Split -> (folder of its images, folder of its masks), by whichever layout is there."""
+    """Split -> (folder of its images, folder of its masks), from the layout that is found."""
 
     def first(places: list[tuple[Path, Path]]) -> tuple[Path, Path] | None:
         return next((pair for pair in places if pair[0].is_dir() and pair[1].is_dir()), None)
@@ -220,7 +218,7 @@ def _folders(root: Path, recipe: Recipe) -> dict[str, tuple[Path, Path]]:
 
 
 def _mixed_folders(root: Path, recipe: Recipe) -> dict[str, tuple[Path, Path]]:
-    """As ``_folders``, where images and their masks lie side by side."""
+    """As ``_folders``, for images and masks in one folder."""
     splits = {
         split: next((root / name for name in names if (root / name).is_dir()), None)
         for split, names in SPLIT_FOLDERS.items()
@@ -243,22 +241,22 @@ def _mixed_folders(root: Path, recipe: Recipe) -> dict[str, tuple[Path, Path]]:
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """What stands in a mask, and the paths."""
+    """The content of a mask, and the paths."""
 
     image: str
     mask: str
     pixels: Pixels
     counts: dict[int, int]  # value -> pixels
-    resized: str = ""  # from what, to what
+    resized: str = ""  # the two sizes, for the warning
 
 
 def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskFormat, notes: Notes) -> list[_Seen]:
-    """The pairs whose mask can be read and what they hold; another mask is an error, or skipped and noted."""
+    """The pairs with a readable mask, and the contents; an unreadable mask is an error, or skipped and noted."""
 
     def look(pair: tuple[str, str]) -> _Seen | str:
         image, path = pair
         try:
-            pixels, size = read_pixels(path, form.coloured), read_header(image)[:2]
+            pixels, size = read_pixels(path, form.colored), read_header(image)[:2]
             if form.values:
                 form.classes(pixels.values, path)
             counts = mask_formats.count_values(pixels, path)
@@ -268,7 +266,7 @@ def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskForma
         if shape != size:
             turned = shape == size[::-1]
             if turned or not form.resize:
-                advice = "" if turned else "; `--set mask_resize=true` brings masks to their images' size"
+                advice = "" if turned else "; `--set mask_resize=true` resizes masks to their images' size"
                 return f"A mask must have its image's size. Received: {image} {size}, {path} {shape}{advice}"
             resized = f"{path} from {shape[0]}x{shape[1]} to {size[0]}x{size[1]}"
         empty = dataclasses.replace(pixels, values=np.zeros((0, 0), np.int64))
@@ -279,11 +277,11 @@ def _look_at_masks(pairs: list[tuple[str, str]], recipe: Recipe, form: MaskForma
     bad = [(pair[0], answer) for pair, answer in zip(pairs, seen, strict=True) if isinstance(answer, str)]
     if bad and recipe.on_bad_image == "error":
         raise ValueError(bad_images_text(bad))
-    notes.leave_out(bad, "unreadable masks left out with their images")
+    notes.leave_out(bad, "unreadable masks skipped with their images")
     good = [answer for answer in seen if not isinstance(answer, str)]
     resized = [one.resized for one in good if one.resized]
     if resized:
-        notes.warn(f"{len(resized)} masks of another size than their image resized to it, the first: {resized[0]}")
+        notes.warn(f"{len(resized)} masks resized to the size of their image, the first: {resized[0]}")
     return good
 
 
@@ -304,34 +302,34 @@ def _as_classes(counts: Mapping[int, int], form: MaskFormat) -> np.ndarray:
 
 
 def _check_kind(seen: list[_Seen]) -> None:
-    """ValueError where numbers are not what masks hold: colours, or palettes each of its own order."""
-    coloured = [one for one in seen if one.pixels.coloured]
-    differing = not coloured and mask_formats.palettes_differ(one.pixels.palette for one in seen)
-    if not coloured and not differing:
+    """Raise ValueError if pixel values are not class numbers: colors, or palettes with different orders."""
+    colored = [one for one in seen if one.pixels.colored]
+    differing = not colored and mask_formats.palettes_differ(one.pixels.palette for one in seen)
+    if not colored and not differing:
         return
     shown: collections.Counter[int] = collections.Counter()
     for one in seen:
         shown.update(
             one.counts
-            if one.pixels.coloured
-            else mask_formats.count_values(read_pixels(one.mask, as_colours=True), one.mask)
+            if one.pixels.colored
+            else mask_formats.count_values(read_pixels(one.mask, as_colors=True), one.mask)
         )
     what = (
-        f"{len(coloured)} of {len(seen)} with colours, the first: {coloured[0].mask} (mode {coloured[0].pixels.mode})"
-        if coloured
-        else f"palettes that show one number in different colours, {seen[0].mask} among them"
+        f"{len(colored)} of {len(seen)} with colors, the first: {colored[0].mask} (mode {colored[0].pixels.mode})"
+        if colored
+        else f"palettes that show one number in different colors, including {seen[0].mask}"
     )
-    raise ValueError(f"{mask_formats.RULE}. Received: {what}{mask_formats.colour_proposal(shown)}")
+    raise ValueError(f"{mask_formats.RULE}. Received: {what}{mask_formats.color_proposal(shown)}")
 
 
 def _class_names(root: Path, recipe: Recipe, counts: Mapping[int, int], every: Mapping[int, int]) -> tuple[str, ...]:
-    """From classes.txt, the table, num_classes or the masks' own numbers.
+    """The class names from classes.txt, mask_values, num_classes or the values in the masks.
 
     Args:
-        root: Of the data.
-        recipe: Of the run.
+        root: The data folder.
+        recipe: The recipe of the run.
         counts: Value -> pixels of the training masks.
-        every: The same of all masks.
+        every: Value -> pixels of all masks.
     """
     path, table = root / CLASSES_FILE, recipe.mask_values
     if path.is_file():
@@ -347,8 +345,8 @@ def _class_names(root: Path, recipe: Recipe, counts: Mapping[int, int], every: M
         names = tuple(map(str, range(len(values))))
         if values != list(range(len(values))) or len(values) < 2:
             raise ValueError(
-                "Masks must hold two classes or more, numbers from 0 on without gaps, where neither num_classes nor "
-                f"{CLASSES_FILE} nor mask_values says more. Received: the numbers "
+                "Masks must have two classes or more, numbered from 0 without gaps, unless num_classes, "
+                f"{CLASSES_FILE} or mask_values is given. Received: the numbers "
                 f"{', '.join(map(str, sorted(every)[:12]))}{', ...' if len(every) > 12 else ''} with "
                 f"ignore_index={recipe.ignore_index}{mask_formats.proposal(every, recipe)}"
             )
@@ -358,15 +356,15 @@ def _class_names(root: Path, recipe: Recipe, counts: Mapping[int, int], every: M
         )
     if recipe.num_classes is not None and recipe.num_classes != len(names):
         raise ValueError(
-            f"num_classes must be the number of classes in {path}, that of ignore_index left out. Received: "
+            f"num_classes must be the number of classes in {path}, without that of ignore_index. Received: "
             f"num_classes={recipe.num_classes}, {len(names)} names"
         )
     return names
 
 
 def _listed_names(path: Path) -> tuple[str, ...]:
-    """The lines of classes.txt."""
-    rule = f"{CLASSES_FILE} must name the classes, one a line, each once, in UTF-8"
+    """The class names in classes.txt."""
+    rule = f"{CLASSES_FILE} must name the classes, one per line, each once, in UTF-8"
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -374,6 +372,6 @@ def _listed_names(path: Path) -> tuple[str, ...]:
     names = tuple(name for line in lines if (name := line.strip()))
     twice = sorted({name for name in names if names.count(name) > 1})
     if not names or twice:
-        received = f"{path} with {', '.join(twice[:8])} more than once" if twice else f"{path}, which names none"
+        received = f"{path} with {', '.join(twice[:8])} more than once" if twice else f"{path} without names"
         raise ValueError(f"{rule}. Received: {received}")
     return names

@@ -1,4 +1,4 @@
-"""Pictures to enlarge: patches cut out on the fly, their small versions, and whole images for the test."""
+"""Images for super-resolution: patches cut out on the fly, their small versions, and whole images for the test."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .folders import data_folder, raises_on_bad_image, readable, split_folders
 from .listing import Files, Notes, describe, list_files, name_hash, note_other_files, relative_name
 from .sources import SAMPLE_SEED, as_float, epoch_order, shuffled
 
-CALIBRATION_SHARE = 0.02  # of the training images are set aside to calibrate
-WHOLE_BYTES = 2 << 30  # of a split's images as they are, kept in memory if Recipe.in_memory is None
+CALIBRATION_SHARE = 0.02  # share of the training images that is held out for calibration
+WHOLE_BYTES = 2 << 30  # of a split's decoded images, kept in memory if Recipe.in_memory is None
 PATCHES_OF_AN_IMAGE = 4  # in a fixed set: validation, the test's patches, calibration
 
 
 def reduced(image: np.ndarray, scale: int) -> np.ndarray:
-    """uint8 (s*h, s*w, 3) -> (h, w, 3): bicubic with antialiasing, as the field's data sets were made (MATLAB's)."""
+    """uint8 (s*h, s*w, 3) -> (h, w, 3): bicubic with antialiasing, as in the usual datasets (made with MATLAB)."""
     from PIL import Image
 
     height, width = image.shape[:2]
@@ -32,7 +32,7 @@ def reduced(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
-    """uint8 (h, w, 3) -> (s*h, s*w, 3) by bicubic interpolation: what a network has to beat."""
+    """uint8 (h, w, 3) -> (s*h, s*w, 3) by bicubic interpolation, the baseline for a network."""
     from PIL import Image
 
     height, width = image.shape[:2]
@@ -45,10 +45,10 @@ class Pictures:
     """Whole images and their small versions.
 
     Args:
-        read: Number of an image -> (small, large), uint8. The large one is the scale times as large.
-        names: Of the images, by which a resumed run knows them.
-        streamed: Whether ``read`` decodes an image whenever it is asked.
-        files: What they are, if they are files.
+        read: Number of an image -> (small, large), uint8; their sizes differ by the scale.
+        names: Names of the images, by which a resumed run identifies them.
+        streamed: Whether ``read`` decodes an image at every call.
+        files: The files, if the images are files.
     """
 
     read: Callable[[int], tuple[np.ndarray, np.ndarray]]
@@ -57,7 +57,7 @@ class Pictures:
     files: Files | None = None
 
     def take(self, rows: np.ndarray) -> Pictures:
-        """Some of them, numbered from 0."""
+        """Select images, numbered from 0."""
         names = tuple(self.names[row] for row in rows)
         files = None if self.files is None else self.files.take(rows)
         return dataclasses.replace(self, read=lambda number: self.read(int(rows[number])), names=names, files=files)
@@ -67,13 +67,13 @@ class Pictures:
 class PatchSource:
     """Patches of images as (small, large): float32 (B, h, w, 3) and (B, s*h, s*w, 3) in [0, 1].
 
-    An epoch has ``patches`` of every image, at places that (seed, epoch, number of the patch) alone decide.
+    An epoch has ``patches`` of every image, at positions that depend only on (seed, epoch, number of the patch).
 
     Args:
         pictures: The images.
         image_shape: (h, w, 3) of a small patch.
-        scale: Of the large ones.
-        patches: Of each image in an epoch.
+        scale: Ratio of large to small patches.
+        patches: Number of patches of each image per epoch.
     """
 
     pictures: Pictures
@@ -83,12 +83,12 @@ class PatchSource:
 
     @property
     def size(self) -> int:
-        """Patches of an epoch."""
+        """Number of patches per epoch."""
         return len(self.pictures.names) * self.patches
 
     @property
     def files(self) -> Files | None:
-        """What the images are, if they are files."""
+        """The files of the images, if they are files."""
         return self.pictures.files
 
     def checksum(self) -> int | str:
@@ -100,14 +100,14 @@ class PatchSource:
         return self.size // batch_size
 
     def pairs(self, order: Iterable[int] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """(name, small, large) of every whole image, uint8; by their numbers, or in another order."""
+        """(name, small, large) of every whole image, uint8; in the order of their numbers or in the given order."""
         for number in range(len(self.pictures.names)) if order is None else order:
             yield self.pictures.names[number], *self.pictures.read(int(number))
 
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
         """uint8 patches, evenly from all images."""
         rows = epoch_order(self.size, SAMPLE_SEED, 0)
-        if self.files is not None:  # a patch of every image, then another: one image more moves none of them
+        if self.files is not None:  # one patch of every image, then the next: an added image moves none
             rows = (self.files.order("sample") * self.patches + np.arange(self.patches)[:, None]).reshape(-1)
         cut = [self.cut(int(row), SAMPLE_SEED, 0) for row in rows[:limit]]
         return np.stack([small for small, _ in cut]), np.stack([large for _, large in cut])
@@ -124,7 +124,7 @@ class PatchSource:
         return small[top : top + height, left : left + width], corner
 
     def _key(self, row: int) -> tuple[int, ...]:
-        """What a patch's place is drawn from: of a file its name, whatever other files there are."""
+        """Seed of a patch's position: for a file its name, so that other files have no influence."""
         if self.files is None:
             return (row,)
         return name_hash(self.files.names[row // self.patches], "patch"), row % self.patches
@@ -139,7 +139,7 @@ class PatchSource:
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         import tensorflow as tf
 
-        # Image by image where they are read from disk, so that each is decoded once; shuffled again below.
+        # Image by image if they are read from disk, so that each is decoded once; shuffled again below.
         def order(number: Any) -> np.ndarray:
             if not self.pictures.streamed:
                 return epoch_order(self.size, recipe.seed, int(number))
@@ -172,19 +172,19 @@ def _floats(small: Any, large: Any) -> tuple[Any, Any]:
 def scan_pictures(
     recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
 ) -> list[tuple[list[str], Files] | None]:
-    """Image files of ``recipe.data_dir``: those to train on, to validate and to test; None where it has no such folder.
+    """List the training, validation and test images of ``recipe.data_dir``; None for a missing folder.
 
     Args:
-        recipe: Its ``data_dir``.
-        notes: Where to tell what was done to the files.
-        only: Names of the files to take; None: all.
+        recipe: Gives ``data_dir``.
+        notes: Gains notes about the files.
+        only: Names of the files to use; None: all.
 
     Returns:
-        For each split (paths, what they are).
+        For each split (paths, ``Files``).
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: no images, or one that cannot be read or is smaller than a patch.
+        FileNotFoundError: the folder does not exist.
+        ValueError: no images, or an image that is unreadable or smaller than a patch.
     """
     root = data_folder(recipe, "a folder of images to enlarge")
     places = split_folders(root)
@@ -201,24 +201,24 @@ def scan_pictures(
         paths = listings[place].images
         if only is not None:
             paths = [path for path in paths if relative_name(path, root) in only]
-        # Whole, where broken ones are to be skipped: they are decoded when training is under way.
+        # As a streamed dataset: if bad images are to be skipped, all pixels are read now, not during training.
         kept = readable(paths, recipe, True, notes, resized=False)
         sizes = {path: read_header(path)[:2] for path in paths if path in kept}
         large = large_enough(sizes, recipe, notes)
         paths = [path for path in paths if path in large]
         if not paths:
-            raise ValueError(f"A folder of images must hold some. Received: none in {place}")
+            raise ValueError(f"A folder of images must contain images. Received: none in {place}")
         found.append((paths, describe(paths, root)))
     return found
 
 
 def large_enough(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, notes: Notes) -> set[str]:
-    """The pictures that a patch can be cut out of; the others are an error, or left out and noted, each by its name.
+    """The images that are large enough for a patch; others are an error, or skipped and noted by name.
 
     Args:
-        sizes: Name of a picture -> (height, width) in pixels, before it is reduced.
-        recipe: Its ``image_shape``, ``scale`` and ``on_bad_image``.
-        notes: What was left out is added.
+        sizes: Name of an image -> (height, width) in pixels, before it is reduced.
+        recipe: Gives ``image_shape``, ``scale`` and ``on_bad_image``.
+        notes: Gains the skipped images.
     """
     least = [recipe.scale * side for side in recipe.image_shape[:2]]
     small = [name for name, size in sizes.items() if size[0] < least[0] or size[1] < least[1]]
@@ -230,14 +230,14 @@ def large_enough(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, notes: No
     )
     named = ", ".join(f"{name} {sizes[name][0]}x{sizes[name][1]}" for name in small)
     if recipe.on_bad_image == "error":
-        raise ValueError(f"{rule}. Received: {named}; `--set on_bad_image=skip` leaves such images out")
+        raise ValueError(f"{rule}. Received: {named}; `--set on_bad_image=skip` skips such images")
     notes.left_out += [(name, f"{rule}. Received: {name} {sizes[name][0]}x{sizes[name][1]}") for name in small]
-    notes.warn(f"{rule}; {len(small)} left out: {named}")
+    notes.warn(f"{rule}; {len(small)} skipped: {named}")
     return set(sizes) - set(small)
 
 
 def file_pictures(paths: Sequence[str], files: Files, recipe: Recipe) -> Pictures:
-    """Image files; all in memory where they take less than ``WHOLE_BYTES``."""
+    """The pictures of image files; kept in memory if they take less than ``WHOLE_BYTES``."""
 
     def load(number: int) -> tuple[np.ndarray, np.ndarray]:
         image = read_image(paths[number], recipe.image_shape[2])
@@ -252,7 +252,7 @@ def file_pictures(paths: Sequence[str], files: Files, recipe: Recipe) -> Picture
 
 
 def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | None = None) -> Any:
-    """(small, large) of an image, cut to a multiple of the scale."""
+    """(small, large) of an image, cropped to a multiple of the scale."""
     s = recipe.scale
     if small is None:
         height, width = (side // s * s for side in image.shape[:2])
@@ -262,7 +262,7 @@ def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | No
         beyond = [large - s * side for large, side in zip(image.shape[:2], small.shape[:2], strict=True)]
         if not all(0 <= side < s for side in beyond):
             raise ValueError(
-                f"scale must be that of the data set. Received: scale={s}, {name} with images of "
+                f"scale must be that of the dataset. Received: scale={s}, {name} with images of "
                 f"{small.shape[0]}x{small.shape[1]} and {image.shape[0]}x{image.shape[1]}"
             )
         image = image[: s * small.shape[0], : s * small.shape[1]]
@@ -270,12 +270,12 @@ def as_pair(image: np.ndarray, recipe: Recipe, name: str, small: np.ndarray | No
 
 
 def record_pictures(builder: Any, recipe: Recipe, splits: Sequence[str], notes: Notes) -> list[Pictures]:
-    """Those of each TFDS split with an image, or with images "lr" and "hr" as div2k has them.
+    """The pictures of each TFDS split with an image, or with images "lr" and "hr" as in div2k.
 
     Records have no random access: a split is decoded into memory.
     """
     if recipe.in_memory is False:
-        raise ValueError("Images of TFDS to enlarge are decoded into memory. Received: in_memory=False")
+        raise ValueError("TFDS images for super-resolution must be decoded into memory. Received: in_memory=False")
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -295,6 +295,6 @@ def record_pictures(builder: Any, recipe: Recipe, splits: Sequence[str], notes: 
         large = large_enough({name: image.shape[:2] for name, (_, image) in pairs.items()}, recipe, notes)
         kept = [pair for name, pair in pairs.items() if name in large]
         if not kept:
-            raise ValueError(f"A split must hold images to enlarge. Received: none in {recipe.dataset} {split!r}")
+            raise ValueError(f"A split must have images to enlarge. Received: none in {recipe.dataset} {split!r}")
         found.append(Pictures(kept.__getitem__, tuple(name for name in pairs if name in large)))
     return found

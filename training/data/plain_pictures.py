@@ -1,4 +1,4 @@
-"""Pictures of one colour: where all of a class or of a set are, there is little or nothing to learn."""
+"""Find classes and sets whose images all have a single color: they have little or nothing to learn."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 
 
 def plain_notes(data: DataBundle) -> list[str]:
-    """What to tell of sets, and of classes of the training set, whose every picture has the same colour everywhere.
+    """Return notes about sets, and classes of the training set, in which every image has a single color.
 
-    Pictures are read only up to the first of a class that is otherwise. Records and data sets of the user are not
-    looked at.
+    Images are read only up to the first other one of a class. Streamed records and the user's datasets are not checked.
     """
-    told = []
+    notes = []
     for name in SETS:
         source = getattr(data, f"{name}_source")
         read = _reader(source)
@@ -31,15 +30,15 @@ def plain_notes(data: DataBundle) -> list[str]:
         if not plain:
             continue
         if len(plain) == len(_groups(source, data.class_names)):
-            told.append(f"every picture of the {name} set has one colour everywhere: there are no shapes to see")
+            notes.append(f"every image of the {name} set has a single color: there are no shapes to learn")
         elif name == "train":
             which = f"{len(plain):,} classes" if len(plain) > 1 else "a class"
-            told.append(f"every picture of {which} of the train set has one colour everywhere: {first_names(plain)}")
-    return told
+            notes.append(f"every image of {which} of the train set has a single color: {first_names(plain)}")
+    return notes
 
 
 def _reader(source: Any) -> Callable[[int], np.ndarray] | None:
-    """Row of a source -> its picture; None where that takes more than a look."""
+    """Return a reader, row of a source -> its image; None if reading single rows is expensive."""
     if hasattr(source, "images"):
         return lambda row: source.images[row]
     if hasattr(source, "pictures"):
@@ -50,7 +49,7 @@ def _reader(source: Any) -> Callable[[int], np.ndarray] | None:
 
 
 def _groups(source: Any, class_names: tuple[str, ...]) -> list[tuple[str, np.ndarray]]:
-    """(class, its rows) of the classes that a source has; of other targets than labels all rows together."""
+    """(class, its rows) for the classes of a source; one group of all rows if the targets are not labels."""
     labels = getattr(source, "labels", None)
     if not class_names or not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":
         count = len(source.pictures.names) if hasattr(source, "pictures") else source.size
@@ -67,7 +66,7 @@ def _groups(source: Any, class_names: tuple[str, ...]) -> list[tuple[str, np.nda
 def _all_plain(read: Callable[[int], np.ndarray], rows: np.ndarray) -> bool:
     try:
         return all(_is_plain(read(int(row))) for row in rows)
-    except (OSError, ValueError):  # an image that cannot be read, which is told when it is needed
+    except (OSError, ValueError):  # an unreadable image; the error is raised when it is needed
         return False
 
 

@@ -1,4 +1,4 @@
-"""TFDS data sets: found or fetched, and their splits as sources."""
+"""TFDS datasets: found or downloaded, with their splits as sources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..images import fit_image, fit_mask, random_resized_crop
 from ..recipe import Recipe
 from .sources import SAMPLE_SEED, ArraySource, element_seed, epoch_order, floats, shuffled
 
-NETWORK_PROBE = "https://storage.googleapis.com"  # where TFDS keeps its own files
+NETWORK_PROBE = "https://storage.googleapis.com"  # host of TFDS's files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,10 @@ class RecordSource:
         builder: A prepared TFDS builder.
         split: For example "train[5000:]".
         keys: Names of the image feature and of the label or mask feature.
-        image_shape: (height, width, channels) that each image is brought to.
+        image_shape: (height, width, channels) that each image is converted to.
         crop_to_aspect_ratio: See ``fit_image``.
-        mask_table: Class of each value that a mask's pixel may have, 256 of them; None: the value itself. Empty where
-            the labels are no masks.
+        mask_table: Class of each of the 256 values of a mask pixel; None: the value itself. Empty if the labels are not
+            masks.
     """
 
     builder: Any
@@ -81,7 +81,7 @@ class RecordSource:
     def sample(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
         import tensorflow as tf
 
-        # From the whole split at equal distances: TFDS shuffled the training records, but not every test set.
+        # At equal distances over the whole split: TFDS shuffled the training records, but not every test set.
         rows = self._sampled(limit)
         chosen = self._records().enumerate().filter(lambda number, _: tf.reduce_any(rows == number))
         images, labels = self._read(chosen.map(lambda _, record: record), len(rows))
@@ -89,7 +89,7 @@ class RecordSource:
         return images[order], labels[order]
 
     def sample_names(self, limit: int) -> list[str]:
-        """Of the images of ``sample``: their numbers in the split."""
+        """Names of the images of ``sample``: their numbers in the split."""
         rows = self._sampled(limit)
         return [str(row) for row in rows[epoch_order(len(rows), SAMPLE_SEED, 0)]]
 
@@ -98,7 +98,7 @@ class RecordSource:
 
     @property
     def origin(self) -> str:
-        """Name of the data set, its split and how much that holds."""
+        """Name of the dataset, its split, and the split's size."""
         info = self.builder.info
         split = info.splits[self.split]
         return f"{info.full_name} {self.split} {split.num_examples} {getattr(split, 'num_bytes', 0)}"
@@ -159,7 +159,7 @@ class RecordSource:
 
 
 def prepared_builder(recipe: Recipe) -> Any:
-    """The TFDS builder of a recipe, its records on this machine."""
+    """Return the TFDS builder of a recipe, with its records on this machine."""
     import tensorflow_datasets as tfds
 
     data_dir = None if recipe.data_dir is None else os.path.expanduser(recipe.data_dir)
@@ -172,17 +172,17 @@ def prepared_builder(recipe: Recipe) -> Any:
     except (ValueError, AssertionError, FileNotFoundError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            "dataset must be 'digits', 'folder' or a name that TFDS knows (tensorflow.org/datasets/catalog). Received: "
+            "dataset must be 'digits', 'folder' or a name of TFDS (tensorflow.org/datasets/catalog). Received: "
             f"dataset={recipe.dataset!r} ({reason})"
         ) from None
     if not builder.is_prepared():
         if not recipe.download:
             # TFDS itself would retry for minutes on a machine without network.
             manual = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
-            by_hand = f"; its archives have to be put into {_manual_dir(builder)} first" if manual else ""
+            by_hand = f"; put its archives into {_manual_dir(builder)} first" if manual else ""
             raise FileNotFoundError(
-                f"{recipe.dataset} is not prepared on this machine: set download=True to fetch it, or data_dir to the "
-                f"TFDS folder that holds it{by_hand}. Received: data_dir={recipe.data_dir!r}; looked for "
+                f"{recipe.dataset} is not prepared on this machine: set download=True to download it, or data_dir to "
+                f"its TFDS folder{by_hand}. Received: data_dir={recipe.data_dir!r}; looked for "
                 f"{builder.data_path}"
             )
         _check_network(builder, recipe)
@@ -191,35 +191,35 @@ def prepared_builder(recipe: Recipe) -> Any:
 
 
 def _check_network(builder: Any, recipe: Recipe) -> None:
-    """Say at once that there is no network; TFDS retries a dead one for minutes before it does."""
+    """Raise ConnectionError at once without a network; TFDS would retry for minutes before it fails."""
     manual = _manual_dir(builder)
     downloads = manual.parent
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         if not manual.is_dir() or not any(manual.iterdir()):
             raise FileNotFoundError(
-                f"{recipe.dataset} must be fetched by hand: {_one_line(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)} "
+                f"{recipe.dataset} must be downloaded manually: {_one_line(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)} "
                 f"Received: nothing in {manual}"
             )
         return
     if downloads.is_dir() and any(downloads.iterdir()):
-        return  # what it needs may be there already
+        return  # the needed files may exist already
     try:
         urllib.request.urlopen(NETWORK_PROBE, timeout=5).close()
     except urllib.error.HTTPError:
-        return  # an answer, whatever it says
+        return  # any answer shows that there is a network
     except OSError as error:
         raise ConnectionError(
-            f"download=True needs a network. Received: {recipe.dataset}, and {NETWORK_PROBE} is out of reach ({error})"
+            f"download=True requires a network. Received: {recipe.dataset}, {NETWORK_PROBE} is unreachable ({error})"
         ) from None
 
 
 def _manual_dir(builder: Any) -> Path:
-    """Where TFDS looks for what it may not download."""
+    """The folder where TFDS looks for archives that it may not download."""
     return Path(builder.data_dir).parents[_depth(builder)] / "downloads" / "manual"
 
 
 def _depth(builder: Any) -> int:
-    """Folders between the data folder and that of this version: name, perhaps configuration."""
+    """Number of folder levels between the data folder and this version: name, and configuration if there is one."""
     return 2 if builder.builder_config is not None else 1
 
 

@@ -1,12 +1,16 @@
-"""Where batches come from: arrays in memory, or image files (TFDS records: ``records``; the user's own: ``given``).
+"""Sources of batches: arrays in memory, or image files (TFDS records: ``records``; the user's datasets: ``given``).
 
-Every source has a ``size`` (images), ``steps(batch_size)`` full batches an epoch, ``batches(batch_size)`` in order for
-evaluation, ``epoch(recipe, epoch)``: the shuffled full batches of one epoch, which (recipe, epoch) alone decide, and
-``sample(limit)``: (images, labels) of at most so many images, of which any first part is a fair sample; and
-``checksum()``, by which a resumed run knows that the images are those it began with.
-Batches are (images float32 (B, H, W, C) in [0, 1], targets): labels int64 (B,), masks int32 (B, H, W), or pictures
-float32 (B, H', W', C) in [0, 1]; where images are weighed, float32 weights (B,) follow. What a source calls labels may
-be any of the targets; the number of axes says which.
+Every source has:
+    ``size``: number of images;
+    ``steps(batch_size)``: full batches per epoch;
+    ``batches(batch_size)``: all images in order, for evaluation;
+    ``epoch(recipe, epoch)``: the shuffled full batches of an epoch, which depend only on (recipe, epoch);
+    ``sample(limit)``: (images, labels) of at most ``limit`` images; any leading part is a fair sample;
+    ``checksum()``: with it a resumed run checks that the images are the same.
+
+Batches are (images float32 (B, H, W, C) in [0, 1], targets): labels int64 (B,), masks int32 (B, H, W), or images
+float32 (B, H', W', C) in [0, 1]; if images are weighted, float32 weights (B,) follow. The ``labels`` of a source may be
+any of these targets; the number of axes distinguishes them.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from .listing import Files
 from .mask_formats import AS_NUMBERED, MaskFormat
 
 IN_MEMORY_BYTES = 1 << 30  # decoded images up to this size are kept in memory when Recipe.in_memory is None
-SAMPLE_SEED = 0  # of the order in which `sample` takes images
+SAMPLE_SEED = 0  # seed of the order in which `sample` takes images
 
 
 def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
@@ -37,28 +41,28 @@ def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def sample_order(source: Any) -> np.ndarray:
-    """The rows of a source in an order of which any first part is a fair sample; one file more moves no other."""
+    """The rows of a source in an order in which any leading part is a fair sample; an added file moves no other."""
     if getattr(source, "files", None) is not None:
         return np.asarray(source.files.order("sample"))
     return epoch_order(source.size, SAMPLE_SEED, 0)
 
 
 def in_memory(recipe: Recipe, images: int) -> bool:
-    """Whether so many images are decoded once into memory."""
+    """Whether this number of images is decoded once into memory."""
     if recipe.in_memory is not None:
         return recipe.in_memory
     return images * int(np.prod(recipe.image_shape)) <= IN_MEMORY_BYTES
 
 
 def as_float(images: Any) -> Any:
-    """float32 in [0, 1] of a uint8 or floating-point image tensor."""
+    """Convert a uint8 or floating-point image tensor to float32 in [0, 1]."""
     import tensorflow as tf
 
     return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else tf.cast(images, tf.float32)
 
 
 def as_targets(labels: Any) -> Any:
-    """A batch of labels, masks or pictures as tensors that a loss takes."""
+    """Convert a batch of labels, masks or images to the tensors of a loss."""
     import tensorflow as tf
 
     if len(labels.shape) > 3:
@@ -67,7 +71,7 @@ def as_targets(labels: Any) -> Any:
 
 
 def target_array(labels: Any) -> np.ndarray:
-    """As ``as_targets``, of an array."""
+    """As ``as_targets``, for an array."""
     labels = np.asarray(labels)
     if labels.ndim > 3:
         return float_array(labels)
@@ -75,7 +79,7 @@ def target_array(labels: Any) -> np.ndarray:
 
 
 def float_array(images: Any) -> np.ndarray:
-    """float32 in [0, 1] of a uint8 or floating-point image array."""
+    """Convert a uint8 or floating-point image array to float32 in [0, 1]."""
     images = np.asarray(images)
     return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images.astype(np.float32)
 
@@ -86,10 +90,10 @@ class ArraySource:
 
     Args:
         images: uint8 (N, H, W, C), or floating point in [0, 1].
-        labels: Integers (N,), masks (N, H, W), or pictures as ``images`` are, perhaps larger.
-        files: Which files they are, if they are files.
-        origin: Name and size of the TFDS split they are, if they are one; ``rows`` are their numbers in it.
-        weights: float32 (N,), how much each image's loss weighs; None: all alike.
+        labels: Integers (N,), masks (N, H, W), or images like ``images``, which may be larger.
+        files: The files of the images, if they are files.
+        origin: Name and size of the TFDS split of the images, if there is one; ``rows`` are their numbers in it.
+        weights: float32 (N,), weight of each image's loss; None: equal weights.
     """
 
     images: np.ndarray
@@ -110,14 +114,14 @@ class ArraySource:
         return functools.reduce(lambda crc, part: zlib.crc32(np.ascontiguousarray(part).data, crc), parts, 0)
 
     def origin_checksum(self) -> int | None:
-        """Of where the images come from: another machine may decode the same ones to other pixels."""
+        """Checksum of the images' origin: another machine may decode the same images to other pixels."""
         if self.origin is None:
             return None
         rows = np.arange(self.size) if self.rows is None else self.rows
         return zlib.crc32(rows.astype("<i8").tobytes(), zlib.crc32(self.origin.encode()))
 
     def take(self, rows: np.ndarray) -> ArraySource:
-        """Some rows as a source of their own."""
+        """Select rows as a new source."""
         return dataclasses.replace(
             self,
             images=self.images[rows],
@@ -135,7 +139,7 @@ class ArraySource:
         return self.images[rows], self.labels[rows]
 
     def sample_names(self, limit: int) -> list[str]:
-        """Of the images of ``sample``: paths relative to the data folder, or numbers in the arrays or split."""
+        """Names of the images of ``sample``: paths relative to the data folder, or numbers in the arrays or split."""
         rows = sample_order(self)[:limit]
         if self.files is not None:
             return [str(self.files.names[row]) for row in rows]
@@ -166,7 +170,7 @@ class ArraySource:
     def _tensors(self) -> tuple[Any, ...]:
         import tensorflow as tf
 
-        # Also where a pipeline's function is being traced: its graph would own the tensors.
+        # init_scope: if a pipeline's function is being traced, its graph would otherwise own the tensors.
         with tf.init_scope(), tf.device("CPU"):
             parts = (self.images, self.labels, *(() if self.weights is None else (self.weights,)))
             return tuple(map(tf.convert_to_tensor, parts))
@@ -187,7 +191,7 @@ class NumpySource(ArraySource):
         return _Rows(self, batch_size)
 
     def read(self, rows: Any) -> tuple[np.ndarray, ...]:
-        """Images, labels and, where there are some, weights of some rows."""
+        """Images, labels and, if given, weights of some rows."""
         found = (float_array(self.images[rows]), target_array(self.labels[rows]))
         return found if self.weights is None else (*found, self.weights[rows])
 
@@ -208,15 +212,15 @@ class _Rows(keras.utils.PyDataset):
 
 @dataclasses.dataclass(frozen=True)
 class FileSource:
-    """Image files, decoded anew whenever they are read.
+    """Image files, decoded at every read.
 
     Args:
-        paths: One a file.
+        paths: Path of each file.
         labels: Integers (N,), or paths (N,) of masks.
-        image_shape: (height, width, channels) that each is brought to.
+        image_shape: (height, width, channels) that each image is converted to.
         crop_to_aspect_ratio: See ``fit_image``.
         masks: How masks are read.
-        failures: What was wrong with the files that could not be read; TensorFlow wraps the error itself in pages.
+        failures: Errors of unreadable files; TensorFlow wraps the errors themselves in a long text.
         files: Their names and digests.
         counts: Pixels of each class in each mask, int (N, classes), if labels are masks.
     """
@@ -237,7 +241,7 @@ class FileSource:
     def checksum(self) -> int | str:
         if self.files is not None:
             return self.files.checksum()
-        # Of names, not contents, which would have to be read: and of the last two parts, for the folder may move.
+        # Of names, because contents would have to be read; only of the last two parts, because the folder may move.
         paths = [*self.paths, *self.labels] if self.has_masks else self.paths
         names = "\n".join("/".join(Path(path).parts[-2:]) for path in paths)
         return zlib.crc32(names.encode(), 0 if self.has_masks else zlib.crc32(self.labels.tobytes()))
@@ -248,7 +252,7 @@ class FileSource:
         return self.labels.dtype.kind == "U"
 
     def take(self, rows: np.ndarray) -> FileSource:
-        """Some files as a source of their own."""
+        """Select files as a new source."""
         return dataclasses.replace(
             self,
             paths=tuple(self.paths[row] for row in rows),
@@ -264,7 +268,7 @@ class FileSource:
         return self.take(sample_order(self)[:limit]).arrays()[:2]
 
     def sample_names(self, limit: int) -> list[str]:
-        """Of the images of ``sample``: paths relative to the data folder, where that is known."""
+        """Names of the images of ``sample``: paths, relative to the data folder if it is known."""
         names = self.paths if self.files is None else self.files.names
         return [str(names[row]) for row in sample_order(self)[:limit]]
 
@@ -299,10 +303,10 @@ class FileSource:
         """Decode all files.
 
         Args:
-            stop: Raise at the first unreadable file; otherwise leave such files out.
+            stop: Raise at the first unreadable file; otherwise skip such files.
 
         Returns:
-            uint8 (N, H, W, C), int64 (N,) or uint8 masks (N, H, W), and row -> what was wrong with each file left out.
+            uint8 (N, H, W, C), int64 (N,) or uint8 masks (N, H, W), and row -> error of each skipped file.
         """
         import tensorflow as tf
 
@@ -333,7 +337,7 @@ class FileSource:
                 labels[position : position + len(batch)] = masks
             position += len(batch)
             if failures and stop:
-                raise ValueError(f"{failures[min(failures)]}; on_bad_image='skip' leaves such files out")
+                raise ValueError(f"{failures[min(failures)]}; on_bad_image='skip' skips such files")
         kept = np.setdiff1d(np.arange(self.size), list(failures))
         if len(kept) < self.size:
             images, labels = images[kept], labels[kept]
@@ -363,14 +367,14 @@ class FileSource:
             try:
                 return read(*(name.decode() for name in names))
             except (ValueError, OSError) as error:
-                self.failures.append(f"{error}; on_bad_image='skip' leaves such files out")
+                self.failures.append(f"{error}; on_bad_image='skip' skips such files")
                 raise
 
         return recording
 
 
 def whole_pictures(source: Any, recipe: Recipe, limit: int) -> list[np.ndarray] | None:
-    """The images of ``sample(limit)`` at their own size, uint8 (h, w, C) each; None where they are no files."""
+    """The images of ``sample(limit)`` at their original size, uint8 (h, w, C) each; None if they are not files."""
     if getattr(source, "files", None) is None or recipe.data_dir is None:
         return None
     root = Path(recipe.data_dir).expanduser()
@@ -379,7 +383,7 @@ def whole_pictures(source: Any, recipe: Recipe, limit: int) -> list[np.ndarray] 
 
 
 def shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:
-    """``dataset.shuffle`` whose order depends on (seed, epoch) alone: that method mixes in TensorFlow's global seed."""
+    """``dataset.shuffle`` whose order depends only on (seed, epoch): the method also uses TensorFlow's global seed."""
     import tensorflow as tf
 
     spec = dataset.element_spec
@@ -396,7 +400,7 @@ def shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:
 
 
 def floats(images: Any, labels: Any, *weights: Any) -> tuple[Any, ...]:
-    """A batch as networks and losses take it: see ``as_float`` and ``as_targets``; weights as they are."""
+    """Convert a batch for networks and losses, see ``as_float`` and ``as_targets``; weights stay unchanged."""
     return as_float(images), as_targets(labels), *weights
 
 

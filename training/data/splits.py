@@ -1,12 +1,11 @@
-"""Which images are trained on, which choose the epoch, which test and which calibrate.
+"""Assign images to the training, validation, test and calibration sets.
 
-Files are dealt by a hash of their names: another file in the folder changes nothing but its own place and, where a
-class has so few that its minimum decides, that of one other file, or of two: what the test set gives up may take a
-place in the validation set, what it takes may leave one there. No deal spares the second while names alone decide the
-test set, names and the seed the validation set, and each has one of every class: a lone test image gives way to any new
-one with a lower hash, so it would have to be one that validation never takes, whatever the seed, and so would the next.
-Rows without names (arrays, records) are drawn in the data's proportion. A run keeps what it was dealt: see
-``identity``.
+Files are assigned by a hash of their names, so that an added file does not move the others. The exception is a class so
+small that the minimum of one image per set decides. There an added file can move one other file, or two: a file that
+leaves the test set may take a place in the validation set, and a file that enters the test set may leave one there. The
+second move cannot be avoided: only names decide the test set, names and the seed decide the validation set, and each
+set needs one image of every class. Rows without names (arrays, records) are drawn in the data's class proportions. A
+run keeps its split: see ``identity``.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from ..recipe import Recipe
 from .listing import Files
 
 SETS = ("train", "validation", "test")
-CALIBRATION = "calibration"  # the fourth set; its images may be trained on too
-TEST_SEED = 0  # a test set carved out of the data is the same for every recipe's seed
-LEAST_IMAGES = 4  # to train on
-LEAST_SHARE = 0.2  # of the images that are dealt: so many at least are trained on
-ASIDE_SHARE = 0.1  # of the training images: calibration takes no more away from them
+CALIBRATION = "calibration"  # the fourth set; its images may also be trained on
+TEST_SEED = 0  # a test set split from the data is the same for every seed of a recipe
+LEAST_IMAGES = 4  # minimum of training images
+LEAST_SHARE = 0.2  # minimum share of training images among the images that are split
+ASIDE_SHARE = 0.1  # of the training images: calibration holds out at most this share
 
 
 @dataclasses.dataclass(frozen=True)
 class Division:
-    """Row numbers of the four sets, sorted but for those of files that calibrate: any first part of them is fair.
+    """Row numbers of the four sets, sorted; calibration files are in an order in which any leading part is fair.
 
-    ``calibration`` overlaps no set but ``train``, and that only where setting images aside would take more than
-    ``ASIDE_SHARE`` of them: calibration measures ranges, it scores nothing.
+    ``calibration`` may overlap only ``train``, and only if holding its images out would take more than ``ASIDE_SHARE``
+    of them: calibration measures ranges and computes no score.
     """
 
     train: np.ndarray
@@ -44,7 +43,7 @@ class Division:
 
     @property
     def shared(self) -> bool:
-        """Whether calibration images are trained on too."""
+        """Whether calibration images are also trained on."""
         return bool(np.isin(self.calibration, self.train).any())
 
 
@@ -59,17 +58,17 @@ def divide(
     known: Mapping[str, Sequence[str]] | None = None,
     least: int = LEAST_IMAGES,
 ) -> Division:
-    """Deal the images that a data set does not deal itself.
+    """Split a dataset into the sets that it does not define itself.
 
     Args:
-        strata: Class of each row, int (N,), of which every set gets some; zeros where there are no classes.
-        recipe: Its fractions and seed.
-        validation: Whether a validation set is dealt; the data may bring its own.
-        test: Likewise.
-        calibration: Number of images that are left for training -> how many of them calibrate.
-        files: What the rows are, if they are files.
-        known: Set (``SETS`` and "calibration") -> names of files, which stay where they are.
-        least: Images that must be left to train on.
+        strata: Class of each row, int (N,); every set gets some rows of each class. Zeros without classes.
+        recipe: Gives the fractions and the seed.
+        validation: Whether a validation set is split off; False if the data has one.
+        test: Whether a test set is split off; False if the data has one.
+        calibration: Number of images that remain for training -> number of calibration images.
+        files: The files of the rows, if they are files.
+        known: Set (``SETS`` and "calibration") -> names of files, which keep their set.
+        least: Minimum number of training images.
 
     Raises:
         ValueError: too few images to train on.
@@ -86,7 +85,7 @@ def divide(
 def _draw(
     strata: np.ndarray, recipe: Recipe, test: float, validation: float, calibration: Callable[[int], int]
 ) -> Division:
-    """By row numbers."""
+    """Split by row numbers."""
 
     def draw(of: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
         samples, rest = draw_classwise(strata[of], counts, seed)
@@ -113,7 +112,7 @@ def _deal(
     files: Files,
     known: Mapping[str, Sequence[str]] | None,
 ) -> Division:
-    """By the hashes of names; what is known stays."""
+    """Split by the hashes of names; known files keep their set."""
     side = np.zeros(len(strata), np.int64)  # index in SETS
     free = np.ones(len(strata), bool)
     aside: Any = ()
@@ -126,7 +125,7 @@ def _deal(
         if not fraction:
             continue
         rows = np.flatnonzero(free & (side == 0))
-        # The sets that are dealt after this one, and training, need one of every class too.
+        # The sets that are split off after this one, and training, also need one image of every class.
         spare = 1 + (others if validation else 0)
         shares = files.take(rows).hashes(salt) / 2.0**64
         chosen = _rows_below(strata[rows], shares, fraction, spare) if known is None else shares < fraction
@@ -146,9 +145,9 @@ def _deal(
 
 
 def _rows_below(strata: np.ndarray, shares: np.ndarray, fraction: float, spare: int) -> np.ndarray:
-    """Whether each row's share in [0, 1) is below the fraction; of a class at least half of it, at most twice it.
+    """Whether each row's share in [0, 1) is below the fraction; per class at least half and at most twice the fraction.
 
-    Every bound moves by at most one with one image more, so that at most one other image of the class moves.
+    An added image moves each bound by at most one, so that at most one other image of the class moves.
     """
     chosen = np.zeros(len(strata), bool)
     for stratum in np.unique(strata):
@@ -162,7 +161,7 @@ def _rows_below(strata: np.ndarray, shares: np.ndarray, fraction: float, spare: 
 
 
 def _first_of_each(strata: np.ndarray, files: Files, count: int, seed: int, aside: bool) -> np.ndarray:
-    """So many rows in the order of their hashes, after one of every class; ``aside``: and one of each is left."""
+    """``count`` rows: one of every class first, then in the order of hashes; ``aside``: one of each class remains."""
     order = files.order(f"calibration {seed}")
     if aside:
         _, lasts = np.unique(strata[order][::-1], return_index=True)
@@ -174,12 +173,12 @@ def _first_of_each(strata: np.ndarray, files: Files, count: int, seed: int, asid
 
 
 def sets_aside(count: int, trained: int) -> bool:
-    """Whether so few images calibrate that they need not be trained on."""
+    """Whether the calibration images are few enough to be held out of training."""
     return 0 < count <= trained * ASIDE_SHARE
 
 
 def share(count: int, fraction: float) -> int:
-    """So much of a number of images, and one at least."""
+    """The fraction of a number of images, at least one."""
     return max(round(count * fraction), 1)
 
 
@@ -197,19 +196,19 @@ def _check_left(found: Division, size: int, recipe: Recipe, least: int, validati
         advice = f"{' '.join(large)} leaves more"
     rule = "; ".join(
         [
-            f"at least {enough:,} images must be left to train on (and {LEAST_SHARE:.0%} of what is dealt)",
+            f"at least {enough:,} images must be left to train on (and {LEAST_SHARE:.0%} of the split images)",
             *(f"the {name} set must have an image" for name in empty),
         ]
     )
-    raise ValueError(f"{rule[0].upper()}{rule[1:]}: {advice}. Received: {size:,} images, dealt as {', '.join(sets)}")
+    raise ValueError(f"{rule[0].upper()}{rule[1:]}: {advice}. Received: {size:,} images, split into {', '.join(sets)}")
 
 
 def draw_classwise(labels: np.ndarray, counts: Sequence[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Disjoint row numbers with the classes in the data's proportion, and one at least of every class that has enough.
+    """Draw disjoint samples of rows in the data's class proportions, with each class that has enough rows.
 
     Args:
         labels: Integers (N,).
-        counts: Rows in each sample.
+        counts: Number of rows in each sample.
         seed: The same seed gives the same rows.
 
     Returns:
@@ -221,8 +220,8 @@ def draw_classwise(labels: np.ndarray, counts: Sequence[int], seed: int) -> tupl
             f"validation_fraction). Received: {' + '.join(map(str, counts))} of {len(labels)} images"
         )
     labels = np.asarray(labels)
-    # Rank every image within its shuffled class, as a share of that class: the smallest shares, over all classes,
-    # are a sample in proportion whatever the class sizes.
+    # Rank every image within its shuffled class, as a share of that class: the smallest shares over all classes are a
+    # proportional sample for any class sizes.
     generator = np.random.default_rng([seed, 0x5911])
     order = generator.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
@@ -232,7 +231,7 @@ def draw_classwise(labels: np.ndarray, counts: Sequence[int], seed: int) -> tupl
     chosen = order[np.argsort(place, kind="stable")]
     parts = np.split(chosen, np.cumsum(counts))
     for part in parts[:-1]:
-        _exchange_rows(labels, part, parts[-1], 1)  # training before all
+        _exchange_rows(labels, part, parts[-1], 1)  # training first
     for part in parts[:-1]:
         _exchange_rows(labels, parts[-1], part, 2)
     *samples, rest = (np.sort(part) for part in parts)
@@ -240,7 +239,7 @@ def draw_classwise(labels: np.ndarray, counts: Sequence[int], seed: int) -> tupl
 
 
 def _exchange_rows(labels: np.ndarray, giver: np.ndarray, taker: np.ndarray, least: int) -> None:
-    """Exchange rows, in place, so that ``taker`` has every class of which ``giver`` has so many."""
+    """Exchange rows in place so that ``taker`` has every class of which ``giver`` has at least ``least`` rows."""
     classes, counts = np.unique(labels[giver], return_counts=True)
     for label in np.setdiff1d(classes[counts >= least], labels[taker]):
         own, times = np.unique(labels[taker], return_counts=True)
@@ -252,11 +251,11 @@ def _exchange_rows(labels: np.ndarray, giver: np.ndarray, taker: np.ndarray, lea
 
 
 def strata_of(source: Any, classes: int) -> np.ndarray:
-    """What every set gets some of: an image's class; of a mask the class that the fewest masks have.
+    """The stratum of each row: the class of an image; for a mask, its class that occurs in the fewest masks.
 
     Args:
-        source: Its labels are int (N,) or (N, H, W), or it has ``counts`` of its masks; of others there is one stratum.
-        classes: How many there are; what a mask holds beyond them is none.
+        source: Its labels are int (N,) or (N, H, W), or it has ``counts`` of its masks; otherwise there is one stratum.
+        classes: Number of classes; larger values in a mask have no class.
 
     Returns:
         int (N,).
@@ -272,6 +271,6 @@ def strata_of(source: Any, classes: int) -> np.ndarray:
 
 
 def _rarest(there: np.ndarray) -> np.ndarray:
-    """Of which classes are in each mask, bool (N, classes), the one in the fewest; the number of classes for none."""
+    """Class of each mask, from bool (N, classes), that occurs in the fewest masks; ``classes`` for a mask with none."""
     order = np.argsort(there.sum(0), kind="stable")
     return np.where(there.any(1), order[there[:, order].argmax(1)], there.shape[1])

@@ -1,4 +1,4 @@
-"""Weights of examples: each image's own, and each class's, as the losses take them."""
+"""Weights of examples: per image and per class, converted for the losses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..tasks import task_type
 
 
 def check_class_weight(class_weight: Mapping[Any, float] | None, recipe: Recipe) -> None:
-    """ValueError if class weights cannot be, whatever the names of the classes: before the data is read."""
+    """Raise ValueError if class weights are invalid for any class names; called before the data is read."""
     if class_weight is None:
         return
     if not isinstance(class_weight, Mapping) or not task_type(recipe).has_classes:
         raise ValueError(
-            "class_weight must map classes to weights, of a task that has classes. Received: "
+            "class_weight must map classes to weights, for a task that has classes. Received: "
             f"class_weight={class_weight!r}, task={recipe.task!r}"
         )
     classes = task_type(recipe).known_classes(recipe)
@@ -36,7 +36,7 @@ def _is_weight(weight: Any) -> bool:
 
 def _rule(numbers: str, key: Any, weight: Any) -> str:
     return (
-        f"class_weight must map numbers in {numbers}, or names, of classes to weights from 0 on. "
+        f"class_weight must map class numbers in {numbers}, or class names, to weights of 0 or more. "
         f"Received: {key!r}: {weight!r}"
     )
 
@@ -44,15 +44,15 @@ def _rule(numbers: str, key: Any, weight: Any) -> str:
 def class_table(
     class_weight: Mapping[Any, float] | None, class_names: tuple[str, ...], recipe: Recipe
 ) -> tuple[float, ...] | None:
-    """The weight of each class, or None where none is weighed.
+    """The weight of each class, or None without class weights.
 
     Args:
-        class_weight: Number or name of a class -> weight; 1 for a class that is not in it.
-        class_names: Of the data.
-        recipe: Its task must have classes.
+        class_weight: Number or name of a class -> weight; a missing class has weight 1.
+        class_names: The class names of the data.
+        recipe: The recipe; its task must have classes.
 
     Raises:
-        ValueError: no such class, or a weight that is none.
+        ValueError: unknown class, or invalid weight.
     """
     check_class_weight(class_weight, recipe)
     if class_weight is None:
@@ -65,32 +65,32 @@ def class_table(
             raise ValueError(_rule(f"[0, {len(table)})", key, weight))
         table[int(index)] = float(weight)
     if not any(table):
-        raise ValueError(f"Some class must weigh more than 0. Received: class_weight={class_weight!r}")
+        raise ValueError(f"A class must have a weight above 0. Received: class_weight={class_weight!r}")
     return tuple(table)
 
 
 def plain_weights(class_weight: Mapping[Any, float] | None) -> dict[str, float] | None:
-    """As a run's files keep it, by which other weights are known."""
+    """Class weights as a run's files store them, to compare them later."""
     return None if class_weight is None else {str(key): float(weight) for key, weight in class_weight.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Weighting:
-    """How a batch's losses are weighed.
+    """The weighting of a batch's losses.
 
     Attributes:
-        recipe: Of the run.
-        classes: Weight of each class, see ``class_table``; None: classes are alike.
+        recipe: The recipe of the run.
+        classes: Weight of each class, see ``class_table``; None: equal weights.
     """
 
     recipe: Recipe
     classes: tuple[float, ...] | None = None
 
     def weigh_targets(self, targets: Any, weights: Any, framework: str) -> Any:
-        """Soft labels (B, K) times their images' weights, so that what mixes images mixes weights; others as they are.
+        """Multiply soft labels (B, K) by the weights, so that mixed images get mixed weights; return others unchanged.
 
         Args:
-            targets: As the augmenter takes them: tensors of TensorFlow, or of Keras's back end.
+            targets: The targets for the augmenter: tensors of TensorFlow, or of Keras's backend.
             weights: float32 (B,), or None.
             framework: "tensorflow" for tensors of a tf.data pipeline.
         """
@@ -102,10 +102,10 @@ class Weighting:
         return targets if self.classes is None else targets * convert(np.array(self.classes, np.float32))
 
     def split_weights(self, targets: Any, weights: Any, framework: str) -> tuple[Any, Any]:
-        """(targets, weights for the loss, None where nothing is weighed) behind the augmenter.
+        """Return (targets, weights for the loss or None if there are none) after the augmenter.
 
         Args:
-            targets: Of the augmenter.
+            targets: The targets that the augmenter returned.
             weights: float32 (B,), or None.
             framework: "tensorflow" for tensors of a tf.data pipeline; otherwise they are arrays.
         """
@@ -121,8 +121,8 @@ class Weighting:
             shares = total(targets, axis=-1)
             return targets / safe(shares, 1e-12)[:, None], shares
         if self.classes is None:
-            return targets, weights[:, None, None]  # of every pixel
-        # A number without a class is masked by the loss itself.
+            return targets, weights[:, None, None]  # one weight for all pixels
+        # The loss masks void pixels itself.
         table = np.ones(max(256, len(self.classes)), np.float32)
         table[: len(self.classes)] = self.classes
         found = take(table, targets)

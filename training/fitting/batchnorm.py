@@ -1,4 +1,4 @@
-"""Batch norm statistics taken anew for weights that were not the ones that trained: a moving average of them."""
+"""Recompute batch norm statistics for a moving average of the weights."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from wavemix_tf.keras_internals import flatten_layers
 
 from ..distribution import to_devices
 
-BATCHES = 8  # of 128 images of 28x28: means over 800,000 values a channel
+BATCHES = 8  # with 128 images of 28x28: means over 800,000 values per channel
 
 
 class BatchNormRecalibration:
     """Sets every batch norm's moving statistics to their mean over `BATCHES` training batches.
 
-    The moving statistics belong to the weights that trained; a moving average of the weights computes other
-    activations (Izmailov et al., arXiv 1803.05407, section 3.2). Nothing else in the model changes.
+    The moving statistics belong to the trained weights; averaged weights compute other activations (Izmailov et al.,
+    arXiv 1803.05407, section 3.2). Nothing else in the model changes.
 
     Args:
-        model: The model; its weights of the moment count at every call.
+        model: The model; each call uses its current weights.
     """
 
     def __init__(self, model: Any) -> None:
@@ -29,12 +29,12 @@ class BatchNormRecalibration:
         self._norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
         self._statistics = [v for norm in self._norms for v in (norm.moving_mean, norm.moving_variance)]
         ours = {id(variable) for variable in self._statistics}
-        # Dropout's seeds, for example, must not notice.
+        # For example dropout's seeds, which must not change.
         self._others = [v for v in model.non_trainable_variables if id(v) not in ours]
         self._forward = _compiled(model)
 
     def __call__(self, batches: Any) -> None:
-        """Take the statistics of `batches`, an iterable of (images, labels, ...)."""
+        """Recompute the statistics from `batches`, an iterable of (images, labels, ...)."""
         if not self._norms:
             return
         kept = [keras.ops.convert_to_numpy(variable) for variable in self._others]
@@ -43,7 +43,7 @@ class BatchNormRecalibration:
         count = 0
         try:
             for norm in self._norms:
-                norm.momentum = 0.0  # the moving statistics become those of the batch
+                norm.momentum = 0.0  # makes the moving statistics those of the batch
             for images, *_ in batches:
                 self._forward(images)
                 count += 1
@@ -59,7 +59,7 @@ class BatchNormRecalibration:
 
 
 def _compiled(model: Any) -> Any:
-    """Images -> None: the training-time forward pass, as fast as the backend has it without gradients."""
+    """Images -> None: the fastest forward pass in training mode that the backend has without gradients."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

@@ -1,4 +1,4 @@
-"""The state of an unfinished stage in one file that is either whole or not there.
+"""The state of an unfinished stage in one file, which is written atomically.
 
 A checkpoint is an .npz of plain arrays (no pickles) written under a temporary name, flushed to disk and renamed.
 """
@@ -21,18 +21,18 @@ from ..run_files import CHECKPOINT_FORMAT, read_checkpoint
 
 @dataclasses.dataclass
 class TrainingState:
-    """Where a stage stands after its last finished epoch.
+    """The state of a stage after its last finished epoch.
 
     Args:
         epoch: Finished epochs of the stage, all phases together.
-        phase: Index of the running phase.
+        phase: Index of the current phase.
         phase_epoch: Finished epochs of that phase.
         waited: Epochs since the phase's last gain.
         best_epoch: Number (from 1) of the epoch with the best validation, over all phases.
         best: Its (metric, negative loss).
-        phase_best: Best of this phase alone; patience counts from it.
-        history: One row an epoch.
-        fingerprint: Of the data; a resumed run must have the same.
+        phase_best: The best of this phase; patience counts from it.
+        history: One row per epoch.
+        fingerprint: Fingerprint of the data; a resumed run must have the same.
     """
 
     epoch: int = 0
@@ -60,27 +60,28 @@ def load(path: Path) -> tuple[TrainingState, dict[str, list[np.ndarray]]]:
     """Read what `save` wrote.
 
     Raises:
-        DamagedFileError: the file is cut off or no checkpoint.
+        DamagedFileError: the file is truncated or not a checkpoint.
     """
     header, groups = read_checkpoint(path)
     known = {field.name for field in dataclasses.fields(TrainingState)}
     state = TrainingState(**{name: value for name, value in header.items() if name in known})
     for name in ("best", "phase_best"):
         if getattr(state, name) is not None:
-            setattr(state, name, tuple(getattr(state, name)))  # JSON knows no tuples
+            setattr(state, name, tuple(getattr(state, name)))  # JSON has no tuples
     return state, groups
 
 
 def state_variables(model: Any) -> list[Any]:
-    """All variables of a model but its metrics: weights, batch norm statistics, states of the random generators."""
+    """All variables of a model except its metrics: weights, batch norm statistics, states of the random generators."""
     metrics = {id(variable) for variable in model.metrics_variables}
     return [variable for variable in model.variables if id(variable) not in metrics]
 
 
 def seed(model: Any, number: int) -> None:
-    """Set the states of a model's random generators (dropout, noise) to what ``number`` alone decides.
+    """Set the states of a model's random generators (dropout, noise) to values that depend only on ``number``.
 
-    A ``.keras`` file does not hold them: a layer that was loaded, or copied in another process, would draw otherwise.
+    A ``.keras`` file does not store them: a layer that was loaded, or copied in another process, would draw other
+    numbers.
     """
     generators = [variable for variable in state_variables(model) if variable.name == "seed_generator_state"]
     for index, variable in enumerate(generators):
@@ -89,17 +90,17 @@ def seed(model: Any, number: int) -> None:
 
 
 def values(variables: Iterable[Any]) -> list[np.ndarray]:
-    """Copies of the variables' values; bfloat16, which .npz does not know, widened to float32 without loss."""
+    """Copies of the variables' values; bfloat16, which .npz does not support, is converted to float32 losslessly."""
     arrays = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
     return [array if array.dtype.kind in "biuf" else array.astype(np.float32) for array in arrays]
 
 
 def assign(variables: list[Any], arrays: list[np.ndarray], where: Any) -> None:
-    """Put `arrays` into `variables`, which must agree in number and shape."""
+    """Assign `arrays` to `variables`; their numbers and shapes must agree."""
     shapes = [tuple(variable.shape) for variable in variables]
     if shapes != [array.shape for array in arrays]:
         raise ValueError(
-            f"The model must be the one whose training {where} holds. Received: a model of {len(shapes)} variables "
+            f"The model must match the training state in {where}. Received: a model of {len(shapes)} variables "
             f"{shapes[:4]}..., the file has {len(arrays)} {[array.shape for array in arrays][:4]}..."
         )
     for variable, array in zip(variables, arrays, strict=True):

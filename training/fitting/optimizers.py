@@ -15,14 +15,14 @@ from ..recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A stretch of training under one optimizer.
+    """A part of the training with one optimizer.
 
     Args:
         optimizer: "adamw", "lion" or "sgd".
-        epochs: At most so many.
-        learning_rate: Peak.
-        weight_decay: Decoupled.
-        patience: End after so many epochs without gain; None: never.
+        epochs: Maximum number of epochs.
+        learning_rate: Peak learning rate.
+        weight_decay: Decoupled weight decay.
+        patience: End after this many epochs without gain; None: never.
     """
 
     optimizer: str
@@ -38,7 +38,7 @@ class Phase:
 def phases(recipe: Recipe, stage: str) -> tuple[Phase, ...]:
     """The phases of a stage: one, or two for "adamw_then_sgd"."""
     if stage == "qat":
-        # No moving average: the ranges of the fake quantisers belong to the weights of the moment.
+        # No moving average: the ranges of the fake quantizers belong to the current weights.
         return (Phase("adamw", recipe.qat_epochs, recipe.qat_learning_rate, recipe.qat_weight_decay),)
     first = Phase(
         "adamw" if recipe.optimizer == "adamw_then_sgd" else recipe.optimizer,
@@ -73,7 +73,7 @@ def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int, devices:
     if phase.optimizer == "sgd":
         options["momentum"] = recipe.momentum
     elif phase.optimizer == "adamw":
-        options["weight_decay"] = phase.weight_decay  # it insists on a number
+        options["weight_decay"] = phase.weight_decay  # AdamW requires a number
     if recipe.clip_norm is not None and devices.count > 1 and keras.backend.backend() == "tensorflow":
         kind = type(kind.__name__, (_ClipAcrossReplicas, kind), {"clip_norm": recipe.clip_norm})
         options["global_clipnorm"] = None
@@ -84,10 +84,10 @@ def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int, devices:
 
 
 def with_loss_scaling(model: Any, optimizer: Any) -> Any:
-    """The optimizer, with dynamic loss scaling where a layer computes in float16 (arXiv 1710.03740, section 3.2).
+    """Add dynamic loss scaling to the optimizer if a layer computes in float16 (arXiv 1710.03740, section 3.2).
 
-    Gradients below 6e-8 are zero in float16. ``compile`` scales for a model whose own policy is "mixed_float16"; what
-    counts is what its layers compute in.
+    Gradients below 6e-8 are zero in float16. ``compile`` adds scaling only if the policy of the model itself is
+    "mixed_float16"; the dtype of the layers matters.
     """
     if all(layer.compute_dtype != "float16" for layer in flatten_layers(model)):
         return optimizer
@@ -95,9 +95,10 @@ def with_loss_scaling(model: Any, optimizer: Any) -> Any:
 
 
 class _ClipAcrossReplicas:
-    """An optimizer under tf.distribute whose ``clip_norm`` is that of the whole batch's gradient.
+    """An optimizer under tf.distribute that applies ``clip_norm`` to the gradient of the whole batch.
 
-    Keras clips what each replica has before it adds them up: gradients that are a fraction as long and point elsewhere.
+    Keras clips the gradient of each replica before it sums them; their lengths and directions differ from those of the
+    sum.
     """
 
     clip_norm: float

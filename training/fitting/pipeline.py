@@ -1,4 +1,4 @@
-"""From a source of images to the augmented batches of every epoch, each a pure function of (recipe, epoch)."""
+"""The augmented batches of every epoch from a source of images, each epoch a pure function of (recipe, epoch)."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def training_batches(
     devices: Devices = ONE_DEVICE,
     weighting: Weighting | None = None,
 ) -> Any:
-    """All batches from `first_epoch` up to `epochs`: images augmented, targets as the task's loss takes them, weights.
+    """All batches from `first_epoch` up to `epochs`: augmented images, targets for the task's loss, weights.
 
-    The image order and the augmentation of an epoch depend on (seed, epoch) alone: a run that starts again in the
-    middle sees what the uninterrupted run would have seen.
+    The image order and the augmentation of an epoch depend only on (seed, epoch): a resumed run sees the same batches
+    as the uninterrupted run.
 
-    Every process prepares whole batches, which MixUp needs, and keeps its share of each.
+    Every process prepares whole batches, as MixUp requires, and keeps its share of each.
 
     Returns:
         A tf.data dataset of all the epochs' batches in a row; or, for sources without tf.data, `EpochBatches`.
     """
     if isinstance(source, NumpySource) or (isinstance(source, DatasetSource) and source.is_py_dataset):
         batches = EpochBatches(source, recipe, task, devices, weighting)
-        batches.start_epoch(first_epoch)  # Keras looks at a batch before the first epoch begins
+        batches.start_epoch(first_epoch)  # Keras reads a batch before the first epoch starts
         return batches
     import tensorflow as tf
 
@@ -69,7 +69,7 @@ def first_batches(dataset: Any, count: int) -> Iterable[Any]:
 
 
 class EpochBatches(keras.utils.PyDataset):
-    """The batches of one epoch for backends without tf.data; `start_epoch` says which."""
+    """The batches of one epoch for backends without tf.data; `start_epoch` selects the epoch."""
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class EpochBatches(keras.utils.PyDataset):
         weighting: Weighting | None = None,
     ) -> None:
         wrapped = source.dataset if isinstance(source, DatasetSource) else None
-        # Batches may be asked for by several threads, as the user's data set says; never by several processes, which
-        # would not learn of a new epoch.
+        # As many threads as the user's dataset sets may read batches; not several processes, which would not see a new
+        # epoch.
         super().__init__(workers=wrapped.workers if wrapped else 1)
         self._source, self._recipe, self._task, self._devices = source, recipe, task, devices
         self._weighting = weighting or Weighting(recipe)
@@ -91,7 +91,7 @@ class EpochBatches(keras.utils.PyDataset):
         self._order = np.arange(source.size)
 
     def start_epoch(self, epoch: int) -> None:
-        """From now on the batches are those of `epoch` (from 0)."""
+        """Switch to the batches of `epoch` (from 0)."""
         self._epoch = epoch
         if isinstance(self._source, NumpySource):
             self._order = epoch_order(self._source.size, self._recipe.seed, epoch)

@@ -1,4 +1,4 @@
-"""`FitResult`: what `fit` returns, of a stage that it trained or that an earlier call finished."""
+"""`FitResult`: the result of `fit`, for a stage that it trained or that an earlier call finished."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from .saving import compile_for_use
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """What `fit` returns.
+    """The result of `fit`.
 
     Attributes:
         model: The network with the weights of the best epoch, compiled with the loss and the metric of the recipe's
-            task, on targets as the data has them.
-        history: column -> one value an epoch: "epoch" (from 1), "loss", the metric, "val_loss", "val_" and the metric,
+            task, for the targets of the data.
+        history: column -> one value per epoch: "epoch" (from 1), "loss", the metric, "val_loss", "val_" and the metric,
             "learning_rate", "seconds".
         metric: "accuracy", "mean_iou" or "psnr_y"; larger is better.
-        best_epoch: Epoch (from 1) with the best metric on validation; the lower loss decides between equals.
+        best_epoch: Epoch (from 1) with the best metric on validation; ties are broken by the lower loss.
         validation_score, validation_loss: Metric and loss of that epoch.
-        seconds: Time in the epochs, interrupted runs together.
+        seconds: Time in all epochs, including those of interrupted calls.
         resumed_epochs: Epochs that an earlier call had finished.
         out: Run folder, or None.
     """
@@ -55,12 +55,12 @@ class FitResult:
     _load_test: Callable[[], Any] = dataclasses.field(repr=False, compare=False)
 
     def evaluate(self, data: Any = None, batch_size: int = 256) -> dict[str, float]:
-        """Loss and metric.
+        """Compute loss and metric.
 
         Args:
-            data: Arrays, tf.data or ``keras.utils.PyDataset`` as for `fit`, perhaps with weights; None: the test set
-                (of "super_resolution": patches of it).
-            batch_size: For arrays.
+            data: Arrays, tf.data or ``keras.utils.PyDataset`` as for `fit`, optionally with weights; None: the test set
+                ("super_resolution": its patches).
+            batch_size: Batch size for arrays.
         """
         if data is None:
             return evaluate(self.model, self._load_test())
@@ -80,7 +80,7 @@ class FitResult:
 
     @functools.cached_property
     def test_score(self) -> float:
-        """The metric on the test set; read once, then kept in the run folder."""
+        """The metric on the test set; computed once, then stored in the run folder."""
         files = RunFiles(self.out, self.stage) if self.out is not None else None
         stored = files.read_result() if files and files.result.is_file() else {}
         if stored.get("test") is None:
@@ -93,11 +93,13 @@ class FitResult:
 
     def _accuracy(self, name: str, value: float) -> float:
         if self.metric != "accuracy":
-            raise AttributeError(f"{name} is a classifier's. Received: metric={self.metric!r}, see validation_score")
+            raise AttributeError(
+                f"{name} requires a classifier, see validation_score and test_score. Received: metric={self.metric!r}"
+            )
         return value
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able values; the test set is not read for it."""
+        """Return JSON-serializable values; does not read the test set."""
         names = ("stage", "best_epoch", "metric", "validation_score", "validation_loss", "seconds", "resumed_epochs")
         return {"recipe": self.recipe.name, **{name: getattr(self, name) for name in names}}
 
@@ -109,7 +111,7 @@ def finished_result(
     summary, history = files.read_result(), files.read_history()
     if summary.get("class_weight") != plain_weights(class_weight):
         raise ValueError(
-            f"{files.folder} was trained with another class_weight: take another folder, or overwrite=True. Received: "
+            f"{files.folder} was trained with another class_weight: use another folder, or overwrite=True. Received: "
             f"class_weight={class_weight!r} (there {summary.get('class_weight')})"
         )
     if data is not None:
@@ -132,7 +134,7 @@ def make_result(
     resumed: int,
     data: Any,
 ) -> FitResult:
-    """The result that a stage's ``training.json`` (`summary`) and ``history.csv`` describe."""
+    """Make the result from a stage's ``training.json`` (`summary`) and ``history.csv``."""
     return FitResult(
         model=model,
         recipe=recipe,
@@ -150,7 +152,7 @@ def make_result(
 
 
 def _test_set(recipe: Recipe, data: DataBundle | None, files: RunFiles | None, summary: dict[str, Any]) -> Any:
-    """The test images of a result, read when they are asked for."""
+    """The test images of a result, loaded on request."""
     if data is None:
         data = load_data(recipe, None if files is None else files.folder)
         if files is not None:

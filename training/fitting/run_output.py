@@ -1,4 +1,4 @@
-"""What `fit` writes into its run folder, and whether the folder may be written to."""
+"""The files that `fit` writes into its run folder, and the checks before it writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STAGES = ("float", "qat")
 
 
 def check_same_recipe(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
-    """ValueError if the folder holds a run of another recipe, which ``overwrite`` allows."""
+    """Raise ValueError if the folder holds a run of another recipe and ``overwrite`` is False."""
     if not files.recipe.is_file() or overwrite:
         return
     qat = RunFiles(files.folder, "qat")
@@ -30,13 +30,13 @@ def check_same_recipe(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
     different = recipe.differences(files.read_recipe(), ignore="qat_" if free else None)
     if different:
         raise ValueError(
-            f"{files.folder} holds a run of another recipe (recipe.json): take another folder, or overwrite=True. "
+            f"{files.folder} holds a run of another recipe (recipe.json): use another folder, or overwrite=True. "
             f"Received: {', '.join(different)}"
         )
 
 
 def prepare_run_folder(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
-    """Make the folder this recipe's; what killed processes left half-written goes."""
+    """Prepare the folder for this recipe, and remove incomplete files of killed processes."""
     remove_abandoned(files.folder)
     if overwrite:
         for stage in STAGES if files.stage == "float" else ("qat",):
@@ -50,7 +50,7 @@ def prepare_run_folder(files: RunFiles, recipe: Recipe, overwrite: bool) -> None
 
 
 def remove_failed_start(files: RunFiles, keep_folder: bool) -> None:
-    """Take back what a training wrote that failed in its first epoch, as of a batch that cannot be trained on."""
+    """Remove the files of a training that failed in its first epoch, for example because of an invalid batch."""
     folder = files.folder
     for path in (files.recipe, *(folder / name for name in identity.BEGUN_WITH)):
         path.unlink(missing_ok=True)
@@ -67,7 +67,7 @@ def write_result(
     data: Mapping[str, Any] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a finished stage reached, and of which data; the file that says that it is finished."""
+    """Write the result of a stage and its data's fingerprint; this file marks the stage as finished."""
     summary = {
         "stage": stage,
         "epochs": state.epoch,
@@ -86,7 +86,7 @@ def write_result(
 
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
-    """One row an epoch; the first row names the columns."""
+    """Write one row per epoch; the first row names the columns."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()

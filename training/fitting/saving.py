@@ -1,4 +1,4 @@
-"""Saving a trained model as a .keras file that any back end loads without this package's training code."""
+"""Save a trained model as a .keras file that any backend loads without this package's training code."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..tasks import Task
 
 
 def compile_for_use(model: Any, task: Task) -> None:
-    """Compile with losses and metrics that Keras or the core has, so that a saved file needs nothing of training.
+    """Compile with losses and metrics of Keras or the core package, so that a saved file needs no training code.
 
-    Plain SGD has no variables of its own: any other optimizer, saved before its first step, warns when it is loaded.
+    Plain SGD has no variables; any other optimizer that is saved before its first step warns when it is loaded.
     """
     model.compile(
         optimizer="sgd",
@@ -28,7 +28,7 @@ def compile_for_use(model: Any, task: Task) -> None:
 
 
 def save_model(model: Any, path: Path, recipe: Recipe) -> None:
-    """Save as .keras, whole or not at all; in it how images were made to fit, and no class of one back end alone."""
+    """Save as .keras atomically, with the preprocessing of images and without classes of a single backend."""
     compiled = model.get_compile_config()
     with replacing(path) as temporary:
         model.get_compile_config = lambda: portable_config(compiled)
@@ -40,10 +40,10 @@ def save_model(model: Any, path: Path, recipe: Recipe) -> None:
 
 
 def portable_config(config: Any) -> Any:
-    """A serialized configuration with public names for the classes that Keras has once for each back end.
+    """Replace the names of backend-specific Keras classes in a serialized configuration by public names.
 
-    On PyTorch ``keras.optimizers.SGD`` makes a "keras.src.backend.torch.optimizers.torch_sgd" SGD: no other back end
-    knows that module, and ``load_model`` fails there.
+    On PyTorch ``keras.optimizers.SGD`` creates a "keras.src.backend.torch.optimizers.torch_sgd" SGD: other backends do
+    not have that module, and ``load_model`` fails there.
     """
     if isinstance(config, (list, tuple)):
         return [portable_config(part) for part in config]

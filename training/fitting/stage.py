@@ -1,4 +1,4 @@
-"""`StageTraining`: the epochs of one stage, its state, and what is written after every epoch."""
+"""`StageTraining`: the epochs of one stage, its state, and the files written after every epoch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .saving import compile_for_use, save_model
 
 
 class StageTraining:
-    """One stage: its phases, its state and what is written after every epoch."""
+    """One stage: its phases, its state and the files written after every epoch."""
 
     def __init__(
         self,
@@ -63,9 +63,9 @@ class StageTraining:
         self.task.check_model(model)
         check_logits(self.task, model)
         self.variables = checkpoint.state_variables(model)
-        # What nobody will ask for is not read: it may be behind a large shuffle buffer.
-        asked = files is not None or devices.processes > 1
-        self.list = identity.split_list(data) if asked else identity.SplitList({})
+        # The identity is read only if it is needed: it may require filling a large shuffle buffer.
+        needed = files is not None or devices.processes > 1
+        self.list = identity.split_list(data) if needed else identity.SplitList({})
         self.state = checkpoint.TrainingState(fingerprint=dict(self.list.fingerprint))
         self.weighting = Weighting(recipe, class_table(class_weight, data.class_names, recipe))
         self.class_weight = plain_weights(class_weight)
@@ -77,7 +77,7 @@ class StageTraining:
 
     @property
     def _written(self) -> RunFiles | None:
-        """The files, where this process writes them."""
+        """The files, if this process writes them."""
         return self.files if self.devices.writes else None
 
     def train(self) -> FitResult:
@@ -91,7 +91,7 @@ class StageTraining:
                 checkpoint.assign(optimizer.variables, optimizer_arrays, self.files and self.files.checkpoint)
                 optimizer_arrays = []
             self._train_phase(phase, optimizer)
-            # The next phase starts from the best weights, which are also what the last one leaves.
+            # The next phase starts from the best weights; they are also the result of the last phase.
             if self.best:
                 checkpoint.assign(self.variables, self.best, "the best epoch")
             self.state.phase += 1
@@ -106,7 +106,7 @@ class StageTraining:
         self.model.compile(
             optimizer=optimizer,
             **self.task.compile_arguments(),
-            # On JAX there is no other compiled form.
+            # JAX has no other compiled form.
             jit_compile=self.recipe.jit_compile or keras.backend.backend() == "jax",
         )
         first, last = state.epoch, state.epoch - state.phase_epoch + phase.epochs
@@ -114,7 +114,7 @@ class StageTraining:
             self.data.train_source, self.recipe, first, last, self.task, self.devices, self.weighting
         )
         extra = []
-        if self._written is not None and _has_tensorflow():  # TensorBoard's files are written by it
+        if self._written is not None and _has_tensorflow():  # TensorFlow writes TensorBoard's files
             extra.append(keras.callbacks.TensorBoard(str(self._written.tensorboard), write_graph=False))
         try:
             self.model.fit(
@@ -134,11 +134,11 @@ class StageTraining:
                 raise
 
     def end_epoch(self, phase: Phase, optimizer: Any, logs: dict[str, float], seconds: float) -> bool:
-        """Validate, keep the best, write the checkpoint; True when the phase is to end."""
+        """Validate, keep the best weights, write the checkpoint; return True if the phase must end."""
         state = self.state
         raw = checkpoint.values(self.variables) if phase.ema else None
         if phase.ema:
-            # Copies: on JAX an assigned array would be shared, and gone after the evaluation that is given it.
+            # Copies: on JAX an assigned array would be shared, and deleted by the evaluation that receives it.
             averages = checkpoint.values(moving_averages(optimizer))
             checkpoint.assign(self.model.trainable_variables, averages, "the moving average")
             batches = self.data.train_source.batches(self.recipe.batch_size)
@@ -167,7 +167,7 @@ class StageTraining:
         return _out_of_patience(phase, state)
 
     def _restore(self) -> list[Any]:
-        """Take up the checkpoint, if there is one; returns the optimizer's arrays."""
+        """Restore the checkpoint, if there is one; return the optimizer's arrays."""
         if self.files is None or not self.files.checkpoint.is_file():
             return []
         mine = self.state.fingerprint
@@ -175,13 +175,13 @@ class StageTraining:
         if self.state.fingerprint in self.list.extends:
             self.state.fingerprint = mine
             if self.verbose:
-                print("Images were added: those that were known stay where they are, the new ones are dealt.")
+                print("Images were added: known images keep their set, new images are assigned to sets.")
         if not identity.same_data(self.state.fingerprint, mine):
             raise ValueError(
-                "To resume, the data must be as before. Received: "
+                "To resume, the data must be unchanged. Received: "
                 f"{mine}, {self.files.checkpoint} was written with {self.state.fingerprint}"
             )
-        self.state.fingerprint = mine  # which may know more than that of an older version
+        self.state.fingerprint = mine  # may have more fields than that of an older version
         checkpoint.assign(self.variables, groups["model"], self.files.checkpoint)
         self.best = groups.get("best", [])
         self.resumed = self.state.epoch
@@ -202,12 +202,12 @@ class StageTraining:
         summary = write_result(self._written, self.stage, state, self.task, self.list.fingerprint, more)
         if self._written is not None:
             self._written.checkpoint.unlink(missing_ok=True)
-        self.devices.check_equal("The run folder", "finished")  # the next to look finds all of it
+        self.devices.check_equal("The run folder", "finished")  # all files exist before any process continues
         return make_result(self.recipe, self.model, summary, state.history, self.files, self.resumed, self.data)
 
 
 class _Epochs(keras.callbacks.Callback):
-    """Begins and ends every epoch for the run; first in the list, so that later callbacks see the validation."""
+    """Starts and ends every epoch of the run; first in the list, so that later callbacks see the validation."""
 
     def __init__(self, run: StageTraining, phase: Phase, optimizer: Any, batches: Any) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class _Epochs(keras.callbacks.Callback):
 
 
 def print_order_note(data: DataBundle) -> None:
-    """Say so where the data's own order decides whether a resumed run sees the same batches."""
+    """Print a note if the order of the user's dataset decides whether a resumed run sees the same batches."""
     note = identity.order_note(data)
     if note:
         print(note)

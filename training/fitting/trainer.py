@@ -1,4 +1,4 @@
-"""`fit`: trains a recipe in a run folder, and goes on where it was interrupted."""
+"""`fit`: trains a recipe in a run folder, and resumes an interrupted training."""
 
 from __future__ import annotations
 
@@ -44,64 +44,64 @@ def fit(
     verbose: str | int = "auto",
     overwrite: bool = False,
 ) -> FitResult:
-    """Train a network by a recipe; called again with the same arguments it resumes, or has nothing to do.
+    """Train a network by a recipe; called again with the same arguments it resumes, or returns the finished result.
 
-    After every epoch the run folder holds a whole checkpoint (weights, optimizer, moving average, states of the random
-    generators, history). A process killed at any moment goes on from its last finished epoch to the numbers that the
-    uninterrupted run would have reached.
+    After every epoch the run folder holds a complete checkpoint (weights, optimizer, moving average, states of the
+    random generators, history). A process that is killed at any moment resumes after its last finished epoch, and
+    reaches the same numbers as the uninterrupted run.
 
-    Several devices are Keras's matter: on TensorFlow call it in the scope of a ``tf.distribute.MirroredStrategy``; on
-    JAX after ``keras.distribution.set_distribution(keras.distribution.DataParallel())``, in one process or, after
-    ``keras.distribution.initialize``, in several, of which the first writes the run folder and all must see it. The
-    loss curve is that of one device (docs/training.md).
+    Keras selects the devices: on TensorFlow call ``fit`` in the scope of a ``tf.distribute.MirroredStrategy``; on JAX
+    after ``keras.distribution.set_distribution(keras.distribution.DataParallel())``, in one process or, after
+    ``keras.distribution.initialize``, in several. Then the first process writes the run folder, and all must see it.
+    The loss curve is the same as on one device (docs/training.md).
 
     Args:
-        recipe: What to do; its ``batch_size`` is that of all devices together, and a multiple of their number.
-        model: A Keras model that takes (B, H, W, C) in [0, 1] and returns what the recipe's task asks for: logits
+        recipe: The recipe; its ``batch_size`` is that of all devices together, and a multiple of their number.
+        model: A Keras model that takes (B, H, W, C) in [0, 1] and returns the output of the recipe's task: logits
             (B, classes), logits (B, H, W, classes), or images (B, scale*H, scale*W, C). None: built from the recipe. It
             is trained in place.
-        data: A ``DataBundle``; arrays (images, targets) or (images, targets, weights), images uint8 or floating point
-            in [0, 1], of which validation and calibration images are taken as in ``load_data`` (targets: integer labels
-            (N,), masks (N, H, W), either also one-hot, or the enlarged images; weights: one an image); or a
-            ``keras.utils.PyDataset`` or batched ``tf.data.Dataset`` of the same, which keeps its own order. None:
-            ``load_data(recipe)``. Arrays and PyDatasets need no TensorFlow on the JAX and PyTorch backends.
-        out: Run folder; None: nothing is written, and nothing can be resumed.
-        stage: "float", or "qat" for fine-tuning a model that ``wavemix_tf.tflite.quantize`` made, by the recipe's
-            ``qat_*`` fields and with hard labels; what its dropout draws is decided by the recipe's seed.
+        data: A ``DataBundle``; arrays (images, targets) or (images, targets, weights); or a ``keras.utils.PyDataset``
+            or batched ``tf.data.Dataset`` of the same, which keeps its order. Images are uint8 or floating point in
+            [0, 1]; targets are integer labels (N,), masks (N, H, W), either also one-hot, or the enlarged images;
+            weights are one per image. Validation and calibration images are split from arrays as in ``load_data``.
+            None: ``load_data(recipe)``. Arrays and PyDatasets need no TensorFlow on the JAX and PyTorch backends.
+        out: Run folder; None: nothing is written, and the training cannot be resumed.
+        stage: "float", or "qat" to fine-tune a model of ``wavemix_tf.tflite.quantize`` by the recipe's ``qat_*``
+            fields, with hard labels; the recipe's seed determines its dropout.
         validation_data: With arrays or a dataset: the images that choose the best epoch.
-        class_weight: How much the training loss of each class weighs, by its number or name; 1 for the others. Of masks
-            it weighs pixels. Metrics, and the validation loss, stay unweighted.
+        class_weight: Weight of each class in the training loss, by its number or name; 1 for the others. For masks it
+            weights pixels. Metrics and the validation loss are not weighted.
         callbacks: Keras callbacks; "val_loss" and "val_accuracy" ("val_mean_iou", "val_psnr_y") are in their epoch
             logs.
-        verbose: As in ``keras.Model.fit``; "auto": a progress bar on a terminal, otherwise one line an epoch.
-        overwrite: Begin anew where the folder holds this stage, or a run of another recipe.
+        verbose: As in ``keras.Model.fit``; "auto": a progress bar on a terminal, otherwise one line per epoch.
+        overwrite: Start again if the folder holds this stage, or a run of another recipe.
 
     Returns:
         A ``FitResult``.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, the model does not suit the data or ends in
-            probabilities, a set has no images, a batch does not divide among the devices, or images, targets or weights
-            are out of their range, with the batch's number.
+        ValueError: the folder holds a run of another recipe, the model does not fit the data or ends in probabilities,
+            a set has no images, a batch does not divide evenly among the devices, or images, targets or weights are out
+            of range (the message has the batch's number).
     """
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(map(repr, STAGES))}. Received: stage={stage!r}")
     if stage == "qat" and model is None:
-        raise ValueError("stage='qat' needs the model that tflite.quantize returned. Received: model=None")
+        raise ValueError("stage='qat' requires the model that tflite.quantize returned. Received: model=None")
     check_class_weight(class_weight, recipe)
     files = RunFiles(Path(out), stage) if out is not None else None
     with devices_of(model) as devices:
         if verbose == "auto":
             verbose = (1 if sys.stdout.isatty() else 2) if devices.writes else 0
-        if data is None or isinstance(data, (DataBundle, tuple, list)):  # a dataset has batches of its own
+        if data is None or isinstance(data, (DataBundle, tuple, list)):  # a dataset has its own batch size
             devices.check_batch_size(recipe.batch_size)
         if files is not None:
             if devices.processes > 1:
-                devices.check_equal("What the run folder holds", files.checksums())
+                devices.check_equal("The content of the run folder", files.checksums())
             check_same_recipe(files, recipe, overwrite)
             if files.result.is_file() and files.model.is_file() and not overwrite:
                 if devices.writes:
-                    files.checkpoint.unlink(missing_ok=True)  # killed after the last file was written
+                    files.checkpoint.unlink(missing_ok=True)  # if the process was killed after writing the result
                 if data is None:
                     check_finished(recipe, files.folder)
                 else:
@@ -112,7 +112,7 @@ def fit(
 
         known, given = out if stage == "qat" or not overwrite else None, data
         data = load_data(recipe, known) if given is None else as_bundle(recipe, given, validation_data)
-        # The notes of a DataBundle were there to be read.
+        # The user can read the notes of a DataBundle.
         if verbose and write_counts(recipe, data) and data is not given:
             print("".join(f"{text}\n" for text in data.notes), end="")
         if files is not None and stage == "qat":
@@ -122,18 +122,18 @@ def fit(
             model = build(recipe, len(data.class_names))
         run = StageTraining(recipe, model, data, files, stage, callbacks, verbose, devices, class_weight)
         if files is not None:
-            going_on = files.checkpoint.is_file() and not overwrite
-            run.list = identity.merge_lists(run.list, files.folder if going_on else None)
+            resumes = files.checkpoint.is_file() and not overwrite
+            run.list = identity.merge_lists(run.list, files.folder if resumes else None)
         devices.check_equal("The data", run.state.fingerprint)
         was_there = files is not None and files.folder.exists()
         is_new = files is not None and devices.writes and not (was_there and any(files.folder.iterdir()))
-        if files is not None and devices.writes:  # not before all that can be wrong has been found
+        if files is not None and devices.writes:  # only after all checks
             prepare_run_folder(files, recipe, overwrite)
             if stage == "float" or not RunFiles(files.folder, "float").result.is_file():
                 identity.write_split_list(data, run.list, files.folder)
-        if stage == "qat":  # a process may begin with it
+        if stage == "qat":  # the process may have loaded the model, without its generator states
             checkpoint.seed(model, recipe.seed)
-        devices.check_equal("The run folder", "claimed")  # nobody looks for a checkpoint before
+        devices.check_equal("The run folder", "claimed")  # no process reads a checkpoint before this
         try:
             return run.train()
         except Exception:
@@ -145,14 +145,14 @@ def fit(
 def import_trained_model(
     recipe: Recipe, model: Any, num_classes: int, out: str | os.PathLike[str], overwrite: bool = False
 ) -> None:
-    """Make a model that was trained elsewhere the finished float stage of a run folder; ``fit`` will not train it.
+    """Make an already trained model the finished float stage of a run folder; ``fit`` will not train it.
 
     Args:
         recipe: Names the network, and the data for later stages.
-        model: Its weights are the result.
-        num_classes: Classes it tells apart; 0 for "super_resolution".
+        model: The model with the trained weights.
+        num_classes: Number of its classes; 0 for "super_resolution".
         out: Run folder.
-        overwrite: Replace what the folder holds.
+        overwrite: Replace the content of the folder.
 
     Raises:
         FileExistsError: the folder holds a trained model.
@@ -160,7 +160,7 @@ def import_trained_model(
     """
     files = RunFiles(Path(out), "float")
     if files.model.exists() and not overwrite:
-        raise FileExistsError(f"{files.model} exists; overwrite=True replaces it.")
+        raise FileExistsError(f"out must not hold a model; overwrite=True replaces it. Received: {files.model}")
     check_same_recipe(files, recipe, overwrite)
     task = task_of(recipe, num_classes)
     check_logits(task, model)
@@ -171,5 +171,5 @@ def import_trained_model(
 
 
 def build(recipe: Recipe, num_classes: int) -> Any:
-    """The network of a recipe, freshly initialised."""
+    """Build the network of a recipe, with initial weights."""
     return task_of(recipe, num_classes).build()

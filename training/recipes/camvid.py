@@ -6,13 +6,13 @@ from ..recipe import Recipe
 def camvid() -> Recipe:
     """CamVid in 11 classes, 701 street scenes of 360x480, with 206,843 parameters: segmentation on a CPU.
 
-    FOLDER holds train/ and trainannot/, val/ and valannot/, test/ and testannot/ (SegNet's copy of the data), in whose
+    FOLDER holds train/ and trainannot/, val/ and valannot/, test/ and testannot/ (SegNet's copy of the data). In its
     masks 11 is void.
 
     Command: wavemix-tf run camvid --data FOLDER
     Measured: mIoU of the 233 test images 40.47 % float and 40.91 % int8 (android-cpu), of the 101 validation images
-    45.97 and 46.78 %; 50 epochs and 3 of fine-tuning, 37 minutes on two cores that other work shared, seed 0. Large
-    classes are learnt (road 85 %, sky 90 %), thin and rare ones are not (pole 5 %, bicyclist 3 %).
+    45.97 and 46.78 %; 50 epochs and 3 of fine-tuning, 37 minutes on two shared cores, seed 0. Large
+    classes are learned (road 85 %, sky 90 %), thin and rare ones are not (pole 5 %, bicyclist 3 %).
     """
     return Recipe(
         name="camvid",

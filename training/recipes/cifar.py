@@ -9,7 +9,7 @@ def cifar10() -> Recipe:
     Command: wavemix-tf run cifar10
     Measured: 80.58 % float and 81.89 % int8 (android-cpu) on the 10,000 test images, mcu under TensorFlow Lite Micro
     82.50 % of a sample of 2,308; 20 epochs, of which the 19th was kept, and 1 of fine-tuning, which gains a point; 34
-    minutes on two cores that other work shared, seed 0. 30 epochs gave 82.62 % float.
+    minutes on two shared cores, seed 0. 30 epochs gave 82.62 % float.
     """
     return Recipe(
         name="cifar10",
@@ -32,10 +32,10 @@ def cifar10() -> Recipe:
 
 
 def cifar10_official() -> Recipe:
-    """CIFAR-10 with 3,042,550 parameters by the official schedule: AdamW, then SGD (saved weights there: 94.58 %).
+    """CIFAR-10 with 3,042,550 parameters by the official schedule: AdamW, then SGD (official weights: 94.58 %).
 
-    Each optimizer runs at a constant rate until 20 epochs bring no gain on validation images, and SGD begins from
-    AdamW's best weights. Unlike the official script the test images choose nothing, and SGD does run.
+    Each optimizer runs at a constant rate until 20 epochs bring no gain on the validation images. SGD starts from
+    AdamW's best weights. Unlike in the official script, the test images select nothing, and SGD does run.
 
     Command: wavemix-tf run cifar10_official
     Not measured here: hours on a GPU.

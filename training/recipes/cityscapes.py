@@ -6,12 +6,12 @@ from ..recipe import Recipe
 def cityscapes() -> Recipe:
     """Cityscapes in 19 classes at 512x1024 with 28.19 million parameters (the official model of "83.04 mIoU").
 
-    That figure is no mean IoU as the field counts it: the official script compares class numbers bit by bit, counts the
-    void pixels and averages over images. Here it is one confusion matrix over the set, void ignored.
+    That figure is not the usual mean IoU: the official script compares class numbers bit by bit, counts the void pixels
+    and averages over images. Here the mean IoU comes from one confusion matrix over the set, without void pixels.
 
-    TFDS reads the archives leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, which cityscapes-dataset.com gives
-    to who registers, from DATA/downloads/manual. The validation split is the test set here: the test labels are not
-    public.
+    TFDS reads the archives leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from DATA/downloads/manual;
+    cityscapes-dataset.com provides them after registration. The validation split is the test set here: the test labels
+    are not public.
 
     Command: wavemix-tf run cityscapes --set data_dir=DATA --set download=true
     Not measured here: days on several GPUs.

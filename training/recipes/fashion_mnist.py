@@ -8,8 +8,7 @@ def fashion_mnist() -> Recipe:
 
     Command: wavemix-tf run fashion_mnist
     Measured: 90.02 % float and 89.68 % int8 (android-cpu; mcu under TensorFlow Lite Micro: 89.65 %) on the 10,000 test
-    images; 35 epochs, of which the 29th was kept, and 1 of fine-tuning, 20 minutes on two cores that other work shared,
-    seed 0.
+    images; 35 epochs, of which the 29th was kept, and 1 of fine-tuning, 20 minutes on two shared cores, seed 0.
     """
     return Recipe(
         name="fashion_mnist",

@@ -6,7 +6,7 @@ from ..recipe import Recipe
 def galaxy10() -> Recipe:
     """Galaxy10 DECaLS, 17,736 photographs of 10 shapes of galaxies (official README, 27.7 million parameters: 95.42 %).
 
-    GALAXIES holds one sub-folder a class; a tenth of the images is the test set.
+    GALAXIES holds one subfolder per class; a tenth of the images is the test set.
 
     Command: wavemix-tf run galaxy10 --set data_dir=GALAXIES
     Not measured here: hours on a GPU.

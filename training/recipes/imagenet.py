@@ -42,11 +42,11 @@ def imagenet2012() -> Recipe:
 def dynamixer_s() -> Recipe:
     """ImageNet-1k at 224 pixels with DynaMixer-S, 26.27 million parameters (arXiv 2201.12083: 82.7 %).
 
-    The training command of the official README (eight GPUs with 256 images each) and the defaults of its script, the
-    moving average among them. Four things are this package's: RandAugment's scale of strengths; erased rectangles, as
-    large on average (there a quarter of the images, 2 to 33 % of the area, filled with noise); a rate that rises from
-    and falls to 0 (there 1e-6 and 1e-5, and ten more epochs at that); the whole image in the test (there its middle
-    90 %). DynaMixer-M had 1024 images a step, DynaMixer-L 512 and a stochastic depth of 0.3.
+    The settings follow the training command of the official README (eight GPUs with 256 images each) and the defaults
+    of its script, including the moving average. Four differ: RandAugment's scale of strengths; the erased rectangles,
+    of the same mean area (official: a quarter of the images, 2 to 33 % of the area, filled with noise); a learning rate
+    that rises from 0 and falls to 0 (official: 1e-6 and 1e-5, and ten more epochs at 1e-5); the whole image in the test
+    (official: its middle 90 %). DynaMixer-M used 1024 images per step, DynaMixer-L 512 and a stochastic depth of 0.3.
 
     TFDS reads the archives as for imagenet2012; the official validation set is the test set here.
 
@@ -85,8 +85,8 @@ def dynamixer_s() -> Recipe:
 def tiny_imagenet() -> Recipe:
     """Tiny ImageNet, 100,000 images of 200 classes at 64 pixels, with 16.29 million parameters (README: 62.51 %).
 
-    IMAGES holds train/ as it is in the archive, and test/: the archive's val/images sorted into one sub-folder a class
-    by val_annotations.txt.
+    IMAGES holds train/ from the archive, unchanged, and test/: the archive's val/images, sorted into one subfolder per
+    class by val_annotations.txt.
 
     Command: wavemix-tf run tiny_imagenet --set data_dir=IMAGES
     Not measured here: hours on a GPU.

@@ -4,9 +4,9 @@ from ..recipe import Recipe
 
 
 def inat_mini() -> Recipe:
-    """Recognise the 10,000 species of iNaturalist 2021 "mini", 500,000 photographs, from a folder.
+    """Recognize the 10,000 species of iNaturalist 2021 "mini", 500,000 photographs, from a folder.
 
-    PHOTOS holds train/ and test/ (the competition's train_mini and val), each with one sub-folder a species.
+    PHOTOS holds train/ and test/ (the competition's train_mini and val), each with one subfolder per species.
 
     Command: wavemix-tf run inat_mini --set data_dir=PHOTOS
     Not measured here: days on several GPUs.

@@ -8,8 +8,8 @@ def mnist() -> Recipe:
 
     Command: wavemix-tf run mnist
     Measured: 98.93 % float and 98.99 % int8 (android-cpu; mcu under TensorFlow Lite Micro: 98.97 %) on the 10,000 test
-    images; 25 epochs, of which the 20th was kept, and 1 of fine-tuning, 21 minutes on two cores that other work shared,
-    seed 0. The official README says 99 %.
+    images; 25 epochs, of which the 20th was kept, and 1 of fine-tuning, 21 minutes on two shared cores, seed 0. The
+    official README reports 99 %.
     """
     return Recipe(
         name="mnist",

@@ -1,7 +1,8 @@
-"""`RECIPES`: the named recipes, a module of this folder for each data set.
+"""`RECIPES`: the named recipes; this folder has one module per dataset.
 
-Each shows only its differences from `Recipe`'s defaults; its docstring says command, cost and result. Add one: write a
-function in the module of its data set, whose docstring says what was run and measured, and list it in ``RECIPES``.
+A recipe names only its differences from `Recipe`'s defaults; its docstring gives command, cost and result. To add one,
+write a function in the module of its dataset, document in its docstring what was run and measured, and list it in
+``RECIPES``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .super_resolution import div2k, super_resolution_x2
 
 
 def _named(*functions: Callable[[], Recipe]) -> Mapping[str, Recipe]:
-    """Name -> Recipe, each carrying its function's docstring as its description."""
+    """Name -> Recipe; each has its function's docstring as its description."""
     recipes = (dataclasses.replace(function(), description=inspect.getdoc(function) or "") for function in functions)
     return MappingProxyType({recipe.name: recipe for recipe in recipes})
 

@@ -1,4 +1,4 @@
-"""What a candidate network costs before it is trained, and whether that is within a budget."""
+"""Costs of a candidate network before training, and the check against a budget."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from wavemix_tf.state_files import check_fields, read_json, reading
 
 from ..recipe import Recipe
 
-# Read from the Keras graph in a tenth of a second or two; what else there is, callables measure.
+# Read from the Keras graph in 0.1 to 0.2 seconds; callables measure the other costs.
 GRAPH_COSTS = ("parameters", "macs", "int8_bytes", "int8_activation_bytes")
-SAMPLE = 64  # networks from which the share that fits is estimated
+SAMPLE = 64  # networks from which the share within the budget is estimated
 SAMPLE_S = 2.5
 NEAREST = 3
-DESCENTS = 3  # towards a network within the budget, each from the nearest so far
+DESCENTS = 3  # steps toward a network within the budget, each from the nearest so far
 UNBOUNDED = (0.0, math.inf)
 
 
@@ -30,22 +30,22 @@ class BudgetError(ValueError):
 
 
 def graph_costs(model: Any) -> dict[str, float]:
-    """Costs of a Keras model that its graph tells.
+    """Costs of a Keras model, computed from its graph.
 
     Args:
         model: ``keras.Model`` with known image sides.
 
     Returns:
-        "parameters" (trainable), "macs" of one image, "int8_bytes" (kernels of one byte a weight, an int32 bias for
-        each of their channels; no file is smaller) and "int8_activation_bytes" (the largest sum of activations that are
-        held at one time, one byte each, nothing fused or written in place).
+        "parameters" (trainable), "macs" of one image, "int8_bytes" (kernels with one byte per weight, an int32 bias per
+        output channel; a lower bound of the file size) and "int8_activation_bytes" (the peak of the activations held at
+        one time, one byte each, without fusion or in-place writes).
     """
     found = profile(model)
     kernels = [weight.shape for weight in model.trainable_weights if len(weight.shape) > 1]
     return {
         "parameters": found.parameters,
         "macs": found.macs,
-        # The smaller of a kernel's last two sides: which of them counts its outputs depends on the layer.
+        # The smaller of a kernel's last two sides: which one counts the outputs depends on the layer.
         "int8_bytes": sum(math.prod(shape) + 4 * min(shape[-2:]) for shape in kernels),
         "int8_activation_bytes": found.peak_activation_bytes // 4,  # counted in float32
     }
@@ -53,29 +53,29 @@ def graph_costs(model: Any) -> dict[str, float]:
 
 @dataclasses.dataclass
 class _Network:
-    """What is known of one: costs, bounds of costs that were not measured yet, and why it cannot be."""
+    """The known costs of a network, bounds of costs not yet measured, and why a device refuses it."""
 
     costs: dict[str, float]
     bounds: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     refusal: str | None = None
 
     def least(self) -> dict[str, float]:
-        """Each cost, or the least that it can be."""
+        """Each cost, or its lower bound."""
         return {name: low for name, (low, _) in self.bounds.items()} | self.costs
 
 
 class Candidates:
-    """Costs of candidates, each network built and measured once, and kept on disk.
+    """Costs of candidates; each network is built and measured once, and its costs are kept on disk.
 
     Args:
         recipe_of: Values of a search space -> the candidate's recipe.
         build: Recipe -> the untrained Keras model.
-        budget: Cost -> the most that it may be.
-        measures: Callables ``(model) -> {cost: value}`` with an attribute ``names``; they raise a ValueError for a
-            network that their device cannot run. They may have ``bounds(model) -> {cost: (low, high)}``, which decides
-            clear cases without measuring, and ``start(model)``, which begins to measure in the background.
+        budget: Cost -> upper limit.
+        measures: Callables ``(model) -> {cost: value}`` with an attribute ``names``; they raise ValueError if their
+            device cannot run the network. They may have ``bounds(model) -> {cost: (low, high)}``, which decides clear
+            cases without measuring, and ``start(model)``, which starts measuring in the background.
         path: JSON file of the costs; None: they are not kept.
-        writes: Whether this process keeps what it measures there, or reads what another has.
+        writes: Whether this process writes its measurements to the file; otherwise it only reads the file.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class Candidates:
         self.refused: set[str] = set()  # networks that were over budget
         self._known: dict[str, _Network] = {}
         self._last: tuple[str, Any] | None = None
-        self._taken = False  # the last network was given away to be trained
+        self._taken = False  # the last network is being trained
         self._read()
 
     def fits(self, values: Mapping[str, Any]) -> bool:
-        """Whether a candidate is within the budget. One that cannot be built is: it fails as a trial, and says why."""
+        """Whether a candidate is within the budget. True if it cannot be built: then its trial reports the error."""
         if not self.budget:
             return True
         try:
@@ -111,11 +111,11 @@ class Candidates:
         return False
 
     def excess(self, recipe: Recipe, measured: bool = True) -> dict[str, float]:
-        """Cost -> what it is as a multiple of its limit, for the limits that are exceeded.
+        """Cost -> multiple of its limit, for the limits that are exceeded.
 
         Args:
-            recipe: Of the candidate.
-            measured: Measure what the bounds leave open; False: that counts as within the budget.
+            recipe: The candidate.
+            measured: Measure costs that the bounds do not decide; False: they count as within the budget.
         """
         network = self._network(recipe)
         over = self._over(network)
@@ -128,7 +128,7 @@ class Candidates:
         return self._over(network)
 
     def start(self, recipe: Recipe) -> None:
-        """Begin in the background what ``costs`` will want to know."""
+        """Start measuring the costs of a candidate in the background."""
         self._read()
         network = self._network(recipe)
         waiting = [m for m in self.measures if hasattr(m, "start") and not set(m.names) <= set(network.costs)]
@@ -138,7 +138,7 @@ class Candidates:
                 measure.start(model)
 
     def costs(self, recipe: Recipe) -> dict[str, float]:
-        """Every cost of a candidate, measured; without those of a measure that refused the network."""
+        """Every cost of a candidate, measured; without costs of a measure that refused the network."""
         network = self._network(recipe)
         for measure in self.measures:
             if network.refusal is None and not set(measure.names) <= set(network.costs):
@@ -146,7 +146,7 @@ class Candidates:
         return dict(network.costs)
 
     def build_for_training(self, recipe: Recipe) -> Any:
-        """The untrained network, to be trained: one build serves its costs, which no weights change, and the trial."""
+        """The untrained network, for training: one build serves its costs and the trial."""
         if self._taken:
             self._last = None
         model = self._model(recipe)
@@ -154,21 +154,21 @@ class Candidates:
         return model
 
     def refusal(self, recipe: Recipe) -> str | None:
-        """Why a measure refused the network; None: none did."""
+        """Why a measure refused the network; None if none did."""
         return self._network(recipe).refusal
 
     def check(
         self, sample: Iterable[Mapping[str, Any]], variations: Callable[[Mapping[str, Any]], Iterable[Any]]
     ) -> tuple[int, int, int]:
-        """(networks within the budget, networks that only measuring can tell, networks looked at).
+        """Count (networks within the budget, networks that must be measured, networks inspected).
 
         Args:
-            sample: Values of candidates; looked at while time lasts.
-            variations: Values -> values near the ends of the space, among which the nearest are looked for where
-                nothing of the sample is within the budget.
+            sample: Values of candidates; inspected within a time limit.
+            variations: Values -> values near the ends of the space, which are searched for the nearest network if no
+                sample is within the budget.
 
         Raises:
-            BudgetError: no network is; it names the nearest.
+            BudgetError: no network is within the budget; the message names the nearest.
         """
         begun = time.perf_counter()
         seen: dict[str, tuple[Recipe, Mapping[str, Any]]] = {}
@@ -177,7 +177,7 @@ class Candidates:
                 break
             self._inspect(values, seen)
         if not seen:
-            return 0, 0, 0  # nothing can be built: becomes a trial that tells
+            return 0, 0, 0  # nothing can be built: a trial reports the error
         for _ in range(DESCENTS):
             nearest = min(seen.values(), key=lambda one: self._distance(one[0]))
             if self._distance(nearest[0]) <= 1:
@@ -198,7 +198,7 @@ class Candidates:
             recipe = self.recipe_of(values)
             self._network(recipe)
         except Exception:
-            return  # becomes a trial that tells
+            return  # its trial reports the error
         seen.setdefault(_key(recipe), (recipe, values))
 
     def _over(self, network: _Network) -> dict[str, float]:
@@ -208,7 +208,7 @@ class Candidates:
         return {name: least[name] / most for name, most in self.budget.items() if least.get(name, 0) > most}
 
     def _distance(self, recipe: Recipe) -> float:
-        """The largest cost as a multiple of its limit, as far as it is known."""
+        """The largest known cost as a multiple of its limit."""
         network = self._network(recipe)
         least = network.least()
         found = max((least.get(name, 0) / most for name, most in self.budget.items()), default=0.0)
@@ -220,7 +220,7 @@ class Candidates:
         return all(most.get(name, math.inf) <= limit for name, limit in self.budget.items())
 
     def _nearest(self, recipes: Sequence[Recipe]) -> str:
-        """What a BudgetError says."""
+        """The message of a BudgetError."""
         lines = []
         for recipe in sorted(recipes, key=self._distance)[:NEAREST]:
             network = self._network(recipe)
@@ -233,7 +233,7 @@ class Candidates:
             lines.append(f"{_arguments(recipe)}: {network.refusal or costs}")
         limits = ", ".join(f"{name}<={format_cost(most)}" for name, most in self.budget.items())
         return (
-            f"A network of the space must be within the budget; of {len(recipes)} none is, the nearest: "
+            f"A network of the space must be within the budget; none of {len(recipes)} is, the nearest: "
             f"{'; '.join(lines)}. Received: budget={limits}"
         )
 
@@ -251,7 +251,7 @@ class Candidates:
         return self._known[key]
 
     def _model(self, recipe: Recipe) -> Any:
-        """The network; the last one is kept, as it is asked for several times in a row."""
+        """The network; the last one is kept, because it is requested several times in a row."""
         key = _key(recipe)
         if self._last is None or self._last[0] != key:
             self._last, self._taken = (key, self.build(recipe)), False
@@ -260,7 +260,7 @@ class Candidates:
     def _measure(self, measure: Any, recipe: Recipe, network: _Network) -> None:
         try:
             network.costs |= {name: float(value) for name, value in measure(self._model(recipe)).items()}
-        except ValueError as error:  # what is wrong with the network, as its device puts it
+        except ValueError as error:  # why the device refuses the network
             network.refusal = str(error)
         if self.path is not None and self._writes:
             rows = {key: row.costs for key, row in self._known.items()}
@@ -269,7 +269,7 @@ class Candidates:
     def _read(self) -> None:
         if self.path is None or not self.path.is_file():
             return
-        remedy = "Delete it: what it holds is measured again."
+        remedy = "Delete it: its costs are measured again."
         with reading(self.path, remedy):
             stored = read_json(self.path, remedy, {})
             for costs in stored.values():
@@ -282,17 +282,17 @@ class Candidates:
 
 
 def check_budget(budget: Mapping[str, float], measures: Sequence[Any]) -> None:
-    """ValueError unless every limit is a positive number of a cost that is known."""
+    """Raise ValueError unless every limit is a positive number for a known cost."""
     known = [*GRAPH_COSTS, *(name for measure in measures for name in measure.names)]
     for name, most in budget.items():
         if name not in known:
-            raise ValueError(f"budget must limit some of {', '.join(known)}. Received: budget={dict(budget)!r}")
+            raise ValueError(f"budget must limit costs of {', '.join(known)}. Received: budget={dict(budget)!r}")
         if not isinstance(most, (int, float)) or not most > 0:
             raise ValueError(f"A limit must be a positive number. Received: {name}={most!r}")
 
 
 def format_cost(value: float) -> str:
-    """A cost in a few digits, as 12,345 or 0.87."""
+    """Format a cost in a few digits, as 12,345 or 0.87."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -1,9 +1,8 @@
-"""keras-tuner's chief and workers: one process chooses what to try, others train it, and any of them may be killed.
+"""keras-tuner's chief and workers: one process chooses the trials, others train them, and any of them may be killed.
 
-keras-tuner's own environment variables say who a process is: ``KERASTUNER_TUNER_ID`` ("chief", or another name for
-each worker), ``KERASTUNER_ORACLE_IP`` and ``KERASTUNER_ORACLE_PORT`` of the chief. What is added: a worker is heard of
-every few seconds, and the trial of one that fell silent goes to another; the chief ends when all trials have ended,
-whoever is left.
+keras-tuner's environment variables set the role of a process: ``KERASTUNER_TUNER_ID`` ("chief", or a different name for
+each worker), ``KERASTUNER_ORACLE_IP`` and ``KERASTUNER_ORACLE_PORT`` of the chief. This module adds a heartbeat: the
+trial of a silent worker goes to another worker. The chief ends when all trials have ended, even if workers are missing.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
-ALIVE_S = 2.0  # between a worker's signs of life
-SILENT_S = 20.0  # after which its trial is handed on
+ALIVE_S = 2.0  # between a worker's heartbeats
+SILENT_S = 20.0  # without a heartbeat, before its trial is reassigned
 POLL_S = 0.5
-LINGER_S = 5.0  # for which the chief answers late workers
-CONNECT_S = 120.0  # for which a worker waits for its chief
-THREADS = 8  # that answer: a candidate that is being measured must not keep a worker's sign of life waiting
+LINGER_S = 5.0  # how long the chief answers late workers
+CONNECT_S = 120.0  # how long a worker waits for its chief
+THREADS = 8  # of the server: measuring a candidate must not block heartbeats
 
 
 def role() -> str | None:
-    """What this process is: "chief", "worker", or None where a search has one process."""
+    """The role of this process: "chief", "worker", or None in a search with one process."""
     if "KERASTUNER_ORACLE_IP" not in os.environ:
         return None
     return "chief" if "chief" in os.environ.get("KERASTUNER_TUNER_ID", "") else "worker"
@@ -33,15 +32,15 @@ def role() -> str | None:
 
 @contextlib.contextmanager
 def process_environment(name: str, address: str, worker: str) -> Iterator[None]:
-    """Keras-tuner's environment variables for this process, taken back in the end.
+    """Set keras-tuner's environment variables for this process, and restore them at the end.
 
     Args:
         name: "chief" or "worker".
         address: "host:port" of the chief.
-        worker: Name of this worker, another for each.
+        worker: Name of this worker, different for each.
 
     Raises:
-        ValueError: another role, an address of another form, or a worker's name that keras-tuner takes for the chief's.
+        ValueError: unknown role, invalid address, or a worker's name that keras-tuner takes for the chief's.
     """
     host, colon, port = address.rpartition(":")
     if name not in ("chief", "worker"):
@@ -49,7 +48,7 @@ def process_environment(name: str, address: str, worker: str) -> Iterator[None]:
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"The chief's address must be HOST:PORT. Received: address={address!r}")
     if "chief" in worker:
-        raise ValueError(f"A worker's name must not hold 'chief'. Received: name={worker!r}")
+        raise ValueError(f"A worker's name must not contain 'chief'. Received: name={worker!r}")
     given = {
         "KERASTUNER_ORACLE_IP": host,
         "KERASTUNER_ORACLE_PORT": port,
@@ -72,7 +71,7 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
 
     Args:
         oracle: One of ``oracles``.
-        on_event: Called a few times a second; what it raises ends the search.
+        on_event: Called a few times per second; an exception from it ends the search.
     """
     import grpc
 
@@ -86,7 +85,7 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
     except RuntimeError:
         bound = 0
     if not bound:
-        raise ValueError(f"The chief's address must be free, and this machine's. Received: address={host}:{port}")
+        raise ValueError(f"The chief's address must be free, on this machine. Received: address={host}:{port}")
     server.start()
     ended: float | None = None
     try:
@@ -102,7 +101,7 @@ def serve(oracle: Any, on_event: Callable[[], None]) -> None:
 
 
 def wait_for_chief() -> None:
-    """Wait for the chief; ValueError if there is none (keras-tuner waits for an hour, and dies without a word)."""
+    """Wait for the chief; ValueError if there is none (keras-tuner waits for an hour and exits without a message)."""
     import grpc
 
     address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
@@ -110,12 +109,12 @@ def wait_for_chief() -> None:
         try:
             grpc.channel_ready_future(channel).result(timeout=CONNECT_S)
         except grpc.FutureTimeoutError:
-            raise ValueError(f"A worker needs a chief that runs. Received: nothing at address={address}") from None
+            raise ValueError(f"A worker requires a running chief. Received: none at address={address}") from None
 
 
 @contextlib.contextmanager
 def heartbeat(oracle: Any, trial_id: str) -> Iterator[None]:
-    """Let the chief hear of this worker while its trial runs."""
+    """Send heartbeats to the chief while this worker's trial runs."""
     if role() != "worker":
         yield
         return
@@ -133,4 +132,4 @@ def heartbeat(oracle: Any, trial_id: str) -> Iterator[None]:
     try:
         yield
     finally:
-        done.set()  # nobody waits for the thread, which may be waiting for a chief that is gone
+        done.set()  # the thread is not joined: it may be waiting for a chief that has ended

@@ -1,9 +1,9 @@
-"""The private parts of keras-tuner that the search uses, each under a name of its own; nothing else reaches into it.
+"""Wrappers for the private parts of keras-tuner that the search uses; no other module accesses private parts.
 
-keras-tuner 1.4 has no public place to refuse a candidate, to keep its state in one file, or to hand on the trial of a
+keras-tuner 1.4 has no public way to refuse a candidate, to keep its state in one file, or to reassign the trial of a
 lost worker. Methods of keras-tuner that start with "_" call the hooks here, which subclasses override; hooks and
-attributes in turn call keras-tuner's. ``tests/test_keras_tuner_internals.py`` holds each against the installed release,
-and pyproject.toml bounds the release.
+attributes in turn call keras-tuner's. ``tests/test_keras_tuner_internals.py`` checks each against the installed
+release, and pyproject.toml limits the release.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Values = dict[str, Any]
 
 
 class OracleInternals(keras_tuner.Oracle):
-    """Of every oracle."""
+    """Private parts of every oracle."""
 
     _retry_queue: list[str]
 
     @property
     def retry_queue(self) -> list[str]:
-        """Trials that the next workers get."""
+        """Trials that the next workers receive."""
         return self._retry_queue
 
     @retry_queue.setter
@@ -44,7 +44,7 @@ class OracleInternals(keras_tuner.Oracle):
         return self._duplicate(values)
 
     def values_hash(self, values: Values) -> str:
-        """By which keras-tuner knows values again."""
+        """Hash by which keras-tuner recognizes repeated values."""
         return self._compute_values_hash(values)
 
     def untried_random_values(self) -> Values | None:
@@ -52,7 +52,7 @@ class OracleInternals(keras_tuner.Oracle):
         return keras_tuner.Oracle._random_values(self)
 
     def release_lock(self) -> None:
-        """Give back keras-tuner's lock, which it keeps after an error."""
+        """Release keras-tuner's lock, which it keeps after an error."""
         oracle_module.THREADS[self] = None
         if oracle_module.LOCKS[self].locked():
             oracle_module.LOCKS[self].release()
@@ -70,19 +70,19 @@ class OracleInternals(keras_tuner.Oracle):
         self.count_failures()
 
     def count_failures(self) -> None:
-        """A trial has ended; keras-tuner raises after too many failures in a row."""
+        """Called after a trial; keras-tuner raises after too many failures in a row."""
         super()._check_consecutive_failures()
 
     def _save_trial(self, trial: Any) -> None:
         self.save_trial(trial)
 
     def save_trial(self, trial: Any) -> None:
-        """Write a trial's own file."""
+        """Write the file of a trial."""
         super()._save_trial(trial)
 
 
 class HyperbandInternals(keras_tuner.oracles.HyperbandOracle):
-    """Of Hyperband: brackets of rounds, of which each trains fewer candidates for longer."""
+    """Private parts of Hyperband: brackets of rounds, each of which trains fewer candidates for longer."""
 
     _current_bracket: int
     _brackets: list[dict[str, Any]]
@@ -97,7 +97,7 @@ class HyperbandInternals(keras_tuner.oracles.HyperbandOracle):
         self._current_bracket = number
 
     def clear_brackets(self) -> None:
-        """Begin without brackets."""
+        """Remove all brackets."""
         self._brackets = []
 
     def start_bracket(self) -> None:
@@ -105,11 +105,11 @@ class HyperbandInternals(keras_tuner.oracles.HyperbandOracle):
         self._start_new_bracket()
 
     def bracket_count(self) -> int:
-        """How many kinds of brackets there are."""
+        """Number of kinds of brackets."""
         return self._get_num_brackets()
 
     def round_count(self, bracket: int) -> int:
-        """Rounds of a bracket."""
+        """Number of rounds of a bracket."""
         return self._get_num_rounds(bracket)
 
     # --- hooks ---
@@ -118,14 +118,14 @@ class HyperbandInternals(keras_tuner.oracles.HyperbandOracle):
         return self.round_size(bracket_num, round_num)
 
     def round_size(self, bracket: int, turn: int) -> int:
-        """Trials of a round."""
+        """Number of trials of a round."""
         return super()._get_size(bracket, turn)
 
     def _increment_bracket_num(self) -> None:
         self.advance_bracket()
 
     def advance_bracket(self) -> None:
-        """Go on to the next bracket's number."""
+        """Advance to the next bracket's number."""
         super()._increment_bracket_num()
 
     def _random_trial(self, trial_id: str, bracket: dict[str, Any]) -> dict[str, Any]:
@@ -137,14 +137,14 @@ class HyperbandInternals(keras_tuner.oracles.HyperbandOracle):
 
 
 class BayesianInternals(keras_tuner.oracles.BayesianOptimizationOracle):
-    """Of the Gaussian process."""
+    """Private parts of the Gaussian process."""
 
     def varied_parameters(self) -> list[Any]:
         """The hyperparameters that are not fixed, in the order of ``trial_vectors``."""
         return self._nonfixed_space()
 
     def trial_vectors(self) -> tuple[Any, Any]:
-        """(x, y) of the finished trials; y is smaller for better ones."""
+        """(x, y) of the finished trials; smaller y is better."""
         return self._vectorize_trials()
 
     def random_response(self) -> dict[str, Any]:
@@ -153,14 +153,14 @@ class BayesianInternals(keras_tuner.oracles.BayesianOptimizationOracle):
 
 
 class TunerInternals(base_tuner.BaseTuner):
-    """Of the loop over trials."""
+    """Private parts of the loop over trials."""
 
     def is_worker(self) -> bool:
         """Whether another process chooses the trials."""
         return self._is_worker()
 
     def run_and_report(self, trial: Any) -> None:
-        """Run a trial and give its metrics to the oracle."""
+        """Run a trial and report its metrics to the oracle."""
         self._run_and_update_trial(trial)
 
     # --- hooks ---
@@ -169,24 +169,24 @@ class TunerInternals(base_tuner.BaseTuner):
         self.try_trial(trial)
 
     def try_trial(self, trial: Any) -> None:
-        """Run a trial and set its status, whatever it raises."""
+        """Run a trial and set its status, even if it raises."""
         super()._try_run_and_update_trial(trial)
 
     def _get_tuner_fname(self) -> str:
         return str(self.tuner_state_path())
 
     def tuner_state_path(self) -> Path:
-        """File of the tuner's own state."""
+        """File of the tuner's state."""
         return Path(super()._get_tuner_fname())
 
 
 def add_to_server(oracle: Any, server: Any) -> Any:
-    """Let a gRPC server answer workers for an oracle; returns the servicer, see ``has_stopped``."""
+    """Let a gRPC server answer workers for an oracle; return the servicer, see ``has_stopped``."""
     servicer = OracleServicer(oracle)
     protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
     return servicer
 
 
 def has_stopped(servicer: Any) -> bool:
-    """Whether a worker was told that nothing is left to do."""
+    """Whether a worker was informed that no trials are left."""
     return servicer.stop_triggered

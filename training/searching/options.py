@@ -1,4 +1,4 @@
-"""What a search is asked for, and the settings by which its folder knows it again."""
+"""The options of a search, and the settings by which its folder identifies it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..recipe import Recipe
 from ..tasks import METRICS
 from .spaces import Space
 
-SAMPLES, SAMPLE_SEED = 8, 0  # candidates by which a space is known again
+SAMPLES, SAMPLE_SEED = 8, 0  # candidates that identify a space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +42,10 @@ class SearchOptions:
     out: Path
 
     def settings(self, identity: Mapping[str, Any]) -> dict[str, Any]:
-        """What makes two searches different, JSON-able.
+        """The settings that distinguish two searches, JSON-serializable.
 
         Args:
-            identity: Digests of the space and of the data: a name says too little of either.
+            identity: Digests of the space and of the data: their names do not identify them.
         """
         return {
             "recipe": json.loads(self.recipe.to_json()),
@@ -63,25 +63,25 @@ class SearchOptions:
         }
 
     def space_digest(self, oracles: Any, probe: Any) -> str:
-        """Of the hyperparameters with their ranges, and of the recipes that the space makes of some of their values."""
+        """Digest of the hyperparameters with their ranges, and of the recipes that the space makes for some values."""
         made: list[Any] = [probe.get_config()["space"]]
         for values in itertools.islice(oracles.sample(probe, SAMPLE_SEED), SAMPLES):
             hp = oracles.keras_tuner.HyperParameters()
             hp.values = dict(values)
             try:
                 made.append([values, json.loads(self.space(hp, self.recipe).to_json())])
-            except Exception as error:  # a trial with these values fails, and says so
+            except Exception as error:  # a trial with these values fails and reports it
                 made.append([values, str(error)])
         return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def resolve_objective(recipe: Recipe, objective: Any, score: Any) -> tuple[str, str]:
-    """(name, direction) of an objective that a trial can have; a ValueError if none has it."""
+    """(name, direction) of an objective; ValueError if no trial can have it."""
     own = (f"val_{recipe.metric}", "val_loss")
     name, direction = goal = _objective(own[0] if objective is None else objective)
     known = [*own, *getattr(score, "names", ())]
     if name not in known and (score is None or hasattr(score, "names")):
-        where = "where there is no score" if score is None else "and what score returns"
+        where = "without a score" if score is None else "including the metrics of score"
         raise ValueError(f"objective must be one of {', '.join(known)} {where}. Received: objective={name!r}")
     natural = "min" if name == own[1] else "max"
     if name in own and direction != natural:
@@ -103,7 +103,7 @@ def _objective(objective: Any) -> tuple[str, str]:
 
 
 def _identity_of(function: Any) -> str:
-    """A function's name and a digest of its code, by which a search knows another measure under the same name."""
+    """A function's name and a digest of its code, to distinguish different functions of the same name."""
     code = getattr(function, "__code__", None)
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
     if code is None:

@@ -1,8 +1,8 @@
-"""keras-tuner's oracles and tuner, which choose what to try next, with a budget and a state that survives a kill.
+"""keras-tuner's oracles and tuner, which choose the next candidate, with a budget and a state that survives a kill.
 
-What is added to keras-tuner 1.4: a candidate over budget never becomes a trial; the state is one file that is whole or
-the one before; a trial is never lost and never run twice after a kill, nor tried twice where the space is small;
-failures are counted within one call and told by the first one's message.
+Additions to keras-tuner 1.4: a candidate over budget never becomes a trial; the state is one file, written atomically;
+after a kill no trial is lost or run twice; no candidate of a small space is tried twice; failures are counted within
+one call, and the first one's message is reported.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from wavemix_tf.state_files import Fields, read_json, reading
 
 from .keras_tuner_internals import BayesianInternals, HyperbandInternals, OracleInternals, TunerInternals, Values
 
-DRAWS = 1000  # random candidates before the rest of the space is gone through one by one
-LARGEST_WALK = 20_000  # combinations of a space that can be gone through
+DRAWS = 1000  # random candidates before the space is enumerated
+LARGEST_WALK = 20_000  # combinations of a space that are enumerated at most
 NOISE = 0.02  # variance between two trainings of one network, as a share of that between networks
-POOL = 512  # candidates among which the Bayesian oracle looks for the best
-FAILURES = 3  # in a row end the search
-REMEDY = "Without it the search cannot go on. To begin anew: overwrite=True (--overwrite)."
+POOL = 512  # candidates from which the Bayesian oracle takes the best
+FAILURES = 3  # consecutive failures that end the search
+REMEDY = "The search cannot resume without it. To start again: overwrite=True (--overwrite)."
 STATE: Fields = {
     **dict.fromkeys(("ongoing_trials", "trials", "hyperparameters", "id_to_hash", "run_times"), dict),
     **dict.fromkeys(("start_order", "end_order", "retry_queue"), list),
 }
-IDLE_S = 0.5  # before a worker asks again for something to do
+IDLE_S = 0.5  # before a worker requests a trial again
 RUNNING, STOPPED, IDLE = (getattr(trial_module.TrialStatus, name) for name in ("RUNNING", "STOPPED", "IDLE"))
 COMPLETED, FAILED = trial_module.TrialStatus.COMPLETED, trial_module.TrialStatus.FAILED
 
 
 def combinations(space: Any) -> Iterator[Values]:
-    """Every combination of a ``HyperParameters``, active values only; of a continuous parameter ten values."""
+    """Every combination of a ``HyperParameters``, active values only; ten values of a continuous parameter."""
     for chosen in itertools.product(*(_options(parameter) for parameter in space.space)):
         given = {parameter.name: value for parameter, value in zip(space.space, chosen, strict=True)}
         values = _fill(space, lambda parameter: given[parameter.name])  # noqa: B023 - called here
-        # A value that is not active makes no difference: the combination came with its default already.
+        # An inactive value makes no difference: the combination with its default is enough.
         if all(p.name in values or given[p.name] == p.default for p in space.space):
             yield values
 
@@ -65,7 +65,7 @@ def _options(parameter: Any) -> list[Any]:
 
 
 def count_combinations(space: Any) -> int:
-    """How many ``combinations`` has at most."""
+    """Upper bound of the number of ``combinations``."""
     return math.prod(len(_options(parameter)) for parameter in space.space)
 
 
@@ -75,7 +75,7 @@ def is_continuous(space: Any) -> bool:
 
 
 def variations(space: Any, values: Mapping[str, Any]) -> Iterator[Values]:
-    """``values`` with one parameter at the smallest or largest of its options, each in turn."""
+    """``values`` with one parameter set to the smallest or largest of its options, for each parameter."""
     for parameter in space.space:
         options = sorted(_options(parameter), key=_size)
         for option in options if isinstance(options[0], str) else (options[0], options[-1]):
@@ -84,7 +84,7 @@ def variations(space: Any, values: Mapping[str, Any]) -> Iterator[Values]:
 
 
 def sample(space: Any, seed: int) -> Iterator[Values]:
-    """Candidates of a ``HyperParameters`` to judge it by: the one of the smallest numbers, then random ones."""
+    """Sample candidates of a ``HyperParameters``: the one with the smallest numbers, then random ones."""
     yield _fill(space, lambda parameter: min(_options(parameter), key=_size))
     rng = random.Random(seed)
     while True:
@@ -110,21 +110,21 @@ class _Oracle(OracleInternals):
     fits: Callable[[Values], bool] = staticmethod(lambda values: True)
     message_of: Callable[[Any], str] = staticmethod(lambda trial: trial.message or "")
     ongoing_trials: dict[str, Any]
-    error: Exception | None = None  # that ended the search, of what is no candidate's fault
+    error: Exception | None = None  # ended the search, and is not a fault of a candidate
     halted: str | None = None  # the first message of the failures that ended the search
-    restarted: bool = False  # a chief: whoever had a trial is still at work on it, until silence says otherwise
+    restarted: bool = False  # for a chief: workers keep their trials until they are silent for too long
 
     def __init__(self, **options: Any) -> None:
         super().__init__(max_consecutive_failed_trials=FAILURES, **options)
         self.verbose = 0
         self._failures: list[str] = []
         self._own_lock = threading.RLock()
-        self.seen: dict[str, float] = {}  # trial -> when its worker was last heard of
+        self.seen: dict[str, float] = {}  # trial -> time of its worker's last heartbeat
 
     # --- candidates ---
 
     def random_values(self) -> Values | None:
-        """Random values that fit the budget and were not tried; None when there are none left."""
+        """Random untried values within the budget; None if none are left."""
         for _ in range(DRAWS):
             values = super().random_values()
             if values is None:
@@ -134,7 +134,7 @@ class _Oracle(OracleInternals):
         return self.untried_values()
 
     def untried_values(self) -> Values | None:
-        """The first combination of the space that fits the budget and was not tried."""
+        """The first untried combination of the space within the budget."""
         walk = itertools.islice(combinations(self.hyperparameters), LARGEST_WALK)
         return next((values for values in walk if not self.is_tried(values) and self.fits(values)), None)
 
@@ -142,7 +142,7 @@ class _Oracle(OracleInternals):
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One thread at a time; keras-tuner's own lock is never given back after an error."""
+        """Allow one thread at a time; keras-tuner does not release its own lock after an error."""
         with self._own_lock:
             try:
                 yield
@@ -154,7 +154,7 @@ class _Oracle(OracleInternals):
         with self._locked():
             try:
                 return self._create_trial(tuner_id)
-            except Exception as error:  # which nobody would see of a chief
+            except Exception as error:  # a chief would not show it
                 self.error, self.halted = error, str(error)
                 return self._create_trial(tuner_id)
 
@@ -164,14 +164,14 @@ class _Oracle(OracleInternals):
             return trial_module.Trial(self.hyperparameters.copy(), trial_id="", status=STOPPED)
         trial = super().create_trial(tuner_id)
         if trial.status == STOPPED and self.ongoing_trials:
-            # Others still work, and one of them may be lost: whoever is left takes its trial.
+            # Other workers are running, and one of them may be lost: a remaining worker takes its trial.
             self.tuner_ids.add(tuner_id)
             trial.status = IDLE
         self.seen[trial.trial_id] = time.monotonic()
         return trial
 
     def get_trial(self, trial_id: str) -> Any:
-        self.seen[trial_id] = time.monotonic()  # a worker's sign of life; it waits for no lock
+        self.seen[trial_id] = time.monotonic()  # a worker's heartbeat; it does not wait for the lock
         return super().get_trial(trial_id)
 
     def update_trial(self, *given: Any, **named: Any) -> Any:
@@ -181,14 +181,14 @@ class _Oracle(OracleInternals):
     def end_trial(self, trial: Any) -> None:
         with self._locked():
             if trial.trial_id in self.end_order:
-                return  # a worker that was given up came back after another had run its trial
+                return  # a worker that was considered lost returned after another had run its trial
             if trial.trial_id in self.retry_queue:
                 self.retry_queue.remove(trial.trial_id)
             super().end_trial(trial)
-            self.save()  # keras-tuner saves before it takes the trial off the list of those that run
+            self.save()  # keras-tuner saves before it removes the trial from the running ones
 
     def requeue_silent(self, silent_s: float) -> None:
-        """Hand on the trials of workers that were not heard of for ``silent_s`` seconds."""
+        """Reassign the trials of workers without a heartbeat for ``silent_s`` seconds."""
         with self._locked():
             self._requeue_silent(silent_s)
 
@@ -224,7 +224,7 @@ class _Oracle(OracleInternals):
         path = self.state_path
         with reading(path, REMEDY):
             self.set_state(read_json(path, REMEDY, STATE))
-        # Every trial that was under way goes to whoever comes first.
+        # Every running trial goes to the next process that requests one.
         self.retry_queue += [trial.trial_id for trial in self.ongoing_trials.values()]
         self.ongoing_trials = {}
         if self.restarted:
@@ -232,7 +232,7 @@ class _Oracle(OracleInternals):
             self.tuner_ids |= set(self._had)
             running = {trial.trial_id for trial in self._had.values()}
             self.retry_queue = [trial_id for trial_id in self.retry_queue if trial_id not in running]
-        # Killed between the end of a trial and its leaving the list of those that run.
+        # In case of a kill between the end of a trial and its removal from the running ones.
         waiting = list(self.retry_queue)
         self.retry_queue = [trial_id for trial_id in waiting if trial_id not in self.end_order]
 
@@ -240,14 +240,14 @@ class _Oracle(OracleInternals):
         write_text(self.state_path, json.dumps(self.get_state(), default=_plain))
 
     def save_trial(self, trial: Any) -> None:
-        """keras-tuner's file of each trial is of no use: ``save`` has all, and two states may disagree after a kill."""
+        """Write nothing: ``save`` stores all trials, and two states could disagree after a kill."""
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's scalars as JSON's."""
+    """Convert NumPy scalars to JSON values."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 class RandomOracle(_Oracle, keras_tuner.oracles.RandomSearchOracle):
@@ -257,12 +257,12 @@ class RandomOracle(_Oracle, keras_tuner.oracles.RandomSearchOracle):
 class HyperbandOracle(_Oracle, HyperbandInternals):
     """Hyperband (Li et al., arXiv 1603.06560): many candidates for a few epochs, the best of them for more.
 
-    A bracket that has more trials than may be run is left out, as it would end before its best go on; one for which
-    there are too few candidates gets smaller.
+    A bracket with more trials than allowed is skipped, because it would end before its best candidates continue. A
+    bracket with too few candidates becomes smaller.
     """
 
     def __init__(self, max_trials: int, **options: Any) -> None:
-        self._found: dict[str, int] = {}  # bracket -> candidates, where there were too few
+        self._found: dict[str, int] = {}  # bracket -> number of candidates, if there were too few
         super().__init__(hyperband_iterations=None, **options)
         self.max_trials = max_trials
         self.clear_brackets()
@@ -301,7 +301,7 @@ class HyperbandOracle(_Oracle, HyperbandInternals):
 
 
 class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):
-    """Every combination in turn; keras-tuner's keeps its place in memory alone and would end after a restart."""
+    """Every combination in turn; keras-tuner's oracle keeps its position in memory and would end after a restart."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         values = self.untried_values()
@@ -309,12 +309,12 @@ class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):
 
 
 class BayesianOracle(_Oracle, BayesianInternals):
-    """keras-tuner's Gaussian process, asked about candidates that exist.
+    """keras-tuner's Gaussian process, applied to existing candidates.
 
-    Theirs looks for the best point of a continuous box and rounds it: to a candidate over budget, or to one that was
-    tried before, as a small space has few. This one ranks a pool of random candidates by the same confidence bound and
-    takes the best that fits. At most a third of the trials are random; keras-tuner's three for each hyperparameter
-    would be most of a short search (three at least).
+    keras-tuner searches the best point of a continuous box and rounds it, possibly to a candidate over budget or, in a
+    small space, to one that was already tried. This oracle ranks a pool of random candidates by the same confidence
+    bound and takes the best within the budget. At most a third of the trials are random, at least three; keras-tuner's
+    three per hyperparameter would be most of a short search.
     """
 
     def __init__(self, max_trials: int, **options: Any) -> None:
@@ -326,7 +326,7 @@ class BayesianOracle(_Oracle, BayesianInternals):
             return self.random_response()
         x, y = self.trial_vectors()
         with warnings.catch_warnings():
-            # Of a few points that differ little, any length scale is as good as another.
+            # For a few points that differ little, all length scales are equally good.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.gpr.fit(np.nan_to_num(x), np.nan_to_num(y))
         pool = self._pool()
@@ -339,7 +339,7 @@ class BayesianOracle(_Oracle, BayesianInternals):
         return self.random_response()
 
     def _pool(self) -> list[Values]:
-        """Untried values, fitting or not; each once."""
+        """Untried values, within the budget or not; each once."""
         pool: dict[str, Values] = {}
         for _ in range(POOL):
             values = self.untried_random_values()
@@ -361,7 +361,7 @@ ORACLES = {
 
 
 class _Space(keras_tuner.HyperModel):
-    """Lets keras-tuner read a space's hyperparameters; what is built is a recipe."""
+    """Lets keras-tuner read a space's hyperparameters; it builds a recipe."""
 
     def __init__(self, recipe_of: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -377,9 +377,9 @@ class TrialTuner(TunerInternals):
     Args:
         oracle: One of ``ORACLES``.
         recipe_of: ``hp`` -> the candidate's recipe.
-        run: Trains a trial; raises what makes it fail.
-        folder: For keras-tuner's state.
-        overwrite: Begin anew; what the folder holds stays until there is something to save.
+        run: Trains a trial; an exception makes the trial fail.
+        folder: Folder of keras-tuner's state.
+        overwrite: Start again; the folder's content stays until the first save.
     """
 
     def __init__(
@@ -400,7 +400,7 @@ class TrialTuner(TunerInternals):
         return self._run(trial)
 
     def try_trial(self, trial: Any) -> None:
-        """As keras-tuner's, which prints the traceback and calls the trial invalid, for another try."""
+        """Run a trial and set its status; keras-tuner would print the traceback and mark it invalid for a retry."""
         try:
             self.run_and_report(trial)
             trial.status = COMPLETED
@@ -411,7 +411,7 @@ class TrialTuner(TunerInternals):
 
     def pre_create_trial(self) -> None:
         if self._waited:
-            time.sleep(IDLE_S)  # keras-tuner asks again at once
+            time.sleep(IDLE_S)  # keras-tuner repeats its request at once
         self._waited = True
 
     def on_trial_begin(self, trial: Any) -> None:
@@ -420,7 +420,7 @@ class TrialTuner(TunerInternals):
     def on_trial_end(self, trial: Any) -> None:
         self.oracle.end_trial(trial)  # which saves; the tuner itself has no state
 
-    # keras-tuner keeps a file a tuner beside the oracle's, and forgets the oracle's where the former is missing.
+    # keras-tuner keeps a file for the tuner in addition to the oracle's, and ignores the oracle's if it is missing.
     def save(self) -> None:
         if not self.is_worker():
             self.oracle.save()

@@ -1,4 +1,4 @@
-"""What a search prints: its space, each trial that ended, and what it took."""
+"""The output of a search: its space, each finished trial, and the time it took."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from .candidates import Candidates, format_cost
 from .options import SearchOptions
 from .results import FAILED, OUTCOME_FILE, OVER_BUDGET, SearchResult
 
-LONGEST_ERROR = 300  # characters in the line of a trial; its outcome has all
+LONGEST_ERROR = 300  # characters in the line of a trial; its outcome file has all
 
 
 class Progress:
-    """The lines of one call of ``search``.
+    """The output of one call of ``search``.
 
     Args:
-        options: Of the search; with ``verbose=0`` nothing is printed.
+        options: The options of the search; with ``verbose=0`` nothing is printed.
     """
 
     def __init__(self, options: SearchOptions) -> None:
         self._options = options
         self._begun = time.perf_counter()
         self._ended: set[str] = set()
-        self._first = 0  # trials that earlier calls ended
+        self._first = 0  # trials that earlier calls finished
         self.trained_s = 0.0  # in this call
 
     def _print(self, text: str) -> None:
@@ -35,37 +35,39 @@ class Progress:
             print(printable(text), flush=True)
 
     def print_space(self, oracles: Any, oracle: Any, candidates: Candidates) -> None:
-        """The hyperparameters and how many networks are within the budget; ValueError for a grid that is too large."""
+        """Print the hyperparameters and the share of networks within the budget; ValueError if a grid is too large."""
         options = self._options
         count = oracles.count_combinations(oracle.hyperparameters)
         if options.tuner == "grid" and count > oracles.LARGEST_WALK:
             raise ValueError(
-                f"tuner='grid' takes a space of at most {oracles.LARGEST_WALK:,} combinations. "
+                f"tuner='grid' requires a space of at most {oracles.LARGEST_WALK:,} combinations. "
                 f"Received: space={options.space_name!r} of {count:,}"
             )
         size = "continuous" if oracles.is_continuous(oracle.hyperparameters) else f"{count:,} combinations"
         names = ", ".join(parameter.name for parameter in oracle.hyperparameters.space)
         self._print(f"Space {options.space_name}: {names}; {size}.")
         if options.budget:
-            with contextlib.suppress(Exception):  # a recipe that cannot be built becomes a trial that tells
-                candidates.start(options.recipe)  # what measures takes its time to begin
+            with contextlib.suppress(Exception):  # if it cannot be built, its trial fails
+                candidates.start(options.recipe)  # measuring takes time to start
             space = oracle.hyperparameters
             sure, unsure, looked = candidates.check(
                 oracles.sample(space, options.seed), lambda values: oracles.variations(space, values)
             )
             limits = ", ".join(f"{name} <= {format_cost(most)}" for name, most in options.budget.items())
-            share = f"{sure} of {looked} networks looked at ({100 * sure / max(looked, 1):.0f} %) are within it"
-            self._print(f"Budget {limits}: {share}{f', {unsure} have to be measured' if unsure else ''}.")
+            share = f"{sure} of {looked} sampled networks ({100 * sure / max(looked, 1):.0f} %) are within it"
+            self._print(f"Budget {limits}: {share}{f', {unsure} must be measured' if unsure else ''}.")
 
     def resume(self, result: SearchResult) -> None:
-        """Count the trials that earlier calls ended."""
+        """Count the trials that earlier calls finished."""
         self._ended = {trial.trial_id for trial in result.trials}
         self._first = len(self._ended)
         if self._ended:
-            self._print(f"Resuming {self._options.out}: {self._first} of {self._options.max_trials} trials have ended.")
+            self._print(
+                f"Resuming {self._options.out}: {self._first} of {self._options.max_trials} trials are finished."
+            )
 
     def print_ended(self) -> None:
-        """A line for each trial that has ended since the last call."""
+        """Print a line for each trial that has ended since the last call."""
         there = {path.parent.name for path in (self._options.out / "trials").glob(f"*/{OUTCOME_FILE}")}
         if not self._options.verbose or cluster.role() == "worker" or there <= self._ended:
             return
@@ -93,16 +95,16 @@ class Progress:
             self._print(text)
 
     def print_summary(self, result: SearchResult, exhausted: bool, refused: int) -> None:
-        """What the call took.
+        """Print the time of the call.
 
         Args:
-            result: Of the search.
-            exhausted: There are fewer trials than asked for, because nothing else fits.
-            refused: Networks that were over budget.
+            result: The result of the search.
+            exhausted: Whether there are fewer trials than requested because no other candidate fits.
+            refused: Number of networks over budget.
         """
         if exhausted:
             count = f"{len(result.trials)} of {self._options.max_trials} trials"
-            self._print(f"No further candidate that fits was found: {count}.")
+            self._print(f"No further candidate within the budget was found: {count}.")
         wall = time.perf_counter() - self._begun
         if self.trained_s:
             share = 100 * self.trained_s / wall
@@ -112,7 +114,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """As 12 s, 3.4 min or 1.2 h."""
+    """Format a duration, as 12 s, 3.4 min or 1.2 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

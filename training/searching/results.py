@@ -1,4 +1,4 @@
-"""What a search found: every trial, the Pareto fronts, their files and their picture."""
+"""The result of a search: every trial, the Pareto fronts, their files and their plot."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ OUTCOME: Fields = {
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One candidate that was trained.
+    """One trained candidate.
 
     Attributes:
         trial_id: Its number, as text.
-        status: "completed", "failed", or "over budget": trained, because its costs were only estimated before, and
-            then measured to be too large.
-        values: Of the search's hyperparameters.
-        score: The objective; None of a failed one.
-        metrics: What training and ``score`` returned.
+        status: "completed", "failed", or "over budget": its costs were only estimated before the training, and then
+            measured to be too large.
+        values: Values of the search's hyperparameters.
+        score: The objective; None if the trial failed.
+        metrics: The metrics of the training and of ``score``.
         costs: Cost -> value.
-        epochs: Trained, those that Hyperband had trained before included.
-        seconds: Of all that was done for it; of its last part, where it was interrupted.
-        error: Why it failed, or what its device has against the network.
-        traceback: Where it failed.
-        recipe: What was trained; with the epochs of the recipe that the search began from.
+        epochs: Trained epochs, including those of earlier Hyperband rounds.
+        seconds: Time of the whole trial; if it was interrupted, of its last part.
+        error: Why it failed, or why its device refuses the network.
+        traceback: Traceback of the failure.
+        recipe: The trained recipe; with the epochs of the recipe that the search started from.
     """
 
     trial_id: str
@@ -64,7 +64,7 @@ class Trial:
     recipe: Recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; ``from_dict`` reads it."""
+        """Return JSON-serializable values; ``from_dict`` reads them."""
         return {**dataclasses.asdict(self), "recipe": json.loads(self.recipe.to_json())}
 
     @classmethod
@@ -73,9 +73,9 @@ class Trial:
 
     @classmethod
     def load(cls, path: Path) -> Trial:
-        """Read an outcome.json; DamagedFileError if it is cut off or no trial."""
+        """Read an outcome.json; DamagedFileError if it is truncated or not a trial."""
         remedy = (
-            "Delete it: the search goes on without what this trial found. To begin anew: overwrite=True (--overwrite)."
+            "Delete it: the search continues without this trial's result. To start again: overwrite=True (--overwrite)."
         )
         with reading(path, remedy):
             row = read_json(path, remedy, OUTCOME)
@@ -84,7 +84,7 @@ class Trial:
             return cls.from_dict(row)
 
     def describe(self) -> str:
-        """Its values, as "depth=4 width=16"; without keras-tuner's own."""
+        """The values as text, for example "depth=4 width=16"; without keras-tuner's internal values."""
         return " ".join(
             f"{name}={_short(value)}" for name, value in self.values.items() if not name.startswith("tuner/")
         )
@@ -92,13 +92,13 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult:
-    """A finished or interrupted search, as its folder holds it.
+    """A finished or interrupted search, as stored in its folder.
 
     Attributes:
-        objective: What was searched for.
+        objective: Name of the optimized metric.
         direction: "max" or "min".
-        budget: Cost -> the most that it may be.
-        trials: All of them, in their order.
+        budget: Cost -> upper limit.
+        trials: All trials, in their order.
     """
 
     objective: str
@@ -111,12 +111,12 @@ class SearchResult:
         """Read the folder of a search.
 
         Raises:
-            FileNotFoundError: it holds none.
-            DamagedFileError: one of its files is cut off or something else.
+            FileNotFoundError: the folder has no search.
+            DamagedFileError: one of its files is truncated or invalid.
         """
         folder = Path(out)
         if not (folder / SEARCH_FILE).is_file():
-            raise FileNotFoundError(f"out must hold a search, with its {SEARCH_FILE}. Received: out={str(out)!r}")
+            raise FileNotFoundError(f"out must have a search, with its {SEARCH_FILE}. Received: out={str(out)!r}")
         settings = read_settings(folder)
         paths = sorted((folder / "trials").glob(f"*/{OUTCOME_FILE}"), key=_number_of)
         found = {name: settings[name] for name in ("objective", "direction", "budget")}
@@ -124,29 +124,29 @@ class SearchResult:
 
     @property
     def completed(self) -> tuple[Trial, ...]:
-        """The trials that count, best first; of equals the one that leaves more of the budget, then the smaller."""
+        """The completed trials, best first; ties go to the one that uses less of the budget, then to the smaller."""
         done = [trial for trial in self.trials if trial.status == COMPLETED and trial.score is not None]
         return tuple(sorted(done, key=lambda t: (-self._gain(t), self._share(t), t.costs.get("parameters", 0))))
 
     @property
     def best(self) -> Trial | None:
-        """The best within the budget."""
+        """The best trial within the budget; None if no trial completed."""
         return self.completed[0] if self.completed else None
 
     @property
     def costs(self) -> tuple[str, ...]:
-        """Names of the costs that the trials have; those with a limit first."""
+        """Names of the trials' costs; those with a limit first."""
         names = dict.fromkeys(name for trial in self.completed for name in trial.costs)
         return tuple(sorted(names, key=lambda name: name not in self.budget))
 
     def front(self, cost: str) -> tuple[Trial, ...]:
-        """Trials than which none is better at the same or a smaller cost, cheapest first: the Pareto front.
+        """The Pareto front, cheapest first: trials that no other trial beats at the same or a lower cost.
 
         Args:
             cost: One of ``costs``.
 
         Raises:
-            ValueError: another name.
+            ValueError: unknown name.
         """
         if cost not in self.costs:
             raise ValueError(f"cost must be one of {', '.join(self.costs)}. Received: cost={cost!r}")
@@ -154,7 +154,7 @@ class SearchResult:
         return tuple(pareto_front(there, lambda trial: trial.costs[cost], self._gain))
 
     def save(self, out: str | os.PathLike[str]) -> None:
-        """Write ``trials.csv``, ``front.csv``, ``front.png``, ``best.json`` and ``recipes/<trial>.json`` of fronts."""
+        """Write ``trials.csv``, ``front.csv``, ``front.png``, ``best.json``, and ``recipes/<trial>.json``."""
         folder = Path(out)
         write_text(folder / "trials.csv", self._trials_csv())
         write_text(folder / "front.csv", self._front_csv())
@@ -170,7 +170,7 @@ class SearchResult:
                 self.draw(temporary)
 
     def draw(self, path: str | os.PathLike[str]) -> None:
-        """Picture of the trials and the front of the objective against each cost, a panel each."""
+        """Plot the trials and the front of the objective against each cost, one panel each."""
         import matplotlib
         from matplotlib.figure import Figure
 
@@ -260,7 +260,7 @@ class SearchResult:
         axis.set_ylabel(self.objective if axis.get_subplotspec().is_first_col() else "")
 
     def _share(self, trial: Trial) -> float:
-        """Of the limit that is nearest."""
+        """The largest cost as a share of its limit."""
         return max((trial.costs.get(name, 0) / most for name, most in self.budget.items()), default=0.0)
 
     def _gain(self, trial: Trial) -> float:
@@ -268,7 +268,7 @@ class SearchResult:
         return score if self.direction == "max" else -score
 
     def _ready(self, trial: Trial) -> Recipe:
-        """The recipe for ``run``, which says where it came from."""
+        """The recipe for ``run``, with its origin in the description."""
         costs = ", ".join(f"{name} {format_cost(value)}" for name, value in trial.costs.items())
         found = f"{self.objective} {trial.score:.4f} after {trial.epochs} epochs" if trial.score is not None else ""
         return dataclasses.replace(
@@ -311,8 +311,8 @@ class SearchResult:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What makes a search this one, of its folder; DamagedFileError if the file is cut off or something else."""
-    path, remedy = folder / SEARCH_FILE, "To begin anew: overwrite=True (--overwrite)."
+    """Read the settings that identify a search; DamagedFileError if the file is truncated or invalid."""
+    path, remedy = folder / SEARCH_FILE, "To start again: overwrite=True (--overwrite)."
     with reading(path, remedy):
         settings = read_json(path, remedy, SETTINGS)
         Recipe.from_json(json.dumps(settings["recipe"]))
@@ -327,7 +327,7 @@ def _number_of(path: Path) -> tuple[int, str]:
 
 _STYLE: Any = {
     "font.size": 9,
-    "text.parse_math": False,  # a name may hold dollars
+    "text.parse_math": False,  # a name may contain dollar signs
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#dcdad4",

@@ -1,8 +1,8 @@
-"""What a search may vary: functions that read hyperparameters and return the recipe of one candidate.
+"""Search spaces: functions that read hyperparameters and return the recipe of one candidate.
 
-A space is ``space(hp, recipe) -> Recipe`` with a ``keras_tuner.HyperParameters`` and the recipe that the search began
-from. Ranges are relative to that recipe: the search looks around a network that is known to train. Make another one by
-calling one of these and changing what it returns::
+A space is ``space(hp, recipe) -> Recipe`` with a ``keras_tuner.HyperParameters`` and the recipe that the search starts
+from. Ranges are relative to that recipe: the search explores around a network that is known to train. To make another
+space, call one of these and change the result::
 
     def with_activation(hp, recipe):
         recipe = wm.training.SPACES["depth-width"](hp, recipe)
@@ -27,9 +27,9 @@ from ..tasks import task_type
 Space = Callable[[Any, Recipe], Recipe]
 
 WIDTH_FACTORS = (1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 3 / 2, 2)
-WIDTH_MULTIPLE = 4  # a block's transform splits its channels in four
-AUGMENTATION = ("shift", "rotation", "zoom", "erase", "mixup", "cutmix")  # whose strength `full` varies
-SMALLEST_SIDE = 4  # of the features that the blocks mix
+WIDTH_MULTIPLE = 4  # a block's transform splits its channels into four
+AUGMENTATION = ("shift", "rotation", "zoom", "erase", "mixup", "cutmix")  # `full` varies their strength
+SMALLEST_SIDE = 4  # of the feature maps that the blocks mix
 
 
 def depth_width(hp: Any, recipe: Recipe) -> Recipe:
@@ -44,7 +44,7 @@ def depth_width(hp: Any, recipe: Recipe) -> Recipe:
 
 
 def small(hp: Any, recipe: Recipe) -> Recipe:
-    """Depth, width, how a block upsamples, and the learning rate within a factor of four."""
+    """Depth, width, the blocks' upsampling, and the learning rate within a factor of four."""
     base = _varied(recipe, "upsample")
     upsamplers = _first(base["upsample"], ("deconv", "bilinear"))
     recipe = _with(depth_width(hp, recipe), upsample=hp.Choice("upsample", upsamplers))
@@ -54,7 +54,7 @@ def small(hp: Any, recipe: Recipe) -> Recipe:
 def full(hp: Any, recipe: Recipe) -> Recipe:
     """Also levels, expansion, feed-forward width, stem, activation, resolution and strength of the augmentation."""
     if set(AUGMENTATION) & set(task_type(recipe).excluded_fields):
-        raise ValueError(f"space='full' is that of classifiers: take another. Received: task={recipe.task!r}")
+        raise ValueError(f"space='full' requires a classifier: use another space. Received: task={recipe.task!r}")
     base = _varied(recipe, "levels", "upsample")
     side = min(recipe.image_shape[:2])
     most_levels = max(1, min(4, int(math.log2(side)) - 1))
@@ -79,7 +79,7 @@ SPACES: Mapping[str, Space] = MappingProxyType({"depth-width": depth_width, "sma
 
 def network_class(recipe: Recipe) -> Any:
     """The class of a recipe's network."""
-    import wavemix_tf  # here: listing the spaces needs no Keras
+    import wavemix_tf  # imported here: listing the spaces needs no Keras
 
     row = VARIANTS.get(recipe.model or "", {})
     name = row.get("model") or (recipe.model if recipe.model in NETWORKS else None)
@@ -87,7 +87,7 @@ def network_class(recipe: Recipe) -> Any:
 
 
 def network_arguments(recipe: Recipe) -> dict[str, Any]:
-    """Every argument of a recipe's network: the class's defaults, its published variant's and the recipe's own."""
+    """Every argument of a recipe's network: defaults of the class, of its published variant, and of the recipe."""
     parameters = inspect.signature(network_class(recipe)).parameters.values()
     defaults = {
         parameter.name: parameter.default for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD
@@ -97,7 +97,7 @@ def network_arguments(recipe: Recipe) -> dict[str, Any]:
 
 
 def _varied(recipe: Recipe, *names: str) -> dict[str, Any]:
-    """The arguments of a recipe's network; a ValueError if it lacks some that a space varies."""
+    """The arguments of a recipe's network; ValueError if it lacks an argument that a space varies."""
     base = network_arguments(recipe)
     if not set(names) <= set(base):
         raise ValueError(
@@ -119,7 +119,7 @@ def _with_learning_rate(hp: Any, recipe: Recipe) -> Recipe:
 
 
 def _with_resolution(hp: Any, recipe: Recipe) -> Recipe:
-    """The image's sides times a half, three quarters or one, in even numbers of pixels."""
+    """Multiply the image's sides by a half, three quarters or one, to even numbers of pixels."""
     height, width, channels = recipe.image_shape
     shares = [share for share in (0.5, 0.75, 1.0) if min(height, width) * share >= 2 * SMALLEST_SIDE]
     share = hp.Choice("resolution", shares or [1.0], default=1.0)
@@ -130,7 +130,7 @@ def _with_resolution(hp: Any, recipe: Recipe) -> Recipe:
 
 
 def _with_stem(hp: Any, recipe: Recipe, base: Mapping[str, Any], side: int) -> Recipe:
-    smallest = min(min(recipe.image_shape[:2]), side // 2)  # whatever the resolution, the features keep a few pixels
+    smallest = min(min(recipe.image_shape[:2]), side // 2)  # at any resolution the features keep a few pixels
     strides = [stride for stride in (1, 2, 3) if stride**2 * SMALLEST_SIDE <= max(smallest, SMALLEST_SIDE)]
     patches = [patch for patch in (2, 4, 8) if patch * SMALLEST_SIDE <= max(smallest, 2 * SMALLEST_SIDE)]
     stem = hp.Choice("stem", _first(base["stem"], ("strided", "patchify")))
@@ -147,7 +147,7 @@ def _with_stem(hp: Any, recipe: Recipe, base: Mapping[str, Any], side: int) -> R
 
 
 def _with_augmentation(hp: Any, recipe: Recipe) -> Recipe:
-    """The recipe's own augmentation, from none (0) to half as much again (1.5)."""
+    """Scale the recipe's augmentation from none (0) to 1.5 times."""
     if recipe.policy is None and not any(getattr(recipe, name) for name in AUGMENTATION):
         return recipe
     strength = hp.Float("augmentation", 0.0, 1.5, step=0.25, default=1.0)
@@ -168,5 +168,5 @@ def _nearest(choices: list[int], value: float) -> int:
 
 
 def _first(own: Any, others: Iterable[Any]) -> list[Any]:
-    """The recipe's own value, which is the default, then the others."""
+    """The recipe's value, which is the default, then the others."""
     return [own, *(other for other in others if other != own)]

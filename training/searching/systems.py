@@ -1,7 +1,7 @@
-"""The systems that ``compare`` sets side by side: a family of networks each, of which a budget picks the widest.
+"""The systems of ``compare``: each is a family of networks, of which the widest within a budget is chosen.
 
-WaveMix, and what stands in its transform's place, is the block as published (one level, transposed convolution,
-expansion 2), whatever the recipe's own network has: the others have no such options.
+WaveMix, and the variants that replace its transform, use the block as published (one level, transposed convolution,
+expansion 2), not the options of the recipe's network: the other systems have no such options.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ..tasks import TASKS, Classification, task_type
 from .candidates import Candidates
 from .spaces import network_arguments
 
-WIDEST = 2048  # no search beyond
+WIDEST = 2048  # upper limit of the search
 HEAD_WIDTH = 8  # channels of a head of the small vision transformers
 Arguments = Callable[[int, Mapping[str, Any]], dict[str, Any]]
 
-# Arguments of a recipe's network that every system shares with it, as far as it has them: what is compared is the rest.
+# Arguments of the recipe's network that every system takes over if it has them: only the rest is compared.
 COMMON = ("depth", "dropout", "activation", "normalize")
 STEM = ("stem", "stride", "patch_size")
 
@@ -33,7 +33,7 @@ def _common(base: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _patch(base: Mapping[str, Any]) -> int:
-    """Side in pixels of a patch by which a stem of one layer comes to the resolution of the recipe's."""
+    """Patch side in pixels with which a one-layer stem has the same output resolution as the recipe's stem."""
     return base.get("stride", 1) ** 2 if base.get("stem", "patchify") == "strided" else base.get("patch_size", 4)
 
 
@@ -58,10 +58,10 @@ class System:
     """A family of networks that differ in width.
 
     Args:
-        title: As tables name it.
+        title: Name in tables.
         model: Class of ``wm.NETWORKS``.
-        arguments: (width, arguments of the recipe's own network) -> arguments of the class.
-        step: The widths are its multiples.
+        arguments: (width, arguments of the recipe's network) -> arguments of the class.
+        step: Widths are multiples of it.
     """
 
     title: str
@@ -88,13 +88,13 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
 
 
 def check_task(recipe: Recipe) -> None:
-    """ValueError unless a recipe's networks classify images, as all systems do."""
+    """Raise ValueError unless a recipe's task is classification, as for all systems."""
     if not issubclass(task_type(recipe), Classification):
-        raise ValueError(f"compare takes recipes of classification. Received: task={recipe.task!r}")
+        raise ValueError(f"compare requires a recipe for classification. Received: task={recipe.task!r}")
 
 
 def check_systems(names: Iterable[str]) -> list[str]:
-    """The names, each once; a ValueError if one is neither a system nor a published network that classifies."""
+    """The names without repetition; ValueError if one is neither a system nor a published classifier."""
     networks = {task.network_name for task in TASKS.values()} - {Classification.network_name}
     others = {name for name, row in VARIANTS.items() if row.get("model") in networks}
     found = list(dict.fromkeys(names))
@@ -109,11 +109,11 @@ def system_recipe(recipe: Recipe, name: str, width: int | None = None, seed: int
     """A recipe with its network replaced by a system's.
 
     Args:
-        recipe: Data, schedule and augmentation; of its network the depth, dropout, activation and the stem, or its
-            resolution, are kept.
-        name: A key of ``SYSTEMS``, or of ``VARIANTS``: a published network as it is.
-        width: Of the network; None: the recipe's, and for a published network.
-        seed: None: the recipe's.
+        recipe: Data, schedule and augmentation; depth, dropout, activation and stem (or its resolution) of its network
+            are kept.
+        name: A key of ``SYSTEMS``, or of ``VARIANTS``: a published network, unchanged.
+        width: Width of the network; None: the recipe's. Must be None for a published network.
+        seed: None: the recipe's seed.
 
     Raises:
         ValueError: unknown name.
@@ -131,18 +131,18 @@ def system_recipe(recipe: Recipe, name: str, width: int | None = None, seed: int
 def widest(recipe: Recipe, name: str, candidates: Candidates) -> int | None:
     """The largest width with which a system is within the budget.
 
-    Costs are taken to rise with the width.
+    Costs are assumed to increase with the width.
 
     Args:
         recipe: As for ``system_recipe``.
         name: A key of ``SYSTEMS``, or of ``VARIANTS``.
-        candidates: Knows the budget.
+        candidates: Has the budget.
 
     Returns:
         The width, a multiple of the system's ``step``; None for a published network, which has one size.
 
     Raises:
-        ValueError: even the narrowest is over budget, or the network cannot be built; says by how much or why.
+        ValueError: even the narrowest is over budget, or the network cannot be built; the message states the reason.
     """
 
     def excess(width: int | None) -> dict[str, float]:
@@ -171,4 +171,4 @@ def _check_within_budget(
         return
     reason = candidates.refusal(recipe)
     found = ", ".join(f"{cost} {factor:.2f} times its limit" for cost, factor in over.items())
-    raise ValueError(reason or f"The budget must leave room for {what} of {name}. Received: {found}")
+    raise ValueError(reason or f"The budget must allow {what} of {name}. Received: {found}")

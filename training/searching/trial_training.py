@@ -32,12 +32,12 @@ class TrialTraining:
     """Trains the trials of one search.
 
     Args:
-        options: Of the search.
-        progress: Prints each trial that ended.
+        options: The options of the search.
+        progress: Prints each finished trial.
 
     Attributes:
-        classes: Of the data; None before it is known.
-        oracle, candidates: Of the search, once there are some.
+        classes: Number of classes; None until it is known.
+        oracle, candidates: Those of the search, once they exist.
     """
 
     def __init__(self, options: SearchOptions, progress: Progress) -> None:
@@ -48,16 +48,16 @@ class TrialTraining:
         self._bundles: dict[tuple[int, ...], DataBundle] = {}
 
     def recipe_of(self, hp: Any) -> Recipe:
-        """The candidate that hyperparameters stand for."""
+        """The candidate recipe of hyperparameters."""
         return self.options.space(hp, self.options.recipe)
 
     def build(self, recipe: Recipe) -> Any:
         """The untrained network of a candidate."""
-        keras.utils.set_random_seed(recipe.seed)  # the weights with which `fit` would begin
+        keras.utils.set_random_seed(recipe.seed)  # the initial weights that `fit` would use
         return build(recipe, self.classes or 0)
 
     def bundle(self, recipe: Recipe) -> DataBundle:
-        """The data at a candidate's resolution; read once for each."""
+        """The data at a candidate's resolution; read once per resolution."""
         shape = recipe.image_shape
         if shape not in self._bundles:
             own = self.options.data is not None
@@ -67,7 +67,7 @@ class TrialTraining:
         return self._bundles[shape]
 
     def run(self, trial: Any) -> Mapping[str, float]:
-        """Train a trial, unless it had ended when the process was killed: its outcome is written before it counts."""
+        """Train a trial, unless its outcome is already stored: it is written before the oracle counts the trial."""
         path = self.options.out / "trials" / trial.trial_id / OUTCOME_FILE
         if path.is_file():
             outcome = Trial.load(path)
@@ -80,7 +80,7 @@ class TrialTraining:
             try:
                 recipe = self.recipe_of(trial.hyperparameters)
                 found |= self._train(recipe, trial.hyperparameters.values, path.parent)
-            except DamagedFileError as error:  # is no candidate's fault: the search waits until it is mended
+            except DamagedFileError as error:  # not a fault of the candidate: the search stops until it is repaired
                 raise import_oracles().keras_tuner.errors.FatalValueError(str(error)) from error
             except Exception as error:
                 failure = error
@@ -88,9 +88,9 @@ class TrialTraining:
                 if recipe is not None:
                     found |= self._measured(recipe, failure)
             except Exception as error:
-                if failure is None:  # otherwise the network cannot be built, which is what the trial failed of
+                if failure is None:  # otherwise the network cannot be built, which is already the failure
                     fatal = import_oracles().keras_tuner.errors.FatalRuntimeError
-                    raise fatal(f"Costs could not be measured: {error}") from error
+                    raise fatal(f"Measuring the costs failed: {error}") from error
         outcome = Trial(
             trial_id=trial.trial_id,
             values=dict(trial.hyperparameters.values),
@@ -106,22 +106,21 @@ class TrialTraining:
         return outcome.metrics
 
     def _measured(self, recipe: Recipe, failure: Exception | None) -> dict[str, Any]:
-        """Costs of a trained network, and what they say of it."""
+        """Costs of a trained network, and its status if they exceed the budget."""
         found: dict[str, Any] = {"costs": self.candidates.costs(recipe)}
         if failure is None and self.candidates.excess(recipe):
             found["status"], found["error"] = OVER_BUDGET, self.candidates.refusal(recipe)
         return found
 
     def _train(self, recipe: Recipe, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        # Or every trial's graph stays in memory. Python collects what is in cycles when it likes: to do it here takes a
-        # third of a second.
+        # Otherwise every trial's graph stays in memory. Collecting cycles here as well would take a third of a second.
         keras.backend.clear_session(free_memory=False)
         epochs, before = values.get("tuner/epochs", self.options.epochs), values.get("tuner/initial_epoch", 0)
         self.candidates.start(recipe)
         model = self.candidates.build_for_training(recipe)
-        if values.get("tuner/trial_id") is not None:  # Hyperband goes on with the best of a round
+        if values.get("tuner/trial_id") is not None:  # Hyperband continues the best trials of a round
             files = RunFiles(self.options.out / "trials" / values["tuner/trial_id"], "float")
-            keras.utils.set_random_seed(recipe.seed)  # the file does not hold the states of dropout
+            keras.utils.set_random_seed(recipe.seed)  # the file does not store dropout's states
             model = load_keras(files.model, f"{BEGIN_ANEW}.")
         share = (epochs - before) / recipe.epochs
         short = dataclasses.replace(
@@ -143,7 +142,7 @@ class TrialTraining:
             metrics |= {name: float(value) for name, value in self.options.score(result, data).items()}
         self.progress.trained_s += time.perf_counter() - begun
         name = self.options.objective[0]
-        if name not in metrics:  # as it will be in every trial
+        if name not in metrics:  # every trial would fail the same way
             fatal = import_oracles().keras_tuner.errors.FatalValueError
             raise fatal(f"objective must be one of {', '.join(metrics)}. Received: objective={name!r}")
         if not all(map(math.isfinite, metrics.values())):
@@ -152,14 +151,14 @@ class TrialTraining:
         return {"status": COMPLETED, "score": metrics[name], "metrics": metrics, "epochs": epochs}
 
     def error_of(self, trial: Any) -> str:
-        """Why a trial failed: keras-tuner's workers do not send it."""
+        """Return why a trial failed: keras-tuner's workers do not send it."""
         path = self.options.out / "trials" / trial.trial_id / OUTCOME_FILE
         stored = Trial.load(path) if path.is_file() else None
         return f"{stored.error}\n\n{stored.traceback}" if stored and stored.error else trial.message or "no message"
 
 
 class _StopAtNaN(keras.callbacks.Callback):
-    """Ends a trial whose loss is no number any more."""
+    """Ends a trial whose loss is not finite."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         for name in ("loss", "val_loss"):
@@ -169,16 +168,16 @@ class _StopAtNaN(keras.callbacks.Callback):
 
 
 def import_oracles() -> Any:
-    """The module ``oracles``; ImportError without keras-tuner, which nothing but a search needs."""
+    """Import the module ``oracles``; ImportError without keras-tuner, which only a search needs."""
     try:
         from . import oracles
     except ImportError as error:
-        raise ImportError(f"search needs keras-tuner: pip install keras-tuner. Received: {error}") from error
+        raise ImportError(f"search requires keras-tuner: pip install keras-tuner. Received: {error}") from error
     return oracles
 
 
 def _write_hparams(folder: Path, values: Mapping[str, Any], metrics: Mapping[str, float], epochs: int) -> None:
-    """What TensorBoard's HParams page shows of a trial; its writer is TensorFlow's."""
+    """Write a trial for TensorBoard's HParams page, with TensorFlow's writer."""
     try:
         import tensorflow as tf
         from tensorboard.plugins.hparams import api

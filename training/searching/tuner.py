@@ -1,4 +1,4 @@
-"""`search`: keras-tuner looks for the network, within a budget that is checked before anything is trained."""
+"""`search`: architecture search with keras-tuner, within a budget that is checked before a candidate is trained."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TUNERS = ("random", "bayesian", "hyperband", "grid")
 
 
 class SearchStoppedError(RuntimeError):
-    """Several trials in a row failed; the message holds the first one's in full."""
+    """Several trials in a row failed; the message contains the first failure in full."""
 
 
 def search(
@@ -50,51 +50,52 @@ def search(
     verbose: int = 1,
     overwrite: bool = False,
 ) -> Recipe:
-    """Look for the best network around a recipe's, within a budget; the same call goes on where it was interrupted.
+    """Search for the best network around a recipe's, within a budget; the same call resumes an interrupted search.
 
-    A candidate over budget is never trained and is no trial. Every trial is a run folder of ``fit``, so that one that
-    was killed goes on after its last epoch. The test set is not read. ``SearchResult.load(out)`` has every trial and
-    the Pareto fronts; ``out`` has them as ``trials.csv``, ``front.csv``, ``front.png``, ``best.json`` and ``recipes/``.
+    A candidate over budget is not trained and does not count as a trial. Every trial is a run folder of ``fit``, so
+    that a killed trial resumes after its last epoch. The test set is not read. ``SearchResult.load(out)`` has every
+    trial and the Pareto fronts; ``out`` has them as ``trials.csv``, ``front.csv``, ``front.png``, ``best.json`` and
+    ``recipes/``.
 
-    In keras-tuner's chief and worker mode (its environment variables say who a process is) every process makes this
-    call with the same arguments and the same ``out`` on a shared file system; the chief trains nothing.
+    In keras-tuner's chief and worker mode (its environment variables set the role of a process) every process makes
+    this call with the same arguments and the same ``out`` on a shared file system; the chief does not train.
 
     Args:
-        recipe: Where to begin; the ranges of the spaces are relative to it.
+        recipe: The starting point; the ranges of the spaces are relative to it.
         space: "depth-width", "small", "full", or a function ``(hp, recipe) -> Recipe``, see
             ``wavemix_tf.training.searching.spaces``.
         tuner: "random", "bayesian", "hyperband" or "grid".
-        max_trials: Trials in all, those of earlier calls included.
-        epochs: Of each trial (of Hyperband's longest); None: half of the recipe's. The recipe that is returned has the
-            recipe's own.
+        max_trials: Total number of trials, including those of earlier calls.
+        epochs: Epochs of each trial (Hyperband: of the longest); None: half of the recipe's. The returned recipe has
+            the epochs of ``recipe``.
         objective: None: the metric of the recipe's task on validation ("val_accuracy", "val_mean_iou" or "val_psnr_y");
             or "val_loss", a name that ``score`` returns (ending as one of these), or a
             ``keras_tuner.Objective``.
-        budget: Cost -> the most that it may be: "parameters", "macs", "int8_bytes", "int8_activation_bytes", and what
+        budget: Cost -> upper limit, for "parameters", "macs", "int8_bytes", "int8_activation_bytes", and the costs that
             ``costs`` measure.
-        costs: Callables ``(model) -> {cost: value}`` on an untrained Keras model, with an attribute ``names``: such as
-            ``wm.tflite.DeviceCosts("mcu")``.
-        score: ``(result, data) -> {metric: value}`` of a trained candidate, such as its accuracy in int8. An attribute
-            ``names`` with the metrics that it returns lets an objective that is none of them be told at once.
-        data: As for ``fit``; None: ``load_data`` of the candidate's recipe. With own data the resolution is fixed.
+        costs: Callables ``(model) -> {cost: value}`` on an untrained Keras model, with an attribute ``names``: for
+            example ``wm.tflite.DeviceCosts("mcu")``.
+        score: ``(result, data) -> {metric: value}`` of a trained candidate, for example its int8 accuracy. With an
+            attribute ``names``, the metrics that it returns, an unknown objective is refused at once.
+        data: As for ``fit``; None: ``load_data`` of the candidate's recipe. If it is given, the resolution is fixed.
         validation_data: As for ``fit``.
         class_weight: As for ``fit``.
-        out: Folder of the search; None: a temporary one, nothing is kept.
-        callbacks: Makes Keras callbacks for a trial.
-        seed: Of the choice of candidates.
-        watch: A chief's: called a few times a second; what it raises ends the search.
+        out: Folder of the search; None: a temporary folder, nothing is kept.
+        callbacks: Function that returns Keras callbacks for a trial.
+        seed: Seed of the choice of candidates.
+        watch: For a chief: called a few times per second; an exception from it ends the search.
         verbose: 0: prints nothing.
-        overwrite: Begin anew where the folder holds another search.
+        overwrite: Start again if the folder holds another search.
 
     Returns:
         The recipe of the best trial. (A worker: of the best so far.)
 
     Raises:
-        BudgetError: nothing in the space is within the budget; it names the nearest.
+        BudgetError: no network of the space is within the budget; the message names the nearest.
         SearchStoppedError: three trials in a row failed.
-        ValueError: an option out of its range, or the folder holds another search: of another recipe, of a space with
-            other ranges or other recipes, or on other data.
-        RuntimeError: no trial succeeded; the message holds the first failure.
+        ValueError: an option is out of its range, or the folder holds another search: of another recipe, of a space
+            with other ranges or other recipes, or on other data.
+        RuntimeError: no trial succeeded; the message contains the first failure.
         ImportError: keras-tuner is not installed.
 
     Example:
@@ -111,10 +112,10 @@ def search(
         )
     for name, value in (("max_trials", max_trials), ("epochs", epochs)):
         if value is not None and (type(value) is not int or value < 1):
-            raise ValueError(f"{name} must be a positive whole number. Received: {name}={value!r}")
+            raise ValueError(f"{name} must be a positive integer. Received: {name}={value!r}")
     for name, function in (("score", score), ("callbacks", callbacks), ("watch", watch)):
         if function is not None and not callable(function):
-            raise ValueError(f"{name} must be a function, see its argument. Received: {name}={function!r}")
+            raise ValueError(f"{name} must be a function. Received: {name}={function!r}")
     check_budget(budget or {}, costs)
     goal = resolve_objective(recipe, objective, score)
     options = dict(
@@ -151,13 +152,13 @@ class _Search:
         self.training = TrialTraining(options, self.progress)
 
     def search(self, overwrite: bool) -> Recipe:
-        """The best recipe; with ``overwrite`` whatever the folder holds is begun anew."""
+        """Return the best recipe; ``overwrite`` replaces the search in the folder."""
         options = self.options
         oracles = import_oracles()
         role = cluster.role()
-        overwrite = overwrite and role != "worker"  # it is the chief who begins anew
+        overwrite = overwrite and role != "worker"  # only the chief starts again
         if role == "worker":
-            cluster.wait_for_chief()  # who has claimed the folder by then
+            cluster.wait_for_chief()  # the folder has its settings by then
         probe, parameters = (oracles.keras_tuner.HyperParameters() for _ in range(2))
         options.space(probe, options.recipe)
         data = self._data()
@@ -167,7 +168,7 @@ class _Search:
         if role != "worker":
             folder.remove_abandoned()
         if options.data is not None and "resolution" in probe.values:
-            parameters.Fixed("resolution", 1.0)  # own images have one size
+            parameters.Fixed("resolution", 1.0)  # the user's images have one size
         oracle = oracles.ORACLES[options.tuner](
             objective=oracles.keras_tuner.Objective(*options.objective),
             max_trials=options.max_trials,
@@ -187,7 +188,7 @@ class _Search:
                 training.build,
                 options.budget,
                 options.measures,
-                None if overwrite else options.out / COSTS_FILE,  # which may be another device's
+                None if overwrite else options.out / COSTS_FILE,  # the old costs may be those of another device
                 writes=role != "worker",
             )
             training.oracle, training.candidates = oracle, candidates
@@ -219,7 +220,7 @@ class _Search:
         return self._best()
 
     def _data(self) -> DataBundle:
-        """The data of the recipe that the search begins from, checked before the first trial."""
+        """The data of the recipe that the search starts from, checked before the first trial."""
         options = self.options
         data = self.training.bundle(options.recipe)
         if data.train_source.steps(options.recipe.batch_size) < 1:
@@ -232,7 +233,7 @@ class _Search:
         return data
 
     def _save(self, oracle: Any, candidates: Candidates) -> None:
-        """The files of the result, and what the search took."""
+        """Write the files of the result, and print the summary."""
         result = SearchResult.load(self.options.out)
         result.save(self.options.out)
         fewer = len(result.trials) < self.options.max_trials

@@ -1,4 +1,4 @@
-"""TFDS builder of scikit-learn's digits; a TFDS builder has to live in a package of its own."""
+"""TFDS builder of scikit-learn's digits; TFDS requires a separate package for a builder."""
 
 from .builder import Builder, prepared_builder
 

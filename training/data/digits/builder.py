@@ -1,4 +1,4 @@
-"""The embedded data set: 1,797 real scans of handwritten digits, 8x8 pixels, that scikit-learn carries."""
+"""The embedded dataset: 1,797 scans of handwritten digits, 8x8 pixels, from scikit-learn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 TEST_FRACTION = 0.2
-SPLIT_SEED = 0  # the test images of every run, whatever the recipe's seed
+SPLIT_SEED = 0  # the test images do not depend on the recipe's seed
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -24,12 +24,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     name = "digits"
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "UCI optical recognition of handwritten digits, as scikit-learn ships it."}
-    pkg_dir_path = Path(__file__).parent  # TFDS guesses it from the module's name, which differs from the folder's
+    pkg_dir_path = Path(__file__).parent  # TFDS would derive it from the module name, which differs from the folder's
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description="1,797 scans of handwritten digits, 8x8 grey, from the UCI repository.",
+            description="1,797 scans of handwritten digits, 8x8 gray, from the UCI repository.",
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(8, 8, 1)),
@@ -61,16 +61,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def prepared_builder(data_dir: str | os.PathLike[str] | None = None) -> tfds.core.DatasetBuilder:
-    """The digits builder with its files in place: prepared on first use, offline.
+    """Return the digits builder with its files: prepared on first use, offline.
 
     Args:
-        data_dir: TFDS data folder; None: TFDS's own default (``TFDS_DATA_DIR`` or ~/tensorflow_datasets).
+        data_dir: TFDS data folder; None: TFDS's default (``TFDS_DATA_DIR`` or ~/tensorflow_datasets).
     """
     builder = Builder(data_dir=data_dir)
     final = Path(builder.data_path)
     if not final.exists():
-        # Prepared beside its place and renamed, so that two processes that start at once, or one that is killed,
-        # never leave half a data set behind.
+        # Prepared in a temporary folder and renamed, so that two processes that start at once, or a killed process,
+        # never leave an incomplete dataset.
         final.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="incomplete_", dir=final.parent) as folder:
             temporary = Builder(data_dir=folder)
@@ -80,7 +80,7 @@ def prepared_builder(data_dir: str | os.PathLike[str] | None = None) -> tfds.cor
             try:
                 os.rename(temporary.data_path, final)
             except OSError:
-                if not final.exists():  # else the other process was first, with the same files
+                if not final.exists():  # otherwise another process was first, with the same files
                     shutil.copytree(temporary.data_path, final)
         builder = Builder(data_dir=data_dir)
     return builder
