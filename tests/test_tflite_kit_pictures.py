@@ -94,14 +94,14 @@ def test_whole_numbers_give_the_levels_of_training(cases):
 
 def test_the_part_that_is_kept_is_that_of_training():
     number, image = tf.TensorSpec((), tf.int64), tf.TensorSpec((None, None, 1), tf.uint8)
-    cut = tf.function(training._centre, input_signature=[image, number, number])
+    cut = tf.function(training._center, input_signature=[image, number, number])
     random = np.random.default_rng(0)
     sizes = [(26, 21, 228, 3), (1, 3, 74, 33), (5, 5, 2, 4), (25, 10, 10, 3)]
     for height, width, *wanted in [*sizes, *random.integers(1, 90, (200, 4)).tolist()]:
         whole = np.arange(height * width).reshape(height, width, 1).astype(np.uint8)
         top, left, kept_height, kept_width = centre(height, width, *wanted)
         expected = whole[top : top + kept_height, left : left + kept_width]
-        np.testing.assert_array_equal(training._centre(whole, *wanted), expected)
+        np.testing.assert_array_equal(training._center(whole, *wanted), expected)
         np.testing.assert_array_equal(cut(whole, *wanted), expected)
     assert centre(100, 300, 10, 10) == (0, 100, 100, 100)
     assert centre(3, 9, 2, 1) == (0, 3, 3, 2)  # 1.5 columns: the even number
