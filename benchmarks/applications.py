@@ -1,10 +1,10 @@
-"""Networks that nobody tuned for this library: train one of ``keras.applications``, quantize, export, verify.
+"""Networks that were not tuned for this library: train one of ``keras.applications``, quantize, export, verify.
 
     python benchmarks/applications.py --data-dir ~/tensorflow_datasets --out build/applications
     python benchmarks/applications.py --data-dir ... --out ... --model ResNet50V2 --epochs 4
 
-CIFAR-10 resized to ``--side`` pixels; the last 1,000 training images calibrate and validate. One row a file, put into
-``applications.json``: test accuracy of the float model, of the fake-quant model and of the int8 file, the mean and
+CIFAR-10 is resized to ``--side`` pixels; the last 1,000 training images calibrate and validate. ``applications.json``
+has one row per file: test accuracy of the float model, of the fake-quant model and of the int8 file, the mean and
 largest error of the file against the fake-quant model in output steps, and top-1 agreement, for every runtime.
 """
 
@@ -23,7 +23,7 @@ from keras import applications
 import wavemix_tf as wm
 
 NETWORKS = {
-    # name: (constructor's arguments, range of its input)
+    # name: (arguments of the constructor, range of its input)
     "MobileNetV2": ({"alpha": 0.35}, (-1.0, 1.0)),
     "MobileNetV3Small": ({"alpha": 0.75}, (0.0, 255.0)),
     "EfficientNetV2B0": ({}, (0.0, 255.0)),
@@ -67,7 +67,7 @@ def main() -> None:
     model = build(input_shape=shape, weights=None, classes=CLASSES, classifier_activation=None, **arguments)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # Keras's 0.99 leaves the statistics of so short a run behind the weights
+            layer.momentum = 0.9  # with Keras's 0.99 the statistics of a short run lag behind the weights
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     steps = given.epochs * (len(train[0]) // 64)
     rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=2e-3, warmup_steps=steps // 8)
@@ -108,7 +108,7 @@ def main() -> None:
             print(
                 f"{given.model} {name}, {found.runtime}: float {accuracy:.2%}, fake-quant {report.model_accuracy:.2%}, "
                 f"file {found.accuracy:.2%}; error {found.mean_error_steps:.2f} steps (largest "
-                f"{found.max_error_steps:.1f}), same class on {found.agreement:.2%} of {found.counted}",
+                f"{found.max_error_steps:.1f}), top-1 agreement {found.agreement:.2%} of {found.counted}",
                 flush=True,
             )
 

@@ -1,12 +1,12 @@
-"""Kills and damaged inputs: every verb goes on after ``kill -9``, and no broken file passes without a word.
+"""Kills and damaged inputs: every verb resumes after ``kill -9``, and no broken file is accepted without a message.
 
     python benchmarks/campaign.py kills --count 100      # fit, run, tune, compare, killed at random, against whole runs
     python benchmarks/campaign.py damage --count 2000    # images, recipes, checkpoints, .tflite and state files, names
 
-Bounded by ``--count`` and repeatable by ``--seed``, which decides what is damaged and when a process is to be killed
-(how far it had come by then is the machine's). Prints a line for each chain and a table at the end, writes both as JSON
-and Markdown into ``--out``, and ends with exit code 1 if anything was wrong. Each command is a process of its own,
-forked from this one, which has TensorFlow loaded and never used; ``--fresh`` starts each anew. Linux.
+``--count`` bounds the campaign. ``--seed`` makes it repeatable: it decides what is damaged and when a process is killed
+(its progress by then depends on the machine). The script prints a line per chain and a table at the end, writes both as
+JSON and Markdown into ``--out``, and ends with exit code 1 if anything was wrong. Each command is a separate process,
+forked from this one, which has loaded but not used TensorFlow; ``--fresh`` starts a new Python for each. Linux only.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="kills, or damaged inputs  [default: 100, or 2000]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="verbs, or kinds of inputs")
-    parser.add_argument("--minutes", type=float, help="begin nothing new after so long")
+    parser.add_argument("--minutes", type=float, help="start no new case after this time")
     parser.add_argument("--out", type=Path, default=Path("runs/campaign"))
-    parser.add_argument("--fresh", action="store_true", help="start every process anew instead of forking it")
+    parser.add_argument("--fresh", action="store_true", help="start a new Python per process instead of forking")
     options = parser.parse_args()
     part: Any = {"kills": campaign_kills, "damage": campaign_damage}[options.what]
     names = tuple(part.KINDS)
@@ -60,7 +60,7 @@ def main() -> int:
     found = {"what": options.what, "seed": options.seed, "count": count, "table": table, "faults": faults}
     write_atomically(options.out / f"{options.what}.json", (json.dumps(found, indent=1) + "\n").encode())
     write_atomically(options.out / f"{options.what}.md", f"{text}\n".encode())
-    print(f"{len(faults)} wrong. {options.out / options.what}.md and .json hold the counts.")
+    print(f"{len(faults)} wrong. {options.out / options.what}.md and .json have the counts.")
     return 1 if faults else 0
 
 

@@ -1,4 +1,4 @@
-"""Inputs that are damaged or hostile: each is read as what it still is, or refused in one line that names it."""
+"""Damaged or hostile inputs: each must be read, if still possible, or refused in one line that names it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from campaign_process import Commands, Ended
 from PIL import Image
 
 COUNT = 2000
-SHARES = {"images": 30, "recipes": 20, "tflite": 22, "checkpoints": 8, "state": 16, "names": 4}  # in a hundred
+SHARES = {"images": 30, "recipes": 20, "tflite": 22, "checkpoints": 8, "state": 16, "names": 4}  # percent
 KINDS = tuple(SHARES)
 CASE_LIMIT_S = 120
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 LONGEST_LINE = 1100  # characters
-# Classes of errors that say what to do; anything else escaped from a library.
-TOLD = (
+# Error classes whose messages are meant for users; any other error escaped from a library.
+USER_ERRORS = (
     "ValueError",
     "FileNotFoundError",
     "FileExistsError",
@@ -40,7 +40,7 @@ TOLD = (
 def campaign(
     commands: Commands, work: Path, count: int, seed: int, kinds: Sequence[str], until: float
 ) -> tuple[list[list[Any]], list[str]]:
-    """So many cases, shared among the kinds; (table, what was wrong)."""
+    """Run ``count`` cases, divided among the kinds; return (table, faults)."""
     total = sum(SHARES[kind] for kind in kinds)
     run, unfinished = _runs(commands, work)
     table = [["kind", "inputs", "still read", "refused by name", "wrong"]]
@@ -55,13 +55,13 @@ def campaign(
         faults += wrong
         tried = counts["read"] + counts["refused"] + counts["wrong"]
         table.append([kind, tried, counts["read"], counts["refused"], len(wrong)])
-        skipped = f", {counts['skipped']} could not be made here" if counts["skipped"] else ""
+        skipped = f", {counts['skipped']} could not be created here" if counts["skipped"] else ""
         print(f"{kind}: {tried} inputs, {len(wrong)} wrong{skipped}", flush=True)
     return table, faults
 
 
 def _runs(commands: Commands, work: Path) -> tuple[Path, Path]:
-    """A finished run with an int8 file, and one that was stopped after its first epochs."""
+    """Make a finished run with an int8 file, and a run that was stopped after its first epochs."""
     run, unfinished = work / "run", work / "unfinished"
     words = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
     ended = commands.run(["run", "digits", "--out", run, *words, "--set", "epochs=2"], work / "run.log")
@@ -74,7 +74,7 @@ def _runs(commands: Commands, work: Path) -> tuple[Path, Path]:
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
-    """``content`` with one of the faults that files have: cut, overwritten, swapped, filled with something else."""
+    """``content`` with one typical fault of files: truncated, overwritten, shortened, or replaced."""
     size = max(len(content), 1)
     manner = rng.randrange(7)
     if manner == 0:
@@ -94,7 +94,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
         start = rng.randrange(size)
         part = rng.randbytes(rng.randint(1, 64))
         array[start : start + len(part)] = part
-    elif manner == 5:  # something missing in the middle
+    elif manner == 5:  # bytes missing in the middle
         start = rng.randrange(size)
         del array[start : start + rng.randint(1, 256)]
     else:
@@ -102,13 +102,13 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     return bytes(array)
 
 
-# --- cases that need no process of their own: many share a fork, which tells the next to begin where it ended ---
+# --- cases without a separate process: many share a fork; the next fork starts after the case that ended the last ---
 
 
 def _in_batches(
     commands: Commands, kind: str, work: Path, run: Path, count: int, seed: int, until: float
 ) -> tuple[Counter[str], list[str]]:
-    """Cases 0 to ``count``; a crash or a case that hangs ends a fork and not the others."""
+    """Run cases 0 to ``count``; a crash or a hanging case ends one fork, not the others."""
     record = work / f"{kind}.jsonl"
     check: Callable[[Path, Path, random.Random], None] = _CHECKS[kind]
     folder = work / kind
@@ -123,9 +123,9 @@ def _in_batches(
                 rng = random.Random(f"{seed} {kind} {number}")
                 signal.alarm(CASE_LIMIT_S)
                 print(json.dumps({"case": number, "begun": True}), file=file, flush=True)
-                said = _verdict(lambda: check(folder, run, rng))  # noqa: B023 - called here
+                found = _verdict(lambda: check(folder, run, rng))  # noqa: B023 - called here
                 signal.alarm(0)
-                print(json.dumps({"case": number, **said}), file=file, flush=True)
+                print(json.dumps({"case": number, **found}), file=file, flush=True)
         return 0
 
     counts: Counter[str] = Counter()
@@ -157,7 +157,7 @@ def _verdict(call: Callable[[], None]) -> dict[str, str]:
         return {"verdict": "skipped", "text": str(skip)}
     except Exception as error:
         text = str(error)
-        if type(error).__name__ not in TOLD:
+        if type(error).__name__ not in USER_ERRORS:
             return {"verdict": "wrong", "text": f"{type(error).__name__}: {text[:300]}"}
         if not text or len(text.splitlines()) > 1 or len(text) > LONGEST_LINE:
             return {"verdict": "wrong", "text": f"not one line: {text[:300]!r}"}
@@ -168,7 +168,7 @@ def _verdict(call: Callable[[], None]) -> dict[str, str]:
 
 
 class _SkippedError(Exception):
-    """The case cannot be made here."""
+    """The case cannot be created here."""
 
 
 def _check_image(folder: Path, run: Path, rng: random.Random) -> None:
@@ -201,7 +201,7 @@ def _check_recipe(folder: Path, run: Path, rng: random.Random) -> None:
     content = (run / "recipe.json").read_bytes()
     if rng.random() < 0.5:
         content = damaged(content, rng)
-    else:  # JSON still, with other values
+    else:  # still JSON, with other values
         fields = json.loads(content)
         for name in rng.sample(sorted(fields), rng.randint(1, 3)):
             fields[name] = rng.choice((
@@ -226,7 +226,7 @@ def _check_tflite(folder: Path, run: Path, rng: random.Random) -> None:
     for beside in (run / "exports").glob(f"{path.stem}.*"):
         if beside != path and beside.is_file():
             shutil.copy(beside, folder)
-    with contextlib.suppress(ValueError, OSError):  # refused as another file than its card's
+    with contextlib.suppress(ValueError, OSError):  # refused because it is not the file of its card
         Artifact.load(copy)
     interpreter = make_interpreter(content, reference=rng.random() < 0.5)
     invoke(interpreter)
@@ -269,7 +269,7 @@ Case = Callable[[Path, random.Random], tuple[list[object], str | None]]
 def _with_the_command(
     commands: Commands, kind: str, work: Path, make: Iterator[Case], count: int, seed: int, until: float
 ) -> tuple[Counter[str], list[str]]:
-    """Each case prepares a folder, and gives the words and the name that a refusal must hold."""
+    """Run cases; each prepares a folder, and returns the arguments and the name that an error message must contain."""
     counts: Counter[str] = Counter()
     faults: list[str] = []
     for number, case in enumerate(make):
@@ -293,7 +293,7 @@ def _with_the_command(
 
 
 def _wrong(ended: Ended, name: str | None) -> str | None:
-    """What is wrong with how the command ended, if anything is."""
+    """The fault in how the command ended; None if there is none."""
     if ended.hung:
         return "it hung"
     if ended.code < 0:
@@ -310,7 +310,7 @@ def _wrong(ended: Ended, name: str | None) -> str | None:
 
 
 def _state_cases(run: Path, unfinished: Path) -> Iterator[Case]:
-    """A state file of a run is damaged, and a verb that reads it is called."""
+    """Cases in which a state file of a run is damaged and a verb that reads it is called."""
     settings = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
     again = {
         "run": ["run", "digits", *settings, "--set", "epochs=2"],
@@ -339,7 +339,7 @@ def _state_cases(run: Path, unfinished: Path) -> Iterator[Case]:
                 words = list(again[verb])
                 if source is unfinished:
                     recipe = copy / "recipe.json"
-                    with contextlib.suppress(ValueError):  # what remains readable would train for minutes
+                    with contextlib.suppress(ValueError):  # a readable recipe would otherwise train for minutes
                         recipe.write_text(recipe.read_text().replace('"epochs": 200', '"epochs": 3'))
                 return [*words, "--out", copy], path.name
 
@@ -373,7 +373,7 @@ HOSTILE = (
 
 
 def _name_cases() -> Iterator[Case]:
-    """A run folder, a class or an image with a name that means something to a shell, a terminal, Rich or Markdown."""
+    """Cases of a run folder, class or image whose name is special to a shell, a terminal, Rich or Markdown."""
     settings = [
         word
         for key, value in {**TINY, "epochs": 1, "warmup_epochs": 0, "batch_size": 8}.items()

@@ -1,4 +1,4 @@
-"""Runs that are killed again and again end as the run that was never killed."""
+"""Kill runs repeatedly, and check that they end like a run that was never killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from campaign_process import Commands, Ended
 from PIL import Image
 
 COUNT = 100
-KILLS_OF_A_CHAIN = 6  # at most; then it may end
+KILLS_OF_A_CHAIN = 6  # maximum; then the run may end
 TINY = {
     "image_shape": "8x8x1",
     "model_args": '{"width": 4, "depth": 1, "stem": "patchify", "patch_size": 2}',
@@ -38,14 +38,14 @@ KINDS: dict[str, tuple[str, ...]] = {
     "tune": ("tune", "--set", "epochs=4", "--max-trials", "3", "--epochs", "2", "--budget", "mcu:64KB-ram"),
     "compare": ("compare", "--set", "epochs=3", "--systems", "wavemix,convmixer", "--seeds", "1", *BUDGET),
 }
-# Of tables and records: what a clock measured, or a path.
+# Fields of tables and records that depend on time or a path.
 MEASURED = ("seconds", "_ms", "time", "duration", "command", "created", "date", "resumed", "cpu", "machine", "fps")
 
 
 def campaign(
     commands: Commands, work: Path, count: int, seed: int, kinds: Sequence[str], until: float
 ) -> tuple[list[list[Any]], list[str]]:
-    """Kill chains of each verb in turn, until so many kills have been made; (table, what was wrong)."""
+    """Run kill chains of each verb in turn until ``count`` kills are made; return (table, faults)."""
     data = _pictures(work / "data")
     rng = random.Random(seed)
     rows: dict[str, dict[str, int]] = {}
@@ -75,8 +75,8 @@ def campaign(
             wrong = list(differences(whole[kind][0], out))
         row["equal"] += not wrong
         faults += [f"{kind}, chain {chain}, {kills} kills: {text}" for text in wrong]
-        said = "equal" if not wrong else f"{len(wrong)} differences, the first: {wrong[0]}"
-        print(f"{kind}, chain {chain}: {kills} kills ({writes} in a write), {said}", flush=True)
+        found = "equal" if not wrong else f"{len(wrong)} differences, the first: {wrong[0]}"
+        print(f"{kind}, chain {chain}: {kills} kills ({writes} in a write), {found}", flush=True)
         if not wrong:
             shutil.rmtree(out)
         chain += 1
@@ -92,7 +92,7 @@ def _words(kind: str, data: Path, out: Path) -> list[object]:
 def _chain(
     commands: Commands, words: Sequence[object], out: Path, log: Path, seconds: float, rng: random.Random
 ) -> tuple[int, int, Ended]:
-    """(kills, those with a half-written file, how the last process ended)."""
+    """(number of kills, number of kills with a half-written file, end of the last process)."""
     kills = writes = 0
     for _ in range(KILLS_OF_A_CHAIN):
         before = set(_temporary(out))
@@ -105,7 +105,7 @@ def _chain(
 
 
 def _moment(out: Path, seconds: float, rng: random.Random) -> Callable[[float], bool]:
-    """When to kill: at a random time, after a random number of changes in the folder, or in the middle of a write."""
+    """Choose when to kill: at a random time, after a random number of changes in the folder, or during a write."""
     manner = rng.choice(("time", "time", "change", "write"))
     limit = rng.uniform(0.02, 1.05) * seconds
     wanted = rng.randint(1, 12)
@@ -123,7 +123,7 @@ def _moment(out: Path, seconds: float, rng: random.Random) -> Callable[[float], 
             for path in _files(out):
                 try:
                     stamp = path.stat().st_mtime_ns
-                except OSError:  # gone meanwhile
+                except OSError:  # deleted in the meantime
                     continue
                 changes += seen.get(path) != stamp
                 seen[path] = stamp
@@ -135,7 +135,7 @@ def _moment(out: Path, seconds: float, rng: random.Random) -> Callable[[float], 
 def _files(folder: Path) -> Iterator[Path]:
     try:
         yield from (path for path in folder.rglob("*") if path.is_file())
-    except OSError:  # a folder that went while it was listed
+    except OSError:  # the folder was deleted while it was listed
         return
 
 
@@ -144,7 +144,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 
 def differences(whole: Path, killed: Path) -> Iterator[str]:
-    """What a killed run's folder has otherwise than the whole run's."""
+    """Differences between the folder of a killed run and that of the whole run."""
     for path in _temporary(killed):
         yield f"{path.name} was left behind"
     mine, theirs = (_contents(folder) for folder in (killed, whole))
@@ -156,13 +156,13 @@ def differences(whole: Path, killed: Path) -> Iterator[str]:
 
 
 def _contents(folder: Path) -> dict[str, Any]:
-    """Name -> what must be equal of each file; logs of TensorBoard and pictures of measured times are left out."""
+    """Name -> content that must be equal, per file; without TensorBoard logs and plots of measured times."""
     found = {}
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         if "tensorboard" in name or path.suffix in (".html", ".png", ".log", ".md") or ".tmp" in name:
             continue
-        if name.startswith("keras_tuner/") or name == "costs.json":  # bookkeeping: an order, and what was looked at
+        if name.startswith("keras_tuner/") or name == "costs.json":  # bookkeeping: an order, and inspected candidates
             continue
         found[name] = _content(path, folder)
     return found
@@ -208,7 +208,7 @@ def _is_measured(name: str) -> bool:
 
 
 def _pictures(folder: Path) -> Path:
-    """Three patterns of 8x8 pixels, one sub-folder a class."""
+    """Write images of three patterns, 8x8 pixels, one subfolder per class."""
     rng = np.random.default_rng(0)
     rows, columns = np.indices((8, 8)) // 2 % 2
     for label, (name, pattern) in enumerate({"rows": rows, "columns": columns, "checks": rows ^ columns}.items()):

@@ -1,4 +1,4 @@
-"""The command ``wavemix-tf`` in a process that may be killed, forked from one that has TensorFlow loaded."""
+"""Run ``wavemix-tf`` in a process that may be killed, forked from one that has loaded TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-LIMIT_S = 1800.0  # of one process: what takes longer hangs
+LIMIT_S = 1800.0  # per process: one that takes longer counts as hung
 POLL_S = 0.01
 
 
@@ -22,8 +22,8 @@ class Ended:
     Attributes:
         code: Exit code; negative: the signal that ended it.
         seconds: Time it took.
-        text: What it printed, both streams.
-        hung: Whether it was ended for taking longer than ``LIMIT_S``.
+        text: Its output, both streams.
+        hung: Whether it was killed because it took longer than ``LIMIT_S``.
     """
 
     code: int
@@ -38,16 +38,16 @@ class Ended:
 
 
 class Commands:
-    """Starts the command, or a function, in a process group of its own.
+    """Starts the command, or a function, in a separate process group.
 
     Args:
-        fresh: Start a Python for each command instead of forking this process.
+        fresh: Start a new Python for each command instead of forking this process.
     """
 
     def __init__(self, fresh: bool = False) -> None:
         self.fresh = fresh
         if not fresh:
-            # Loaded, not used: a fork of a process whose TensorFlow runs would stand still.
+            # Loaded but not used: a fork of a process in which TensorFlow runs would hang.
             import wavemix_tf.cli
             import wavemix_tf.command.comparing
             import wavemix_tf.command.predicting
@@ -57,7 +57,7 @@ class Commands:
     def run(
         self, words: Sequence[object], log: Path, kill: Callable[[float], bool] | None = None, cwd: Path | None = None
     ) -> Ended:
-        """The command with these words, killed with all that it started as soon as ``kill(seconds)`` says so."""
+        """Run the command with these arguments; kill its process group as soon as ``kill(seconds)`` returns True."""
         given = [str(word) for word in words]
         if not self.fresh:
 
@@ -82,7 +82,7 @@ class Commands:
         kill: Callable[[float], bool] | None = None,
         cwd: Path | None = None,
     ) -> Ended:
-        """A function in a fork of this process; what it returns is the exit code."""
+        """Run a function in a fork of this process; its return value is the exit code."""
         sys.stdout.flush()
         process = os.fork()
         if not process:
@@ -119,7 +119,7 @@ def _watch(process: int, log: Path, kill: Callable[[float], bool] | None) -> End
             _, status = os.waitpid(process, 0)
             break
         time.sleep(POLL_S)
-    _kill_group(process)  # what it left running
+    _kill_group(process)  # child processes that it left running
     text = log.read_text(errors="replace") if log.is_file() else ""
     return Ended(os.waitstatus_to_exitcode(status), time.monotonic() - begun, text, hung)
 

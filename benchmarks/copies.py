@@ -1,13 +1,13 @@
-"""Copies of published networks against the networks: what `quantize` rounds and `export` writes, before any rounding.
+"""Compare published networks with the copies that `quantize` rounds and `export` writes, before any rounding.
 
     python benchmarks/copies.py --out build/copies
     python benchmarks/copies.py --out build/copies --networks wavemix_lite_32_7 ResNet50V2 --doc docs/copies.md
 
-Every network of `wm.VARIANTS` and ten of `keras.applications`, with random weights under which the outputs differ from
-image to image: as `quantize` copies and rewrites it, and as `export` writes it for a phone's CPU (`wm.tflite.fold`).
-The largest difference of an output over all images, as a share of its spread (standard deviation over the images).
-Small images where the network allows them. Goes on where it was stopped: `copies.json` keeps each row. Writes
-`copies.md`; `--doc` puts the table into a page, between two marks.
+Measures every network of `wm.VARIANTS` and ten of `keras.applications`, with random weights for which the outputs
+differ from image to image: as `quantize` copies and rewrites it, and as `export` writes it for a phone's CPU
+(`wm.tflite.fold`). The result is the largest difference of an output over all images, as a share of its spread
+(standard deviation over the images). Images are small if the network allows it. A stopped run resumes: `copies.json`
+keeps each row. Writes `copies.md`; `--doc` puts the table into a page, between two marks.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from wavemix_tf.tflite.graph.pipeline import quantizing_passes, run
 from wavemix_tf.tflite.quantization.copy_check import MAX_DIFFERENCE, check_before_rounding, difference
 
 IMAGES = 8
-SMALLEST_SIDE = 16  # of WaveMix, in pixels
-OTHER_SIDES = (64, None)  # of its peers: the first that the network can be built for; None: as published
+SMALLEST_SIDE = 16  # pixels, for WaveMix
+OTHER_SIDES = (64, None)  # for its peers: the first side with which the network can be built; None: as published
 MARK = "<!-- copies -->"
 # keras.applications: the range of its input, the side in pixels.
 APPLICATIONS: dict[str, tuple[tuple[float, float], int]] = {
@@ -58,7 +58,7 @@ def of_variants(name: str) -> tuple[Any, Any]:
     if "model" not in row or row["model"].startswith("WaveMix"):
         reduction = row["patch_size"] if row.get("stem") == "patchify" else row.get("stride", 1) ** 2
         side = max(SMALLEST_SIDE, reduction * 2 ** row.get("levels", 1))
-        shape = (side, 2 * side, row.get("image_shape", (0, 0, 3))[2])  # not square, so that a swap shows
+        shape = (side, 2 * side, row.get("image_shape", (0, 0, 3))[2])  # not square, to detect swapped sides
         return wm.build_model(name, image_shape=shape), (0.0, 1.0)
     for side in OTHER_SIDES:
         try:
@@ -82,7 +82,7 @@ BUILDERS: dict[str, Callable[[str], tuple[Any, Any]]] = {
 
 
 def compare(name: str, seed: int) -> dict[str, Any]:
-    """One row: a network's copies on the same images."""
+    """Measure one row: a network and its copies on the same images."""
     keras.utils.set_random_seed(seed)
     model, limits = BUILDERS[name](name)
     shape = model.inputs[0].shape[1:]
@@ -103,7 +103,7 @@ def compare(name: str, seed: int) -> dict[str, Any]:
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
-    header = ["network", "parameters", "image", "images", "`quantize`'s copy", "what `export` writes"]
+    header = ["network", "parameters", "image", "images", "copy of `quantize`", "network of `export`"]
     lines = [
         [
             name,
@@ -122,8 +122,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--networks", nargs="+", choices=BUILDERS, default=list(BUILDERS))
-    parser.add_argument("--again", action="store_true", help="run those that copies.json has, too")
-    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are to be this table")
+    parser.add_argument("--again", action="store_true", help="also measure networks that copies.json has")
+    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are replaced by this table")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "copies.json"
@@ -133,9 +133,9 @@ def main() -> None:
         begun = time.perf_counter()
         rows[name] = compare(name, list(BUILDERS).index(name))
         write_atomically(path, (json.dumps(rows, indent=2) + "\n").encode())
-        told = rows[name].get("fault") or f"{rows[name]['quantize']:.1e}"
+        copied = rows[name].get("fault") or f"{rows[name]['quantize']:.1e}"
         print(
-            f"{index}/{len(wanted)} {name}: {told}, written {rows[name]['export']:.1e} of the spread "
+            f"{index}/{len(wanted)} {name}: copied {copied}, written {rows[name]['export']:.1e} of the spread "
             f"({time.perf_counter() - begun:.0f} s)",
             flush=True,
         )

@@ -1,14 +1,14 @@
-"""Latency of one image (batch 1, one thread): the strongest ways to run the official network, against our files.
+"""Latency of one image (batch 1, one thread): the fastest ways to run the official network, against our files.
 
     python benchmarks/inference.py --out runs/benchmarks --peer-python PATH
 
 Peers, all made from the official PyTorch package: PyTorch eager (NCHW and channels_last, float32 and bfloat16), ONNX
 Runtime float32, litert-torch float32, and litert-torch followed by ai-edge-quantizer in int8. Ours: `android-cpu`
-exports in float32 and int8. Every .tflite file, theirs and ours, runs in the same LiteRT. Missing peers are named;
-benchmarks/README.md has the line that installs them.
+exports in float32 and int8. All .tflite files run in the same LiteRT. Missing peers are named; benchmarks/README.md has
+the line that installs them.
 
-All have the same weights, and each one's logits are compared with the official package's. The peers' files are kept in
-OUT/models and used again; remove the folder to make them anew.
+All have the same weights, and their logits are compared with those of the official package. The peers' files are kept
+in OUT/models and reused; remove the folder to convert them again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def make_models(folder: Path, python: str, kinds: tuple[str, ...], nets: list[st
     for net in nets:
         for kind in kinds:
             command = [python, str(FOLDER / "inference_models.py"), str(folder), kind, net]
-            report = {"failed": f"not made within {MODEL_TIMEOUT_S} s"}
+            report = {"failed": f"not converted within {MODEL_TIMEOUT_S} s"}
             with log.open("a") as errors, contextlib.suppress(subprocess.TimeoutExpired):
                 done = subprocess.run(
                     command,
@@ -57,16 +57,18 @@ def make_models(folder: Path, python: str, kinds: tuple[str, ...], nets: list[st
                     timeout=MODEL_TIMEOUT_S,
                     check=False,
                 )
-                lines = [line for line in done.stdout.splitlines() if line.startswith('{"net": ')]  # converters print
+                lines = [
+                    line for line in done.stdout.splitlines() if line.startswith('{"net": ')
+                ]  # not converter output
                 report = json.loads(lines[-1]) if lines else {"failed": f"exit code {done.returncode}"}
             found[kind][net] = report
-            print(f"  {kind} {net}: {report.get('failed') or 'made'}", flush=True)
+            print(f"  {kind} {net}: {report.get('failed') or 'written'}", flush=True)
     return found
 
 
 def contenders(net: str, models: dict[str, Any], threads: int, peer_python: str) -> list[Contender]:
     worker = str(FOLDER / "inference_worker.py")
-    # OpenMP's idle threads would spin beside the next contender.
+    # Otherwise OpenMP's idle threads would spin during the turn of the next contender.
     environment = {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
     found = []
 
@@ -104,7 +106,7 @@ def summarize(net: Net, found: list[Contender], peaks: dict[str, float]) -> dict
         summary["contenders"][contender.name] = row
     for dtype, kind in (("float32", "ours_float32"), ("int8", "ours_int8")):
         mine = next((c for c in found if c.name == TITLES[kind] and not c.failed), None)
-        # int8 is compared with everything, float32 with whatever is not int8.
+        # int8 is compared with all peers, float32 with all that are not int8.
         peer = fastest([c for c in found if dtype == "int8" or "int8" not in c.name], ours=False)
         if mine and peer:
             summary["comparisons"][dtype] = {"peer": peer.name, "ours": mine.name, "speed_ratio": ratio(peer, mine)}
@@ -128,7 +130,7 @@ def tables(results: dict[str, Any]) -> str:
                     f"**{speed['median']:.2f}** ({spread(speed)}), mark {MARKS[dtype]}: {reached}",
                 ]
             )
-    first = markdown_table(["network", "ours in", "strongest peer, ms", "ours, ms", "times as fast"], rows)
+    first = markdown_table(["network", "our dtype", "strongest peer, ms", "ours, ms", "times as fast"], rows)
     rows = []
     for net in results["nets"].values():
         for name, row in net["contenders"].items():
@@ -149,8 +151,8 @@ def tables(results: dict[str, Any]) -> str:
             "",
             first,
             "",
-            "Every contender. All have the same weights; difference: the largest of a logit from the official",
-            "package's in float32, as a share of the spread of its logits.",
+            "Every contender. All have the same weights; difference: the largest difference of a logit from the",
+            "official package in float32, as a share of the spread of its logits.",
             "",
             second,
             "",
@@ -213,7 +215,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
             if dtype in net["comparisons"]:
                 versus = net["comparisons"][dtype]
                 groups.append((net["title"], *(net["contenders"][versus[side]]["ms"] for side in ("peer", "ours"))))
-        panels.append((f"ours in {dtype}: ms an image", groups))
+        panels.append((f"ours in {dtype}: ms per image", groups))
     bars(panels, ("strongest peer", "ours"), path)
 
 

@@ -1,13 +1,13 @@
-"""Makes the files that inference.py times: the official networks for other runtimes, and ours.
+"""Write the files that inference.py times: the official networks for other runtimes, and ours.
 
     python benchmarks/inference_models.py FOLDER KIND[,KIND...] NET...
 
-KIND is `reference` (weights, an image and its logits, from which the others are made or by which they are checked),
-`onnx` (ONNX Runtime, float32), `litert_float32` (litert-torch) and `litert_int8` (that file quantised by
+KIND is `reference` (weights, an image and its logits, from which the others are made and with which they are checked);
+`onnx` (ONNX Runtime, float32), `litert_float32` (litert-torch) and `litert_int8` (that file quantized by
 ai-edge-quantizer: int8 weights and activations), all three of the official network; `ours_float32` and `ours_int8`; or
-`peak`, which takes no network: one large 1x1 convolution in float32 and int8, the ceiling for the others. A peer's file
-that is there already is kept; ours are made anew, as our code may have changed. One JSON line is printed for each: the
-file, or why there is none.
+`peak`, without a network: one large 1x1 convolution in float32 and int8, the peak for the others. Existing files of
+peers are kept; ours are written again, because our code may have changed. One JSON line is printed per file: its path,
+or why it is missing.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ CALIBRATION_IMAGES = 16
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well."""
-    temporary = path.with_name(f"part-{path.name}")  # the suffix stays: exporters look at it
+    """Yield a temporary path next to `path` that replaces it if the block succeeds."""
+    temporary = path.with_name(f"part-{path.name}")  # with the same suffix, which exporters check
     temporary.unlink(missing_ok=True)
     yield temporary
     temporary.replace(path)
 
 
 def official_for_export(net: str) -> tuple[Any, Any]:
-    """(module in inference mode, example input). Exporters do not follow its autograd function: only its forward."""
+    """(module in inference mode, example input). Exporters cannot trace its autograd function, only its forward."""
     import torch
 
     import_official()
@@ -60,7 +60,7 @@ def save_reference(net: str, path: Path) -> None:
 
 
 def onnx(net: str, path: Path) -> None:
-    import onnxruntime  # noqa: F401  (says early that it is missing)
+    import onnxruntime  # noqa: F401  (fails early if it is missing)
     import torch
 
     model, example = official_for_export(net)
@@ -86,7 +86,7 @@ def litert_int8(net: str, path: Path) -> None:
 
     source = path.with_name(f"{net}-litert-float32.tflite")
     if not source.is_file():
-        raise RuntimeError("needs the float32 file, which was not made")
+        raise RuntimeError("the float32 file, which it requires, is missing")
     runner = Interpreter(str(source)).get_signature_runner()
     (name,) = runner.get_input_details()
     shape = runner.get_input_details()[name]["shape"]
@@ -102,12 +102,12 @@ def litert_int8(net: str, path: Path) -> None:
 def with_bias_axes(content: bytes) -> bytes:
     """The file with the biases of its transposed convolutions shaped (C, 1, 1, 1).
 
-    litert-torch shapes them (1, 1, 1, C), and ai-edge-quantizer 0.10 says that their C steps lie along axis 0: LiteRT
-    refuses such a file. Nothing else is wrong with it.
+    litert-torch shapes them (1, 1, 1, C), and ai-edge-quantizer 0.10 declares that their C steps lie along axis 0:
+    LiteRT refuses such a file. The rest of the file is correct.
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    changed = bytearray(content)  # in place: large files keep their weights behind the flatbuffer
+    changed = bytearray(content)  # in place: large files store their weights after the flatbuffer
     graph = schema.Model.GetRootAsModel(changed, 0).Subgraphs(0)
     for index in range(graph.TensorsLength()):
         tensor = graph.Tensors(index)
@@ -126,14 +126,14 @@ def ours(net: str, path: Path, dtype: str) -> None:
     state = {key.removeprefix("state/"): stored[key] for key in stored.files if key.startswith("state/")}
     wm.load_torch_weights(model, state)
     images = np.random.default_rng(0).random((64, *NETS[net].config["image_shape"]), dtype="float32")
-    # Timed alone; pictures of noise look alike to a network.
+    # The file is only timed: the outputs for noise images are nearly equal.
     bounds = {"min_snr_db": -100, "min_agreement": 0, "allow_unjudged": True}
     artifact = wm.tflite.export(model, target="android-cpu", dtype=dtype, calibration=images, **bounds)
     write_atomically(path, artifact.content)
 
 
 def peak(dtype: str, path: Path) -> None:
-    """One large 1x1 convolution: the runtime's matrix multiplication with nothing around it."""
+    """One large 1x1 convolution: only the runtime's matrix multiplication."""
     import tensorflow as tf
 
     from wavemix_tf.tflite.runtimes.converter import run_converter
@@ -168,7 +168,7 @@ def main() -> None:
             if kind.startswith("ours") or not path.is_file():
                 try:
                     make(net, path)
-                except Exception as error:  # one that fails must not take the others with it
+                except Exception as error:  # a failure must not end the others
                     message = str(error).strip().splitlines()
                     report["failed"] = f"{type(error).__name__}: {message[0] if message else ''}"
             print(json.dumps(report), flush=True)

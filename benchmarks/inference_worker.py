@@ -1,6 +1,6 @@
-"""One contender of inference.py: runs one network on one image again and again. Started by it, see side_by_side.py.
+"""One contender of inference.py, which starts this script: runs one network on one image, see side_by_side.py.
 
-Each runtime's function returns (run, read): ``run`` is timed, ``read`` gives the logits of the reference image.
+Each runtime's function returns (run, read): ``run`` is timed, ``read`` returns the logits of the reference image.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def onnx(arguments: dict[str, Any], image: np.ndarray) -> tuple[Callable[[], Any
 
 
 def tflite(arguments: dict[str, Any], image: np.ndarray | None) -> tuple[Callable[[], Any], Callable[[], np.ndarray]]:
-    """LiteRT with its default kernels (XNNPACK), one and the same interpreter for the peers' files and for ours."""
+    """LiteRT with its default kernels (XNNPACK), the same interpreter for the peers' files and ours."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(arguments["file"], num_threads=arguments["threads"])
     interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
     (result,) = interpreter.get_output_details()
-    if image is None:  # of the file that measures the peak
+    if image is None:  # for the file that measures the peak
         image = np.random.default_rng(0).random(entry["shape"], dtype="float32")
     if entry["dtype"] != np.float32:
         scale, zero_point = entry["quantization"]
@@ -82,7 +82,7 @@ def set_up(arguments: dict[str, Any]) -> Any:
     run, read = RUNTIMES[arguments["runtime"]](arguments, image)
     for _ in range(WARM_UPS):
         run()
-    # Of the spread of the logits: whoever is fast must be right, too.
+    # A share of the spread of the logits: a fast contender must also be correct.
     difference = None if stored is None else float(np.abs(read() - stored["logits"]).max() / np.ptp(stored["logits"]))
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:

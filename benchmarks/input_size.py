@@ -1,12 +1,12 @@
-"""How time and memory of a training step grow with the image, beside the official PyTorch package.
+"""Growth of time and memory of a training step with the image size, compared with the official PyTorch package.
 
     python benchmarks/input_size.py --out runs/benchmarks
 
-Needs the official package (benchmarks/README.md has the line). The same network of four levels (width 64, depth 4, a
-stem of stride 2 twice), batch and optimizer, float32, images of 128 to 1,024 pixels a side, both in turn in one run.
-Attention's cost grows with the square of the number of pixels; WaveMix's is to grow with the number itself: what is
-reported is the exponent of a straight line through the logarithms. Memory is the peak of the process minus its size
-after the imports.
+Needs the official package (benchmarks/README.md has the install line). Both run in turn in one run, with the same
+network of four levels (width 64, depth 4, a stem of stride 2 twice), batch and optimizer, in float32, on images with
+sides of 128 to 1,024 pixels. The cost of attention grows with the square of the number of pixels; that of WaveMix
+should grow linearly. The script reports the exponent: the slope of a line through the logarithms. Memory is the peak of
+the process minus its size after the imports.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from side_by_side import FOLDER, Contender, compete, machine, ratio, warn_if_bus
 
 NET = "64_4_l4"
 SIDES = (128, 256, 512, 1024)
-LARGE = 256  # pixels a side from which the exponent is taken: below, what every step costs is most of it
+LARGE = 256  # smallest side for the exponent, in pixels: below it the fixed cost of a step dominates
 NAMES = {"official": "official PyTorch", "ours": "ours"}
 
 
@@ -43,7 +43,7 @@ def contenders(side: int, threads: int, peer_python: str) -> list[Contender]:
 
 
 def exponent(sides: list[int], values: list[float]) -> float:
-    """Slope of log(value) over log(pixels), for sides from ``LARGE`` on: 1 is linear, 2 is attention's."""
+    """Slope of log(value) over log(pixels), for sides of at least ``LARGE``: 1 is linear, attention has 2."""
     points = [(2 * np.log(side), np.log(value)) for side, value in zip(sides, values, strict=True) if side >= LARGE]
     return float(np.polyfit(*zip(*points, strict=True), 1)[0])
 
@@ -71,7 +71,7 @@ def text_of(results: dict[str, Any]) -> str:
         [
             f"Training step of {net.title}, batch {net.training_batch}, float32, on {host['cpu']}, "
             f"{results['threads']} threads, {results['rounds']} rounds; load before the start {host['load_average']}.",
-            f"The exponent is that from {LARGE} pixels on: 1 is linear in the number of pixels.",
+            f"The exponent is computed for sides of at least {LARGE} pixels: 1 is linear in the number of pixels.",
             "",
             markdown_table(header, rows),
             "",
@@ -87,11 +87,11 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
     sides = np.array([int(side) for side in results["sides"]])
     figure, axes = pyplot.subplots(1, 2, figsize=(9.6, 3.8))
-    for axis, kind, label in zip(axes, ("ms", "mib"), ("ms a training step", "peak MiB over baseline"), strict=True):
-        for name, colour in (("official", "#9aa5b1"), ("ours", "#1f8a70")):
+    for axis, kind, label in zip(axes, ("ms", "mib"), ("ms per training step", "peak MiB over baseline"), strict=True):
+        for name, color in (("official", "#9aa5b1"), ("ours", "#1f8a70")):
             values = [row[name][kind] for row in results["sides"].values()]
             slope = exponent(list(sides), values)
-            axis.plot(sides, values, "o-", color=colour, label=f"{NAMES[name]}, exponent {slope:.2f}")
+            axis.plot(sides, values, "o-", color=color, label=f"{NAMES[name]}, exponent {slope:.2f}")
         first = max(
             row[kind] for row in results["sides"][str(sides[-1])].values() if isinstance(row, dict) and kind in row
         )
@@ -101,7 +101,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axis.set_yscale("log")
         axis.set_ylim(bottom=min(row["ours"][kind] for row in results["sides"].values()) / 4)
         axis.set_xticks(sides, [str(side) for side in sides])
-        axis.set_xlabel("pixels a side")
+        axis.set_xlabel("side in pixels")
         axis.set_title(label, fontsize=10, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)

@@ -1,4 +1,4 @@
-"""The networks that the benchmarks compare, and the official PyTorch package behind one function."""
+"""The networks that the benchmarks compare, and functions for the official PyTorch package."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ NETS = {
     ),
 }
 
-# The one that `input_size.py` grows the images of: four levels, as the published networks for large images have.
+# The network of `input_size.py`: four levels, like the published networks for large images.
 NETS_BY_SIZE = {
     "64_4_l4": Net(
         "64/4 level 4, strided 2",
@@ -67,7 +67,7 @@ NETS_BY_SIZE = {
 }
 
 
-# What `targets.py` writes for every target: arguments of `wm.build_model`, or, without a variant, of WaveMixClassifier.
+# The networks of `targets.py`: arguments of `wm.build_model`, or, without a variant, of WaveMixClassifier.
 TARGET_NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "lite_8_5": ("Lite 8/5, 28x28x1", {"variant": "wavemix_lite_8_5"}),
     "lite_32_7": ("Lite 32/7, 32x32x3", {"variant": "wavemix_lite_32_7"}),
@@ -82,7 +82,7 @@ TARGET_NETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-# The 1x1 convolution that measures the ceiling of a LiteRT interpreter: (1, side, side, channels) -> the same.
+# The 1x1 convolution that measures the peak of a LiteRT interpreter: (1, side, side, channels) -> the same.
 PEAK_SIDE, PEAK_CHANNELS = 32, 512
 PEAK_MACS = PEAK_SIDE**2 * PEAK_CHANNELS**2
 
@@ -111,14 +111,13 @@ def forward_macs(config: dict[str, Any]) -> int:
 
 
 def spread_weights(model: Any, images: np.ndarray, seed: int = 0, deep: bool = False) -> None:
-    """Random weights and batch norm statistics under which the logits differ from image to image, in place.
+    """Set random weights and batch norm statistics, in place, so that the logits differ from image to image.
 
-    A fresh network returns nearly a constant, and how near a file is to a constant says nothing.
+    A network with initial weights returns nearly a constant, and the error against a constant is meaningless.
 
     Args:
-        deep: keep the statistics of ``images`` as they are, and the variance of a channel that is nearly constant above
-            a hundredth of its layer's mean. In a network of 32 blocks other statistics overflow: their errors multiply
-            from block to block.
+        deep: Keep the statistics of ``images``, with the variance of a channel at least a hundredth of the mean of its
+            layer. In a network of 32 blocks other statistics overflow: their errors multiply from block to block.
     """
     import keras
 
@@ -142,7 +141,7 @@ def spread_weights(model: Any, images: np.ndarray, seed: int = 0, deep: bool = F
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.momentum = 0.0  # the statistics of this one batch
-        # A bias well above the scale keeps the network from amplifying every last bit, as a random one would.
+        # A bias well above the scale prevents the network from amplifying rounding errors, as a random one would.
         gamma, beta = rng.uniform(0.2, 0.6, layer.moving_mean.shape), rng.normal(0.5, 0.3, layer.moving_mean.shape)
         if layer.scale:
             layer.gamma.assign(gamma)
@@ -163,8 +162,8 @@ def spread_weights(model: Any, images: np.ndarray, seed: int = 0, deep: bool = F
 def official_classifier(config: dict[str, Any]) -> Any:
     """The official package's network (a torch.nn.Module) for the arguments of our WaveMixClassifier.
 
-    The package knows RGB and transposed convolutions alone: for other images the first convolution is replaced, and for
-    upsample="bilinear" the transposed ones, as the authors did for their smallest networks.
+    The package supports only RGB and transposed convolutions: for other images the first convolution is replaced, and
+    for upsample="bilinear" the transposed ones, as in the authors' smallest networks.
     """
     WaveMix = import_official().WaveMix
 
@@ -194,7 +193,7 @@ def official_classifier(config: dict[str, Any]) -> Any:
 def random_images(count: int, shape: tuple[int, int, int], seed: int) -> np.ndarray:
     """(count, H, W, C) float32 in [0, 1]: noise under random patches and brightness.
 
-    The global pooling would average images of plain noise into one and the same.
+    Global pooling would map all images of plain noise to the same average.
     """
     generator = np.random.default_rng(seed)
     height, width, channels = shape
@@ -211,10 +210,10 @@ def official_network(config: dict[str, Any]) -> Any:
     """The PyTorch network for the arguments of any of our networks.
 
     Args:
-        config: arguments, and under "model" the class where it is not WaveMixClassifier, as in `wm.VARIANTS`.
+        config: arguments, and under "model" the class if it is not WaveMixClassifier, as in `wm.VARIANTS`.
 
     Returns:
-        A torch.nn.Module: the official package's, or where it has none that of `torch_references`.
+        A torch.nn.Module: from the official package, or from `torch_references` if the package lacks it.
     """
     kind = config.get("model", "WaveMixClassifier")
     if kind == "WaveMixClassifier":
@@ -243,7 +242,7 @@ def official_network(config: dict[str, Any]) -> Any:
             )
         from torch import nn
 
-        # As the official script does: its classifier with another head.
+        # As in the official script: the classifier with another head.
         network = official_classifier({"num_classes": 2, **config})
         first, second = config.get("head_dims") or (config["width"] // 2, config["width"] // 4)
         network.pool = nn.Sequential(
@@ -268,9 +267,9 @@ def in_package(config: dict[str, Any]) -> bool:
 
 
 def official_outputs(network: Any, config: dict[str, Any], images: np.ndarray) -> np.ndarray:
-    """What a network of `official_network` makes of RGB images (N, H, W, C) float32: logits, or images (N, H, W, C).
+    """Output of an `official_network` for RGB images (N, H, W, C) float32: logits, or images (N, H, W, C).
 
-    WaveMixSR's are YCbCr, as it takes them.
+    WaveMixSR takes and returns YCbCr: its input is converted here, its output is not.
     """
     import torch
 
@@ -289,7 +288,7 @@ def rgb_to_ycbcr(images: np.ndarray) -> np.ndarray:
 
 
 def our_network(config: dict[str, Any]) -> Any:
-    """Our network of these arguments, see `official_network`."""
+    """Our network for these arguments, see `official_network`."""
     import wavemix_tf as wm
 
     arguments = {**config, "image_shape": tuple(config["image_shape"])}
@@ -297,7 +296,7 @@ def our_network(config: dict[str, Any]) -> Any:
 
 
 def our_outputs(model: Any, images: np.ndarray) -> np.ndarray:
-    """What `official_outputs` is to be compared with: WaveMixSR's before it is made RGB."""
+    """Our outputs to compare with `official_outputs`: those of WaveMixSR before the conversion to RGB."""
     import keras
 
     if getattr(model, "variant", "sisr") != "sisr":
@@ -306,11 +305,11 @@ def our_outputs(model: Any, images: np.ndarray) -> np.ndarray:
 
 
 def reference(net: str) -> Any:
-    """The official network as every contender has it, and what it computes.
+    """The official network with the weights of every contender, and its output.
 
     Returns:
         (its PyTorch module in inference mode, image (1, H, W, C) float32, logits (1, classes) float32). The weights are
-        PyTorch's own initial ones for seed 0; batch norm has the statistics of some random batches.
+        PyTorch's initial weights for seed 0; batch norm has the statistics of some random batches.
     """
     import torch
 
@@ -327,7 +326,7 @@ def reference(net: str) -> Any:
 
 
 def keep_official_dwt_in_float32() -> None:
-    """Takes the official package's wavelet transform out of autocast, as its float32 filters fail on bfloat16 input."""
+    """Exclude the official package's wavelet transform from autocast: its float32 filters fail on bfloat16 input."""
     import torch
     import wavemix
 

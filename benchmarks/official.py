@@ -1,4 +1,4 @@
-"""The official PyTorch package, and timm, made importable."""
+"""Import the official PyTorch package, and timm, despite missing dependencies."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 
 
 def import_official() -> Any:
-    """The official package's `wavemix.classification` module."""
-    if "numpy.lib.function_base" not in sys.modules:  # gone in NumPy 2; the package imports it and uses nothing of it
+    """Import the official package's `wavemix.classification` module."""
+    if "numpy.lib.function_base" not in sys.modules:  # removed in NumPy 2; the package imports it but does not use it
         stand_in = types.ModuleType("numpy.lib.function_base")
         stand_in.hamming = np.hamming  # type: ignore[attr-defined]
         sys.modules["numpy.lib.function_base"] = stand_in
@@ -25,10 +25,10 @@ def import_official() -> Any:
 
 
 def import_timm() -> Any:
-    """timm, whose networks need nothing of torchvision though importing it does.
+    """Import timm; the import needs torchvision, its networks do not.
 
     Raises:
-        ImportError: TensorFlow is loaded already: PyTorch's compiler, which timm loads, then ends the process.
+        ImportError: TensorFlow is already loaded: PyTorch's compiler, which timm loads, would end the process.
     """
     if "timm" not in sys.modules and "tensorflow" in sys.modules:
         raise ImportError("timm must be imported before TensorFlow. Received: a process that has TensorFlow")
@@ -40,7 +40,7 @@ def import_timm() -> Any:
 
 
 class _AnyName(type):
-    """A class whose attributes are their own names."""
+    """A metaclass: each attribute of the class is its own name."""
 
     def __getattr__(cls, name: str) -> str:
         if name.startswith("__"):
@@ -49,7 +49,7 @@ class _AnyName(type):
 
 
 class _StandIn(types.ModuleType):
-    """A module that has a class of every name."""
+    """A module that has a class for every name."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -58,7 +58,7 @@ class _StandIn(types.ModuleType):
 
 
 class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds a stand-in for torchvision and every module in it."""
+    """Finds a stand-in for torchvision and all of its modules."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> Any:
         if fullname.partition(".")[0] == "torchvision":

@@ -1,9 +1,9 @@
-"""Each op of the targets' tables as a ``.tflite`` file of its own, run in every runtime that exists here.
+"""Run each op of the targets' tables as a separate ``.tflite`` file in every available runtime.
 
-What ``wm.tflite.TARGETS`` says of an op is shown by such a file: LiteRT with XNNPACK and with its reference kernels,
-TensorFlow Lite Micro, and, for the Ethos-U, Arm's compiler, which must leave nothing to the CPU. No GPU, no phone's NPU
-and no Edge TPU is here: what their tables say was never tried. ``tests/test_tflite_op_tables.py`` holds the tables to
-the same files.
+Each file checks an entry of ``wm.tflite.TARGETS``: in LiteRT with XNNPACK and with its reference kernels, in TensorFlow
+Lite Micro and, for the Ethos-U, with Arm's compiler, which must leave no op to the CPU. A GPU, a phone's NPU and an
+Edge TPU are not available: their tables were not tried. ``tests/test_tflite_op_tables.py`` checks the tables with the
+same files.
 
 Usage: python benchmarks/op_tables.py [--vela] [OP ...]
 """
@@ -133,7 +133,7 @@ def _tensor(name, shape, dtype="FLOAT32", buffer=0, scale=None, zero_point=0, va
 
 
 def _file(op, tensors, constants, inputs, options=None, kind=0):
-    """A file of one op that no converter makes: the last tensor is its output, the first the file's input."""
+    """A file with one op that the converter does not produce: the first tensor is the input, the last the output."""
     model, graph, code, operator = schema.ModelT(), schema.SubGraphT(), schema.OperatorCodeT(), schema.OperatorT()
     model.version, model.subgraphs, model.operatorCodes = 3, [graph], [code]
     code.builtinCode = getattr(schema.BuiltinOperator, op)
@@ -214,7 +214,7 @@ WRITTEN = {
     ("QUANTIZE", "int8"): lambda: _rescale("QUANTIZE", ("INT8", 0.02), ("INT8", 0.03)),
     ("DEQUANTIZE", "int8"): lambda: _rescale("DEQUANTIZE", ("INT8", 0.02), ("FLOAT32", None)),
 }
-# Ops without a file in one of the two: the converter leaves some in float, and a DEQUANTIZE has no float input.
+# Ops without a file in one dtype: the converter keeps some in float, and a DEQUANTIZE has no float input.
 NO_INT8 = {"ELU", "EXPAND_DIMS", "NEG", "POW", "SQUEEZE", "UNIDIRECTIONAL_SEQUENCE_LSTM"}
 NO_FLOAT = {"DEQUANTIZE"}
 OPS = sorted({*FLOAT, *(op for op, _ in WRITTEN)})
@@ -240,7 +240,7 @@ def write(op, dtype):
 
 
 def run(content, inputs, runtime, server=None):
-    """None where a runtime runs a file, else its words."""
+    """Run a file; return None if the runtime succeeds, otherwise its error message."""
     try:
         if runtime == "tflite-micro":
             run_micro(content, inputs, run=server)
@@ -253,8 +253,8 @@ def run(content, inputs, runtime, server=None):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ops", nargs="*", metavar="OP", help="ops; all without any")
-    parser.add_argument("--vela", action="store_true", help="compile those of the Ethos-U tables too")
+    parser.add_argument("ops", nargs="*", metavar="OP", help="ops to run; default: all")
+    parser.add_argument("--vela", action="store_true", help="also compile the ops of the Ethos-U tables")
     arguments = parser.parse_args()
     micro, vela = ForkServer("tflite-micro"), ForkServer("vela")
     ethos = ("ethos-u55", "ethos-u65", "ethos-u85") if arguments.vela else ()
@@ -267,7 +267,7 @@ def main():
                 continue
             content, inputs = write(op, dtype)
             if op not in {one.name for one in read_file(content).ops}:
-                raise SystemExit(f"The converter made {[one.name for one in read_file(content).ops]} of {op}.")
+                raise SystemExit(f"The converter turned {op} into {[one.name for one in read_file(content).ops]}.")
             cells = [
                 "runs" if run(content, inputs, runtime, micro) is None else "no"
                 for runtime in ("litert-xnnpack", "litert-reference", "tflite-micro")

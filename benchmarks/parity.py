@@ -1,14 +1,14 @@
-"""Our networks against the authors' PyTorch ones with the same random weights: parameters, and outputs to rounding.
+"""Compare our networks with the authors' PyTorch networks at the same random weights: parameters and outputs.
 
     pip install torch einops PyWavelets wavemix==0.2.4 timm
     python benchmarks/parity.py --out build/parity
     python benchmarks/parity.py --out build/parity --variants wavemix_lite_144_7 wavemixsr_144_4
 
-Every network of `wm.VARIANTS` at its published width and depth, WaveMix on small images, the others at their published
-size. Where the official package has no such network it is that of the authors' script, see `torch_references.py` and
-`torch_dynamixer.py`; ConvMixer, MLP-Mixer, PoolFormer and DeiT are timm's. The weights go from PyTorch to ours and back
-again (`load_state_dict(strict=True)`). Writes `parity.json` and `parity.md`; `--doc docs/checkpoints.md` puts the table
-there.
+Compares every network of `wm.VARIANTS` at its published width and depth, WaveMix on small images, the others at their
+published image size. If the official package does not have the network, the reference is the authors' script, see
+`torch_references.py` and `torch_dynamixer.py`; for ConvMixer, MLP-Mixer, PoolFormer and DeiT it is timm. The weights
+are copied from PyTorch to ours and back (`load_state_dict(strict=True)`). Writes `parity.json` and `parity.md`;
+`--doc docs/checkpoints.md` puts the table there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MARK = "<!-- parity -->"
 
 
 def compare(name: str, seed: int) -> dict[str, Any]:
-    """One row: the same random weights and images in both networks."""
+    """Measure one row: the same random weights and images in both networks."""
     kind = wm.VARIANTS[name].get("model", "WaveMixClassifier")
     if kind == "DynaMixer":
         config, network, origin = dynamixer(name, seed)
@@ -62,9 +62,9 @@ def compare(name: str, seed: int) -> dict[str, Any]:
 
 
 def wavemix(name: str, seed: int) -> tuple[dict[str, Any], torch.nn.Module, str]:
-    """(arguments, the authors' network, where it is from)."""
+    """(arguments, the authors' network, its source)."""
     row = dict(wm.VARIANTS[name])
-    # The official network needs sides that the stem and every level divide. Not square, so that a swap shows.
+    # The official network needs sides divisible by the stem and every level. Not square, to detect swapped sides.
     reduction = row["patch_size"] if row.get("stem") == "patchify" else row.get("stride", 1) ** 2
     side = max(SMALLEST_SIDE, reduction * 2 ** row.get("levels", 1))
     shape = (side, 2 * side, row.get("image_shape", (0, 0, 3))[2])
@@ -78,9 +78,9 @@ def wavemix(name: str, seed: int) -> tuple[dict[str, Any], torch.nn.Module, str]
 
 
 def damp(network: torch.nn.Module, factor: float) -> None:
-    """Smaller batch norms, in place: else sixteen random blocks amplify to thousands, as trained ones do not.
+    """Reduce the batch norm weights in place: sixteen random blocks would otherwise amplify outputs to thousands.
 
-    Not so small that all images come out alike.
+    The factor keeps the outputs different from image to image.
     """
     for norm in network.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
@@ -88,7 +88,7 @@ def damp(network: torch.nn.Module, factor: float) -> None:
 
 
 def of_timm(name: str, kind: str, seed: int) -> tuple[dict[str, Any], torch.nn.Module, str]:
-    """The same of a network that timm has, of which ours tells its arguments."""
+    """As ``wavemix``, for a network of timm; the arguments come from our network."""
     config = {"num_classes": 1000, **wm.build_model(name).get_config(), "model": kind}
     network = timm_references.NETWORKS[kind](config)
     timm_references.randomize(network, seed)
@@ -97,7 +97,7 @@ def of_timm(name: str, kind: str, seed: int) -> tuple[dict[str, Any], torch.nn.M
 
 
 def dynamixer(name: str, seed: int) -> tuple[dict[str, Any], torch.nn.Module, str]:
-    """The same of a DynaMixer."""
+    """As ``wavemix``, for a DynaMixer."""
     config = {**wm.build_model(name).get_config(), "model": "DynaMixer"}
     network = torch_dynamixer.Network(config).eval()
     torch_dynamixer.randomize(network, seed)
@@ -125,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--variants", nargs="+", choices=wm.VARIANTS, default=list(wm.VARIANTS))
-    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are to be this table")
+    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are replaced by this table")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "parity.json"

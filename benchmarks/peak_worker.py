@@ -1,4 +1,4 @@
-"""Measures how fast this machine multiplies matrices, as the ceiling for the networks. Started by the benchmarks."""
+"""Measure the matrix multiplication rate of this machine, the upper limit for the networks. Run by the benchmarks."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Resident memory of one process over repeated fits, exports, trials of a search and trainings of a comparison.
 
     python benchmarks/process_memory.py                    # 60 fits, 20 of each other kind
-    python benchmarks/process_memory.py --keep-gradients   # the same without letting registered gradients go
+    python benchmarks/process_memory.py --keep-gradients   # the same without releasing registered gradients
 
-The table gives the growth a round, by least squares over the second half of the rounds: flat is next to nothing.
+The table gives the growth per round, by least squares over the second half of the rounds; it should be near zero.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_mib() -> float:
-    """Memory of this process that is in RAM, after Python's garbage was collected."""
+    """Resident memory of this process after a garbage collection."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 2**20
 
@@ -39,7 +39,7 @@ def progress(text: str) -> None:
 
 
 def growth(sizes: list[float]) -> float:
-    """MiB a round, by least squares over the second half."""
+    """Growth in MiB per round, by least squares over the second half."""
     half = sizes[len(sizes) // 2 :]
     return float(np.polyfit(np.arange(len(half)), half, 1)[0]) if len(half) > 1 else float("nan")
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--exports", type=int, default=20)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--trainings", type=int, default=20, help="of `wavemix-tf compare`")
-    parser.add_argument("--keep-gradients", action="store_true", help="leave TensorFlow's registry as it is")
+    parser.add_argument("--keep-gradients", action="store_true", help="do not clear TensorFlow's registry")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if arguments.keep_gradients:
@@ -97,7 +97,7 @@ def main() -> None:
                 sizes[TRAINING].append(resident_mib())
                 progress(f"training {count + 1} of {arguments.trainings}: {sizes[TRAINING][-1]:.0f} MiB")
 
-    print("| what | rounds | after the first, MiB | after the last, MiB | growth a round, MiB |")
+    print("| | rounds | after the first, MiB | after the last, MiB | growth per round, MiB |")
     print("|---|---|---|---|---|")
     for name, row in sizes.items():
         if row:

@@ -1,16 +1,16 @@
-"""What int8 costs and fine-tuning gives back: post-training quantisation and both QAT engines, side by side.
+"""The cost of int8 and the gain of fine-tuning: post-training quantization and both QAT engines, side by side.
 
     python benchmarks/quantization.py --data-dir ~/tensorflow_datasets --out runs/benchmarks
 
-A small WaveMix, where rounding hurts, is trained once for each data set and seed. From that very network come five
-files for `android-cpu`: float32; float32 trained on for as long as the int8 ones; int8 without fine-tuning; int8
-fine-tuned with the native engine; int8 fine-tuned through tensorflow-model-optimization. All fine-tuning is with the
-same images, epochs, optimizer and learning rate, and keeps the best epoch on the validation images (a tenth of the
-training split, 5,000 at most). The test images are read once, when every file is finished, and what is scored is the
-file under LiteRT's XNNPACK, not a Keras model.
+A small WaveMix, which loses accuracy by rounding, is trained once per dataset and seed. The same network gives five
+files for `android-cpu`: float32; float32 fine-tuned as long as the int8 files; int8 without fine-tuning; int8
+fine-tuned with the native engine; int8 fine-tuned through tensorflow-model-optimization. All fine-tuning uses the same
+images, epochs, optimizer and learning rate, and keeps the best epoch on the validation images (a tenth of the training
+split, at most 5,000). The test images are read once, after all files are finished, and they score the file under
+LiteRT's XNNPACK, not a Keras model.
 
-Every finished row is kept in OUT/quantization.json and its file in OUT/quantization; the same command goes on from
-there. Needs `pip install "wavemix-tf[tfmot]"`.
+Every finished row is kept in OUT/quantization.json and its file in OUT/quantization; the same command resumes. Needs
+`pip install "wavemix-tf[tfmot]"`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from side_by_side import machine, warn_if_busy, write_atomically
 
 METHODS = {
     "float": "float32",
-    "tuned": "float32, fine-tuned alike",  # what the further epochs give by themselves
+    "tuned": "float32, trained equally long",  # shows the gain of the additional epochs alone
     "ptq": "int8, not fine-tuned",
     "native": "int8, native QAT",
     "tfmot": "int8, tfmot QAT",
@@ -67,7 +67,7 @@ def training_data(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def fit(model: Any, data: dict[str, Any], epochs: int, rate: float, batch: int, seed: int) -> dict[str, float]:
-    """Train either engine's model or a float one; it ends with the weights of its best epoch on validation."""
+    """Train a model of either engine or a float model; it ends with the weights of its best validation epoch."""
     import keras
 
     class Best(keras.callbacks.Callback):
@@ -104,7 +104,7 @@ def fit(model: Any, data: dict[str, Any], epochs: int, rate: float, batch: int, 
 
 
 def float_network(path: Path, data: dict[str, Any], options: argparse.Namespace, seed: int) -> tuple[Any, Any]:
-    """The trained float network and the figures of its training; those are None where it was there already."""
+    """The trained float network and the figures of its training; None if it was trained before."""
     import keras
 
     import wavemix_tf as wm
@@ -122,7 +122,7 @@ def float_network(path: Path, data: dict[str, Any], options: argparse.Namespace,
 
 
 def make_row(method: str, model: Any, data: dict[str, Any], options: argparse.Namespace, seed: int, path: Path) -> Any:
-    """Quantize, fine-tune and export ``model`` by one method; the file goes to ``path``."""
+    """Quantize, fine-tune and export ``model`` by one method; write the file to ``path``."""
     import keras
 
     import wavemix_tf as wm
@@ -130,7 +130,7 @@ def make_row(method: str, model: Any, data: dict[str, Any], options: argparse.Na
 
     row: dict[str, Any] = {"seconds": None}
     if method == "tuned":
-        given, model = model, keras.models.clone_model(model)  # the others start from what was given
+        given, model = model, keras.models.clone_model(model)  # the other methods start from the original
         model.set_weights(given.get_weights())
     elif method != "float":
         engine = "tfmot" if method == "tfmot" else "native"
@@ -160,7 +160,7 @@ def score(content: bytes, images: np.ndarray, labels: np.ndarray) -> float:
 
 
 def table(results: dict[str, Any]) -> str:
-    """One line a data set and method; accuracies with their smallest and largest over the seeds."""
+    """One line per dataset and method; accuracies with their range over the seeds."""
     lines = []
     for name in results["settings"]["data"]:
         for method, title in METHODS.items():
@@ -189,7 +189,7 @@ def table(results: dict[str, Any]) -> str:
         "top-1, mean (range over seeds)",
         "mean error, steps",
         "largest",
-        "agreement, least",
+        "smallest top-1 agreement",
         "ops per channel / per tensor",
         "KiB",
         "fine-tuning, s",
@@ -200,8 +200,9 @@ def table(results: dict[str, Any]) -> str:
             f"{', '.join(map(str, settings['seeds']))}; {settings['train_images'] or 'all'} training images, "
             f"{settings['epochs']} epochs, fine-tuned {settings['qat_epochs']} at "
             f"{settings['qat_learning_rate']:g}; {host['cpu']}.",
-            "Top-1 is the file's under LiteRT XNNPACK on the test images; error and agreement are the file's against",
-            f"its own fake-quant model on {FIDELITY_IMAGES} validation images.",
+            "Top-1 is that of the file under LiteRT XNNPACK on the test images; error and agreement are those of the "
+            "file",
+            f"against its fake-quant model on {FIDELITY_IMAGES} validation images.",
             "",
             markdown_table(header, lines),
             "",
@@ -210,7 +211,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Accuracy by method, a panel a data set: a dot a seed, a line at the mean."""
+    """Plot accuracy by method, one panel per dataset: a dot per seed, a line at the mean."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -221,10 +222,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
     for axis, name in zip(axes[0], names, strict=True):
         for place, method in enumerate(METHODS):
             scores = [100 * results["rows"][f"{name}/{seed}/{method}"]["test"] for seed in results["settings"]["seeds"]]
-            colour = {"native": "#1f8a70", "tfmot": "#c8553d"}.get(method, "#9aa5b1")
-            axis.hlines(mean(scores), place - 0.28, place + 0.28, color=colour, linewidth=2.5)
+            color = {"native": "#1f8a70", "tfmot": "#c8553d"}.get(method, "#9aa5b1")
+            axis.hlines(mean(scores), place - 0.28, place + 0.28, color=color, linewidth=2.5)
             offsets = np.linspace(-0.12, 0.12, len(scores)) if len(scores) > 1 else [0.0]
-            axis.scatter([place + offset for offset in offsets], scores, color=colour, s=28, alpha=0.8)
+            axis.scatter([place + offset for offset in offsets], scores, color=color, s=28, alpha=0.8)
             axis.annotate(
                 f"{mean(scores):.1f}", (place + 0.3, mean(scores)), fontsize=8, va="center", annotation_clip=False
             )
@@ -247,7 +248,7 @@ def parse() -> argparse.Namespace:
         "--out", type=Path, default=Path("runs/benchmarks"), help="folder for quantization.{json,md,png}"
     )
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--data-dir", help="folder of prepared TFDS data; None: TFDS's own")
+    parser.add_argument("--data-dir", help="folder of prepared TFDS data; default: that of TFDS")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--depth", type=int, default=4)
@@ -270,7 +271,7 @@ def main() -> int:
     if record.exists():
         found = json.loads(record.read_text())
         if found["settings"] != settings:
-            print(f"{record} holds a run with other settings: name another --out. Received: {settings}")
+            print(f"{record} holds a run with other settings: use another --out. Received: {settings}")
             return 1
         results = found
     warn_if_busy()

@@ -1,11 +1,11 @@
-"""How ranges are found, and what it costs: int8 accuracy by observer, without fine-tuning, on the same float networks.
+"""Compare the range observers: int8 accuracy by observer, without fine-tuning, on the same float networks.
 
     python benchmarks/ranges.py --data-dir ~/tensorflow_datasets --out runs/benchmarks
 
-A small WaveMix is trained for each data set and seed, quantized once with every observer, scored on the test images;
-beside it the share of rare peaks that a heat map keeps. What is scored is the quantized Keras model, which
-``tests/test_tflite_general.py`` holds to its file. Rows are kept in OUT/ranges.json, and the same command goes on from
-there; the table is OUT/ranges.md.
+A small WaveMix is trained per dataset and seed, quantized once with every observer, and scored on the test images. The
+share of rare peaks that a heat map keeps is also measured. The quantized Keras model is scored;
+``tests/test_tflite_general.py`` checks that it equals its file. Rows are kept in OUT/ranges.json, and the same command
+resumes; the table is OUT/ranges.md.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def load(name: str, data_dir: str | None, count: int) -> tuple[np.ndarray, np.nd
 
 
 def accuracies(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
-    """Top-1 of the float network and of its int8 form by observer."""
+    """Top-1 accuracy of the float network and of its int8 form by observer."""
     import keras
 
     import wavemix_tf as wm
@@ -72,7 +72,7 @@ def accuracies(name: str, seed: int, options: argparse.Namespace) -> dict[str, f
 
 
 def peaks(seed: int) -> dict[str, float]:
-    """Share of single bright pixels, one in two images of 160 x 160, that a 3x3 filter still finds in int8."""
+    """Share of single bright pixels, in every second image of 160 x 160, that a 3x3 filter still detects in int8."""
     import keras
 
     import wavemix_tf as wm

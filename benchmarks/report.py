@@ -1,4 +1,4 @@
-"""Markdown tables and the picture of the benchmarks."""
+"""Markdown tables and plots of the benchmarks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from side_by_side import write_atomically
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """Rows shorter than the header are filled up."""
+    """Format a Markdown table; rows shorter than the header are padded with empty cells."""
     filled = [row + [""] * (len(header) - len(row)) for row in rows]
     lines = [header, ["---"] * len(header), *filled]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -20,7 +20,7 @@ def spread(ratio: dict[str, float]) -> str:
 
 
 def bars(panels: list[tuple[str, list[tuple[str, float, float]]]], names: tuple[str, str], path: Path) -> None:
-    """One panel for each (label, [(group, peer's value, our value)]): pairs of bars, as shares of the peer's value."""
+    """Plot one panel per (label, [(group, peer's value, our value)]): pairs of bars, as shares of the peer's value."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -29,8 +29,8 @@ def bars(panels: list[tuple[str, list[tuple[str, float, float]]]], names: tuple[
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5.6 * len(panels), 3.6), squeeze=False)
     for axis, (label, groups) in zip(axes[0], panels, strict=True):
         for number, (_, peer, mine) in enumerate(groups):
-            for offset, value, colour in ((-0.19, peer, "#9aa5b1"), (0.19, mine, "#1f8a70")):
-                axis.barh(number + offset, value / peer, height=0.36, color=colour)
+            for offset, value, color in ((-0.19, peer, "#9aa5b1"), (0.19, mine, "#1f8a70")):
+                axis.barh(number + offset, value / peer, height=0.36, color=color)
                 text = f" {value:,.0f}" if value >= 100 else f" {value:.3g}"
                 axis.text(value / peer, number + offset, text, va="center", fontsize=8)
         axis.set_yticks(range(len(groups)), [group for group, _, _ in groups], fontsize=8)
@@ -38,7 +38,7 @@ def bars(panels: list[tuple[str, list[tuple[str, float, float]]]], names: tuple[
         axis.set_xmargin(0.16)
         axis.set_xlabel(f"{label} (bars: share of the peer's)", fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in ("#9aa5b1", "#1f8a70")]
+    handles = [pyplot.Rectangle((0, 0), 1, 1, color=color) for color in ("#9aa5b1", "#1f8a70")]
     figure.legend(handles, names, loc="upper center", ncols=2, frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0, 1, 0.93))
     content = io.BytesIO()

@@ -1,14 +1,14 @@
-"""How good the search is: Bayesian and Hyperband against random, and against the paper's own network.
+"""Quality of the search: Bayesian and Hyperband against random, and against the paper's network.
 
     python benchmarks/search.py --data-dir ~/tensorflow_datasets --out runs/benchmarks
 
 Fashion-MNIST, 10,000 training and 2,000 validation images, networks of at most 12,000 parameters: 20 trials of three
 epochs in the space "small" (depth, width, upsampling, learning rate) for each tuner and seed, and the published
-Lite-8/5 (7,156 parameters) trained for the same epochs on the same images. A trial is chosen by its validation
-accuracy; the 10,000 test images are read once, for the networks that were chosen, when every search has ended. So few
-epochs on so few images rank networks; they do not show what the networks can reach.
+Lite-8/5 (7,156 parameters) trained for the same epochs on the same images. Validation accuracy chooses a trial; the
+10,000 test images are read once, for the chosen networks, after all searches. So few epochs on so few images rank
+networks; they do not show the accuracy that the networks can reach.
 
-Every trial is kept in OUT/search and the same command goes on from there; it ends with OUT/search.{json,md,png}.
+Every trial is kept in OUT/search and the same command resumes; it ends with OUT/search.{json,md,png}.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from report import markdown_table
 from side_by_side import machine, write_atomically
 
 TITLES = {"random": "random", "bayesian": "Bayesian", "hyperband": "Hyperband", "lite": "Lite-8/5, no search"}
-COLOURS = {"random": "#9aa5b1", "bayesian": "#1f8a70", "hyperband": "#3f6c9e", "lite": "#d4602a"}
+COLORS = {"random": "#9aa5b1", "bayesian": "#1f8a70", "hyperband": "#3f6c9e", "lite": "#d4602a"}
 VALIDATION_IMAGES, CALIBRATION_IMAGES = 2000, 100
 
 
@@ -45,7 +45,7 @@ def recipe_of(options: argparse.Namespace, seed: int) -> Any:
         RECIPES["fashion_mnist"],
         epochs=options.epochs,
         warmup_epochs=options.epochs / 4,
-        ema=0.0,  # an average of many epochs says little after three
+        ema=0.0,  # an average over many epochs is useless after three
         validation_fraction=VALIDATION_IMAGES / images,
         calibration_images=CALIBRATION_IMAGES,
         seed=seed,
@@ -125,12 +125,12 @@ def text_of(results: dict[str, Any]) -> str:
             "; ".join(f"{cell['network']}, {cell['parameters']:,}" for cell in cells),
         ])  # fmt: skip
     settings = results["settings"]
-    header = ["", "validation, of the chosen", "test, of the chosen", "epochs in all", "training", "chosen"]
+    header = ["", "validation, of the chosen", "test, mean (each seed)", "total epochs", "training", "chosen"]
     return "\n".join(
         [
-            f"Fashion-MNIST, {settings['train_images']:,} training images, {settings['epochs']} epochs a trial,",
+            f"Fashion-MNIST, {settings['train_images']:,} training images, {settings['epochs']} epochs per trial,",
             f"{settings['trials']} trials, at most {settings['parameters']:,} parameters, seeds",
-            f"{', '.join(map(str, settings['seeds']))}: mean (range, or one value a seed).",
+            f"{', '.join(map(str, settings['seeds']))}: mean (range, or one value per seed).",
             "",
             markdown_table(header, rows),
             "",
@@ -139,7 +139,7 @@ def text_of(results: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Best validation accuracy so far against the number of trials, mean and range over the seeds; and the test's."""
+    """Plot the best validation accuracy so far by trial, mean and range over the seeds; and the test accuracy."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -151,17 +151,17 @@ def draw(results: dict[str, Any], path: Path) -> None:
         if not cells:
             continue
         if method == "lite":
-            left.axhline(100 * mean(cell["validation"] for cell in cells), color=COLOURS[method], ls="--", label=title)
+            left.axhline(100 * mean(cell["validation"] for cell in cells), color=COLORS[method], ls="--", label=title)
         else:
             length = min(len(cell["curve"]) for cell in cells)
             curves = 100 * np.array([cell["curve"][:length] for cell in cells])
             trials = np.arange(1, length + 1)
-            left.plot(trials, curves.mean(0), color=COLOURS[method], label=title)
-            left.fill_between(trials, curves.min(0), curves.max(0), color=COLOURS[method], alpha=0.15, lw=0)
+            left.plot(trials, curves.mean(0), color=COLORS[method], label=title)
+            left.fill_between(trials, curves.min(0), curves.max(0), color=COLORS[method], alpha=0.15, lw=0)
         tests = [100 * cell["test"] for cell in cells if "test" in cell]
-        right.scatter([place] * len(tests), tests, color=COLOURS[method], s=30)
+        right.scatter([place] * len(tests), tests, color=COLORS[method], s=30)
         if tests:
-            right.plot([place - 0.25, place + 0.25], [mean(tests)] * 2, color=COLOURS[method], lw=2)
+            right.plot([place - 0.25, place + 0.25], [mean(tests)] * 2, color=COLORS[method], lw=2)
     left.set_xlabel("trials")
     left.set_ylabel("best validation accuracy so far, %")
     left.legend(frameon=False, fontsize=9)
@@ -182,9 +182,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for search.{json,md,png}")
     parser.add_argument("--data-dir", help="folder of prepared TFDS data")
     parser.add_argument("--train-images", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=3, help="of each trial")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of each trial")
     parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--parameters", type=int, default=12_000, help="most that a network may have")
+    parser.add_argument("--parameters", type=int, default=12_000, help="upper limit for a network")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     settings = {name: getattr(options, name) for name in ("train_images", "epochs", "trials", "parameters", "seeds")}
@@ -193,7 +193,7 @@ def main() -> int:
     if record.exists():
         results = json.loads(record.read_text())
         if results["settings"] != settings:
-            print(f"{record} holds a run with other settings: name another --out. Received: {settings}")
+            print(f"{record} holds a run with other settings: use another --out. Received: {settings}")
             return 1
     images, labels = load("fashion_mnist", "train", options.data_dir)
     chosen = np.random.default_rng(0).permutation(len(images))

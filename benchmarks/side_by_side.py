@@ -1,9 +1,9 @@
-"""Contenders timed side by side: each in a process of its own, in turn, over several rounds.
+"""Time contenders side by side: each in a separate process, in turn, over several rounds.
 
 A contender is a `worker` (one of the scripts `*_worker.py` here) started with its arguments. It sets itself up, reports
-that it is ready and then answers one JSON line for each JSON line it is sent. While one is timed the others sleep on
-their standard input, so that threads, allocators and memory never mix, and a machine that slows down for a while slows
-every contender of that round alike: ratios are taken within a round.
+that it is ready, and then answers each JSON line with one JSON line. While one is timed, the others wait on their
+standard input, so that threads, allocators and memory never mix. Ratios are taken within a round, so that a temporary
+slowdown of the machine affects all contenders equally.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parent
 
 
 def resident_mib() -> float:
-    """This process's resident memory now."""
+    """Current resident memory of this process."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -41,9 +41,9 @@ class PeakMemory:
 
     def __init__(self) -> None:
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark to the present size
+            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark to the current size
             self.baseline_mib = resident_mib()
-        except OSError:  # not Linux, or not allowed: the mark of the whole process is all there is
+        except OSError:  # not Linux, or not allowed: only the mark of the whole process is available
             self.baseline_mib = 0.0
 
     def peak_mib(self) -> float:
@@ -80,7 +80,7 @@ def times_ms(step: Callable[[], Any], seconds: float, at_least: int = 3) -> list
 def serve(set_up: Callable[[dict[str, Any]], Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
     """Main function of a worker: `set_up(arguments)` returns the function that answers requests."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints goes to the log, not between the answers
+    os.dup2(2, 1)  # output of libraries goes to the log, not between the answers
     try:
         answer = set_up(json.loads(sys.argv[1]))
         answers.write(json.dumps({"ready": True}) + "\n")
@@ -97,7 +97,7 @@ def serve(set_up: Callable[[dict[str, Any]], Callable[[dict[str, Any]], dict[str
 
 @dataclass
 class Contender:
-    """One way of doing the job. `turns_ms` gathers the times of each of its turns, one list a round."""
+    """One way of doing the job. `turns_ms` collects the times of each of its turns, one list per round."""
 
     name: str
     ours: bool
@@ -105,7 +105,7 @@ class Contender:
     environment: dict[str, str] = field(default_factory=dict)
     failed: str | None = None
     turns_ms: list[list[float]] = field(default_factory=list)
-    cpu_ms: list[float] = field(default_factory=list)  # CPU time a step, all threads, one value a round
+    cpu_ms: list[float] = field(default_factory=list)  # CPU time per step, all threads, one value per round
     details: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
 
@@ -141,7 +141,7 @@ class Contender:
             try:
                 self.process.stdin.write(json.dumps(request) + "\n")
                 self.process.stdin.flush()
-            except BrokenPipeError:  # it died meanwhile: `receive` says how
+            except BrokenPipeError:  # it died in the meantime: `receive` reports how
                 pass
         return self.receive(timeout_s)
 
@@ -160,11 +160,11 @@ def compete(
     say: Callable[[str], None],
     timeout_s: float = 240.0,
 ) -> None:
-    """Runs all contenders in turn for `rounds` rounds of `seconds` each and fills in their results."""
+    """Run all contenders in turn for `rounds` rounds of `seconds` each and store their results in them."""
     with log_path.open("a") as log:
         try:
             for contender in contenders:  # one after another: set-up allocates and compiles
-                if contender.failed:  # its file could not be made
+                if contender.failed:  # its file could not be created
                     say(f"  {contender.name}: {contender.failed}")
                     continue
                 start = time.perf_counter()
@@ -173,7 +173,7 @@ def compete(
                 state = contender.failed or f"ready after {time.perf_counter() - start:.0f} s"
                 say(f"  {contender.name}: {state}")
             for number in range(rounds):
-                # Another order in every round: nobody always follows the same neighbour.
+                # Rotate the order in every round: the first contender changes.
                 order = contenders[number % len(contenders) :] + contenders[: number % len(contenders)]
                 for contender in order:
                     if contender.failed:
@@ -192,7 +192,7 @@ def compete(
 
 
 def ratio(slow: Contender, fast: Contender) -> dict[str, float]:
-    """How many times faster `fast` is than `slow`: the ratio of each round, as median, minimum and maximum."""
+    """Speed of `fast` relative to `slow`: median, minimum and maximum of the ratios of the rounds."""
     ratios = [a / b for a, b in zip(slow.rounds_ms, fast.rounds_ms, strict=True)]
     return {"median": median(ratios), "min": min(ratios), "max": max(ratios)}
 
@@ -203,17 +203,17 @@ def fastest(contenders: list[Contender], ours: bool) -> Contender | None:
 
 
 def warn_if_busy() -> None:
-    """On a machine that does something else no figure means much."""
+    """Warn if other programs use the machine: figures measured then are unreliable."""
     load = os.getloadavg()[0]
     if load > 0.5:
-        print(f"The machine is busy (load {load:.1f}): the figures will be of little use.", file=sys.stderr, flush=True)
+        print(f"The machine is busy (load {load:.1f}): the figures are unreliable.", file=sys.stderr, flush=True)
 
 
 # --- the machine -------------------------------------------------------------------------------------------------
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on; the load says whether something else was running."""
+    """The machine of the measurement; the load shows whether other programs were running."""
     model = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -232,7 +232,7 @@ def machine() -> dict[str, Any]:
 
 
 def measure_peak(python: str, threads: int, log_path: Path) -> dict[str, float]:
-    """dtype -> GMAC/s of a large matrix multiplication; empty where it could not be measured."""
+    """dtype -> GMAC/s of a large matrix multiplication; empty if it could not be measured."""
     command = [python, str(FOLDER / "peak_worker.py"), json.dumps({"threads": threads})]
     contender = Contender("matrix multiplication", False, command)
     with log_path.open("a") as log:

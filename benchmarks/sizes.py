@@ -1,9 +1,9 @@
-"""Parameters and multiply-accumulates of every named network beside what its paper says.
+"""Parameters and multiply-accumulates of every named network, compared with its paper.
 
     python benchmarks/sizes.py [--only NAME ...]
 
-Prints the table of docs/published.md; tests/test_published_sizes.py holds the counts to what is published. Nothing is
-computed but shapes.
+Prints the table of docs/published.md; tests/test_published_sizes.py checks the counts against the published figures.
+Only shapes are computed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Published:
-    """What a paper, or its authors' code, says of a network.
+    """The figures of a network in a paper, or in its authors' code.
 
     Args:
-        source: Where.
-        parameters: Trainable ones, as printed: an integer is exact, a text is in millions with the digits that are
-            printed; None: not printed.
+        source: Source of the figures.
+        parameters: Trainable parameters, as printed: an integer is exact, a string is in millions with the printed
+            digits; None: not printed.
         giga_macs: As printed, with its digits, at the image size of ``VARIANTS``; None: not printed.
-        arguments: Beside the row's own, as the number of classes of the data that the figure is of.
+        arguments: Arguments in addition to the row's, for example the number of classes behind the figure.
     """
 
     source: str
@@ -78,12 +78,12 @@ PUBLISHED: dict[str, Published] = {
 
 
 def as_printed(value: float, printed: str) -> str:
-    """``value`` with the digits behind the point that ``printed`` has."""
+    """``value`` with as many decimals as ``printed`` has."""
     return f"{value:.{len(printed.partition('.')[2])}f}"
 
 
 def agrees(found: Any, published: Published) -> bool:
-    """Whether a profile has the published figures, to their last digit."""
+    """Whether a profile equals the published figures to their last digit."""
     parameters, macs = published.parameters, published.giga_macs
     if isinstance(parameters, int):
         same = found.parameters == parameters
@@ -101,7 +101,7 @@ def profile_of(name: str) -> tuple[Any, Any]:
 
 
 def row(name: str) -> str:
-    """A line of the table."""
+    """One line of the table."""
     published = PUBLISHED[name]
     model, found = profile_of(name)
     parameters, macs = published.parameters, published.giga_macs

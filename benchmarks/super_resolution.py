@@ -1,10 +1,10 @@
-"""A trained super-resolver on the field's test sets, float and as files, against bicubic interpolation.
+"""Score a trained super-resolver on the usual test sets, float and as files, against bicubic interpolation.
 
     python benchmarks/super_resolution.py runs/super_resolution_x2 Set5=PATH Set14=PATH --out runs/benchmarks
 
-Each PATH is a folder of whole images, such as Set5's five. They are reduced by bicubic interpolation with antialiasing
-and enlarged again; PSNR and SSIM are those of the luma by the protocol of the field's tables (BT.601 studio range,
-border shaved by the scale). Beside them the PSNR as the official WaveMixSR scripts compute it, another protocol.
+Each PATH is a folder of whole images, such as the five of Set5. They are reduced by bicubic interpolation with
+antialiasing and enlarged again. PSNR and SSIM are computed on the luma by the usual protocol (BT.601 studio range,
+border shaved by the scale). The PSNR of the official WaveMixSR scripts, which is another protocol, is also reported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from side_by_side import write_atomically
 
 
 def scores(run: Path, folder: str) -> dict[str, dict[str, float]]:
-    """Name of a model or file -> its means over the images of a folder, as `evaluation.Score` has them."""
+    """Name of a model or file -> its means over the images of a folder, from `evaluation.Score`."""
     import keras
 
     from wavemix_tf.command import evaluation

@@ -1,15 +1,15 @@
-"""WaveMix's peers on the devices: what of each runs in int8, what stays float, what a target refuses and why.
+"""WaveMix's peers on all targets: the ops that run in int8, the ops that stay float, and the reasons for refusals.
 
     python benchmarks/systems.py --out build/systems
     python benchmarks/systems.py --out build/systems --systems vit --targets mcu ethos-u55
 
-Every system is quantized and exported to every target; random weights that are spread out, 320 generated images, of
-which 256 calibrate. Where ``quantize`` knows no int8 rule for a layer, ``skip="unsupported"`` keeps it in float. A cell
-has the ops of the file, and how many of them compute in int8 if not all do; the mean error of the file against the
-model, in output steps; for an Ethos-U the cycles; or the first op that breaks a rule of the target.
+Every system is quantized and exported to every target, with random weights for which the outputs differ, and 320
+generated images, of which 256 calibrate. ``skip="unsupported"`` keeps layers without an int8 rule in float. A cell has
+the number of ops in the file, and the number in int8 if not all are; the mean error of the file against the model, in
+output steps; for an Ethos-U the cycles; or the first op that violates a rule of the target.
 
-Every finished system is kept in ``systems.json``, and the same command goes on from there (name another folder after a
-change of the package); ``systems.md`` is the table, which ``--doc docs/systems.md`` puts between two marks there.
+Every finished system is kept in ``systems.json``, and the same command resumes (use another folder after a change of
+the package); ``systems.md`` is the table, which ``--doc docs/systems.md`` puts between two marks there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VIT = {**SMALL, "width": 32, "depth": 4, "heads": 2, "patch_size": 4}
 SAMPLED = {"sampling_blocks": (1,), "sampling_tokens": 32, "sampling_mode": "static"}
 STAGES = {"patch_size": 4, "depths": (2, 2), "widths": (32, 64), "segments": (2, 4), "strides": (2,)}
 SAMPLING = "vit, static token sampling"
-# system, as `wavemix-tf compare` names it -> (class, its arguments)
+# name of a system in `wavemix-tf compare` -> (class, its arguments)
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: ("TokenMixerClassifier", {**MIXER, "mixer": name}) for name in wm.MIXERS},
     "vit": ("ViT", VIT),
@@ -55,7 +55,7 @@ def title(name: str) -> str:
 
 
 def settings() -> dict[str, Any]:
-    """What the figures depend on, as far as it can be known; not the package's own state."""
+    """Known settings that the figures depend on, without the state of the package itself."""
     packages = ("keras", "tensorflow", "ai-edge-litert", "ethos-u-vela")
     found = {
         "images": [CALIBRATION, IMAGES],
@@ -66,7 +66,7 @@ def settings() -> dict[str, Any]:
 
 
 def build(name: str) -> Any:
-    """A system with weights that are spread out."""
+    """Build a system with random weights for which the outputs differ from image to image."""
     cls, arguments = SYSTEMS[name]
     keras.utils.set_random_seed(0)
     model = getattr(wm, cls)(**arguments)
@@ -75,10 +75,10 @@ def build(name: str) -> Any:
 
 
 def measure(model: Any, rounded: Any, target: str, images: Any) -> dict[str, Any]:
-    """One cell."""
+    """Measure one cell."""
     given = rounded if "int8" in wm.tflite.TARGETS[target].dtypes else model
     try:
-        # The weights are random: what rounding leaves of such a network says nothing.
+        # The weights are random: the loss from rounding is meaningless for such a network.
         bounds = {"min_snr_db": -100, "min_agreement": 0, "allow_unjudged": True}
         artifact = wm.tflite.export(given, target, images=images[CALIBRATION:], **bounds)
     except wm.tflite.ExportError as error:
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--targets", nargs="+", choices=wm.tflite.TARGETS, default=list(wm.tflite.TARGETS))
-    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are to be the table")
+    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are replaced by the table")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     record = given.out / "systems.json"
@@ -145,7 +145,7 @@ def main() -> None:
     if record.is_file():
         kept = json.loads(record.read_text())
         if kept["settings"] != settings():
-            parser.error(f"{record} holds a run with other settings: name another --out. Received: {settings()}")
+            parser.error(f"{record} holds a run with other settings: use another --out. Received: {settings()}")
         found = kept["cells"]
     for name in given.systems:
         missing = [target for target in given.targets if target not in found.get(name, {})]

@@ -1,4 +1,4 @@
-"""The cells of the target matrix, as `targets.py` measures them, in words, tables and a picture."""
+"""Text, tables and a plot of the target matrix that `targets.py` measures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KIB = 1024
 
 
 def first_clause(error: Exception) -> str:
-    """What a refusal says up to its first stop, in one line."""
+    """The first clause of an error message, in one line."""
     return re.split(r"[.;:](?:\s|$)", " ".join(str(error).split()), maxsplit=1)[0].replace("|", "/")
 
 
@@ -50,11 +50,11 @@ def three_digits(value: float) -> str:
 
 
 def share(value: float | None) -> str:
-    return "no clear lead" if value is None else f"{100 * value:.3g} %"
+    return "no clear margin" if value is None else f"{100 * value:.3g} %"
 
 
 def summary(cell: dict[str, Any], target: str) -> str:
-    """What decides on that target, in one line."""
+    """The most important figures of a cell for its target, in one line."""
     if "refused" in cell:
         return refused(cell)
     own = cell["fidelity"]["runtimes"][0]
@@ -74,7 +74,7 @@ def summary(cell: dict[str, Any], target: str) -> str:
 
 
 def all_cells(names: list[str], results: dict[str, Any]) -> dict[str, Any]:
-    """The cells of these networks, also where a run was stopped before them."""
+    """The cells of these networks, including cells not yet measured."""
     missing = {"refused": "not measured yet"}
     keys = [f"{name}/{target}/{dtype}" for name in names for target, dtype in CELLS]
     return {key: results["cells"].get(key, missing) for key in keys}
@@ -121,22 +121,22 @@ def table(names: list[str], results: dict[str, Any]) -> str:
     images = "CIFAR-10 test" if results["settings"]["data"] == "cifar10" else "generated"
     return "\n".join(
         [
-            "Random weights, spread out so that the logits differ from image to image: agreement is of file and",
-            f"(fake-quant) Keras model on {results['settings']['images']} {images} images, no accuracy. Cycles,",
+            "Random weights, chosen so that the logits differ from image to image: agreement is that of file and",
+            f"(fake-quant) Keras model on {results['settings']['images']} {images} images, not accuracy. Cycles,",
             f"inferences/s, SRAM and flash of an Ethos-U are estimates of {', '.join(sorted(compilers)) or 'Vela'} at",
-            "500 MHz (u55: 256 MACs a cycle, u65 and u85: 512); milliseconds are LiteRT XNNPACK, one thread, p50, on",
+            "500 MHz (u55: 256 MACs per cycle, u65 and u85: 512); milliseconds are LiteRT XNNPACK, one thread, p50, on",
             f"{host['cpu']} under a load of {min(loads):.1f}-{max(loads):.1f} on {host['cores']} cores; the arena is",
             "TensorFlow Lite Micro's.",
             "",
             by_target(summary),
             "",
-            "Mean error in output steps, and same first class among the images whose lead exceeds two steps: in the",
-            "target's runtimes in turn (LiteRT XNNPACK / reference kernels; mcu: TensorFlow Lite Micro / XNNPACK /",
+            "Mean error in output steps, and top-1 agreement on the images whose margin exceeds two steps, for each of",
+            "the target's runtimes (LiteRT XNNPACK / reference kernels; mcu: TensorFlow Lite Micro / XNNPACK /",
             "reference kernels).",
             "",
             by_target(fidelity),
             "",
-            "Every file under LiteRT XNNPACK on this machine, whatever its target.",
+            "Every file under LiteRT XNNPACK on this machine, for all targets.",
             "",
             by_target(latency),
             "",
@@ -151,7 +151,7 @@ def table(names: list[str], results: dict[str, Any]) -> str:
 
 
 def draw(names: list[str], results: dict[str, Any], path: Path) -> None:
-    """NPU cycles, arena by form, and latency by dtype, a group of bars a network, on log scales."""
+    """Plot NPU cycles, arena by form, and latency by dtype, one group of bars per network, on log scales."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -175,21 +175,21 @@ def draw(names: list[str], results: dict[str, Any], path: Path) -> None:
         ("android-cpu file under XNNPACK here, ms", ("float32", "int8"), latency, ("#9aa5b1", "#3f6c9e")),
     ]
     figure, axes = pyplot.subplots(1, len(panels), figsize=(15, 4.4), width_ratios=(1.25, 1, 1))
-    for axis, (title, series, value_of, colours) in zip(axes, panels, strict=True):
+    for axis, (title, series, value_of, colors) in zip(axes, panels, strict=True):
         width = 0.8 / len(series)
-        for offset, (label, colour) in enumerate(zip(series, colours, strict=True)):
+        for offset, (label, color) in enumerate(zip(series, colors, strict=True)):
             for place, name in enumerate(names):
                 value = value_of(name, label)
                 x = place + (offset - (len(series) - 1) / 2) * width
                 if value is None:
                     axis.annotate("none", (x, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=7)
                     continue
-                axis.bar(x, value, width=0.92 * width, color=colour, label=label if place == 0 else None)
+                axis.bar(x, value, width=0.92 * width, color=color, label=label if place == 0 else None)
                 text = cycles_text(value).replace(" ", "") if value_of is npu_cycles else three_digits(value)
                 axis.annotate(text, (x, value), (0, 2), textcoords="offset points", ha="center", fontsize=6.5)
         axis.set_yscale("log")
         axis.yaxis.set_minor_formatter(ticker.NullFormatter())
-        axis.set_xlim(-0.5, len(names) - 0.5)  # also where a group has no bar
+        axis.set_xlim(-0.5, len(names) - 0.5)  # even if a group has no bar
         low, high = axis.get_ylim()
         axis.set_ylim(low / 1.6, high * 1.25)
         axis.set_xticks(range(len(names)), [TARGET_NETS[name][0].replace(", ", "\n") for name in names], fontsize=8)

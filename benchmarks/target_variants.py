@@ -1,4 +1,4 @@
-"""`targets.py --variants`: every published WaveMix compiled for the three Ethos-U, and what is left to the CPU."""
+"""`targets.py --variants`: every published WaveMix compiled for the three Ethos-U, and the ops that run on the CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from target_tables import NPUS, first_clause
 
 
 def compile_variant(name: str, depth: int | None) -> dict[str, Any]:
-    """One published network, as `export` writes it for the Ethos-U, compiled for the three; not run."""
+    """Compile one published network, as `export` writes it for the Ethos-U, for all three; it is not run."""
     import keras
 
     import wavemix_tf as wm
@@ -27,7 +27,7 @@ def compile_variant(name: str, depth: int | None) -> dict[str, Any]:
     keras.utils.set_random_seed(0)
     model = wm.build_model(name, dropout=0.0, **({} if depth is None else {"depth": depth}))
     images = generated_images(model.input_shape[1:], MIN_IMAGES)
-    spread_weights(model, images[:4])  # a large network's training pass over more would fill the memory
+    spread_weights(model, images[:4])  # a large network's training pass over more images would exceed the memory
     quantized = wm.tflite.quantize(model, images)
     files: dict[Any, bytes] = {}
     found: dict[str, Any] = {}
@@ -71,12 +71,12 @@ def variants_table(results: dict[str, Any]) -> str:
             cells.append(f"{left} ({cell['cycles'] / 1e6:.1f} M cycles)")
         lines.append([name, str(row["levels"]), "x".join(map(str, row["image_shape"])), *cells])
     depth = results["settings"]["depth"]
-    cut = "at their published depth" if depth is None else f"cut to depth {depth}, as blocks repeat"
+    cut = "at their published depth" if depth is None else f"reduced to depth {depth}, because blocks repeat"
     compilers = {cell.get("compiler") for row in results["cells"].values() for cell in row["targets"].values()}
     return "\n".join(
         [
-            f"Ops left to the CPU by {', '.join(sorted(compilers - {None}))}: published networks {cut}, at their",
-            "published image size; in brackets the compiler's estimate of the cycles. Random weights; compiled, not",
+            f"Ops that {', '.join(sorted(compilers - {None}))} leaves to the CPU: published networks {cut}, at their",
+            "published image size; in parentheses the compiler's estimate of the cycles. Random weights; compiled, not",
             "run.",
             "",
             markdown_table(["network", "levels", "image", *NPUS], lines),

@@ -1,26 +1,26 @@
-"""The target matrix, every cell measured: four networks as files for all the targets of `wm.tflite.TARGETS`.
+"""The target matrix with every cell measured: four networks as files for all targets of `wm.tflite.TARGETS`.
 
     python benchmarks/targets.py --out runs/benchmarks
-    python benchmarks/targets.py --variants --depth 2       # is anything of a published network left to the CPU?
+    python benchmarks/targets.py --variants --depth 2       # which ops of a published network run on the CPU?
 
-Each network is quantized once for each form of its activation (GELU, and quick GELU where a target has no GELU), and
-every file comes from `wm.tflite.export`, which audits it, runs it and, for an Ethos-U, compiles it with Vela. A cell
-that was refused shows the first clause of the refusal. What is what:
+Each network is quantized once per form of its activation (GELU, and quick GELU for targets without GELU). Every file
+comes from `wm.tflite.export`, which audits it, runs it and, for an Ethos-U, compiles it with Vela. A refused cell shows
+the first clause of the error. The figures:
 
 - cycles, inferences/s, SRAM and flash of an Ethos-U are Vela's estimates; no NPU was run;
-- the arena is that of TensorFlow Lite Micro's own interpreter, in both forms of the upsampling;
-- the latency is this machine's, whatever the target: LiteRT with XNNPACK, one thread, the p50; it tells files apart and
-  says nothing about a phone or a microcontroller;
-- agreement and mean error are the file's against its own (fake-quant) Keras model. **The weights are random**, spread
-  out so that the logits differ from image to image: this is agreement of file and model, no accuracy. Cycles and flash
-  of an NPU depend on how well the weights compress: those of trained ones will differ a little.
+- the arena is that of TensorFlow Lite Micro's interpreter, for both forms of the upsampling;
+- the latency is that of this machine for every target: LiteRT with XNNPACK, one thread, p50. It compares files, and
+  does not predict the latency on a phone or a microcontroller;
+- agreement and mean error compare the file with its (fake-quant) Keras model. **The weights are random**, chosen so
+  that the logits differ from image to image: this is agreement of file and model, not accuracy. Cycles and flash of an
+  NPU depend on how well the weights compress: those of trained weights differ slightly.
 
-Images are generated; `--data-dir` takes CIFAR-10's test images from TFDS instead, resized. Every finished cell is kept
-in OUT/targets.json and the same command goes on from there; it ends with OUT/targets.md and OUT/targets.png.
+Images are generated; `--data-dir` uses CIFAR-10's test images from TFDS instead, resized. Every finished cell is kept
+in OUT/targets.json and the same command resumes; it ends with OUT/targets.md and OUT/targets.png.
 
 `--variants` compiles every WaveMix of `wm.VARIANTS` at its published image size for the three Ethos-U and counts the
-ops that are left to the CPU, into OUT/targets_variants.{json,md}; `--depth 2` cuts the depth, as blocks repeat. Those
-files are audited and compiled, not run. Needs `pip install "wavemix-tf[ethos]"`.
+ops that run on the CPU, into OUT/targets_variants.{json,md}; `--depth 2` reduces the depth, because blocks repeat.
+These files are audited and compiled, not run. Needs `pip install "wavemix-tf[ethos]"`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WARMUP = 5
 
 
 def make_images(shape: tuple[int, int, int], count: int, seed: int, data_dir: str | None) -> np.ndarray:
-    """float32 (count, H, W, C) in [0, 1]: generated, or CIFAR-10's, resized; another seed gives other images."""
+    """float32 (count, H, W, C) in [0, 1]: generated, or from CIFAR-10, resized; another seed gives other images."""
     if data_dir is None:
         from wavemix_tf.tflite.graph.inputs import generated_images
 
@@ -81,7 +81,7 @@ def build(name: str, calibration: Any) -> Any:
 
 
 def latency_ms(artifact: Any, image: np.ndarray) -> dict[str, float]:
-    """Of one image under LiteRT's XNNPACK, one thread. (`wm.tflite.benchmark` would compile for the NPU again.)"""
+    """Latency of one image under LiteRT's XNNPACK, one thread. (`wm.tflite.benchmark` would run Vela again.)"""
     from wavemix_tf.tflite.file.flatbuffer import read_file, to_input
     from wavemix_tf.tflite.runtimes.litert import make_interpreter
 
@@ -95,15 +95,15 @@ def latency_ms(artifact: Any, image: np.ndarray) -> dict[str, float]:
 
 
 def measure(model: Any, target: str, dtype: str, images: np.ndarray) -> dict[str, Any]:
-    """One cell: the figures of the exported file. Raises what ``export`` raises."""
+    """Measure one cell: the figures of the exported file. Raises the errors of ``export``."""
     import wavemix_tf as wm
 
     forms: tuple[str | None, ...] = wm.tflite.TARGETS[target].upsample_forms if target == "mcu" else (None,)
     arenas: dict[str, int | str] = {}
     artifact, refusal = None, None
-    for form in forms:  # `export` would choose by itself, and tell the chosen form's arena alone
+    for form in forms:  # `export` would choose one form and report only its arena
         try:
-            # The weights are random: what rounding leaves of such a network says nothing.
+            # The weights are random: the loss from rounding is meaningless for such a network.
             bounds: dict[str, Any] = {"min_snr_db": -100, "min_agreement": 0, "allow_unjudged": True}
             found = wm.tflite.export(model, target, dtype, images=images, upsample_form=form, **bounds)
         except wm.tflite.ExportError as error:
@@ -134,7 +134,7 @@ def measure(model: Any, target: str, dtype: str, images: np.ndarray) -> dict[str
 
 
 def form_of(target: str, dtype: str) -> str:
-    """Which of a network's models a cell is exported from."""
+    """Name of the network's model from which a cell is exported."""
     import wavemix_tf as wm
 
     if dtype != "int8":
@@ -143,7 +143,7 @@ def form_of(target: str, dtype: str) -> str:
 
 
 def matrix(names: list[str], results: dict[str, Any], options: argparse.Namespace, keep: Any) -> None:
-    """Fill the cells that are missing; ``keep`` is called after each."""
+    """Measure the missing cells; ``keep`` is called after each."""
     import keras
 
     import wavemix_tf as wm
@@ -188,22 +188,22 @@ def matrix(names: list[str], results: dict[str, Any], options: argparse.Namespac
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for targets.{json,md,png}")
-    parser.add_argument("--nets", nargs="+", help="some of the networks; with --variants, of the variants")
-    parser.add_argument("--images", type=int, default=128, help="images to compare file and model on")
-    parser.add_argument("--data-dir", help="folder of prepared TFDS data: CIFAR-10 in place of generated images")
+    parser.add_argument("--nets", nargs="+", help="only these networks; with --variants, only these variants")
+    parser.add_argument("--images", type=int, default=128, help="images for the comparison of file and model")
+    parser.add_argument("--data-dir", help="folder of prepared TFDS data: use CIFAR-10 instead of generated images")
     parser.add_argument("--variants", action="store_true", help="compile the published networks for Ethos-U instead")
-    parser.add_argument("--depth", type=int, help="with --variants: blocks of each network; None: as published")
+    parser.add_argument("--depth", type=int, help="with --variants: blocks per network; default: as published")
     options = parser.parse_args()
     names = list(TARGET_NETS)
     if options.variants:
         from wavemix_tf.variants import VARIANTS
 
-        # Its peers stand in systems.py.
+        # Its peers are measured by systems.py.
         names = [name for name, row in VARIANTS.items() if row.get("model", "WaveMix").startswith("WaveMix")]
     options.nets = options.nets or names
     unknown = [name for name in options.nets if name not in names]
     if unknown:
-        parser.error(f"--nets must be some of {', '.join(names)}. Received: {' '.join(unknown)}")
+        parser.error(f"--nets must be of {', '.join(names)}. Received: {' '.join(unknown)}")
     return options
 
 
@@ -220,7 +220,7 @@ def main() -> int:
     if record.exists():
         found = json.loads(record.read_text())
         if found["settings"] != settings:
-            print(f"{record} holds a run with other settings: name another --out. Received: {settings}")
+            print(f"{record} holds a run with other settings: use another --out. Received: {settings}")
             return 1
         results = found
     warn_if_busy()

@@ -1,4 +1,4 @@
-"""timm's networks for the arguments of ours, to compare with."""
+"""timm's networks for the arguments of our networks, as references."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from official import import_timm
 from torch import nn
 
-import_timm()  # now: once TensorFlow is loaded it cannot be
+import_timm()  # here, because it must be imported before TensorFlow
 
 
 def vit(config: dict[str, Any]) -> nn.Module:
@@ -52,7 +52,7 @@ def mlp_mixer(config: dict[str, Any]) -> nn.Module:
 
 
 def pool_former(config: dict[str, Any]) -> nn.Module:
-    """timm's network for the arguments of our PoolFormer, with the authors' order at the end: norm, then mean."""
+    """timm's network for the arguments of our PoolFormer, with the authors' final order: norm, then mean."""
     from timm.models.metaformer import GroupNorm1, MetaFormer, Pooling
 
     network = MetaFormer(
@@ -74,7 +74,7 @@ def pool_former(config: dict[str, Any]) -> nn.Module:
 
 
 def timm_state(network: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A checkpoint under timm's names, which PoolFormer's authors' differ from."""
+    """Convert a checkpoint to timm's names; those of PoolFormer's authors differ."""
     if type(network).__name__ != "MetaFormer":
         return state
     from timm.models.metaformer import checkpoint_filter_fn
@@ -92,7 +92,7 @@ NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 
 
 def randomize(network: nn.Module, seed: int) -> None:
-    """Random weights of trained size in place."""
+    """Set random weights of trained magnitude in place."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in network.named_parameters():

@@ -1,21 +1,21 @@
-"""Adaptive token sampling on a small ViT trained here: accuracy against products, what it saves in time, what it keeps.
+"""Adaptive token sampling on a small ViT trained here: accuracy against products, saved time, kept patches.
 
     python benchmarks/token_sampling.py --data-dir ~/tensorflow_datasets --out runs/benchmarks
-    python benchmarks/token_sampling.py --out runs/benchmarks --stage speed      # again, on a machine that does nothing
+    python benchmarks/token_sampling.py --out runs/benchmarks --stage speed      # again, on an idle machine
 
-Stages, all of them unless `--stage` names one; what is finished is kept in OUT/token_sampling.json and
-OUT/token_sampling, and the same command goes on from there:
+Runs all stages unless `--stage` names one. Finished parts are kept in OUT/token_sampling.json and OUT/token_sampling,
+and the same command resumes:
 
-- `accuracy`: a ViT is trained on Fashion-MNIST without sampling (images that `fit` holds out choose the epoch). That
-  very network then samples, off the shelf, with each budget of tokens; with some it is trained on for a few epochs, and
-  so is the plain one, for what the further epochs give by themselves. The test images are read once for each point;
-  budgets are fixed beforehand. Products are those of each image with its own numbers of tokens, averaged over the test
-  images.
-- `speed`: wall-clock of the adaptive and of the static form against the plain network, in turn in one process, forward
-  with batch 1 and 64 and a training step of 64; ratios are taken within a round. Also deit_tiny with random weights, on
-  random images, at a budget, for the price of 197 tokens.
-- `draw`: OUT/token_sampling.{md,png} and OUT/token_sampling_patches.png from the record and the trained networks;
-  `--doc docs/token_sampling.md` puts the tables there and the pictures beside it.
+- `accuracy`: trains a ViT on Fashion-MNIST without sampling (images that `fit` holds out choose the epoch). The same
+  network then samples, off the shelf, with each budget of tokens. With some budgets it is fine-tuned for a few epochs;
+  the plain network is fine-tuned as well, to show the gain of the additional epochs. The test images are read once per
+  point; budgets are fixed beforehand. Products are counted for each image with its numbers of tokens, and averaged over
+  the test images.
+- `speed`: wall-clock time of the adaptive and the static form against the plain network, in turn in one process:
+  forward with batch 1 and 64, and a training step of 64. Ratios are taken within a round. Also deit_tiny with random
+  weights, on random images, at one budget, to measure 197 tokens.
+- `draw`: writes OUT/token_sampling.{md,png} and OUT/token_sampling_patches.png from the record and the trained
+  networks; `--doc docs/token_sampling.md` puts the tables there and the pictures next to it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TUNED = (32, 20, 12)
 DEIT_BLOCKS, DEIT_BUDGET = range(3, 12), 70
 PLAIN, TUNED_PLAIN = "plain", "plain, trained on"
 SETTINGS = ("width", "depth", "train_images", "epochs", "tuning_epochs", "seed")
-PICTURES, REMOVED = 6, (0.45, 0.62, 0.85)  # and the colour that covers a removed patch
+PICTURES, REMOVED = 6, (0.45, 0.62, 0.85)  # and the color that covers a removed patch
 MARK = "<!-- token_sampling -->"
 
 
@@ -54,7 +54,7 @@ def network(options: argparse.Namespace) -> Any:
 
 
 def blocks_of(depth: int) -> range:
-    """Blocks that sample: all but the first quarter, as DeiT-S has them in the paper."""
+    """Blocks that sample: all but the first quarter, as for DeiT-S in the paper."""
     return range(depth // 4, depth)
 
 
@@ -80,7 +80,7 @@ def recipe(options: argparse.Namespace, name: str, tuning: bool) -> Any:
 
 
 def trained(options: argparse.Namespace) -> Any:
-    """The plain ViT; from the run folder if it was trained before."""
+    """The plain ViT; loaded from the run folder if it is trained already."""
     import keras
 
     import wavemix_tf as wm
@@ -118,7 +118,7 @@ def measure_accuracy(options: argparse.Namespace, results: dict[str, Any], keep:
         key = TUNED_PLAIN if budget == PLAIN else f"trained on/{budget}"
         if key in rows:
             continue
-        # The plain one too begins from a copy: the others start from what was trained without sampling.
+        # The plain network is also copied: the others start from the weights that were trained without sampling.
         model = wm.with_token_sampling(plain, () if budget == PLAIN else blocks, None if budget == PLAIN else budget)
         plan = recipe(options, f"token_sampling_{budget}", tuning=True)
         fitted = wm.training.fit(plan, model, out=options.folder / f"tuned_{budget}", verbose=2)
@@ -165,7 +165,7 @@ def measure_speed(options: argparse.Namespace, results: dict[str, Any], keep: An
             "static": wm.with_token_sampling(model, chosen, fixed, "static"),
         }
         counted = {form: wm.count_tokens(part, data[:256]).gmacs for form, part in models.items()}
-        # The static form computes every place that the budget has, taken or not.
+        # The static form computes every place of the budget, used or not.
         counted["static"] = wm.profile(models["static"]).macs / 1e9
         case = {"budgets": [budget, fixed], "gmacs": counted}
         for job, batch, training in (("forward 1", 1, False), ("forward 64", 64, False), ("training 64", 64, True)):
@@ -178,7 +178,7 @@ def measure_speed(options: argparse.Namespace, results: dict[str, Any], keep: An
 
 
 def job_of(model: Any, data: np.ndarray, batch: int, training: bool) -> Any:
-    """A call that runs one batch, another one each time."""
+    """A function that runs one batch, a different one at each call."""
     import keras
     import tensorflow as tf
 
@@ -198,7 +198,7 @@ def job_of(model: Any, data: np.ndarray, batch: int, training: bool) -> Any:
 
 
 def race(jobs: dict[str, Any], rounds: int, seconds: float) -> dict[str, Any]:
-    """Median ms of each job, and how many times as fast as the plain one it is: median and range over the rounds."""
+    """Median ms of each job, and its speed relative to the plain one: median and range over the rounds."""
     for job in jobs.values():
         for _ in range(3):  # compiles
             job()
@@ -219,7 +219,7 @@ def race(jobs: dict[str, Any], rounds: int, seconds: float) -> dict[str, Any]:
     return found
 
 
-# --- what is drawn ----------------------------------------------------------------------------------------------------
+# --- tables and plots -------------------------------------------------------------------------------------------------
 
 
 def half_point(results: dict[str, Any], kind: str = "off the shelf") -> int:
@@ -230,6 +230,11 @@ def half_point(results: dict[str, Any], kind: str = "off the shelf") -> int:
     return max(below, default=min(budgets))
 
 
+def title(key: str) -> str:
+    """A key of the record as text for tables and plots."""
+    return key.replace("trained on", "fine-tuned")
+
+
 def table(results: dict[str, Any]) -> str:
     rows, settings = results["rows"], results["settings"]
     plain, blocks = rows[PLAIN]["mmacs"], blocks_of(settings["depth"])
@@ -238,17 +243,17 @@ def table(results: dict[str, Any]) -> str:
         kind, _, budget = key.partition("/")
         mark = " (the first at half)" if budget and budget == str(half_point(results, kind)) else ""
         lines.append([
-            key + mark,
+            title(key) + mark,
             f"{row['accuracy']:.2%}",
             f"{row['mmacs']:.2f}",
             f"{plain / row['mmacs']:.2f}",
             " ".join(f"{count:.0f}" for count in row["kept"]),
             "{}-{}".format(*row["kept_range"][-1]),
         ])  # fmt: skip
-    header = ["network", "top-1", "MMAC an image", "times fewer", "tokens behind each block", "behind the last"]
+    header = ["network", "top-1", "MMAC per image", "times fewer", "tokens after each block", "after the last"]
     parts = [
-        f"Fashion-MNIST, {settings['train_images']} training images, {settings['epochs']} epochs, trained on for "
-        f"{settings['tuning_epochs']}, seed {settings['seed']}; ViT of {settings['depth']} blocks, width "
+        f"Fashion-MNIST, {settings['train_images']} training images, {settings['epochs']} epochs, fine-tuned "
+        f"for {settings['tuning_epochs']}, seed {settings['seed']}; ViT of {settings['depth']} blocks, width "
         f"{settings['width']}, 50 tokens, sampling in blocks {blocks[0]} to {blocks[-1]} (from 0); 10,000 test images.",
         "",
         markdown_table(header, lines),
@@ -294,26 +299,27 @@ def draw_curve(results: dict[str, Any], path: Path) -> None:
 
     rows = results["rows"]
     figure, axis = pyplot.subplots(figsize=(7.2, 4.2))
-    for kind, colour in (("off the shelf", "#9aa5b1"), ("trained on", "#1f8a70")):
+    for kind, color in (("off the shelf", "#9aa5b1"), ("trained on", "#1f8a70")):
         points = sorted(
             (row["mmacs"], 100 * row["accuracy"], key) for key, row in rows.items() if key.startswith(f"{kind}/")
         )
-        axis.plot(*zip(*((x, y) for x, y, _ in points), strict=True), "o-", color=colour, label=f"sampling, {kind}")
+        label = f"sampling, {title(kind)}"
+        axis.plot(*zip(*((x, y) for x, y, _ in points), strict=True), "o-", color=color, label=label)
         for x, y, key in points:
             budget = key.split("/")[1].replace("None", "50")
             below = kind == "off the shelf"
             axis.annotate(budget, (x, y), textcoords="offset points", xytext=(8, -5 if below else 5), fontsize=8)
             if budget == str(half_point(results, kind)):
                 axis.plot(x, y, "o", ms=14, mfc="none", mec="#c8553d", mew=1.6)
-    for key, size, colour in ((PLAIN, 11, "#9aa5b1"), (TUNED_PLAIN, 6, "#1f8a70")):  # the two may be at one place
-        axis.plot(rows[key]["mmacs"], 100 * rows[key]["accuracy"], "s", ms=size, color=colour, label=key)
+    for key, size, color in ((PLAIN, 11, "#9aa5b1"), (TUNED_PLAIN, 6, "#1f8a70")):  # the two may coincide
+        axis.plot(rows[key]["mmacs"], 100 * rows[key]["accuracy"], "s", ms=size, color=color, label=title(key))
     half = rows[PLAIN]["mmacs"] / 2
     axis.axvline(half, color="#c8553d", lw=1, ls="--")
     axis.annotate(
         "half the products", (half, axis.get_ylim()[0]), textcoords="offset points", xytext=(4, 4), fontsize=8,
         color="#c8553d",
     )  # fmt: skip
-    axis.set_xlabel("MMAC an image, averaged over the test images (numbers: budget of tokens)")
+    axis.set_xlabel("MMAC per image, averaged over the test images (numbers: budget of tokens)")
     axis.set_ylabel("top-1 on the test images, %")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.25)
@@ -322,7 +328,7 @@ def draw_curve(results: dict[str, Any], path: Path) -> None:
 
 
 def draw_patches(options: argparse.Namespace, results: dict[str, Any], path: Path) -> None:
-    """Test images, and behind every second sampling block what is left of them."""
+    """Plot test images, and the remaining patches after every second sampling block."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -367,9 +373,9 @@ def save(figure: Any, path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for token_sampling.*")
-    parser.add_argument("--stage", choices=STAGES, help="one stage alone")
-    parser.add_argument("--data-dir", help="folder of prepared TFDS data; None: TFDS's own")
-    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are to be the tables")
+    parser.add_argument("--stage", choices=STAGES, help="run only this stage")
+    parser.add_argument("--data-dir", help="folder of prepared TFDS data; default: that of TFDS")
+    parser.add_argument("--doc", type=Path, help=f"page whose lines between two {MARK} are replaced by the tables")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--train-images", type=int, default=20000)
@@ -387,7 +393,7 @@ def main() -> int:
     if record.exists():
         found = json.loads(record.read_text())
         if found["settings"] != settings:
-            print(f"{record} holds a run with other settings: name another --out. Received: {settings}")
+            print(f"{record} holds a run with other settings: use another --out. Received: {settings}")
             return 1
         results = found
 

@@ -1,8 +1,8 @@
-"""DynaMixer (arXiv 2201.12083) written anew in PyTorch, to compare ours with.
+"""DynaMixer (arXiv 2201.12083), reimplemented in PyTorch as the reference for ours.
 
-It follows the paper and the repository of its authors, with the layers' names of their checkpoints. It shares no code
-with `wavemix_tf`. Two things are wider than there: height and width may differ, and a stage's sides follow from the
-image instead of being given.
+It follows the paper and the authors' repository, with the layer names of their checkpoints. It shares no code with
+`wavemix_tf`. It is more general in two ways: height and width may differ, and the sides of a stage follow from the
+image instead of being arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 
 
 class Mixing(nn.Module):
-    """(N, L, C): L tokens mixed by a matrix for each segment, which a linear layer makes of all of them."""
+    """(N, L, C): mix L tokens by one matrix per segment, which a linear layer computes from all tokens."""
 
     def __init__(self, width: int, tokens: int, segments: int, reduced_dim: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Perceptron(nn.Module):
 
 
 class Branches(nn.Module):
-    """(N, H, W, C): mixing along the height, along the width and of the channels alone, in learned shares."""
+    """(N, H, W, C): mixing along the height, along the width, and of the channels only, with learned weights."""
 
     def __init__(self, width: int, sides: tuple[int, int], segments: int, reduced_dim: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Network(nn.Module):
 
 
 def randomize(model: nn.Module, seed: int) -> None:
-    """Random weights of trained size, in place, rounded to half precision so that a file holds twice as many."""
+    """Set random weights of trained magnitude in place, rounded to half precision to halve the size of fixtures."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():

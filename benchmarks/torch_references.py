@@ -1,7 +1,7 @@
-"""Published networks that the official PyTorch package leaves out, written anew in PyTorch, to compare ours with.
+"""Published networks that the official PyTorch package lacks, reimplemented in PyTorch as references for ours.
 
-Each follows its paper and its script in the authors' repositories, with the layers' names of the checkpoints; the
-transform is the package's own. They share no code with `wavemix_tf`.
+Each follows its paper and its script in the authors' repositories, with the layer names of the checkpoints; the
+transform is that of the package. They share no code with `wavemix_tf`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from official import import_official
 from torch import nn
 
 import_official()
-import wavemix  # noqa: E402 - importable from here on
+import wavemix  # noqa: E402 - importable only after import_official()
 
 
 def bands(x: torch.Tensor, levels: int) -> list[torch.Tensor]:
@@ -26,7 +26,7 @@ def bands(x: torch.Tensor, levels: int) -> list[torch.Tensor]:
 
 
 class V1Block(nn.Module):
-    """The first paper's (arXiv 2203.03689): one feed-forward for all levels."""
+    """The block of the first paper (arXiv 2203.03689): one feed-forward for all levels."""
 
     def __init__(self, width: int, levels: int, expansion: int, ff_dim: int, dropout: float) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class ShuffleBlock(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Stem, blocks, mean, linear layer around any block."""
+    """Stem, blocks, mean and linear layer, for any block."""
 
     def __init__(self, blocks: list[nn.Module], width: int, config: dict[str, Any]) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class LumaStage(nn.Module):
 
 
 class Stages(nn.Module):
-    """WaveMixSR-V2 (arXiv 2409.10582): stages one behind another."""
+    """WaveMixSR-V2 (arXiv 2409.10582): a sequence of stages."""
 
     def __init__(self, stages: list[nn.Module]) -> None:
         super().__init__()
@@ -173,9 +173,9 @@ def super_resolver(config: dict[str, Any]) -> nn.Module:
 
 
 def randomize(model: nn.Module, seed: int) -> None:
-    """Random weights of trained size and random BatchNorm statistics, in place.
+    """Set random weights of trained magnitude and random BatchNorm statistics, in place.
 
-    All are rounded to half precision, so that the file holds twice as many cases.
+    All are rounded to half precision, to halve the size of fixtures.
     """
     generator = torch.Generator().manual_seed(seed)
 

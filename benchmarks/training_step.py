@@ -2,12 +2,13 @@
 
     python benchmarks/training_step.py --out runs/benchmarks
 
-Needs the official package (benchmarks/README.md has the line). The official package runs a plain PyTorch loop in each
-of its CPU settings: NCHW and channels_last, float32 and bfloat16 autocast (its wavelet transform outside autocast: it
-fails there as shipped). Ours runs `model.fit` in float32 and mixed_bfloat16. Same batch, optimizer, dropout, threads.
+Needs the official package (benchmarks/README.md has the install line). The official package runs a plain PyTorch loop
+in each of its CPU settings: NCHW and channels_last, float32 and bfloat16 autocast (the wavelet transform is excluded
+from autocast, because the unmodified package fails there). Ours runs `model.fit` in float32 and mixed_bfloat16, with
+the same batch, optimizer, dropout and threads.
 
-The comparison is made between the official package's fastest setting and ours in mixed_bfloat16. Peak memory is the
-peak resident size of the process minus its size after the imports, before the model is built.
+The comparison is between the official package's fastest setting and ours in mixed_bfloat16. Peak memory is the peak
+resident size of the process minus its size after the imports, before the model is built.
 """
 
 from __future__ import annotations
@@ -129,11 +130,11 @@ def tables(results: dict[str, Any]) -> str:
         [
             "network",
             "contender",
-            "ms a step (rounds)",
+            "ms per step (rounds)",
             "CPU ms",
             "GMAC/s (of peak)",
             "MiB over baseline",
-            "MiB in all",
+            "total MiB",
         ],
         rows,
     )
@@ -145,7 +146,7 @@ def tables(results: dict[str, Any]) -> str:
             f"load before the start {host['load_average']}; "
             f"matrix multiplication peak, GMAC/s: {peaks or 'not measured'}.",
             f"Marks: at least {SPEED_MARK} times as fast and at most {MEMORY_MARK} times the memory.",
-            "(With three levels: either.)",
+            "(The network with three levels must reach one of the two.)",
             "",
             first,
             "",
@@ -158,7 +159,7 @@ def tables(results: dict[str, Any]) -> str:
 
 
 def verdict(title: str, speed: float, memory: float) -> str:
-    """Both marks; on the network of three levels either of the two."""
+    """Whether both marks are reached; the network with three levels must reach one."""
     reached = (speed >= SPEED_MARK, memory <= MEMORY_MARK)
     enough = any(reached) if title == NETS["192_16_l3"].title else all(reached)
     missed = [name for name, ok in zip(("speed", "memory"), reached, strict=True) if not ok]
@@ -199,7 +200,7 @@ def main() -> int:
 
 def draw(results: dict[str, Any], path: Path) -> None:
     panels: list[tuple[str, str, list[tuple[str, float, float]]]] = []
-    for key, label in (("ms", "ms a step"), ("memory", "peak MiB over baseline")):
+    for key, label in (("ms", "ms per step"), ("memory", "peak MiB over baseline")):
         groups = []
         for net in results["nets"].values():
             if "comparison" in net:

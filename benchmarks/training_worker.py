@@ -1,4 +1,4 @@
-"""One contender of training_step.py: trains one network in this process. Started by it, see side_by_side.py."""
+"""One contender of training_step.py, which starts this script: trains one network, see side_by_side.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from nets import NETS, NETS_BY_SIZE, import_official, keep_official_dwt_in_float32, official_classifier
 from side_by_side import PeakMemory, cpu_seconds, serve, times_ms
 
-BATCHES = 4  # different ones in turn, in memory
+BATCHES = 4  # different batches in turn, in memory
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-2
 WARM_UP_STEPS = 3
@@ -20,7 +20,7 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def config_of(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the network: those of a name, and what is laid over them."""
+    """Arguments of the network: those of its name, overridden by ``config``."""
     return {**(NETS | NETS_BY_SIZE)[arguments["net"]].config, **arguments.get("config", {})}
 
 
@@ -33,7 +33,7 @@ def data(arguments: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def official(arguments: dict[str, Any]) -> Answer:
-    """The official package in a plain PyTorch loop with fused AdamW, its fastest on CPUs, and cross-entropy."""
+    """The official package in a plain PyTorch loop with cross-entropy and fused AdamW, the fastest form on CPUs."""
     import torch
 
     import_official()
@@ -71,7 +71,7 @@ def official(arguments: dict[str, Any]) -> Answer:
 
 
 def ours(arguments: dict[str, Any]) -> Answer:
-    """Our classifier under `model.fit`, callbacks and input pipeline included."""
+    """Our classifier under `model.fit`, including callbacks and input pipeline."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import keras
     import tensorflow as tf
@@ -91,7 +91,7 @@ def ours(arguments: dict[str, Any]) -> Answer:
         jit_compile=arguments["jit"],
     )
 
-    # As `wavemix_tf.training.fit` does: with an optimizer built inside the first step TensorFlow traces it twice.
+    # As in `wavemix_tf.training.fit`: if the optimizer is built inside the first step, TensorFlow traces it twice.
     model.optimizer.build(model.trainable_variables)
 
     class Clock(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""Draws docs/pipeline.svg (from a model to a verified file) and docs/architecture.svg (the rooms and their imports).
+"""Draw docs/pipeline.svg (from a model to a verified file) and docs/architecture.svg (the folders and their imports).
 
 python docs/draw_architecture.py
 """
@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 INK, MUTED, PAGE = "#1c2431", "#56606f", "#fbfaf7"
-BLUE, ORANGE, GREEN, VIOLET, GREY = "#2c6cb0", "#c2541f", "#1f7a63", "#6f4fb0", "#8a8578"
+BLUE, ORANGE, GREEN, VIOLET, GRAY = "#2c6cb0", "#c2541f", "#1f7a63", "#6f4fb0", "#8a8578"
 FONT = "font-family='Helvetica, Arial, sans-serif'"
 
 
@@ -90,7 +90,7 @@ def pipeline() -> None:
         GREEN,
     )
     picture.box(
-        365, second, 270, 138, "Converter", ("TensorFlow Lite", "trained ranges kept", "metadata, labels"), GREY
+        365, second, 270, 138, "Converter", ("TensorFlow Lite", "trained ranges kept", "metadata, labels"), GRAY
     )
     picture.box(
         30,
@@ -150,7 +150,7 @@ def pipeline() -> None:
 
 
 def architecture() -> None:
-    picture = Picture(1000, 700, "Rooms of the project and the direction of imports")
+    picture = Picture(1000, 700, "Folders of the project and the direction of imports")
     picture.box(
         30,
         25,
@@ -171,7 +171,7 @@ def architecture() -> None:
     ):
         picture.text(60, 260 + 56 * row, name, 15, BLUE, anchor="start", weight="bold")
         picture.text(160, 260 + 56 * row, words, 14, INK, anchor="start")
-    rooms = (
+    folders = (
         ("layers/  file/", "fake-quant layers; the file format"),
         ("targets/", "devices, rules, audit"),
         ("graph/", "a model as a graph, passes"),
@@ -180,7 +180,7 @@ def architecture() -> None:
         ("kit/  exporting/", "code for devices, export"),
         ("measuring/", "benchmark, costs for a search"),
     )
-    for row, (name, words) in enumerate(rooms):
+    for row, (name, words) in enumerate(folders):
         picture.text(552, 222 + 30 * row, name, 14, ORANGE, anchor="start", weight="bold")
         picture.text(728, 222 + 30 * row, words, 13, INK, anchor="start")
     picture.box(30, 475, 940, 130, "wavemix_tf/  (the core)", ("", "", ""), GREEN)
@@ -193,7 +193,7 @@ def architecture() -> None:
         picture.text(190 + 310 * column, 540, name, 15, GREEN, weight="bold")
         picture.text(190 + 310 * column, 564, words, 13)
     picture.text(500, 592, "variants, profiler, metrics, tiling, inspection", 13, MUTED)
-    picture.box(30, 640, 940, 44, "Keras 3, NumPy, PyWavelets", (), GREY)
+    picture.box(30, 640, 940, 44, "Keras 3, NumPy, PyWavelets", (), GRAY)
     picture.arrow((250, 121), (250, 161))
     picture.arrow((750, 121), (750, 161))
     picture.arrow((250, 430), (250, 471))

@@ -1,9 +1,9 @@
-"""Draws docs/wavemix_block.svg: one WaveMix block, with the Haar bands of a real photograph.
+"""Draw docs/wavemix_block.svg: one WaveMix block, with the Haar bands of a real photograph.
 
     python docs/draw_block.py
 
-The bands are what ``pywt.dwt2`` computes, and what ``wavemix_tf.DWT2D`` computes exactly. The photograph is the dahlia
-that comes with scikit-learn (flickr.com/photos/vultilion, CC BY 2.0), cropped and made smaller.
+``pywt.dwt2`` computes the bands; ``wavemix_tf.DWT2D`` gives exactly the same. The photograph is the dahlia of
+scikit-learn (flickr.com/photos/vultilion, CC BY 2.0), cropped and reduced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_image
 
 INK, MUTED, LINE, PAGE = "#1c2431", "#626c7c", "#d5d2c8", "#fbfaf7"
 BLUE, ORANGE, GREEN, VIOLET = "#2c6cb0", "#d4602a", "#1f8a70", "#7a5ab5"
-SIDE = 128  # pixels of the photograph; the bands have half of it
+SIDE = 128  # pixels of the photograph; the bands have half as many
 MIDDLE = 2.45  # height of the main line
 
 
@@ -33,7 +33,7 @@ def photograph() -> np.ndarray:
 
 
 def haar_bands(image: np.ndarray) -> dict[str, np.ndarray]:
-    """The four bands as RGB pictures: the average as a photograph, the details around a neutral tone."""
+    """The four bands as RGB images: the average as a photograph, the details around a neutral tone."""
     low, (horizontal, vertical, diagonal) = pywt.dwt2(image, "haar", axes=(0, 1))
     pictures = {"LL": np.clip(low / 2, 0, 1)}
     limit = max(np.quantile(np.abs(band), 0.985) for band in (horizontal, vertical, diagonal))
@@ -46,9 +46,9 @@ def haar_bands(image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def tensor(
-    axis: Axes, x: float, y: float, side: float, pictures: Sequence[np.ndarray], colour: str, step: float
+    axis: Axes, x: float, y: float, side: float, pictures: Sequence[np.ndarray], color: str, step: float
 ) -> None:
-    """A stack of feature planes centred at (x, y), the first of ``pictures`` in front."""
+    """Draw a stack of feature planes centered at (x, y), the first of ``pictures`` in front."""
     x, y = x - step * (len(pictures) - 1) / 2, y - step * (len(pictures) - 1) / 2
     for plane, picture in reversed(list(enumerate(pictures))):
         left, bottom = x - side / 2 + plane * step, y - side / 2 + plane * step
@@ -59,7 +59,7 @@ def tensor(
                 side,
                 boxstyle="round,pad=0,rounding_size=0.045",
                 facecolor="#ffffff",
-                edgecolor=colour,
+                edgecolor=color,
                 linewidth=1.1,
                 zorder=3 - plane * 0.1,
             )
@@ -70,17 +70,17 @@ def tensor(
 
 
 def operation(
-    axis: Axes, x: float, title: str, detail: str, colour: str, width: float = 0.92, height: float = 1.3
+    axis: Axes, x: float, title: str, detail: str, color: str, width: float = 0.92, height: float = 1.3
 ) -> None:
-    """A rounded box on the main line."""
+    """Draw a rounded box on the main line."""
     axis.add_patch(
         FancyBboxPatch(
             (x - width / 2, MIDDLE - height / 2),
             width,
             height,
             boxstyle="round,pad=0,rounding_size=0.12",
-            facecolor=matplotlib.colors.to_rgba(colour, 0.11),
-            edgecolor=colour,
+            facecolor=matplotlib.colors.to_rgba(color, 0.11),
+            edgecolor=color,
             linewidth=1.4,
             zorder=3,
         )
@@ -110,18 +110,16 @@ def shape(axis: Axes, x: float, y: float, text: str) -> None:
     axis.text(x, y, text, ha="center", va="top", fontsize=9.5, color=MUTED)
 
 
-def bracket(axis: Axes, left: float, right: float, title: str, note: str, colour: str) -> None:
-    """Names a group of operations below the main line."""
+def bracket(axis: Axes, left: float, right: float, title: str, note: str, color: str) -> None:
+    """Label a group of operations below the main line."""
     y = 0.78
-    axis.plot(
-        [left, left, right, right], [y + 0.1, y, y, y + 0.1], color=colour, linewidth=1.4, solid_joinstyle="round"
-    )
-    axis.text((left + right) / 2, y - 0.13, title, ha="center", va="top", fontsize=11, fontweight="bold", color=colour)
+    axis.plot([left, left, right, right], [y + 0.1, y, y, y + 0.1], color=color, linewidth=1.4, solid_joinstyle="round")
+    axis.text((left + right) / 2, y - 0.13, title, ha="center", va="top", fontsize=11, fontweight="bold", color=color)
     axis.text((left + right) / 2, y - 0.38, note, ha="center", va="top", fontsize=9, color=MUTED)
 
 
 def draw() -> Figure:
-    """The whole diagram."""
+    """Draw the whole diagram."""
     figure = Figure(figsize=(14.8, 4.9))
     axis = figure.add_axes((0, 0, 1, 1))
     image = photograph()
@@ -133,7 +131,7 @@ def draw() -> Figure:
         )
     )
 
-    # Input, and the way around
+    # Input and residual path
     tensor(axis, 1.0, MIDDLE, 1.12, [image, 0.55 + 0.45 * image, 0.75 + 0.25 * image], INK, step=0.085)
     shape(axis, 1.0, MIDDLE - 0.78, "x\nH × W × C")
     top = 4.32
@@ -150,7 +148,7 @@ def draw() -> Figure:
     operation(axis, 2.78, "1×1 conv", "C → C/4", GREEN)
     arrow(axis, 3.25, 3.68)
 
-    # The transform, with its four bands as they come out
+    # The transform with its four output bands
     side, gap = 0.86, 0.11
     left = 3.84
     axis.add_patch(
@@ -186,13 +184,13 @@ def draw() -> Figure:
 
     # Concatenated bands
     arrow(axis, right, right + 0.4)
-    centre = right + 0.94
-    tensor(axis, centre, MIDDLE, 0.62, list(bands.values()), BLUE, step=0.12)
-    shape(axis, centre, MIDDLE - 0.62, "[LL | LH | HL | HH]\nH/2 × W/2 × C")
+    center = right + 0.94
+    tensor(axis, center, MIDDLE, 0.62, list(bands.values()), BLUE, step=0.12)
+    shape(axis, center, MIDDLE - 0.62, "[LL | LH | HL | HH]\nH/2 × W/2 × C")
 
     # Feed-forward
-    arrow(axis, centre + 0.57, centre + 0.87)
-    x = centre + 1.36
+    arrow(axis, center + 0.57, center + 0.87)
+    x = center + 1.36
     operation(axis, x, "1×1 conv", "C → 2C", ORANGE)
     arrow(axis, x + 0.47, x + 0.68)
     operation(axis, x + 1.03, "GELU", "", ORANGE, width=0.68)
@@ -213,7 +211,7 @@ def draw() -> Figure:
 
     bracket(axis, left - 0.12, right, "spatial mixing", "fixed filters: nothing to train, exact to invert", BLUE)
     bracket(axis, x - 0.46, x + 2.54, "channel mixing", "on a quarter of the pixels", ORANGE)
-    bracket(axis, x + 2.79, x + 4.91, "back to full size", "learned, then normalised", VIOLET)
+    bracket(axis, x + 2.79, x + 4.91, "back to full size", "learned, then normalized", VIOLET)
     axis.text(
         14.58, 0.22, "Photo: flickr.com/photos/vultilion, CC BY 2.0", ha="right", va="center", fontsize=6.5, color=MUTED
     )
@@ -224,7 +222,7 @@ def draw() -> Figure:
 
 
 def main() -> None:
-    """Write the picture beside this file."""
+    """Write the picture next to this file."""
     with matplotlib.rc_context({"font.family": "DejaVu Sans", "svg.hashsalt": "wavemix-tf"}):
         draw().savefig(Path(__file__).with_name("wavemix_block.svg"), transparent=True, metadata={"Date": None})
 

@@ -1,11 +1,11 @@
-r"""Draws docs/explain.png: what a network trained on CIFAR-10 sees in one test image.
+r"""Draw docs/explain.png: the explanation of one test image by a network trained on CIFAR-10.
 
     wavemix-tf fit cifar10 --set "train_split=train[:50%]" --set model=none --set epochs=8 --set batch_size=64 \
         --set 'model_args={"width": 32, "depth": 4, "levels": 2, "upsample": "bilinear", "dropout": 0.0}' \
         --set ema=0.98 --set warmup_epochs=1 --out runs/explain
     python docs/draw_explain.py runs/explain 2
 
-The number is the test image's. It is written as a PNG file and given to `wavemix-tf explain`.
+The number selects the test image. It is written as a PNG file and passed to `wavemix-tf explain`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(run: Path, index: int) -> int:
         code = cli.main(["explain", str(path), "--out", str(run), "--save", folder])
         if code == 0:
             picture = Image.open(Path(folder) / f"explain_{name}.png").convert("RGB")
-            # Few colours make a small file.
+            # Fewer colors make a smaller file.
             picture.quantize(256).save(Path(__file__).with_name("explain.png"), optimize=True)
     return code
 

@@ -1,7 +1,7 @@
-"""Lets mkdocstrings read the packages under the names that they are installed under.
+"""Let mkdocstrings read the packages under their installed names.
 
 ``training/`` and ``tflite/`` are installed as ``wavemix_tf.training`` and ``wavemix_tf.tflite``. The reference pages
-are made from source text, without importing anything, so a folder of links has to look like the installed package.
+are generated from source text, without imports, so a folder of links must have the layout of the installed package.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""Quantization-aware training of a network that has nothing to do with WaveMix: a MobileNetV2 of keras.applications.
+"""Quantization-aware training of a network that is not WaveMix: a MobileNetV2 of keras.applications.
 
-    python examples/qat_any_model.py --out runs/mobilenet            # ImageNet weights, which Keras fetches
+    python examples/qat_any_model.py --out runs/mobilenet            # ImageNet weights, downloaded by Keras
     python examples/qat_any_model.py --weights none --images 256     # random weights, no download
 
-Give it your own arrays in place of ``data``: everything behind them stays as it is.
+Replace ``data`` by your own arrays; the rest stays unchanged.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import wavemix_tf as wm
 
 
 def data(count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images (N, side, side, 3) in [-1, 1], as MobileNetV2 takes them; labels (N,)): which third is the brightest."""
+    """(images (N, side, side, 3) in [-1, 1] for MobileNetV2; labels (N,): number of the brightest third)."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, count)
     images = rng.uniform(0, 0.6, (count, side, side, 3))
@@ -43,7 +43,7 @@ def main() -> None:
     base = keras.applications.MobileNetV2((options.side, options.side, 3), 0.35, include_top=False, weights=weights)
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # 0.999, MobileNetV2's own, takes thousands of steps to know the images
+            layer.momentum = 0.9  # MobileNetV2's 0.999 needs thousands of steps for new images
     outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(base.output))
     model = keras.Model(base.input, outputs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -58,7 +58,7 @@ def main() -> None:
         f"{qat.evaluate(held_out, held_labels, verbose=0)[1]:.1%} of {len(held_labels)} images"
     )
 
-    # In fifty layers one rounding that falls the other way shifts others behind it: the bound in output steps is wider.
+    # In fifty layers a different rounding shifts later ones: the tolerance in output steps is larger.
     artifact = wm.tflite.export(qat, target="android-cpu", images=held_out, error_bound_steps=6)
     options.out.mkdir(parents=True, exist_ok=True)
     print(artifact.save(options.out / "mobilenet.tflite", overwrite=True), f"{artifact.size_bytes / 1024:.0f} KiB")

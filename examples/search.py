@@ -1,7 +1,7 @@
-"""The most accurate network within a microcontroller's budget: depth and width by keras-tuner.
+"""Search the most accurate network within a microcontroller's budget: depth and width by keras-tuner.
 
     python examples/search.py --out runs/search
-    python examples/search.py --trials 2 --epochs 1 --out runs/search_short     # a short look
+    python examples/search.py --trials 2 --epochs 1 --out runs/search_short     # a short run
 
 The digits come with the package. A network whose arena or file exceeds the budget is not trained. The same command
 continues a search that was killed.
@@ -25,7 +25,7 @@ def main() -> None:
     options = parser.parse_args()
 
     recipe = wm.training.RECIPES["digits"]
-    with wm.tflite.DeviceCosts("mcu") as costs:  # measured from each candidate's own, untrained file
+    with wm.tflite.DeviceCosts("mcu") as costs:  # measured on the untrained file of each candidate
         best = wm.training.search(
             recipe,
             budget={"arena_bytes": options.ram, "flash_bytes": options.flash},
@@ -39,7 +39,7 @@ def main() -> None:
         print(trial)
     print(f"best: depth {best.model_args['depth']}, width {best.model_args['width']}")
 
-    # Train the best with the recipe's own epochs.
+    # Train the best network with the recipe's epochs.
     best = dataclasses.replace(best, name="best", epochs=options.final_epochs or best.epochs)
     run = wm.training.fit(best, out=options.out / "best")
     print(f"{run.metric} on the test images: {run.test_score:.4f}")

@@ -2,8 +2,8 @@
 
     python examples/segmentation.py --out runs/shapes
 
-The images are generated: discs and squares on noise, three classes for every pixel. Use your own arrays in place of
-``shapes``.
+The images are generated: discs and squares on noise, one of three classes per pixel. Replace ``shapes`` by your own
+arrays.
 """
 
 import argparse

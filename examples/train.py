@@ -1,9 +1,9 @@
 """WaveMix in plain Keras: train on Fashion-MNIST, make it int8, write a file for a phone.
 
     python examples/train.py --out runs/fashion
-    python examples/train.py --images 2000 --epochs 1      # a look at it, in a minute
+    python examples/train.py --images 2000 --epochs 1      # a short run, one minute
 
-Nothing here but ``keras`` and three functions of ``wm.tflite``: build, compile, fit, quantize, fit, export.
+It uses only ``keras``, a network class, and two functions of ``wm.tflite``: build, compile, fit, quantize, fit, export.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import wavemix_tf as wm
 
 def load(count: int, synthetic: bool) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """((images, labels) to train on, (images, labels) to test on): (N, 28, 28, 1) in [0, 1]."""
-    if synthetic:  # stripes at ten angles, where there is no network to fetch data by
+    if synthetic:  # stripes at ten angles, if no download is possible
         rng = np.random.default_rng(0)
         labels = rng.integers(0, 10, count + 256)
         rows, columns = np.indices((28, 28))

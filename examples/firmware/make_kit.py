@@ -1,9 +1,9 @@
-"""Writes a microcontroller's kit of the digits network; compiles and runs its picture code on this machine.
+"""Write a microcontroller kit of the digits network, and compile and run its picture code on this machine.
 
     python examples/firmware/make_kit.py --out runs/firmware
 
-Trains on the digits of the package, exports for ``mcu`` and writes the kit. If a C compiler is found, ``picture.c``
-resizes a camera frame with the kit's header and prints the network's input.
+The script trains on the digits of the package, exports for ``mcu`` and writes the kit. If a C compiler is found, it
+compiles ``picture.c``, which resizes a camera frame with the kit's header and prints the network's input.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
 
     compiler = shutil.which("cc")
     if compiler is None:
-        print("There is no C compiler (cc): the picture code was not compiled.")
+        print("No C compiler (cc) was found: the picture code was not compiled.")
         return
     header = next(Path(kit).rglob("*_picture.h"))
     program = options.out / "picture"
