@@ -25,7 +25,7 @@ def test_counts_and_what_is_missing():
     data = bundle([np.repeat([0, 1, 2], COUNTS[name]) for name in COUNTS])
     assert data.class_counts == COUNTS
     told = missing_classes(data)
-    assert told == [f"the {name} set has none of 1 classes: <b>" for name in ("validation", "test")]
+    assert told == [f"the {name} set lacks 1 classes: <b>" for name in ("validation", "test")]
     masks = np.array([[[0, 0], [1, 255]], [[2, 2], [2, 0]]], np.uint8)  # 255 is no class
     assert bundle([masks, masks[:1], masks[1:]]).class_counts == {
         "train": [3, 1, 3],
@@ -83,9 +83,9 @@ def test_fit_prints_them_once_before_it_trains(tmp_path, capsys):
         lines = capsys.readouterr().out.splitlines()
         rows = [line.split() for line in lines]
         assert all(row in rows for row in expected)
-        assert sum("always answering it" in line for line in lines) == 1
+        assert sum("always predicting it" in line for line in lines) == 1
         assert rows.index(expected[0]) < next(row for row, line in enumerate(lines) if "val_loss" in line)
     fit(recipe, model=model, data=data, verbose=2)
-    assert "always answering it" not in capsys.readouterr().out  # of the same data once, as of a stage after a stage
+    assert "always predicting it" not in capsys.readouterr().out  # of the same data once, as of a stage after a stage
     fit(recipe, model=model, data=dataclasses.replace(data), verbose=0)
     assert "class" not in capsys.readouterr().out

@@ -171,7 +171,7 @@ def test_report_of_the_run(finished):
     assert min(map(min, counts.values())) >= 2
     page = (finished["out"] / "report.html").read_text()
     assert "Images of each class" in page
-    assert "always answering it is right as often" in finished["second"].out
+    assert "always predicting it is right as often" in finished["second"].out
     assert "Accuracy loss per layer" in page
     assert "mcu-int8" in page
     assert "patterns" in page
@@ -788,8 +788,8 @@ def one_line(text):
         (["run", "digits", "--set", "epochs=many"], "--set epochs takes int"),
         (["run", "digits", "--set", "epochs=-1"], "epochs must be positive"),
         (["run", "digits", "--set", "flip=perhaps"], "flip takes bool"),
-        (["run", "digits", "--set", "name="], "name must be a name"),
-        (["run", "digits", "--set", "name=../x"], "name must be a name"),
+        (["run", "digits", "--set", "name="], "name must be valid as the name of a folder"),
+        (["run", "digits", "--set", "name=../x"], "name must be valid as the name of a folder"),
         (["run", "digits", "--set", "image_shape=big"], "HxWxC"),
         (["fit", "digits", "--set", "seed.x=1"], "model_args"),
         (["quantize", "--out", "no/run"], "no/run"),

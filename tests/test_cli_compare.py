@@ -113,7 +113,7 @@ def test_a_system_that_fails_is_a_row_that_says_so(folder, tmp_path, capsys, mon
     found = record(out)["systems"]
     assert found["poolformer"]["failed"] == {"step": "train, seed 0", "reason": "out of memory"}
     reason = found["wavemix_lite_8_10_up"]["failed"]["reason"]
-    assert "The budget must leave room for the published network of wavemix_lite_8_10_up" in reason
+    assert "The budget must allow the published network of wavemix_lite_8_10_up" in reason
     assert "test" in found["convmixer"]["runs"]["0"]
     page = (out / "comparison.html").read_text()
     assert "failed (train, seed 0): out of memory" in page
@@ -252,7 +252,7 @@ def test_the_width_is_the_largest_within_the_budget(name, budget):
 
 
 def test_a_budget_that_nothing_is_within_is_an_error():
-    with pytest.raises(ValueError, match=r"must leave room for width 4 of convmixer\. Received: parameters [0-9.]+"):
+    with pytest.raises(ValueError, match=r"must allow width 4 of convmixer\. Received: parameters [0-9.]+"):
         widest(BASE, "convmixer", candidates({"parameters": 10}))
 
 

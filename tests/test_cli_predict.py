@@ -300,7 +300,7 @@ def test_an_unreadable_file_does_not_take_the_others_with_it(place, tmp_path, ca
     assert len(told) == 4
     assert "broken.png" in told[0]
     assert "empty.jpg" in told[1]
-    assert "8 or 16 bits a channel. Received: " in told[2]
+    assert "8 or 16 bits per channel. Received: " in told[2]
     assert "floating.tif" in told[2]
     assert told[3] == "wavemix-tf: 3 of 4 files gave no result"
 

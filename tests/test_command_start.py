@@ -90,7 +90,7 @@ def test_wrong_words_end_in_one_full_stop(capsys):
     ("message", "shown"),
     [
         ("bad.png; on_bad_image='skip' leaves it out", "bad.png; --set on_bad_image=skip leaves it out"),
-        ("take another folder, or overwrite=True. Received: epochs=3", None),
+        ("use another folder, or overwrite=True. Received: epochs=3", None),
         (
             "must be whole. Received: a.png; on_bad_image='skip' leaves it",
             "must be whole. Received: a.png; --set on_bad",
@@ -103,7 +103,7 @@ def test_wrong_words_end_in_one_full_stop(capsys):
 )
 def test_errors_advise_the_commands_options(message, shown):
     text = one_line(ValueError(message))
-    assert text.startswith(shown or "take another folder, or --overwrite. Received: epochs=3")
+    assert text.startswith(shown or "use another folder, or --overwrite. Received: epochs=3")
 
 
 @pytest.mark.parametrize(
@@ -274,8 +274,8 @@ def test_a_folder_that_cannot_be_made_is_refused_before_data_are_read(tmp_path, 
 def test_a_damaged_recipe_is_reported_with_a_remedy(tmp_path, capsys):
     (tmp_path / "recipe.json").write_text('{"name": ')
     assert cli.main(["run", str(tmp_path / "recipe.json"), "--out", str(tmp_path / "out")]) == 1
-    assert "Put the file back as it was, or name another recipe" in capsys.readouterr().err
+    assert "Restore the file, or name another recipe" in capsys.readouterr().err
     (tmp_path / "images" / "a").mkdir(parents=True)
     assert cli.main(["run", "--data", str(tmp_path / "images"), "--out", str(tmp_path)]) == 1
     told = capsys.readouterr().err
-    assert f"or begin anew: `wavemix-tf run RECIPE --out {tmp_path} --overwrite`" in told
+    assert f"or start again: `wavemix-tf run RECIPE --out {tmp_path} --overwrite`" in told

@@ -33,9 +33,9 @@ def test_copies_of_training_images_are_reported(tmp_path, in_memory):
     shutil.copy(tmp_path / "train/dog/04.png", tmp_path / "val/dog/new.png")
     expected = [
         "3 of 20 test images are copies of training images (test/cat/00.png is train/cat/00.png): "
-        "the test says less than it seems",
+        "the test score is too optimistic",
         "1 of 21 validation images is a copy of a training image (val/dog/new.png is train/dog/04.png): "
-        "the score that chooses the epoch says less than it seems",
+        "the score that chooses the epoch is too optimistic",
     ]
     data = load_data(recipe)
     assert copy_notes(data) == expected
@@ -47,10 +47,10 @@ def test_a_picture_in_two_classes_is_reported(tmp_path):
     write(tmp_path / "dog", 20, 100)
     shutil.copy(tmp_path / "cat/03.png", tmp_path / "dog/a.png")
     recipe = dataclasses.replace(RECIPE, data_dir=str(tmp_path))
-    told = "1 picture lies in two classes (cat/03.png is dog/a.png): one of the two is wrong"
+    told = "1 image is in two classes (cat/03.png is dog/a.png): one of the two is wrong"
     assert copy_notes(load_data(recipe))[-1] == told
     shutil.copy(tmp_path / "cat/04.png", tmp_path / "dog/b.png")
-    assert copy_notes(load_data(recipe))[-1].startswith("2 pictures lie in two classes (")
+    assert copy_notes(load_data(recipe))[-1].startswith("2 images are in two classes (")
 
 
 def test_the_report_has_what_was_reported():

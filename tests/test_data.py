@@ -182,7 +182,7 @@ def test_carve_leaves_no_row_out_and_none_twice():
 
 @pytest.mark.parametrize("name", ["emnist_balanced", "cifar100", "imagenet2012", "places365"])
 def test_missing_data_is_reported_and_nothing_is_written(name, tmp_path):
-    with pytest.raises(FileNotFoundError, match="set download=True to fetch it, or data_dir"):
+    with pytest.raises(FileNotFoundError, match="set download=True to download it, or data_dir"):
         load_data(dataclasses.replace(RECIPES[name], data_dir=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 
@@ -190,9 +190,9 @@ def test_missing_data_is_reported_and_nothing_is_written(name, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "no_such_data"}, "a name that TFDS knows .*Received: dataset='no_such_data'"),
-        ({"dataset": "../digits"}, "a name that TFDS knows"),
-        ({"dataset": "i_naturalist2021"}, "a name that TFDS knows"),
+        ({"dataset": "no_such_data"}, "a name of TFDS .*Received: dataset='no_such_data'"),
+        ({"dataset": "../digits"}, "a name of TFDS"),
+        ({"dataset": "i_naturalist2021"}, "a name of TFDS"),
         ({"num_classes": 7}, "num_classes=7, digits has 10: 0, 1, 2"),
         ({"test_split": "validation"}, "Received: split 'validation' of digits"),
         ({"validation_fraction": 0.9}, "At least 288 images must be left to train on"),
@@ -243,7 +243,7 @@ def test_streamed_and_decoded_folders_are_the_same(tmp_path):
 
 def test_held_out_images_without_training_images(tmp_path):
     write_folder(tmp_path / "photos" / "test")
-    with pytest.raises(ValueError, match=r"with test must have train too\. Received: data_dir="):
+    with pytest.raises(ValueError, match=r"with test must also have train\. Received: data_dir="):
         load_data(dataclasses.replace(FOLDER, data_dir=str(tmp_path / "photos")))
 
 
@@ -293,15 +293,15 @@ def spoil(root, how):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("empty", r"Received: .*dog/005.png \(0 bytes\); on_bad_image='skip' leaves such files out"),
-        ("truncated", "whole and of a known format .*Received: .*dog/005.png"),
-        ("text", "known format .*Received: .*dog/005.png"),
-        ("no images", "Every class folder must hold images .*Received: .*dog with 12 other files"),
+        ("empty", r"Received: .*dog/005.png \(0 bytes\); on_bad_image='skip' skips such files"),
+        ("truncated", "complete, of a supported format .*Received: .*dog/005.png"),
+        ("text", "supported format .*Received: .*dog/005.png"),
+        ("no images", "Every class folder must contain images .*Received: .*dog with 12 other files"),
         ("one class", "at least two classes. Received: folder has 1: cat"),
-        ("no classes", "one sub-folder of images a class. Received: .*photos without sub-folders"),
+        ("no classes", "one subfolder of images per class. Received: .*photos without subfolders"),
         (
             "one image",
-            "at least two training images: add some, or take its folder out .*. Received: .*photos with 1 of 'dog'",
+            "at least two training images: add some, or remove its folder .*. Received: .*photos with 1 of 'dog'",
         ),
     ],
 )
@@ -318,7 +318,7 @@ def test_bad_images_are_left_out_and_counted(tmp_path, how, in_memory):
     folder = write_folder(tmp_path / "photos")
     spoil(tmp_path / "photos", how)
     recipe = dataclasses.replace(FOLDER, data_dir=folder, in_memory=in_memory, on_bad_image="skip")
-    with pytest.warns(UserWarning, match="1 unreadable images left out, the first: .*005.png"):
+    with pytest.warns(UserWarning, match="1 unreadable images skipped, the first: .*005.png"):
         data = load_data(recipe)
     assert [len(part) for part in everything(data)] == [18, 3, 2, 4]
     assert len(data.notes) == 1
@@ -329,7 +329,7 @@ def test_other_files_are_left_alone_and_counted(tmp_path):
     (tmp_path / "photos" / "cat" / "readme.txt").write_text("x")
     (tmp_path / "photos" / ".thumbnails").mkdir()
     data = load_data(dataclasses.replace(FOLDER, data_dir=folder))
-    assert data.notes == (f"{folder}: 1 files without an image's extension left alone",)
+    assert data.notes == (f"{folder}: 1 files without an image extension ignored",)
 
 
 def test_grey_images_among_colour_are_converted_and_counted(tmp_path):
@@ -337,7 +337,7 @@ def test_grey_images_among_colour_are_converted_and_counted(tmp_path):
     for index in (3, 4):
         path = tmp_path / "photos" / "cat" / f"00{index}.png"
         Image.open(path).convert("L").save(path)
-    with pytest.warns(UserWarning, match="2 of 24 images are grey and become RGB, the first: .*cat/003.png"):
+    with pytest.warns(UserWarning, match="2 of 24 images are gray and are converted to RGB, the first: .*cat/003.png"):
         data = load_data(dataclasses.replace(FOLDER, data_dir=folder))
     assert data.train_source.images.shape[1:] == (8, 8, 3)
 
@@ -345,7 +345,7 @@ def test_grey_images_among_colour_are_converted_and_counted(tmp_path):
 @pytest.mark.parametrize(
     ("data_dir", "error", "message"),
     [
-        (None, ValueError, "needs data_dir"),
+        (None, ValueError, "requires data_dir"),
         ("nowhere", FileNotFoundError, "must be a folder: .*--set data_dir=NEW.*Received: .*'nowhere'"),
     ],
 )
@@ -408,7 +408,7 @@ def test_no_scale_depends_on_one_pictures_values(tmp_path):
     assert read_image(tmp_path / "c.pgm", 1).ravel().tolist() == [6, 255]  # its header says where white is
 
 
-@pytest.mark.filterwarnings("ignore:1 of 24 images are grey")  # a whole header tells no values
+@pytest.mark.filterwarnings("ignore:1 of 24 images are gray")  # a whole header tells no values
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize(
     ("pixels", "message"),
@@ -426,9 +426,9 @@ def test_pixels_without_a_known_scale_are_refused_as_damaged_files_are(tmp_path,
     with pytest.raises(ValueError, match=message):
         read_image(path)
     if in_memory or pixels.dtype == np.float32:
-        with pytest.raises(ValueError, match=f"{message}.*on_bad_image='skip' leaves such files out"):
+        with pytest.raises(ValueError, match=f"{message}.*on_bad_image='skip' skips such files"):
             load_data(recipe)
-    with pytest.warns(UserWarning, match="1 unreadable images left out, the first: .*005.tif"):
+    with pytest.warns(UserWarning, match="1 unreadable images skipped, the first: .*005.tif"):
         data = load_data(dataclasses.replace(recipe, on_bad_image="skip"))
     assert sum(len(part) for part in everything(data)) == 27
 
@@ -481,7 +481,7 @@ def test_classes_that_differ_by_case_or_look_alike_are_reported(tmp_path):
     with pytest.raises(ValueError, match=r"train lacks 'Cat' \(differs only by case: 'cat'\), which .*val has"):
         load_data(recipe)
     (tmp_path / "val" / "Cat").rename(tmp_path / "val" / "cat\u200b")
-    with pytest.raises(ValueError, match=r"lacks 'cat\\u200b' \(looks alike: 'cat'\), which"):
+    with pytest.raises(ValueError, match=r"lacks 'cat\\u200b' \(looks like 'cat'\), which"):
         load_data(recipe)
     flat = write_folder(tmp_path / "flat")
     for name, twin in (("caf\u00e9", "cafe\u0301"), ("a b", "a b ")):
@@ -491,13 +491,11 @@ def test_classes_that_differ_by_case_or_look_alike_are_reported(tmp_path):
                 Image.new("RGB", (8, 8), (index * 40, len(one), ord(one[-1]) % 256)).save(
                     tmp_path / "flat" / one / f"{index}.png"
                 )
-    told = r"look alike are kept apart; .*: 'a b' and 'a b '; 'cafe\\u0301' and 'caf\\xe9'"
+    told = r"similar names are kept separate; .*: 'a b' and 'a b '; 'cafe\\u0301' and 'caf\\xe9'"
     with pytest.warns(UserWarning, match=told):
         load_data(dataclasses.replace(FOLDER, data_dir=flat))
 
 
 def test_a_folder_that_was_moved_is_reported_with_the_option(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"if it was moved, --set data_dir=NEW says where to\. Received: data_dir"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"if it was moved, use --set data_dir=NEW\. Received: data_dir"):
         load_data(dataclasses.replace(FOLDER, data_dir=str(tmp_path / "gone")))

@@ -248,7 +248,7 @@ def test_qat_stage_has_files_and_rate_of_its_own(finished, data):
     assert {"qat.keras", "qat_history.csv", "qat_training.json"} < {path.name for path in out.iterdir()}
     assert tuned.validation_accuracy >= result.validation_accuracy - 0.05
     assert Recipe.from_json(out / "recipe.json") == recipe
-    with pytest.raises(ValueError, match="stage='qat' needs the model"):
+    with pytest.raises(ValueError, match="stage='qat' requires the model"):
         fit(recipe, data=data, out=out, stage="qat")
 
 
@@ -339,7 +339,7 @@ def test_py_dataset_and_tf_dataset():
     dataset = tf.data.Dataset.from_tensor_slices((images[:256], labels[:256])).batch(64)
     second = run(dataset, recipe, validation_data=(images[256:], labels[256:]))
     np.testing.assert_allclose(first.history["val_loss"], second.history["val_loss"], rtol=1e-3)
-    with pytest.raises(ValueError, match="needs validation_data"):
+    with pytest.raises(ValueError, match="requires validation_data"):
         run(Pairs(), recipe)
 
 
@@ -351,7 +351,7 @@ def test_py_dataset_and_tf_dataset():
     [
         ({"batch_size": 5000}, {}, "batch_size must not exceed the number of training images"),
         ({}, {"stage": "int8"}, "stage must be one of 'float', 'qat'. Received: stage='int8'"),
-        ({}, {"validation_data": (0, 0)}, "a DataBundle has its own"),
+        ({}, {"validation_data": (0, 0)}, "validation_data must be None with a DataBundle"),
     ],
 )
 def test_bad_arguments(data, change, options, message):

@@ -215,7 +215,7 @@ keras.distribution.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=p
     + COMMON
     + """
 sys.addaudithook(watch)
-refused("Several processes need keras.distribution.set_distribution", out="processes")
+refused("Several processes require keras.distribution.set_distribution", out="processes")
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 assert keras.distribution.distribution().num_model_replicas == 2
 interrupted("processes")

@@ -145,15 +145,15 @@ def spoiled(how):
 @pytest.mark.parametrize(
     ("how", "message", "batch", "row"),
     [
-        ("nan", "a value that is no finite number in image {row}", 2, 3),
-        ("inf", "a value that is no finite number in image {row}", 2, 3),
+        ("nan", "a value that is not finite in image {row}", 2, 3),
+        ("inf", "a value that is not finite in image {row}", 2, 3),
         ("255", r"in \[0, 1\] \(pixel / 255\)\. Received: {where} from .* to 255, the first outside in image 0", 0, 0),
         ("signed", r"in \[0, 1\] .*Received: {where} from -.* to 1, the first outside in image 0", 0, 0),
         ("int64", "uint8, or floating point and finite. Received: {where} with images int64", 0, 0),
-        ("label", r"in \[0, 4\).*{where}.*labels from \d to 4, the first wrong one in image {row}", 2, 3),
-        ("negative", r"in \[0, 4\).*{where}.*labels from -1 to \d, the first wrong one in image {row}", 2, 3),
-        ("soft", "Labels must be integers, one an image, or one-hot .*{where} ", 0, 0),
-        ("words", "Labels must be integers, one an image, or one-hot .*{where} ", 0, 0),
+        ("label", r"in \[0, 4\).*{where}.*labels from \d to 4, the first invalid one in image {row}", 2, 3),
+        ("negative", r"in \[0, 4\).*{where}.*labels from -1 to \d, the first invalid one in image {row}", 2, 3),
+        ("soft", "Labels must be integers, one per image, or one-hot .*{where} ", 0, 0),
+        ("words", "Labels must be integers, one per image, or one-hot .*{where} ", 0, 0),
     ],
 )
 def test_what_cannot_be_trained_on_is_reported_with_its_batch(kind, how, message, batch, row):
@@ -236,8 +236,8 @@ def forms():
     batches = slices.batch(8)
     ragged = batches.map(lambda x, y: (tf.RaggedTensor.from_tensor(x), y))
     return {
-        "unbatched": (slices, r"must give batches: dataset.batch\(batch_size\).*images \(4, 4, 1\), targets \(\)"),
-        "unbatched PyDataset": (Batches(list(zip(images, labels, strict=True))), "must give batches"),
+        "unbatched": (slices, r"must yield batches: use dataset.batch\(batch_size\).*images \(4, 4, 1\), targets \(\)"),
+        "unbatched PyDataset": (Batches(list(zip(images, labels, strict=True))), "must yield batches"),
         "dict": (
             batches.map(lambda x, y: {"image": x, "label": y}),
             r"or \(images, targets, weights\). Received: .*dict of image, label: dataset.map",
@@ -247,7 +247,7 @@ def forms():
         "four parts": (batches.map(lambda x, y: (x, y, y, y)), "4 parts"),
         "nested": (batches.map(lambda x, y: ({"a": x}, y)), "a dict of a"),
         "ragged": (ragged, "a RaggedTensorSpec"),
-        "endless": (batches.repeat(), r"must end: dataset.take\(batches\).*data is endless"),
+        "endless": (batches.repeat(), r"must be finite: use dataset.take\(batches\).*data is infinite"),
         "a generator": (iter([(images, labels)]), "Data must be a DataBundle, arrays"),
         "an array": (images, "Data must be a DataBundle, arrays .* is a ndarray"),
         "other size": (batches.map(lambda x, y: (x[:, :2], y)), r"image_shape=\(4, 4, 1\)"),
@@ -276,12 +276,12 @@ def test_calibration_takes_no_training_images_away_in_silence(capsys):
     recipe = dataclasses.replace(RECIPE, calibration_images=256, epochs=1)
     bundle = as_bundle(recipe, (images, labels))
     assert (bundle.train_source.size, bundle.validation_source.size, len(bundle.calibration)) == (288, 32, 256)
-    assert bundle.notes[-1] == "256 of 320 images also calibrate (calibration_images)"
+    assert bundle.notes[-1] == "256 of 320 images are also used for calibration (calibration_images)"
     few = as_bundle(dataclasses.replace(recipe, calibration_images=20), (images, labels))
     assert (few.train_source.size, len(few.calibration)) == (268, 20)
-    assert few.notes[-1] == "20 of 320 images are set aside to calibrate and not trained on (calibration_images)"
+    assert few.notes[-1] == "20 of 320 images are held out for calibration (calibration_images)"
     fit(recipe, model=network(), data=(images, labels), verbose=2)
-    assert "256 of 320 images also calibrate" in capsys.readouterr().out
+    assert "256 of 320 images are also used for calibration" in capsys.readouterr().out
 
 
 # Weights
@@ -347,15 +347,15 @@ def test_classes_of_pixels_weigh():
 @pytest.mark.parametrize(
     ("weights", "classes", "message"),
     [
-        (np.ones(3), None, r"Weights must be numbers \(N,\), one an image; class_weight weighs the pixels"),
+        (np.ones(3), None, r"Weights must be numbers \(N,\), one per image; class_weight weights the pixels"),
         (np.full(48, -1.0), None, "finite and 0 or more. Received: data with -1.0 for image 0"),
         (np.where(np.arange(48) == 7, np.nan, 1), None, "finite and 0 or more. Received: data with nan for image 7"),
-        (np.zeros(48), None, "Some weights must be above 0"),
+        (np.zeros(48), None, "A weight must be above 0"),
         (None, {4: 1.0}, r"numbers in \[0, 4\), or names, of classes .*Received: 4: 1.0"),
         (None, {"cat": 1.0}, "Received: 'cat': 1.0"),
         (None, {0: -1.0}, "Received: 0: -1.0"),
         (None, [1, 2, 3, 4], "class_weight must map classes to weights"),
-        (None, dict.fromkeys(range(4), 0), "Some class must weigh more than 0"),
+        (None, dict.fromkeys(range(4), 0), "A class must have a weight above 0"),
     ],
 )
 def test_weights_that_are_none(weights, classes, message):

@@ -25,7 +25,7 @@ RECIPE = Recipe(
 LABELS = np.arange(64) % 2
 IMAGES = (np.random.default_rng(0).random((64, 4, 4, 1)) / 2 + LABELS[:, None, None, None] / 2).astype(np.float32)
 VALIDATION = IMAGES[:16], LABELS[:16]
-CANNOT = "The order of data changes from pass to pass: whether it is the same data cannot be checked."
+CANNOT = "The order of data changes from pass to pass: it cannot be compared with the run's data."
 
 
 class Batches(keras.utils.PyDataset):
@@ -81,7 +81,7 @@ def test_another_data_set_is_refused(make, finished, tmp_path):
     for other in ((IMAGES, 1 - LABELS), (1 - IMAGES, LABELS), (IMAGES[::-1], LABELS[::-1])):
         with pytest.raises(ValueError, match="Received: train") as refused:
             train(make(*other), tmp_path, held, verbose=0)
-        assert "overwrite=True, or another out (a data set that is shuffled but once" in str(refused.value)
+        assert "overwrite=True, or another out (a dataset that is shuffled only once" in str(refused.value)
         assert "--" not in str(refused.value)
         assert "folder" not in str(refused.value).replace(str(tmp_path), "")
     with pytest.raises(ValueError, match="Received: validation"):
@@ -176,7 +176,7 @@ def test_sizes_have_their_own_units_and_a_class_without_images_is_reported(capsy
     write_counts(recipe, data)
     said = "  64 train images, 1 validation batches, 8 calibration images (of the training images)\n"
     assert said in capsys.readouterr().out
-    assert "the train set has none of 1 classes: 1" in data.notes
+    assert "the train set lacks 1 classes: 1" in data.notes
 
 
 @pytest.mark.parametrize("make", [tf_data, Batches])
@@ -188,7 +188,7 @@ def test_that_a_data_set_is_compared_by_its_first_batch_alone_is_reported_once(m
     else:
         with pytest.raises(KeyboardInterrupt):
             train(make(IMAGES, LABELS), tmp_path, held, callbacks=[Stop()])
-    told = "Of data and of validation_data only the length and the first batch can be compared with those of the run."
+    told = "Only the length and the first batch of data and of validation_data can be compared with those of the run."
     assert told not in capsys.readouterr().out
     later = make(np.concatenate([IMAGES[:16], IMAGES[:15:-1]]), np.concatenate([LABELS[:16], LABELS[:15:-1]]))
     train(later, tmp_path, held)

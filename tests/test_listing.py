@@ -79,7 +79,7 @@ def test_a_class_folder_that_links_to_itself_is_trained_on_once(tmp_path):
     before = files_of(load_data(of(root)))
     (root / "cat" / "cat").symlink_to("..", target_is_directory=True)
     (root / "all").symlink_to(root, target_is_directory=True)
-    with pytest.warns(UserWarning, match=r"\d links left out, the first: A file must be listed once"):
+    with pytest.warns(UserWarning, match=r"\d links skipped, the first: A file must be listed once"):
         data = load_data(of(root))
     assert data.class_names == ("cat", "dog")
     assert files_of(data) == before
@@ -129,15 +129,15 @@ def test_images_that_are_left_out_are_named_one_by_one(tmp_path):
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
     with (
-        pytest.warns(UserWarning, match="3 unreadable images left out"),
-        pytest.warns(UserWarning, match="2 HEIC or AVIF images left out"),
+        pytest.warns(UserWarning, match="3 unreadable images skipped"),
+        pytest.warns(UserWarning, match="2 HEIC or AVIF images skipped"),
     ):
         fit(recipe, model=model, out=tmp_path / "run", verbose=0)
     with (tmp_path / "run" / "bad_images.csv").open(newline="") as file:
         rows = {os.path.basename(row["path"]): row["reason"] for row in csv.DictReader(file)}
     assert set(rows) == {"IMG_0001.HEIC", "b.avif", "phone.jpg", "gone.png", "005.png"}
     assert "HEIC or AVIF" in rows["phone.jpg"]  # by what it is, whatever its name says
-    assert rows["b.avif"].startswith("AVIF is not read: save it as JPEG or PNG. Received: ")
+    assert rows["b.avif"].startswith("AVIF is not supported: save it as JPEG or PNG. Received: ")
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation", "super_resolution"])
@@ -154,13 +154,13 @@ def test_an_image_in_an_unread_format_stops_as_any_that_cannot_be_read(tmp_path,
     (place / "a.HEIC").write_bytes(HEIC)
     with pytest.raises(
         ValueError,
-        match=r"^HEIC is not read: save it as JPEG or PNG. Received: .*a.HEIC; and 1 more: .*b.avif; on_bad_image",
+        match=r"^HEIC is not supported: save it as JPEG or PNG. Received: .*a.HEIC; and 1 more: .*b.avif; on_bad_image",
     ):
         load_data(recipe)
-    with pytest.warns(UserWarning, match="2 HEIC or AVIF images left out"):
+    with pytest.warns(UserWarning, match="2 HEIC or AVIF images skipped"):
         skipping = load_data(dataclasses.replace(recipe, on_bad_image="skip"))
     assert [os.path.basename(path) for path, _ in skipping.left_out] == ["a.HEIC", "b.avif"]
-    with pytest.warns(UserWarning, match="2 HEIC or AVIF images left out"):  # known images alone: others stop nothing
+    with pytest.warns(UserWarning, match="2 HEIC or AVIF images skipped"):  # known images alone: others stop nothing
         assert load_data(recipe, tmp_path, known_only=True).fingerprint() == data.fingerprint()
 
 
@@ -168,7 +168,7 @@ def test_a_class_of_unread_images_alone_is_reported(tmp_path):
     root = write_photos(tmp_path / "data")
     for path in (root / "dog").iterdir():
         path.rename(path.with_suffix(".heic"))
-    with pytest.raises(ValueError, match="dog with 0 other files and 12 of HEIC or AVIF, which are not read"):
+    with pytest.raises(ValueError, match="dog with 0 other files and 12 of HEIC or AVIF, which is not supported"):
         load_data(of(root))
 
 
@@ -229,7 +229,7 @@ def test_a_digest_tells_an_edit_of_one_pixel(name, tmp_path):
         assert saved(edited) != before
 
 
-@pytest.mark.filterwarnings("ignore:24 unreadable images left out")
+@pytest.mark.filterwarnings("ignore:24 unreadable images skipped")
 @pytest.mark.parametrize("kind", ["empty", "unreadable"])
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_a_set_of_a_folder_without_images_is_refused_by_name(tmp_path, split, kind):

@@ -112,7 +112,7 @@ def test_the_void_stays_void(tmp_path):
     assert found == {(0, 255), (1, 0), (2, 1)}
     recipe = dataclasses.replace(recipe, ignore_index=None, mask_values=(5, 9), mask_void=(0,))
     assert read(recipe)[1] == found
-    with pytest.raises(ValueError, match=r"must be of mask_values, mask_void or ignore_index\. .*00.png with 0, "):
+    with pytest.raises(ValueError, match=r"must be in mask_values, mask_void or ignore_index\. .*00.png with 0, "):
         load_data(dataclasses.replace(recipe, mask_void=()))
 
 
@@ -135,8 +135,8 @@ def own_palettes():
 def test_masks_of_colours(tmp_path, form, in_memory):
     masks = list(own_palettes()) if form == "palettes" else [(p.convert(form), t) for p, t in painted(COLOURS)]
     recipe = recipe_of(write(tmp_path, masks), in_memory=in_memory)
-    what = "one number in different colours" if form == "palettes" else "14 of 14 with colours"
-    recipe = typed(recipe, f"{what}.*`--set mask_values={LINE}` makes each colour a class, in this order")
+    what = "one number in different colors" if form == "palettes" else "14 of 14 with colors"
+    recipe = typed(recipe, f"{what}.*`--set mask_values={LINE}` makes each color a class, in this order")
     data, found = read(recipe)
     assert data.class_names == tuple(LINE.split(","))
     assert found == {(0, 0), (1, 2), (2, 1)}
@@ -156,7 +156,7 @@ def test_transparent_is_a_colour_and_photographs_are_no_masks(tmp_path):
     assert read(recipe)[1] == {(0, 0), (1, 2), (2, 1)}
     noise = np.random.default_rng(0).integers(0, 255, (14, *SIDES, 3), dtype=np.uint8)
     big = [(Image.fromarray(part.repeat(4, 0)).resize((64, 48)), np.zeros((48, 64), int)) for part in noise]
-    with pytest.raises(ValueError, match="colours: it is a photograph, or was smoothed or saved with loss"):
+    with pytest.raises(ValueError, match="colors: it is a photograph, or was smoothed or saved with lossy compression"):
         load_data(recipe_of(write(tmp_path / "b", big)))
 
 
@@ -182,7 +182,7 @@ def test_twins_and_masks_without_an_image(tmp_path):
     write(tmp_path / "b", painted([0, 1]))
     (tmp_path / "b" / "images" / "03.png").unlink()
     data, _ = read(recipe_of(tmp_path / "b"))
-    assert any("1 masks without an image left alone, the first: " in note for note in data.notes)
+    assert any("1 masks without an image ignored, the first: " in note for note in data.notes)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -195,13 +195,13 @@ def test_masks_of_another_size(tmp_path, size, in_memory):
     recipe = recipe_of(write(tmp_path, masks), in_memory=in_memory)
     recipe = typed(recipe, rf"must have its image's size\. .*00\.png \(12, 16\), .*00\.png \({size[0]}, {size[1]}\); ")
     assert recipe.mask_resize
-    with pytest.warns(UserWarning, match=f"14 masks of another size .*00.png from {size[0]}x{size[1]} to 12x16"):
+    with pytest.warns(UserWarning, match=f"14 masks resized to .*00.png from {size[0]}x{size[1]} to 12x16"):
         assert read(recipe)[1] == {(0, 0), (1, 1), (2, 2)}
     # One that lies on its side is not stretched upright.
     turned = Image.fromarray(classes(3, 0).astype(np.uint8)).rotate(90, expand=True)
     turned.save(tmp_path / "masks" / "00.png")
     with pytest.raises(
-        ValueError, match=r"must have its image's size\. Received: .*\(16, 12\); on_bad_image='skip' leaves"
+        ValueError, match=r"must have its image's size\. Received: .*\(16, 12\); on_bad_image='skip' skips"
     ):
         load_data(recipe)
 
@@ -224,15 +224,15 @@ def test_lists_of_classes_that_are_none(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mask_values": (0,)}, "of 2 to 254 classes"),
-        ({"mask_values": (0, 0)}, "different numbers"),
-        ({"mask_values": (0, "#ffffff")}, "different numbers"),
+        ({"mask_values": (0,)}, "have 2 to 254 classes"),
+        ({"mask_values": (0, 0)}, "distinct numbers"),
+        ({"mask_values": (0, "#ffffff")}, "distinct numbers"),
         ({"mask_values": ("#fff", "#000")}, "#rrggbb"),
         ({"mask_values": ("#FF0000FF", "#ff0000")}, "different"),
         ({"mask_values": (0, 70000)}, "65535"),
-        ({"mask_void": (1,)}, "mask_void must be other values"),
-        ({"mask_values": (0, 1), "mask_void": (1,)}, "mask_void must be other values"),
-        ({"mask_values": (0, 1), "num_classes": 3}, "as many as mask_values"),
+        ({"mask_void": (1,)}, "mask_void must have the kind of mask_values and share no value"),
+        ({"mask_values": (0, 1), "mask_void": (1,)}, "mask_void must have the kind of mask_values and share no value"),
+        ({"mask_values": (0, 1), "num_classes": 3}, "num_classes must equal the number of mask_values"),
         ({"mask_name": "_mask"}, "mask_name must have {} once"),
         ({"task": "classification", "mask_resize": True}, "task='classification' takes no mask_resize"),
     ],
@@ -248,7 +248,7 @@ def test_settings_are_saved_and_typed():
     assert changed.mask_values == ("#000000", "#ff8000")
     assert Recipe.from_json(changed.to_json()) == changed
     assert changed.differences(recipe)[0] == "mask_values=('#000000', '#ff8000') (there ())"
-    with pytest.raises(ValueError, match="--set mask_values takes numbers or colours"):
+    with pytest.raises(ValueError, match="--set mask_values takes numbers or colors"):
         apply_settings(recipe, ["mask_values=red,green"])
 
 

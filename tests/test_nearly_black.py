@@ -17,7 +17,7 @@ from wavemix_tf.training.images import nearly_black_text, read_header, read_imag
 from wavemix_tf.warning import WavemixWarning
 
 RECIPE = Recipe(name="dark", dataset="folder", image_shape=(8, 8, 3), num_classes=2, calibration_images=4)
-TOLD = r"12 of 24 pictures of more than 8 bits hold no value above 255: .* nearly black\. Save them with 8 bits, or"
+TOLD = r"12 of 24 images of more than 8 bits have no value above 255: .* nearly black\. Save them with 8 bits, or"
 
 
 def noise(most, seed=0, shape=(8, 8)):
@@ -57,8 +57,8 @@ def test_a_folder_scan_tells_of_pictures_without_a_scale_once(tmp_path, in_memor
     assert [text for text in data.notes if "more than 8 bits" in text] == [str(caught[0].message)]
     assert str(tmp_path / "a" / "low" / "0.tif") in data.notes[-1]
     # What is read does not change: all is divided by 257.
-    plain = [text for text in data.notes if "one colour everywhere" in text]
-    assert plain == ["every picture of a class of the train set has one colour everywhere: low"]
+    plain = [text for text in data.notes if "single color" in text]
+    assert plain == ["every image of a class of the train set has a single color: low"]
 
 
 @pytest.mark.parametrize("task", ["segmentation", "super_resolution"])
@@ -72,7 +72,7 @@ def test_other_tasks_read_folders_alike(tmp_path, task):
         Image.fromarray(noise(4095, number, (32, 32)).astype(np.uint16)).save(path)
     place = tmp_path if task == "segmentation" else tmp_path / "images"
     recipe = Recipe(name="x", dataset="folder", task=task, data_dir=str(place), image_shape=(8, 8, 3))
-    with pytest.warns(WavemixWarning, match=r"12 of 12 pictures of more than 8 bits hold no value above 4,095: "):
+    with pytest.warns(WavemixWarning, match=r"12 of 12 images of more than 8 bits have no value above 4,095: "):
         load_data(recipe)
 
 
@@ -117,7 +117,7 @@ def test_predict_and_explain_tell_of_them_once_a_call(tmp_path, capsys, verb):
     assert main([verb, *words]) == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "more than 8 bits" in line]
     assert len(told) == 1
-    assert told[0].startswith("note: 12 of 24 pictures of more than 8 bits hold no value above 255: ")
+    assert told[0].startswith("note: 12 of 24 images of more than 8 bits have no value above 255: ")
 
 
 @pytest.mark.parametrize("scale", [np.uint8(1), np.float32(1 / 255), np.float32(0.05)])
@@ -136,11 +136,8 @@ def test_arrays_of_one_colour_are_reported():
     images = noise(255, shape=(24, 8, 8, 3)).astype(np.uint8)
     labels = np.arange(24) % 2
     images[labels == 1] = images[labels == 1][:, :1, :1]  # each another colour
-    assert (
-        "every picture of a class of the train set has one colour everywhere: 1"
-        in as_bundle(RECIPE, (images, labels)).notes
-    )
+    assert "every image of a class of the train set has a single color: 1" in as_bundle(RECIPE, (images, labels)).notes
     images[:] = images[:, :1, :1]
     notes = as_bundle(RECIPE, (images, labels)).notes
-    assert any(text.startswith("every picture of the train set has one colour everywhere") for text in notes)
-    assert any(text.startswith("every picture of the validation set has one colour everywhere") for text in notes)
+    assert any(text.startswith("every image of the train set has a single color") for text in notes)
+    assert any(text.startswith("every image of the validation set has a single color") for text in notes)

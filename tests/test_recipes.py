@@ -96,7 +96,7 @@ def test_bad_fields(change, message):
     [
         ("{", "JSON object"),
         ("[1]", "JSON object"),
-        ('{"name": "a", "dataset": "digits"}', "needs name, dataset and image_shape"),
+        ('{"name": "a", "dataset": "digits"}', "must have name, dataset and image_shape"),
         ('{"name": "a", "dataset": "digits", "image_shape": [8, 8, 1], "epoch": 3}', "Received: epoch$"),
     ],
 )
@@ -131,7 +131,7 @@ def test_every_field_reads_its_own_text(name):
         ("image_shape", "8", None),  # read as (8,), which the recipe itself refuses
         ("image_shape", "axb", "HxWxC"),
         ("model_args", "width=8", "a JSON object"),
-        ("mask_values", "red,green", "numbers or colours, such as 0,255 or #000000,#ff8000"),
+        ("mask_values", "red,green", "numbers or colors, such as 0,255 or #000000,#ff8000"),
         ("flip", "2", "bool"),
         ("epochs", "1.5", "int"),
         ("patience", "soon", "int or None"),

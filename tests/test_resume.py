@@ -166,15 +166,15 @@ def test_killed_after_the_last_epoch(recipe, data, tmp_path, monkeypatch, at):
 def test_another_model_or_other_data_cannot_resume(recipe, data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(recipe, data, tmp_path, callbacks=[Interrupt(1)])
-    with pytest.raises(ValueError, match=r"must be the one whose training .*checkpoint.npz holds"):
+    with pytest.raises(ValueError, match=r"must match the training state in .*checkpoint.npz"):
         fit(recipe, model=network(9), data=data, out=tmp_path, verbose=0)
     other = load_data(dataclasses.replace(recipe, calibration_images=20))
-    with pytest.raises(ValueError, match=r"the data must be as before: .*Received: train: 1,273 \(there 1,277\)"):
+    with pytest.raises(ValueError, match=r"the data must be unchanged: .*Received: train: 1,273 \(there 1,277\)"):
         run(recipe, other, tmp_path)
     images = data.train_source.images.copy()
     images[0, 0, 0] ^= 1  # as many images, but not the same
     changed = dataclasses.replace(data, train_source=dataclasses.replace(data.train_source, images=images))
-    with pytest.raises(ValueError, match="the data must be as before"):
+    with pytest.raises(ValueError, match="the data must be unchanged"):
         run(recipe, changed, tmp_path)
 
 

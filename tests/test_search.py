@@ -156,7 +156,7 @@ def test_a_measure_that_breaks_ends_the_search_and_refuses_nothing(data, tmp_pat
     with pytest.raises(RuntimeError, match="the worker could not be started"):
         search(RECIPE, costs=[Broken()], budget={"layers": 9}, out=tmp_path / "budget", **options)
     assert not (tmp_path / "budget" / "trials").exists()
-    with pytest.raises(RuntimeError, match="Costs could not be measured: the worker could not be started"):
+    with pytest.raises(RuntimeError, match="Measuring the costs failed: the worker could not be started"):
         search(RECIPE, costs=[Broken()], out=tmp_path / "costs", **options)
     best = search(RECIPE, costs=[Measure()], out=tmp_path / "costs", **options)  # the trial was not lost
     assert best == SearchResult.load(tmp_path / "costs").best.recipe
@@ -208,7 +208,7 @@ def test_what_is_measured_counts_for_more_than_its_bounds():
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        ({"ram": 5}, "budget must limit some of parameters, macs, int8_bytes, int8_activation_bytes"),
+        ({"ram": 5}, "budget must limit costs of parameters, macs, int8_bytes, int8_activation_bytes"),
         ({"parameters": 0}, "A limit must be a positive number. Received: parameters=0"),
         ({"parameters": "many"}, "A limit must be a positive number. Received: parameters='many'"),
     ],
@@ -419,7 +419,7 @@ def test_a_search_ends_in_a_front_and_a_recipe(data, tmp_path, capsys):
     assert list(out.glob("trials/*/tensorboard/hparams/*"))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.keras")}
     assert search(RECIPE, costs=[Measure()], **options) == best
-    assert "2 of 2 trials have ended" in capsys.readouterr().out
+    assert "2 of 2 trials finished" in capsys.readouterr().out
     more = search(RECIPE, costs=[Measure()], **{**options, "max_trials": 3})
     assert len(SearchResult.load(out).trials) == 3
     assert isinstance(more, Recipe)
@@ -497,7 +497,7 @@ def test_an_objective_that_no_trial_has_ends_the_search_at_once(data, tmp_path):
         search(RECIPE, out=tmp_path / "trained", **options)
     assert len(list((tmp_path / "trained" / "trials").iterdir())) == 1
     score.names = ("own_accuracy",)
-    with pytest.raises(ValueError, match=r"objective must be one of .*own_accuracy and what score returns"):
+    with pytest.raises(ValueError, match=r"objective must be one of .*own_accuracy including the metrics of score"):
         search(RECIPE, out=tmp_path / "told", **options)
     assert not (tmp_path / "told").exists()
 
@@ -609,8 +609,8 @@ def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data
         (dict(score="accuracy"), "score must be a function"),
         (dict(recipe=dataclasses.replace(RECIPE, batch_size=500)), "batch_size must not exceed the number of training"),
         (dict(objective="speed"), "objective must be a name that ends in accuracy, mean_iou, psnr_y or loss"),
-        (dict(budget={"flash": 1}), "budget must limit some of"),
-        (dict(tuner="grid", space="full"), "tuner='grid' takes a space of at most 20,000 combinations"),
+        (dict(budget={"flash": 1}), "budget must limit costs of"),
+        (dict(tuner="grid", space="full"), "tuner='grid' requires a space of at most 20,000 combinations"),
         (dict(budget={"parameters": 10}), "A network of the space must be within the budget"),
     ],
 )
@@ -637,7 +637,7 @@ def test_a_search_stopped_while_it_looks_at_the_budget_goes_on(data, tmp_path, m
     assert not [path for path in tmp_path.rglob(".*") if "tmp" in path.name]
     assert len(SearchResult.load(tmp_path).trials) == 1
     (tmp_path / "keras_tuner" / "oracle.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"oracle\.json must be intact.*begin anew"):
+    with pytest.raises(ValueError, match=r"oracle\.json must be intact.*start again"):
         search(RECIPE, out=tmp_path, **{**other, "max_trials": 2})
 
 

@@ -142,7 +142,7 @@ def test_a_chief_that_is_killed_and_started_again_finds_its_worker_at_work(tmp_p
         (("boss", "a:1", "w"), "role must be 'chief' or 'worker'"),
         (("chief", "nowhere", "w"), "must be HOST:PORT. Received: address='nowhere'"),
         (("worker", "a:99999", "w"), "must be HOST:PORT"),
-        (("worker", "a:1", "my-chief"), "must not hold 'chief'"),
+        (("worker", "a:1", "my-chief"), "must not contain 'chief'"),
     ],
 )
 def test_a_wrong_role(arguments, message):

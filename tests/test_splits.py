@@ -197,7 +197,7 @@ def test_a_set_that_cannot_be_trained_on_is_refused_with_what_helps(tmp_path):
         load_data(of(PHOTOS, write_photos(tmp_path / "few", 2, 2)))
     folder = write_photos(tmp_path / "more", 30, 30)
     with pytest.raises(
-        ValueError, match=r"--set test_fraction=0.1 leaves more\. Received: 60 images, dealt as 8 train"
+        ValueError, match=r"--set test_fraction=0.1 leaves more\. Received: 60 images, split into 8 train"
     ):
         load_data(of(PHOTOS, folder, test_fraction=0.85))
     recipe = of(PHOTOS, folder, batch_size=64)
@@ -393,7 +393,7 @@ def test_calibration_images_of_arrays_are_part_of_a_run(tmp_path):
     stored = data.fingerprint()
     row = int(np.flatnonzero((images / np.float32(255) == data.calibration[0]).all((1, 2, 3)))[0])
     images[row, 0, 0, 0] ^= 1
-    with pytest.raises(ValueError, match=r"Received: calibration: 4 \(there 4\), other ones$"):
+    with pytest.raises(ValueError, match=r"Received: calibration: 4 \(there 4\), different ones$"):
         check_trained_on(as_bundle(PHOTOS, (images, labels)), tmp_path, stored)
 
 
@@ -452,7 +452,7 @@ def test_images_may_be_added_to_a_run_that_is_not_finished(tmp_path, capsys):
     data = load_data(recipe, run=out)
     assert all(set(known.files[kind]) <= names for kind, names in names_of(data).items())
     assert moved(names_of(load_data(recipe)), names_of(data))  # without the list a minimum moves some
-    with pytest.raises(ValueError, match=r"To resume, the data must be as before.* now in another set"):
+    with pytest.raises(ValueError, match=r"To resume, the data must be unchanged.* now in another set"):
         fit(recipe, model=network(recipe), data=load_data(recipe), out=out, verbose=0)
     result = fit(recipe, model=network(recipe), out=out, verbose=2)
     assert result.resumed_epochs == 1

@@ -120,7 +120,7 @@ def test_a_verb_names_the_damaged_file_and_what_to_do(folder, tmp_path, capsys, 
     told = capsys.readouterr().err.strip()
     assert told.count("\n") == 0, told
     assert str(out / name) in told
-    assert any(word in told for word in ("anew", "delete it", "Put back")), told
+    assert any(word in told for word in ("again", "delete it", "Restore")), told
     assert "allow_pickle" not in told
 
 
@@ -199,7 +199,7 @@ def test_a_file_of_a_search_is_named(tmp_path, name, damage):
     with pytest.raises(DamagedFileError) as error:
         read()
     assert str(tmp_path / name) in str(error.value)
-    assert any(word in str(error.value) for word in ("anew", "Delete it"))
+    assert any(word in str(error.value) for word in ("again", "Delete it"))
 
 
 def test_a_missing_file_or_permission_is_the_systems_own_error(tmp_path):
@@ -327,7 +327,7 @@ NAN = float("nan")
 def test_a_result_that_no_training_reaches_is_damaged(tmp_path, stage, changes):
     files = RunFiles(tmp_path, stage)
     files.result.write_text(json.dumps({**SUMMARY, "stage": stage, "data": DATA, **changes}))
-    with pytest.raises(DamagedFileError, match="To train this stage anew: ") as caught:
+    with pytest.raises(DamagedFileError, match="To train this stage again: ") as caught:
         files.read_result()
     assert str(files.result) in str(caught.value)
 
@@ -379,7 +379,7 @@ def test_a_stage_without_a_fingerprint_of_its_data_is_reported(tmp_path, stage, 
     summary = {**SUMMARY, "stage": stage, **({"data": None} if change == "null" else {})}
     files = RunFiles(tmp_path, stage)
     files.result.write_text(json.dumps(summary))
-    told = rf"{files.result.name} has no fingerprint of the data: whether it is the same data cannot be checked"
+    told = rf"{files.result.name} has no fingerprint of the data: it cannot be checked whether the data is the same"
     with pytest.warns(WavemixWarning, match=told):
         identity.folder_is_as_trained(recipe, tmp_path)
     bundle = DataBundle((), (8, 8, 1), None, None, None, np.zeros((0, 8, 8, 1)))

@@ -113,12 +113,12 @@ def damaged(name, folder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing", "Every image must have a mask of its name, or of mask_name. Received: 1 of 40 images"),
+        ("missing", "Every image must have a mask with its name, or by mask_name. Received: 1 of 40 images"),
         (
             "size",
             r"A mask must have its image's size. Received: .*5.png \(24, 32\), .*5.png \(24, 30\); `--set mask_re",
         ),
-        ("colours", r"A mask must be a grey or palette image .*5.png \(mode RGB\)"),
+        ("colours", r"A mask must be a gray or palette image .*5.png \(mode RGB\)"),
         ("number", r"A mask's pixels must be classes in \[0, 3\), or ignore_index. Received: 9, ignore_index=3"),
         ("empty", "must not be empty|0 bytes"),
     ],
@@ -163,7 +163,7 @@ def test_broken_masks_are_left_out_if_asked(scenes, tmp_path):
     damaged("empty", tmp_path / "scenes")
     (tmp_path / "scenes" / "trainannot" / "._7.png").write_bytes(b"a Mac's")
     for in_memory in (True, False):
-        with pytest.warns(UserWarning, match="1 unreadable masks left out with their images"):
+        with pytest.warns(UserWarning, match="1 unreadable masks skipped with their images"):
             data = load_data(of(MASKS, tmp_path / "scenes", on_bad_image="skip", in_memory=in_memory))
         assert data.train_source.size == 39
 
@@ -213,7 +213,7 @@ def test_interrupted_training_ends_as_the_uninterrupted(task, scenes, photograph
 
 
 def test_a_folder_of_another_kind_is_reported(photographs):
-    with pytest.raises(ValueError, match="data_dir of a segmentation must hold images/ and masks/"):
+    with pytest.raises(ValueError, match="data_dir of a segmentation must have images/ and masks/"):
         load_data(of(MASKS, photographs))
 
 
@@ -321,9 +321,9 @@ def test_augmentation_that_masks_do_not_follow_is_refused(field):
 
 def test_cityscapes_tells_where_its_archives_go(tmp_path):
     recipe = dataclasses.replace(RECIPES["cityscapes"], data_dir=str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"its archives have to be put into .*downloads/manual first"):
+    with pytest.raises(FileNotFoundError, match=r"put its archives into .*downloads/manual first"):
         load_data(recipe)
-    with pytest.raises(FileNotFoundError, match=r"must be fetched by hand: .*cityscapes-dataset.com"):
+    with pytest.raises(FileNotFoundError, match=r"must be downloaded manually: .*cityscapes-dataset.com"):
         load_data(dataclasses.replace(recipe, download=True))
 
 
@@ -392,18 +392,18 @@ def test_images_too_small_for_a_patch_are_named_and_left_out_if_asked(photograph
     both = r"photographs/tiny\.png 24x23, .*photographs/wide\.png 20x300"
     with pytest.raises(ValueError, match=rf"{rule}\. Received: .*{both}; `--set on_bad_image=skip`"):
         load_data(recipe)
-    with pytest.warns(UserWarning, match=f"{rule}; 2 left out: .*{both}"):
+    with pytest.warns(UserWarning, match=f"{rule}; 2 skipped: .*{both}"):
         data = load_data(dataclasses.replace(recipe, on_bad_image="skip"))
     sources = (data.train_source, data.validation_source, data.test_source)
     names = {name.split("/")[-1] for source in sources for name in source.pictures.names}
     assert not names & {"tiny.png", "wide.png"}
-    assert sum("left out" in note for note in data.notes) == 1
+    assert sum("skipped" in note for note in data.notes) == 1
 
 
 def test_test_images_alone_are_not_trained_on(photographs, tmp_path):
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "a.png").write_bytes((photographs / "00.png").read_bytes())
-    with pytest.raises(ValueError, match="data_dir with test must have train too"):
+    with pytest.raises(ValueError, match="data_dir with test must also have train"):
         load_data(of(PICTURES, tmp_path))
 
 
@@ -415,7 +415,7 @@ def test_broken_pictures_are_left_out_if_asked(photographs, tmp_path):
     path.write_bytes(path.read_bytes()[:400])
     with pytest.raises(ValueError, match=r"05\.png"):
         load_data(of(PICTURES, tmp_path / "photographs"))
-    with pytest.warns(UserWarning, match="1 unreadable images left out"):
+    with pytest.warns(UserWarning, match="1 unreadable images skipped"):
         data = load_data(of(PICTURES, tmp_path / "photographs", on_bad_image="skip"))
     sources = (data.train_source, data.validation_source, data.test_source)
     names = [name for source in sources for name in source.pictures.names]
@@ -425,7 +425,7 @@ def test_broken_pictures_are_left_out_if_asked(photographs, tmp_path):
 
 def test_pairs_of_another_scale_are_refused():
     with pytest.raises(
-        ValueError, match=r"scale must be that of the data set\. Received: scale=2, x with images of 20x20"
+        ValueError, match=r"scale must be that of the dataset\. Received: scale=2, x with images of 20x20"
     ):
         as_pair(np.zeros((80, 80, 3), np.uint8), PICTURES, "x", np.zeros((20, 20, 3), np.uint8))
 
