@@ -1,6 +1,6 @@
-"""Just enough of Android, LiteRT and JUnit for a kit's Kotlin to be compiled and run on a JVM: package -> source.
+"""Stubs of Android, LiteRT and JUnit with which a kit's Kotlin compiles and runs on a JVM: package -> source.
 
-``CompiledModel`` computes nothing: it knows the outputs of the kit's own vectors, and throws for another input.
+``CompiledModel`` computes nothing: it returns the outputs of the kit's vectors, and throws for any other input.
 """
 
 SOURCES = {

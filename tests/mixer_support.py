@@ -1,4 +1,4 @@
-"""The networks WaveMix is compared with as users write them: of standard layers and ``keras.ops`` alone."""
+"""WaveMix's peers as users write them: only from standard layers and ``keras.ops``."""
 
 import keras
 import numpy as np

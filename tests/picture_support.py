@@ -1,4 +1,4 @@
-"""Small made-up data for the tasks whose targets are masks and images."""
+"""Small generated data for the tasks whose targets are masks and images."""
 
 import numpy as np
 from PIL import Image

@@ -1,4 +1,4 @@
-"""A search as a process of its own, which tests kill: python search_process.py OUT MAX_TRIALS [SECONDS_A_TRIAL]."""
+"""A search in a separate process, which tests kill: python search_process.py OUT MAX_TRIALS [SECONDS_A_TRIAL]."""
 
 import sys
 import time

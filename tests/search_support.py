@@ -1,4 +1,4 @@
-"""What tests of searches and comparisons train in seconds: three patterns of 8x8 pixels, networks of a block or two."""
+"""Data and networks that train in seconds: three patterns of 8x8 pixels, networks with one or two blocks."""
 
 import numpy as np
 from PIL import Image

@@ -1,4 +1,4 @@
-"""The blocks: their two routes agree, any size works, every weight learns."""
+"""The blocks: `call` and `inline` agree, any size works, every weight learns."""
 
 import keras
 import numpy as np
@@ -89,14 +89,14 @@ def test_gradients_reach_every_trainable_weight(activation, upsample, rng):
     block = wm.WaveMixBlock(8, levels=2, activation=activation, upsample=upsample)
     x = tf.constant(rng.normal(size=(4, 8, 8, 8)).astype("float32"))
     block(x)
-    # A random target keeps the loss from being blind to a direction, as the sum of normalised outputs would be.
+    # A random target: a sum of normalized outputs would be insensitive to some directions.
     target = rng.normal(size=x.shape).astype("float32")
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(block(x, training=True) - target))
     variables = block.trainable_variables
     for variable, gradient in zip(variables, tape.gradient(loss, [v.value for v in variables]), strict=True):
         assert gradient is not None, variable.path
-        # A bias in front of a batch norm with nothing in between has exactly no effect.
+        # A bias directly before a batch norm has no effect.
         if not (
             upsample in ("deconv", "pixel_shuffle", "pixel_shuffle_conv")
             and "upsample" in variable.path

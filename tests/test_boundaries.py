@@ -1,4 +1,4 @@
-"""Who may import whom, what the package exports, and what a bare import of a mapped folder says."""
+"""The direction of imports, the exports of the package, and the error of importing a mapped folder directly."""
 
 import ast
 import importlib
@@ -16,17 +16,17 @@ import wavemix_tf as wm
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"core": ROOT / "wavemix_tf", "training": ROOT / "training", "tflite": ROOT / "tflite"}
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tf_keras", "keras_tuner", "ai_edge_litert", "tflite_micro", "tfmot"}
-# Reached inside a function and only when Keras already runs on TensorFlow: the fused kernel of batch normalisation, and
-# gradients, which `keras.ops` does not have.
+# Imported inside a function and only if Keras runs on TensorFlow: the fused batch normalization kernel, and gradients,
+# which `keras.ops` does not have.
 MAY_USE_TENSORFLOW = {"normalization.py", "inspection.py"}
-# The command joins the packages: its verbs, and the folder behind them.
+# The command combines the packages: its verbs, and its folder.
 JOINERS = {
     ROOT / "wavemix_tf" / "cli.py",
     ROOT / "wavemix_tf" / "__main__.py",
     *(ROOT / "wavemix_tf" / "command").rglob("*.py"),
 }
 
-# From the ground up. A folder that is not in the list, "top" or "" is that of the part itself.
+# From bottom to top. For a folder that is not in the list, "top" or "" is the folder of the part itself.
 ROOMS = {
     "core": ["", "layers", "networks", "checkpoints", "top"],
     "training": ["", "recipes", "data", "fitting", "searching", "top"],
@@ -35,7 +35,7 @@ ROOMS = {
         *("measuring", "top"),
     ],
 }
-# Modules of a part's own folder that stand on its rooms, not below them.
+# Modules of a part's own folder that import its subfolders, instead of being imported by them.
 ABOVE = {
     *("__init__", "metrics", "tiling", "inspection", "mac_counts", "profiler", "sampling_grid", "tracing", "variants"),
 }
@@ -225,7 +225,7 @@ def test_bare_import_from_the_checkout_says_what_to_do(name):
 
 
 def test_import_stays_light():
-    # Keras on TensorFlow imports it, of course; its NumPy backend needs JAX, which a plain install does not have.
+    # Keras on TensorFlow imports it; Keras's NumPy backend needs JAX, which a plain install does not have.
     heavy = sorted(TENSORFLOW if find_spec("jax") else TENSORFLOW - {"tensorflow"})
     result = run(
         f"import sys, wavemix_tf; print([m for m in {heavy} if m in sys.modules]);"

@@ -1,4 +1,4 @@
-"""What --budget may say, and what it says of everything else."""
+"""Valid values of --budget, and the errors for all others."""
 
 import subprocess
 import sys

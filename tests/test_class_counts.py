@@ -1,4 +1,4 @@
-"""The table of classes and sets, and what always answering the commonest class would score."""
+"""The table of classes and sets, and the score of always predicting the most frequent class."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def test_counts_and_what_is_missing():
     assert data.class_counts == COUNTS
     told = missing_classes(data)
     assert told == [f"the {name} set lacks 1 classes: <b>" for name in ("validation", "test")]
-    masks = np.array([[[0, 0], [1, 255]], [[2, 2], [2, 0]]], np.uint8)  # 255 is no class
+    masks = np.array([[[0, 0], [1, 255]], [[2, 2], [2, 0]]], np.uint8)  # 255 is not a class
     assert bundle([masks, masks[:1], masks[1:]]).class_counts == {
         "train": [3, 1, 3],
         "validation": [2, 1, 0],
@@ -86,6 +86,6 @@ def test_fit_prints_them_once_before_it_trains(tmp_path, capsys):
         assert sum("always predicting it" in line for line in lines) == 1
         assert rows.index(expected[0]) < next(row for row, line in enumerate(lines) if "val_loss" in line)
     fit(recipe, model=model, data=data, verbose=2)
-    assert "always predicting it" not in capsys.readouterr().out  # of the same data once, as of a stage after a stage
+    assert "always predicting it" not in capsys.readouterr().out  # printed once for the same data, as in a later stage
     fit(recipe, model=model, data=dataclasses.replace(data), verbose=0)
     assert "class" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The command, from its words to a finished run folder: end to end once, then each verb on that folder."""
+"""The command, from its arguments to a finished run folder: end to end once, then each verb on that folder."""
 
 import csv
 import dataclasses
@@ -24,10 +24,10 @@ from wavemix_tf.tflite.verification import verifier
 from wavemix_tf.training import RECIPES, Recipe, fit
 from wavemix_tf.training.tasks import TASKS
 
-# Networks of a few epochs, which rounding and fine-tuning move far.
+# Networks trained for a few epochs, which rounding and fine-tuning change a lot.
 pytestmark = pytest.mark.filterwarnings("ignore:The file:UserWarning")
 
-# A network that a CPU trains in seconds, and that still tells the three patterns apart.
+# A network that a CPU trains in seconds, and that still distinguishes the three patterns.
 TINY = [
     *("--set", "image_shape=12x12x3"),
     *("--set", 'model_args={"width": 8, "depth": 1, "dropout": 0.0}'),
@@ -36,7 +36,7 @@ TINY = [
     *("--set", "shift=0"),
     *("--set", "ema=0.9"),
     *("--set", "epochs=6"),
-    *("--set", "calibration_images=32"),  # the least that `quantize` takes; a small folder sets fewer aside
+    *("--set", "calibration_images=32"),  # the minimum of `quantize`; a small folder holds out fewer
     *("--set", "learning_rate=0.01"),
     *("--set", "qat_epochs=2"),
 ]
@@ -412,7 +412,7 @@ def test_export_kits(finished, tmp_path, capsys):
     code, shown, err = call(capsys, *words)
     assert (code, "Nothing to do" in shown) == (0, True), err
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
-    # A file that is written anew gets a new kit, and takes the old one with it where none is asked for.
+    # A file that is written again gets a new kit; if no kit is requested, the old one is removed.
     again = ["export", "--out", out, "--target", "mcu", "--dtype", "int8", "--io-dtype", "uint8", "--overwrite"]
     code, _, err = call(capsys, *again)
     assert code == 0, err
@@ -449,12 +449,12 @@ def test_an_npu_adds_its_columns_to_the_benchmark(finished, tmp_path, capsys, mo
     assert code == 0, err
     assert (out / "exports" / "ethos-u55-int8_vela.tflite").is_file()
     before, after = (json.loads((place / "report.json").read_text()) for place in (finished["out"], out))
-    assert after["results"][:-1] == before["results"]  # the report is kept, and gains a row
+    assert after["results"][:-1] == before["results"]  # the report is kept and extended by a row
     assert after["results"][-1]["name"] == "ethos-u55-int8"
     assert "ethos-u55-int8" in (out / "report.html").read_text()
     assert after["mistakes"] == before["mistakes"]
     assert "this file**, ethos-u55-int8" in (out / "exports" / "ethos-u55-int8_kit" / "MODEL_CARD.md").read_text()
-    code, shown, err = call(capsys, "benchmark", "--out", out, "--runs", 3)  # of all files that are there
+    code, shown, err = call(capsys, "benchmark", "--out", out, "--runs", 3)  # of all existing files
     assert code == 0, err
     assert "NPU cycles" in shown
     assert len(set(re.findall(r"^((?:android|mcu|ethos)\S+) +\d", shown, re.MULTILINE))) == 5
@@ -647,7 +647,7 @@ def test_a_refused_file_does_not_take_the_others_with_it(finished, tmp_path, cap
     }
     assert "mcu-int8 was not written" in (out / "report.html").read_text()
     monkeypatch.undo()
-    code, shown, err = call(capsys, *words)  # tried again
+    code, shown, err = call(capsys, *words)  # retry
     assert code == 0, err
     assert (out / "exports" / "mcu-int8.tflite").exists()
 
@@ -768,7 +768,7 @@ def test_import_of_a_bad_checkpoint(present, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-# --- wrong words ------------------------------------------------------------------------------------------------------
+# --- invalid arguments ------------------------------------------------------------------------------------------------
 
 
 def one_line(text):
@@ -858,7 +858,7 @@ def test_unexpected_error_names_its_type(capsys, monkeypatch):
     assert "--debug" in err
 
 
-# --- words to recipes -------------------------------------------------------------------------------------------------
+# --- arguments to recipes ---------------------------------------------------------------------------------------------
 
 
 def test_settings_are_typed_by_the_recipe():

@@ -1,4 +1,4 @@
-"""``wavemix-tf compare``: systems of one budget side by side, failures as rows, and going on after ``kill -9``."""
+"""``wavemix-tf compare``: systems of one budget side by side, failures as rows, and resuming after ``kill -9``."""
 
 import csv
 import dataclasses
@@ -21,7 +21,7 @@ from wavemix_tf.training.fitting import trainer
 from wavemix_tf.training.searching.candidates import Candidates
 from wavemix_tf.training.searching.systems import SYSTEMS, system_recipe, widest
 
-# Networks of a few epochs, which rounding and fine-tuning move far.
+# Networks trained for a few epochs, which rounding and fine-tuning change a lot.
 pytestmark = pytest.mark.filterwarnings("ignore:The file:UserWarning")
 
 TINY = [
@@ -76,7 +76,7 @@ def test_a_comparison_ends_in_a_page_a_table_and_a_picture(folder, tmp_path, cap
     assert "http" not in html.replace("http://www.w3.org", "")
     assert "| WaveMix |" in (out / "comparison.md").read_text()
 
-    # More seeds and systems join what is there; nothing is trained again.
+    # More seeds and systems are added; nothing is trained again.
     before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/seed0/model.keras")}
     code, shown, err = call(capsys, *words[:-1], "wavemix,convmixer,fourier", "--seeds", "2")
     assert code == 0, err
@@ -118,7 +118,7 @@ def test_a_system_that_fails_is_a_row_that_says_so(folder, tmp_path, capsys, mon
     page = (out / "comparison.html").read_text()
     assert "failed (train, seed 0): out of memory" in page
     assert "failed (train, seed 0): out of memory" in (out / "comparison.md").read_text()
-    # What made it fail is gone: the same command goes on.
+    # The cause of the failure is removed: the same command resumes.
     monkeypatch.undo()
     code, _, err = call(capsys, *words[:-1], "convmixer,poolformer")
     assert code == 0, err
@@ -150,7 +150,7 @@ def test_all_are_timed_again_where_one_failed_to_be(folder, tmp_path, capsys, mo
     assert convmixer["failed"] == {"step": "time", "reason": "out of memory"}
     assert set(wavemix["times"]) == {"float32_ms", "int8_ms", "step_ms"}
     assert "times" not in convmixer
-    assert len(list(out.glob("runs/*/seed0/*qat*"))) >= 2  # fine-tuned, both
+    assert len(list(out.glob("runs/*/seed0/*qat*"))) >= 2  # both are fine-tuned
 
     monkeypatch.setattr(Comparison, "_training_step", watched)
     assert call(capsys, *words)[0] == 0
@@ -160,7 +160,7 @@ def test_all_are_timed_again_where_one_failed_to_be(folder, tmp_path, capsys, mo
     assert call(capsys, *words)[0] == 0
     assert timed == []
 
-    # Times of another turn do not stay beside new ones.
+    # Times of an earlier measurement are not kept with new ones.
     (out / "comparison.json").write_text(json.dumps({**record(out), "timed": {}}))
     monkeypatch.setattr(Comparison, "_training_step", failing)
     assert call(capsys, *words)[0] == 1
@@ -180,7 +180,7 @@ def test_killed_it_goes_on_to_the_same_numbers(folder, tmp_path):
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     process = run(torn)
     deadline = time.monotonic() + 240
-    while not list(torn.glob("runs/convmixer/seed0/checkpoint.npz")):  # in the midst of the second training
+    while not list(torn.glob("runs/convmixer/seed0/checkpoint.npz")):  # during the second training
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -262,7 +262,7 @@ def test_a_systems_recipe_keeps_what_is_common_and_leaves_the_rest():
     )
     found = system_recipe(recipe, "poolformer", 12, seed=5)
     assert found.model == "TokenMixerClassifier"
-    stem = {"stem": "strided", "stride": 1, "patch_size": 4}  # WaveMixClassifier's own, where the recipe says nothing
+    stem = {"stem": "strided", "stride": 1, "patch_size": 4}  # the defaults of WaveMixClassifier
     common = {"depth": 5, "dropout": 0.1, "activation": "gelu", "normalize": None}
     assert found.model_args == {"mixer": "poolformer", "width": 12, **common, **stem}
     vit = system_recipe(recipe, "vit", 16).model_args

@@ -10,7 +10,7 @@ from PIL import Image
 from wavemix_tf import cli
 from wavemix_tf.command.pages.formats import decibels, score_text
 
-# Networks of a few epochs, which fine-tuning moves far.
+# Networks trained for a few epochs, which fine-tuning changes a lot.
 pytestmark = pytest.mark.filterwarnings("ignore:The file:UserWarning")
 
 

@@ -1,4 +1,4 @@
-"""`wavemix-tf predict` and `explain`: every task, kind of file and way to name images, and what may go wrong."""
+"""`wavemix-tf predict` and `explain`: every task, kind of file and way to name images, and their errors."""
 
 import io
 import json
@@ -118,7 +118,7 @@ def test_the_mask_of_an_image_of_the_networks_size(place, tmp_path, capsys):
     }
     np.testing.assert_array_equal(pixels(row["overlay"]), overlay(pixels(path), expected, palette(5)))
     assert {file.name for file in save.iterdir()} == {"a_mask.png", "a_overlay.png", "legend.png"}
-    # The legend shows the colour of every class.
+    # The legend shows the color of every class.
     shown = set(map(tuple, pixels(save / "legend.png").reshape(-1, 3).tolist()))
     assert set(map(tuple, palette(5).tolist())) <= shown
 
@@ -136,7 +136,7 @@ def test_a_fully_convolutional_network_takes_an_image_at_its_size(place, tmp_pat
     for row in rows:
         expected = logits(place / "any.keras", pixels(row["path"])).argmax(-1)
         np.testing.assert_array_equal(mask_of(row["mask"]), expected)
-    # One whose sides must be even gets an odd image mirrored on.
+    # For a network that needs even sides, an odd image is extended by mirroring.
     (row,) = json_lines(capsys, place / "images/inner/c.png", "--model", place / "even.keras", "--save", tmp_path)
     image = pixels(row["path"])
     padded = np.pad(image, [(0, 1), (0, 1), (0, 0)], mode="symmetric")
@@ -247,7 +247,7 @@ def test_a_segmenting_tflite_file(place, tmp_path, capsys):
 
     model = keras.saving.load_model(place / "seg.keras")
     (tmp_path / "seg.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
-    capsys.readouterr()  # what the converter says
+    capsys.readouterr()  # discards the converter's output
     words = (place / "images", "--save", tmp_path / "masks", "--tile")
     from_file = json_lines(capsys, *words, "--model", tmp_path / "seg.tflite")
     masks = [mask_of(row["mask"]) for row in from_file]
@@ -283,7 +283,7 @@ def test_an_image_on_standard_input(place, capsys, monkeypatch):
         with_stdin(monkeypatch, buffer.getvalue())
         (row,) = json_lines(capsys, "-", *words)
         assert row["path"] == "-"
-        if kind != "GIF":  # 256 colours are others
+        if kind != "GIF":  # which changes colors to 256
             assert row["classes"] == expected["classes"]
 
 
@@ -345,7 +345,7 @@ def test_where_pictures_go_is_not_searched_for_images(place, tmp_path, capsys, m
         assert row["mask"] == "predictions/a_mask.png"
 
 
-# --- wrong words ------------------------------------------------------------------------------------------------------
+# --- invalid arguments ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``wavemix-tf tune``: from a folder of images to a recipe that ``run`` takes, with every kind of wrong argument."""
+"""``wavemix-tf tune``: from a folder of images to a recipe for ``run``, and every kind of invalid argument."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The command starts without Keras; a script of any name that imports the package has all of it."""
+"""The command starts without Keras; any other script that imports the package gets all of it."""
 
 import re
 import subprocess
@@ -192,7 +192,7 @@ def test_no_help_text_is_taken_for_markup():
         ("export", "--dtype", DTYPES),
         ("export", "--io-dtype", IO_DTYPES),
         ("tune", "--space", SPACES),
-        ("tune", "--tuner", TUNERS),  # written in the verb: this table is behind Keras
+        ("tune", "--tuner", TUNERS),  # repeated in the verb: importing this table imports Keras
     ],
 )
 def test_the_help_lists_what_the_tables_hold(capsys, verb, option, names):

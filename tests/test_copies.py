@@ -1,4 +1,4 @@
-"""Pictures that are in a folder more than once: what is told of them, at the start and in the report."""
+"""Images that occur more than once in a folder: the notes about them, at the start and in the report."""
 
 import dataclasses
 import shutil

@@ -1,4 +1,4 @@
-"""Data: splits that never overlap, the same order every time, and mistakes told at once and by name."""
+"""Data: splits that never overlap, the same order every time, and errors reported at once and by name."""
 
 import dataclasses
 import shutil
@@ -222,7 +222,7 @@ def test_folder_of_classes(tmp_path, in_memory):
     *sets, calibration = everything(data)
     assert [len(part) for part in (*sets, calibration)] == [19, 3, 2, 4]
     assert_disjoint(sets)
-    assert calibration < sets[0]  # 4 of 19 are not set aside
+    assert calibration < sets[0]  # 4 of 19 are not held out
     once, again = batches_of(data, recipe, 0, 2, 2), batches_of(data, recipe, 0, 2, 2)
     assert_same(once, again)
     for images, labels in data.train:
@@ -405,10 +405,10 @@ def test_no_scale_depends_on_one_pictures_values(tmp_path):
         for name in ("a.pgm", "a.png", "a.tif", "b.tif"):
             assert read_image(tmp_path / name, 1).ravel().tolist() == [0, 0, top // 257], name
     (tmp_path / "c.pgm").write_bytes(b"P5\n2 1\n4095\n" + np.array([100, 4095], ">u2").tobytes())
-    assert read_image(tmp_path / "c.pgm", 1).ravel().tolist() == [6, 255]  # its header says where white is
+    assert read_image(tmp_path / "c.pgm", 1).ravel().tolist() == [6, 255]  # its header states the maximum
 
 
-@pytest.mark.filterwarnings("ignore:1 of 24 images are gray")  # a whole header tells no values
+@pytest.mark.filterwarnings("ignore:1 of 24 images are gray")  # an intact header has no pixel values
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize(
     ("pixels", "message"),
@@ -441,7 +441,7 @@ def test_fit_image_crops_to_the_aspect_ratio_or_stretches():
     assert fit_image(image, (5, 5, 1)).shape == (5, 5, 1)
 
 
-# Arrays of the user's own
+# The user's arrays
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Augmentation: Keras's layers under stateless seeds."""
+"""Augmentation: Keras's layers with stateless seeds."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ PLAIN = Recipe(name="plain", dataset="digits", image_shape=(12, 12, 3), batch_si
 
 def images(count=16, shape=(12, 12, 3)):
     generator = np.random.default_rng(0)
-    # Never black, so that what moves in from outside the image shows.
+    # Never black, so that the black border of moved images is visible.
     return (0.2 + 0.8 * generator.random((count, *shape))).astype("float32")
 
 
@@ -82,7 +82,7 @@ def test_mixup_mixes_images_and_labels_alike():
     plain = np.arange(8, dtype="float32")[:, None, None, None] / 8 + np.zeros((8, 12, 12, 3), "float32")
     ours, labels = augment(batch=plain, mixup=0.5)
     np.testing.assert_allclose(labels.sum(1), 1, rtol=1e-5)
-    # The image's brightness is its class / 8, so the label tells what the mixture must be.
+    # The image's brightness is its class / 8, so the label determines the expected mixture.
     np.testing.assert_allclose(ours[:, 0, 0, 0], labels @ (np.arange(8) / 8), atol=1e-5)
     assert (labels.max(1) < 0.99).any()
 

@@ -1,4 +1,4 @@
-"""DynaMixer: operation and block against plain NumPy, networks against PyTorch's outputs and the published counts."""
+"""DynaMixer: operation and block against NumPy, networks against PyTorch's outputs and the published counts."""
 
 import dataclasses
 import json
@@ -302,7 +302,7 @@ def test_stochastic_depth_rises_to_its_rate_and_acts_in_training_alone():
     np.testing.assert_array_equal(inferred, values(block(x, training=False)))
     trained = values(block(x, training=True))
     untouched = np.mean([np.array_equal(one, other) for one, other in zip(trained, x, strict=True)])
-    assert 0.08 < untouched < 0.45  # both branches left out: a quarter of the images
+    assert 0.08 < untouched < 0.45  # both branches are dropped for a quarter of the images
     assert not np.allclose(trained, inferred)
 
 

@@ -1,4 +1,4 @@
-"""Dropout from random bytes and the lean GELU: Keras's distribution, values and gradients."""
+"""Dropout from random bytes, and the memory-saving GELU: distribution, values and gradients of Keras."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ def test_dropout_keeps_the_stated_share_and_the_mean(rate):
     np.testing.assert_allclose(dropped[kept], 1 / (1 - rate), rtol=1e-6)
     # 262,144 draws: five standard deviations.
     assert abs(kept.mean() - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / kept.size)
-    for axis in range(4):  # no element, row or channel is favoured
+    for axis in range(4):  # no element, row or channel is favored
         others = tuple(other for other in range(4) if other != axis)
         share = kept.mean(axis=others)
         assert np.abs(share - (1 - rate)).max() < 6 * np.sqrt(rate * (1 - rate) / (kept.size / share.size))

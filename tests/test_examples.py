@@ -1,4 +1,4 @@
-"""The scripts of ``examples/`` and the Python of the README run as they stand, on generated data."""
+"""The scripts of ``examples/`` and the Python code of the README run unchanged, on generated data."""
 
 import os
 import re

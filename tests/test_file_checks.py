@@ -1,4 +1,4 @@
-"""What a report says of a file: checked as the file itself was, in the runtimes that it was checked in."""
+"""Warnings about a file in a report, with the same rules and runtimes as the checks of the file."""
 
 from types import SimpleNamespace
 
@@ -26,7 +26,7 @@ NAMED = "limits: 10 dB, 90%, 50% of the images"
         (24.0, 0.99, 40, {"min_snr_db": 25.0}, False, "limits: 25 dB, 90%, 50% of the images"),
         (None, 1.0, 40, {}, True, NAMED),  # the index of the first class, say
         (None, 0.6, 40, {}, False, NAMED),
-        (None, None, 0, {}, False, NAMED),  # hardly depends on the image
+        (None, None, 0, {}, False, NAMED),  # nearly independent of the image
         (None, None, 0, {"allow_unjudged": True}, True, "limits: 10 dB, 90%"),
         (30.0, 0.99, 19, {}, False, NAMED),
         (5.0, 0.6, 40, {"refuses": False}, True, "10 dB, 90%, 50% of the images are not required: the model was"),
@@ -39,7 +39,7 @@ def test_the_report_judges_as_export_did(snr_db, agreement, judged, held, passes
         {"runtime": "litert-xnnpack", "images": 40, "outputs": [{**output, "agreements": agreements, "judged": judged}]}
     ]
     slow = {"runtime": "tflite-micro", "images": 1, "outputs": [{**rows[0]["outputs"][0], "snr_db": -9.0}]}
-    rows.insert(0, slow)  # shown, not judged
+    rows.insert(0, slow)  # shown, not checked
     nothing = {"degenerate": False, "runtimes": []}
     verification = {"fidelity": nothing, "against_float_model": {"runtimes": rows}}
     verification["float_model_bounds"] = {**DEFAULT, **held}

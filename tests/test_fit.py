@@ -74,7 +74,7 @@ def test_fit_learns_and_reports(finished, data):
     json.dumps(result.to_dict())
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.best_epoch = 9
-    # The returned model is the one that was validated, moving average and all.
+    # The returned model is the validated one, including the moving average.
     on_validation = result.evaluate(data.validation)
     assert on_validation["accuracy"] == pytest.approx(result.validation_accuracy, abs=1e-6)
     assert on_validation["loss"] == pytest.approx(result.validation_loss, rel=1e-5)
@@ -94,7 +94,7 @@ def test_the_run_folder(finished):
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"} < set(rows[0])
     assert [float(row["val_loss"]) for row in rows] == result.history["val_loss"]
     assert list((out / "tensorboard" / "float").rglob("events*"))
-    # The file needs nothing of this package to be evaluated.
+    # The file can be evaluated without this package.
     model = keras.saving.load_model(out / "model.keras")
     assert isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
     np.testing.assert_array_equal(weights(model), weights(result.model))
@@ -132,7 +132,7 @@ def test_another_recipe_needs_overwrite(finished, data, tmp_path):
     again = run(data, dataclasses.replace(TINY, epochs=2, seed=1), tmp_path, overwrite=True)
     assert again.resumed_epochs == 0
     assert Recipe.from_json(tmp_path / "recipe.json").seed == 1
-    # Where the data lies and what the recipe is called do not matter.
+    # The location of the data and the name of the recipe do not matter.
     moved = dataclasses.replace(TINY, epochs=2, seed=1, data_dir="elsewhere", description="new")
     assert run(data, moved, tmp_path).resumed_epochs == 2
 
@@ -227,7 +227,7 @@ def test_official_schedule_runs_both_optimizers_from_the_best_weights(data, tmp_
     assert 1 < switch < len(rates)
     np.testing.assert_allclose(rates[:switch], 0.02)
     np.testing.assert_allclose(rates[switch:], 1e-4)
-    # SGD at a tiny rate goes on from AdamW's best epoch, not from its last or from scratch.
+    # SGD at a tiny rate starts from AdamW's best epoch, not from its last or from scratch.
     best = max(result.history["val_accuracy"][:switch])
     assert result.history["val_accuracy"][switch] == pytest.approx(best, abs=0.03)
     assert result.validation_accuracy == max(result.history["val_accuracy"])
@@ -299,7 +299,7 @@ def test_a_callback_can_stop_training(data):
     assert len(result.history["epoch"]) == 2
 
 
-# Data of the user's own
+# The user's data
 
 
 def arrays(count=320):

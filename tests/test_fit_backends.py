@@ -1,4 +1,4 @@
-"""`fit` on JAX and PyTorch: arrays and no TensorFlow, interrupted and resumed."""
+"""`fit` on JAX and PyTorch: with arrays and without TensorFlow, interrupted and resumed."""
 
 import importlib.util
 import os
@@ -81,7 +81,7 @@ print("as it should be")
 """
 
 
-# A run that was trained on another back end is finished under TensorFlow.
+# A run that was trained on another backend is finished under TensorFlow.
 AFTERWARDS = """
 import sys
 import keras
@@ -116,7 +116,7 @@ def test_arrays_need_no_tensorflow(backend, tmp_path):
         text=True,
     )
     assert result.stdout.strip().endswith("as it should be"), result.stderr[-3000:]
-    # The run goes on under TensorFlow: its files name no class of the other back end.
+    # The run resumes under TensorFlow: its files name no class of the other backend.
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", AFTERWARDS, str(tmp_path)],
         env=os.environ | {"KERAS_BACKEND": "tensorflow"},

@@ -1,8 +1,8 @@
 """`fit` on several devices: the curves of one device, files written once, resumed where it stopped.
 
-Every scenario is a process of its own (or two): virtual devices must be asked for before the backend starts. The
-tolerance is that of float32 sums in another order: `pytest -n 0 -s` prints differences below 3e-7. Batch norm's
-statistics of half the batch, a gradient clipped by halves or other images are off by thousands of times as much.
+Every scenario runs in one or two separate processes: virtual devices must be requested before the backend starts. The
+tolerance allows float32 sums in another order: `pytest -n 0 -s` prints differences below 3e-7. Batch norm statistics of
+half a batch, a gradient clipped per half or other images give differences thousands of times as large.
 """
 
 import importlib.util
@@ -253,7 +253,7 @@ def finish(*processes):
     finally:
         for process in processes:
             process.kill()
-            process.wait()  # a process that nobody waited for outlives the test as a zombie
+            process.wait()  # otherwise it outlives the test as a zombie
     for output, _ in results:
         assert output.strip().endswith("as it should be"), "\n".join(part[-3000:] for _, part in results)
         print(output)
@@ -299,7 +299,7 @@ def test_jax_two_processes(jax_folder):
     finish(*(start(PROCESSES, jax_folder, process, port, **options) for process in range(2)))
     names = sorted(path.name for path in (jax_folder / "processes").iterdir())
     assert names == sorted(path.name for path in (jax_folder / "one").iterdir())
-    # TensorBoard writes behind Python's back; its files bear the number of the process.
+    # TensorBoard does not write through Python; its file names contain the process number.
     events = list((jax_folder / "processes" / "tensorboard").rglob("events.out.tfevents.*.v2"))
     assert events
     assert len({path.name.split(".")[-3] for path in events}) == 1

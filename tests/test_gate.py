@@ -1,4 +1,4 @@
-"""One gate for arrays, tf.data and PyDatasets: what it scales, converts and refuses; weights that reach the loss."""
+"""Checks of arrays, tf.data and PyDatasets: what is scaled, converted and refused; weights that reach the loss."""
 
 import dataclasses
 
@@ -90,7 +90,7 @@ def read_through(recipe, data):
     return [np.concatenate([np.asarray(batch[part]) for batch in found]) for part in range(len(found[0]))]
 
 
-# What is the same whatever the form
+# The same for all forms of data
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -225,7 +225,7 @@ def test_numbers_with_gaps_are_no_classes_by_themselves(recipe, labels):
     assert as_bundle(unknown, (example()[0], numbered)).class_names == tuple(map(str, range(numbered.max() + 1)))
 
 
-# The form of a data set
+# The structure of a dataset
 
 
 def forms():
@@ -323,7 +323,7 @@ def test_mixed_images_have_mixed_weights(kind):
     plain = training_batches(data.train_source, recipe, 0, 1, task_of(recipe, 4), weighting=Weighting(recipe))
     same, shares, once = (np.asarray(part) for part in (plain[0] if kind == "PyDataset" else next(iter(plain))))
     np.testing.assert_array_equal(mixed, same)
-    hard = (targets - 0.025) / 0.9  # what the smoothing was laid over: shares of w * class weight
+    hard = (targets - 0.025) / 0.9  # before smoothing: shares of w * class weight
     np.testing.assert_allclose(hard.sum(1)[found > 0], 1, atol=1e-5)
     own = (shares - 0.025) / 0.9 * once[:, None]  # lam * w, by class
     np.testing.assert_allclose(found, own @ np.array([1, 2, 1, 1]), atol=1e-4)

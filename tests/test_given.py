@@ -1,4 +1,4 @@
-"""Data that was given to `fit` as arrays or a data set: what is told of it, and how a run knows it again."""
+"""Data passed to `fit` as arrays or a dataset: the notes about it, and how a run recognizes it."""
 
 import dataclasses
 import json
@@ -115,12 +115,12 @@ def test_the_first_batch_alone_is_read_and_of_no_run_not_even_that():
 
 def test_a_run_of_a_version_that_kept_no_digest_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train(shuffled(IMAGES, LABELS), tmp_path / "stopped", callbacks=[Stop()], verbose=0)  # keeps none either
+        train(shuffled(IMAGES, LABELS), tmp_path / "stopped", callbacks=[Stop()], verbose=0)  # also keeps no checkpoint
     assert json.loads((tmp_path / "stopped/splits.json").read_text())["fingerprint"]["train"]["checksum"] == 0
     again = train(tf_data(IMAGES, LABELS), tmp_path / "stopped", verbose=0)
     assert again.resumed_epochs == 1
     stored = json.loads((tmp_path / "stopped/training.json").read_text())
-    assert stored["data"]["train"]["checksum"]  # from now on it is known
+    assert stored["data"]["train"]["checksum"]  # stored from now on
     stored["data"]["train"]["checksum"] = 0
     (tmp_path / "stopped/training.json").write_text(json.dumps(stored))
     train(tf_data(IMAGES, LABELS), tmp_path / "stopped", verbose=0)

@@ -1,4 +1,4 @@
-"""Golden parity: with the official networks' weights ours compute the official outputs.
+"""Golden parity: with the weights of the official networks, ours compute the official outputs.
 
 The fixture comes from fixtures/make_golden.py; no PyTorch is needed here.
 """

@@ -1,4 +1,4 @@
-"""What TensorFlow registers while it traces goes with the graph it belongs to, and no sooner."""
+"""Gradients that TensorFlow registers during tracing are released with their graph, not earlier."""
 
 import gc
 import weakref
@@ -52,7 +52,7 @@ def test_a_function_that_is_still_there_keeps_its_gradient():
     import tensorflow as tf
 
     release_gradients()
-    gc.collect()  # what earlier tests left goes when it goes
+    gc.collect()  # releases what earlier tests left
     before = registered()
     function = traced(2.0)
     function(tf.constant(3.0))  # traced, not differentiated

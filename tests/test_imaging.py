@@ -1,4 +1,4 @@
-"""Bicubic upsampling and colours against their definitions; against PyTorch where it is installed."""
+"""Bicubic upsampling and colors against their definitions, and against PyTorch if it is installed."""
 
 import keras
 import numpy as np
@@ -66,7 +66,7 @@ def test_filters_never_train():
     model = wm.WaveMixSuperResolver("wavemixsr", 2, (4, 4, 3), width=8, depth=1)
     model.trainable = True
     fixed = [v for v in model.variables if v.path.endswith("filters")]
-    assert len(fixed) == 6  # transform of the block; two colours, two bicubic, and back
+    assert len(fixed) == 6  # transform of the block; two colors, two bicubic, and back
     assert not any(v.trainable for v in fixed)
 
 

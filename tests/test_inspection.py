@@ -1,4 +1,4 @@
-"""What `wavemix_tf.inspection` reports, against PyWavelets, finite differences and sums done by hand."""
+"""`wavemix_tf.inspection` against PyWavelets, finite differences and manual sums."""
 
 import os
 import subprocess
@@ -119,7 +119,7 @@ def test_saliency_against_finite_differences(rng):
     activation = as_array(block(image[None]))
     step, mean = 1e-2, np.zeros(4)
     for channel in range(4):
-        # The mean gradient of a channel is the derivative along all of its places together, over their number.
+        # The mean gradient of a channel is the derivative along all of its positions together, divided by their number.
         shift = np.zeros(4, np.float32)
         shift[channel] = step
         higher, lower = (as_array(head(activation + sign * shift))[0, 1] for sign in (1, -1))

@@ -1,4 +1,4 @@
-"""The private parts of Keras that the package reaches into, on the installed Keras; that there are no others."""
+"""The private parts of Keras that the package uses exist in the installed Keras, and no others are used."""
 
 import io
 import tokenize
@@ -110,7 +110,7 @@ def test_early_stopping_knows_a_metric_of_our_own():
                 model.fit(np.ones((2, 1)), np.zeros((2, 1)), epochs=1, verbose=0, callbacks=[stop])
             continue
         history = model.fit(np.ones((2, 1)), np.zeros((2, 1)), epochs=5, verbose=0, callbacks=[stop])
-        assert len(history.history["quality"]) == stopped  # it falls: two epochs without a larger one end it
+        assert len(history.history["quality"]) == stopped  # it decreases: two epochs without a larger value end it
 
 
 def test_a_variable_keeps_its_dtype_under_a_mixed_policy():

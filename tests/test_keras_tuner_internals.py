@@ -1,4 +1,4 @@
-"""Each private part of keras-tuner that the search uses is there, and does what the search takes it to do."""
+"""Each private part of keras-tuner that the search uses exists and behaves as the search expects."""
 
 import ast
 import inspect
@@ -58,7 +58,7 @@ def test_nothing_else_reaches_into_keras_tuner():
             assert not module.startswith("keras_tuner.src"), f"{path}:{node.lineno} {module}"
 
 
-# --- what they do ---
+# --- behavior ---
 
 
 class Random(internals.OracleInternals, ORACLES.RandomSearchOracle):
@@ -133,7 +133,7 @@ def test_the_lock_of_an_oracle_is_given_back(tmp_path):
     oracle_module.THREADS[oracle] = "another"
     oracle.release_lock()
     assert not oracle_module.LOCKS[oracle].locked()
-    run_trial(oracle, 1.0)  # would wait for ever
+    run_trial(oracle, 1.0)  # would wait forever
 
 
 class Hyperband(internals.OracleInternals, internals.HyperbandInternals):
@@ -167,7 +167,7 @@ def test_hyperband_fills_brackets_of_rounds(tmp_path):
     oracle.start_bracket()
     assert (oracle.bracket, oracle.get_state()["brackets"][0]["bracket_num"]) == (1, 1)
     oracle.called.clear()
-    for score in range(sum(sizes[1]) + 1):  # one more begins the next bracket
+    for score in range(sum(sizes[1]) + 1):  # one more starts the next bracket
         run_trial(oracle, float(score))
     assert {"round_size", "advance_bracket", "random_trial"} <= set(oracle.called)
     assert oracle.bracket != 1

@@ -1,4 +1,4 @@
-"""One contract for every serialisable layer of the package; a layer without an entry in CASES fails."""
+"""One contract for every serializable layer of the package; a layer without an entry in CASES fails."""
 
 import importlib
 import inspect
@@ -178,7 +178,7 @@ CASES = {
         ),
     ],
     "ClassTokenAndPositions": [({}, (2, 6, 8))],
-    # With sampling they return integers, too, which no precision changes: tests/test_token_sampling.py.
+    # With sampling they also return integers, which have no precision: tests/test_token_sampling.py.
     "SelfAttention": [({"width": 12, "heads": 3, "dropout": 0.1}, (2, 7, 12))],
     "TransformerBlock": [({"width": 12, "heads": 3, "mlp_ratio": 1.5, "stochastic_depth": 0.1}, (2, 7, 12))],
     "ViT": [
@@ -220,12 +220,12 @@ CASES = {
     "AddConstant": [({"shape": (3, 4)}, (2, 3, 4)), ({"shape": (1, 4), "rounded": True}, (2, 3, 4))],
     "ChannelAffine": [({}, (2, 3, 4))],
 }
-# Of several inputs, which the contract does not know; tests/test_models.py, tests/test_tflite_mixers.py and
+# Layers with several inputs, which the contract does not support; tests/test_models.py, tests/test_tflite_mixers.py and
 # tests/test_token_sampling.py run them.
 SEVERAL_INPUTS = {"AdaptiveTokenSampling", "CropTo2D", "GatherTokens", "MatMul"}
-# Layers with a batch normalisation behind them and nothing between that is not linear.
+# Layers followed by a batch normalization with only linear layers in between.
 BEFORE_BATCH_NORM = ("project", "upsample", "stem")
-# Relative error a reduced precision may cause over a whole layer: its rounding step times a few operations in a row.
+# Relative error that a reduced precision may cause in a layer: its rounding step times a few consecutive operations.
 TOLERANCE = {"float32": 0.0, "mixed_bfloat16": 0.1, "float16": 0.02}
 
 
@@ -286,7 +286,7 @@ def check_config(cls, layer, arguments):
     config = layer.get_config()
     json.dumps(keras.saving.serialize_keras_object(layer))
     assert keras.saving.get_registered_name(cls) == f"wavemix_tf>{cls.__name__}"
-    if cls.__init__.__module__.startswith("wavemix_tf"):  # else Keras's own constructor, and its own conventions
+    if cls.__init__.__module__.startswith("wavemix_tf"):  # otherwise it is Keras's constructor with its conventions
         for name in inspect.signature(cls.__init__).parameters:
             if name not in ("self", "kwargs"):
                 assert name in config, f"{cls.__name__}.get_config lacks {name!r}"
@@ -333,7 +333,7 @@ def check_policies(cls, layer, arguments, x, expected):
         compute = keras.DTypePolicy(policy).compute_dtype
         found = keras.tree.flatten(twin(ops.convert_to_tensor(x)))
         for y, reference in zip(found, expected, strict=True):
-            # A whole model may end in float32 logits; a layer answers in its policy's compute dtype.
+            # A whole model may end in float32 logits; a layer returns its policy's compute dtype.
             allowed = {compute, "float32"} if issubclass(cls, keras.Model) else {compute}
             assert keras.backend.standardize_dtype(y.dtype) in allowed, policy
             difference = np.abs(ops.convert_to_numpy(ops.cast(y, "float32")) - reference).max()
@@ -360,7 +360,7 @@ def check_gradients(layer, x):
         assert gradient is not None, f"no gradient reaches {path}"
         value = tf.convert_to_tensor(gradient).numpy()
         assert np.isfinite(value).all(), path
-        # A bias right before a batch normalisation has no effect in training: its gradient is rightly zero.
+        # A bias directly before a batch normalization has no effect in training: its gradient must be zero.
         assert np.abs(value).max() > 0 or path in before_batch_norm, f"the gradient of {path} is zero"
 
 

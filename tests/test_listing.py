@@ -1,4 +1,4 @@
-"""Which files of a folder are its images: links, other programs' files, formats that are not read, names."""
+"""The image files of a folder: links, files of other programs, unsupported formats, names."""
 
 import csv
 import dataclasses
@@ -60,13 +60,13 @@ def test_every_file_is_listed_once_whatever_links_there_are(tmp_path):
     (root / "cat" / "deep").mkdir()
     (root / "cat" / "deep" / "back").symlink_to(tmp_path, target_is_directory=True)
     (root / "dog" / "again.png").symlink_to(root / "dog" / "000.png")
-    (root / "aaa").symlink_to(root / "cat", target_is_directory=True)  # before what it leads to
+    (root / "aaa").symlink_to(root / "cat", target_is_directory=True)  # sorted before its target
     listing = list_files([root])[0]
     assert relative(listing, root) == plain
     assert sorted(os.path.relpath(path, root) for path in listing.repeated) == sorted(
         ["cat/self", "up", "dog/again.png", "aaa", "cat/deep/back/data"]
     )
-    # Links to what lies elsewhere are what they lead to.
+    # Links to other places count as their targets.
     shutil.copytree(root / "dog", tmp_path / "pool", symlinks=True)
     (root / "pool").symlink_to(tmp_path / "pool", target_is_directory=True)
     (root / "cat" / "one.png").symlink_to(tmp_path / "pool" / "001.png")
@@ -110,7 +110,7 @@ def test_other_programs_files_stop_nothing(tmp_path, task):
             (root / place / name).parent.mkdir(exist_ok=True)
             (root / place / name).write_bytes(b"\0\5\x16\7 no picture")
     assert files_of(load_data(recipe)) == before
-    assert folder_recipe(root).batch_size == 4  # counted in the images alone
+    assert folder_recipe(root).batch_size == 4  # counted only in the images
 
 
 def test_images_that_are_left_out_are_named_one_by_one(tmp_path):
@@ -136,7 +136,7 @@ def test_images_that_are_left_out_are_named_one_by_one(tmp_path):
     with (tmp_path / "run" / "bad_images.csv").open(newline="") as file:
         rows = {os.path.basename(row["path"]): row["reason"] for row in csv.DictReader(file)}
     assert set(rows) == {"IMG_0001.HEIC", "b.avif", "phone.jpg", "gone.png", "005.png"}
-    assert "HEIC or AVIF" in rows["phone.jpg"]  # by what it is, whatever its name says
+    assert "HEIC or AVIF" in rows["phone.jpg"]  # by its content, not its name
     assert rows["b.avif"].startswith("AVIF is not supported: save it as JPEG or PNG. Received: ")
 
 
@@ -160,7 +160,7 @@ def test_an_image_in_an_unread_format_stops_as_any_that_cannot_be_read(tmp_path,
     with pytest.warns(UserWarning, match="2 HEIC or AVIF images skipped"):
         skipping = load_data(dataclasses.replace(recipe, on_bad_image="skip"))
     assert [os.path.basename(path) for path, _ in skipping.left_out] == ["a.HEIC", "b.avif"]
-    with pytest.warns(UserWarning, match="2 HEIC or AVIF images skipped"):  # known images alone: others stop nothing
+    with pytest.warns(UserWarning, match="2 HEIC or AVIF images skipped"):  # only known images: others are no error
         assert load_data(recipe, tmp_path, known_only=True).fingerprint() == data.fingerprint()
 
 
@@ -195,7 +195,7 @@ def test_a_digest_tells_contents_apart(tmp_path, size):
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(content)
     other.write_bytes(content)
-    os.utime(other, (1, 1))  # when it was written does not matter
+    os.utime(other, (1, 1))  # the modification time does not matter
     assert digest(str(one)) == digest(str(other))
     other.write_bytes(content + b"\0")
     assert digest(str(one)) != digest(str(other))

@@ -1,4 +1,4 @@
-"""Masks as tools write them: what the refusal says to type, and what is read then."""
+"""Masks as tools write them: the option that the error message proposes, and the masks read with it."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from wavemix_tf.command.arguments import apply_settings, folder_recipe
 from wavemix_tf.training import Recipe, load_data
 
 SIDES = (12, 16)
-BLOCK = 4  # pixels a side of what has one class
+BLOCK = 4  # side in pixels of a block with one class
 
 
 def classes(count, number):
@@ -197,7 +197,7 @@ def test_masks_of_another_size(tmp_path, size, in_memory):
     assert recipe.mask_resize
     with pytest.warns(UserWarning, match=f"14 masks resized to .*00.png from {size[0]}x{size[1]} to 12x16"):
         assert read(recipe)[1] == {(0, 0), (1, 1), (2, 2)}
-    # One that lies on its side is not stretched upright.
+    # A mask that is rotated by 90 degrees is not stretched.
     turned = Image.fromarray(classes(3, 0).astype(np.uint8)).rotate(90, expand=True)
     turned.save(tmp_path / "masks" / "00.png")
     with pytest.raises(

@@ -26,7 +26,7 @@ def test_iou_is_sklearns_jaccard_of_all_pixels_together(rng):
     expected = jaccard_score(labels[kept], predicted[kept], average=None)
     np.testing.assert_allclose(class_iou(total), expected, rtol=1e-12)
     assert mean_iou(total) == pytest.approx(expected.mean())
-    # Means of each image's own IoU are another number, or this test could not tell.
+    # The mean of the images' IoUs differs, otherwise this test could not distinguish them.
     own = [mean_iou(confusion_matrix(a, b, 5, ignore_index=255)) for a, b in zip(labels, predicted, strict=True)]
     assert abs(np.mean(own) - expected.mean()) > 1e-3
 

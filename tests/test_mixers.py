@@ -1,4 +1,4 @@
-"""The token mixers: each against an independent oracle (NumPy, SciPy, PyTorch), and what they have in common."""
+"""The token mixers: each against an independent reference (NumPy, SciPy, PyTorch), and their common properties."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def values(layer, x, **options):
     return ops.convert_to_numpy(layer(x, **options))
 
 
-# --- what stands in the place of the Haar transform -------------------------------------------------------------------
+# --- replacements of the Haar transform -------------------------------------------------------------------------------
 
 
 def test_over_two_by_two_pixels_the_dct_is_haar():
@@ -329,7 +329,7 @@ def test_build_model_knows_classes_by_name():
 
 GOLDEN = np.load(Path(__file__).parent / "fixtures" / "timm_golden.npz")
 PUBLISHED = {"convmixer": wm.ConvMixer, "mlp_mixer": wm.MLPMixer, "poolformer": wm.PoolFormer}
-# Of the authors' PoolFormer, stage M and block N of theirs.
+# Of the authors' PoolFormer: their stage M and block N.
 OFFICIAL = (
     (r"^stem\.conv", "patch_embed.proj"),
     (r"^stages\.(\d+)\.downsample\.conv", lambda m: f"network.{2 * int(m[1]) - 1}.proj"),
@@ -354,7 +354,7 @@ def test_with_timms_weights_the_outputs_are_timms(case):
     model, state = golden(case)
     wm.load_torch_weights(model, state)
     expected = GOLDEN[f"{case}/outputs"]
-    assert np.ptp(expected, axis=0).max() > 0.05  # an output that images move
+    assert np.ptp(expected, axis=0).max() > 0.05  # the output depends on the image
     np.testing.assert_allclose(values(model, GOLDEN[f"{case}/image"]), expected, atol=2e-5)
 
 

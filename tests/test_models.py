@@ -1,4 +1,4 @@
-"""The networks and build_model: published sizes, serialisation, any image size, errors."""
+"""The networks and build_model: published sizes, serialization, any image size, errors."""
 
 import json
 import os
@@ -161,7 +161,7 @@ def test_published_options_of_super_resolution_are_the_defaults():
         "wavemixsr": (1, 0.3, "deconv", None),
         "wavemixsr_v2": (1, 0.3, "pixel_shuffle_conv", 32),
     }
-    assert found["sisr"].expansion is None  # the argument as it was given
+    assert found["sisr"].expansion is None  # the argument is unchanged
 
 
 def test_the_luma_is_the_networks_the_chroma_is_bicubic(rng):

@@ -1,4 +1,4 @@
-"""Pictures that are read as nearly black, or hold one colour: told by name, whoever reads them."""
+"""Images that are read as nearly black, or have a single color, are reported by name by every reader."""
 
 import dataclasses
 import struct
@@ -56,7 +56,7 @@ def test_a_folder_scan_tells_of_pictures_without_a_scale_once(tmp_path, in_memor
     assert len(caught) == 1
     assert [text for text in data.notes if "more than 8 bits" in text] == [str(caught[0].message)]
     assert str(tmp_path / "a" / "low" / "0.tif") in data.notes[-1]
-    # What is read does not change: all is divided by 257.
+    # The pixels do not change: all are divided by 257.
     plain = [text for text in data.notes if "single color" in text]
     assert plain == ["every image of a class of the train set has a single color: low"]
 
@@ -128,14 +128,14 @@ def test_arrays_and_batches_that_are_nearly_black_are_reported(scale):
     gate = Gate(RECIPE, 2, "validation_data")
     with pytest.warns(WavemixWarning, match=r"No value of validation_data is above"):
         gate.check_batch(0, (images, labels))
-    for index in (1, 0):  # the next epoch warns of nothing
+    for index in (1, 0):  # the next epoch does not warn again
         gate.check_batch(index, (images, labels))
 
 
 def test_arrays_of_one_colour_are_reported():
     images = noise(255, shape=(24, 8, 8, 3)).astype(np.uint8)
     labels = np.arange(24) % 2
-    images[labels == 1] = images[labels == 1][:, :1, :1]  # each another colour
+    images[labels == 1] = images[labels == 1][:, :1, :1]  # each has a different color
     assert "every image of a class of the train set has a single color: 1" in as_bundle(RECIPE, (images, labels)).notes
     images[:] = images[:, :1, :1]
     notes = as_bundle(RECIPE, (images, labels)).notes

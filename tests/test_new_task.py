@@ -1,4 +1,4 @@
-"""A new task is one class: one that learns how bright an image is, as a number, needs no other code."""
+"""A new task is one class: a task that learns the brightness of an image, as a number, needs no other code."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Folders that an older commit wrote (`fixtures/make_old_state.py`) go on: a run, a search and a comparison."""
+"""Folders of an older commit (`fixtures/make_old_state.py`) resume: a run, a search and a comparison."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_one_in_a_piece(old, tmp_pa
     assert result.resumed_epochs == 1
     assert (old / "run" / "history.csv").read_text().splitlines()[1] == first_row
     whole = wm.training.fit(recipe, data=arrays(), out=tmp_path / "whole", verbose=0)
-    # The first epoch was trained with another number of threads: 2e-4 apart. Another seed is 1e-1 apart.
+    # The first epoch used another number of threads: a difference of 2e-4. Another seed differs by 1e-1.
     assert result.history["val_loss"] == pytest.approx(whole.history["val_loss"], rel=5e-4)
 
 
@@ -72,5 +72,5 @@ def test_a_comparison_is_taken_up(old):
     assert found.record["systems"] == stored["systems"]
     run = old / "comparison" / "runs" / "wavemix" / "seed0"
     result = wm.training.fit(Recipe.from_json(run / "recipe.json"), out=run, verbose=0)
-    assert result.history == {}  # nothing is trained: the fixture is without its curves
+    assert result.history == {}  # nothing is trained, and the fixture has no curves
     assert result.validation_score == stored["systems"]["wavemix"]["runs"]["0"]["validation"]

@@ -1,4 +1,4 @@
-"""The one Pareto front of searches, comparisons and their pictures."""
+"""The Pareto front that searches, comparisons and their plots share."""
 
 import numpy as np
 

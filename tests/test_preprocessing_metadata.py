@@ -1,4 +1,4 @@
-"""How pictures are brought to a network's size travels with its file: .tflite, .keras, and what `predict` does then."""
+"""The preprocessing of images is stored in the network's file (.tflite, .keras), and `predict` applies it."""
 
 import json
 
@@ -70,7 +70,7 @@ def test_predict_on_a_moved_keras_file(crop, expected, model, picture, tmp_path,
     save_model(model, tmp_path / "moved.keras", recipe)
     (tmp_path / "moved.labels.txt").write_text("red\nblue\n")
     assert first_class(capsys, picture, "--model", tmp_path / "moved.keras") == (expected, "")
-    loaded = keras.saving.load_model(tmp_path / "moved.keras")  # the added entry is no obstacle
+    loaded = keras.saving.load_model(tmp_path / "moved.keras")  # the added entry does not prevent loading
     for one, other in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -83,7 +83,7 @@ def test_a_recipe_beside_the_file_counts_where_the_file_tells_nothing(model, pic
     recipe = Recipe(name="flags", dataset="flags", image_shape=(8, 8, 3), crop_to_aspect_ratio=True)
     (tmp_path / "recipe.json").write_text(recipe.to_json())
     assert first_class(capsys, *words) == ("red", "")
-    write_to_keras_file(tmp_path / "plain.keras", Preprocessing())  # the file itself knows best
+    write_to_keras_file(tmp_path / "plain.keras", Preprocessing())  # the file has precedence
     assert first_class(capsys, *words) == ("blue", "")
 
 
@@ -108,7 +108,7 @@ def test_the_card_tells_it(artifacts, tmp_path):
     assert Artifact.load(path) == artifacts[True]
     assert Artifact.load(path).preprocessing == Preprocessing("triangle", True)
     assert artifacts[None].to_dict()["preprocessing"] is None
-    assert len({artifact.size_bytes for artifact in artifacts.values()}) == 1  # what is known costs no flash
+    assert len({artifact.size_bytes for artifact in artifacts.values()}) == 1  # the metadata needs no flash
 
 
 def test_an_enlarging_network_takes_tiles():

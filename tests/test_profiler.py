@@ -1,4 +1,4 @@
-"""``wm.profile`` against published figures, and products written out by hand."""
+"""``wm.profile`` against published figures, and manually computed products."""
 
 import keras
 import numpy as np
@@ -94,7 +94,7 @@ LAYERS = {
     "db2": (IMAGE, lambda: wm.DWT2D("db2"), 5 * 6 * 24 * 16),
     "bicubic": (IMAGE, lambda: wm.BicubicUpsampling2D(2), 80 * 24 * 25 * 6),
     "luma": ((8, 10, 3), lambda: wm.RGBToYCbCr((0, 1)), 80 * 3),
-    # reduce; 1x1 convolutions shared by two levels; a transposed convolution for each; depthwise 5x5
+    # reduction; 1x1 convolutions shared by two levels; a transposed convolution per level; depthwise 5x5
     "first version": (
         (8, 12, 8),
         lambda: wm.WaveMixV1Block(8, levels=2),
@@ -202,7 +202,7 @@ def test_peak_of_a_residual():
     y = layers.Add()([inputs, x])
     assert wm.profile(keras.Model(inputs, y)).peak_activation_bytes == (1 + 4 + 1) * 1024
     straight = keras.Model(inputs, x)
-    assert wm.profile(straight).peak_activation_bytes == (4 + 1) * 1024  # the input was needed no longer
+    assert wm.profile(straight).peak_activation_bytes == (4 + 1) * 1024  # the input is no longer needed
     half = keras.Sequential([keras.Input((8, 8, 4)), layers.Conv2D(16, 1, dtype="mixed_float16")])
     assert wm.profile(half).peak_activation_bytes >= 1024 + 2048
 

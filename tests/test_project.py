@@ -1,4 +1,4 @@
-"""What the project says of itself in several places is one thing."""
+"""Statements that the project repeats in several places agree."""
 
 import ast
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Every named network has the parameters and products that its paper, or its authors' code, says."""
+"""Every named network has the parameters and products of its paper, or of its authors' code."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ import wavemix_tf as wm
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from sizes import PUBLISHED, agrees, profile_of
 
-# The same row with other classes, or another scale, as it was published for other data.
+# The same row with other classes, or another scale, as published for other data.
 ELSEWHERE = [
     ("wavemix_192_16_l3_p4", {"num_classes": 200}, 27.70e6),
     ("wavemix_192_16_l1_p4", {"num_classes": 10}, 12.30e6),

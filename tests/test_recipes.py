@@ -1,4 +1,4 @@
-"""Recipes: what they accept, how they are saved, and what the named ones say."""
+"""Recipes: accepted values, saving and loading, and the content of the named recipes."""
 
 import dataclasses
 import json

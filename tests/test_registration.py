@@ -1,4 +1,4 @@
-"""What `import wavemix_tf` alone lets Keras load: every class that the package registers, imported or not."""
+"""After `import wavemix_tf` Keras can load every class that the package registers, imported or not."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""A run that is killed goes on to the numbers of one that was not."""
+"""A killed run resumes and reaches the same numbers as an uninterrupted one."""
 
 import dataclasses
 import os
@@ -172,7 +172,7 @@ def test_another_model_or_other_data_cannot_resume(recipe, data, tmp_path):
     with pytest.raises(ValueError, match=r"the data must be unchanged: .*Received: train: 1,273 \(there 1,277\)"):
         run(recipe, other, tmp_path)
     images = data.train_source.images.copy()
-    images[0, 0, 0] ^= 1  # as many images, but not the same
+    images[0, 0, 0] ^= 1  # the same number of images, but different ones
     changed = dataclasses.replace(data, train_source=dataclasses.replace(data.train_source, images=images))
     with pytest.raises(ValueError, match="the data must be unchanged"):
         run(recipe, changed, tmp_path)

@@ -1,4 +1,4 @@
-"""The search: spaces, budgets, oracles, fronts, failures, and the whole of it on small networks."""
+"""The search: spaces, budgets, oracles, fronts, failures, and complete searches on small networks."""
 
 import csv
 import dataclasses
@@ -32,7 +32,7 @@ def data():
 def candidates(space, recipe, count, seed=0):
     hp = keras_tuner.HyperParameters()
     SPACES[space](hp, recipe)
-    for scope in (["strided"], ["patchify"]):  # as keras-tuner does, to find what is conditional
+    for scope in (["strided"], ["patchify"]):  # as keras-tuner does, to find conditional parameters
         if "stem" in hp.values:
             hp.values["stem"] = scope[0]
             hp.ensure_active_values()
@@ -169,7 +169,7 @@ def test_an_impossible_budget_names_the_nearest():
     found = space_of({"parameters": 100})
     with pytest.raises(BudgetError, match=r"nearest: width=8 depth=1: parameters 1,\d+; .*budget=parameters<=100"):
         found.check([{"depth": depth} for depth in (3, 1, 2)], none)
-    found = space_of({"layers": 1}, [Measure()])  # only measuring can tell
+    found = space_of({"layers": 1}, [Measure()])  # only measuring can decide
     with pytest.raises(BudgetError, match=r"depth=1: layers \d+"):
         found.check([{"depth": depth} for depth in (2, 1)], none)
 
@@ -188,7 +188,7 @@ def test_a_corner_that_fits_is_found_where_no_random_network_does():
         return SPACES["full"](chosen, recipe)
 
     found = Candidates(recipe_of, lambda one: build(one, 10), {"macs": 14_000})
-    smallest = next(oracles.sample(hp, 0))  # of the smallest stride, which makes the most of it
+    smallest = next(oracles.sample(hp, 0))  # with the smallest stride, which costs most
     assert found.excess(recipe_of(smallest))
     sure, _, looked = found.check([smallest], lambda values: oracles.variations(hp, values))
     assert sure >= 1
@@ -197,7 +197,7 @@ def test_a_corner_that_fits_is_found_where_no_random_network_does():
 
 def test_what_is_measured_counts_for_more_than_its_bounds():
     measure = Measure()
-    measure.bounds = lambda model: {"layers": (1, 4)}  # an estimate that is wrong
+    measure.bounds = lambda model: {"layers": (1, 4)}  # a wrong estimate
     found = space_of({"layers": 5}, [measure])
     recipe = found.recipe_of({"depth": 2})
     assert found.fits({"depth": 2})
@@ -262,7 +262,7 @@ def test_no_oracle_proposes_what_does_not_fit(name, tmp_path):
     tried = play(make(name, max_trials=16, fits=fits), tmp_path)
     assert tried
     assert all(map(fits, tried))
-    if name != "hyperband":  # whose trials of a later round are of an earlier one's values
+    if name != "hyperband":  # whose later rounds repeat values of earlier ones
         assert len({json.dumps(values, sort_keys=True) for values in tried}) == len(tried)
 
 
@@ -276,7 +276,7 @@ def test_a_small_space_is_gone_through_to_its_end(name, tmp_path):
 
 
 def test_the_bayesian_oracle_finds_the_best_sooner_than_chance(tmp_path):
-    # 24 candidates, one best; chance needs 12.5 trials on average, of which 6 are random for both.
+    # 24 candidates, one best; a random search needs 12.5 trials on average; 6 trials are random for both.
     needed = []
     for seed in range(1, 7):
         tried = play(make("bayesian", seed=seed), tmp_path / str(seed))
@@ -292,11 +292,11 @@ def test_hyperband_trains_the_best_on(tmp_path):
 
 
 def test_hyperband_ends_with_networks_that_were_trained_to_the_end(tmp_path):
-    # 9 epochs make brackets of 9, 3 and 1 trials and fewer; ten trials have no room for the largest.
+    # 9 epochs make brackets that start with 9, 3 and 1 trials; the largest does not fit into ten trials.
     tried = play(make("hyperband", max_trials=10), tmp_path / "few", score=lambda values: values["depth"])
     assert len(tried) == 10
     assert any(values["tuner/epochs"] == 9 for values in tried)
-    # And where there are few candidates, these are promoted.
+    # If there are few candidates, these are promoted.
     few = make("hyperband", max_trials=30, fits=lambda values: values["depth"] == 2)
     tried = play(few, tmp_path / "small", score=lambda values: values["width"])
     assert {values["width"] for values in tried} == {8, 16, 32, 64}
@@ -305,7 +305,7 @@ def test_hyperband_ends_with_networks_that_were_trained_to_the_end(tmp_path):
 
 @pytest.mark.parametrize("name", oracles.ORACLES)
 def test_an_oracle_goes_on_after_a_kill_as_if_nothing_was(name, tmp_path):
-    if name == "bayesian":  # whose pool is random: what counts is that nothing is lost or tried twice
+    if name == "bayesian":  # its pool is random: check only that nothing is lost or tried twice
         first, second = make(name, max_trials=10), make(name, max_trials=10)
         tried = play(first, tmp_path, until=4)
         second._set_project_dir(str(tmp_path), "state")
@@ -333,7 +333,7 @@ def test_a_kill_between_the_end_of_a_trial_and_its_bookkeeping_runs_nothing_twic
     trial = oracle.create_trial("t")
     oracle.update_trial(trial.trial_id, {"score": 1.0})
     trial.status = "COMPLETED"
-    # As keras-tuner saves it: ended, and still on the list of those that run.
+    # As keras-tuner saves it: ended, but still in the list of running trials.
     oracle.end_order.append(trial.trial_id)
     oracle.save()
     again = make("random")
@@ -352,7 +352,7 @@ def test_the_trial_of_a_worker_that_fell_silent_goes_to_another(tmp_path):
     oracle.requeue_silent(30)
     taken = oracle.create_trial("third")
     assert taken.trial_id == lost.trial_id
-    for trial in (taken, other, lost):  # the dead one was only slow
+    for trial in (taken, other, lost):  # the lost worker was only slow
         oracle.update_trial(trial.trial_id, {"score": 1.0})
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
@@ -399,7 +399,7 @@ def test_the_front_has_what_nothing_beats(tmp_path):
     assert [trial.trial_id for trial in losses.front("parameters")] == ["0"]
 
 
-# --- the whole ---
+# --- complete searches ---
 
 
 def test_a_search_ends_in_a_front_and_a_recipe(data, tmp_path, capsys):
@@ -447,7 +447,7 @@ def test_hyperband_and_a_score_of_ones_own(data, tmp_path):
         assert {k: v for k, v in trial.values.items() if "tuner" not in k} == {
             k: v for k, v in first.values.items() if "tuner" not in k
         }
-        # It goes on from what the earlier round had learned.
+        # It continues from the weights of the earlier round.
         history = (out / "trials" / trial.trial_id / "history.csv").read_text().splitlines()
         before = (out / "trials" / first.trial_id / "history.csv").read_text().splitlines()
         column = history[0].split(",").index("loss")
@@ -457,7 +457,7 @@ def test_hyperband_and_a_score_of_ones_own(data, tmp_path):
 def test_a_space_of_ones_own_with_trials_that_fail(data, tmp_path, capsys):
     def space(hp, recipe):
         kind = hp.Choice("kind", ["plain", "diverges", "wide", "odd"])
-        width = {"wide": 12, "odd": 6}.get(kind, 8)  # 6 is no multiple of 4
+        width = {"wide": 12, "odd": 6}.get(kind, 8)  # 6 is not a multiple of 4
         rate = 1e30 if kind == "diverges" else 1e-3
         return dataclasses.replace(recipe, model_args={**recipe.model_args, "width": width}, learning_rate=rate)
 
@@ -573,7 +573,7 @@ def test_a_space_that_raises_is_a_trial_that_failed(data, tmp_path):
 
 def test_a_network_that_turns_out_over_budget_is_never_the_best(data, tmp_path):
     measure = Measure()
-    measure.bounds = lambda model: {"layers": (1, 4)}  # said to fit
+    measure.bounds = lambda model: {"layers": (1, 4)}  # the bounds fit
     with pytest.raises(RuntimeError, match="No trial succeeded"):
         search(
             RECIPE, costs=[measure], budget={"layers": 5}, max_trials=1, epochs=1, data=data, out=tmp_path / "search"
@@ -587,7 +587,7 @@ def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data
     with pytest.raises(BudgetError):
         search(RECIPE, budget={"parameters": 10}, **options)
     best = search(RECIPE, budget={"parameters": 9000}, **options)
-    with pytest.raises(BudgetError):  # and what was found stays until there is something to begin
+    with pytest.raises(BudgetError):  # old results stay until a new search starts
         search(RECIPE, budget={"parameters": 10}, overwrite=True, **options)
     assert search(RECIPE, budget={"parameters": 9000}, **options) == best
     other = Measure()
@@ -627,7 +627,7 @@ def test_a_search_stopped_while_it_looks_at_the_budget_goes_on(data, tmp_path, m
         with pytest.raises(KeyboardInterrupt):
             search(RECIPE, out=tmp_path, **options)
     assert "search.json" in {path.name for path in tmp_path.iterdir()}
-    other = {**options, "budget": {"macs": 10**8}}  # before a trial has begun, another budget may try
+    other = {**options, "budget": {"macs": 10**8}}  # before the first trial, another budget may use the folder
     with monkeypatch.context() as patch:
         patch.setattr(Candidates, "check", interrupted)
         with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Searches that are killed: one process with ``kill -9`` in the middle of trials, and workers of a chief."""
+"""Killed searches: one process with ``kill -9`` during trials, and workers of a chief."""
 
 import csv
 import json

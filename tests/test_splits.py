@@ -1,4 +1,4 @@
-"""Which image is in which set: what an added image may move, what a run keeps, and what is refused by name."""
+"""The sets of images: the effect of added images, the split that a run keeps, and refusals by name."""
 
 import dataclasses
 import json
@@ -73,7 +73,7 @@ def moved(old, new):
     return [(name, kind, places[name]) for kind, names in old.items() for name in names if places[name] != kind]
 
 
-# Dealing by names
+# Splitting by names
 
 
 def dealt(names, labels, recipe=PHOTOS, calibration=1000, **options):
@@ -101,10 +101,10 @@ def test_an_added_image_moves_no_other_but_the_one_that_a_minimum_forces():
         assert all(name.startswith(f"{label}/") for name, _, _ in changes), changes
         assert sum("test" in change for change in changes) <= 1
         assert len(changes) <= 2
-        assert len(changes) < 2 or any("test" in change for change in changes)  # validation alone moves one at most
+        assert len(changes) < 2 or any("test" in change for change in changes)  # only with a test set can two move
         total += len(changes)
         before = after
-    assert total <= 15  # most of them move nothing at all
+    assert total <= 15  # most of them move nothing
 
 
 def test_every_class_is_in_every_set_and_about_as_large_as_it_should_be():
@@ -120,7 +120,7 @@ def test_every_class_is_in_every_set_and_about_as_large_as_it_should_be():
         assert sum(len(found[kind]) for kind in SETS) == len(names)
         assert not found["calibration"] & (found["validation"] | found["test"])
         few = dealt(names, [int(name.partition("/")[0]) for name in names], calibration=count // 3)
-        assert len({name.partition("/")[0] for name in few["train"]}) == 20  # what is set aside leaves one of each
+        assert len({name.partition("/")[0] for name in few["train"]}) == 20  # held-out images leave one of each
         assert not few["calibration"] & few["train"]
 
 
@@ -134,7 +134,7 @@ def test_the_test_set_depends_on_names_alone_and_validation_on_the_seed_too():
     one, other = dealt(names, [0] * 60), dealt(names, [0] * 60, dataclasses.replace(PHOTOS, seed=1))
     assert one["test"] == other["test"]
     assert one["validation"] != other["validation"]
-    # The bytes of a name, however a system writes its accents: é as one sign or as two.
+    # The normalized name: é may be one code point or two.
     assert dealt([*names, "caf\u00e9.jpg"], [0] * 61)["test"] - {"caf\u00e9.jpg"} == one["test"]
     sides = [
         next(kind for kind in SETS if name in dealt([*names, name], [0] * 61)[kind])
@@ -151,7 +151,7 @@ def test_what_is_known_stays_and_the_new_is_dealt():
     assert all(known[kind] <= after[kind] for kind in SETS)
     assert after["calibration"] == known["calibration"]
     assert [5 <= len(after[kind]) <= 20 for kind in ("validation", "test")] == [True, True]
-    # Whatever their hashes say.
+    # Independent of their hashes.
     sets = {"train": set(grown) - {"a/0", "a/1"}, "validation": {"a/0"}, "test": {"a/1"}}
     again = dealt(grown, [0] * 100, known=sets)
     assert {kind: again[kind] for kind in SETS} == sets
@@ -181,7 +181,7 @@ def test_calibration_never_starves_training(files):
     assert len(found.train) >= 30
     assert len(found.calibration) == 32
     assert set(found.calibration) <= set(found.train)
-    # With enough images they are set aside.
+    # With enough images they are held out.
     many = tuple(f"{number}.png" for number in range(1000))
     found = divide(
         np.zeros(1000, int), PHOTOS, calibration=lambda left: 32, files=None if files is None else Files(many, many)
@@ -327,7 +327,7 @@ def test_a_renamed_class_is_refused_whatever_its_new_place(tmp_path):
     folder = write_photos(tmp_path / "data")
     recipe, out = of(PHOTOS, folder), tmp_path / "run"
     fit(recipe, model=network(recipe), out=out, verbose=0)
-    for name in ("zebra", "catty"):  # the order becomes another, or does not
+    for name in ("zebra", "catty"):  # the order changes, or does not
         (folder / "cat").rename(folder / name)
         message = f"data; `wavemix-tf fit` with.* classes without cat and with {name}, which was not there"
         for call in (lambda: steps.load_images(recipe, out), lambda: check_finished(recipe, out)):
@@ -413,7 +413,7 @@ def test_the_labels_of_a_run_of_version_0_1_are_asked_before_its_data_is_kept(tm
     renamed = load_data(recipe, out)
     with pytest.raises(ValueError, match=r"other classes.* Received: classes without cat and with zebra.*labels.txt"):
         check_run(renamed, out)
-    with pytest.raises(ValueError, match="other classes"):  # as `fit` asks, which pins nothing
+    with pytest.raises(ValueError, match="other classes"):  # as in `fit`, which stores nothing
         check_trained_on(renamed, out, None)
     assert not (out / "splits.json").exists()
     for kind in ("train", "val", "test"):
@@ -451,7 +451,7 @@ def test_images_may_be_added_to_a_run_that_is_not_finished(tmp_path, capsys):
         write_photo(folder / "dog" / f"new{index}.png", 2000 + index)
     data = load_data(recipe, run=out)
     assert all(set(known.files[kind]) <= names for kind, names in names_of(data).items())
-    assert moved(names_of(load_data(recipe)), names_of(data))  # without the list a minimum moves some
+    assert moved(names_of(load_data(recipe)), names_of(data))  # without the list the minimum moves some
     with pytest.raises(ValueError, match=r"To resume, the data must be unchanged.* now in another set"):
         fit(recipe, model=network(recipe), data=load_data(recipe), out=out, verbose=0)
     result = fit(recipe, model=network(recipe), out=out, verbose=2)

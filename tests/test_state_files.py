@@ -1,4 +1,4 @@
-"""Files of a run that are cut off, empty or something else: each is named, with what to do. No training, no pickles."""
+"""Truncated, empty or replaced files of a run: each is named with a remedy. No training, no pickles."""
 
 import dataclasses
 import html
@@ -207,7 +207,7 @@ def test_a_missing_file_or_permission_is_the_systems_own_error(tmp_path):
         state_files.read_json(tmp_path / "absent.json", "")
 
 
-# --- what dead processes leave ---
+# --- files of killed processes ---
 
 
 def test_what_dead_processes_left_half_written_goes_and_what_others_write_stays(tmp_path):
@@ -386,6 +386,6 @@ def test_a_stage_without_a_fingerprint_of_its_data_is_reported(tmp_path, stage, 
     with pytest.warns(WavemixWarning, match=told):
         identity.check_trained_on(bundle, tmp_path, None, stage)
     adopted = {"epochs": 0, "best_epoch": 0, "validation_score": None, "validation_loss": None}
-    files.result.write_text(json.dumps({**summary, **adopted}))  # says nothing
+    files.result.write_text(json.dumps({**summary, **adopted}))  # no warning
     identity.folder_is_as_trained(recipe, tmp_path)
     identity.check_trained_on(bundle, tmp_path, None, stage)

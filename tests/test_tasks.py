@@ -1,4 +1,4 @@
-"""Segmentation and super-resolution through `load_data` and `fit`: data, augmentation, losses, what is learnt."""
+"""Segmentation and super-resolution through `load_data` and `fit`: data, augmentation, losses, learning."""
 
 import dataclasses
 import json
@@ -144,12 +144,12 @@ def test_an_image_that_a_camera_turned_meets_its_mask(scenes, tmp_path):
     with Image.open(scenes / "train" / "0.png") as file:
         image = file.convert("RGB")
     lying, exif = image.transpose(Image.Transpose.ROTATE_90), Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise when shown
+    exif[0x0112] = 6  # rotated clockwise for display
     lying.save(tmp_path / "scenes" / "train" / "0.png", exif=exif)
     source = load_data(of(MASKS, tmp_path / "scenes", calibration_images=1)).train_source
     rows = [row for row in source.images if np.array_equal(row, np.asarray(image))]
     assert len(rows) == 1
-    # A mask that lies as the pixels of the file do is refused.
+    # A mask with the unrotated size of the file's pixels is refused.
     mask = AS_NUMBERED.read(scenes / "trainannot" / "0.png")
     Image.fromarray(np.rot90(mask)).save(tmp_path / "scenes" / "trainannot" / "0.png")
     with pytest.raises(ValueError, match="A mask must have its image's size"):
@@ -228,14 +228,14 @@ def test_image_and_mask_move_together(scenes):
     assert moved.shape == images.shape
     assert (np.abs(moved - images / 255).mean((1, 2, 3)) > 0.02).sum() > 12
     colours = np.array([[90, 140, 230], [60, 150, 40], [220, 60, 50]]) / 255
-    # A pixel's colour still tells its class (pixels on edges are mixtures), and what came from outside is void.
+    # A pixel's color still determines its class (edge pixels are mixtures), and the outside is void.
     nearest = np.linalg.norm(moved[..., None, :] - colours, axis=-1).argmin(-1)
     black = moved.sum(-1) == 0
     assert (moved_masks[black] == VOID).mean() > 0.99
     kept = (moved_masks != VOID) & ~black
     assert kept.mean() > 0.3
     assert (nearest == moved_masks)[kept].mean() > 0.95
-    # Mirrored against each other they would not agree.
+    # If only one of them were mirrored, they would not agree.
     assert (nearest[:, :, ::-1] == moved_masks)[kept].mean() < 0.9
 
 
@@ -342,7 +342,7 @@ def test_cityscapes_numbers_become_classes(tmp_path):
     assert sorted(set(table.tolist()) - {255}) == list(range(19))
 
 
-# --- pictures ---
+# --- images ---
 
 
 def test_patches_are_reduced_images(photographs):
@@ -354,7 +354,7 @@ def test_patches_are_reduced_images(photographs):
     for _, whole, truth in data.test_source.pairs():
         assert truth.shape == (2 * whole.shape[0], 2 * whole.shape[1], 3)
         np.testing.assert_array_equal(whole, reduced(truth, 2))
-    # A patch is what stands at its place in both.
+    # A patch has the same position in both.
     source = data.train_source
     for row in range(4):
         (cut, detail), (whole, truth) = source.cut(row, 0, 1), source.pictures.read(row // 6)

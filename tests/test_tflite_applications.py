@@ -1,4 +1,4 @@
-"""Networks no one tuned for this: keras.applications through quantize, export, verify."""
+"""Networks that were not tuned for this library: keras.applications through quantize, export, verify."""
 
 import keras
 import numpy as np
@@ -12,8 +12,8 @@ from wavemix_tf.tflite.graph.inputs import generated_images, predict
 
 SIDE = 48
 # Mean error against the fake-quant model in output steps, XNNPACK and reference kernels. Weights and statistics are
-# random: a rounding that falls the other way shifts others behind it, layer by
-# layer, in the file as between two orders of summation in float. benchmarks/applications.py has trained networks.
+# random: a different rounding shifts later ones, layer by layer, as two orders of summation in float would.
+# benchmarks/applications.py has trained networks.
 NETWORKS = {
     "MobileNetV2": ({"alpha": 0.35}, (-1.0, 1.0), 1.0, 4.0),
     "MobileNetV3Small": ({"alpha": 0.75}, (0.0, 255.0), 1.7, 4.0),

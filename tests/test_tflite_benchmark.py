@@ -1,4 +1,4 @@
-"""What ``benchmark`` counts and measures, against counts made by hand and what the runtimes say themselves."""
+"""``benchmark``: its counts against manual ones, its measurements against those of the runtimes."""
 
 import json
 import math
@@ -177,7 +177,7 @@ def test_memory_grows_with_the_network(images):
     if None in needs:
         pytest.skip("the system does not tell a process's largest resident memory")
     weights_bytes = 4 * math.prod(large.layers[2].kernel.shape)
-    assert needs[1] - needs[0] > weights_bytes  # XNNPACK packs the weights into a copy of its own
+    assert needs[1] - needs[0] > weights_bytes  # XNNPACK copies the weights when it packs them
 
 
 def test_an_artifact_from_disk_is_as_good(files, tmp_path):

@@ -1,4 +1,4 @@
-"""Models as people write them: their copies, and the files made of these, compute what they compute."""
+"""Models as users write them: their copies, and the files of the copies, compute the same."""
 
 import warnings
 
@@ -20,7 +20,7 @@ from wavemix_tf.tflite.runtimes.converter import convert
 from wavemix_tf.tflite.runtimes.running import run_file
 
 SHAPE = (16, 16, 3)
-RANDOM = {"allow_unjudged": True, "min_snr_db": 10, "min_agreement": 0.8}  # weights that nobody trained
+RANDOM = {"allow_unjudged": True, "min_snr_db": 10, "min_agreement": 0.8}  # untrained weights
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_a_copy_computes_what_the_model_computes(name, images):
     copy = Graph.from_model(copy).to_model("copy_of_copy")
     assert np.ptp(expected) > 0
     np.testing.assert_array_equal(predict(copy, images[:8]), expected)
-    if "LoRA" not in name:  # whose update becomes part of the kernel
+    if "LoRA" not in name:  # whose update is merged into the kernel
         assert len(copy.trainable_weights) == len(model.trainable_weights)
     for layer, (layer_name, trainable, values) in zip(model.layers, before, strict=True):
         assert (layer.name, layer.trainable) == (layer_name, trainable)
@@ -211,7 +211,7 @@ def test_a_copy_takes_tables_and_random_states_along():
     np.testing.assert_array_equal(copy_layer(bins)(np.array([1.0, 45.0, 89.0])), bins(np.array([1.0, 45.0, 89.0])))
     dropout = layers.Dropout(0.5, seed=3)
     ones = np.ones((4, 64), "float32")
-    dropout(ones, training=True)  # moves the generator on
+    dropout(ones, training=True)  # advances the generator
     twin = copy_layer(dropout)
     np.testing.assert_array_equal(twin(ones, training=True), dropout(ones, training=True))
 

@@ -1,4 +1,4 @@
-"""Device costs of untrained networks: what export reports, told sooner; the worker's life; the bounds."""
+"""Device costs of untrained networks: equal to those of export; the worker's lifetime; the bounds."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ from wavemix_tf.tflite.runtimes.microcontroller import measure_arena
 from wavemix_tf.tflite.runtimes.processes import ForkServer
 from wavemix_tf.tflite.targets.table import DEVICE_COSTS
 
-# Networks that were never trained are what this is about.
+# These tests use untrained networks on purpose.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The outputs of model:UserWarning"),
     pytest.mark.filterwarnings("ignore:Quantisation changed the first class:UserWarning"),
@@ -68,7 +68,7 @@ def fresh(**options):
     return wm.WaveMixClassifier(5, **{**TINY, **options})
 
 
-# --- what export reports ----------------------------------------------------------------------------------------------
+# --- compared with export ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def fresh(**options):
     ids=["two forms", "bilinear"],
 )
 def test_mcu_costs_are_those_of_the_exported_file(mcu, options):
-    model = network(**{**TINY, **options})  # weights spread as trained ones: a fresh network's are alike
+    model = network(**{**TINY, **options})  # weights as spread as trained ones; initial weights are similar
     artifact = export(model, "mcu", calibration=generated_images(model.image_shape, 64), error_bound_steps=99)
     assert mcu(model) == {"arena_bytes": artifact.arena_bytes, "flash_bytes": artifact.size_bytes}
     # Not only the sums: op by op, tensor by tensor.
@@ -126,7 +126,7 @@ def test_phone_costs_are_a_time_and_the_exported_file():
         found = costs(model)
         assert tuple(found) == costs.names == ("latency_ms", "file_bytes")
         assert 0.001 < found["latency_ms"] < 50
-        # The names of inner tensors, which stay in this file, differ by a few letters.
+        # The names of inner tensors, which this file keeps, differ by a few characters.
         assert abs(found["file_bytes"] - artifact.size_bytes) <= 256
         assert costs(model) == found  # timed once
 
@@ -172,14 +172,14 @@ def test_a_crash_is_one_network_s_and_the_next_one_is_measured(mcu):
     mcu.start(victim)
     mcu.start(waiting)
     first = mcu._worker.pid
-    assert os.getpriority(os.PRIO_PROCESS, first) >= 10  # training goes first
+    assert os.getpriority(os.PRIO_PROCESS, first) >= 10  # training has priority
     os.kill(first, signal.SIGSEGV)
     with pytest.raises(RuntimeFailureError, match="ended over this network: signal SIGSEGV"):
         mcu(victim)
     assert mcu(waiting)["arena_bytes"] > 0
     second = mcu._worker.pid
     assert second != first
-    assert len(members(second)) == 2  # the worker, and what holds the interpreter
+    assert len(members(second)) == 2  # the worker, and the process of the interpreter
     mcu.close()
     mcu.close()
     assert members(second) == members(first) == []
@@ -220,12 +220,12 @@ def test_a_killed_parent_leaves_no_worker(tmp_path):
     """)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as parent:
         group = int(parent.stdout.readline())
-        assert len(members(group)) >= 2  # the worker, and what holds the interpreter
+        assert len(members(group)) >= 2  # the worker, and the process of the interpreter
         parent.send_signal(signal.SIGKILL)
     wait_until(lambda: not members(group), 10)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------------------------------------
 
 
 def test_what_a_target_cannot_run_is_an_export_error(ethos):
@@ -237,7 +237,7 @@ def test_what_a_target_cannot_run_is_an_export_error(ethos):
         ethos(model)
     with pytest.raises(ExportError, match="sides must be known"):
         ethos(wm.WaveMixClassifier(5, (None, None, 1), width=4, depth=1))
-    assert ethos(fresh())["npu_cycles"] > 0  # and goes on
+    assert ethos(fresh())["npu_cycles"] > 0  # and continues
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_bounds_hold_and_the_plan_behind_them_is_the_file(target, accelerator, o
     found, _ = candidate.measure(model, target, accelerator, runners[target])
     for name, (low, high) in DeviceCosts(target, accelerator=accelerator).bounds(model).items():
         assert low <= found[name] <= high, name
-        # And they decide something. An NPU's cycles and SRAM have no close lower bound.
+        # The bounds must be useful. An NPU's cycles and SRAM have no tight lower bound.
         assert high <= 4.5 * found[name] + 8192, name
         if target == "mcu":
             assert low >= 0.3 * found[name], name
@@ -344,7 +344,7 @@ def test_the_plan_by_arguments_is_the_plan_of_the_graph(target, options):
         steps = [step for step in read.steps if step.op]
         assert Counter(map(figures(made), made.steps)) == Counter(map(figures(read), steps))
         assert sum(step.again for step in made.steps) == sum(step.again for step in steps)
-        assert made.peak_bytes() == read.least_peak_bytes()  # in the order of the file, and in any
+        assert made.peak_bytes() == read.least_peak_bytes()  # in the order of the file, and in any order
 
 
 def figures(made):
@@ -383,7 +383,7 @@ def test_lower_bounds_hold_for_any_network(name, target, accelerator, runners):
     for cost, (low, high) in DeviceCosts(target, accelerator=accelerator).bounds(model).items():
         assert 0 < low <= found[cost], cost
         assert high == np.inf
-        if target == "mcu":  # and they decide something
+        if target == "mcu":  # and they are useful
             assert low >= 0.3 * found[cost], cost
 
 
@@ -395,10 +395,10 @@ def test_bounds_measure_nothing_and_work_for_any_model(monkeypatch):
     assert costs.bounds(model)["flash_bytes"][0] > 0
     inputs = keras.Input((8, 8, 4), name="image")
     other = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(inputs))))
-    # Weights, a bias and two steps and zero points a channel; the tables of three ops and two layers' weights.
+    # Weights, a bias, two steps and zero points per channel; the tables of three ops; the weights of two layers.
     constants = 6 * 36 + 18 + (4 + 2 * 12) * 9
     assert costs.bounds(other)["flash_bytes"] == (constants + 3 * 112 + 2 * 100, np.inf)
-    # What no file can hold is not refused here: its weights are counted.
+    # A network that no file can hold is not refused here: its weights are counted.
     refused = keras.Model(inputs, layers.Resizing(4, 4, interpolation="bicubic")(layers.Conv2D(6, 3)(inputs)))
     assert costs.bounds(refused) == {"arena_bytes": (0.0, np.inf), "flash_bytes": (6 * 36 + 4 * 6, np.inf)}
     monkeypatch.undo()
@@ -418,5 +418,5 @@ def test_memory_of_branches_is_counted_in_any_order():
     assert made.least_peak_bytes() == 16 * (8 + 16 + 24) + held[2]
     first, second, last = made.steps
     assert made.least_peak_bytes() == Plan(made.sizes, [second, first, last]).least_peak_bytes()
-    # Of the two convolutions neither must wait for the other: in one order each finds the image and its own output.
+    # Neither convolution depends on the other: the first one to run needs only the image and its own output.
     assert made.peak_bytes() >= made.least_peak_bytes()

@@ -1,4 +1,4 @@
-"""Inputs and outputs of a file: which is which, in the card, the kit and the firmware's header."""
+"""The order of a file's inputs and outputs in the card, the kit and the firmware's header."""
 
 import json
 

@@ -46,9 +46,9 @@ from wavemix_tf.tflite.targets import audit, constraints
 from wavemix_tf.tflite.targets import op_tables as targets
 
 # Mean error allowed here. The reference kernels and TensorFlow Lite Micro round every product twice (gemmlowp's way),
-# which no fake-quant model does; XNNPACK rounds once.
+# unlike a fake-quant model; XNNPACK rounds once.
 INT8_ERROR_STEPS = {"litert-xnnpack": 1.0, "litert-reference": 1.6, "tflite-micro": 1.6}
-INT8_ERROR_STEPS_BILINEAR = INT8_ERROR_STEPS | {"litert-reference": 2.0}  # which rounds half-way averages otherwise
+INT8_ERROR_STEPS_BILINEAR = INT8_ERROR_STEPS | {"litert-reference": 2.0}  # rounds halves differently
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_float32_for_a_phone_is_the_keras_model(name, models, held_out):
     if name == "deconv":
         assert artifact.upsample_form == "subpixel_crop"
         assert "DEPTH_TO_SPACE" in artifact.ops
-        assert not {"CONCATENATION", "DEPTHWISE_CONV_2D"} & set(artifact.ops)  # the transform left no op
+        assert not {"CONCATENATION", "DEPTHWISE_CONV_2D"} & set(artifact.ops)  # the transform has no op of its own
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -113,12 +113,12 @@ def test_a_models_graph_is_copied_once(models, quantized, held_out, monkeypatch)
     assert len(copied) == 1
     copied.clear()
     export(quantized["deconv"], "android-cpu", images=held_out["deconv"])
-    assert len(copied) == 2  # the other becomes the network without its rounding
+    assert len(copied) == 2  # the other is the network without its rounding
 
 
 def test_the_file_holds_the_integers_that_were_trained(quantized):
     model = quantized["deconv"]
-    layer = model.get_layer("block1_upsample1")  # (4, 4, out, in), batch norm behind it
+    layer = model.get_layer("block1_upsample1")  # (4, 4, out, in), followed by batch norm
     kernel = np.asarray(layer.kernel)
     wanted = np.round(kernel / (np.abs(kernel).max((0, 1, 3), keepdims=True) / 127)).astype(int)
     norm = model.get_layer("block1_norm1")
@@ -166,7 +166,7 @@ def test_microcontroller_gets_the_form_with_the_smaller_arena(mcu, quantized, he
         content = convert(deploy(quantized["deconv"], TARGETS["mcu"].substitutes, form), "int8", "int8")
         arenas[form] = measure_arena(content, [np.zeros((1, 16, 16, 3), np.int8)])[1]
     assert arenas[mcu.upsample_form] == mcu.kernel_arena_bytes["reference"] <= mcu.arena_bytes
-    # The other is none: of 8 channels, Arm's kernels compute it wrongly (test_tflite_firmware.py).
+    # The other form is not allowed: Arm's kernels compute it wrongly for 8 channels (test_tflite_firmware.py).
     assert mcu.upsample_form == "subpixel_crop" == min(arenas, key=arenas.get)
 
 

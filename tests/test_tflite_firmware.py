@@ -1,4 +1,4 @@
-"""Files for a microcontroller: what Arm's kernels compute wrongly stays out, what they need is in the arena."""
+"""Files for a microcontroller avoid ops that Arm's kernels compute wrongly, and the arena has their buffers."""
 
 import csv
 import json
@@ -49,7 +49,7 @@ def transposed_of(content):
     return [cmsis_nn.transposed(op) for op in read_file(content).ops if op.name == "TRANSPOSE_CONV"]
 
 
-# --- what is wrong ----------------------------------------------------------------------------------------------------
+# --- wrong results ----------------------------------------------------------------------------------------------------
 
 
 def test_the_rule_is_what_the_kernel_computed():
@@ -103,7 +103,7 @@ def test_forms_are_the_same_function(form, options):
     [
         (dict(channels=16, kernel=4, stride=2, padding="same"), "subpixel_crop"),  # WaveMix's
         (dict(channels=24, kernel=8, stride=4, padding="same"), "subpixel_crop"),  # strides above 2: any channels
-        (dict(channels=8, kernel=(4, 3), stride=(2, 1), padding="same"), "transposed_crop"),  # no square
+        (dict(channels=8, kernel=(4, 3), stride=(2, 1), padding="same"), "transposed_crop"),  # not square
         (dict(channels=8, kernel=(1, 1), stride=(1, 2), padding="valid"), "transposed_crop"),  # too short a buffer
         (dict(channels=6, kernel=5, stride=1, shape=(1, 6, 3), padding="same"), "subpixel_crop"),  # rows never written
     ],
@@ -191,7 +191,7 @@ def test_the_planner_is_tflite_micros(monkeypatch):
         assert arena_by_kernels(info, 10_000)["reference"] == 10_000
 
 
-# --- what a firmware links --------------------------------------------------------------------------------------------
+# --- linked ops -------------------------------------------------------------------------------------------------------
 
 
 def test_every_op_has_its_method_in_tflite_micros_resolver():
@@ -213,7 +213,7 @@ def test_inner_tensors_have_names_that_are_empty():
     assert len(stripped) < len(content)
 
 
-# --- how far a device may be off --------------------------------------------------------------------------------------
+# --- tolerance of a device --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""``quantize`` and ``export`` on networks of any standard layers, not WaveMix alone."""
+"""``quantize`` and ``export`` on networks of any standard layers, not only WaveMix."""
 
 import keras
 import numpy as np
@@ -76,10 +76,10 @@ def resizes(x):
 
 
 def norms(x):
-    x = layers.BatchNormalization()(layers.Conv2D(6, 3, activation="gelu")(x))  # behind an activation
+    x = layers.BatchNormalization()(layers.Conv2D(6, 3, activation="gelu")(x))  # after an activation
     y = layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same")(x))
-    x = layers.BatchNormalization()(layers.Add()([x, y]))  # behind a sum
-    x = layers.BatchNormalization()(layers.Concatenate()([layers.ReLU()(x), y]))  # behind a concatenation
+    x = layers.BatchNormalization()(layers.Add()([x, y]))  # after a sum
+    x = layers.BatchNormalization()(layers.Concatenate()([layers.ReLU()(x), y]))  # after a concatenation
     x = layers.BatchNormalization()(layers.Conv2DTranspose(6, 4, strides=2, padding="same", activation="relu")(x))
     x = layers.BatchNormalization()(
         layers.Dense(8, activation="relu")(layers.GlobalAveragePooling2D()(x))
@@ -138,7 +138,7 @@ def test_the_float_graph_that_ships_is_the_model(body, images):
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
 def test_the_int8_file_computes_the_quantized_model(body, images):
     model = model_of(body)
-    quantized = quantize(model, images[:64], observer="minmax")  # ranges are tests/test_tflite_ranges.py's
+    quantized = quantize(model, images[:64], observer="minmax")  # tests/test_tflite_ranges.py checks ranges
     expected = predict(model, images[64:])
     assert np.abs(predict(quantized, images[64:]) - expected).mean() < 0.25 * spread(expected)
     artifact = export(quantized, "android-cpu", images=images[64:])
@@ -370,7 +370,7 @@ def test_under_mixed_precision_the_file_has_the_integers_that_were_trained(image
     keras.config.set_dtype_policy("mixed_bfloat16")
     quantized = quantize(model_of(shared), images)
     layer = quantized.get_layer("twice")
-    seen = keras.Model(quantized.input, layer.output)  # behind the input's own grid, which holds 0 and 1
+    seen = keras.Model(quantized.input, layer.output)  # after the input's grid, which contains 0 and 1
     one = np.zeros((1, 16, 16, 3), np.float32)
     one[0, 8, 8, 0] = 1.0  # the response to one pixel is the kernel, flipped, and the bias
     bias = np.asarray(seen(np.zeros_like(one)), np.float32)[0, 8, 8]

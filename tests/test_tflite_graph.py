@@ -1,4 +1,4 @@
-"""The editable graph, and every pass on it: the function stays what it was."""
+"""The editable graph, and every pass on it: the function does not change."""
 
 import keras
 import numpy as np

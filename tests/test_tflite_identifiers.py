@@ -1,4 +1,4 @@
-"""Whatever a kit is called, its code compiles."""
+"""The code of a kit compiles for any name of the kit."""
 
 import re
 import shutil

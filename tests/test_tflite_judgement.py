@@ -1,4 +1,4 @@
-"""A file that is useless against the float model is refused, whatever its outputs are; so is a copy that is another."""
+"""A file that keeps too little of the float model is refused, for any outputs; so is a copy that differs."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def several(images, spoiled=True):
         kernel[1, 1, :, -1] = 2e4
         first.set_weights([kernel, bias])
         second.set_weights([after, other])
-    # Logits about zero, so that both signs occur.
+    # Logits around zero, so that both signs occur.
     for name in ("classes", "logit", "mask"):
         found = dict(zip(model.output_names, predict(model, images), strict=True))[name]
         layer = model.get_layer(name)
@@ -87,12 +87,12 @@ def by_name(row):
     return {output["name"]: output for output in row["outputs"]}
 
 
-# --- what is measured -------------------------------------------------------------------------------------------------
+# --- measurements -----------------------------------------------------------------------------------------------------
 
 
 def test_the_ratio_is_that_of_what_the_images_change(rng):
     noise = rng.normal(0, 1, (64, 5, 5, 2)).astype(np.float32)
-    wanted = 100 + 10 * rng.normal(0, 1, noise.shape).astype(np.float32)  # 20 dB, whatever the mean is
+    wanted = 100 + 10 * rng.normal(0, 1, noise.shape).astype(np.float32)  # 20 dB for any mean
     report = measure("map", wanted, wanted + noise)
     assert report.snr_db == pytest.approx(20, abs=0.3)
     assert snr_db(wanted, wanted + noise) == pytest.approx(report.snr_db)
@@ -101,12 +101,12 @@ def test_the_ratio_is_that_of_what_the_images_change(rng):
     assert measure("map", wanted, wanted[:, ::-1]).snr_db < 0
     constant = np.broadcast_to(wanted[:1], wanted.shape)
     assert measure("map", constant, constant + noise).snr_db is None
-    assert measure("map", wanted + 1e7, wanted + 1e7).snr_db is None  # it moves by less than 8 bits of it tell
+    assert measure("map", wanted + 1e7, wanted + 1e7).snr_db is None  # it varies by less than the resolution
 
 
 def test_small_channels_and_typical_images_are_seen(rng):
     wanted = rng.normal(0, 1, (200, 2)).astype(np.float32) * [1000, 1]
-    found = np.round(wanted / 8) * 8  # one step for both, as an int8 output has
+    found = np.round(wanted / 8) * 8  # one step for both, as in an int8 output
     report = measure("both", wanted, found)
     assert report.snr_db > 40
     assert (report.least_channel, report.least_channel_db < 1) == (1, True)
@@ -121,7 +121,7 @@ def test_small_channels_and_typical_images_are_seen(rng):
 
 def test_what_ran_few_images_is_measured_with_the_signal_of_all_and_not_judged(rng):
     wanted = rng.normal(0, 1, (64, 5)).astype("float32")
-    wanted[0] = wanted.mean(0)  # an image that tells nothing by itself
+    wanted[0] = wanted.mean(0)  # an uninformative image
     noise = rng.normal(0, 0.1, (64, 5)).astype("float32")
     oracle = 10 * np.log10(np.square(wanted - wanted.mean(0)).sum() / 64 / np.square(noise[0]).sum())
     report = measure("few", wanted, wanted[:1] + noise[:1])
@@ -153,7 +153,7 @@ def test_peaks_are_found_again_or_not(rng):
     assert measure("map", maps, moved).agreements == (Agreement("peaks", 1.0, 40),)
     for lost in (np.roll(maps, 2, axis=1), np.minimum(maps, 0.05), np.zeros_like(maps)):
         assert measure("map", maps, lost).agreements[0].share < 0.2
-    assert measure("even", maps[:, :7], maps[:, :7]).agreements == ()  # too small to have any
+    assert measure("even", maps[:, :7], maps[:, :7]).agreements == ()  # too small for an agreement
 
 
 def judge(rows, model, bounds):
@@ -162,7 +162,7 @@ def judge(rows, model, bounds):
     return told
 
 
-# --- what is judged ---------------------------------------------------------------------------------------------------
+# --- decisions --------------------------------------------------------------------------------------------------------
 
 
 def row(images=64, **changes):
@@ -189,7 +189,7 @@ def test_each_bound_refuses_and_is_loosened_by_name(changes, bounds, words):
     with pytest.raises(FidelityError, match=words):
         judge([row(**changes)], "the given float model", Bounds())
     assert judge([row(**changes)], "the given float model", Bounds(**bounds)) == []
-    if changes.get("snr_db"):  # one runtime's fault is not hidden by another
+    if changes.get("snr_db"):  # another runtime does not hide a fault
         with pytest.raises(FidelityError, match=words):
             judge([row(), row(**changes)], "the given float model", Bounds())
 
@@ -454,7 +454,7 @@ def test_the_report_and_the_card_tell_what_was_judged(spoiled):
     from wavemix_tf.command.file_checks import file_checks
     from wavemix_tf.tflite.kit.model_card import _verification
 
-    # As if it had been held to the default bounds; the first class hardly ever leads in random weights.
+    # As if checked with the default limits; with random weights the margin of the top class is almost always small.
     held = {**spoiled[1].verification, "float_model_bounds": {"allow_unjudged": True}}
     artifact = dataclasses.replace(spoiled[1], verification=held)
     checks = [one for one in file_checks(artifact, artifact.verification["fidelity"]) if "float model" in one["name"]]

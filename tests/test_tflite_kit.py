@@ -1,4 +1,4 @@
-"""The deployment kit: whole, filled in, and what it says a device must compute is what the runtimes compute."""
+"""The deployment kit: complete, filled in, and with the expected values that the runtimes compute."""
 
 import dataclasses
 import json
@@ -141,7 +141,7 @@ def test_vectors_are_what_tensorflow_lite_micro_computes(kits, artifacts, images
     assert said["compare"] == "integers, bit by bit"
     assert said["labels"] == [*CLASS_NAMES[:4], None]
     assert said["first_class"] == [CLASS_NAMES[i] for i in expected.argmax(-1)]
-    assert len({row.tobytes() for row in expected}) == 5  # the vectors tell a model that ignores its input
+    assert len({row.tobytes() for row in expected}) == 5  # the vectors detect a model that ignores its input
 
 
 @pytest.mark.parametrize("name", ["android-cpu-int8", "android-cpu-uint8", "android-gpu-float16"])
@@ -434,7 +434,7 @@ def test_model_card_invents_nothing(artifacts, kits, images, tmp_path):
         assert part in text
     assert "Accuracy: unknown" not in text
     other = artifacts["android-cpu-int8"].save_kit(tmp_path / "other", images=images, report=report)
-    assert "Accuracy: unknown" in (other / "MODEL_CARD.md").read_text()  # the report is of another file
+    assert "Accuracy: unknown" in (other / "MODEL_CARD.md").read_text()  # the report describes another file
 
 
 def test_large_inputs_make_fewer_vectors(artifacts, images):

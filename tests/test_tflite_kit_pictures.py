@@ -1,4 +1,4 @@
-"""The code of a kit that brings a picture to a network's size: its bytes against training's, in C and in Kotlin."""
+"""A kit's code that resizes an image for a network: its bytes against those of training, in C and in Kotlin."""
 
 import io
 import shutil
@@ -28,7 +28,7 @@ INPUTS = {
     "tile": ((12, 10, 3), "int8", 1 / 255, -128, Preprocessing("none")),
 }
 LIMITS = {"centred": (-1.0, 1.0)}
-# Reduced, enlarged, both at once, whole factors, a line of one pixel, the size itself: (height, width).
+# Reduced, enlarged, both at once, integer factors, a line of one pixel, the same size: (height, width).
 SIZES = [(1, 1), (1, 50), (90, 1), (32, 32), (64, 96), (12, 10), (61, 43), (13, 200), (7, 5), (150, 131), (240, 320)]
 
 
@@ -89,7 +89,7 @@ def test_whole_numbers_give_the_levels_of_training(cases):
         different += difference.sum()
         np.testing.assert_array_equal(values, one.values[one.levels(whole)])
     assert different < 4e-3 * sum(levels.size for _, _, levels, _ in cases)
-    assert len({levels.tobytes() for _, _, levels, _ in cases}) > len(cases) - 9  # one pixel is one colour
+    assert len({levels.tobytes() for _, _, levels, _ in cases}) > len(cases) - 9  # one pixel has one color
 
 
 def test_the_part_that_is_kept_is_that_of_training():

@@ -1,4 +1,4 @@
-"""``layer_errors`` names the layer that was made bad; damaged files are refused and never end the process."""
+"""``layer_errors`` names the layer that was damaged; damaged files are refused and never end the process."""
 
 import dataclasses
 import subprocess
@@ -48,7 +48,7 @@ def test_a_clean_network(quantized, clean):
     names = {layer.name: layer for layer in quantized.layers}
     for row in clean:
         assert row.shape == tuple(names[row.name].output.shape[1:] if row.name in names else SHAPE)
-    # XNNPACK rounds as the model does: a few integers differ, more with depth, and in the first layers none.
+    # XNNPACK rounds like the model: a few integers differ, more with depth, and none in the first layers.
     for row in clean[:4]:
         assert row.file_error_steps < 1e-3, row
         assert row.file_differs < 1e-3, row
@@ -70,7 +70,7 @@ def test_a_layer_made_bad_is_named_first(model, images, clean, factor, place):
     assert first.output_share > 0.5
     index = [row.name for row in rows].index(bad)
     assert rows[index].noise_db < clean[index].noise_db - 6
-    for row, before in zip(rows[:index], clean[:index], strict=True):  # what lies before is as it was
+    for row, before in zip(rows[:index], clean[:index], strict=True):  # earlier layers are unchanged
         assert row.noise_db == pytest.approx(before.noise_db, abs=0.01)
 
 
@@ -137,7 +137,7 @@ def test_a_damaged_file_is_refused_or_runs_and_ends_no_process(artifact, tmp_pat
             accepted.append(np.frombuffer(content, np.uint8))
         except ExportError:
             continue
-    assert 20 < len(accepted) < 150  # most of a file is weights, in which any bits are right
+    assert 20 < len(accepted) < 150  # most of a file is weights, where any bits are valid
     np.savez(tmp_path / "files.npz", *accepted)
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL, str(tmp_path / "files.npz")], capture_output=True, text=True, timeout=300

@@ -1,4 +1,4 @@
-"""The networks WaveMix is compared with, on the devices: which ops their files have, and what they compute."""
+"""WaveMix's peers on the devices: the ops of their files, and their outputs."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.layers.token_layers import MatMul
 from wavemix_tf.tflite.runtimes.running import run_file
 
-# Ops that carry what each system is, all int8.
+# The characteristic ops of each system, all int8.
 CARRIED_BY = {
     "ConvMixer": {"DEPTHWISE_CONV_2D", "GELU", "ADD"},
     "MLP-Mixer": {"TRANSPOSE", "FULLY_CONNECTED", "MEAN", "RSQRT"},
@@ -24,7 +24,7 @@ CARRIED_BY = {
     "ViT": {"BATCH_MATMUL", "SOFTMAX", "PAD", "ADD", "STRIDED_SLICE", "RSQRT"},
     "DynaMixer": {"BATCH_MATMUL", "SOFTMAX", "TRANSPOSE", "STRIDED_SLICE", "RSQRT"},
 }
-# (system, target) that is refused, and why; "android-cpu" runs every one.
+# (system, target) that is refused -> reason; "android-cpu" runs all.
 REFUSED = {("ViT", "edge-tpu"): "BATCH_MATMUL", ("DynaMixer", "edge-tpu"): "BATCH_MATMUL",
            ("DynaMixer", "android-gpu"): "at most 4 dimensions"}  # fmt: skip
 # Under XNNPACK, in mean output steps. Each norm rounds six times where a batch norm, part of a convolution, does not.
@@ -32,7 +32,7 @@ BOUND_STEPS = 1.0
 REFERENCE_BOUND_STEPS = 2.5
 
 
-# Of generated images one may be unlike the others.
+# One generated image may differ from the others.
 pytestmark = pytest.mark.filterwarnings("ignore:Calibration image")
 
 

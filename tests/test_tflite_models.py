@@ -1,4 +1,4 @@
-"""The networks beside the classifier, quantized and written for the targets that have their ops."""
+"""The networks other than the classifier, quantized and exported for the targets that have their ops."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ NETWORKS = {
     "v3": lambda: wm.WaveMixClassifier(4, (16, 16, 3), upsample="pixel_shuffle_conv", expansion=4, **SMALL),
 }
 TARGETS = ("android-cpu", "mcu", "ethos-u55")
-# What the NPU has no op for: depth to space, a repeated border, transposed convolutions of stride 4.
+# Ops that the NPU lacks: depth to space, a repeated border, transposed convolutions of stride 4.
 REFUSED = {
     ("wavemixsr", "ethos-u55"): "MIRROR_PAD",
     ("v1", "ethos-u55"): "TRANSPOSE_CONV .* strides 1x1 or 2x2",
@@ -48,7 +48,7 @@ def test_int8_files(name, target, models):
     # TF Lite Micro rounds products twice, and the first version's levels all meet in one sum.
     bound = 1.0 if target == "mcu" else 0.5
     assert max(runtime.mean_error_steps for runtime in report.runtimes) < bound
-    # Not too far from the float network either: half the signal would be a mistake in the graph.
+    # It must also be close to the float network: half the signal would indicate an error in the graph.
     plain, rounded = model.predict(images[:8], verbose=0), quantized.predict(images[:8], verbose=0)
     assert plain.shape == rounded.shape
     if target == "android-cpu":

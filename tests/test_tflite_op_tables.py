@@ -1,4 +1,4 @@
-"""The targets' tables of ops: each entry of those that can be run here is shown by a file of that op that ran."""
+"""The targets' op tables: for each entry that can be run here, a file with that op runs."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ import op_tables as files
 
 pytestmark = pytest.mark.filterwarnings("ignore:The outputs of model:UserWarning")
 PHONE, MICRO = TARGETS["android-cpu"], TARGETS["mcu"]
-NEITHER = {"CONV_3D", "GELU", "POW", "SELECT", "TILE", "TOPK_V2"}  # of the phone's, no kernel in TensorFlow Lite Micro
+NEITHER = {"CONV_3D", "GELU", "POW", "SELECT", "TILE", "TOPK_V2"}  # phone ops that TensorFlow Lite Micro lacks
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_every_entry_is_an_op_that_ran(op, servers):
         if len(info.ops) == 1 and (dtype == "float32" or op not in ("QUANTIZE", "DEQUANTIZE")):
             for name in ("android-cpu", "mcu"):
                 if op in TARGETS[name].ops:
-                    audit(info, name, TARGETS[name], dtype)  # and its own rules let the file pass
+                    audit(info, name, TARGETS[name], dtype)  # its own rules accept the file
 
 
 def test_what_a_microcontroller_lacks_is_in_no_table_of_its():

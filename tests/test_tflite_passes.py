@@ -1,6 +1,6 @@
-"""Every pass of every pipeline over small bodies: an exact one leaves all outputs, another stays within its dB.
+"""Every pass of every pipeline on small graphs: an exact pass keeps all outputs, others stay within their dB.
 
-And the text that shows what a pass did.
+Also the text that shows the changes of a pass.
 """
 
 import keras
@@ -32,14 +32,14 @@ from wavemix_tf.tflite.layers.augmentation import takes_training
 from wavemix_tf.tflite.quantization.ranges import connect_steps, find_ranges
 
 TOLERANCE = 2e-5  # of the largest output, of an exact pass over float layers
-# Behind quantizers a sum in another order may fall to the other side of a rounding: mean error, in 255ths of the range.
+# After quantizers a sum in another order may round differently: mean error, in 255ths of the range.
 ROUNDED_STEPS = 0.1
-MORE_STEPS = {"images": 0.5}  # an average half way between two integers is the quantizer's to settle, or noise's
-# Least that a pass which is not exact leaves of a random network: power of what an output tells of the images over that
-# of the difference, in dB.
+MORE_STEPS = {"images": 0.5}  # noise or the quantizer decides an average halfway between two integers
+# Minimum SNR of a pass that is not exact, on a random network: power of an output's variation over the images, divided
+# by that of the difference, in dB.
 LEAST_DB = {
     "substitute_activations": 25.0,
-    "write_norms": 50.0,  # in ``quantize``, where an epsilon may be left out; exact in ``export``
+    "write_norms": 50.0,  # in ``quantize``, which may drop an epsilon; exact in ``export``
     "round_taps": 30.0,
     "insert_fake_quant": 15.0,
     "drop_wide_ranges": 60.0,
@@ -120,7 +120,7 @@ BODIES = {
     "super-resolution": lambda: functional(super_resolution),
     "recurrent": lambda: functional(recurrent),
 }
-# A body that each pass changes: what changes none is not tested.
+# A body that each pass changes; otherwise the pass is not tested.
 CHANGES = {
     "read_pixels_as_numbers": "operations",
     "write_crops": "images",
@@ -166,7 +166,7 @@ CHANGES = {
     "shorten_names": "deconv",
 }
 EDITS_NOTHING = {"check_exportable"}
-# Bodies that are rounded too: a few, for calibration takes time.
+# Bodies that are also rounded: a few, because calibration takes time.
 ROUNDED = {"deconv": 8, "pixel_shuffle": 16, "usual CNN": 8, "ViT": 8, "operations": 8, "images": 8, "recurrent": 8}
 
 
@@ -184,7 +184,7 @@ def outputs(graph, arrays):
         if node.layer is not None:
             args, kwargs = keras.tree.map_structure(tensor, (node.args, node.kwargs))
             if takes_training(node.layer):
-                kwargs = {**kwargs, "training": False}  # a layer of augmentation has True as its default
+                kwargs = {**kwargs, "training": False}  # the default of an augmentation layer is True
             values.update(zip(node.outputs, keras.tree.flatten(node.layer(*args, **kwargs)), strict=True))
     return [ops.convert_to_numpy(values[value]) for value in graph.outputs]
 
@@ -223,7 +223,7 @@ def check(graph, passes, arrays, changed, steps=None):
         found, before = outputs(graph, arrays), state(graph)
         for one, other in zip(expected, found, strict=True):
             assert one.shape == other.shape, step.name
-            if one.dtype.kind in "iu":  # indices: a tie may turn
+            if one.dtype.kind in "iu":  # indices: a tie may resolve differently
                 assert (one != other).mean() <= (0.02 if step.exact and steps is None else 0.3), step.name
             elif not step.exact:
                 assert snr_db(one, other) >= LEAST_DB[step.name], step.name
@@ -245,7 +245,7 @@ def inputs_of(model, count):
 def test_each_pass_leaves_what_a_network_computes(name):
     model, changed = BODIES[name](), set()
     run_on = model
-    if name == "operations":  # Keras's own layer returns the whole picture, which the crop is held to elsewhere
+    if name == "operations":  # Keras's layer returns the whole image; another test checks the crop
         graph = Graph.from_model(model)
         CANONICAL[1].run(graph)
         run_on = graph.to_model("cropped")
@@ -303,7 +303,7 @@ def test_a_target_s_list_is_what_export_runs():
         )
 
 
-# --- what a pass did, as text -----------------------------------------------------------------------------------------
+# --- the changes of a pass, as text -----------------------------------------------------------------------------------
 
 
 def test_trace_tells_the_graph_behind_each_pass():
@@ -323,7 +323,7 @@ def test_trace_tells_the_graph_behind_each_pass():
     head = found[-1].layers[-1]
     assert head.startswith("head: Dense (5,) <- pool weights ")
     assert len(found[-1].layers) == 19
-    # A change of weights alone is one.
+    # A change of only the weights counts as a change.
     assert "block1_upsample1" in by_name["fold_affines"].changed
 
 

@@ -1,4 +1,4 @@
-"""``quantize``: the grids of the int8 specification, training on them, the same integers in the graph that ships."""
+"""``quantize``: the grids of the int8 specification, training on them, and the same integers in the exported graph."""
 
 import keras
 import numpy as np
@@ -92,8 +92,8 @@ def test_the_graph_that_ships_computes_the_quantized_model(name, images):
     step = np.ptp(expected) / 255
     for form in UPSAMPLE_FORMS if name == "deconv" else UPSAMPLE_FORMS[:1]:
         error = np.abs(predict(deploy(model, {}, form), chosen[:16]) - expected) / step
-        # The converter's graph leaves an average that falls between two integers to float noise, which is the
-        # processor's: one in sixteen of a bilinear upsampling's. A wrong fold costs tens of steps.
+        # In the converter's graph, float noise of the processor decides an average halfway between two integers: one in
+        # sixteen in a bilinear upsampling. A wrong fold costs tens of steps.
         assert error.mean() <= (1.0 if name == "bilinear" else 0.1), form
 
 

@@ -1,4 +1,4 @@
-"""Ranges: the rare survives, what nothing reads costs nothing, training widens what it leaves, weights say it all."""
+"""Ranges keep rare values, ignore unread channels, are widened in training, and are stored in the weights."""
 
 import re
 import warnings
@@ -56,7 +56,7 @@ def quantizers(model):
     return {layer.name.removesuffix("_quant"): layer for layer in model.layers if isinstance(layer, FakeQuant)}
 
 
-# --- which range ------------------------------------------------------------------------------------------------------
+# --- choice of the range ----------------------------------------------------------------------------------------------
 
 
 def choose(values, weights=None):
@@ -118,7 +118,7 @@ def test_peaks_of_a_heat_map_survive(rng):
     side = 96
     images = rng.uniform(0, 0.15, (64, side, side, 1)).astype("float32")
     places = rng.integers(4, side - 4, (64, 2))
-    for index, (row, column) in enumerate(places[:40]):  # the others show nothing
+    for index, (row, column) in enumerate(places[:40]):  # the other images have no peak
         images[index, row, column] = rng.uniform(0.85, 1)
     inputs = keras.Input((side, side, 1))
     conv = layers.Conv2D(1, 3, padding="same")
@@ -155,7 +155,7 @@ def test_the_report_counts_what_is_clipped_and_names_the_image(images):
     with pytest.warns(UserWarning, match=r"Calibration image 41 alone makes the ranges of") as said:
         quantized = quantize(model, odd, observer="minmax")
     ours = [warning.filename for warning in said if warning.category is WavemixWarning]
-    assert set(ours) == {__file__}  # the caller's, through decorators and helpers
+    assert set(ours) == {__file__}  # the file of the caller, through decorators and helpers
     assert {row.sole_image for row in quantized.calibration_report} <= {None, 41}
     quantizers(quantized)["relu"].set_range(0, 1)
     rows = {row.name: row for row in calibrate(quantize(model, images), images, observer="mse")}
@@ -222,7 +222,7 @@ def test_a_range_that_was_calibrated_since_was_not_left(images):
     quantized.evaluate(images, target, verbose=0)
     calibrate(quantized, images)
     assert fit(quantized, images, target, epochs=2)[1] == []
-    for _ in range(2):  # told again of a range that was set again
+    for _ in range(2):  # warned again about a range that was set again
         head.set_range(-0.01, 0.01)
         said = fit(quantized, images, target, epochs=3)[1]
         assert sum("Training left the range" in line and "'head' [-0.01" in line for line in said) == 1, said
@@ -296,7 +296,7 @@ def test_a_model_of_version_0_1_computes_what_it_did():
     assert {name: layer.get_range() for name, layer in quantizers(model).items()} == before
     calibrate(model, images)
     steps = {layer.name: layer.input_step for layer in model.layers if getattr(layer, "input_step", 0)}
-    # A pool moves the values of the grid that `activation` lies on.
+    # A pooling layer keeps the values on the grid of `activation`.
     assert steps["alone"] == quantizers(model)["activation"].get_step()
     assert steps["dense"] == quantizers(model)["alone"].get_step()
 

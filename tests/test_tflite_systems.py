@@ -1,4 +1,4 @@
-"""The networks of the package that are not WaveMix, through quantize, export and the runtimes: all of them in int8."""
+"""The package's networks other than WaveMix, through quantize, export and the runtimes: all in int8."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from wavemix_tf.tflite import UnsupportedOpError, quantize
 from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 
-# Random weights: a target's stand-ins may cost much.
+# With random weights a target's substitutes may cost a lot.
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{said}") for said in ("The stand-ins", "Calibration image")]
 
 SMALL = {"num_classes": 5, "image_shape": (16, 16, 3)}
@@ -29,8 +29,8 @@ NETWORKS = {
         **SMALL, patch_size=4, depths=(1, 1), widths=(16, 16), segments=(2, 4), strides=(2,)
     ),
 }
-# Error that int8 costs, of the logits' spread over the images; a ViT's images share the class token, so that with
-# random weights theirs spread less.
+# Error of int8 as a share of the logits' spread over the images; a ViT's images share the class token, so that their
+# spread is smaller with random weights.
 COST = {"ViT": 0.6}
 SAMPLED_BOUND_STEPS = 1.5  # an image whose tokens differ by one differs by more than rounding
 BOUND_STEPS = 1.0  # under XNNPACK, mean, as in tests/test_tflite_mixers.py

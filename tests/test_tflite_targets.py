@@ -1,4 +1,4 @@
-"""Every target: what it refuses, by rule and by op; Vela's figures; memory limits; files without names."""
+"""Every target: refusals by rule and by op; Vela's figures; memory limits; files without names."""
 
 import dataclasses
 import json
@@ -393,7 +393,7 @@ def test_every_rule_has_a_file_that_breaks_it():
 def test_audit_refuses_by_rule(rule, files):
     target, file, name, breaks = BREAKS[rule]
     which = 0
-    if name == "DEQUANTIZE":  # one whose tensor would pass as a feature map
+    if name == "DEQUANTIZE":  # otherwise its tensor would count as a feature map
         ops = [op for op in read_file(files[file]).ops if op.name == name]
         which = next(i for i, op in enumerate(ops) if op.outputs[0].shape[0] == 1)
     editor = Editor(files[file], name, which)
@@ -448,7 +448,7 @@ def test_ethos_runs_every_op_of_every_block(levels, upsample):
     assert artifact.npu.cpu_ops == ()
     assert artifact.npu.npu_ops == len(artifact.ops)
     reports = {"ethos-u55": artifact.npu}
-    for target in ("ethos-u65", "ethos-u85"):  # the same file, as their rows say
+    for target in ("ethos-u65", "ethos-u85"):  # the same file, according to their rows
         row = TARGETS[target]
         assert row.upsample_forms == TARGETS["ethos-u55"].upsample_forms
         audit(read_file(artifact.content), target, row, "int8")

@@ -1,4 +1,4 @@
-"""``quantize(engine="tfmot")``: trains in tf_keras, comes back to Keras 3, ships as int8, leaves the process alone."""
+"""``quantize(engine="tfmot")``: trains in tf_keras, returns to Keras 3, exports int8, keeps the process state."""
 
 import os
 import subprocess
@@ -77,7 +77,7 @@ def test_file_computes_the_model_and_every_op_is_int8(name):
     assert (model.input_shape, model.output_shape) == (given.input_shape, given.output_shape)
     for old, new in zip(before, given.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-    # Nothing was trained: the way there and back, and folding, change no output.
+    # Nothing was trained: the conversion to tf_keras and back, and folding, change no output.
     expected = predict(given, held_out)
     assert spread(expected) > 0.02
     np.testing.assert_allclose(predict(model.to_keras(), held_out), expected, atol=1e-3)
@@ -95,7 +95,7 @@ def test_file_computes_the_model_and_every_op_is_int8(name):
     assert info.inputs[0].zero_point == -128
     scales = {(op.name, op.inputs[1].channel_scales > 1) for op in info.ops if op.name in WEIGHTED}
     assert ("CONV_2D", True) in scales
-    assert ("FULLY_CONNECTED", True) not in scales  # tfmot's default scheme: one step a tensor
+    assert ("FULLY_CONNECTED", True) not in scales  # tfmot's default scheme: one step per tensor
     assert ("TRANSPOSE_CONV", True) not in scales
 
 
@@ -132,7 +132,7 @@ def test_weights_come_back_as_trained(trained, float_model, images):
     assert moved >= 8
     rounded, trained_float, untrained = model.predict(images), predict(back, images), predict(float_model, images)
     assert np.abs(trained_float - rounded).mean() < 0.3 * np.abs(untrained - rounded).mean()
-    # The copy is its own: changing it does not reach the trained model.
+    # The copy is independent: changing it does not change the trained model.
     back.layers[-1].kernel.assign(np.zeros_like(back.layers[-1].kernel))
     np.testing.assert_array_equal(model.predict(images[:4]), rounded[:4])
 
@@ -150,7 +150,7 @@ def test_weights_lie_on_their_range_after_averaging(trained):
 def test_trained_model_ships(trained, images):
     model, *_ = trained
     with pytest.raises(UnsupportedOpError, match=r"TRANSPOSE_CONV .*CMSIS-NN.*quantize it with engine='native'"):
-        export(model, "mcu", images=images[:32])  # 8 channels, and no other form
+        export(model, "mcu", images=images[:32])  # 8 channels, which have no other form
     artifact = export(model, "android-npu", images=images[:32], class_names="abcde")
     report = verify(artifact, model, images[32:64], runtimes=["litert-xnnpack"])
     assert report.mean_error_steps <= 0.5
@@ -173,7 +173,7 @@ def test_taps_do_not_drift(wavelet, images, labels):
     assert model.frozen == set(bands)
     before = {name: values(model, name)["depthwise_kernel"] for name in [*bands]}
     kernel = values(model, "conv")["kernel"]
-    # Thawing the whole model is what users do; tfmot's wrapper makes any kernel it is given trainable.
+    # Users unfreeze the whole model; tfmot's wrapper makes every kernel trainable.
     model.tf_keras_model.trainable = True
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(images, labels, epochs=2, batch_size=16, verbose=0)

@@ -1,4 +1,4 @@
-"""Tiled inference against the whole image, and the colours of masks."""
+"""Tiled inference against the whole image, and the colors of masks."""
 
 import numpy as np
 import pytest
@@ -130,7 +130,7 @@ def test_no_seams_behind_a_wavemix_block():
     scale = np.abs(whole[inside] - whole[inside].mean((0, 1))).mean()
     error, error_cut = (np.abs(part[inside] - whole[inside]).mean() / scale for part in (tiled, cut))
     assert error < 0.25 * error_cut
-    # In the wrong phase of the wavelet the same tiles give something else.
+    # In the wrong phase of the wavelet the same tiles give different outputs.
     shifted = predict_tiled(run, image[3:, 3:], (64, 64), overlap=32, multiple=8)
     off = np.abs(shifted[13:-16, 13:-16] - whole[16:-16, 16:-16]).mean() / scale
     assert off > 2 * error
@@ -242,7 +242,7 @@ def test_largest_multiple(tile, overlap, expected):
     assert largest_multiple(tile, overlap) == expected
 
 
-# --- colours ----------------------------------------------------------------------------------------------------------
+# --- colors -----------------------------------------------------------------------------------------------------------
 
 
 def test_palette_is_distinct_and_does_not_change_with_more_classes():
@@ -253,7 +253,7 @@ def test_palette_is_distinct_and_does_not_change_with_more_classes():
     points = _lab(colours)
     distances = np.stack([_distance(points, point) for point in points])
     np.fill_diagonal(distances, np.inf)
-    # 2.3 is a difference that is just noticed; neighbouring classes need many times that.
+    # 2.3 is the just noticeable difference; neighboring classes need many times that.
     assert distances[:20, :20].min() > 25
     assert distances.min() > 10
     with pytest.raises(ValueError, match="256"):

@@ -1,4 +1,4 @@
-"""Adaptive token sampling against a NumPy loop over single images; what must not change it; gradients; what is told."""
+"""Adaptive token sampling against a NumPy loop over single images; invariances; gradients; reports."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ import wavemix_tf.networks.vit
 from wavemix_tf.networks.token_sampling import GatherTokens, token_macs
 
 SHAPE, HEADS, DEPTH = (24, 20, 3), 3, 5  # 30 patches of 4 x 4 pixels
-BLOCKS = (1, 2, 4)  # a block without sampling stands between two with it
+BLOCKS = (1, 2, 4)  # a block without sampling lies between two with sampling
 
 
 def random_attention(rng, batch=6, heads=3, size=26, d=5, sharpness=4.0):
@@ -38,7 +38,7 @@ def spread_vit(seed=0, **options):
 
 def some_images(count=6, seed=1):
     random = np.random.default_rng(seed)
-    # Some nearly flat, some not: their numbers of tokens differ.
+    # Some images are nearly flat: the numbers of tokens differ.
     contrast = np.linspace(0.05, 1.0, count)[:, None, None, None]
     return (0.5 + contrast * (random.uniform(size=(count, *SHAPE)) - 0.5)).astype("float32")
 
@@ -62,7 +62,7 @@ def test_the_layer_keeps_what_the_loop_keeps(mode, tokens, rng):
     expected = [oracle_sample(a, v, tokens or 26) for a, v in zip(attention, values, strict=True)]
     assert kept_sets(indices, live) == expected
     lengths = [len(row) for row in expected]
-    assert len(set(lengths)) > 1  # or the case shows nothing
+    assert len(set(lengths)) > 1  # otherwise the case tests nothing
     assert indices.shape[1] == (max(lengths) if mode == "adaptive" else min(tokens or 26, 26))
     assert (ops.convert_to_numpy(indices)[:, 0] == 0).all()
     assert (ops.convert_to_numpy(live)[:, 0] == 1).all()
@@ -119,7 +119,7 @@ def test_a_whole_vit_equals_the_loop_over_single_images(mode, tokens):
         np.testing.assert_allclose(found[image], expected, atol=1e-5, rtol=1e-5)
     assert len(np.unique(counts.kept[:, -1])) > 2
     assert left.shape == (len(images), 3, 6, 5)
-    assert not np.allclose(found, compute(plain, images), atol=1e-3)  # or the masks are not seen
+    assert not np.allclose(found, compute(plain, images), atol=1e-3)  # otherwise the masks have no effect
 
 
 @pytest.mark.parametrize("mode", ["adaptive", "static"])
@@ -219,7 +219,7 @@ def test_products_are_counted_with_each_images_own_tokens():
     model = wm.with_token_sampling(plain, BLOCKS, 20)
     counts = wm.count_tokens(model, images, batch_size=4)
     assert wm.count_tokens(plain, images).macs.tolist() == [wm.profile(plain).macs] * len(images)
-    # With every slot taken, what `profile` counts of the static form, which has the same products.
+    # With every slot used, the count of `profile` for the static form, which has the same products.
     full = np.minimum([[31, 20, 20, 20, 20]], 31)
     assert token_macs(model, full)[0] == wm.profile(wm.with_token_sampling(plain, BLOCKS, 20, "static")).macs
     assert (counts.macs < token_macs(model, full)).all()

@@ -1,4 +1,4 @@
-"""Checkpoint files as training scripts leave them: wrappers, prefixes, objects beside the weights; and damaged ones."""
+"""Checkpoint files of training scripts: wrappers, prefixes, objects next to the weights; and damaged files."""
 
 import argparse
 import pathlib
@@ -76,7 +76,7 @@ def test_tensors_of_other_modules_are_left_out_and_reported():
     source = {"state_dict": {**named("model.", tensors()), "criterion.weight": np.ones(3)}}
     with pytest.warns(UserWarning, match=r"network is at state_dict\.model; skipped: criterion\.weight"):
         assert_loads(source)
-    with pytest.raises(ValueError, match=r"unexpected keys: criterion\.weight"):  # of a plain state dict nothing is
+    with pytest.raises(ValueError, match=r"unexpected keys: criterion\.weight"):  # nothing is skipped here
         wm.load_torch_weights(golden_model(CASE), {**tensors(), "criterion.weight": np.ones(3)})
 
 

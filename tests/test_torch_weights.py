@@ -178,8 +178,8 @@ class TestFiles:
         assert all(np.isfinite(array).all() for array in weights_of(model))
 
 
-# In a process of its own: PyTorch's and TensorFlow's threads and allocators stay apart, and the package's import needs
-# a stand-in module.
+# In a separate process: PyTorch's and TensorFlow's threads and allocators stay separate, and importing the package
+# needs a stand-in module.
 LIVE = """
 import sys
 sys.path.insert(0, {fixtures!r})

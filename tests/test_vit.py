@@ -1,4 +1,4 @@
-"""ViT and DeiT: timm's outputs from timm's weights, published sizes and products, serialisation, errors, export."""
+"""ViT and DeiT: timm's outputs from timm's weights, published sizes and products, serialization, errors, export."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def test_timms_weights_load_into_a_network_that_samples():
     image = GOLDEN["vit/image"]
     expected = wm.with_token_sampling(plain, (1, 2), 9).predict_on_batch(image)
     np.testing.assert_array_equal(sampled.predict_on_batch(image), expected)
-    assert np.abs(expected - GOLDEN["vit/outputs"]).max() > 1e-3  # or nothing was sampled
+    assert np.abs(expected - GOLDEN["vit/outputs"]).max() > 1e-3  # otherwise nothing was sampled
 
 
 def test_positions_of_another_image_size_are_refused_by_name():
@@ -69,7 +69,7 @@ def test_a_missing_block_is_named():
         wm.load_torch_weights(golden_model(), state)
 
 
-# In a process of its own, as the other live comparison.
+# In a separate process, like the other live comparison.
 LIVE = """
 import sys
 sys.path.insert(0, {fixtures!r})

@@ -1,4 +1,4 @@
-"""What a user installs: the wheel's contents, and the command from it outside the checkout."""
+"""The wheel: its contents, and the command installed from it, outside the checkout."""
 
 import os
 import shutil
@@ -40,8 +40,8 @@ def test_contents(wheel):
         for path in (ROOT / folder).rglob("*.py")
         if "__pycache__" not in path.parts
     }
-    expected.add("wavemix_tf/py.typed")  # its hints are for users' type checkers too
-    assert modules == expected  # a subpackage that pyproject.toml does not list would be missing here
+    expected.add("wavemix_tf/py.typed")  # users' type checkers read its hints
+    assert modules == expected  # a subpackage missing in pyproject.toml would be missing here
 
 
 def test_metadata(wheel):

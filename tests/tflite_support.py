@@ -1,4 +1,4 @@
-"""Small networks that say something: weights and batch norm statistics spread out, images that differ."""
+"""Small networks for meaningful tests: random weights and batch norm statistics, images that differ."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import wavemix_tf as wm
 from wavemix_tf.keras_internals import flatten_layers
 from wavemix_tf.tflite.graph.inputs import generated_images
 
-# For networks of random weights: what rounding leaves of them says nothing.
+# For networks with random weights: their loss from rounding is meaningless.
 UNJUDGED = {"min_snr_db": -200, "min_agreement": 0, "allow_unjudged": True}
 
 
@@ -50,7 +50,7 @@ def spread_statistics(model, images, seed=0):
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.momentum = 0.0
-        # A bias well above the scale keeps the network from amplifying every last bit, as a random one would.
+        # A bias well above the scale prevents the network from amplifying rounding errors, as a random one would.
         gamma, beta = rng.uniform(0.2, 0.6, layer.moving_mean.shape), rng.normal(0.5, 0.3, layer.moving_mean.shape)
         if layer.scale:
             layer.gamma.assign(gamma)
@@ -70,7 +70,7 @@ def network(image_shape=(16, 16, 3), width=8, depth=2, dropout=0.1, seed=0, **op
     return randomise(model, seed)
 
 
-# Every level, stem, upsampler, activation and a side that needs padding, in four networks.
+# Every level, stem, upsampler and activation, and a side that needs padding, in four networks.
 NETWORKS = {
     "deconv": dict(activation="gelu", upsample="deconv"),
     "bilinear": dict(

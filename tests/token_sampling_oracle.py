@@ -1,7 +1,7 @@
-"""Adaptive token sampling in plain NumPy: one image at a time, ragged, no mask, no padding; for test_token_sampling.py.
+"""Adaptive token sampling in NumPy: one image at a time, ragged, no mask, no padding; for test_token_sampling.py.
 
-Written from the paper (arXiv 2111.15667, section 3) and from timm's key names, on purpose without any of our code:
-points and distances are a table here, duplicates are dropped by looking, and a removed token is gone.
+Written from the paper (arXiv 2111.15667, section 3) and timm's key names, intentionally without our code: points and
+distances form a table, duplicates are dropped explicitly, and removed tokens are deleted.
 """
 
 import math
@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 EPSILON = 1e-6
-NORMALISED = False  # True: epsilon joins normalised weights, as in our layer; the released code's are not yet
+NORMALISED = False  # True: add epsilon to normalized weights, as in our layer; the released code adds it before
 
 
 def sample(attention, values, tokens):
