@@ -380,7 +380,7 @@ def test_a_broken_image_met_while_training_is_reported_by_name(tmp_path):
     )
     inputs = keras.Input((8, 8, 1))
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
-    with pytest.raises(ValueError, match=r"must be whole .*Received: .*a/7\.png; on_bad_image='skip'"):
+    with pytest.raises(ValueError, match=r"must be complete, .*Received: .*a/7\.png; on_bad_image='skip'"):
         fit(recipe, model=model, verbose=0)
 
 

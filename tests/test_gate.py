@@ -243,7 +243,7 @@ def forms():
             r"or \(images, targets, weights\). Received: .*dict of image, label: dataset.map",
         ),
         "dict PyDataset": (Batches([{"x": images}]), "a dict of x"),
-        "images alone": (batches.map(lambda x, y: x), "a TensorSpec alone"),
+        "images alone": (batches.map(lambda x, y: x), "a single TensorSpec"),
         "four parts": (batches.map(lambda x, y: (x, y, y, y)), "4 parts"),
         "nested": (batches.map(lambda x, y: ({"a": x}, y)), "a dict of a"),
         "ragged": (ragged, "a RaggedTensorSpec"),
@@ -351,7 +351,7 @@ def test_classes_of_pixels_weigh():
         (np.full(48, -1.0), None, "finite and 0 or more. Received: data with -1.0 for image 0"),
         (np.where(np.arange(48) == 7, np.nan, 1), None, "finite and 0 or more. Received: data with nan for image 7"),
         (np.zeros(48), None, "A weight must be above 0"),
-        (None, {4: 1.0}, r"numbers in \[0, 4\), or names, of classes .*Received: 4: 1.0"),
+        (None, {4: 1.0}, r"numbers in \[0, 4\), or class names, to weights .*Received: 4: 1.0"),
         (None, {"cat": 1.0}, "Received: 'cat': 1.0"),
         (None, {0: -1.0}, "Received: 0: -1.0"),
         (None, [1, 2, 3, 4], "class_weight must map classes to weights"),
@@ -374,5 +374,5 @@ def test_a_run_knows_its_class_weights(tmp_path):
 def test_the_gate_takes_arrays_of_no_kind():
     with pytest.raises(ValueError, match="Batches must be"):
         Gate(RECIPE).check_arrays((example()[0],))
-    with pytest.raises(ValueError, match="must hold images"):
+    with pytest.raises(ValueError, match="must contain images"):
         Gate(RECIPE).check_arrays((np.zeros((0, *SHAPE)), np.zeros(0, int)))

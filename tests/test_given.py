@@ -204,13 +204,13 @@ def test_an_empty_set_is_refused_by_name_before_training(make, tmp_path):
     there = tf_data if make is unknown_length else make
     whole, none = (there(IMAGES, LABELS), there(*VALIDATION)), make(IMAGES[:0], LABELS[:0])
     recipe = dataclasses.replace(RECIPE, calibration_images=4)
-    with pytest.raises(ValueError, match=r"^data must hold images\. Received: [^\n]*$"):
+    with pytest.raises(ValueError, match=r"^data must contain images\. Received: [^\n]*$"):
         train(none, tmp_path / "run", whole[1], recipe, verbose=0)
-    with pytest.raises(ValueError, match=r"^validation_data must hold images\. Received: [^\n]*$"):
+    with pytest.raises(ValueError, match=r"^validation_data must contain images\. Received: [^\n]*$"):
         train(whole[0], tmp_path / "run", none, recipe, verbose=0)
     assert not (tmp_path / "run").exists()
     result = train(whole[0], None, whole[1], recipe, verbose=0)
-    with pytest.raises(ValueError, match=r"^data must hold images\. Received: [^\n]*$"):
+    with pytest.raises(ValueError, match=r"^data must contain images\. Received: [^\n]*$"):
         result.evaluate(none)
 
 
@@ -219,6 +219,6 @@ def test_an_empty_set_of_a_bundle_is_refused_by_name(name, tmp_path):
     recipe = dataclasses.replace(RECIPE, calibration_images=4)
     bundle = as_bundle(recipe, (IMAGES, LABELS), VALIDATION)
     bundle = dataclasses.replace(bundle, **{f"{name}_source": bundle.train_source.take(np.arange(0))})
-    with pytest.raises(ValueError, match=f"^Every set must hold images. Received: the {name} set is empty$"):
+    with pytest.raises(ValueError, match=f"^Every set must contain images. Received: the {name} set is empty$"):
         train(bundle, tmp_path / "run", None, recipe, verbose=0)
     assert not (tmp_path / "run").exists()

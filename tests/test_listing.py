@@ -239,6 +239,6 @@ def test_a_set_of_a_folder_without_images_is_refused_by_name(tmp_path, split, ki
     for path in (root / split).rglob("*.png"):
         path.unlink() if kind == "empty" else path.write_bytes(b"cut")
     recipe = dataclasses.replace(PHOTOS, data_dir=str(root), on_bad_image="skip")
-    told = f"^Every set must hold images. Received: the {'test' if split == 'test' else 'validation'} set is empty$"
+    told = f"^Every set must contain images. Received: the {'test' if split == 'test' else 'validation'} set is empty$"
     with pytest.raises(ValueError, match=told):
         load_data(recipe)

@@ -209,8 +209,8 @@ def test_masks_of_another_size(tmp_path, size, in_memory):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "classes.txt, which names none"),
-        (b"\n \n", "classes.txt, which names none"),
+        (b"", "classes.txt without names"),
+        (b"\n \n", "classes.txt without names"),
         (b"sky\nsky\n", "classes.txt with sky more than once"),
         (b"sk\xff\n", "in UTF-8 .*classes.txt"),
     ],
@@ -228,7 +228,7 @@ def test_lists_of_classes_that_are_none(tmp_path, content, message):
         ({"mask_values": (0, 0)}, "distinct numbers"),
         ({"mask_values": (0, "#ffffff")}, "distinct numbers"),
         ({"mask_values": ("#fff", "#000")}, "#rrggbb"),
-        ({"mask_values": ("#FF0000FF", "#ff0000")}, "different"),
+        ({"mask_values": ("#FF0000FF", "#ff0000")}, "distinct"),
         ({"mask_values": (0, 70000)}, "65535"),
         ({"mask_void": (1,)}, "mask_void must have the kind of mask_values and share no value"),
         ({"mask_values": (0, 1), "mask_void": (1,)}, "mask_void must have the kind of mask_values and share no value"),

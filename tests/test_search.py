@@ -601,9 +601,9 @@ def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data
     [
         (dict(tuner="genetic"), "tuner must be one of 'random', 'bayesian'"),
         (dict(space="large"), "space must be one of 'depth-width'"),
-        (dict(max_trials=0), "max_trials must be a positive whole number"),
-        (dict(max_trials=2.5), "max_trials must be a positive whole number. Received: max_trials=2.5"),
-        (dict(objective="accuracy"), "objective must be one of val_accuracy, val_loss where there is no score"),
+        (dict(max_trials=0), "max_trials must be a positive integer"),
+        (dict(max_trials=2.5), "max_trials must be a positive integer. Received: max_trials=2.5"),
+        (dict(objective="accuracy"), "objective must be one of val_accuracy, val_loss without a score"),
         (dict(objective=keras_tuner.Objective("val_loss", "max")), "The direction of val_loss must be 'min'"),
         (dict(callbacks=[]), "callbacks must be a function"),
         (dict(score="accuracy"), "score must be a function"),
