@@ -133,7 +133,7 @@ def test_damaged_masks_are_reported(scenes, tmp_path, name, message):
 
 
 def test_ignore_index_is_no_class(scenes):
-    with pytest.raises(ValueError, match=r"ignore_index must not be the number of a class, which are \[0, 4\)"):
+    with pytest.raises(ValueError, match=r"ignore_index must not be a class number, in \[0, 4\)"):
         load_data(of(MASKS, scenes, ignore_index=1))
 
 
