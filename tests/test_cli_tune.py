@@ -51,7 +51,7 @@ def test_a_search_on_a_folder_ends_in_a_recipe_whose_file_is_within_the_budget(f
     assert Recipe.from_json(out / "best.json").qat_epochs == 2
     code, shown, err = call(capsys, *words)
     assert code == 0, err
-    assert "2 of 2 trials finished" in shown
+    assert "2 of 2 trials are finished" in shown
     code, _, err = call(capsys, "run", out / "best.json", "--out", best)
     assert code == 0, err
     card = json.loads((best / "exports" / "mcu-int8.json").read_text())

@@ -419,7 +419,7 @@ def test_a_search_ends_in_a_front_and_a_recipe(data, tmp_path, capsys):
     assert list(out.glob("trials/*/tensorboard/hparams/*"))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.keras")}
     assert search(RECIPE, costs=[Measure()], **options) == best
-    assert "2 of 2 trials finished" in capsys.readouterr().out
+    assert "2 of 2 trials are finished" in capsys.readouterr().out
     more = search(RECIPE, costs=[Measure()], **{**options, "max_trials": 3})
     assert len(SearchResult.load(out).trials) == 3
     assert isinstance(more, Recipe)
