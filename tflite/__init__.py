@@ -1,7 +1,7 @@
 """Quantization-aware training, export, audit and benchmark of TensorFlow Lite files."""
 
 if __name__ != "wavemix_tf.tflite":
-    # The same files under two names would register every Keras class twice, the last one winning silently.
+    # The same files under two names would register every Keras class twice, and the last would silently win.
     raise ImportError(
         "This folder is installed as wavemix_tf.tflite: run `pip install -e .`, then `import wavemix_tf.tflite`."
     )

@@ -1,4 +1,4 @@
-"""What can go wrong between a Keras model and a file for a device, each with its own class.
+"""Errors of the path from a Keras model to a file for a device.
 
 All are ``ValueError``: the model, the file or an option does not satisfy the rule that the message states.
 """
@@ -11,19 +11,19 @@ class ExportError(ValueError):
 
 
 class UnsupportedLayerError(ExportError):
-    """A layer has no rule here; the message names it and what to do instead."""
+    """A layer has no rule here; the message names the layer and an alternative."""
 
 
 class UnsupportedOpError(ExportError):
-    """The converted file holds an op, or an op in a form, that the target does not run."""
+    """The converted file contains an op, or a form of an op, that the target does not run."""
 
 
 class FidelityError(ExportError):
-    """The file runs, but its outputs are further from the Keras model's than the stated bound."""
+    """The file runs, but its outputs differ from the Keras model's by more than the tolerance."""
 
 
 class CopyError(ExportError):
-    """What stands for the model before it is rounded or written computes something else than the model."""
+    """The copy of the model that is rounded or written computes something other than the model."""
 
 
 class RuntimeFailureError(ExportError):
@@ -31,4 +31,4 @@ class RuntimeFailureError(ExportError):
 
 
 class MemoryLimitError(ExportError):
-    """The file needs more RAM for its tensors, or more flash, than was allowed; the message has both numbers."""
+    """The file needs more RAM for its tensors, or more flash, than allowed; the message states both numbers."""

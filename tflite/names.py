@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class Runtime(NamedTuple):
-    """A runtime of this package.
+    """A runtime that this package uses.
 
     Args:
-        title: In tables.
-        words: In a sentence.
-        package: The distribution that holds it.
+        title: Name in tables.
+        words: Name in a sentence.
+        package: The distribution that contains it.
     """
 
     title: str
@@ -19,7 +19,7 @@ class Runtime(NamedTuple):
     package: str
 
 
-# Runtimes that exist here.
+# Supported runtimes.
 XNNPACK = "litert-xnnpack"
 REFERENCE = "litert-reference"
 MICRO = "tflite-micro"
@@ -29,13 +29,13 @@ RUNTIMES = {
     MICRO: Runtime("TFLite Micro", "TensorFlow Lite Micro's reference kernels", "tflite-micro"),
 }
 
-# Beside them in verification tables: the quantized Keras model, whose roundings are simulated.
+# A further row of verification tables: the quantized Keras model, whose rounding is simulated.
 FAKE_QUANT = "keras-fake-quant"
 
 # Compiler of an Ethos-U.
 VELA = "vela"
 
-# Kernels that TensorFlow Lite Micro may be linked with -> what they are called.
+# Kernels that TensorFlow Lite Micro may be linked with -> their name in texts.
 REFERENCE_KERNELS = "reference"
 CMSIS_NN = "cmsis-nn"
 KERNELS = {REFERENCE_KERNELS: "TensorFlow Lite Micro's reference kernels", CMSIS_NN: "CMSIS-NN"}
@@ -52,7 +52,7 @@ IO_DTYPES = tuple(dict.fromkeys(dtype for allowed in IO_DTYPES_OF.values() for d
 # Arithmetic in integers -> bits of an activation.
 BITS = {"int8": 8, "int16x8": 16}
 
-# What a file costs a device, each with its unit.
+# Costs of a file on a device, each with its unit.
 LATENCY_MS = "latency_ms"
 FILE_BYTES = "file_bytes"
 FLASH_BYTES = "flash_bytes"  # of the file alone
@@ -60,9 +60,9 @@ ARENA_BYTES = "arena_bytes"  # RAM under TensorFlow Lite Micro
 SRAM_BYTES = "sram_bytes"  # RAM by Vela's estimate
 NPU_CYCLES = "npu_cycles"
 FIRMWARE_BYTES = "firmware_bytes"  # flash for the file and the program that runs it, with CMSIS-NN's kernels
-FIRMWARE_REFERENCE_BYTES = "firmware_reference_bytes"  # likewise, with the reference kernels
+FIRMWARE_REFERENCE_BYTES = "firmware_reference_bytes"  # the same with the reference kernels
 RAM_COSTS = (ARENA_BYTES, SRAM_BYTES)
 
-# What a kit holds for a device beside the file and its test vectors.
+# What a kit contains for a device in addition to the file and its test vectors.
 ANDROID_KIT = "android"  # a Kotlin class
 MICRO_KIT = "micro"  # a C array and a self-test in C++

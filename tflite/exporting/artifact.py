@@ -1,4 +1,4 @@
-"""The result of ``export``: a file that passed, with what a person and a firmware need to use it."""
+"""The result of ``export``: a verified file with the data that an application or a firmware needs to use it."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ class Artifact:
         content: The file.
         target: Key of ``TARGETS``.
         dtype: "float32", "float16", "int8" or "int16x8".
-        io_dtype: dtype of input and output.
+        dtype: "float32", "float16", "int8" or "int16x8".
         ops: Ops in execution order.
-        class_names: Name of each output; none where the outputs are no classes.
+        class_names: Name of each output; empty where the outputs are not classes.
         model_name: Name of the Keras model it came from.
         upsample_form: How transposed convolutions were written; None if there are none.
         substituted: Layers whose activation was replaced, for this target or when the model was quantized.
         arena_bytes: Tensor arena under TensorFlow Lite Micro, enough for all of ``kernel_arena_bytes``; None for other
             targets.
-        kernel_arena_bytes: By kernels ("reference": measured; "cmsis-nn": calculated); none for other targets.
+        kernel_arena_bytes: By kernels ("reference": measured; "cmsis-nn": calculated); empty for other targets.
         verification: Figures of the check that ``export`` made.
-        input_ranges: What the values of each input lie in; None where it was measured.
+        input_ranges: Range of the values of each input; None where it was measured.
         float_layers: Layers that stay float in an int8 file.
         model_sha256: Digest of the layers and weights of the model it was made from.
         npu: The file compiled for an Ethos-U and the compiler's figures; None for other targets.
-        preprocessing: How pictures were brought to the input's size in training; None: not known, or no pictures.
+        preprocessing: How pictures were resized to the input's size in training; None: unknown, or no pictures.
     """
 
     content: bytes = field(repr=False)
@@ -82,12 +82,12 @@ class Artifact:
 
     @property
     def sha256(self) -> str:
-        """Digest of the file, by which ``load`` knows that the card beside it is its own."""
+        """Digest of the file; ``load`` uses it to check that the model card belongs to the file."""
         return hashlib.sha256(self.content).hexdigest()
 
     @property
     def input_meaning(self) -> str:
-        """What a value of the (first) input is, in a phrase."""
+        """Meaning of a value of the (first) input, as a phrase."""
         limits, tensor = self.input_ranges[0], read_file(self.content).inputs[0]
         if limits in ((0.0, 1.0), (0.0, 255.0)) and self.io_dtype != "int16":
             whole = {"int8": "pixel - 128", "uint8": "pixel"}
@@ -98,7 +98,7 @@ class Artifact:
         return f"round(x / {tensor.scale:.9g}) + {tensor.zero_point}, {real}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The model card: everything but the content, JSON-able."""
+        """The model card: everything except the content, JSON-able."""
         info = read_file(self.content)
         return {
             "model": self.model_name,
@@ -142,7 +142,7 @@ class Artifact:
         if self.npu is not None:
             files[_compiled_path(base)] = self.npu.content
         if self.arena_bytes is not None:
-            # The C array's own header is included by the stem the files get, so both share it.
+            # The source file includes the header by the stem of the files, so both share it.
             name = c_identifier(base.stem)
             header, source = c_array(self.content, name, self.ops, self.arena_bytes, self.kernel_arena_bytes)
             files[base.with_name(f"{name}.h")] = header.encode()
@@ -150,16 +150,16 @@ class Artifact:
         return files
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-        """Write the file, and beside it its labels, its model card and, for a microcontroller, the C array.
+        """Write the file, its labels, its model card and, for a microcontroller, the C array.
 
-        For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one that the device gets.
+        For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one to put on the device.
 
-        Every file is written under a temporary name and then renamed; the ``.tflite`` comes last, so that where it
-        exists the others do.
+        Every file is written under a temporary name and then renamed. The ``.tflite`` comes last: if it exists, the
+        others exist too.
 
         Args:
             path: Ends in ``.tflite``.
-            overwrite: Replace files that exist.
+            overwrite: Replace existing files.
 
         Returns:
             ``path``.
@@ -175,7 +175,7 @@ class Artifact:
             write_bytes(file, content)
         stem = c_identifier(Path(path).stem)
         for old in (_compiled_path(Path(path)), *(Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc"))):
-            if old not in files and overwrite:  # the C array, or compiled form, of a file that is being replaced
+            if old not in files and overwrite:  # the C array or the compiled form of the replaced file
                 old.unlink(missing_ok=True)
         return Path(path)
 
@@ -191,30 +191,32 @@ class Artifact:
         report: Mapping[str, Any] | None = None,
         pictures: Any = None,
     ) -> Path:
-        """Write a deployment kit: all that a mobile or firmware engineer needs, and the means to check a device by.
+        """Write a deployment kit: what a mobile or firmware engineer needs, and test vectors to check a device.
 
-        The file, its labels and card; test vectors (inputs, and the outputs that the target's runtime really computes
-        for them) as raw bytes and C arrays; for a phone a Kotlin class, for a microcontroller the C array and a
-        ``main`` that compares itself with the vectors; a model card. The folder is filled beside its place and renamed.
+        The kit contains the file, its labels and card; test vectors (inputs, and the outputs that the target's runtime
+        computes for them) as raw bytes and C arrays; for a phone a Kotlin class, for a microcontroller the C array and
+        a ``main`` that compares itself with the vectors; a model card. The folder is written under a temporary name and
+        then renamed.
 
         Args:
-            folder: Where to; must not exist.
-            overwrite: Replace ``folder``, if a kit is what it holds.
-            name: Of the files and of the C array; None: ``<target>-<dtype>``.
-            images: float (N, H, W, C) in [0, 1], the first of which become vectors; None: generated ones.
-            labels: Integer class of each image or picture, told in the vectors' card; None: not known.
-            vectors: Vectors to make, at most; fewer of an input so large that they would exceed 64 KiB. Where the file
-                takes a picture each starts from one (a PNG file), and one more from a generated one of another size.
-            pictures: uint8 (h, w, 1, 3 or 4) of any size, in place of ``images``: what a camera or a file gives. Their
-                inputs are made by the rules that training followed (``export``'s ``crop_to_aspect_ratio``).
-            report: Content of a run's ``report.json``, for data and accuracy in the model card; None: those are
-                said to be unknown.
+            folder: Path of the kit; must not exist.
+            overwrite: Replace ``folder`` if it contains a kit.
+            name: Name of the files and of the C array; None: ``<target>-<dtype>``.
+            images: float (N, H, W, C) in [0, 1]; the first ones become vectors. None: generated images.
+            labels: Integer class of each image or picture, stated in the card of the vectors; None: unknown.
+            vectors: Largest number of vectors; fewer if the input is so large that they would exceed 64 KiB. Where the
+                file takes a picture, each vector starts from one (a PNG file), and one more from a generated picture of
+                another size.
+            pictures: uint8 (h, w, 1, 3 or 4) of any size, instead of ``images``, as a camera or a file gives them. They
+                are resized by the rules of training (``export``'s ``crop_to_aspect_ratio``).
+            report: Content of a run's ``report.json``, for data and accuracy in the model card; None: the model card
+                states them as unknown.
 
         Returns:
             ``folder``.
 
         Raises:
-            FileExistsError: ``folder`` exists and ``overwrite`` is False, or it holds something else than a kit.
+            FileExistsError: ``folder`` exists and ``overwrite`` is False, or it is not a kit.
             RuntimeFailureError: the target's runtime cannot run the file.
         """
         return write_kit(
@@ -234,7 +236,7 @@ class Artifact:
         """Read what ``save`` wrote: the file and its model card.
 
         Raises:
-            ExportError: one of them is missing or damaged, or the card is another file's.
+            ExportError: one of them is missing or damaged, or the card belongs to another file.
         """
         base = Path(path)
         try:

@@ -1,4 +1,4 @@
-"""The second third of ``export``: the file in each form that suits the target, of which the smallest is kept."""
+"""Second step of ``export``: write the file in each form that suits the target and keep the smallest."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Written:
 
     Args:
         content: The file.
-        info: The same read, with the names of tensors that may have left the file.
+        info: The parsed file, with the tensor names that may have been stripped from it.
         form: How transposed convolutions were written.
-        arenas: Arena by kernels; none for targets without one.
+        arenas: Arena by kernels; empty for targets without one.
         npu: The file compiled for an Ethos-U; None for other targets.
         deployed: The graph that was converted, as a model; None where the model converts itself.
     """
@@ -39,12 +39,12 @@ class Written:
 
     @property
     def arena_bytes(self) -> int | None:
-        """Enough for all of ``arenas``."""
+        """The largest of ``arenas``."""
         return max(self.arenas.values(), default=None)
 
 
 def write(job: Prepared, accelerator: str | None) -> Written:
-    """Convert in every form, audit, keep the smallest, compile it and hold it against the limits.
+    """Convert in every form, audit, keep the smallest, compile it and check it against the limits.
 
     Args:
         job: From ``prepare``.
@@ -53,7 +53,7 @@ def write(job: Prepared, accelerator: str | None) -> Written:
     Raises:
         UnsupportedLayerError: a layer has no exact form.
         UnsupportedOpError: the target does not run an op of the file.
-        MemoryLimitError: it needs more than was allowed.
+        MemoryLimitError: it needs more than allowed.
         RuntimeFailureError: TensorFlow Lite Micro refused it.
         ExportError: the converter, or the target's compiler, refused it.
     """
@@ -87,7 +87,7 @@ def write(job: Prepared, accelerator: str | None) -> Written:
 
 
 def _lower(job: Prepared) -> Graph:
-    """What all forms have in common."""
+    """The graph before the passes that differ between forms."""
     graph = job.facts.graph.copy()
     run(graph, lowering_passes(job.row.substitutes))
     return graph

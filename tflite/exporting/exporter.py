@@ -1,4 +1,4 @@
-"""``export``: Keras model -> a ``.tflite`` file that was audited and run before anyone gets it."""
+"""``export``: Keras model -> a ``.tflite`` file that was audited and run."""
 
 from __future__ import annotations
 
@@ -43,70 +43,69 @@ def export(
 ) -> Artifact:
     """Write a Keras model as a file for a target, check it and run it.
 
-    The graph is folded and written as the target likes it, converted, audited op by op against ``TARGETS[target]``,
-    compiled for an Ethos-U if that is the target, and run in the runtimes that exist here. Only a file that passed is
-    returned.
+    The graph is folded and rewritten for the target, converted, audited op by op against ``TARGETS[target]``, compiled
+    if the target is an Ethos-U, and run in the installed runtimes. Only a file that passes every check is returned.
 
-    It is judged twice. Against the model that it computes (the given one, the quantized one, or that which a target's
-    stand-ins make of it) it keeps ``error_bound_steps``. And against the *float* model every output of a file that
-    rounds keeps ``min_snr_db`` and ``min_agreement``, whatever the output is. The float model is the given one; of a
-    quantized model it is ``float_network(model)``, the network of the same weights without any rounding: where nothing
-    was fine-tuned that is the model that was quantized. A fine-tuned one (also one that was saved by a version
-    that did not note it) was trained with its rounding, and nobody trained it without: what would be refused is warned
-    of.
+    The file is checked twice. Against the model that it computes (the given one, the quantized one, or the one with the
+    target's replacement activations) it must keep ``error_bound_steps``. Against the *float* model, every output of a
+    file that rounds must keep ``min_snr_db`` and ``min_agreement``, whatever the output is. The float model is the
+    given one; for a quantized model it is ``float_network(model)``, the network of the same weights without rounding:
+    without fine-tuning, that is the model that was quantized. A fine-tuned model (or one saved by a version that did
+    not record it) was trained with rounding, and its float network was never trained: violations of these two bounds
+    are then warnings, not errors.
 
     Args:
-        model: Functional Keras model: float, or made by ``quantize`` (and perhaps fine-tuned since), by any engine.
+        model: Functional Keras model: float, or made by ``quantize`` (and optionally fine-tuned since), by any engine.
         target: Key of ``TARGETS``.
-        dtype: "float32", "float16", "int8" or "int16x8" (activations of 16 bits, weights of 8); None: its own for a
-            quantized model, else what the target prefers.
-        io_dtype: "float32", "int8", "uint8" or "int16" for inputs and outputs; None: what the target prefers (float32
-            where ``quantize`` left an end in float). Of an input in [0, 1] an int8 one is ``pixel - 128``, a uint8 one
-            the pixel itself, a float32 one pixel / 255.
-        calibration: Images, as for ``quantize``; needed to export a float model as int8 (post-training quantisation),
+        dtype: "float32", "float16", "int8" or "int16x8" (16-bit activations, 8-bit weights); None: that of a quantized
+            model, else the target's preferred one.
+        io_dtype: "float32", "int8", "uint8" or "int16" for inputs and outputs; None: the target's preferred one
+            (float32 where ``quantize`` left an end in float). For an input in [0, 1], an int8 value is ``pixel - 128``,
+            a uint8 value the pixel itself, a float32 value pixel / 255.
+        calibration: Images, as for ``quantize``; needed to export a float model as int8 (post-training quantization),
             and for every int16x8 file, whose ranges the converter measures. Without ``images`` the last quarter of
-            them (at least 32) is held out for verification; of fewer than 64 all of them serve both.
+            them (at least 32) is held out for verification; of fewer than 64, all serve both purposes.
         images: Held-out images to verify on, as for ``quantize``: 32 or more for a file that rounds. None: from
-            ``calibration``, else generated ones.
-        class_names: Names of the classes of the (first) output, for the labels file; None: their numbers. Empty where
-            the output has no classes, as an image enlarged by a whole number has none, and a number or a heat map.
-        input_range: As for ``quantize``; a quantized model knows its own.
+            ``calibration``, else generated.
+        class_names: Names of the classes of the (first) output, for the labels file; None: their numbers. Empty if the
+            output has no classes: an image enlarged by a whole number, a number, a heat map.
+        input_range: As for ``quantize``; a quantized model contains its own.
         crop_to_aspect_ratio: Whether training cropped pictures to the input's proportions before it resized them
-            (``Recipe.crop_to_aspect_ratio``): told in the file, its card and its kit. None: said to be unknown.
-        error_bound_steps: Largest mean error allowed, in output steps; any one output may have ``OUTPUT_SHARE`` times
-            as much, and the first class is held to that of the model only where its lead is larger. For deep networks
-            whose roundings amplify one another. None: ``ERROR_BOUND_STEPS[dtype]``, runtime by runtime.
-        min_snr_db: Least signal-to-noise ratio of an output of a file that rounds against the float model's: power of
-            what the output tells of the images over that of the difference, in dB. None: 10 are required, and below 20
-            a warning is given. A number, also a negative one, is the bound, without warnings.
+            (``Recipe.crop_to_aspect_ratio``): stated in the file, its card and its kit. None: stated as unknown.
+        error_bound_steps: Largest mean error allowed, in output steps, for deep networks whose roundings amplify one
+            another. Each output may have ``OUTPUT_SHARE`` times as much, and the top-1 class must agree only where its
+            margin is larger. None: ``ERROR_BOUND_STEPS[dtype]`` of each runtime.
+        min_snr_db: Least signal-to-noise ratio, in dB, of an output of a file that rounds against the float model's:
+            the power of the output's variation over the images, divided by that of the difference. None: 10 is
+            required, and below 20 a warning is given. A number, also a negative one, is the bound, without warnings.
         min_agreement: Least share of images, pixels or peaks in which such a file and the float model agree: in the
-            first class, in the sign of one logit, in the place of a map's peaks. Counted are those whose lead exceeds
-            rounding. None: 0.9, with a warning below 0.98.
-        allow_unjudged: Whether a file that rounds may pass of which nothing can be told: verified on fewer than 32
-            images (or than the time or 512 MiB of outputs allow), with a lead of the first class on fewer than half of
-            them, or of a model whose outputs hardly depend on the image, as an untrained one's.
+            top-1 class, in the sign of a single logit, in the place of a map's peaks. Only those whose margin exceeds
+            rounding count. None: 0.9, with a warning below 0.98.
+        allow_unjudged: Whether to accept a file that rounds if the check is inconclusive: it was verified on fewer than
+            32 images (or than the time or 512 MiB of outputs allow), fewer than half of them have a margin above
+            rounding, or the model's outputs hardly depend on the image, as with an untrained model.
         upsample_form: How transposed convolutions are written ("transposed_conv", "subpixel_crop", "subpixel_3x3",
-            "transposed_crop"); None: what suits the target; where it lists several, that with the smallest arena among
-            those that fit and that its kernels compute rightly.
+            "transposed_crop"); None: the form that suits the target; if it lists several, the one with the smallest
+            arena among those that fit and that its kernels compute correctly.
         max_arena_bytes: RAM for tensors, in bytes: the arena under TensorFlow Lite Micro for "mcu", SRAM by Vela's
-            estimate for an Ethos-U. None: what the target sets, mostly no limit.
-        max_flash_bytes: Flash for the file alone, in bytes, without the program that runs it; for an Ethos-U, for the
-            compiled file. None: likewise.
-        max_firmware_bytes: For "mcu": flash for the file and the program that runs it with CMSIS-NN's kernels, which
-            adds the most that was measured (``firmware.RUNTIME_BYTES``).
+            estimate for an Ethos-U. None: the target's limit, mostly none.
+        max_flash_bytes: Flash for the file only, in bytes, without the program that runs it; for an Ethos-U, for the
+            compiled file. None: the target's limit, mostly none.
+        max_firmware_bytes: For "mcu": flash for the file and the program that runs it with CMSIS-NN's kernels. The
+            program counts with the largest measured size (``firmware.RUNTIME_BYTES``).
         accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.
 
     Returns:
         An ``Artifact``.
 
     Raises:
-        ValueError: unknown target, dtype or io_dtype, or one the target does not take; bad images.
+        ValueError: unknown target, dtype or io_dtype, or one that the target does not support; invalid images.
         UnsupportedLayerError: the model is not functional, or a layer cannot be exported.
         UnsupportedOpError: the target does not run an op of the converted file.
         MemoryLimitError: it needs more than ``max_arena_bytes``, ``max_flash_bytes`` or ``max_firmware_bytes``.
-        CopyError: what is written or rounded computes something else than the model before it rounds.
-        FidelityError: the file's outputs are too far from the model's; too few images tell; for a GPU, an activation
-            is beyond float16.
+        CopyError: the copy that is written or rounded computes something other than the model, before rounding.
+        FidelityError: the file's outputs are too far from the model's; too few images are conclusive; for a GPU, an
+            activation exceeds float16.
         RuntimeFailureError: a runtime refused the file.
 
     Example:
@@ -153,9 +152,9 @@ def export(
 
 
 def model_sha256(model: Any) -> str:
-    """Digest of a model's kinds of layers, activations and weights, by which a file is known to be made from it."""
+    """Digest of a model's layer types, activations and weights; it identifies the model that a file was made from."""
     other = converts_itself(model)
-    # Not of its configuration, which is another one once the model was saved and loaded.
+    # The configuration is not part of it: saving and loading changes it.
     layers = [] if other else model.layers
     kinds = sorted(
         f"{type(one).__name__} {getattr(getattr(one, 'activation', None), '__name__', '')}" for one in layers

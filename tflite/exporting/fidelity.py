@@ -1,4 +1,4 @@
-"""Run a file that was written and hold it against every model that it stands for."""
+"""Run a written file and compare it with the given model, the model that it computes and the float model."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from ..verification.judgement import MIN_IMAGES, Bounds, check_judged, judge_out
 from ..verification.verifier import compare, fault, warn_if_degenerate
 
 VERIFY_IMAGES = 256
-VERIFY_BYTES = 64 << 20  # of a model's outputs: where each pixel has some, fewer images say as much
+VERIFY_BYTES = 64 << 20  # of a model's outputs: with outputs for each pixel, fewer images are enough
 VERIFY_MOST_BYTES = 512 << 20  # for ``MIN_IMAGES``
 VERIFY_LIMIT_S = 10.0  # for each runtime; reference kernels are slow
 
 
 def verify_images(model: Any) -> int:
-    """Images that ``export`` verifies a model's file on, at most."""
+    """Largest number of images on which ``export`` verifies a model's file."""
     size = 4 * sum(math.prod(side or 1 for side in value.shape[1:]) for value in model.outputs)
     return max(4, min(MIN_IMAGES, VERIFY_MOST_BYTES // size), min(VERIFY_IMAGES, VERIFY_BYTES // size))
 
 
 def required_images(model: Any) -> int:
-    """Images that a file which rounds is judged on, at least."""
+    """Least number of images on which a file that rounds is checked."""
     return min(MIN_IMAGES, verify_images(model))
 
 
 def choose_images(
     model: Any, ranges: list[Any], calibration: Any, images: Any
 ) -> tuple[list[np.ndarray] | None, list[np.ndarray], str]:
-    """(calibration, images to verify on, where those came from), each a list of an array an input.
+    """(calibration, images to verify on, source of those images); the first two are lists of one array per input.
 
     Args:
         model: Given to ``export``.
-        ranges: Of the values of each input.
+        ranges: Range of the values of each input.
         calibration: As for ``export``.
-        images: Likewise.
+        images: As for ``export``.
     """
     inputs, most = model.inputs, verify_images(model)
     if calibration is not None:
@@ -63,7 +63,7 @@ def choose_images(
         kept = count - max(count // 4, MIN_IMAGES)
         held_out = [part[kept:][:most] for part in calibration]
         return [part[:kept] for part in calibration], held_out, "held out of calibration"
-    if calibration is not None:  # real images say more than generated ones, though the ranges fit them
+    if calibration is not None:  # real images are a better check than generated ones, though the ranges fit them
         return calibration, [part[:most] for part in calibration], "the calibration images"
     made = [
         generated_values(tuple(value.shape[1:]), limits, seed, whole=is_whole(value))
@@ -83,29 +83,29 @@ def check_file(
     classes: bool,
     fresh: bool = True,
 ) -> dict[str, Any]:
-    """Run a file in the runtimes of ``steps`` and compare it with three models; what ``Artifact.verification`` tells.
+    """Run a file in the runtimes of ``steps`` and compare it with three models; returns ``Artifact.verification``.
 
-    Against the one that it computes it keeps ``steps``; against the float one, if it rounds, ``bounds``; how far it is
-    from the given one is told.
+    Against the model that it computes, the file must keep ``steps``; against the float model, if it rounds, ``bounds``.
+    Its distance from the given model is reported.
 
     Args:
-        file: Its content, and what ``read_file`` told before names left it.
+        file: Its content, and the result of ``read_file`` before names were stripped.
         given: Given to ``export``, in float32.
-        computed: What the file computes: quantized from ``given``, or with a target's stand-ins. None: ``given``.
-        images: To verify on, one array an input.
+        computed: What the file computes: quantized from ``given``, or with replacement activations. None: ``given``.
+        images: To verify on, one array per input.
         steps: Runtime -> largest mean error in output steps.
         margin_steps: As for ``compare``.
         bounds: Those against the float model; None: the file does not round.
         classes: Whether the last axis of an output is classes.
-        fresh: Whether ``given`` was not trained since it was quantized; of a float model True.
+        fresh: Whether ``given`` was not trained since it was quantized; True for a float model.
 
     Raises:
-        FidelityError: a bound is not kept.
+        FidelityError: a bound is violated.
     """
     content, info = file
     required = required_images(given)
     expected = predict(given, images)
-    # The fastest of them says enough whatever time it takes.
+    # XNNPACK is fast: it runs the required images whatever the time limit.
     least = {runtime: required if runtime == XNNPACK else 1 for runtime in steps}
     ran = {runtime: run_file(content, images, runtime, VERIFY_LIMIT_S, least[runtime]) for runtime in steps}
     options: Any = {"margin_steps": margin_steps, "classes": classes, "names": output_names(given)}
@@ -125,7 +125,7 @@ def check_file(
         rows = against_float.to_dict()["runtimes"]
         notes = judge_outputs(rows, what, bounds, fresh, required)
         held = {"float_model_bounds": {**asdict(bounds), "refuses": fresh}}
-        # A fine-tuned model decides by itself where it is sure; the network without its rounding was never trained.
+        # A fine-tuned model's own outputs decide which images count; its float network was never trained.
         own, whose = (rows, what) if fresh else (report.to_dict()["runtimes"], "the quantized model")
         check_judged(own, whose, bounds, required)
         for sentence in notes:
@@ -147,7 +147,7 @@ def stand_ins(model: Any) -> list[str]:
 
 
 def _substitution(expected: Any, computed: Any, images: list[np.ndarray]) -> dict[str, Any]:
-    """What the stand-ins of activations alone cost, for each output in dB; empty where there are none."""
+    """SNR in dB of each output after only the activations were replaced; empty if none were."""
     if computed is None or not stand_ins(computed):
         return {}
     replaced = predict(float_network(computed), images)

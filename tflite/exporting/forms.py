@@ -1,4 +1,4 @@
-"""Which form a file's transposed convolutions take: each that suits the target is written, the smallest is kept."""
+"""Write a file's transposed convolutions in each form that suits the target and keep the smallest file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Candidate = tuple[bytes, FileInfo, str, dict[str, int]]
 def audited_files(
     write: Callable[[str], bytes], forms: Sequence[str], row: Target, target: str, dtype: str, keeps_float: bool
 ) -> list[tuple[str, bytes, FileInfo]]:
-    """(form, file, the same read, with the names that may have left the file) of each form that the target runs.
+    """(form, file, parsed file with the names that may have been stripped) of each form that the target runs.
 
-    ``Target.last_form`` is tried where none of several does.
+    ``Target.last_form`` is tried if none of several forms passes.
 
     Raises:
-        UnsupportedOpError: none does; of the first form.
+        UnsupportedOpError: no form passes; the error is that of the first form.
     """
     found: list[tuple[str, bytes, FileInfo]] = []
     refusal: UnsupportedOpError | None = None
@@ -54,9 +54,9 @@ def measure_arenas(
 
     Args:
         content: The file.
-        info: The same read, with the names that may have left it.
+        info: The parsed file, with the names that may have been stripped from it.
         inputs: For each input an array (N, ...) of its dtype.
-        run: Of the interpreter, see ``processes``.
+        run: Runs the interpreter, see ``processes``.
 
     Raises:
         RuntimeFailureError: TensorFlow Lite Micro refused it; the message names the op and its layer.
@@ -68,7 +68,7 @@ def measure_arenas(
 
 
 def _refused_op(words: str, info: FileInfo) -> str:
-    """Which op TensorFlow Lite Micro's words speak of, with its output's name, a path that holds the layer's."""
+    """The op that TensorFlow Lite Micro's message names, with its output's name, which contains the layer's name."""
     number = re.search(r"Node \w+ \(number (\d+)", words)
     kind = re.search(r"op(?:code| code)? '?([A-Z][A-Z0-9_]+)", words)
     found = [(index, op) for index, op in enumerate(info.ops) if kind is not None and op.name == kind.group(1)]
@@ -89,10 +89,10 @@ def write_smallest(
 ) -> Candidate:
     """Write the file in every form; keep the one with the smallest arena among those that fit into flash.
 
-    Each file is audited. The names of inner tensors are in the ``FileInfo`` even where they left the file.
+    Each file is audited. The ``FileInfo`` contains the names of inner tensors even if they were stripped from the file.
 
     Returns:
-        (file, the same read, its form, arena by kernels: none of a target without one).
+        (file, parsed file, its form, arena by kernels: empty for a target without one).
     """
     tried: list[Candidate] = []
     for form, content, info in audited_files(write, forms, row, target, dtype, keeps_float):

@@ -1,4 +1,4 @@
-"""The last third of ``export``: what was written is run, and held against every model that it stands for."""
+"""Last step of ``export``: run the written file and compare it with the models that it must match."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def judge(job: Prepared, file: Written, error_bound_steps: float | None) -> tupl
         error_bound_steps: As for ``export``.
 
     Returns:
-        (what ``Artifact.verification`` tells, names of the layers whose activation was replaced).
+        (``Artifact.verification`` without its source, names of the layers whose activation was replaced).
 
     Raises:
-        CopyError: what was converted computes something else than the given model before it rounds.
+        CopyError: the converted graph computes something other than the given model, before rounding.
         FidelityError: the file's outputs are too far from the model's.
         RuntimeFailureError: a runtime refused the file.
     """
@@ -51,7 +51,7 @@ def judge(job: Prepared, file: Written, error_bound_steps: float | None) -> tupl
         job.facts.model if job.quantized_here else stand_in,
         job.images,
         steps,
-        # Who allows an error of so many steps cannot ask for the same class where the lead is smaller.
+        # With so many steps of error allowed, the top-1 class may change where the margin is smaller.
         max(MARGIN_STEPS, error_bound_steps or 0.0),
         job.bounds if job.rounds else None,
         bool(job.class_names),
@@ -61,9 +61,9 @@ def judge(job: Prepared, file: Written, error_bound_steps: float | None) -> tupl
 
 
 def _check_deployed(job: Prepared, file: Written, stand_in: Any) -> None:
-    """Hold a graph that rounds nothing against the model that it was made of."""
+    """Compare a graph that rounds nothing with the model that it was made from."""
     check_copy(stand_in or job.given, file.deployed, job.images)
-    if stand_in is not None:  # which was made of a copy, too
+    if stand_in is not None:  # it was made from a copy, too
         row = job.row
         exact = deploy(job.given, {}, file.form, row.max_stride, row.dense_as_convolution)
         check_copy(job.given, exact, job.images)
@@ -72,9 +72,9 @@ def _check_deployed(job: Prepared, file: Written, stand_in: Any) -> None:
 
 
 def _substituted(job: Prepared) -> tuple[list[str], Any]:
-    """Names of the layers whose activation the target lacks, and the given model with the stand-ins.
+    """Names of the layers whose activation the target does not support, and the given model with replacements.
 
-    None in place of the model where there are none, and where it was quantized with them.
+    The model is None if there are no such layers, or if it was quantized with the replacements.
     """
     if job.quantized_here:
         return list(job.facts.model.quantization_report.substituted), None
@@ -84,7 +84,7 @@ def _substituted(job: Prepared) -> tuple[list[str], Any]:
 
 
 def _with_stand_ins(model: Any, row: Target) -> tuple[list[str], Any]:
-    """As above. Nothing else is changed: a mistake in folding must not hide in what the file is compared with."""
+    """As above. Nothing else changes: an error in folding must not hide in the model that the file is compared with."""
     graph = Graph.from_model(model)
     canonicalize(graph)
     names = substitute_activations(graph, row.substitutes)
@@ -92,5 +92,5 @@ def _with_stand_ins(model: Any, row: Target) -> tuple[list[str], Any]:
         return [], None
     if is_quantized(model):
         decompose_swish(graph)  # with the rounding of its logistic
-        connect_steps(graph)  # of ranges that were scaled
+        connect_steps(graph)  # of scaled ranges
     return names, graph.to_model(model.name)

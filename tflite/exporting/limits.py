@@ -1,4 +1,4 @@
-"""Memory limits of a device: what a file may take, what it takes, and which layer takes most of it."""
+"""Memory limits of a device: compare the use of a file with them, and name the layer that uses most."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Limits:
 
     @property
     def file_bytes(self) -> int | None:
-        """What the file may take, whichever limit says it."""
+        """Largest size of the file by any of the limits."""
         firmware = self.max_firmware_bytes
         whole = [] if firmware is None else [firmware - firmware_bytes(0)[1]]
         return min([*whole, *([] if self.max_flash_bytes is None else [self.max_flash_bytes])], default=None)
@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """What a file takes: its arena under TensorFlow Lite Micro (None elsewhere), its size, its compiled form."""
+    """Memory of a file: its arena under TensorFlow Lite Micro (None elsewhere), its size, its compiled form."""
 
     arena_bytes: int | None
     file_bytes: int
@@ -50,10 +50,10 @@ def check_arguments(
     accelerator: str | None,
     max_firmware_bytes: int | None = None,
 ) -> Limits:
-    """The caller's limits, or the target's.
+    """The caller's limits, or else the target's.
 
     Raises:
-        ValueError: a limit that is no positive whole number, or an option that the target has no use for.
+        ValueError: a limit is not a positive whole number, or the target does not use an option.
     """
     named = {
         "max_arena_bytes": max_arena_bytes,
@@ -65,16 +65,16 @@ def check_arguments(
             check_positive(name, value)
     if max_firmware_bytes is not None and not row.runtime_flash_bytes:
         raise ValueError(
-            "max_firmware_bytes is for mcu, where the size of the program that runs the file was measured. "
+            "max_firmware_bytes applies to mcu, where the size of the program that runs the file was measured. "
             f"Received: target={target!r}"
         )
     if max_arena_bytes is not None and not set(RAM_COSTS) & set(row.costs):
         raise ValueError(
-            f"max_arena_bytes is for mcu and Ethos-U targets, whose arena is known here. Received: target={target!r}"
+            f"max_arena_bytes applies to mcu and Ethos-U targets, which report an arena. Received: target={target!r}"
         )
     if accelerator is not None:
         if not row.accelerators:
-            raise ValueError(f"accelerator is for Ethos-U targets. Received: target={target!r}")
+            raise ValueError(f"accelerator applies to Ethos-U targets. Received: target={target!r}")
         check_option("accelerator", accelerator, row.accelerators)
     return Limits(
         row.max_arena_bytes if max_arena_bytes is None else max_arena_bytes,
@@ -84,16 +84,16 @@ def check_arguments(
 
 
 def check_limits(limits: Limits, use: MemoryUse, info: FileInfo, target: str) -> None:
-    """Hold what a file takes against the limits.
+    """Compare the memory of a file with the limits.
 
     Args:
         limits: From ``check_arguments``.
-        use: What the file takes.
+        use: Memory of the file.
         info: The file, with the names of its tensors.
         target: For the message.
 
     Raises:
-        MemoryLimitError: says what is needed, what is allowed, which layer takes most, and what to do.
+        MemoryLimitError: the message states the need, the limit, the layer that uses most, and how to reduce it.
     """
     arena = use.arena_bytes if use.npu is None else use.npu.sram_bytes
     flash = use.file_bytes if use.npu is None else use.npu.flash_bytes
@@ -101,21 +101,22 @@ def check_limits(limits: Limits, use: MemoryUse, info: FileInfo, target: str) ->
     if limits.max_arena_bytes is not None and arena is not None and arena > limits.max_arena_bytes:
         what = "an arena" if use.npu is None else "SRAM"
         index, op = max(enumerate(info.ops), key=lambda pair: _activation_bytes(pair[1]))
-        denser = ", or upsample_form='subpixel_3x3', which takes less arena and more flash"
+        denser = ", or use upsample_form='subpixel_3x3', which needs a smaller arena and more flash"
         advice = denser if use.npu is None and any(op.name == "DEPTH_TO_SPACE" for op in info.ops) else ""
         faults.append(
-            f"The file needs {what} of {arena:,} bytes on target {target!r}; allowed are "
+            f"The file needs {what} of {arena:,} bytes on target {target!r}; the limit is "
             f"max_arena_bytes={limits.max_arena_bytes:,}. The largest feature maps are those of {describe(index, op)}, "
-            f"{_activation_bytes(op):,} bytes: take a smaller image, a larger stride or patch_size of the stem, or a "
+            f"{_activation_bytes(op):,} bytes: use a smaller image, a larger stride or patch_size of the stem, or a "
             f"smaller width or expansion{advice}."
         )
     if limits.max_flash_bytes is not None and flash > limits.max_flash_bytes:
         weights = sum(_constant_bytes(op) for op in info.ops)
         index, op = max(enumerate(info.ops), key=lambda pair: _constant_bytes(pair[1]))
         faults.append(
-            f"The file alone takes {flash:,} bytes of flash on target {target!r}; allowed are "
-            f"max_flash_bytes={limits.max_flash_bytes:,}. Its constants are {weights:,} bytes, the most those of "
-            f"{describe(index, op)}, {_constant_bytes(op):,}: take a smaller width, depth, levels, ff_dim or expansion."
+            f"The file takes {flash:,} bytes of flash on target {target!r}; the limit is "
+            f"max_flash_bytes={limits.max_flash_bytes:,}. Its constants take {weights:,} bytes; the largest are those "
+            f"of {describe(index, op)}, {_constant_bytes(op):,}: use a smaller width, depth, levels, ff_dim or "
+            "expansion."
         )
     if limits.max_firmware_bytes is not None:
         least, most = firmware_bytes(use.file_bytes)
@@ -123,8 +124,8 @@ def check_limits(limits: Limits, use: MemoryUse, info: FileInfo, target: str) ->
         if most > limits.max_firmware_bytes:
             faults.append(
                 f"Firmware with the file takes {least:,} to {most:,} bytes of flash on target {target!r} with "
-                f"CMSIS-NN, {use.file_bytes:,} of them the file; allowed are "
-                f"max_firmware_bytes={limits.max_firmware_bytes:,}. Take a smaller width or depth; or the reference "
+                f"CMSIS-NN, {use.file_bytes:,} of them for the file; the limit is "
+                f"max_firmware_bytes={limits.max_firmware_bytes:,}. Use a smaller width or depth; or use the reference "
                 f"kernels, with which firmware takes at most {plain:,} bytes, "
                 "and max_flash_bytes for the file."
             )

@@ -1,4 +1,4 @@
-"""The first third of ``export``: what was asked for is checked, and what the file is to compute is made."""
+"""First step of ``export``: check the arguments and prepare the model that the file will compute."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from .limits import Limits
 
 
 class ModelFacts:
-    """What ``export`` asks of a model. Its graph is copied once, when it is first asked for.
+    """Properties of a model that ``export`` needs. Its graph is copied once, on first use.
 
     Args:
-        model: Functional Keras model, float or made by ``quantize``, or another engine's.
+        model: Functional Keras model, float or made by ``quantize`` with any engine.
     """
 
     def __init__(self, model: Any) -> None:
@@ -49,7 +49,7 @@ class ModelFacts:
 
     @cached_property
     def graph(self) -> Graph:
-        """In float32; for passes take a ``copy`` of it."""
+        """In float32; passes must work on a ``copy`` of it."""
         return Graph.from_model(self.model, dtype="float32")
 
     @cached_property
@@ -64,18 +64,18 @@ class ModelFacts:
 
     @cached_property
     def input_ranges(self) -> list[tuple[float, float] | None]:
-        """What the values of each input of a quantized model were promised to lie in."""
+        """Ranges that were given for the inputs of a quantized model; None where they were measured."""
         return self.model.input_ranges if self.converts_itself else input_ranges(self.graph)
 
     @cached_property
     def has_transposed(self) -> bool:
-        """Whether a convolution is a transposed one."""
+        """Whether a convolution is transposed."""
         if self.converts_itself:
             return any(type(layer).__name__ == "Conv2DTranspose" for layer in self.model.layers)
         return any(node.kind.endswith("Conv2DTranspose") for node in self.graph.nodes())
 
     def may_have(self, activations: dict[str, str]) -> bool:
-        """Whether some activation may be one of these; of a float model it shows in canonical form alone."""
+        """Whether some activation may be one of these; a float model shows it only in canonical form."""
         if self.converts_itself or not activations:
             return False
         return not self.is_quantized or any(activation_name(node) in activations for node in self.graph.nodes())
@@ -83,27 +83,27 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What ``export`` writes and judges a file by.
+    """Input of the steps that write and check a file.
 
     Args:
         model: Given to ``export``.
         target: Key of ``TARGETS``.
-        row: Its row.
+        row: Row of the target.
         dtype: Arithmetic of the file.
         io_dtype: dtype of its inputs and outputs.
-        limits: Of memory.
+        limits: Memory limits.
         bounds: Those against the float model.
-        given: ``model`` in float32, with crops as at inference: what the file is compared with.
-        facts: Of the model that is written: ``model``, or that which was quantized for this export.
+        given: ``model`` in float32, with crops as at inference: the file is compared with it.
+        facts: Of the model that is written: ``model``, or the one that was quantized for this export.
         quantized_here: Whether it was quantized for this export.
-        fresh: Whether ``model`` was not trained since it was quantized; of a float model True.
-        input_ranges: What the values of each input lie in; None where it was measured.
-        calibration: Images, one array an input; None: none were given.
-        images: To verify on, likewise.
+        fresh: Whether ``model`` was not trained since it was quantized; True for a float model.
+        input_ranges: Range of the values of each input; None where it was measured.
+        calibration: Images, one array per input; None: none were given.
+        images: To verify on, one array per input.
         source: Where these come from.
-        class_names: Of the first output; none where it is no classes.
-        preprocessing: How pictures were brought to the input's size in training; None: not known, or no pictures.
-        forms: Ways to write a transposed convolution that are tried.
+        class_names: Of the first output; empty if it is not classes.
+        preprocessing: How pictures were resized to the input's size in training; None: unknown, or no pictures.
+        forms: Forms of transposed convolutions to try.
     """
 
     model: Any
@@ -127,12 +127,12 @@ class Prepared:
 
     @property
     def rounds(self) -> bool:
-        """Whether the file computes with fewer digits than float32 has."""
+        """Whether the file computes with less precision than float32."""
         return self.dtype != "float32"
 
     @property
     def float_layers(self) -> tuple[str, ...]:
-        """Layers that stay float in a file of integers."""
+        """Layers that stay float in an integer file."""
         return self.facts.float_layers if self.dtype in BITS else ()
 
 
@@ -152,22 +152,22 @@ def prepare(
     crop_to_aspect_ratio: bool | None,
     upsample_form: str | None,
 ) -> Prepared:
-    """Check what was asked for, choose images, bring the model to float32 and quantize it where it is to be.
+    """Check the arguments, choose images, convert the model to float32 and quantize it if required.
 
     Args:
-        model: As for ``export``, as are those that are not named here, and what is raised.
-        target: Likewise.
-        row: The target's.
-        dtype: Likewise.
-        io_dtype: Likewise.
+        model: As for ``export``, as are all arguments without another description, and the errors.
+        target: As for ``export``.
+        row: Row of the target.
+        dtype: As for ``export``.
+        io_dtype: As for ``export``.
         limits: From ``check_arguments``.
         bounds: Those against the float model.
-        calibration: Likewise.
-        images: Likewise.
-        class_names: Likewise.
-        input_range: Likewise.
-        crop_to_aspect_ratio: Likewise.
-        upsample_form: Likewise.
+        calibration: As for ``export``.
+        images: As for ``export``.
+        class_names: As for ``export``.
+        input_range: As for ``export``.
+        crop_to_aspect_ratio: As for ``export``.
+        upsample_form: As for ``export``.
     """
     if upsample_form is not None:
         check_option("upsample_form", upsample_form, UPSAMPLE_FORMS)
@@ -176,7 +176,7 @@ def prepare(
     _check_tools(row)
     if facts.converts_itself and upsample_form is not None:
         raise ValueError(
-            f"A {type(model).__name__} is converted as it was trained, with transposed convolutions as they are. "
+            f"A {type(model).__name__} is converted as it was trained, with unchanged transposed convolutions. "
             f"Received: upsample_form={upsample_form!r}"
         )
     reference = model if facts.is_quantized else crop_at_inference(model)
@@ -229,7 +229,7 @@ def _check_dtypes(
         dtype = own or row.dtypes[0]
     check_option("dtype", dtype, DTYPES)
     if dtype not in row.dtypes:
-        raise ValueError(f"Target {target!r} takes dtype {' or '.join(row.dtypes)}. Received: dtype={dtype!r}")
+        raise ValueError(f"Target {target!r} supports dtype {' or '.join(row.dtypes)}. Received: dtype={dtype!r}")
     if own and dtype != own:
         raise ValueError(
             f"A model quantized as {own} exports as {own}; export the float model it came from instead. "
@@ -252,7 +252,7 @@ def _check_dtypes(
 
 
 def _check_tools(row: Target) -> None:
-    """Raise an ExportError unless what writes a file for the target is here."""
+    """Raise an ExportError unless the tools that write a file for the target are installed."""
     if row.compiler == VELA:
         require_vela()
     if keras.backend.backend() != "tensorflow":
@@ -267,12 +267,12 @@ def _check_calibration(facts: ModelFacts, dtype: str, calibration: Any) -> None:
         return
     if dtype == "int16x8":
         raise ValueError(
-            "An int16x8 file needs calibration images, by which its ranges are measured, also of a quantized model: "
-            "give calibration=images. Received: calibration=None"
+            "An int16x8 file needs calibration images to measure its ranges, also for a quantized model: "
+            "pass calibration=images. Received: calibration=None"
         )
     if dtype in BITS and not facts.is_quantized:
         raise ValueError(
-            f"A float model exports as {dtype} with calibration images (or quantize it first). "
+            f"The export of a float model as {dtype} needs calibration images (or quantize the model first). "
             "Received: calibration=None"
         )
 
@@ -285,7 +285,7 @@ def _choose_forms(facts: ModelFacts, row: Target, dtype: str, chosen: str | None
         return ("transposed_conv",)
     forms = row.upsample_forms if facts.has_transposed else row.upsample_forms[:1]
     if limits.max_arena_bytes is not None and len(forms) > 1:
-        return (*forms, "subpixel_3x3")  # where memory is short, flash is paid for it
+        return (*forms, "subpixel_3x3")  # needs a smaller arena and more flash
     return forms
 
 
@@ -298,7 +298,7 @@ def _enlarges(model: Any) -> bool:
 
 
 def _class_count(output: Any) -> int:
-    """Length of an output's last axis; none where it has no axis but the batch, or holds indices of classes."""
+    """Length of an output's last axis; 0 if it has only the batch axis, or contains indices of classes."""
     return int(output.shape[-1] or 0) if len(output.shape) > 1 and "float" in output.dtype else 0
 
 

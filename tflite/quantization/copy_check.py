@@ -1,8 +1,8 @@
-"""Copies of a model against the model: what is rounded, or written, must compute what was given before it rounds.
+"""Comparison of a copy of a model with the model: before rounding, both must compute the same.
 
-``quantize`` and ``export`` work on a copy whose layers were cloned, rewritten and folded. A state that a clone left
-behind, or a rewrite that is not exact, makes another network of it, which every later check would hold for the right
-one. Here copy and model run on the same images.
+``quantize`` and ``export`` work on a copy whose layers were cloned, rewritten and folded. If a clone lacks a state, or
+a rewrite is not exact, the copy is another network, and no later check would detect it. Here the copy and the model run
+on the same images.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from ..verification.judgement import WARN_SNR_DB, snr_db
 from .float_network import float_network, remove_rounding
 
 MAX_DIFFERENCE = 1e-3  # of the output's spread
-ROUNDINGS = 32  # of the coarsest dtype that the model computes in, of its largest output: float32's are 4e-6
+ROUNDINGS = 32  # of the coarsest dtype that the model computes in, relative to its largest output; float32: 4e-6
 MAX_TIES = 0.01
 LOCATING_IMAGES = 8
 
 
 @dataclass(frozen=True)
 class CopyReport:
-    """A copy of a model against the model, output by output.
+    """Comparison of a copy of a model with the model, for each output.
 
     Args:
-        names: Of the outputs; none where no image has finite ones.
+        names: Of the outputs; empty if no image has finite ones.
         differences: Largest difference of each output, as a share of its standard deviation about its mean over the
             images (0 where both are equal).
-        allowed: Largest share allowed, likewise: ``MAX_DIFFERENCE``, or what the model's own dtype rounds.
+        allowed: Largest share allowed of each: ``MAX_DIFFERENCE``, or the rounding of the model's own dtype.
     """
 
     names: tuple[str, ...]
@@ -48,27 +48,27 @@ class CopyReport:
 
     @property
     def fault(self) -> str | None:
-        """The output that differs most beyond what is allowed, in words; None if none does."""
+        """Description of the output that exceeds its tolerance most; None if none does."""
         rows = list(zip(self.names, self.differences, self.allowed, strict=True))
         wrong = [row for row in rows if not row[1] <= row[2]]
         if not wrong:
             return None
         name, difference, allowed = max(wrong, key=lambda row: row[1] / row[2])
-        return f"output {name!r} differs by {difference:.2g} of its spread (allowed are {allowed:.2g})"
+        return f"output {name!r} differs by {difference:.2g} of its spread (the tolerance is {allowed:.2g})"
 
 
 def difference(
     names: Sequence[str], expected: Any, found: Any, dtype: str = "float32", integers: Sequence[bool] = ()
 ) -> CopyReport:
-    """Compare outputs that were computed already.
+    """Compare given outputs.
 
     Args:
         names: Of the outputs.
-        expected: The model's, (N, ...) or a list of one an output.
-        found: The copy's, likewise.
+        expected: The model's, (N, ...) or a list with one per output.
+        found: The copy's, in the same form.
         dtype: The coarsest that the model computes in.
-        integers: For each output whether it is indices: the share of unequal ones is its difference, of which
-            ``MAX_TIES`` may have turned a tie.
+        integers: For each output whether it contains indices. Its difference is then the share of unequal ones, of
+            which ``MAX_TIES`` are allowed for ties.
     """
     shares, bounds = [], []
     precision = {"float16": 2.0**-11, "bfloat16": 2.0**-8}.get(dtype, 2.0**-23)
@@ -89,15 +89,15 @@ def difference(
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What ``quantize`` found before it rounded anything; ``quantization_report`` of the model that it returns.
+    """Checks of ``quantize`` before rounding; ``quantization_report`` of the model that it returns.
 
     Args:
-        copy: The copy without rounding against the given model, on the calibration images; where activations were
-            replaced, against the given model with the stand-ins.
+        copy: The copy without rounding against the given model, on the calibration images; if activations were
+            replaced, against the given model with the replacements.
         substituted: Names of the layers whose activation was replaced for the target.
-        substitution_snr_db: For each output what the stand-ins alone cost: power of what the given model's output tells
-            of the images over that of the difference, in dB; None where it hardly depends on them. Empty where nothing
-            was replaced.
+        substitution_snr_db: For each output the cost of the replacements only: power of the variation of the given
+            model's output over the images, divided by that of the difference, in dB; None where it hardly depends on
+            them. Empty if nothing was replaced.
     """
 
     copy: CopyReport
@@ -108,12 +108,12 @@ class QuantizationReport:
 def check_before_rounding(
     model: Any, graph: Graph, arrays: list[np.ndarray], substitutes: Mapping[str, str]
 ) -> QuantizationReport:
-    """Compare the graph that ``quantize`` rounds, without its rounding, with the model that was given.
+    """Compare the graph that ``quantize`` rounds, without its rounding, with the given model.
 
     Args:
-        model: Given.
-        graph: Of it, with its quantizers; untouched.
-        arrays: Calibration images, one array an input.
+        model: The given model.
+        graph: Graph of it, with its quantizers; not changed.
+        arrays: Calibration images, one array per input.
         substitutes: Activations that were replaced in ``graph``.
 
     Raises:
@@ -126,7 +126,7 @@ def check_before_rounding(
         unrounded = in_float32(unrounded)
         exact = in_float32(model)
         check_copy(model, exact, arrays)
-        model = exact  # or the roundings of the coarser dtype would hide a wrong copy
+        model = exact  # otherwise the rounding of the coarser dtype would hide a wrong copy
     expected = predict(model, arrays)
     names: list[str] = []
     if substitutes:
@@ -143,21 +143,21 @@ def check_before_rounding(
     least = min((cost for cost in costs if cost is not None), default=np.inf)
     if least < WARN_SNR_DB:
         warn_user(
-            f"The stand-ins of {len(names)} activations alone leave {least:.1f} dB of the float model (an error of "
-            f"{10 ** (-least / 20):.0%} of an output's spread): fine-tune the quantized model, or quantize without "
+            f"Replacing {len(names)} activations reduces the SNR against the float model to {least:.1f} dB (an error "
+            f"of {10 ** (-least / 20):.0%} of an output's spread): fine-tune the quantized model, or quantize without "
             "target.",
         )
     return QuantizationReport(report, tuple(names), costs)
 
 
 def check_copy(model: Any, copy: Any, arrays: list[np.ndarray], expected: Any = None) -> CopyReport:
-    """Run both on the same images.
+    """Run both on the same images and compare their outputs.
 
     Args:
-        model: The Keras model that was given.
-        copy: What stands for it, with the same inputs and outputs.
-        arrays: For each input an array (N, ...). Images of which the model's outputs are not finite are told, and left
-            out.
+        model: The given Keras model.
+        copy: Its copy, with the same inputs and outputs.
+        arrays: For each input an array (N, ...). Images on which the model's outputs are not finite are skipped with a
+            warning.
         expected: What the copy must compute on them; None: what the model computes.
 
     Raises:
@@ -167,8 +167,8 @@ def check_copy(model: Any, copy: Any, arrays: list[np.ndarray], expected: Any = 
     finite = np.all([np.isfinite(part).reshape(len(part), -1).all(1) for part in wanted], axis=0)
     if not finite.all():
         warn_user(
-            f"Model {model.name!r} has outputs that are not finite on {(~finite).sum()} of {len(finite)} images: on "
-            "these its copy cannot be compared with it.",
+            f"Model {model.name!r} has outputs that are not finite on {(~finite).sum()} of {len(finite)} images: its "
+            "copy cannot be compared with it on these.",
         )
     if not finite.any():
         return CopyReport((), (), ())
@@ -178,7 +178,7 @@ def check_copy(model: Any, copy: Any, arrays: list[np.ndarray], expected: Any = 
     report = difference(names, [part[finite] for part in wanted], found, _coarsest_dtype(model), integers)
     if report.fault is not None:
         raise CopyError(
-            f"The copy of model {model.name!r} computes something else before anything is rounded: {report.fault}. "
+            f"The copy of model {model.name!r} differs from the model before anything is rounded: {report.fault}. "
             f"{_find_first_difference(model, [part[finite][:LOCATING_IMAGES] for part in arrays])}"
         )
     return report
@@ -187,7 +187,7 @@ def check_copy(model: Any, copy: Any, arrays: list[np.ndarray], expected: Any = 
 def check_in_float32(model: Any, copy: Any, arrays: list[np.ndarray]) -> None:
     """``check_copy`` of a quantized model and its float32 copy, both without rounding.
 
-    With it half a step would decide otherwise in another dtype.
+    With rounding, values at half a step could round differently in another dtype.
     """
     plain = Graph.from_model(model)
     remove_rounding(plain)
@@ -203,7 +203,7 @@ def in_float32(model: Any) -> Any:
 
 
 def as_list(outputs: Any) -> list[np.ndarray]:
-    """What ``predict`` returned, one array an output."""
+    """Result of ``predict`` as a list with one array per output."""
     return outputs if isinstance(outputs, list) else [outputs]
 
 
@@ -213,15 +213,15 @@ def _coarsest_dtype(model: Any) -> str:
 
 
 def _keeps_float32(model: Any) -> bool:
-    """Whether the weights are float32, whatever is computed in: of coarser ones a fold is rounded, too."""
+    """Whether the weights are float32, whatever the compute dtype; coarser weights would round in a fold, too."""
     return all(layer.variable_dtype == "float32" for layer in flatten_layers(model))
 
 
 def _find_first_difference(model: Any, arrays: list[np.ndarray]) -> str:
-    """Where a copy leaves the model, in a sentence."""
+    """A sentence that names the first layer whose copy differs from the model."""
     again = difference(output_names(model), predict(model, arrays), predict(model, arrays), _coarsest_dtype(model))
     if again.fault is not None:
-        return "The model itself gives other outputs each time: a layer draws random numbers or keeps a state."
+        return "The model itself gives different outputs each time: a layer draws random numbers or keeps a state."
     graph = Graph.from_model(model)
     copied = {node.origin[0]: node for node in graph.nodes() if node.layer is not None and node.origin}
     layers = [layer for layer in model.layers if layer.name in copied and count_calls(layer) == 1]
@@ -241,6 +241,6 @@ def _find_first_difference(model: Any, arrays: list[np.ndarray]) -> str:
             kind = type(model.get_layer(name)).__name__
             return (
                 f"Layer {name!r} of type {kind} is the first whose copy differs: get_config, build_config and its "
-                "weights must say what it computes. Keep such a layer out of the model, or write it with public layers."
+                "weights must define what it computes. Remove such a layer, or write it with public layers."
             )
-    return "Each layer's copy is right, so a rewrite of this library is wrong: please report the model."
+    return "Each layer's copy is correct, so a rewrite of this library is wrong: please report the model."

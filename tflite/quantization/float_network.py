@@ -1,4 +1,4 @@
-"""A quantized model without its rounding: the float network that its weights make."""
+"""A quantized model without its rounding: the float network of its weights."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ..layers.token_layers import AddConstant, Rsqrt, with_constant
 
 
 def float_network(model: Any) -> Any:
-    """What ``model`` computes where nothing is rounded, as a float Keras model.
+    """``model`` without any rounding, as a float Keras model.
 
-    Of a float model it is the model itself. Of a quantized one it has the weights as they stand before they are
-    rounded, which training updates, and no fake-quant node: where nothing was fine-tuned (and ``rounding="gptq"`` did
-    not move the weights) it is the float model that was quantized, with the stand-ins of that one's target.
+    For a float model this is the model itself. For a quantized one it has the weights before rounding, which training
+    updates, and no fake-quant node. Without fine-tuning (and without ``rounding="gptq"``, which changes the weights) it
+    is the float model that was quantized, with the replacement activations of its target.
     """
     if not is_quantized(model):
         return model
@@ -37,12 +37,12 @@ def float_network(model: Any) -> Any:
 
 
 def remove_rounding(graph: Graph) -> None:
-    """Take every rounding out of the graph of a quantized model, in place; the nodes' layers may be shared."""
-    plain: dict[int, Any] = {}  # calls that share a layer go on sharing its twin
+    """Remove every rounding from the graph of a quantized model, in place; the nodes' layers may be shared."""
+    plain: dict[int, Any] = {}  # calls that share a layer keep sharing its float twin
     pixels = [value for value, dtype in zip(graph.inputs, graph.dtypes, strict=True) if "int" in dtype]
     for node in graph.nodes():
         if node.kind in ("FakeQuant", "KeepFloat"):
-            if node.kind == "FakeQuant" and node.inputs[0] in pixels:  # which go on in float
+            if node.kind == "FakeQuant" and node.inputs[0] in pixels:  # they continue in float
                 node.layer, node.kwargs = layers.Rescaling(1.0, name=node.name, dtype=node.layer.dtype_policy), {}
             else:
                 graph.replace(node.output, node.inputs[0])
@@ -53,12 +53,12 @@ def remove_rounding(graph: Graph) -> None:
                 plain[id(node.layer)] = unrounded(node)
             if type(node.layer).__name__.startswith("Quant"):
                 node.kwargs = {key: value for key, value in node.kwargs.items() if key not in ("steps", "input_step")}
-                node.outputs = node.outputs[:1]  # the accumulator's steps are no more
+                node.outputs = node.outputs[:1]  # there are no accumulator steps any more
             node.layer = plain[id(node.layer)]
 
 
 def _restore_epsilon(graph: Graph, node: Node) -> None:
-    """The inverse root of a norm adds its epsilon, where rounding left it out as less than a step."""
+    """Add the epsilon of a norm to its inverse root again; quantization omitted it if it was less than a step."""
     floor, name, value = node.layer.floor, node.name, node.inputs[0]
     node.layer = Rsqrt(0.0, name=name, dtype=node.layer.dtype_policy)
     if 0 < floor < LEAST_EPSILON:
@@ -69,17 +69,14 @@ def _restore_epsilon(graph: Graph, node: Node) -> None:
 
 
 def unrounded(node: Node) -> Any:
-    """The layer that computes what the layer of ``node`` computes, in float; that layer itself where it rounds nothing.
-
-    Its weights are those that stand before they are rounded.
-    """
+    """The layer of ``node`` in float, with its weights before rounding; the same layer if it rounds nothing."""
     layer = node.layer
     if isinstance(layer, QuantBatchNormalization):
         twin = FusedBatchNormalization.from_config(plain_config(layer))
         twin.build(node.inputs[0].shape)
         for name in ("gamma", "beta", "moving_mean", "moving_variance"):
             if getattr(layer, name, None) is not None:
-                # Copied: on JAX an assigned array would be shared, and gone once the twin has run.
+                # Copied: on JAX an assigned array would be shared, and deleted after the twin has run.
                 getattr(twin, name).assign(np.array(keras.ops.convert_to_numpy(getattr(layer, name))))
         return twin
     kind = node.kind.removeprefix("Quant")
@@ -91,7 +88,7 @@ def unrounded(node: Node) -> Any:
     if isinstance(layer, AddConstant) and layer.rounded:
         exact = AddConstant.from_config({**layer.get_config(), "rounded": False})
         return with_constant(exact, keras.ops.convert_to_numpy(layer.constant))
-    if node.kind in ("DWT2D", "LowPass2D"):  # their taps are constants, which `quantize` put on the file's grid
+    if node.kind in ("DWT2D", "LowPass2D"):  # their taps are constants, which `quantize` rounded to the file's grid
         exact = type(layer).from_config(layer.get_config())
         exact.build(node.inputs[0].shape)
         return exact

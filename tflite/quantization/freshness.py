@@ -1,4 +1,4 @@
-"""Whether a quantized model was trained since ``quantize`` made it, told by a digest that is saved with the model."""
+"""Whether a quantized model was trained since ``quantize`` made it, by a digest that is saved with the model."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ..graph.lowering import converts_itself
 from ..layers.fake_quant import FakeQuant
 
 STATISTICS = ("moving_mean", "moving_variance")
-# What the other engine keeps among the weights: ranges, which it measures, and its count of steps.
+# Measured weights of the tfmot engine: ranges and the number of steps.
 MEASURED = ("_min", "_max", "optimizer_step")
 
 
 def mark_fresh(model: Any) -> None:
-    """Note in a quantized model, in place, that its weights are those of the float model that it was made from."""
+    """Record in a quantized model, in place, that its weights are those of the float model that it was made from."""
     digest = weights_digest(model)
     if converts_itself(model):
         model.fresh_weights = digest
-    else:  # a functional model has no configuration of its own: its first quantizer's is saved with it
+    else:  # a functional model has no own configuration: that of its first quantizer is saved with it
         next(layer for layer in model.layers if isinstance(layer, FakeQuant)).fresh_weights = digest
 
 
 def is_fresh(model: Any) -> bool:
-    """Whether a quantized model has the weights that ``quantize`` left, also after it was saved and loaded.
+    """Whether a quantized model has the weights that ``quantize`` set, also after it was saved and loaded.
 
-    Of a model of a version that noted nothing it is not known, and so False.
+    False for a model of a version that recorded no digest.
     """
     if converts_itself(model):
         noted = {model.fresh_weights}
@@ -38,9 +38,9 @@ def is_fresh(model: Any) -> bool:
 
 
 def weights_digest(model: Any) -> str:
-    """Digest of a quantized model's weights, frozen ones too, in whatever order; not of its ranges and moving averages.
+    """Digest of a quantized model's weights, frozen ones too, in any order; not of its ranges and moving averages.
 
-    These are measured, and calibration or a training without a step may change them.
+    Those are measured: calibration, or training without a step, may change them.
     """
     owned: list[tuple[str, Any]]
     measured: tuple[str, ...]
@@ -55,7 +55,7 @@ def weights_digest(model: Any) -> str:
             name = weight.name.split(":")[0]
             if name.endswith(measured):
                 continue
-            # Of whatever dtype: a float32 copy holds the same numbers.
+            # In any dtype: a float32 copy has the same numbers.
             values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight), "float32")
             parts.append(f"{owner} {name} {hashlib.sha256(values.tobytes()).hexdigest()}")
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()

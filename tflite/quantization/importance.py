@@ -1,7 +1,7 @@
-"""How much what reads a tensor needs of each channel: the energy of the weights that the channel meets.
+"""Importance of each channel of a tensor to its consumers: the energy of the weights that the channel meets.
 
 An error in a channel reaches the next weighted layer's outputs multiplied by that channel's weights. A channel that no
-weight reads may be clipped to nothing, however large it is; one that small weights read may be clipped sooner.
+weight reads may be clipped to zero, however large it is; a channel that small weights read may be clipped earlier.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def channel_importance(graph: Graph) -> dict[Value, np.ndarray]:
         for value in node.outputs:
             channels = value.shape[-1] if len(value.shape) > 1 else None
             if not channels:
-                found[value] = np.ones(min(len(value.shape) - 1, 1) * (1,))  # one number an image has no axis
+                found[value] = np.ones(min(len(value.shape) - 1, 1) * (1,))  # one number per image has no axis
                 continue
             parts = [_importance_for(reader, value, found) for reader in readers.get(value, [])]
             if value in graph.outputs:
@@ -35,7 +35,7 @@ def channel_importance(graph: Graph) -> dict[Value, np.ndarray]:
 
 
 def _importance_for(node: Node, value: Value, found: dict[Value, np.ndarray]) -> np.ndarray:
-    """What one reader needs of ``value``."""
+    """Importance of the channels of ``value`` to one consumer."""
     kind, channels = node.kind.removeprefix("Quant"), int(value.shape[-1] or 1)
     everything = np.ones(channels)
     behind = found.get(node.output, np.ones(1)) if node.outputs else np.ones(1)

@@ -1,4 +1,4 @@
-"""``quantize``: a float Keras model becomes one that trains and predicts with the integer arithmetic of its file."""
+"""``quantize``: convert a float Keras model to one that trains and predicts with the integer arithmetic of its file."""
 
 from __future__ import annotations
 
@@ -43,53 +43,52 @@ def quantize(
     input_range: Any = (0.0, 1.0),
     target: str | None = None,
 ) -> Any:
-    """Turn a float model into one that computes as its int8 file will, and can be fine-tuned.
+    """Convert a float model to one that computes as its int8 file will, and that can be fine-tuned.
 
-    Composite layers and nested models are opened, each Haar transform is contracted with the 1x1 convolution behind it
-    (what is rounded is the 2x2 kernel that ships), weights are rounded per output channel, and every tensor that the
-    file stores is rounded to 256 levels in a range measured on ``calibration``. BatchNormalization stays and trains on;
-    ``export`` folds it. The given model is not touched. Without fine-tuning the result is a post-training quantisation.
-    Before anything is rounded the copy and the given model are run on the calibration images: both compute the same, or
-    nothing is returned.
+    Composite layers and nested models are expanded. Each Haar transform is merged with the 1x1 convolution after it (a
+    2x2 kernel, which is then rounded). Weights are rounded per output channel, and every tensor that the file
+    stores is rounded to 256 levels in a range measured on ``calibration``. BatchNormalization stays and continues to
+    train; ``export`` folds it. The given model is not changed. Without fine-tuning the result is a post-training
+    quantization. Before anything is rounded, the copy and the given model are run on the calibration images; if they
+    differ, CopyError is raised.
 
     Args:
         model: Keras model of images (H, W, C), or of several inputs of any rank: functional, ``Sequential`` or a
-            subclass of either. Inputs of integers that are read as quantities (uint8 pixels) are rounded like others.
+            subclass of either. Integer inputs that are quantities (uint8 pixels) are rounded like others.
         calibration: float array (N, H, W, C), or an iterable of such arrays or of single images: 32 or more real images
             of the training distribution; a few hundred are enough. Several inputs: a dict of input name -> array, or
             a tuple of arrays.
-        engine: "native", or "tfmot": the same through tensorflow-model-optimization (which knows Keras 2 alone), for
-            comparison. That returns a ``TfmotModel``, which trains, predicts and exports alike; of the options below it
-            takes ``observer``, ``input_range`` and ``target``.
+        engine: "native", or "tfmot": the same through tensorflow-model-optimization (which supports only Keras 2), for
+            comparison. That returns a ``TfmotModel``, which trains, predicts and exports in the same way; of the
+            options below it supports ``observer``, ``input_range`` and ``target``.
         dtype: "int8", or "int16x8" for activations of 16 bits and weights of 8.
-        observer: How a range is found: "image_error" (least error of clipping and rounding, measured image by image, so
-            that what is rare survives), "minmax", "moving_average" (of the batches' minima and maxima), "percentile"
+        observer: Method for a range: "image_error" (least error of clipping and rounding, measured image by image, so
+            that rare values survive), "minmax", "moving_average" (of the batches' minima and maxima), "percentile"
             (the central 99.98 % of sampled values) or "mse" (least squared rounding and clipping error on these). None:
-            "image_error"; for "int16x8" "minmax", the one that it takes: the converter measures its ranges again.
+            "image_error"; for "int16x8" "minmax", the only one supported: the converter measures its ranges again.
         rounding: Of the weights before any fine-tuning: "nearest", or "gptq", which makes the next weights of a channel
             compensate for the rounding of those before on the calibration images (Frantar et al., arXiv 2210.17323).
-            For post-training use: training goes on from the rounded weights.
-        skip: Names of layers that stay float; a composite's or nested model's name stands for all its parts.
+            For post-training use: training continues from the rounded weights.
+        skip: Names of layers that stay float; the name of a composite layer or nested model includes all its parts.
             "unsupported": those without an int8 rule, whatever they are (``Artifact.float_layers`` lists them); the
-            file then fits targets with float kernels alone, "android-cpu" and mostly "mcu".
-        input_range: (low, high) that an input's values lie in: (0, 1) for pixel / 255, for which an int8 input is
-            ``pixel - 128``; of an input of uint8 or int8, whose dtype says it, (0, 1) stands for the whole range.
-            None: measured. Several inputs: one for all, or a list of one each. A range of which
-            ``calibration`` fills half or less is warned of.
-        target: A target's name: activations it lacks are replaced before calibration, so that fine-tuning makes good
-            for it (``gelu`` by ``quick_gelu`` for "mcu"). None: nothing is replaced.
-
+            file then fits only targets with float kernels, "android-cpu" and mostly "mcu".
+        input_range: (low, high) of an input's values: (0, 1) for pixel / 255, for which an int8 input is
+            ``pixel - 128``; for an input of uint8 or int8, (0, 1) means the whole range of the dtype.
+            None: measured. Several inputs: one for all, or a list with one each. If ``calibration`` fills
+            half of a range or less, a warning is given.
+        target: A target's name: activations that it does not support are replaced before calibration, so that
+            fine-tuning compensates for it (``gelu`` by ``quick_gelu`` for "mcu"). None: nothing is replaced.
     Returns:
         An uncompiled ``keras.Model`` with the same inputs and outputs, by name and order, of the given model's class
-    where that trains in a way of its own; trains with ``fit``, saves to ``.keras``. Its ``quantization_report``
-    tells how far the copy is from the given model without rounding, and what the target's stand-ins cost; its
-    ``calibration_report`` what every range rests on (``LayerRange``). Neither is saved.
+    if that class has a custom training step; trains with ``fit``, saves to ``.keras``. Its ``quantization_report``
+    states the difference of the copy from the given model without rounding, and the cost of the target's replacement
+    activations; its ``calibration_report`` states the basis of every range (``LayerRange``). Neither is saved.
 
     Raises:
         CopyError: an output of the copy differs from the given model's by more than 1e-3 of its spread, unrounded.
         ValueError: an unknown option or layer to skip; calibration images of the wrong shape, dtype, range or number.
-        UnsupportedLayerError: the model is not functional, or holds a layer without an int8 rule, one that Keras
-            rounded already, or one of Keras's that cannot be copied.
+        UnsupportedLayerError: the model is not functional, or contains a layer without an int8 rule, one that Keras
+            has already quantized, or a Keras layer that cannot be copied.
 
     Example:
     >>> qat = wm.tflite.quantize(model, images)
@@ -101,9 +100,9 @@ def quantize(
     observer = _check_observer(observer, dtype)
     check_option("rounding", rounding, ROUNDINGS)
     if dtype == "int16x8" and skip:
-        raise ValueError(f'dtype="int16x8" has no float layers: its converter knows none. Received: skip={skip!r}')
+        raise ValueError(f'dtype="int16x8" does not support float layers. Received: skip={skip!r}')
     if is_quantized(model):
-        raise ValueError(f"model must be a float model; this one is quantized already. Received: model={model.name!r}")
+        raise ValueError(f"model must be a float model, not a quantized one. Received: model={model.name!r}")
     substitutes = {} if target is None else get_target(target).substitutes
     if engine == "tfmot":
         for option, value, only in (
@@ -112,7 +111,7 @@ def quantize(
             ("skip", list(skip), []),
         ):
             if value != only:
-                raise ValueError(f"engine='tfmot' takes {option}={only!r}. Received: {option}={value!r}")
+                raise ValueError(f"engine='tfmot' supports only {option}={only!r}. Received: {option}={value!r}")
         return tfmot_engine.quantize(model, calibration, observer=observer, input_range=input_range, target=target)
     given = crop_at_inference(model)
     graph = Graph.from_model(given)
@@ -127,10 +126,10 @@ def quantize(
     connect_steps(graph)
     if rounding == "gptq":
         round_with_feedback(graph, arrays)
-    # The layers were called in the probing models too; fresh copies know this model alone (`layer.output` is its).
+    # The layers were also called in the probing models; fresh copies belong only to this model (`layer.output` is its).
     quantized = Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
     quantized = with_training_of(model, quantized)
-    quantized.dtype_policy = model.dtype_policy  # by which `compile` scales the loss of float16
+    quantized.dtype_policy = model.dtype_policy  # `compile` scales the loss of float16 by it
     quantized.quantization_report = report
     mark_fresh(quantized)
     _attach_report(quantized, rows)
@@ -138,18 +137,18 @@ def quantize(
 
 
 def _warn_of_shared_layers(graph: Graph) -> None:
-    """Warn of layers with weights that the copy has in common with the given model, for they could not be copied."""
+    """Warn about layers with weights that could not be copied, so that the copy shares them with the given model."""
     for layer in graph.kept.values():
         if layer.trainable_variables:
             warn_user(
                 f"Layer {layer.name!r} of type {type(layer).__name__} cannot be copied, so the quantized model shares "
-                "it, and training that one trains the given model's layer too: give its class a get_config() that its "
-                "constructor takes.",
+                "it, and training that model also trains the given model's layer: give its class a get_config() that "
+                "its constructor accepts.",
             )
 
 
 def check_options(model: Any, *, observer: str | None = None, skip: Sequence[str] | str = ()) -> None:
-    """Raise what ``quantize`` will raise of these options, before the model is trained and calibrated.
+    """Raise the errors of ``quantize`` for these options, before the model is trained and calibrated.
 
     Args:
         model: Functional Keras model, float.
@@ -163,7 +162,7 @@ def check_options(model: Any, *, observer: str | None = None, skip: Sequence[str
 
 @releasing_gradients
 def calibrate(model: Any, calibration: Any, observer: str | None = None) -> tuple[LayerRange, ...]:
-    """Measure the activation ranges of a quantized model again, in place: after a training that widened them, say.
+    """Measure the activation ranges of a quantized model again, in place, for example after training widened them.
 
     Args:
         model: Made by ``quantize``.
@@ -171,11 +170,11 @@ def calibrate(model: Any, calibration: Any, observer: str | None = None) -> tupl
         observer: As for ``quantize``.
 
     Returns:
-        One row a tensor that the file stores: its range, what the images held, the clipped share, and the image that
-        alone sets the range, if one does. Also ``model.calibration_report``.
+        One row per tensor that the file stores: its range, the values of the images, the clipped share, and the image
+        that alone determines the range, if there is one. Also ``model.calibration_report``.
 
     Raises:
-        ValueError: the model is not made by the native engine; as of ``quantize``.
+        ValueError: the model was not made by the native engine; otherwise as ``quantize``.
 
     Example:
     >>> qat.fit(...)  # with a large learning rate
@@ -196,13 +195,13 @@ def calibrate(model: Any, calibration: Any, observer: str | None = None) -> tupl
             layer.set_weights(found[layer.name].get_weights())
         elif getattr(layer, "input_step", 0.0):  # of version 0.1
             layer.input_step, constants = steps.get(layer.name, 0.0), True
-    if constants:  # functions that Keras compiled hold the old ones
+    if constants:  # functions that Keras compiled contain the old ones
         model.train_function = model.test_function = model.predict_function = None
     return _attach_report(model, rows)
 
 
 def _attach_report(model: Any, rows: Sequence[LayerRange]) -> tuple[LayerRange, ...]:
-    """Hang the rows on the model, and warn where one calibration image alone sets ranges."""
+    """Attach the rows to the model, and warn if a single calibration image determines ranges."""
     report = tuple(rows)
     object.__setattr__(model, "calibration_report", report)  # Keras would track it as part of the model
     layers: dict[int, list[str]] = {}
@@ -212,8 +211,8 @@ def _attach_report(model: Any, rows: Sequence[LayerRange]) -> tuple[LayerRange, 
     for image, names in sorted(layers.items()):
         listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         warn_user(
-            f"Calibration image {image} alone makes the ranges of {listed} more than twice as wide as all other images "
-            "need. Leave it out if it does not belong to the data; if it is rare but right, add more of its kind.",
+            f"Only calibration image {image} makes the ranges of {listed} more than twice as wide as all other images "
+            "need. Remove it if it does not belong to the data; if it is rare but valid, add more images of its kind.",
         )
     return report
 
@@ -222,12 +221,12 @@ def _check_observer(observer: str | None, dtype: str) -> str:
     observer = observer or (DEFAULT_OBSERVER if dtype == "int8" else "minmax")
     check_option("observer", observer, OBSERVERS)
     if dtype == "int16x8" and observer != "minmax":
-        raise ValueError(f'dtype="int16x8" takes observer="minmax". Received: observer={observer!r}')
+        raise ValueError(f'dtype="int16x8" supports only observer="minmax". Received: observer={observer!r}')
     return observer
 
 
 def input_ranges(graph: Graph) -> list[tuple[float, float] | None]:
-    """What the values of each input of a quantized model were promised to lie in; None where nothing was promised."""
+    """Range that was given for each input of a quantized model; None where none was given."""
     readers = graph.consumers()
     marks = ("FakeQuant", "KeepFloat")
     found = [[n.layer.limits for n in readers.get(value, []) if n.kind in marks] for value in graph.inputs]
@@ -243,6 +242,6 @@ def _check_skip(skip: Sequence[str] | str, graph: Graph) -> frozenset[str]:
     for name in skip:
         if name not in known:
             near = difflib.get_close_matches(str(name), sorted(known), n=3)
-            hint = f"; near it: {', '.join(near)}" if near else ""
+            hint = f"; similar: {', '.join(near)}" if near else ""
             raise ValueError(f"skip must name layers of the model{hint}. Received: skip={name!r}")
     return frozenset(skip)

@@ -1,9 +1,9 @@
-"""Which range costs a tensor least: the error of clipping against that of rounding, image by image.
+"""Choice of the range with the least error for a tensor: clipping against rounding, image by image.
 
-A wide range rounds everything coarsely, a narrow one clips what is rare. Both errors are measured on the calibration
-images, each as a share of what varies in that image, so that the one image that shows a rare event is not outvoted by
-the values of all the others; the worst image counts beside the mean. Where channels are read by weights of different
-size, errors count as they reach the outputs of the layer that reads them (``importance``).
+A wide range rounds everything coarsely, a narrow one clips rare values. Both errors are measured on the calibration
+images, each as a share of the variation in that image, so that the values of all other images do not outweigh the one
+image with a rare event; the worst image counts in addition to the mean. Where channels are read by weights of different
+size, errors are weighted by their effect on the outputs of the layer that reads them (``importance``).
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ import numpy as np
 from ..layers.fake_quant import whole_steps
 from ..layers.saturation import MOST_VALUES
 
-WORST = 0.25  # weight of the worst image beside the mean of all
-ENOUGH = 1.25  # times less error (1 dB) must be gained before anything is clipped
-SOLE = 2.0  # times the width that all other images need: then one image alone sets the range
+WORST = 0.25  # weight of the worst image relative to the mean of all
+ENOUGH = 1.25  # factor (1 dB) by which clipping must reduce the error
+SOLE = 2.0  # times the width that all other images need: then a single image determines the range
 QUANTILES = (
     0.9999,
     0.999,
     0.99,
-)  # of the sampled values by their importance, as ends to try beside those of the images' extremes
+)  # of the sampled values by their importance: further ends to try, with those of the images' extremes
 ROUNDED_SAMPLES = 64  # of each image, on which rounding is measured
 
 
 @dataclass(frozen=True)
 class LayerRange:
-    """The range of one stored tensor, and what it rests on.
+    """The range of one stored tensor and its basis.
 
     Args:
         name: Layer whose output it is.
-        minimum: Least value that the file can hold there.
-        maximum: Largest.
+        minimum: Least value that the file can represent there.
+        maximum: Largest such value.
         seen_minimum: Least value on the calibration images, of the channels that anything reads.
         seen_maximum: Largest.
         clipped_share: Share of the values on the calibration images that lie outside the range.
-        worst_clipped_share: The same of the image where it is largest.
-        sole_image: Index of the calibration image without which the range would be less than half as wide; None where
-            the range rests on more than one.
+        worst_clipped_share: The same for the image where it is largest.
+        sole_image: Index of the calibration image without which the range would be less than half as wide; None if
+            the range depends on more than one.
     """
 
     name: str
@@ -58,14 +58,14 @@ class LayerRange:
 
 
 class RangeChoice:
-    """One tensor on the calibration images.
+    """Choice of the range of one tensor, from its values on the calibration images.
 
     Args:
-        low: (N,) least value of each image, among the channels that are needed.
-        high: (N,) largest.
+        low: (N,) least value of each image, among the channels that matter.
+        high: (N,) largest value of each image.
         samples: (N, S) some values of each image, at the same places in all.
         weights: (S,) importance of those places.
-        size: Values of the tensor in one image.
+        size: Number of values of the tensor in one image.
     """
 
     def __init__(self, low: np.ndarray, high: np.ndarray, samples: np.ndarray, weights: np.ndarray, size: int) -> None:
@@ -78,7 +78,7 @@ class RangeChoice:
         self.ends = (-self._candidates(-self.low, -self.samples), self._candidates(self.high, self.samples))
 
     def _candidates(self, extremes: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        """Upper ends to try, the largest first: of all images, of all but one, of most, and of most values."""
+        """Upper ends to try, the largest first: for all images, all but one, most images, and most values."""
         full = float(extremes.max())
         if full <= 0:
             return np.zeros(1)
@@ -93,11 +93,11 @@ class RangeChoice:
         return np.asarray(chosen)
 
     def error_of(self, below: np.ndarray, above: np.ndarray) -> np.ndarray:
-        """(lows, highs): what each pair of ends costs.
+        """Error of each pair of ends: (lows, highs).
 
         Args:
             below: (N, lows) squared error of clipping at each lower end, weighted, see ``clipped_squares``.
-            above: (N, highs) likewise.
+            above: (N, highs) the same at each upper end.
         """
         part = self.samples[:, :ROUNDED_SAMPLES]
         weights = self.weights[:ROUNDED_SAMPLES]
@@ -112,14 +112,14 @@ class RangeChoice:
         return table
 
     def least_clipped(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lower bounds of ``below`` and ``above`` that need no second look at the images: one value lies out there."""
+        """Lower bounds of ``below`` and ``above`` that need no second run of the images: one value is clipped."""
         least = float(self.weights[self.weights > 0].min(initial=1.0))
         below = np.square(np.maximum(self.ends[0][None] - self.low[:, None], 0.0))
         above = np.square(np.maximum(self.high[:, None] - self.ends[1][None], 0.0))
         return least * below / self.size, least * above / self.size
 
     def may_gain(self) -> bool:
-        """Whether clipping anything may be worth it."""
+        """Whether clipping may reduce the error."""
         table = self.error_of(*self.least_clipped())
         return bool(table.size > 1 and table[0, 0] > ENOUGH * table.min())
 
@@ -131,11 +131,11 @@ class RangeChoice:
 
 
 def sole_image(low: np.ndarray, high: np.ndarray, chosen: tuple[float, float]) -> int | None:
-    """Index of the image that alone makes a range more than ``SOLE`` times as wide as the others need it.
+    """Index of the image that by itself makes a range more than ``SOLE`` times as wide as the others need it.
 
     Args:
         low: (N,) least value of each image.
-        high: (N,) largest.
+        high: (N,) largest value of each image.
         chosen: The range.
     """
     for image in dict.fromkeys((int(high.argmax()), int(low.argmin()))):

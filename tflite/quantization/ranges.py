@@ -1,4 +1,4 @@
-"""The range of every quantizer: observers of what calibration images make a network compute."""
+"""The range of every quantizer: observers of a network's activations on calibration images."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ OBSERVERS = ("image_error", "minmax", "moving_average", "percentile", "mse")
 DEFAULT_OBSERVER = "image_error"
 MIN_IMAGES = 32
 PERCENTILE = 99.99
-AVERAGING_IMAGES = 16  # in each batch of the moving average, and its weight
+AVERAGING_IMAGES = 16  # in each batch of the moving average; its weight is the next constant
 AVERAGING_MOMENTUM = 0.9
-SAMPLES_PER_IMAGE = 512  # values of each tensor that the percentile and MSE observers see of every calibration image
-# What a mask adds to a score before a softmax, and how far below the least score it stands, by bits: exp(-7) is less
-# than half a step of the softmax's output, whatever the other scores are.
+SAMPLES_PER_IMAGE = 512  # values of each tensor and calibration image that the percentile and MSE observers use
+# A score below MASK_FROM is masked before a softmax. MASKED is its distance below the least score, by bits: exp(-7) is
+# less than half a step of the softmax's output, whatever the other scores are.
 MASK_FROM, MASKED = -1000.0, {8: 7.0, 16: 12.0}
 
 
 class Observe(layers.Layer):
     """(B, ...) -> (B, 2 + samples): each image's minimum, maximum and some of its values.
 
-    The values are taken at random places, the same for every image: at regular ones, a stride that shares a factor
-    with the number of channels would see a few channels and never the others.
+    The values are taken at random places, the same for every image. A regular stride that shares a factor with the
+    number of channels would sample only a few channels.
 
     Args:
-        needed: bool array that broadcasts to a value's shape: where False, a value counts as zero. None: all.
+        needed: bool array that broadcasts to a value's shape; where False, a value counts as zero. None: all needed.
     """
 
     def __init__(self, needed: np.ndarray | None = None, **kwargs: Any) -> None:
@@ -55,7 +55,7 @@ class Observe(layers.Layer):
 
 
 def sampled_places(size: int) -> np.ndarray:
-    """Which of an image's ``size`` values the observers see."""
+    """Indices of the values of an image, ``size`` in all, that the observers sample."""
     return np.random.default_rng(0).permutation(size)[:SAMPLES_PER_IMAGE].astype("int32")
 
 
@@ -104,13 +104,13 @@ class ClippedShare(layers.Layer):
 def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[LayerRange]:
     """Set the range of every quantizer that is not fixed.
 
-    The images run through the network once for their extremes and samples, and where clipping is worth a thought once
-    more for its exact errors: a few numbers of each image and tensor are held, no activations.
+    The images run through the network once for their extremes and samples, and once more for exact errors where
+    clipping may be useful. Only a few numbers of each image and tensor are kept, no activations.
 
     Returns:
-        One row a quantizer, in the order of the graph.
+        One row per quantizer, in the order of the graph.
     """
-    disconnect_steps(graph)  # what is measured is what biases make before they are rounded
+    disconnect_steps(graph)  # activations are measured with unrounded biases
     quantizers = [node for node in graph.nodes() if node.kind == "FakeQuant"]
     first: dict[int, Node] = {}
     for node in quantizers:
@@ -121,7 +121,7 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
         return []
 
     def measure(taps: dict[int, Any]) -> dict[int, np.ndarray]:
-        """Index of an observed quantizer -> what a layer makes of its input on every image."""
+        """Index of an observed quantizer -> output of a layer on the quantizer's input, for every image."""
         ends = [graph.add(layer, observed[index].inputs[0]) for index, layer in taps.items()]
         found = predict(graph.to_model("calibration", outputs=ends, skip=quantizers), arrays) if ends else []
         tables = found if len(ends) != 1 else [found]
@@ -145,12 +145,12 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
                 "The model's activations must be finite on the calibration images. "
                 f"Received: minimum={low}, maximum={high} at layer={node.inputs[0].node.name!r}"
             )
-        # A clipped square would make the very tokens too large whose variance is the largest.
+        # Clipping a square would affect exactly the tokens with the largest variance.
         of_norm = observer in ("percentile", DEFAULT_OBSERVER) and _is_of_norm(node, readers)
         if hidden or of_norm or not weighted:
             chosen[index] = _range(table, "minmax" if of_norm or weighted else observer)
             if hidden:
-                # Scores keep their levels: those that are not masked, and no lower than they are.
+                # The levels go to the scores that are not masked, down to the least of them.
                 seen = table[:, 2:][table[:, 2:] > MASK_FROM]
                 least = min(float(seen.min()), 0.0) if seen.size else 0.0
                 chosen[index] = (least - MASKED[node.layer.bits], chosen[index][1])
@@ -177,13 +177,13 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     }
     rows = _rows(observed, tables, chosen, measure(clips))
     for index in masked:
-        if observed[index].layer.watched:  # nothing that a mask adds is worth a wider range
+        if observed[index].layer.watched:  # a masked score never justifies a wider range
             observed[index].layer.tolerance.assign(np.finfo(np.float32).max)
     return rows
 
 
 def _sides_of_input(node: Node) -> list[int]:
-    """Of one image's tensor."""
+    """Sides of one image's tensor."""
     return [int(side or 1) for side in node.inputs[0].shape[1:]]
 
 
@@ -202,7 +202,7 @@ def _rows(
     rows = []
     for index, node in enumerate(observed):
         table, shares = tables[index], clipped.get(index, np.zeros((1, 2)))
-        if node.layer.watched:  # in training, what was clipped on purpose moves no range
+        if node.layer.watched:  # in training, intentional clipping changes no range
             node.layer.tolerance.assign(min(float(shares[:, 1].max()), 1e30))
             node.layer.excess.assign(0.0)
         low, high = node.layer.get_range()
@@ -222,7 +222,7 @@ def _rows(
 
 
 def _is_of_norm(node: Node, readers: dict[Value, list[Node]]) -> bool:
-    """Whether a quantizer rounds a step of a layer or group norm: difference, square, variance, its inverse root."""
+    """Whether a quantizer rounds a step of a layer or group norm: difference, square, variance, inverse root."""
     if node.inputs[0].node.kind == "Rsqrt":
         return True
     for reader in readers.get(node.output, []):
@@ -243,7 +243,7 @@ def _is_of_norm_read(value: Value, readers: dict[Value, list[Node]]) -> bool:
 
 
 def _only_softmax_reads(value: Value, readers: dict[Value, list[Node]]) -> bool:
-    """Whether ``value`` is added to what a softmax reads, and nothing else."""
+    """Whether ``value`` is only added to the input of a softmax."""
     follows = readers.get(value, [])
     return bool(follows) and all(
         activation_name(node) == "softmax"
@@ -270,7 +270,7 @@ def _range(table: np.ndarray, observer: str) -> tuple[float, float]:
 
 
 def _moving_average(minima: np.ndarray) -> float:
-    """Of the batches' minima, as a training loop sees them."""
+    """Moving average of the batches' minima, as in a training loop."""
     batches = [minima[start : start + AVERAGING_IMAGES].min() for start in range(0, len(minima), AVERAGING_IMAGES)]
     average = batches[0]
     for value in batches[1:]:
@@ -307,13 +307,13 @@ def input_grids(graph: Graph) -> dict[Node, Node]:
 
 
 def connect_steps(graph: Graph) -> None:
-    """Hand the step of each quantizer to what rounds a bias by it, as an argument of the call.
+    """Pass the step of each quantizer to the layers that round a bias by it, as an argument of the call.
 
-    Read from the range whenever the network runs, so that the weights alone say what it computes.
+    The step is read from the range whenever the network runs, so that the weights alone define what it computes.
     """
     steps: dict[Value, Value] = {}
     for node, source in input_grids(graph).items():
-        # Called on what the layer reads, so that a model from the layer's input to its output has all that it needs.
+        # Called on the layer's input, so that a model from the layer's input to its output is complete.
         value = node.inputs[0]
         if value not in steps:
             call = Node(source.layer, (value,), {"step_only": True}, origin=source.origin)
@@ -323,7 +323,7 @@ def connect_steps(graph: Graph) -> None:
 
 
 def disconnect_steps(graph: Graph) -> None:
-    """Undo ``connect_steps``, and forget the constants of version 0.1."""
+    """Undo ``connect_steps``, and clear the constants of version 0.1."""
     for node in graph.nodes():
         if hasattr(node.layer, "input_step"):
             node.kwargs.pop("input_step", None)

@@ -1,8 +1,8 @@
-"""Weight rounding for post-training use: what rounding does to one weight, the next ones of its channel make good.
+"""Weight rounding for post-training use: the next weights of a channel compensate for the rounding of each weight.
 
 GPTQ (Frantar et al., arXiv 2210.17323, section 3; after Optimal Brain Surgeon): a channel's weights are rounded one by
 one, and each error is spread over those not yet rounded so that the layer's output on the calibration images changes
-least. NumPy on sampled inputs of each layer: the same on every backend.
+least. NumPy on sampled inputs of each layer, so the result is the same on every backend.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..layers.fake_quant import QUANT_LAYERS, WEIGHT_LEVELS
 
 POSITIONS_PER_IMAGE = 32  # sampled output positions; with 128 images 4,096 equations for a channel's weights
 MAX_IMAGES = 128
-DAMPING = 0.01  # of the mean squared input, added to each: inputs that are never seen must not explode
-PROBE_BYTES = 256 << 20  # of sampled inputs held at once
+DAMPING = 0.01  # of the mean squared input, added to each: inputs that are always zero must not divide by zero
+PROBE_BYTES = 256 << 20  # of sampled inputs in memory at once
 
 
 class _SamplePatches(layers.Layer):
-    """(B, H, W, C) -> (B, positions, taps * C): what a convolution sees at some places. (B, ..., C) -> (B, n, C)."""
+    """(B, H, W, C) -> (B, positions, taps * C): sampled patches that a convolution reads. (B, ..., C) -> (B, n, C)."""
 
     def __init__(self, window: dict[str, Any] | None, margin: tuple[int, int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -40,18 +40,18 @@ class _SamplePatches(layers.Layer):
         return ops.take(rows, places, axis=1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return (input_shape[0], None, None)  # `call` knows; nothing reads this one
+        return (input_shape[0], None, None)  # `call` computes the rest; nothing reads it here
 
 
 def round_with_feedback(graph: Graph, arrays: list[np.ndarray]) -> None:
-    """Put the kernels of a quantized graph onto their grids, each rounding compensated by the weights after it.
+    """Round the kernels of a quantized graph to their grids; the weights after each one compensate for its rounding.
 
-    Kernels without a window form (grouped convolutions, transposed ones whose stride does not divide the kernel) keep
-    the nearest integers.
+    Kernels without a window form (grouped convolutions, transposed ones whose stride does not divide the kernel) are
+    rounded to the nearest integers.
 
     Args:
         graph: From ``insert_fake_quant``, calibrated; the kernels of its layers are assigned.
-        arrays: Calibration images, one array an input.
+        arrays: Calibration images, one array per input.
     """
     calls: dict[int, list[Node]] = {}
     for node in graph.nodes():
@@ -88,7 +88,7 @@ def _round_group(graph: Graph, group: list[list[Node]], images: list[np.ndarray]
 
 
 def _window(layer: Any) -> tuple[dict[str, Any], tuple[int, int]] | None:
-    """(arguments of ``extract_patches``, zero margin before it); ({}, ...) for a Dense layer; None: no such form."""
+    """(arguments of ``extract_patches``, zero margin before it); ({}, ...) for a Dense layer; None: not supported."""
     kind = type(layer).__name__.removeprefix("Quant")
     if kind == "Dense":
         return {}, (0, 0)
@@ -114,7 +114,7 @@ def _compensate(layer: Any, rows: np.ndarray) -> np.ndarray:
     """The layer's kernel on its grid, from rows (n, taps * C) of its inputs."""
     kind = type(layer).__name__.removeprefix("Quant")
     kernel = kernel_of(layer)
-    if kind == "DepthwiseConv2D":  # each channel has inputs, and a step, of its own
+    if kind == "DepthwiseConv2D":  # each channel has its own inputs and step
         height, width, channels, multiplier = kernel.shape
         inputs = rows.reshape(len(rows), height * width, channels)
         rounded = np.empty_like(kernel)
@@ -123,7 +123,7 @@ def _compensate(layer: Any, rows: np.ndarray) -> np.ndarray:
             rounded[:, :, channel] = _gptq(part, inputs[:, :, channel]).reshape(height, width, multiplier)
         return rounded
     if kind == "Conv2DTranspose":
-        # Each of the s*s phases of the output sees the same window through taps of its own, in reverse; see
+        # Each of the s*s phases of the output reads the same window through its own taps, in reverse; see
         # lowering._write_subpixel. All share their channel's step.
         (sy, sx), (ky, kx, out, inner) = layer.strides, kernel.shape
         phases = kernel.reshape(ky // sy, sy, kx // sx, sx, out, inner)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4)
@@ -137,7 +137,7 @@ def _compensate(layer: Any, rows: np.ndarray) -> np.ndarray:
 def _gptq(weights: np.ndarray, rows: np.ndarray, steps: np.ndarray | None = None) -> np.ndarray:
     """``weights`` (d, out) on their grids, so that ``rows @ weights`` changes little.
 
-    The largest weight of each grid stays 127 steps: from it the layer finds its step again.
+    The largest weight of each grid stays at 127 steps: the layer derives its step from it.
     """
     work = weights.astype(np.float64)
     largest = np.abs(work).max(0)
@@ -145,7 +145,7 @@ def _gptq(weights: np.ndarray, rows: np.ndarray, steps: np.ndarray | None = None
     ends = np.abs(work) >= steps * WEIGHT_LEVELS * (1 - 1e-9)
     gram = rows.T.astype(np.float64) @ rows
     damping = DAMPING * max(float(np.trace(gram)) / len(gram), 1e-12)
-    # Upper factor of the inverse: its row i tells how the weights after i make up for an error of i.
+    # Upper factor of the inverse: its row i states how the weights after i compensate for an error of i.
     upper = np.linalg.cholesky(np.linalg.inv(gram + damping * np.eye(len(gram)))).T
     rounded = np.empty_like(work)
     for i in range(len(work)):

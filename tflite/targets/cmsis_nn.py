@@ -1,7 +1,7 @@
-"""Arm's CMSIS-NN, the kernels that TensorFlow Lite Micro runs on Cortex-M: memory they take, and where they are wrong.
+"""Arm's CMSIS-NN, the kernels that TensorFlow Lite Micro runs on Cortex-M: their memory use and their errors.
 
-Nothing of it runs here: what stands below is read from its source, releases up to 7.0.0 and revision 4ab83cc3, which
-TensorFlow Lite Micro took until August 2026. Its reference kernels, which ``export`` runs, know none of this.
+CMSIS-NN is not run here: everything is taken from its source, releases up to 7.0.0 and revision 4ab83cc3, which
+TensorFlow Lite Micro used until August 2026. The reference kernels, which ``export`` runs, have none of these errors.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from ..file.flatbuffer import OpInfo, schema
 
-# Above so many input channels, and with strides of at most 2, a transposed convolution runs as a convolution with the
-# filters reversed (arm_transpose_conv_wrapper_s8.c); its own kernel is the one below.
+# With more input channels than this, and strides of at most 2, a transposed convolution runs as a convolution with
+# reversed filters (arm_transpose_conv_wrapper_s8.c); the other cases run in its own kernel.
 REVERSED_ABOVE_CHANNELS = 16
 REVERSED_STRIDE = 2
-DEPTHWISE_BLOCK = 124  # channels that the Helium kernel takes at a time (CH_IN_BLOCK_MVE)
-ONE_CHANNEL_OUTPUTS = 8  # above: a depthwise convolution of one channel becomes a convolution
+DEPTHWISE_BLOCK = 124  # channels that the Helium kernel processes at a time (CH_IN_BLOCK_MVE)
+ONE_CHANNEL_OUTPUTS = 8  # with more, a depthwise convolution of one channel becomes a convolution
 
 
 @dataclass(frozen=True)
@@ -49,25 +49,25 @@ class Transposed:
 
     @property
     def rows_aligned(self) -> bool:
-        """Whether its rows come out in place.
+        """Whether its rows are written in the right place.
 
-        arm_transpose_conv_s8 hands rows on by the whole stride: of a padding that is no multiple of it the first rows
-        are held back, and every later one lands one place off (issue 230, mended in July 2026). ARM's tests of the
-        kernel all had paddings that are.
+        arm_transpose_conv_s8 advances by the whole stride. If the padding is not a multiple of the stride, the first
+        rows are held back, and every later row is off by one (issue 230, fixed in July 2026). Arm's tests of the
+        kernel used only paddings that are multiples.
         """
         return self.reversed or self.padding[0] % self.stride[0] == 0
 
     @property
     def rows_written(self) -> bool:
-        """Whether it writes all rows of its output and none behind them: it never looks, whatever the release."""
+        """Whether it writes all rows of its output and none after them; no release checks this."""
         stride, kernel, padding = self.stride[0], self.kernel[0], self.padding[0]
-        least = self.source[0] * stride - padding  # those that it writes whatever the output has
+        least = self.source[0] * stride - padding  # written whatever the output's size
         most = (self.source[0] - 1) * stride + max(kernel, stride) - padding
         return self.reversed or 0 <= least <= self.result[0] <= most
 
     @property
     def buffer_suffices(self) -> bool:
-        """Whether the buffer it asks for holds a row: its width is taken with the vertical stride."""
+        """Whether the requested buffer is large enough for a row: its width is computed with the vertical stride."""
         wide = (self.source[1] - 1) * self.stride[1] + max(self.kernel[1], self.stride[1])
         return self.reversed or (
             self.stride[1] <= max(self.kernel[1], self.stride[0]) and self.padding[1] + self.result[1] <= wide
@@ -75,12 +75,12 @@ class Transposed:
 
     @property
     def matches_reference(self) -> bool:
-        """Whether it computes what the reference kernel does."""
+        """Whether it computes the same as the reference kernel."""
         return self.rows_aligned and self.rows_written and self.buffer_suffices
 
     @property
     def scratch_bytes(self) -> int:
-        """Of the arena, while it runs; the larger of the plain and the Helium build."""
+        """Arena bytes while it runs; the larger of the plain and the Helium build."""
         taps = math.prod(self.kernel) * self.channels
         if self.reversed:
             return convolution_scratch_bytes(taps) + taps * self.filters
@@ -89,24 +89,24 @@ class Transposed:
 
     @property
     def reference_scratch_bytes(self) -> int:
-        """Of the reference kernel: an accumulator an output value."""
+        """Arena bytes of the reference kernel: one accumulator per output value."""
         return 4 * math.prod(self.result) * self.filters
 
 
 def convolution_scratch_bytes(taps: int, pointwise: bool = False) -> int:
-    """Of an int8 convolution of so many values an output; ``pointwise``: 1x1, stride 1, no padding."""
+    """Arena bytes of an int8 convolution with ``taps`` values per output; ``pointwise``: 1x1, stride 1, no padding."""
     if pointwise:
-        return 4 * taps  # armclang alone
+        return 4 * taps  # only armclang
     return max(4 * (-(-taps // 4) * 4), 64 * -(-taps // 16))
 
 
 def depthwise_scratch_bytes(taps: int, channels: int) -> int:
-    """Of an int8 depthwise convolution of multiplier 1, of so many taps."""
+    """Arena bytes of an int8 depthwise convolution of multiplier 1 with ``taps`` taps."""
     return max(2 * channels * taps, 4 * DEPTHWISE_BLOCK * taps)
 
 
 def transposed(op: OpInfo) -> Transposed:
-    """The figures of a TRANSPOSE_CONV of a file."""
+    """The parameters of a TRANSPOSE_CONV of a file."""
     weights, source, result = op.inputs[1].shape, op.inputs[2].shape, op.outputs[0].shape
     return Transposed(
         kernel=(weights[1], weights[2]),
@@ -125,9 +125,9 @@ def is_int8(op: OpInfo) -> bool:
 
 
 def activation_in_range(op: OpInfo) -> bool:
-    """Whether the output's own range does what the fused activation should.
+    """Whether the output's own range has the effect of the fused activation.
 
-    TensorFlow Lite Micro's call of CMSIS-NN leaves a transposed convolution's activation out
+    TensorFlow Lite Micro's call of CMSIS-NN omits a transposed convolution's activation
     (micro/kernels/cmsis_nn/transpose_conv.cc passes kTfLiteActNone).
     """
     activation, result = op.options.fusedActivationFunction, op.outputs[0]
@@ -141,7 +141,7 @@ def activation_in_range(op: OpInfo) -> bool:
 
 
 def scratch_bytes(op: OpInfo) -> int:
-    """What a kernel of CMSIS-NN takes of the arena while it runs, the largest of its builds (plain, DSP, Helium)."""
+    """Arena bytes of a CMSIS-NN kernel while it runs, the largest of its builds (plain, DSP, Helium)."""
     if not op.outputs or not (op.inputs and len(op.inputs[0].shape)):
         return 0
     result = op.outputs[0]
@@ -173,7 +173,7 @@ def scratch_bytes(op: OpInfo) -> int:
 
 
 def reference_scratch_bytes(op: OpInfo) -> int:
-    """What a reference kernel of TensorFlow Lite Micro takes of the arena while it runs."""
+    """Arena bytes of a reference kernel of TensorFlow Lite Micro while it runs."""
     if op.name == "TRANSPOSE_CONV":
         return {"int8": 4, "int16": 8}.get(op.outputs[0].dtype, 0) * math.prod(op.outputs[0].shape)
     if op.name in ("MEAN", "SUM"):

@@ -1,6 +1,6 @@
-"""Every rule of the targets: the question that decides it, and the place that it comes from.
+"""Every rule of the targets: the function that checks it, and its source.
 
-``op_tables`` says which rules an op of a target has; ``audit`` asks.
+``op_tables`` lists the rules of each op of a target; ``audit`` applies them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SPEC = "https://ai.google.dev/edge/litert/models/quantization_spec"
 MICRO = "tensorflow/lite/micro/kernels of tflite-micro"
 CMSIS = "ARM-software/CMSIS-NN up to 7.0.0 and its revision 4ab83cc3, which tflite-micro took until August 2026"
 
-# Rule -> (question to an op that must come out true, where the rule comes from).
+# Rule -> (check of an op that must return True, source of the rule).
 CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
     # The GPU delegate
     "at most 4 dimensions": (op_checks.ranks_1_to_4, f"ExtractTensorShape in {GPU_BUILDER}"),
@@ -131,16 +131,16 @@ CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
     "float operands": (lambda op: op.inputs[0].dtype == "float32", f"EXP, LOG and SQRT in {MICRO} have no int8 kernel"),
     "CMSIS-NN: top padding a multiple of the stride, or over 16 channels and strides of 2 at most": (
         op_checks.in_cmsis_nn(lambda op: cmsis_nn.transposed(op).rows_aligned),
-        f"arm_transpose_conv_s8.c of {CMSIS}: rows are handed on by whole strides; issue 230, mended in July 2026",
+        f"arm_transpose_conv_s8.c of {CMSIS}: rows advance by whole strides; issue 230, fixed in July 2026",
     ),
     "CMSIS-NN: just the rows that it writes, or over 16 channels and strides of 2 at most": (
         op_checks.in_cmsis_nn(lambda op: cmsis_nn.transposed(op).rows_written),
-        f"arm_transpose_conv_s8.c of {CMSIS}: it writes (rows of the input) * stride - padding rows at least and what "
-        "the kernel reaches at most, whatever the output has",
+        f"arm_transpose_conv_s8.c of {CMSIS}: it writes at least (rows of the input) * stride - padding rows and at "
+        "most those that the kernel reaches, whatever the output's size",
     ),
     "CMSIS-NN: a buffer as wide as a row, or over 16 channels and strides of 2 at most": (
         op_checks.in_cmsis_nn(lambda op: cmsis_nn.transposed(op).buffer_suffices),
-        f"arm_transpose_conv_get_buffer_sizes_s8.c of {CMSIS}: the width is taken with the vertical stride",
+        f"arm_transpose_conv_get_buffer_sizes_s8.c of {CMSIS}: the width is computed with the vertical stride",
     ),
     "CMSIS-NN: activation implied by the output's range": (
         op_checks.in_cmsis_nn(cmsis_nn.activation_in_range),
@@ -157,7 +157,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
     "symmetric int8 weights": (op_checks.symmetric_weights, f"{SPEC}: zero point 0, values from -127 on"),
     "weight scales on axis 0": (
         op_checks.scales_on_axis(0),
-        f"CONV_2D, FULLY_CONNECTED in {SPEC}; TRANSPOSE_CONV alike",
+        f"CONV_2D, FULLY_CONNECTED in {SPEC}; TRANSPOSE_CONV in the same way",
     ),
     "weight scales on axis 3": (op_checks.scales_on_axis(3), f"DEPTHWISE_CONV_2D in {SPEC}"),
 }

@@ -1,4 +1,4 @@
-"""What a program that runs a file takes of a microcontroller's flash: "flash" elsewhere is the file alone."""
+"""Flash that a program which runs a file takes on a microcontroller; elsewhere "flash" means only the file."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from ..names import CMSIS_NN, FIRMWARE_BYTES, FIRMWARE_REFERENCE_BYTES, REFERENC
 
 KIB = 1024
 
-# Kernels (keys of ``names.KERNELS``) -> bytes that whole firmware took beyond the file, least and most of the networks
-# measured: TensorFlow Lite Micro's interpreter with the file's ops alone, for Cortex-M4 and M55, and a main of a few
-# lines. A float layer, other compilers or a console of one's own come on top.
+# Kernels (keys of ``names.KERNELS``) -> bytes that whole firmware took in addition to the file, least and most of the
+# measured networks: TensorFlow Lite Micro's interpreter with only the file's ops, for Cortex-M4 and M55, and a main of
+# a few lines. A float layer, other compilers or a custom console need more.
 RUNTIME_BYTES: dict[str, tuple[int, int]] = {
     REFERENCE_KERNELS: (90 * KIB, 135 * KIB),
     CMSIS_NN: (125 * KIB, 175 * KIB),
 }
-# Cost of ``DeviceCosts`` and budgets -> the kernels that it counts, with the most that they took.
+# Cost of ``DeviceCosts`` and budgets -> the kernels that it includes, with their largest size.
 COST_KERNELS = {FIRMWARE_BYTES: CMSIS_NN, FIRMWARE_REFERENCE_BYTES: REFERENCE_KERNELS}
 NAMES = {REFERENCE_KERNELS: "reference kernels", CMSIS_NN: "CMSIS-NN"}
 
 
 def firmware_bytes(file_bytes: int, kernels: str = CMSIS_NN) -> tuple[int, int]:
-    """(least, most) flash of whole firmware that holds a file.
+    """(least, most) flash of whole firmware that contains a file.
 
     Args:
         file_bytes: Size of the file.
@@ -30,15 +30,15 @@ def firmware_bytes(file_bytes: int, kernels: str = CMSIS_NN) -> tuple[int, int]:
 
 
 def runtime_words() -> str:
-    """What the program adds, in a phrase."""
+    """Size of the program as a phrase."""
     return " or ".join(
         f"{least // KIB} to {most // KIB} KB with {NAMES[kernels]}" for kernels, (least, most) in RUNTIME_BYTES.items()
     )
 
 
 def flash_words(file_bytes: int) -> str:
-    """What stands beside a flash figure of a microcontroller."""
+    """Explanation of a microcontroller's flash figure."""
     return (
-        f"{file_bytes:,} bytes for the file alone; the program that runs it adds about {runtime_words()} "
+        f"{file_bytes:,} bytes for the file only; the program that runs it adds about {runtime_words()} "
         "(TensorFlow Lite Micro with these ops, measured on emulated Cortex-M4 and M55)"
     )

@@ -1,6 +1,6 @@
-"""Questions to one op of a file, each of which comes out true where the op keeps the rule.
+"""Checks of one op of a file; each returns True if the op follows the rule.
 
-``constraints.CONSTRAINTS`` names the rules, and the place that each comes from.
+``constraints.CONSTRAINTS`` names the rules and their sources.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from ..file.flatbuffer import OpInfo, TensorInfo, schema
 from . import cmsis_nn
 
-# Rounding of float32 scales, which the converter multiplies in another order than we do.
+# Rounding of float32 scales, which the converter multiplies in another order than this module.
 SCALE_TOLERANCE = 1e-5
 
 WEIGHTS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1}
@@ -176,7 +176,7 @@ def pooling_window(op: OpInfo) -> bool:
 
 
 def factors(op: OpInfo) -> tuple[float, float]:
-    """How often each side of a resize's output holds that of its input; corners aligned: the spaces between pixels."""
+    """Ratio of the sides of a resize's output to its input's; with aligned corners, of the spaces between pixels."""
     less = 1 if op.options.alignCorners else 0
     first, last = op.inputs[0].shape, op.outputs[0].shape
     height, width = ((b - less) / max(a - less, 1) for a, b in zip(first[1:3], last[1:3], strict=True))
@@ -315,5 +315,5 @@ def fixed_scale(scale: float, zero_point: int) -> Callable[[OpInfo], bool]:
 
 
 def in_cmsis_nn(question: Callable[[OpInfo], bool]) -> Callable[[OpInfo], bool]:
-    """Of the int8 kernels alone: CMSIS-NN leaves the others' arithmetic to the reference kernels."""
+    """Apply a check only to the int8 kernels: CMSIS-NN leaves the others' arithmetic to the reference kernels."""
     return lambda op: not cmsis_nn.is_int8(op) or question(op)

@@ -1,4 +1,4 @@
-"""Activations that float16 cannot hold: a GPU computes in it, whatever the file's inputs and outputs are."""
+"""Activations that float16 cannot represent: a GPU computes in it, whatever the file's inputs and outputs are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def largest_activations(model: Any, arrays: list[np.ndarray]) -> dict[str, float
     """Layer -> the largest magnitude that it computes on these images, in the order of the graph.
 
     Args:
-        model: Functional float model, as ``deploy`` writes it: what is folded computes no tensor of its own.
+        model: Functional float model, as ``deploy`` writes it: folded layers compute no separate tensor.
         arrays: For each input an array (N, ...).
     """
     graph = Graph.from_model(model)
@@ -43,11 +43,11 @@ def largest_activations(model: Any, arrays: list[np.ndarray]) -> dict[str, float
 
 
 def check_half_range(model: Any, arrays: list[np.ndarray], target: str) -> None:
-    """FidelityError if a tensor of ``model`` leaves float16's range on these images; arguments as above."""
+    """Raise FidelityError if a tensor of ``model`` exceeds float16's range on these images; arguments as above."""
     for name, largest in largest_activations(model, arrays).items():
         if not largest <= LARGEST:
             raise FidelityError(
                 f"Target {target!r} computes in float16, whose largest number is {LARGEST:,.0f}: layer {name!r} "
-                f"computes {largest:,.0f} on the verification images, which becomes infinity there. Scale what it "
-                "reads or its weights, put a normalisation before it, or export for another target."
+                f"computes {largest:,.0f} on the verification images, which becomes infinity there. Scale its input "
+                "or its weights, put a normalization before it, or export for another target."
             )

@@ -1,8 +1,8 @@
-"""Whether a file is worth shipping: its outputs against those of the float model, in measures without a scale.
+"""Comparison of a file's outputs with those of the float model, in measures without a scale.
 
-``fault`` in ``verifier.py`` asks whether a file computes what it should, in steps of its own output; a file whose steps
-are too coarse for what the network says passes that. Here each output is held against the float network, whatever it
-is: logits of classes, one logit, a number, a mask, a map of peaks, a picture.
+``verifier.py`` checks whether a file computes what it should, in steps of its own output; a file whose steps are too
+coarse for the network passes that check. Here each output is compared with the float network, whatever the output is:
+logits of classes, a single logit, a number, a mask, a map of peaks, a picture.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ WARN_SNR_DB = 20.0  # of a tenth
 MIN_AGREEMENT = 0.9
 WARN_AGREEMENT = 0.98
 MIN_IMAGES = 32
-MIN_JUDGED = 0.5  # share of the images that must say something
-MAX_SNR_DB = 200.0  # also stands for equality
-MARGIN_STEPS = 2.0  # of 255 over the range of the model's output: what rounding moves
-RARE = 0.05  # share of the images without which the typical ones are judged
+MIN_JUDGED = 0.5  # share of the images that must be conclusive
+MAX_SNR_DB = 200.0  # also the value for equality
+MARGIN_STEPS = 2.0  # of 255 over the range of the model's output: the effect of rounding
+RARE = 0.05  # share of the images that differ most; ``typical_db`` excludes them
 PEAK_RADIUS = 3  # pixels: a peak is the largest value of a window of 7 x 7
-PEAK_HEIGHT, PEAK_LEAD = 0.5, 0.25  # of the map's range: above its least value, and over all but the 8 neighbours
+PEAK_HEIGHT, PEAK_LEAD = 0.5, 0.25  # of the map's range: above its least value, and over all but the 8 neighbors
 MAX_PEAKS = 20_000
+DECISION_NAMES = {"first class": "top-1 class"}  # ``Agreement.what`` -> its name in texts, where that differs
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Where a file decides as the model does.
+    """Agreement of a file with the model in one kind of decision.
 
     Args:
-        what: "first class", "sign" (on which side of 0, or of 0.5 where the output is a share), "peaks" (of a map:
-            found again within a pixel) or "index" (of an integer output: the same number).
-        share: Of the places counted, those where both agree.
-        counted: Places where the model's own lead exceeds the rounding: images, pixels or peaks.
+        what: "first class" (top-1), "sign" (on which side of 0, or of 0.5 for an output that is a share), "peaks" (of a
+            map: found again within a pixel) or "index" (of an integer output: the same number).
+        share: Share of the counted places where both agree.
+        counted: Places where the model's own margin exceeds the rounding: images, pixels or peaks.
     """
 
     what: str
@@ -51,18 +52,18 @@ class OutputReport:
 
     Args:
         name: Of the output.
-        snr_db: Power of what the output tells of the images (the model's, less its mean over them) over that of the
-            difference, each a mean (of the difference over those that ran), in dB: 20 dB is an error of a tenth of the
-            spread, every 6 dB less twice the error. At most 200; None where the model's output hardly depends on the
-            image, and of integers.
-        typical_db: The same without the 5 % of images that differ most from the mean; None likewise, and where no other
-            image ran.
-        least_channel_db: The same of that channel of the last axis where it is least; None where there is one channel,
+        snr_db: Power of the output's variation over the images (the model's, less its mean over them), divided by that
+            of the difference, each a mean (of the difference over those that ran), in dB: 20 dB is an error of a tenth
+            of the spread, and 6 dB less doubles the error. At most 200; None where the model's output hardly depends on
+            the image, and for integers.
+        typical_db: The same without the 5 % of images that differ most from the mean; None in the same cases, and where
+            no other image ran.
+        least_channel_db: The same for the channel of the last axis where it is least; None where there is one channel,
             where all values lie in [0, 1], and as above.
         least_channel: Its index.
-        agreements: What can be told of decisions; empty where the output has none.
-        judged: Images that say something: whose first class leads by more than rounding moves, or all; 0 where the
-            model's output hardly depends on the image.
+        agreements: Agreement in decisions; empty where the output has none.
+        judged: Conclusive images: those whose margin of the top-1 class exceeds rounding, or all; 0 where the model's
+            output hardly depends on the image.
     """
 
     name: str
@@ -89,10 +90,10 @@ def measure(
         name: Of the output.
         expected: (N, ..., C) of the Keras model.
         found: (M, ..., C) of the file, its first M <= N images.
-        decides: Whether the last axis is classes, or the logit or share of one: not of a picture, say.
-        certain: (N, ...) whether the first class leads by more than rounding moves; needed where there are several.
-        margin: How far rounding may move a logit or share.
-        integer: Whether the numbers are indices, of which one is no nearer than another.
+        decides: Whether the last axis is classes, or the logit or share of one; False for a picture, for example.
+        certain: (N, ...) whether the top-1 class has a margin above rounding; needed where there are several classes.
+        margin: Largest change of a logit or share by rounding.
+        integer: Whether the numbers are indices, which are either equal or different.
     """
     if expected.ndim == 1:
         expected, found = expected[:, None], found[:, None]
@@ -105,7 +106,7 @@ def measure(
         return OutputReport(name, None, None, None, None, tuple(_share("index", same, same | True)), count)
     if integer or not depends_on_the_image(expected):
         return OutputReport(name, None, None, None, None, (), 0)
-    # The signal is that of all images: a few that happen to be alike, or one, tell nothing of the spread.
+    # The signal is that of all images: a single one, or a few similar ones, do not show the spread.
     signal, noise = _signal(expected), _power(found - expected[:count])
     snr = _decibels(signal.mean(0).sum(), noise.mean(0).sum())
     kept = np.sort(np.argsort(signal.sum(1), kind="stable")[: max(1, int(np.ceil(len(expected) * (1 - RARE))))])
@@ -139,7 +140,7 @@ def snr_db(expected: np.ndarray, found: np.ndarray) -> float | None:
 
 
 def depends_on_the_image(expected: np.ndarray) -> bool:
-    """Whether some value moves from image to image by more than the finest 8-bit rounding of the output would."""
+    """Whether some value varies between images by more than the finest 8-bit rounding of the output."""
     step = max(float(np.ptp(expected)) / 255, 1e-5 * float(np.abs(expected).max()), 1e-12)
     return float(np.ptp(expected, axis=0).max()) > MARGIN_STEPS * step
 
@@ -150,7 +151,7 @@ def _power(values: np.ndarray) -> np.ndarray:
 
 
 def _signal(expected: np.ndarray) -> np.ndarray:
-    """Power of what differs from the mean over the images, likewise."""
+    """(N, channels): power of the difference from the mean over the images."""
     return _power(expected - expected.mean(0, dtype=np.float64).astype(np.float32))
 
 
@@ -163,7 +164,7 @@ def _decibels(signal: float, noise: float) -> float:
 
 
 def _are_shares(expected: np.ndarray) -> bool:
-    """Whether an output is probabilities: of a class that hardly ever occurs nothing needs to be left."""
+    """Whether an output is probabilities: a class that hardly ever occurs needs no SNR."""
     return bool(expected.min() >= 0 and expected.max() <= 1)
 
 
@@ -180,9 +181,9 @@ def _signs(expected: np.ndarray, found: np.ndarray, margin: float) -> list[Agree
 
 
 def _peaks(expected: np.ndarray, found: np.ndarray) -> list[Agreement]:
-    """Whether the peaks of maps (N, H, W, C) are found again, each within a pixel.
+    """Share of the peaks of maps (N, H, W, C) that are found again, each within a pixel.
 
-    Plateaus, which clipping makes, have no peak.
+    Plateaus, which clipping produces, have no peak.
     """
     side = 2 * PEAK_RADIUS + 1
     if min(expected.shape[1:3]) < side + 1:
@@ -210,7 +211,7 @@ def _peaks(expected: np.ndarray, found: np.ndarray) -> list[Agreement]:
 
 
 def _largest_around(maps: np.ndarray) -> np.ndarray:
-    """The largest value of the window around each pixel, (N, H, W, C)."""
+    """The largest value in the window around each pixel, (N, H, W, C)."""
     for axis in (1, 2):
         wide = np.pad(maps, [(PEAK_RADIUS,) * 2 if a == axis else (0, 0) for a in range(4)], constant_values=-np.inf)
         length = maps.shape[axis]
@@ -234,12 +235,12 @@ def _windows(maps: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a file that rounds must keep of the float model.
+    """Required quality of a file that rounds against the float model.
 
     Args:
         min_snr_db: Least SNR of an output; None: ``MIN_SNR_DB``, and a warning below ``WARN_SNR_DB``.
         min_agreement: Least share of agreement; None: ``MIN_AGREEMENT``, and a warning below ``WARN_AGREEMENT``.
-        allow_unjudged: Whether a file passes of which nothing can be told.
+        allow_unjudged: Whether a file passes if the check is inconclusive.
     """
 
     min_snr_db: float | None = None
@@ -248,12 +249,12 @@ class Bounds:
 
     @property
     def least_snr_db(self) -> float:
-        """The bound in force."""
+        """The bound that applies."""
         return MIN_SNR_DB if self.min_snr_db is None else self.min_snr_db
 
     @property
     def least_agreement(self) -> float:
-        """The bound in force."""
+        """The bound that applies."""
         return MIN_AGREEMENT if self.min_agreement is None else self.min_agreement
 
     def __post_init__(self) -> None:
@@ -264,16 +265,16 @@ class Bounds:
 
 
 def check_count(images: int, source: str, bounds: Bounds, required: int = MIN_IMAGES) -> None:
-    """FidelityError if there are too few images to judge a file on."""
+    """FidelityError if there are too few images to check a file on."""
     if images < required and not bounds.allow_unjudged:
         raise FidelityError(
-            f"A file that rounds is judged on at least {required} images. Received: {images} images ({source}). Give "
-            "more, or accept a file that was not judged by allow_unjudged=True."
+            f"A file that rounds is verified on at least {required} images. Received: {images} images ({source}). Pass "
+            "more, or accept an inconclusive check with allow_unjudged=True."
         )
 
 
 def least_images(runtimes: Sequence[Mapping[str, Any]], required: int = MIN_IMAGES) -> int:
-    """Images that a runtime must have run to be judged, see ``judge_outputs``."""
+    """Number of images that a runtime must have run to be judged, see ``judge_outputs``."""
     return min(required, max((row["images"] for row in runtimes), default=0))
 
 
@@ -284,22 +285,22 @@ def judge_outputs(
     refuses: bool = True,
     required: int = MIN_IMAGES,
 ) -> list[str]:
-    """Refuse a file that is useless, whatever its outputs are.
+    """Refuse a file whose outputs are too far from the float model's, whatever the outputs are.
 
     Args:
         runtimes: The rows of a report against the float model: each a ``RuntimeReport`` as a dict.
-        model: What that model is, for messages: "the given float model".
-        bounds: To keep.
-        refuses: False: what would be refused is warned of. Of a fine-tuned model: it was trained with its rounding, and
-            may have left the network without it.
-        required: Images on which a runtime is judged, at least. One that was too slow for them is shown, not judged, or
-            the machine's load would decide; where none ran so many, those that ran most are judged.
+        model: Name of that model in messages: "the given float model".
+        bounds: Required quality.
+        refuses: False: violations become warnings. For a fine-tuned model: it was trained with its rounding, and may
+            differ from the network without it.
+        required: Least number of images on which a runtime is judged. A slower runtime is reported but not judged,
+            because the machine's load would decide; if none ran so many, those that ran most are judged.
 
     Returns:
-        What to warn of, a sentence each; of a bound that the caller named nothing.
+        Warnings, a sentence each; none about a bound that the caller set.
 
     Raises:
-        FidelityError: an output keeps less than it must.
+        FidelityError: an output violates a bound.
     """
     notes: dict[str, str] = {}
     enough = least_images(runtimes, required)
@@ -313,7 +314,7 @@ def judge_outputs(
             except FidelityError as error:
                 if refuses:
                     raise
-                notes[output["name"]] = f"{error} A model that was fine-tuned is told by its own accuracy: evaluate it."
+                notes[output["name"]] = f"{error} The accuracy of a fine-tuned model decides: evaluate it."
     return list(notes.values())
 
 
@@ -323,56 +324,56 @@ def _judge_snr(output: Mapping[str, Any], who: str, model: str, bounds: Bounds, 
         return
     if snr < least_db:
         raise FidelityError(
-            f"The file keeps too little of {model}: SNR {snr:.1f} dB, required are {least_db:g} (an error of "
-            f"{10 ** (-snr / 20):.0%} of the output's spread; {who}). Look at layer_errors and at the ranges, quantize "
-            "and fine-tune, or accept it by min_snr_db."
+            f"The file is too far from {model}: SNR {snr:.1f} dB, required is {least_db:g} dB (an error of "
+            f"{10 ** (-snr / 20):.0%} of the output's spread; {who}). Check layer_errors and the ranges, quantize "
+            "and fine-tune, or accept it with min_snr_db."
         )
     if bounds.min_snr_db is not None:
         return
     name, channel, typical = output["name"], output["least_channel_db"], output["typical_db"]
     if snr < WARN_SNR_DB:
         notes[name] = (
-            f"The file keeps {snr:.1f} dB of {model} (an error of {10 ** (-snr / 20):.0%} of the output's spread; "
-            f"{who}); good int8 files keep {WARN_SNR_DB:g} and more. Fine-tuning usually repairs it."
+            f"The file has an SNR of {snr:.1f} dB against {model} (an error of {10 ** (-snr / 20):.0%} of the output's "
+            f"spread; {who}); good int8 files have {WARN_SNR_DB:g} dB or more. Fine-tuning usually repairs it."
         )
     elif channel is not None and channel < least_db:
         notes[name] = (
-            f"One channel of the file differs much from {model}: channel {output['least_channel']} keeps {channel:.1f} "
-            f"dB, all together {snr:.1f} dB ({who}). An output has one step for all its channels: give a quantity of "
-            "smaller values an output of its own, or scale it."
+            f"One channel of the file differs much from {model}: channel {output['least_channel']} has an SNR of "
+            f"{channel:.1f} dB, all together {snr:.1f} dB ({who}). All channels of an output share one step: give a "
+            "quantity with smaller values a separate output, or scale it."
         )
     elif typical is not None and typical < least_db:
         notes[name] = (
-            f"On most images the file differs much from {model}: {typical:.1f} dB without the {RARE:.0%} that stand "
-            f"out, {snr:.1f} dB with them ({who})."
+            f"On most images the file differs much from {model}: SNR {typical:.1f} dB without the {RARE:.0%} of images "
+            f"that differ most from the mean, {snr:.1f} dB with them ({who})."
         )
 
 
 def _judge_agreement(found: Mapping[str, Any], who: str, model: str, bounds: Bounds, notes: dict[str, str]) -> None:
     least = bounds.least_agreement
-    what, share, counted = found["what"], found["share"], found["counted"]
+    what, share, counted = DECISION_NAMES.get(found["what"], found["what"]), found["share"], found["counted"]
     wrong = round((1 - share) * counted)
-    if wrong > max(1.0, (1 - least) * counted + 1e-6):  # one alone is no share
+    if wrong > max(1.0, (1 - least) * counted + 1e-6):  # a single one is no share
         raise FidelityError(
-            f"The file and {model} agree in the {what} of {share:.1%} of {counted} that rounding cannot turn; required "
-            f"are {least:.0%} ({who}). Calibrate with more images, quantize and fine-tune, or accept it by "
+            f"The file and {model} have the same {what} in {share:.1%} of {counted} cases that rounding cannot change; "
+            f"required is {least:.0%} ({who}). Calibrate with more images, quantize and fine-tune, or accept it with "
             "min_agreement."
         )
     if bounds.min_agreement is None and wrong > max(1.0, (1 - WARN_AGREEMENT) * counted + 1e-6):
         notes.setdefault(
             f"{what} {who}",
-            f"The file and {model} differ in the {what} of {1 - share:.1%} of {counted} that rounding cannot turn "
-            f"({who}); fine-tuning usually repairs it.",
+            f"The file and {model} differ in the {what} in {1 - share:.1%} of {counted} cases that rounding cannot "
+            f"change ({who}); fine-tuning usually repairs it.",
         )
 
 
 def check_judged(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Bounds, required: int = MIN_IMAGES) -> None:
-    """FidelityError if too few images tell anything; arguments as above.
+    """FidelityError if too few images are conclusive; arguments as above.
 
     Args:
         runtimes: As for ``judge_outputs``.
-        model: Likewise.
-        bounds: Likewise.
+        model: As for ``judge_outputs``.
+        bounds: As for ``judge_outputs``.
         required: Images that must have run in some runtime.
     """
     if bounds.allow_unjudged:
@@ -384,14 +385,14 @@ def check_judged(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Boun
         if not judged and output["snr_db"] is None:
             raise FidelityError(
                 f"Output {name!r} of {model} hardly depends on the image (the model looks untrained, or the images are "
-                "alike), so nothing can be told of the file. Received: no value that moves by more than rounding. "
-                "Train the model, give other images, or accept a file that was not judged by allow_unjudged=True."
+                "alike), so the file cannot be judged. Received: no value that varies by more than rounding. "
+                "Train the model, pass other images, or accept an inconclusive check with allow_unjudged=True."
             )
         if judged < MIN_JUDGED * best["images"]:
             raise FidelityError(
-                f"Too few images say something of output {name!r}: the first class of {model} leads by more than "
-                f"rounding moves on {judged} of {best['images']} images; required is half of them. Give other images, "
-                "class_names=() where the output is no classes, or accept a file that was not judged by "
+                f"Too few images are conclusive for output {name!r}: the margin of the top-1 class of {model} exceeds "
+                f"rounding on {judged} of {best['images']} images; required is half of them. Pass other images, "
+                "class_names=() if the output is not classes, or accept an inconclusive check with "
                 "allow_unjudged=True."
             )
 
@@ -399,13 +400,13 @@ def check_judged(runtimes: Sequence[Mapping[str, Any]], model: str, bounds: Boun
 def passed(runtimes: Sequence[Mapping[str, Any]], bounds: Bounds, refuses: bool = True) -> list[list[bool]]:
     """Whether each output of each row passes ``judge_outputs`` and ``check_judged``; arguments as above.
 
-    How many images say something is asked of the runtime that ran most of them.
+    The number of conclusive images is checked only in the runtime that ran most of them.
     """
     most = max(row["images"] for row in runtimes)
 
     def passes(row: Mapping[str, Any]) -> bool:
         if row["images"] < least_images(runtimes):
-            return True  # shown, not judged
+            return True  # reported, not judged
         try:
             judge_outputs([row], "the float model", bounds, refuses)
             if refuses and row["images"] == most:

@@ -1,4 +1,4 @@
-"""Run a file in the runtimes that exist here and compare it with the Keras model it came from."""
+"""Run a file in the installed runtimes and compare it with the Keras model that it was made from."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from ..runtimes.running import run_file, runtimes_of
 from ..targets.table import get_target
 from .judgement import OutputReport, measure
 
-MARGIN_STEPS = 2.0  # a smaller lead of the first class over the second may be rounded away
+MARGIN_STEPS = 2.0  # rounding may change the top-1 class where its margin is smaller
 # Largest mean error, in output steps, of a file against the Keras model it computes, and least agreement with it on
-# images whose lead exceeds MARGIN_STEPS. A wrong fold or grid costs tens of steps; what remains of a right one is the
+# images whose margin exceeds MARGIN_STEPS. A wrong fold or grid costs tens of steps; the error of a correct file is the
 # runtimes' own rounding, which depth amplifies. XNNPACK rounds as the model does. The reference kernels and TensorFlow
-# Lite Micro round products twice (gemmlowp's way), which no fake-quant model follows: two or three integers in a
-# thousand come out one off, and ten blocks make up to three output steps of them, to either side.
-# (tests/test_tflite_export.py holds small networks to less.)
+# Lite Micro round products twice (as gemmlowp does), which no fake-quant model follows: two or three integers in a
+# thousand differ by one, and ten blocks turn them into up to three output steps, in either direction.
+# (tests/test_tflite_export.py has tighter tolerances for small networks.)
 ERROR_BOUND_STEPS = {
     "float32": dict.fromkeys(RUNTIMES, 0.002),
     "float16": dict.fromkeys(RUNTIMES, 0.2),
     "int8": {XNNPACK: 2.0, REFERENCE: 4.0, MICRO: 4.0},
     "int16x8": dict.fromkeys(RUNTIMES, 0.5),
 }
-INTEGERS = ("int32", "int64", "bool")  # of an output: indices and masks, which nothing scales
-INT8_STEPS = {"int16": 256}  # steps of an output of this dtype that count as one: a 256th of its range
+INTEGERS = ("int32", "int64", "bool")  # of an output: indices and masks, which have no scale
+INT8_STEPS = {"int16": 256}  # steps of an output of this dtype that count as one: 1/256 of its range
 MIN_AGREEMENT = {XNNPACK: 0.98, REFERENCE: 0.95, MICRO: 0.95}
-OUTPUT_SHARE = 3.0  # a wrong class must not hide among many right ones
+OUTPUT_SHARE = 3.0  # one wrong class must not hide among many right ones
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class RuntimeReport:
         runtime: "litert-xnnpack", "litert-reference" or "tflite-micro".
         images: Images it ran.
         mean_error_steps: Mean absolute difference of the outputs, in steps.
-        worst_output_steps: Mean absolute difference of that output which differs most.
+        worst_output_steps: Mean absolute difference of the output that differs most.
         max_error_steps: Largest difference.
-        agreement: Share of images (of pixels, where each has a class) with the same first class, among those whose
-            lead in the Keras model exceeds two steps; None where there is none, and where outputs are no classes.
+        agreement: Top-1 agreement: share of images (of pixels, where each has a class) with the same top-1 class, among
+            those whose margin in the Keras model exceeds two steps; None if there are none or outputs are not classes.
         counted: Number of those images.
-        accuracy: Share of images classified as labelled; None without labels.
-        predictions: First class of every image it ran; none where the outputs are not one class an image.
-        outputs: Each output by itself, in measures without a scale.
+        accuracy: Share of images classified as labeled; None without labels.
+        predictions: Top-1 class of every image it ran; empty where the outputs are not one class per image.
+        outputs: Each output separately, in measures without a scale.
     """
 
     runtime: str
@@ -70,11 +70,11 @@ class RuntimeReport:
 
     @property
     def snr_db(self) -> float | None:
-        """Of the output where it is least; None where no output depends on the image."""
+        """Of the output with the least; None where no output depends on the image."""
         return min((output.snr_db for output in self.outputs if output.snr_db is not None), default=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able values, without the single predictions."""
+        """JSON-able values, without the predictions of each image."""
         values = {key: value for key, value in asdict(self).items() if key not in ("predictions", "outputs")}
         outputs = [{**asdict(one), "agreements": [asdict(part) for part in one.agreements]} for one in self.outputs]
         return {**values, "snr_db": self.snr_db, "outputs": outputs}
@@ -85,12 +85,12 @@ class VerifyReport:
     """A file against the Keras model, runtime by runtime.
 
     Args:
-        step: One output step: an int8 output's scale, 256 times an int16 output's; of a float file, 1/255 of the range
-            of the model's outputs. Of the first output, where there are several; the figures are those of the output
-            where they are worst.
-        runtimes: One report a runtime.
+        step: One output step: an int8 output's scale, 256 times an int16 output's; for a float file, 1/255 of the range
+            of the model's outputs. With several outputs that of the first; each figure is that of the output where it
+            is worst.
+        runtimes: One report per runtime.
         model_accuracy: The Keras model's accuracy on the same images; None without labels.
-        degenerate: The model's outputs hardly depend on the image (untrained, collapsed): agreement means nothing.
+        degenerate: The model's outputs hardly depend on the image (untrained, collapsed): agreement is meaningless.
         outputs: (model's outputs, first runtime's outputs) for plots, float32 (N, classes); not part of ``to_dict``.
     """
 
@@ -112,19 +112,19 @@ class VerifyReport:
 
     @property
     def agreement(self) -> float | None:
-        """Of the worst runtime; None where no image's lead is large enough to count."""
+        """Of the worst runtime; None where no image's margin is large enough to count."""
         return min((r.agreement for r in self.runtimes if r.agreement is not None), default=None)
 
     @property
     def snr_db(self) -> float | None:
-        """Power of what the outputs tell of the images over that of the error, in dB; see ``OutputReport``.
+        """Power of the outputs' variation over the images, divided by that of the error, in dB; see ``OutputReport``.
 
-        Of the output and runtime where it is least; None where no output depends on the image.
+        Of the output and runtime with the least; None where no output depends on the image.
         """
         return min((r.snr_db for r in self.runtimes if r.snr_db is not None), default=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able values; without the single predictions and outputs."""
+        """JSON-able values, without the predictions and outputs of each image."""
         return {
             "step": self.step,
             "mean_error_steps": self.mean_error_steps,
@@ -156,11 +156,11 @@ def verify(
         images: float array (N, H, W, C) in [0, 1], or an iterable of arrays.
         labels: Integer class of each image (N,); None: no accuracy.
         runtimes: Some of "litert-xnnpack", "litert-reference", "tflite-micro"; None: those of the target.
-        limit_s: Stop a runtime after so many seconds and report the images it got to; None: run them all.
-        expected: What the model computes on these images, where that is known already; None: it is run.
+        limit_s: Stop a runtime after so many seconds and report the images it ran; None: run them all.
+        expected: The model's outputs on these images, if already computed; None: it is run.
 
     Returns:
-        A ``VerifyReport``; nothing is judged here, ``export`` applies the bounds.
+        A ``VerifyReport``. Nothing is refused here; ``export`` applies the bounds.
 
     Raises:
         ValueError: images or labels of the wrong shape or range, unknown runtime.
@@ -190,15 +190,15 @@ def compare(
     classes: bool = True,
     names: Sequence[str] | None = None,
 ) -> VerifyReport:
-    """Report on outputs that were computed already.
+    """Report on given outputs.
 
     Args:
         info: The file.
-        expected: Array (N, ..., classes) of the Keras model, or a list of one an output.
-        ran: Runtime -> what it computed, likewise; its first M <= N rows.
+        expected: Array (N, ..., classes) of the Keras model, or a list with one per output.
+        ran: Runtime -> its outputs in the same form; its first M <= N rows.
         labels: Integer classes (N,) for the first output.
-        margin_steps: Images whose lead is smaller do not count for agreement.
-        classes: Whether the last axis of an output is classes; False: of a picture, say, which has no first one.
+        margin_steps: Images whose margin is smaller do not count for agreement.
+        classes: Whether the last axis of an output is classes; False for a picture, for example.
         names: Of the outputs; None: their numbers.
     """
     wanted = _with_last_axis(expected)
@@ -206,7 +206,7 @@ def compare(
     steps = [_step(tensor, part) for tensor, part in zip(info.outputs, wanted, strict=True)]
     reports, degenerate = [], []
     for index, (part, step) in enumerate(zip(wanted, steps, strict=True)):
-        indices = is_whole(info.outputs[index])  # none is nearer than another
+        indices = is_whole(info.outputs[index])  # they are either equal or different
         best, certain = (
             _first_class(part, step, margin_steps)
             if classes and not indices
@@ -227,13 +227,13 @@ def compare(
                 for runtime, found in rows.items()
             ]
         )
-        # Over the images, some output must move by more than the rounding and some lead must exceed it.
+        # Over the images, some output must vary by more than the rounding and some margin must exceed it.
         moves = float(np.ptp(part, axis=0).max()) > MARGIN_STEPS * step
-        leads = certain.any() or part.shape[-1] == 1 or not classes  # one output has no lead
+        leads = certain.any() or part.shape[-1] == 1 or not classes  # a single output has no margin
         if indices:
             moves = leads = bool((part != part[:1]).any())
         degenerate.append(not (moves and leads))
-        if degenerate[-1] and len(wanted) > 1:  # of this output agreement means nothing; the others are judged
+        if degenerate[-1] and len(wanted) > 1:  # agreement of this output is meaningless; the others are judged
             reports[-1] = [replace(row, agreement=None, counted=0) for row in reports[-1]]
     merged = [_worst(rows_of_runtime) for rows_of_runtime in zip(*reports, strict=True)]
     model_accuracy = None
@@ -252,19 +252,19 @@ def compare(
 
 
 def _with_last_axis(outputs: Any) -> list[np.ndarray]:
-    """Each output as (N, ..., C): one number an image is one of one channel."""
+    """Each output as (N, ..., C): one number per image becomes one channel."""
     parts = outputs if isinstance(outputs, list) else [outputs]
     return [part[:, None] if part.ndim == 1 else part for part in parts]
 
 
 def _step(tensor: TensorInfo, expected: np.ndarray) -> float:
-    """Of a float output: the step an int8 output would have, but no finer than rounding lets it be told apart."""
+    """Step of an output; for a float output that of an int8 output, but not finer than rounding can resolve."""
     own = tensor.scale * INT8_STEPS.get(tensor.dtype, 1)
     return float(own or max(float(np.ptp(expected)) / 255, 1e-3 * float(np.abs(expected).max()), 1e-12))
 
 
 def _first_class(expected: np.ndarray, step: float, margin_steps: float) -> tuple[np.ndarray, np.ndarray]:
-    """(first class, whether its lead over the second exceeds the margin), each (N, ...)."""
+    """(top-1 class, whether its margin exceeds ``margin_steps``), each (N, ...)."""
     if expected.shape[-1] == 1:
         return expected.argmax(-1), np.zeros(expected.shape[:-1], bool)
     first_two = np.sort(expected, axis=-1)[..., -2:]
@@ -275,7 +275,7 @@ def _runtime_report(
     runtime: str, expected: np.ndarray, outputs: np.ndarray, step: float, best: np.ndarray, certain: np.ndarray
 ) -> RuntimeReport:
     count = len(outputs)
-    # Without a step these are indices: another one is one step off, whichever it is.
+    # Without a step these are indices: a different one counts as one step.
     error = np.abs(outputs - expected[:count]) / step if step else (outputs != expected[:count]).astype(np.float32)
     same, counted = outputs.argmax(-1) == best[:count], certain[:count]
     return RuntimeReport(
@@ -292,7 +292,7 @@ def _runtime_report(
 
 
 def _worst(rows: Sequence[RuntimeReport]) -> RuntimeReport:
-    """One row for all outputs of a file: each figure is that of the output where it is worst."""
+    """One row for all outputs of a file: each figure is that of the worst output."""
     least = max(rows, key=_excess)
     return replace(
         rows[0],
@@ -308,37 +308,37 @@ def _worst(rows: Sequence[RuntimeReport]) -> RuntimeReport:
 def fault(
     row: Mapping[str, Any], bound: float, degenerate: bool = False, margin_steps: float = MARGIN_STEPS
 ) -> str | None:
-    """What is wrong with a runtime's outputs: one phrase, or None.
+    """Description of the bound that a runtime's outputs violate, or None.
 
     Args:
         row: A ``RuntimeReport`` as a dict.
         bound: Largest mean error allowed, in output steps.
-        degenerate: Agreement means nothing.
+        degenerate: Whether agreement is meaningless.
         margin_steps: As for ``compare``.
     """
     if not row["mean_error_steps"] <= bound:
         return (
             f"The file differs from the Keras model by {row['mean_error_steps']:.3f} output steps on average "
-            f"(largest {row['max_error_steps']:.1f}; allowed are {bound:g})"
+            f"(largest {row['max_error_steps']:.1f}; the tolerance is {bound:g})"
         )
     if not row["worst_output_steps"] <= OUTPUT_SHARE * bound:
         return (
             f"One output of the file differs from the Keras model by {row['worst_output_steps']:.3f} steps on average "
-            f"(allowed are {OUTPUT_SHARE * bound:g})"
+            f"(the tolerance is {OUTPUT_SHARE * bound:g})"
         )
     agreement, counted, least = row["agreement"], row["counted"], MIN_AGREEMENT[row["runtime"]]
     if agreement is None or degenerate:
         return None
     if _wrong_beyond(agreement, counted, row["runtime"]) > 0:
         return (
-            f"The file and the Keras model agree on {agreement:.1%} of {counted} images whose lead exceeds "
-            f"{margin_steps:g} steps (required are {least:.0%})"
+            f"The file and the Keras model agree on {agreement:.1%} of {counted} images whose margin exceeds "
+            f"{margin_steps:g} steps (required is {least:.0%})"
         )
     return None
 
 
 def _wrong_beyond(agreement: float, counted: int, runtime: str) -> float:
-    """Images of another class beyond those that the bound forgives; one image is no share."""
+    """Images with another class beyond those that the bound allows; a single image is no share."""
     return round((1 - agreement) * counted) - max(1.0, (1 - MIN_AGREEMENT.get(runtime, 1.0)) * counted)
 
 
@@ -349,9 +349,9 @@ def _excess(row: RuntimeReport) -> tuple[bool, float, float]:
 
 
 def warn_if_degenerate(report: VerifyReport, name: str) -> None:
-    """Tell the caller of ``export`` that agreement could not be judged."""
+    """Warn the caller of ``export`` if agreement could not be judged."""
     if report.degenerate:
         warn_user(
-            f"The outputs of model {name!r} hardly depend on the image (no lead exceeds {MARGIN_STEPS:g} steps, or no "
-            "output moves by as much): it looks untrained or degenerate, and top-1 agreement was not judged.",
+            f"The outputs of model {name!r} hardly depend on the image (no margin exceeds {MARGIN_STEPS:g} steps, or no "
+            "output varies by as much): it looks untrained or degenerate, and top-1 agreement was not judged.",
         )

@@ -1,11 +1,11 @@
 """``quantize(engine="tfmot")``: fine-tuning through tensorflow-model-optimization, on a tf_keras twin of the model.
 
-tfmot knows Keras 2 alone. The Keras 3 graph is folded as for export (so that no batch norm is left, and mostly no
+tfmot supports only Keras 2. The Keras 3 graph is folded as for export (so that no batch norm remains, and mostly no
 transform), translated layer by layer into tf_keras and quantized there by tfmot's own default 8-bit quantizers: weights
 per channel for Conv2D, per tensor for Conv2DTranspose, Dense and DepthwiseConv2D, activations by moving averages of
-their extremes. Which tensors are rounded is our decision (``insert_fake_quant``), because tfmot's own layout rounds
-some twice and others, that the file does round, not at all; the first ranges come from our observers, because a moving
-average that keeps 0.999 of its start needs thousands of batches to leave it.
+their extremes. This library decides which tensors are rounded (``insert_fake_quant``), because tfmot's own layout
+rounds some twice, and does not round others that the file rounds. The first ranges come from this library's observers,
+because a moving average that keeps 0.999 of its start needs thousands of batches to change.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
     graph = Graph.from_model(model, dtype="float32")
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise UnsupportedLayerError(
-            "engine='tfmot' takes a model of one input and one output. "
+            "engine='tfmot' supports only models of one input and one output. "
             f"Received: {len(graph.inputs)} inputs, {len(graph.outputs)} outputs"
         )
     images = check_inputs(calibration, graph.inputs, input_range, least=MIN_IMAGES)
@@ -76,7 +76,7 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
     if own:
         warn_user(
             f"The quantized model trains with tf_keras's own {' and '.join(own)}, not with those of class "
-            f"{type(model).__name__}: quantize with engine='native', which keeps them.",
+            f"{type(model).__name__}: use engine='native', which keeps them.",
         )
     result.set_weight_ranges()
     for name, found in ranges.items():
@@ -89,10 +89,10 @@ def quantize(model: Any, calibration: Any, *, observer: str, input_range: Any, t
 
 
 def _fold(graph: Graph, target: str | None, round_wavelets: bool = True) -> set[str]:
-    """Bring the graph into the form that is translated; returns the names of the layers that hold constants.
+    """Bring the graph into the form that is translated; returns the names of the layers that contain constants.
 
-    What is left out to compare it with the given model changes the function: a target's stand-ins, and taps of wavelets
-    on the file's grid.
+    Two steps change the function and are omitted for the comparison with the given model: a target's replacement
+    activations, and rounding the taps of wavelets to the file's grid.
     """
     substitutes = {} if target is None else get_target(target).substitutes
     run(graph, folding_passes(substitutes, round_wavelets))
@@ -103,14 +103,14 @@ def _fold(graph: Graph, target: str | None, round_wavelets: bool = True) -> set[
 
 
 def _check_training(nodes: list[Node]) -> None:
-    """Refuse what would be lost on the way, before folding hides it."""
+    """Refuse properties that the translation would lose, before folding hides them."""
     calls = Counter(id(node.layer) for node in nodes)
     for node in nodes:
         if not isinstance(node.layer, keras.Layer):
             continue
         if calls[id(node.layer)] > 1:
             raise UnsupportedLayerError(
-                f"engine='tfmot' takes a layer that is called once. Received: layer={node.name!r} called "
+                f"engine='tfmot' supports only layers that are called once. Received: layer={node.name!r} called "
                 f"{calls[id(node.layer)]} times"
             )
         lost = {f"call argument {key}": value for key, value in node.kwargs.items() if key != "training"}
@@ -119,7 +119,7 @@ def _check_training(nodes: list[Node]) -> None:
         for key, value in lost.items():
             if value is not None:
                 raise UnsupportedLayerError(
-                    "engine='tfmot' takes layers without regularizers, constraints and call arguments. "
+                    "engine='tfmot' supports only layers without regularizers, constraints and call arguments. "
                     f"Received: layer={node.name!r} with {key}={value!r}"
                 )
         if getattr(node.layer, "data_format", "channels_last") != "channels_last":
@@ -133,14 +133,14 @@ def _check_kinds(nodes: list[Node]) -> None:
         known = isinstance(node.layer, keras.Layer) and (node.kind in TRANSLATED or name in ACTIVATIONS)
         if node.layer is not None and not known:
             raise UnsupportedLayerError(
-                f"engine='tfmot' translates {', '.join(TRANSLATED)}, the activations {', '.join(ACTIVATIONS)} and what "
-                "folds into them; use engine='native' for others. "
+                f"engine='tfmot' supports {', '.join(TRANSLATED)}, the activations {', '.join(ACTIVATIONS)} and layers "
+                "that fold into them; use engine='native' for others. "
                 f"Received: layer={node.name!r} of type {f'Activation({name})' if name else node.kind}"
             )
 
 
 def _ranges(graph: Graph, images: list[np.ndarray], observer: str, limits: list[Any]) -> dict[str, Range]:
-    """Name of each layer whose output the file rounds -> the range: the native engine's places and observers."""
+    """Name of each layer whose output the file rounds -> the range, by the native engine's placement and observers."""
     insert_fake_quant(graph, limits)
     find_ranges(graph, images, observer)
     found: dict[str, Range] = {}

@@ -1,4 +1,4 @@
-"""``TfmotModel``: a tf_keras model with tfmot's quantizers that trains, predicts and exports as a Keras 3 one."""
+"""``TfmotModel``: a tf_keras model with tfmot's quantizers that trains, predicts and exports like a Keras 3 one."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from .toolkit import converting, layer_variables, toolkit
 from .translation import DEPTHWISE
 
 # Largest mean error of the file against ``TfmotModel.predict``, in output steps. Wider than for the native engine,
-# which rounds biases as the file does and averages of integers as the runtime does; tfmot does neither, and depth
-# amplifies what is missing. A wrong fold or grid costs tens of steps.
+# which rounds biases as the file does and averages of integers as the runtime does. tfmot does neither, and depth
+# amplifies the difference. A wrong fold or grid costs tens of steps.
 ERROR_BOUND_STEPS = {XNNPACK: 4.0, REFERENCE: 6.0, MICRO: 6.0}
 
 
 class TfmotModel:
     """A model quantized by tensorflow-model-optimization, made by ``quantize(model, images, engine="tfmot")``.
 
-    Trains and predicts as a Keras model does, though it is none: inside is a tf_keras (Keras 2) model. Batch norms were
-    folded into the convolutions before them, with their moving statistics, and so no longer normalise. ``export`` takes
-    it as any other model.
+    Trains and predicts like a Keras model, but is not one: it contains a tf_keras (Keras 2) model. Batch norms were
+    folded into the convolutions before them, with their moving statistics, and so no longer normalize. ``export``
+    takes it as any other model.
 
     Args:
-        float_model: Keras 3 functional model: the float network behind it, folded, before training.
+        float_model: Keras 3 functional model: the folded float network, before training.
         tf_keras_model: Its tf_keras twin with tfmot's wrappers.
-        frozen: Names of the weighted layers that never train (wavelet taps, the input's normalisation).
-        input_ranges: What the values of the input lie in, see ``quantize``: a list of one.
+        frozen: Names of the weighted layers that never train (wavelet taps, the input's normalization).
+        input_ranges: Range of the values of the input, see ``quantize``: a list of one.
     """
 
-    # What `export` asks of a model that it does not convert itself.
+    # Attributes that `export` reads from a model that converts itself.
     quantized_dtype = "int8"
     error_bound_steps = ERROR_BOUND_STEPS
 
@@ -80,7 +80,7 @@ class TfmotModel:
         """Configure training.
 
         Args:
-            optimizer: A name, or a Keras optimizer: its configuration, learning rate schedule included, is handed to
+            optimizer: A name, or a Keras optimizer: its configuration, learning rate schedule included, is passed to
                 the tf_keras optimizer of the same name; its state is not.
             loss: A name or a Keras loss.
             metrics: A list of names or Keras metrics.
@@ -112,13 +112,13 @@ class TfmotModel:
             x: Images (N, H, W, C) in [0, 1], or a tf.data.Dataset of (images, labels).
             y: Labels; None with a dataset.
             epochs: Number of passes over the data.
-            batch_size: Images a step; None: 32, or the dataset's own.
+            batch_size: Images per step; None: 32, or the dataset's own.
             validation_data: (images, labels) or a dataset.
             callbacks: Keras or tf_keras callbacks; ``callback.model`` is the tf_keras model.
             verbose: 0, 1, 2 or "auto".
 
         Returns:
-            A History: ``.history`` maps each metric to its values, one an epoch.
+            A History: ``.history`` maps each metric to its values, one per epoch.
         """
         wrap = toolkit().Callback
         given = keras.tree.flatten(callbacks) if callbacks is not None else []
@@ -136,7 +136,7 @@ class TfmotModel:
         return history
 
     def set_weight_ranges(self) -> None:
-        """Set the weights' ranges: tfmot's are those before the last step, and know nothing of averaged weights."""
+        """Set the weights' ranges: tfmot's are those before the last step, and do not include averaged weights."""
         for layer in self._float_model.layers:
             variables = self.variables(layer.name) if type(layer).__name__ in QUANT_LAYERS else {}
             name = "depthwise_kernel" if type(layer).__name__ == DEPTHWISE else "kernel"
@@ -161,11 +161,11 @@ class TfmotModel:
         return self.tf_keras_model(images, training=training)
 
     def to_keras(self) -> Any:
-        """The float Keras 3 model behind it, with the weights as trained.
+        """The float Keras 3 model, with the trained weights.
 
         Returns:
             A functional ``keras.Model`` with the inputs and outputs of the one that was quantized. It has no batch
-            norm any more, each Haar transform is part of the convolution behind it, and nothing in it is rounded.
+            norm any more, each Haar transform is part of the convolution after it, and nothing in it is rounded.
         """
         model = Graph.from_model(self._float_model).to_model(self._float_model.name)
         for layer in model.layers:
@@ -179,7 +179,7 @@ class TfmotModel:
         return model
 
     def variables(self, layer_name: str) -> dict[str, Any]:
-        """The tf_keras variables of a layer and of its quantizers: "kernel", "bias", "kernel_min", "output_max", ...
+        """The tf_keras variables of a layer and its quantizers: "kernel", "bias", "kernel_min", "output_max", ...
 
         Args:
             layer_name: Name of the layer in ``to_keras()``.

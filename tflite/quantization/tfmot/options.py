@@ -1,4 +1,4 @@
-"""What ``compile`` gets, Keras 3 objects, as the tf_keras ones of the same names."""
+"""Translation of the Keras 3 arguments of ``compile`` to the tf_keras ones of the same names."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from wavemix_tf.keras_internals import excludes_from_weight_decay, learning_rate
 
 
 def translate_option(what: str, given: Any, module: Any, **changes: Any) -> Any:
-    """A name as it is, a Keras 3 object as that of ``module`` with the same class name, configured alike."""
+    """A name unchanged; a Keras 3 object as that of ``module`` with the same class name and configuration."""
     if given is None or isinstance(given, str) or type(given).__module__.startswith("tf_keras."):
         return given
     cls = getattr(module, type(given).__name__, None)
     if cls is None or not type(given).__module__.startswith("keras."):
         raise ValueError(
-            f"engine='tfmot' takes {what} by name, or a Keras object whose class tf_keras has too. "
+            f"engine='tfmot' supports {what} by name, or a Keras object whose class also exists in tf_keras. "
             f"Received: {what}={given!r}"
         )
     return cls(**_shared_options(what, type(given), cls, {**given.get_config(), **changes}))
 
 
 def _shared_options(what: str, source: Any, cls: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """The options that both versions of a class take; one that is lost must be at its default."""
+    """The options that both versions of a class have; a lost one must be at its default."""
     taken, defaults = inspect.signature(cls.__init__).parameters, inspect.signature(source.__init__).parameters
     options = {}
     for key, value in config.items():
@@ -39,7 +39,7 @@ def translate_optimizer(given: Any, keras2: Any) -> Any:
     if isinstance(given, keras.optimizers.Optimizer):
         if excludes_from_weight_decay(given):
             raise ValueError(
-                "engine='tfmot' takes an optimizer that decays every weight alike. "
+                "engine='tfmot' supports only an optimizer that decays every weight equally. "
                 f"Received: optimizer={given.name!r} after exclude_from_weight_decay()"
             )
         schedule = learning_rate_or_schedule(given)

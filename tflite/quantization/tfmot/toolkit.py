@@ -14,7 +14,7 @@ from typing import Any
 from ...layers.fake_quant import QUANT_LAYERS
 
 INSTALL = "engine='tfmot' needs tensorflow-model-optimization and tf_keras: pip install 'wavemix-tf[tfmot]'"
-TIE_SHIFT = 1e-3 / 255  # of a range: lifts an average that lies half-way between two integers, see FakeQuant
+TIE_SHIFT = 1e-3 / 255  # of a range: raises an average that lies half-way between two integers, see FakeQuant
 converting: ContextVar[bool] = ContextVar("converting", default=False)
 CALLBACK_HOOKS = (
     *(f"on_{phase}_{edge}" for phase in ("train", "test", "predict", "epoch") for edge in ("begin", "end")),
@@ -24,11 +24,11 @@ CALLBACK_HOOKS = (
 
 @contextmanager
 def _environment_kept() -> Iterator[None]:
-    """Importing tfmot sets TF_USE_LEGACY_KERAS for good, which TensorFlow reads when ``tf.keras`` is first used."""
+    """Restore TF_USE_LEGACY_KERAS, which importing tfmot sets and TensorFlow reads at the first use of ``tf.keras``."""
     import tensorflow as tf
 
     for loader in (tf.keras, tf.compat.v1.keras):
-        getattr(loader, "__version__", None)  # decides now, by the user's own setting, which Keras it is
+        getattr(loader, "__version__", None)  # selects the Keras version now, by the user's own setting
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     try:
         yield
@@ -72,12 +72,12 @@ def toolkit() -> SimpleNamespace:
 
     class HardSilu(keras2.layers.Layer):
         def call(self, x: Any) -> Any:
-            return x * (tf.nn.relu6(x + 3.0) * (1.0 / 6.0))  # a form that the converter knows as HARD_SWISH
+            return x * (tf.nn.relu6(x + 3.0) * (1.0 / 6.0))  # a form that the converter recognizes as HARD_SWISH
 
     class SharedRange(quantizers.Quantizer):
         """Rounds an average to its input's grid as the runtime does, half-way values up.
 
-        Not while the model is converted: there the op keeps its input's scale by itself.
+        Not while the model is converted: there the op keeps its input's scale anyway.
         """
 
         ends: tuple[Any, Any] | None = None
@@ -96,7 +96,7 @@ def toolkit() -> SimpleNamespace:
             return {}
 
     class Placement(quantization.QuantizeConfig):
-        """Whether a layer's weights are rounded, by tfmot's default quantizer, and in which range its output is."""
+        """Whether a layer's weights are rounded, by tfmot's default quantizer, and the range of its output."""
 
         def __init__(self, weights: bool, output: dict[str, Any] | None) -> None:
             self.weights, self.output = weights, output
@@ -133,13 +133,13 @@ def toolkit() -> SimpleNamespace:
             return model, layer_quantize_map
 
     class Scheme(quantization.default_8bit.Default8BitQuantizeScheme):
-        """The default 8-bit scheme without its layout pass: every layer says itself what is rounded."""
+        """The default 8-bit scheme without its layout pass: every layer's config defines what is rounded."""
 
         def get_layout_transformer(self) -> Any:
             return AsPlaced()
 
     class Callback(keras2.callbacks.Callback):
-        """Hands every call on to a Keras 3 callback."""
+        """Forwards every call to a Keras 3 callback."""
 
         def __init__(self, callback: Any) -> None:
             super().__init__()
@@ -158,7 +158,7 @@ def toolkit() -> SimpleNamespace:
     def frozen(base: Any) -> Any:
         class Frozen(base):
             def add_weight(self, *args: Any, **kwargs: Any) -> Any:
-                # A flag of the weight: tfmot's wrapper ignores the layer's, and a user may set the model's.
+                # A flag of the weight: tfmot's wrapper ignores the layer's, and a user may set the model's flag.
                 return super().add_weight(*args, **{**kwargs, "trainable": False})
 
         Frozen.__name__ = f"Frozen{base.__name__}"

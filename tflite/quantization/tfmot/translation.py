@@ -1,4 +1,4 @@
-"""A Keras 3 graph as a tf_keras functional model, and that with tfmot's quantizers."""
+"""Translation of a Keras 3 graph to a tf_keras functional model, without and with tfmot's quantizers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...graph.weights import bias_of, kernel_of
 from ...layers.fake_quant import QUANT_LAYERS, round_weights
 from .toolkit import layer_variables, toolkit
 
-# What each kind of layer hands to the tf_keras layer of the same name. Activations go by their function, see below.
+# Options of each kind of layer that go to the tf_keras layer of the same name. Activations go by their function, below.
 TRANSLATED: dict[str, tuple[str, ...]] = {
     "Conv2D": ("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "use_bias"),
     "DepthwiseConv2D": ("kernel_size", "strides", "padding", "depth_multiplier", "dilation_rate", "use_bias"),
@@ -52,13 +52,13 @@ DEPTHWISE = "DepthwiseConv2D"
 
 @dataclass(frozen=True)
 class Range:
-    """In which range a layer's output is rounded.
+    """Range in which a layer's output is rounded.
 
     Args:
         low: Minimum.
         high: Maximum.
         fixed: The runtime prescribes it; otherwise a moving average starts from it.
-        source: Layer whose range it is: that of an average's input. None: its own.
+        source: Layer that owns the range: the layer of an average's input. None: the layer itself.
     """
 
     low: float
@@ -68,7 +68,7 @@ class Range:
 
 
 class Translation:
-    """Keras 3 graph -> tf_keras functional model, and that with tfmot's wrappers."""
+    """Translate a Keras 3 graph to a tf_keras functional model, and to one with tfmot's wrappers."""
 
     def __init__(self, graph: Graph, ranges: dict[str, Range], frozen: frozenset[str]) -> None:
         self.graph, self.ranges, self.frozen = graph, ranges, frozen
@@ -95,7 +95,7 @@ class Translation:
         tensors: dict[Value, Any] = {}
         for node in self.graph.nodes():
             if node.layer is None:
-                # A layer of its own carries the input's range: tfmot's would be measured, not the pixel's contract.
+                # A separate layer carries the input's range: tfmot's own would be measured, not that of the pixels.
                 first = kit.keras.Input(node.output.shape[1:], name=f"{node.name}_images")
                 layer = kit.keras.layers.Activation("linear", name=node.name)
                 tensors[node.output] = self._annotate(layer, node)(first)
@@ -107,7 +107,7 @@ class Translation:
         return kit.keras.Model(first, tensors[self.graph.outputs[0]])
 
     def _annotate(self, layer: Any, node: Node) -> Any:
-        # One weight a channel is a step of 127 exactly, which the converter finds; tfmot's would be one for all.
+        # A channel's single weight is exactly 127 steps, which the converter finds; tfmot would use one step for all.
         exact = node.kind == DEPTHWISE and node.layer.kernel.shape[:2] == (1, 1) and node.layer.depth_multiplier == 1
         rounds_weights = node.kind in QUANT_LAYERS and node.name not in self.frozen and not exact
         found = self.ranges.get(node.name)
