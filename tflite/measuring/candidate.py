@@ -1,10 +1,9 @@
-"""The int8 file that an untrained network will become, in a fraction of the time that ``export`` takes.
+"""The int8 file of an untrained network, in a fraction of the time that ``export`` takes.
 
-What a device pays for a file, its arena, size, cycles and latency, hangs on its ops and shapes and hardly on the values
-of its weights. So nothing is calibrated and nothing is verified here: weights and ranges are drawn, the graph goes
-through the passes of ``quantize`` and ``deploy`` once, and is converted without a detour over the disk. Drawn weights
-rather than those of a fresh network, because the converter keeps one copy of equal constants: a fresh network, whose
-biases are all zero, becomes a smaller file than the same network will be once it is trained.
+The costs of a file on a device (arena, size, cycles, latency) depend on its ops and shapes and hardly on its weights.
+So nothing is calibrated or verified here: weights and ranges are random, the graph goes through the passes of
+``quantize`` and ``deploy`` once, and is converted in memory. Initial weights are not used because the converter merges
+equal constants: a new network, whose biases are all zero, becomes a smaller file than the same network after training.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ from ..targets.table import Target, get_target
 def measure(
     model: Any, target: str, accelerator: str | None = None, run: Runner | None = None
 ) -> tuple[dict[str, float], bytes]:
-    """What a candidate costs on a target, but for what takes a quiet machine.
+    """Costs of a candidate on a target, except those that need a quiet machine.
 
     Args:
-        model: Functional Keras model, float; its weights are not looked at.
+        model: Functional Keras model, float; its weights are not used.
         target: Key of ``TARGETS``.
         accelerator: As for ``export``.
-        run: Of the target's tool, see ``processes``; None: started anew each time.
+        run: Runs the target's tool, see ``processes``; None: a new process each time.
 
     Returns:
-        (costs by name, the file that costs them).
+        (costs by name, the file with these costs).
 
     Raises:
-        ExportError: as of ``write_files``; or the device's tool refused the file.
+        ExportError: as for ``write_files``; or the device's tool refused the file.
     """
     row = get_target(target)
     files = write_files(model, target, row)
@@ -56,7 +55,7 @@ def measure(
         for _, content, info in files:
             inputs = [np.zeros(tensor.shape, tensor.dtype) for tensor in info.inputs]
             tried.append((max(measure_arenas(content, info, inputs, run).values()), len(content), content))
-        arena, size, content = min(tried)  # as ``export`` chooses
+        arena, size, content = min(tried)  # the choice of ``export``
         sizes = {ARENA_BYTES: arena, FLASH_BYTES: size}
         sizes |= {name: firmware_bytes(size, kernels)[1] for name, kernels in COST_KERNELS.items()}
     else:
@@ -73,12 +72,12 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
     """The candidate's int8 file in each form of transposed convolutions that ``export`` would try.
 
     Args:
-        model: Functional Keras model, float; its weights are not looked at.
+        model: Functional Keras model, float; its weights are not used.
         target: Key of ``TARGETS``.
-        row: Its row.
+        row: Row of the target.
 
     Yields:
-        (upsample form, the ``.tflite`` file, the same read, with the names that may have left the file).
+        (upsample form, the ``.tflite`` file, the parsed file with the names that may have been stripped from it).
 
     Raises:
         ExportError: the model has no int8 form, the converter refused it, or the target does not run one of its ops.
@@ -106,7 +105,7 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
 
 
 def _draw_weights(layer: Any, rng: np.random.Generator) -> None:
-    """Weights about as large as trained ones, no two alike; fixed filters stay."""
+    """Assign random weights, about as large as trained ones and all different; fixed filters stay."""
     for weight in getattr(layer, "weights", []):
         name, shape = weight.name.rsplit("/", 1)[-1], tuple(weight.shape)
         if name == "moving_variance":
@@ -120,7 +119,7 @@ def _draw_weights(layer: Any, rng: np.random.Generator) -> None:
 
 
 def _draw_ranges(graph: Graph, rng: np.random.Generator) -> None:
-    """A range of its own for every quantizer: the converter drops ops between tensors of one scale."""
+    """Assign a different range to every quantizer: the converter drops ops between tensors of one scale."""
     drawn, consumers = set(), graph.consumers()
     for node in graph.nodes():
         if node.kind != "FakeQuant" or node.layer.fixed or id(node.layer) in drawn:

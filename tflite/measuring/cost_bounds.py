@@ -1,9 +1,9 @@
-"""Bounds of a candidate's device costs without converting it: the file's ops and tensors, counted.
+"""Bounds of a candidate's device costs without converting it, from the number of its ops and tensors.
 
-A runtime cannot do with less memory than the tensors of one moment, nor an NPU with fewer cycles than its multipliers
-need, nor a file with fewer bytes than its constants: those are the lower bounds. They hold for any network, whose plan
-``graph_plan`` reads from its lowered graph. The upper ones add what was measured of what lies between, with a margin;
-they are for a ``WaveMixClassifier``, whose plan ``wavemix_plan`` knows without a graph.
+A runtime needs at least the memory of the tensors of one moment, an NPU at least the cycles of its multipliers, and a
+file at least the bytes of its constants: those are the lower bounds. They apply to any network, whose plan
+``graph_plan`` reads from its lowered graph. The upper bounds add measured overheads with a margin. They apply to a
+``WaveMixClassifier``, whose plan ``wavemix_plan`` makes without a graph.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from .graph_plan import graph_plans
 from .plans import Plan, transposed_4x4
 from .wavemix_plan import wavemix_plan
 
-# What a file holds beside its constants, at least: for an op its tables and those of the tensor it writes, for the
-# weights and the bias of one theirs; and for each channel the bias, and a step and a zero point of weights and bias.
+# Minimum content of a file beside its constants: for an op its tables and those of its output, for weights and for a
+# bias their tables; and for each channel the bias, and a step and a zero point of weights and bias.
 OP_TABLE_BYTES, WEIGHTS_TABLE_BYTES = 112, 100
 STEP_BYTES = 4 + 8
 CHANNEL_BYTES = 4 + 2 * STEP_BYTES
-# At most: measured 204 to 407 bytes an op over 45 networks of width 4 to 32, depth 1 to 8 and side 8 to 32.
+# Maximum: measured 204 to 407 bytes per op over 45 networks of width 4 to 32, depth 1 to 8 and side 8 to 32.
 OP_BYTES_HIGH, FILE_BYTES_HIGH = 340, 4608
-# What TensorFlow Lite Micro keeps in the arena beside feature maps, at least: a node for an op, the short form of a
-# tensor, and the multiplier and shift of a channel. At most: measured 199 to 448 bytes an op over those networks, where
-# the planner left up to 7 % of the feature maps' peak unused.
+# Minimum content of TensorFlow Lite Micro's arena beside feature maps: a node per op, the short form of a tensor, and
+# the multiplier and shift of a channel. Maximum: measured 199 to 448 bytes per op over those networks, where the
+# planner left up to 7 % of the feature maps' peak unused.
 NODE_BYTES, TENSOR_BYTES, MULTIPLIER_BYTES = 64, 24, 8
 NODE_BYTES_HIGH, ARENA_BYTES_HIGH, ARENA_SLACK = 400, 4096, 1.15
 NPU_CHANNEL_BYTES = 10  # of bias and scale, in every Ethos-U's format
 
 
 def bounds(model: Any, target: str, row: Target, accelerator: str | None) -> dict[str, tuple[float, float]]:
-    """(low, high) of each cost that a target has; see ``DeviceCosts.bounds``.
+    """(low, high) of each cost of a target; see ``DeviceCosts.bounds``.
 
     Args:
         model: Functional Keras model.
         target: Key of ``DEVICE_COSTS``.
-        row: Its row of ``TARGETS``.
-        accelerator: Of an Ethos-U.
+        row: Row of the target in ``TARGETS``.
+        accelerator: Accelerator of an Ethos-U.
     """
     found = dict.fromkeys((*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ())), (0.0, math.inf))
     macs_per_cycle = 0 if row.npu is None else int(str(accelerator).rsplit("-", 1)[1])
@@ -57,20 +57,20 @@ def bounds(model: Any, target: str, row: Target, accelerator: str | None) -> dic
 def _wavemix_bounds(
     model: WaveMixClassifier, row: Target, macs_per_cycle: int, names: tuple[str, ...]
 ) -> dict[str, tuple[float, float]]:
-    """Of the network whose plan needs no graph."""
+    """Bounds for the network whose plan needs no graph."""
     forms = row.upsample_forms if model.upsample == "deconv" else row.upsample_forms[:1]
     if len(forms) > 1 and not transposed_4x4((1, 1), model.ff_dim or model.width, model.width).rows_aligned:
-        forms = tuple(form for form in forms if form != "transposed_conv")  # which the audit refuses
+        forms = tuple(form for form in forms if form != "transposed_conv")  # the audit refuses it
     plans = [wavemix_plan(model, row, form) for form in forms]
     if NPU_CYCLES in names:
         return _npu_bounds(plans[0], macs_per_cycle)
-    # Which form it will be is not known.
+    # The form that export will choose is unknown.
     size = (min(map(_least_file_bytes, plans)), max(_most_file_bytes(made, len(model.name)) for made in plans))
     if ARENA_BYTES in names:
         peaks = [made.peak_bytes() for made in plans]
         low = min(map(_least_arena_bytes, plans, peaks))
         return {ARENA_BYTES: (low, min(map(_most_arena_bytes, plans, peaks))), FLASH_BYTES: size, **_firmware(size)}
-    # Names of inner tensors stay: paths through the model, of up to three layers each.
+    # Names of inner tensors are kept: paths through the model, of up to three layers each.
     tensor_names = 9 * (len(model.name) + 50) * len(plans[0].steps)
     return {FILE_BYTES: (size[0], size[1] + tensor_names)}
 
@@ -78,10 +78,10 @@ def _wavemix_bounds(
 def _lower_bounds(
     model: Any, row: Target, macs_per_cycle: int, names: tuple[str, ...]
 ) -> dict[str, tuple[float, float]]:
-    """Of any network, whose ops were never measured: infinite upper bounds."""
+    """Bounds for any network. Its ops were never measured, so upper bounds are infinite."""
     try:
         plans = graph_plans(model, row)
-    except ExportError:  # what it is refused for, who measures it is told
+    except ExportError:  # measuring the network raises the error
         plans = []
     if NPU_CYCLES in names:
         return {
@@ -103,7 +103,7 @@ def _firmware(file: tuple[float, float]) -> dict[str, tuple[float, float]]:
 
 
 def _constants(model: Any) -> int:
-    """Bytes of the weights and biases that the file of any network must hold."""
+    """Bytes of the weights and biases that the file of any network contains at least."""
     total = 0
     for layer in flatten_layers(model, include_self=False):
         if type(layer).__name__ in WEIGHTED and layer.built:
@@ -135,10 +135,10 @@ def _most_arena_bytes(made: Plan, peak: int) -> float:
 
 
 def _npu_bounds(made: Plan, macs_per_cycle: int) -> dict[str, tuple[float, float]]:
-    """The upper bounds are twice a fit to what Vela said of 37 networks for an Ethos-U55 of 32 and of 256 multipliers.
+    """Bounds for an Ethos-U. The upper ones are twice a fit to Vela's figures of 37 networks for 32 and 256 MACs.
 
-    Widened until they held for nine networks and every Ethos-U65 and Ethos-U85 too: the large ones fill small networks'
-    weights up with zeros, and take some thousand cycles for anything.
+    They were widened until they held for nine networks and every Ethos-U65 and Ethos-U85 too: large NPUs pad the
+    weights of small networks with zeros, and need some thousand cycles for any network.
     """
     ops, weights, channels = len(made.steps), made.total("weights"), made.total("channels")
     maps = sum(made.sizes[step.writes] for step in made.steps)

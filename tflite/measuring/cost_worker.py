@@ -1,11 +1,11 @@
-"""The process that measures candidates for ``DeviceCosts``: TensorFlow and the device's tools loaded once.
+"""Process that measures candidates for ``DeviceCosts``, with TensorFlow and the device's tools loaded once.
 
 Requests are lines of JSON on stdin, {"id", "model": a Keras configuration, "target", "accelerator", "content": whether
-the file itself is wanted}; answers are lines on stdout, first {"ready": true}, then in the order of the requests
-{"id", "costs": {...}, "content": base64 or null} or {"id", "kind": an error's class, "message"}. A model travels as its
-configuration alone, read by ``keras.saving`` in safe mode: no weights, no code.
+to return the file}; answers are lines on stdout, first {"ready": true}, then in the order of the requests
+{"id", "costs": {...}, "content": base64 or null} or {"id", "kind": an error's class, "message"}. Only the configuration
+of a model is sent, and read by ``keras.saving`` in safe mode: no weights, no code.
 
-When stdin ends, because its caller closed it or is no more, the process ends at once and takes its children along.
+When stdin ends, because its caller closed it or ended, the process ends at once with its children.
 
 Usage: python -m wavemix_tf.tflite.measuring.cost_worker
 """
@@ -29,7 +29,7 @@ from ..runtimes.processes import Runner, fastest_runner
 from ..targets.table import get_target
 from .candidate import measure
 
-NICENESS = 10  # training goes first
+NICENESS = 10  # training has priority
 
 
 def measure_candidate(request: dict[str, Any], runners: dict[str, Runner]) -> dict[str, Any]:
@@ -60,14 +60,14 @@ def _read(requests: queue.SimpleQueue[str]) -> None:
 def main() -> None:
     """Answer until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever libraries print is no answer
+    os.dup2(2, 1)  # output of libraries is not an answer
     if hasattr(os, "nice"):
         os.nice(max(0, NICENESS - os.nice(0)))
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
     print(json.dumps({"ready": True}), file=answers, flush=True)
     gc.collect()
-    gc.freeze()  # what the libraries made need not be walked through after each candidate
+    gc.freeze()  # objects of the libraries need no garbage collection after each candidate
     runners: dict[str, Runner] = {}
     while True:
         print(json.dumps(measure_candidate(json.loads(requests.get()), runners)), file=answers, flush=True)

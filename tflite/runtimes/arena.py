@@ -1,4 +1,4 @@
-"""The tensor arena of TensorFlow Lite Micro, by its own planner: what other kernels than those measured would need."""
+"""The tensor arena of TensorFlow Lite Micro by its own planner: the need of other kernels than the measured ones."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..names import CMSIS_NN, REFERENCE_KERNELS
 from ..targets import cmsis_nn
 
 ALIGNMENT_BYTES = 16
-STEP_BYTES = 128  # to which an arena is stated
+STEP_BYTES = 128  # resolution of a reported arena
 
 
 def arena_by_kernels(info: FileInfo, measured_bytes: int) -> dict[str, int]:
     """Arena for each of ``names.KERNELS``: the first was measured, the second is calculated.
 
-    The difference that CMSIS-NN makes is planned with its kernels' scratch memory in place of the reference kernels'.
-    What its kernels keep beyond that, sums of the weights of a dense layer with Helium, is less than what pointers of
-    half the size save on a 32-bit device.
+    The difference is the plan with the scratch memory of CMSIS-NN's kernels less that with the reference kernels'.
+    CMSIS-NN keeps a little more (sums of the weights of a dense layer with Helium), but less than the smaller pointers
+    of a 32-bit device save.
 
     Args:
         info: The file.
@@ -29,11 +29,11 @@ def arena_by_kernels(info: FileInfo, measured_bytes: int) -> dict[str, int]:
 
 
 def planned_bytes(info: FileInfo, scratch_bytes: Callable[[OpInfo], int]) -> int:
-    """Bytes of the feature maps and scratch buffers that TensorFlow Lite Micro's GreedyMemoryPlanner lays out.
+    """Bytes of the feature maps and scratch buffers in the plan of TensorFlow Lite Micro's GreedyMemoryPlanner.
 
     Args:
         info: The file.
-        scratch_bytes: What the kernel of an op takes while it runs.
+        scratch_bytes: Returns the scratch memory of an op's kernel.
     """
     lives: dict[int, list[int]] = {}  # id of a tensor -> [bytes, first op, last op]
     for tensor in info.inputs:

@@ -1,4 +1,4 @@
-"""Arm's compiler Vela: a file compiled for an Ethos-U, and what the compiler says of its speed and memory."""
+"""Arm's compiler Vela: a file compiled for an Ethos-U, and the compiler's figures for speed and memory."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ TIMEOUT_S = 1800.0
 
 @dataclass(frozen=True)
 class NpuReport:
-    """A file compiled for an Ethos-U. All figures but ``flash_bytes`` are the compiler's estimates; no NPU was run.
+    """A file compiled for an Ethos-U. All figures except ``flash_bytes`` are compiler estimates; no NPU was run.
 
     Args:
-        accelerator: What it was compiled for, the only accelerator it runs on, as "ethos-u55-256".
+        accelerator: The only accelerator that the compiled file runs on, as "ethos-u55-256".
         system: Clock and memory bandwidths of the estimate: a section of Vela's ``Arm/vela.ini``.
-        memory: What lies in SRAM and what in flash, likewise.
+        memory: The data in SRAM and in flash: a section of the same file.
         cycles: NPU cycles of one inference.
         inferences_per_second: At the system's clock.
         sram_bytes: SRAM for feature maps and buffers of one inference.
-        constants_bytes: Weights and commands, compressed, as they lie in flash.
-        flash_bytes: The compiled file: constants, and what the runtime needs to call the NPU.
+        constants_bytes: Weights and commands, compressed, in flash.
+        flash_bytes: The compiled file: constants, and the data that the runtime needs to call the NPU.
         npu_ops: Ops of the original file that the NPU runs.
         cpu_ops: Ops left to the CPU; empty in every exported file.
         compiler: Name and version.
@@ -59,17 +59,17 @@ class NpuReport:
     content: bytes = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able figures, and the file's digest in place of the file."""
+        """JSON-able figures, and the file's digest instead of the file."""
         figures = {key: value for key, value in asdict(self).items() if key != "content"}
         return figures | {"cpu_ops": list(self.cpu_ops), "sha256": hashlib.sha256(self.content).hexdigest()}
 
     @classmethod
     def from_dict(cls, figures: dict[str, Any], content: bytes) -> NpuReport:
-        """What ``to_dict`` gave, with the file; ExportError if the file is another."""
+        """Inverse of ``to_dict``, with the file; ExportError if the file does not match."""
         report = cls(**{key: value for key, value in figures.items() if key != "sha256"}, content=content)
         report = replace(report, cpu_ops=tuple(report.cpu_ops))
         if report.to_dict()["sha256"] != figures["sha256"]:
-            raise ExportError("The compiled file is not the one that its model card describes.")
+            raise ExportError("The compiled file is not the one that the model card describes.")
         return report
 
 
@@ -77,22 +77,22 @@ def require_vela() -> None:
     """ExportError if the compiler is not installed."""
     if find_spec("ethosu") is None:
         raise ExportError(
-            "A file for an Ethos-U is compiled by Vela before it is written: pip install 'wavemix-tf[ethos]'"
+            "Vela compiles a file for an Ethos-U before it is written: pip install 'wavemix-tf[ethos]'"
         )
 
 
 def compile_file(content: bytes, npu: Npu, accelerator: str | None = None, run: Runner | None = None) -> NpuReport:
-    """Compile a file for an Ethos-U with Vela, in a process of its own.
+    """Compile a file for an Ethos-U with Vela, in a separate process.
 
     Args:
         content: The ``.tflite`` file, all int8.
         npu: The target's settings.
         accelerator: One of ``npu.accelerators``; None: the first.
-        run: What runs Vela; None: a process that is started for it.
+        run: Runs Vela; None: a new process.
 
     Raises:
         ValueError: unknown accelerator.
-        ExportError: Vela is not installed, or it refused the file; its words are quoted.
+        ExportError: Vela is not installed, or it refused the file; its message is quoted.
     """
     accelerator = npu.accelerators[0] if accelerator is None else accelerator
     check_option("accelerator", accelerator, npu.accelerators)
@@ -144,19 +144,19 @@ def compile_file(content: bytes, npu: Npu, accelerator: str | None = None, run: 
 def compile_for(
     target: Target, content: bytes, accelerator: str | None = None, run: Runner | None = None
 ) -> NpuReport | None:
-    """The file as a target's compiler makes it; None for a target that gets the ``.tflite`` file itself.
+    """Compile the file for a target; None for a target that runs the ``.tflite`` file itself.
 
     Args:
         target: Row of ``TARGETS``.
-        content: As for ``compile_file``, as are the others and what is raised.
-        accelerator: Likewise.
-        run: Likewise.
+        content: As for ``compile_file``, as are the other arguments and the errors.
+        accelerator: As for ``compile_file``.
+        run: As for ``compile_file``.
     """
     return None if target.npu is None else compile_file(content, target.npu, accelerator, run)
 
 
 def check_all_on_npu(report: NpuReport, target: str) -> None:
-    """UnsupportedOpError, by name, if the compiler left an op to the CPU."""
+    """Raise an UnsupportedOpError that names the ops which the compiler left to the CPU."""
     if not report.cpu_ops:
         return
     counts = {name: report.cpu_ops.count(name) for name in sorted(set(report.cpu_ops))}

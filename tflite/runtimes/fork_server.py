@@ -1,7 +1,7 @@
-"""Holds a tool loaded and runs it in a forked process for each request: a process of its own without its start.
+"""Server that loads a tool once and runs it in a forked process for each request: no start-up time for each run.
 
-TensorFlow Lite Micro may end its process, and a compiler keeps state; neither may touch what asked. Imports nothing of
-this package. Requests are lines of JSON on stdin, {"folder": where the tool's words go, "arguments": [...]}; answers
+TensorFlow Lite Micro may end its process, and a compiler keeps state; neither may affect the caller. Imports nothing of
+this package. Requests are lines of JSON on stdin, {"folder": where the tool's output goes, "arguments": [...]}; answers
 are lines on stdout, {"returncode": ...}. Ends with its stdin.
 
 Usage: fork_server.py tflite-micro|vela
@@ -18,7 +18,7 @@ LIMIT_S = 1800  # of one request
 
 
 def load(tool):
-    """The tool as a function of its command line's arguments."""
+    """The tool as a function of its command line arguments."""
     if tool == "vela":
         from ethosu.vela.vela import main
 
@@ -31,7 +31,7 @@ def load(tool):
 
 
 def run(tool, request):
-    """In the forked process: run the tool with its words in files, and end."""
+    """In the forked process: run the tool with its output in files, and exit."""
     code = 1
     try:
         for number, name in ((1, "stdout"), (2, "stderr")):
@@ -51,7 +51,7 @@ def run(tool, request):
 
 def main(name):
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # nothing but answers goes where they go
+    os.dup2(2, 1)  # only answers may go to the original stdout
     tool = load(name)
     for line in sys.stdin:
         child = os.fork()
@@ -62,5 +62,5 @@ def main(name):
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder: its modules' names must not shadow anyone's
+    sys.path.pop(0)  # this folder: the names of its modules must not shadow others
     main(sys.argv[1])

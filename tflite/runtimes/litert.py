@@ -1,4 +1,4 @@
-"""LiteRT on this machine: with XNNPACK, or with its reference kernels."""
+"""LiteRT on this machine: XNNPACK or the reference kernels."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..file.flatbuffer import for_reference_kernels, read_file
 
 
 def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) -> Any:
-    """A LiteRT interpreter with its tensors allocated: XNNPACK, or the reference kernels.
+    """A LiteRT interpreter with its tensors allocated, with XNNPACK or the reference kernels.
 
     Raises:
-        ExportError: the file is damaged, see ``read_file``; what follows a wrong index is not caught by every runtime.
+        ExportError: the file is damaged, see ``read_file``; not every runtime detects a wrong index.
         RuntimeFailureError: LiteRT refused the file.
     """
     read_file(content, check_tensors=True)
@@ -33,7 +33,7 @@ def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) 
 
 
 def invoke(interpreter: Any) -> None:
-    """Run an interpreter once; a RuntimeFailureError where it cannot."""
+    """Run an interpreter once; a RuntimeFailureError if it fails."""
     try:
         interpreter.invoke()
     except RuntimeError as error:

@@ -1,20 +1,20 @@
-"""Runs a file under TensorFlow Lite Micro's real kernels, in a process of its own.
+"""Runs a file on TensorFlow Lite Micro's real kernels, in a separate process.
 
-An arena that is too small may end the process (segmentation fault), which is why the caller starts this script instead
-of calling the interpreter. Imports nothing of this package.
+An arena that is too small may crash the process (segmentation fault), so the caller starts this script instead of
+calling the interpreter. Imports nothing of this package.
 
 Usage: micro_worker.py MODEL.tflite INPUTS.npz OUTPUTS.npz FIRST_ARENA_BYTES LARGEST_ARENA_BYTES LIMIT_SECONDS COUNT
 
 COUNT is the number of the file's outputs.
 
-Tries arenas from the first size on, 128 bytes more each time, printing each size before it tries it; runs the inputs in
-the first that suffices and writes the outputs.
+Tries arenas from the first size on, in steps of 128 bytes, and prints each size before it tries it. Runs the inputs in
+the first arena that suffices and writes the outputs.
 """
 
 import sys
 import time
 
-STEP_BYTES = 128  # a smaller step would cost seconds and save nobody memory
+STEP_BYTES = 128  # a smaller step would take seconds and save no useful memory
 
 
 def main(
@@ -32,7 +32,7 @@ def main(
         try:
             interpreter = runtime.Interpreter.from_bytes(content, arena_size=arena_bytes)
         except RuntimeError:
-            continue  # the interpreter has told stderr why
+            continue  # the interpreter printed the reason to stderr
         outputs, start = [], time.perf_counter()
         for parts in zip(*inputs, strict=True):
             for index, part in enumerate(parts):
@@ -48,5 +48,5 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder: its modules' names must not shadow anyone's
+    sys.path.pop(0)  # this folder: the names of its modules must not shadow others
     main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""TensorFlow Lite Micro: run a file on its real kernels, measure the arena, write the C array a firmware links."""
+"""TensorFlow Lite Micro: run a file on its real kernels, measure the arena, write the C array for firmware."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ..names import KERNELS, MICRO
 from .micro_worker import STEP_BYTES
 from .processes import Runner, new_process_runner
 
-ALIGNMENT_BYTES = 16  # of the arena and of the C array: what TF Lite Micro asks for
+ALIGNMENT_BYTES = 16  # of the arena and of the C array: required by TF Lite Micro
 PROBE_ARENA_BYTES = 256 << 20
-PLANNING_BYTES = 64 << 10  # beyond twice the reported use nothing is gained by trying
+PLANNING_BYTES = 64 << 10  # larger arenas than twice the reported use plus this are not tried
 TIMEOUT_S = 600.0
 # Ops whose method in MicroMutableOpResolver is not the op's name in camel case.
 RESOLVER_NAMES = {
@@ -40,8 +40,8 @@ def require_micro() -> None:
     """RuntimeFailureError if the interpreter is not installed."""
     if find_spec("tflite_micro") is None:
         raise RuntimeFailureError(
-            "A file for a microcontroller is run by TensorFlow Lite Micro before it is written; its interpreter "
-            "has wheels for Linux on x86-64 alone: pip install --pre tflite-micro"
+            "TensorFlow Lite Micro runs a file for a microcontroller before it is written; its interpreter "
+            "has wheels only for Linux on x86-64: pip install --pre tflite-micro"
         )
 
 
@@ -57,15 +57,15 @@ def run_micro(
     Args:
         content: The ``.tflite`` file.
         inputs: For each input of the file an array (N, ...) of its dtype.
-        arena_bytes: Size of the tensor arena; None: large enough for anything.
+        arena_bytes: Size of the tensor arena; None: a very large one.
         limit_s: Stop after so many seconds of inference (at least one input runs).
-        run: What runs ``micro_worker``; None: a process that is started for it.
+        run: Runs ``micro_worker``; None: a new process.
 
     Returns:
-        (for each output an array (M, ...), M <= N, of its dtype; arena bytes the interpreter reported to have used).
+        (for each output an array (M, ...), M <= N, of its dtype; arena bytes that the interpreter reported as used).
 
     Raises:
-        RuntimeFailureError: the interpreter refused the file (the message holds its words) or ended abnormally.
+        RuntimeFailureError: the interpreter refused the file (the message quotes it) or crashed.
     """
     size = arena_bytes or PROBE_ARENA_BYTES
     outputs, used, _, words = _run_worker(content, inputs, size, size, limit_s, run)
@@ -79,10 +79,10 @@ def run_micro(
 def measure_arena(
     content: bytes, inputs: list[np.ndarray], limit_s: float | None = None, run: Runner | None = None
 ) -> tuple[list[np.ndarray], int]:
-    """The smallest arena, to 128 bytes, in which the file runs, and what it computes there.
+    """The smallest arena, in steps of 128 bytes, in which the file runs, and its outputs.
 
-    What the interpreter reports to have used is not enough: planning the arena takes temporary memory in it. Measured
-    on this machine's 64-bit build, whose pointers make it slightly larger than on a 32-bit device.
+    The use that the interpreter reports is not enough: planning the arena needs temporary memory in it. Measured on
+    this machine's 64-bit build, whose pointers make it slightly larger than on a 32-bit device.
 
     Args:
         content: The ``.tflite`` file.
@@ -91,7 +91,7 @@ def measure_arena(
         run: As for ``run_micro``.
 
     Returns:
-        (outputs as of ``run_micro``, arena bytes).
+        (outputs as for ``run_micro``, arena bytes).
     """
     _, used = run_micro(content, [part[:1] for part in inputs], run=run)
     first = -(-used // STEP_BYTES) * STEP_BYTES
@@ -100,7 +100,7 @@ def measure_arena(
         outputs, _, tried, words = _run_worker(content, inputs, first, largest, limit_s, run)
         if outputs is not None:
             return outputs, tried
-        first = tried + STEP_BYTES  # that size ended the process
+        first = tried + STEP_BYTES  # that size crashed the process
     raise RuntimeFailureError(
         f"TensorFlow Lite Micro ran the file only in an unbounded arena: {words}. Received: used={used} bytes"
     )
@@ -109,7 +109,7 @@ def measure_arena(
 def _run_worker(
     content: bytes, inputs: list[np.ndarray], first: int, largest: int, limit_s: float | None, run: Runner | None
 ) -> tuple[list[np.ndarray] | None, int, int, str]:
-    """(outputs or None, bytes used, last arena tried, the interpreter's words) of one worker process."""
+    """(outputs or None, bytes used, last arena tried, the interpreter's message) of one worker process."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, name) for name in ("model.tflite", "inputs.npz", "outputs.npz")]
         paths[0].write_bytes(content)
@@ -148,7 +148,7 @@ def c_array(
             ``_op_count``; for C++ the function ``<name>_ops``.
         ops: Ops of the file.
         arena_bytes: Arena that is enough for all kernels.
-        arenas: What each of ``arena.KERNELS`` needs, for a comment.
+        arenas: Need of each of ``arena.KERNELS``, for a comment.
     """
     needs = "; ".join(f"{KERNELS[kernels]}: {size}" for kernels, size in (arenas or {}).items())
     methods = [resolver_name(op) for op in sorted(set(ops))]
@@ -175,8 +175,8 @@ enum {{
   {name}_size = {len(content)},
   {name}_alignment = {ALIGNMENT_BYTES},  // of the array, and of the tensor arena
   // Tensor arena: measured with the reference kernels on a 64-bit host, and calculated from that for CMSIS-NN
-  // ({needs or "not told apart"}). Kernels tuned for other chips may ask for scratch memory beside it:
-  // the interpreter's arena_used_bytes() tells there.
+  // ({needs or "not separated"}). Kernels tuned for other chips may need additional scratch memory: the
+  // interpreter's arena_used_bytes() reports the use there.
   {name}_arena_bytes = {arena_bytes},
   {name}_op_count = {len(methods)}
 }};

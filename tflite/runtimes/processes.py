@@ -1,4 +1,4 @@
-"""Tools that run in processes of their own: started anew for each run, or forked from one that has them loaded."""
+"""Tools that run in separate processes: started for each run, or forked from a process that has loaded them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Runner(Protocol):
     """Runs a tool once."""
 
     def __call__(self, arguments: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-        """What the tool said and how it ended; ``subprocess.TimeoutExpired`` if it did not."""
+        """The output of the tool and its return code; ``subprocess.TimeoutExpired`` if it did not end."""
 
 
 def new_process_runner(tool: str) -> Runner:
-    """A runner that starts the tool anew each time."""
+    """A runner that starts a new process each time."""
 
     def run(arguments: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, *SCRIPTS[tool], *arguments]
@@ -34,7 +34,7 @@ def new_process_runner(tool: str) -> Runner:
 
 
 class ForkServer:
-    """A ``Runner`` whose tool is loaded once; see ``fork_server``. ``close`` ends it, and so does this process's end.
+    """A ``Runner`` whose tool is loaded once; see ``fork_server``. It ends with ``close`` or with this process.
 
     Args:
         tool: Key of ``SCRIPTS``.
@@ -50,11 +50,11 @@ class ForkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # a fork takes one thread along
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # a fork copies only one thread
         )
 
     def __call__(self, arguments: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-        """As of ``Runner``; the server has a limit of its own, and is started again where it ended."""
+        """As ``Runner``; the server has its own time limit and is restarted if it ended."""
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._process = self._start()
@@ -62,7 +62,7 @@ class ForkServer:
             print(json.dumps({"folder": folder, "arguments": arguments}), file=self._process.stdin, flush=True)
             line = self._process.stdout.readline()
             if not line:
-                raise RuntimeFailureError(f"The process that holds a tool ended with code {self._process.wait()}.")
+                raise RuntimeFailureError(f"The tool process ended with code {self._process.wait()}.")
             said = [Path(folder, name).read_text(errors="replace") for name in ("stdout", "stderr")]
         return subprocess.CompletedProcess(arguments, json.loads(line)["returncode"], *said)
 
@@ -74,5 +74,5 @@ class ForkServer:
 
 
 def fastest_runner(tool: str) -> Runner:
-    """The quickest runner there is here: systems without ``fork`` start the tool anew each time."""
+    """The fastest runner on this system; without ``fork``, a new process each time."""
     return ForkServer(tool) if hasattr(os, "fork") else new_process_runner(tool)

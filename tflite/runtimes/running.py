@@ -1,4 +1,4 @@
-"""A file in any of the runtimes that exist here: which has its ops, and what it computes."""
+"""Run a file in any supported runtime, and find the runtimes that support its ops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .microcontroller import run_micro
 
 
 def runtimes_of(row: Target, info: FileInfo) -> tuple[str, ...]:
-    """The runtimes of a target that have a kernel for every op of a file: the reference kernels lack some."""
+    """The runtimes of a target with a kernel for every op of a file: the reference kernels lack some."""
     lacking = any(op.outputs and op.outputs[0].dtype in REFERENCE_LACKS.get(op.name, ()) for op in info.ops)
     return tuple(one for one in row.runtimes if not (lacking and one == REFERENCE))
 
@@ -27,13 +27,13 @@ def run_file(content: bytes, images: Any, runtime: str, limit_s: float | None = 
 
     Args:
         content: The ``.tflite`` file.
-        images: float array (N, H, W, C) in the model's input range, or a list of one for each of several inputs.
+        images: float array (N, H, W, C) in the model's input range, or a list with one per input.
         runtime: "litert-xnnpack", "litert-reference" or "tflite-micro".
         limit_s: Stop after so many seconds.
-        least: Images that run whatever time they take; "tflite-micro" stops after the first.
+        least: Images that run whatever the time; "tflite-micro" stops after the first.
 
     Returns:
-        float32 (M, ...), M <= N, or a list of such for several outputs.
+        float32 (M, ...), M <= N, or a list of such arrays for several outputs.
     """
     info = read_file(content)
     arrays = images if isinstance(images, list) else [images]
@@ -46,14 +46,14 @@ def run_file(content: bytes, images: Any, runtime: str, limit_s: float | None = 
 def run_raw(
     content: bytes, inputs: list[np.ndarray], runtime: str, limit_s: float | None = None, least: int = 1
 ) -> list[np.ndarray]:
-    """What a runtime gives, row by row, in the outputs' own dtypes.
+    """Outputs of a runtime in their own dtypes, one image at a time.
 
     Args:
         content: The ``.tflite`` file.
         inputs: For each input an array (N, ...) of its dtype.
         runtime: As for ``run_file``.
         limit_s: As for ``run_file``.
-        least: Likewise.
+        least: As for ``run_file``.
 
     Returns:
         For each output an array (M, ...), M <= N.
@@ -62,7 +62,7 @@ def run_raw(
 
 
 def open_raw(content: bytes, runtime: str, threads: int = 1) -> Callable[..., list[np.ndarray]]:
-    """A file in a runtime, to be run many times: ``run_raw`` without content and runtime, LiteRT's interpreter kept."""
+    """Open a file in a runtime for many runs; the result is ``run_raw`` without content and runtime."""
     if runtime == MICRO:
         return lambda inputs, limit_s=None, least=1: run_micro(content, inputs, limit_s=limit_s)[0]
     interpreter = make_interpreter(content, reference=runtime == REFERENCE, threads=threads)

@@ -1,11 +1,11 @@
-"""The ops of each target: one literal table a runtime, op -> rules that ``audit`` checks by name; INT8_RULES for all.
+"""The ops of each target: one literal table per runtime, op -> rules that ``audit`` checks by name; INT8_RULES for all.
 
-Where a table comes from, and what ran, stands in ``targets.TARGETS``.
+``targets.TARGETS`` states the source of each table and what was run.
 """
 
 from __future__ import annotations
 
-# What the int8 kernels of every runtime ask for beside a target's own rules
+# Rules of the int8 kernels of every runtime, in addition to a target's own rules
 # (https://ai.google.dev/edge/litert/models/quantization_spec).
 INT8_RULES: dict[str, tuple[str, ...]] = {
     "ADD": ("one scale a feature map",),
@@ -46,20 +46,20 @@ INT8_RULES: dict[str, tuple[str, ...]] = {
     "TRANSPOSE_CONV": ("one scale a feature map", "symmetric int8 weights", "weight scales on axis 0", "int32 bias"),
 }
 
-# Ops that LiteRT's reference kernels do not have, float or int8: a file with one is verified without them.
+# Ops without a LiteRT reference kernel, float or int8: a file with one is verified without the reference kernels.
 REFERENCE_LACKS = {"ELU": ("float32", "int8"), "TILE": ("int8",)}
 
-# What to use instead of an op that a target lacks.
+# What to use instead of an op that a target does not support.
 INSTEAD = {
     "DEPTH_TO_SPACE": "upsample='deconv', 'bilinear' or 'nearest' (not 'pixel_shuffle'), "
     "and upsample_form='transposed_conv'",
     "DEQUANTIZE": "io_dtype='int8', and no float layer between int8 ones",
-    "BATCH_MATMUL": "a mixer whose weights are constant: this target multiplies no two activations",
+    "BATCH_MATMUL": "a mixer whose weights are constant: this target does not multiply two activations",
     "GATHER": "a network that keeps every token",
     "GELU": "activation='quick_gelu'",
     "HARD_SWISH": "activation='quick_gelu' or 'relu6'",
     "QUANTIZE": "io_dtype='int8'",
-    "RELU6": "relu6 directly behind a convolution, which absorbs it",
+    "RELU6": "relu6 directly after a convolution, which absorbs it",
     "TILE": "UpSampling2D, which export writes as one resize",
 }
 
@@ -101,8 +101,8 @@ ETHOS_U55_OPS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Ops that stand only in what ``quantize(skip=...)`` left in float, indices and masks with it: both the runtimes of a
-# phone's CPU and of a microcontroller have their kernels.
+# Ops that occur only in layers that ``quantize(skip=...)`` left in float, and in indices and masks: the runtimes of a
+# phone's CPU and of a microcontroller both have kernels for them.
 FLOAT_ISLANDS: dict[str, tuple[str, ...]] = dict.fromkeys(
     (
         *("ABS", "ARG_MAX", "BROADCAST_TO", "CAST", "CUMSUM", "DIV", "ELU", "EQUAL", "EXPAND_DIMS", "FLOOR"),

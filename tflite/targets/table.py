@@ -1,6 +1,6 @@
-"""The targets: one literal table of what each device's runtime runs, where the rule comes from, and what suits it.
+"""The targets: one literal table of the ops that each device's runtime supports, their source, and suitable forms.
 
-A rule is a name here and a function of that name in ``constraints.CONSTRAINTS``, which also cites where it comes from.
+A rule here is the name of a function in ``constraints.CONSTRAINTS``, which also cites its source.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ NPU_COSTS = (NPU_CYCLES, SRAM_BYTES, FLASH_BYTES)
 
 @dataclass(frozen=True)
 class Npu:
-    """What the Ethos-U compiler Vela is told of a device.
+    """Settings of the Ethos-U compiler Vela for a device.
 
     Args:
         accelerators: Values of its option ``--accelerator-config``, the default first. A compiled file runs on exactly
             the accelerator it was compiled for.
         system: Section ``System_Config`` of its ``Arm/vela.ini``: clock and memory bandwidths.
-        memory: Section ``Memory_Mode`` of that file: what lies in SRAM and what in flash.
+        memory: Section ``Memory_Mode`` of that file: the data in SRAM and in flash.
     """
 
     accelerators: tuple[str, ...]
@@ -57,40 +57,40 @@ class Npu:
 
 @dataclass(frozen=True)
 class Target:
-    """What a device runs and how a model should be written for it.
+    """The ops that a device supports, and how a model should be written for it.
 
-    Every target gets the Haar transforms folded into the convolutions behind them and batch norms into those before
-    them: no device measured was faster without.
+    For every target the Haar transforms are folded into the convolutions after them and batch norms into those before
+    them: this was never slower on a measured device.
 
     Args:
-        device: What it stands for, in words.
-        dtypes: Arithmetic it takes, preferred first.
+        device: Name of the device, in words.
+        dtypes: Supported arithmetic, preferred first.
         ops: Op -> rules that ``audit`` checks by name. Ops not named here are refused.
         every_op: Rules for every op.
-        source: Where the list of ops comes from, and who has checked it.
-        tried_in: Where each op of the list was run, or compiled, as a file of its own (``benchmarks/op_tables.py``);
-            none: they were never tried, the list is what somebody publishes.
+        source: Source of the list of ops, and how it was checked.
+        tried_in: Where each op of the list was run, or compiled, as a separate file (``benchmarks/op_tables.py``);
+            empty: never tried, the list is only published.
         runtimes: Runtimes that ``verify`` uses, the target's own first.
-        upsample_forms: Ways to write a transposed convolution that suit it; with several, ``export`` measures the
-            arena of each and keeps the smallest.
-        last_form: A further one, tried where its kernels compute none of several rightly.
-        activation: What a block for this target had best use.
-        upsample: Likewise.
-        substitutes: Activations it has no op for -> what replaces them.
+        upsample_forms: Suitable ways to write a transposed convolution; with several, ``export`` measures the arena of
+            each and keeps the smallest.
+        last_form: A further one, tried if its kernels compute none of several correctly.
+        activation: Recommended activation of a block for this target.
+        upsample: Recommended upsampling of a block for this target.
+        substitutes: Activations that it has no op for -> their replacements.
         max_stride: Largest stride of a convolution, in pixels, that it runs in one piece; None: any.
         dense_as_convolution: Whether a dense layer over more than one row is written as a 1x1 convolution.
-        costs: What can be known of a file without the device, names of ``DeviceCosts``; none where there is neither a
-            compiler nor a model of the device's speed here.
-        runtime_flash_bytes: Kernels -> (least, most) flash of the program that runs a file, beside the file; none where
+        costs: Costs of a file that can be measured without the device, names of ``DeviceCosts``; empty if there is
+            neither a compiler nor a model of the device's speed here.
+        runtime_flash_bytes: Kernels -> (least, most) flash of the program that runs a file, without the file; empty if
             it was not measured.
-        npu: What the Ethos-U compiler is told; None for other devices.
-        kit: What a kit holds for it, ``ANDROID_KIT`` or ``MICRO_KIT``; None: the file and its vectors alone.
+        npu: Settings of the Ethos-U compiler; None for other devices.
+        kit: What a kit contains for it, ``ANDROID_KIT`` or ``MICRO_KIT``; None: only the file and its vectors.
         litert_accelerator: Accelerator that LiteRT's Kotlin API runs a file on: "CPU", "GPU" or "NPU".
-        strips_names: Whether the names of inner tensors, which no runtime reads, are emptied: flash is short.
-        rounds_twice: Whether products are rounded twice, as the reference kernels do and XNNPACK, of which the test
-            vectors are, does not.
+        strips_names: Whether the names of inner tensors, which no runtime reads, are removed to save flash.
+        rounds_twice: Whether products are rounded twice, as in the reference kernels but not in XNNPACK, which computes
+            the test vectors.
         max_arena_bytes: RAM for tensors that every device of the family has; None: they differ too much for a limit.
-        max_flash_bytes: Flash for the file alone, likewise.
+        max_flash_bytes: Flash for the file only; None as above.
     """
 
     device: str
@@ -119,22 +119,22 @@ class Target:
 
     @property
     def io_dtypes(self) -> dict[str, str]:
-        """Dtype of the file's input and output for each of ``dtypes`` unless the caller says otherwise."""
+        """Default dtype of the file's input and output for each of ``dtypes``."""
         return {dtype: IO_DTYPES_OF[dtype][0] for dtype in self.dtypes}
 
     @property
     def compiler(self) -> str | None:
-        """Which compiler makes the file that the device gets; None: it gets the ``.tflite`` file."""
+        """Compiler that makes the file for the device; None: the device runs the ``.tflite`` file."""
         return None if self.npu is None else VELA
 
     @property
     def accelerators(self) -> tuple[str, ...]:
-        """What ``accelerator`` may be, the default first; empty where there is no compiler."""
+        """Allowed values of ``accelerator``, the default first; empty if there is no compiler."""
         return () if self.npu is None else self.npu.accelerators
 
     @property
     def tool(self) -> str | None:
-        """What compiles or runs its files in a process of its own: key of ``processes.SCRIPTS``; None: nothing."""
+        """Tool that compiles or runs its files in a separate process: key of ``processes.SCRIPTS``; None: nothing."""
         return self.compiler or (MICRO if MICRO in self.runtimes else None)
 
 
@@ -143,8 +143,8 @@ TARGETS: dict[str, Target] = {
         device="LiteRT with XNNPACK on a phone's CPU cores",
         dtypes=("float32", "int8", "int16x8"),
         ops=ANDROID_CPU_OPS,
-        source="ops with a kernel in LiteRT (tensorflow/lite/core/kernels/register.cc), each run as a file of its own; "
-        "XNNPACK takes all but some int8 activations (tensorflow/lite/delegates/xnnpack/README.md)",
+        source="ops with a kernel in LiteRT (tensorflow/lite/core/kernels/register.cc), each run as a separate file; "
+        "XNNPACK supports all but some int8 activations (tensorflow/lite/delegates/xnnpack/README.md)",
         tried_in=LITERT,
         runtimes=LITERT,
         upsample_forms=("subpixel_crop",),  # TRANSPOSE_CONV was 50-79 % of int8 latency on a CPU
@@ -157,11 +157,11 @@ TARGETS: dict[str, Target] = {
         every_op=("float feature maps", "at most 4 dimensions", "batch 1"),
         ops=ANDROID_GPU_OPS,
         source="CheckGpuDelegateCompatibility in tensorflow/lite/tools/versioning/gpu_compatibility.cc, written out "
-        "here because the analyzer that calls it accepts everything in TensorFlow 2.21; an audit: no GPU was run, no "
-        "entry was tried",
+        "here because the analyzer that calls it accepts everything in TensorFlow 2.21; an audit only: no GPU was run, "
+        "no entry was tried",
         runtimes=LITERT,
         upsample_forms=("transposed_conv",),
-        dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
+        dense_as_convolution=True,  # the converter turns rows after a reshape into a batch
         kit=ANDROID_KIT,
         litert_accelerator="GPU",
     ),
@@ -172,12 +172,12 @@ TARGETS: dict[str, Target] = {
         ops=ANDROID_NPU_OPS,
         source="ops that both litert/vendors/qualcomm/compiler/Qualcomm_QNN_Compiler.md and "
         "litert/vendors/mediatek/compiler/MediaTek_Neuro_Compiler.md of google-ai-edge/LiteRT list (the latter has no "
-        "DEPTH_TO_SPACE and no RELU6); an audit against these lists: no NPU and no vendor's compiler was run, no "
-        "entry was tried, and a driver may still leave an op to the CPU",
+        "DEPTH_TO_SPACE and no RELU6); an audit against these lists only: no NPU and no vendor's compiler was run, no "
+        "entry was tried, and a driver may still run an op on the CPU",
         runtimes=LITERT,
         rounds_twice=True,
-        upsample_forms=("transposed_conv",),  # of the ways to upsample, the only one with weights that both run
-        dense_as_convolution=True,  # the converter makes rows behind a reshape a batch
+        upsample_forms=("transposed_conv",),  # the only upsampling with weights that both support
+        dense_as_convolution=True,  # the converter turns rows after a reshape into a batch
         kit=ANDROID_KIT,
         litert_accelerator="NPU",
     ),
@@ -191,8 +191,8 @@ TARGETS: dict[str, Target] = {
         tried_in=(VELA,),
         runtimes=LITERT,
         rounds_twice=True,
-        upsample_forms=("transposed_conv",),  # DEPTH_TO_SPACE would fall to the CPU
-        max_stride=3,  # beyond, the compiler makes one convolution an output pixel: 70 of 73 million cycles
+        upsample_forms=("transposed_conv",),  # DEPTH_TO_SPACE would run on the CPU
+        max_stride=3,  # above, the compiler makes one convolution per output pixel: 70 of 73 million cycles
         npu=Npu(
             ("ethos-u55-256", "ethos-u55-128", "ethos-u55-64", "ethos-u55-32"),
             "Ethos_U55_High_End_Embedded",  # 500 MHz, flash of 0.5 GB/s
@@ -214,7 +214,7 @@ TARGETS: dict[str, Target] = {
         max_stride=3,
         npu=Npu(
             ("ethos-u65-512", "ethos-u65-256"),
-            "Ethos_U65_Embedded",  # 500 MHz, flash of 0.5 GB/s: figures that compare with the U55's
+            "Ethos_U65_Embedded",  # 500 MHz, flash of 0.5 GB/s: comparable with the U55's figures
             "Shared_Sram",
         ),
         costs=NPU_COSTS,
@@ -233,7 +233,7 @@ TARGETS: dict[str, Target] = {
         max_stride=3,
         npu=Npu(
             ("ethos-u85-512", "ethos-u85-128", "ethos-u85-256", "ethos-u85-1024", "ethos-u85-2048"),
-            "Ethos_U85_SYS_Flash_High",  # 500 MHz, flash of 0.5 GB/s: figures that compare with the U55's
+            "Ethos_U85_SYS_Flash_High",  # 500 MHz, flash of 0.5 GB/s: comparable with the U55's figures
             "Shared_Sram",
         ),
         costs=NPU_COSTS,
@@ -245,14 +245,14 @@ TARGETS: dict[str, Target] = {
         ops=EDGE_TPU_OPS,
         source="https://coral.ai/docs/edgetpu/models-intro/#supported-operations and "
         "https://github.com/google-coral/edgetpu/issues (818: no GELU; 272: no HARD_SWISH; 386: no DEPTH_TO_SPACE); "
-        "RSQRT and TRANSPOSE from version 14 of its runtime on; an audit against this table: the Edge TPU compiler was "
-        "not run, no entry was tried, and it leaves resizes of some sizes to the CPU without saying which",
+        "RSQRT and TRANSPOSE from version 14 of its runtime on; an audit against this table only: the Edge TPU "
+        "compiler was not run, no entry was tried, and it runs resizes of some unlisted sizes on the CPU",
         runtimes=LITERT,
         rounds_twice=True,
         upsample_forms=("transposed_conv",),
         activation="quick_gelu",
         substitutes={"gelu": "quick_gelu"},
-        dense_as_convolution=True,  # the output of FULLY_CONNECTED has one dimension there
+        dense_as_convolution=True,  # FULLY_CONNECTED has a one-dimensional output there
     ),
     "mcu": Target(
         device="TensorFlow Lite Micro on a microcontroller",
@@ -262,7 +262,7 @@ TARGETS: dict[str, Target] = {
         "exported file is run by its real kernels",
         tried_in=(MICRO,),
         runtimes=(MICRO, *LITERT),
-        # "subpixel_3x3" takes 6-12 % less arena than "subpixel_crop", but 11-63 % more flash: on request.
+        # "subpixel_3x3" takes 6-12 % less arena than "subpixel_crop", but 11-63 % more flash: only on request.
         upsample_forms=("transposed_conv", "subpixel_crop"),
         last_form="transposed_crop",
         activation="quick_gelu",
@@ -278,13 +278,13 @@ TARGETS: dict[str, Target] = {
 # Targets whose costs ``DeviceCosts`` measures -> their names.
 DEVICE_COSTS: dict[str, tuple[str, ...]] = {name: row.costs for name, row in TARGETS.items() if row.costs}
 
-# Told where they are asked for by name: the file, and what the program that runs it takes (see ``firmware``).
+# Reported only if named: flash of the file and of the program that runs it (see ``firmware``).
 FIRMWARE_COSTS: dict[str, tuple[str, ...]] = {
     name: tuple(COST_KERNELS) for name, row in TARGETS.items() if row.runtime_flash_bytes
 }
 
 
 def get_target(name: str) -> Target:
-    """The row of ``TARGETS``; a ValueError lists the names if there is none."""
+    """The row of ``TARGETS``; a ValueError lists the valid names."""
     check_option("target", name, tuple(TARGETS))
     return TARGETS[name]

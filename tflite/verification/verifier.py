@@ -352,6 +352,6 @@ def warn_if_degenerate(report: VerifyReport, name: str) -> None:
     """Warn the caller of ``export`` if agreement could not be judged."""
     if report.degenerate:
         warn_user(
-            f"The outputs of model {name!r} hardly depend on the image (no margin exceeds {MARGIN_STEPS:g} steps, or no "
-            "output varies by as much): it looks untrained or degenerate, and top-1 agreement was not judged.",
+            f"The outputs of model {name!r} hardly depend on the image (no margin exceeds {MARGIN_STEPS:g} steps, or "
+            "no output varies by as much): it looks untrained or degenerate, and top-1 agreement was not judged.",
         )
