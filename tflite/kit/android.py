@@ -1,4 +1,4 @@
-"""A deployment kit's class for Android, and what its README says of it."""
+"""The Android class of a deployment kit, and its section of the README."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .picture import PictureInput, picture_kt
 from .tensors import c_float, is_classes, is_exact, output_formula
 from .vectors import Vectors
 
-LITERT_VERSION = "2.3.0"  # of com.google.ai.edge.litert; from 2.3.0 on the GPU accelerator is an artifact of its own
+LITERT_VERSION = "2.3.0"  # of com.google.ai.edge.litert; from 2.3.0 on the GPU accelerator is a separate artifact
 
 
 @dataclass(frozen=True)
 class _KotlinType:
-    """How Kotlin and LiteRT's TensorBuffer hold a dtype."""
+    """Representation of a dtype in Kotlin and LiteRT's TensorBuffer."""
 
     array: str
     write: str
@@ -32,7 +32,7 @@ class _KotlinType:
 KOTLIN_TYPES = {
     "float32": _KotlinType("FloatArray", "writeFloat", "readFloat", "floats({0})", "{0}[i]"),
     "int8": _KotlinType("ByteArray", "writeInt8", "readInt8", "{0}", "{0}[i].toFloat()"),
-    # TensorBuffer knows no uint8; the bytes are the same.
+    # TensorBuffer has no uint8; the bytes are the same.
     "uint8": _KotlinType("ByteArray", "writeInt8", "readInt8", "{0}", "({0}[i].toInt() and 0xFF).toFloat()"),
 }
 
@@ -45,7 +45,7 @@ def has_kotlin(info: FileInfo) -> bool:
 def kotlin_files(
     artifact: Any, info: FileInfo, name: str, class_name: str, vectors: Vectors, taken: PictureInput | None
 ) -> dict[str, str]:
-    """File name -> text: the class, its instrumented test and what makes its input of a picture."""
+    """File name -> text: the class, its instrumented test and the code that makes its input from a picture."""
     files = {
         f"{class_name}.kt": _kotlin(artifact, info, name, class_name, vectors, taken),
         f"{class_name}Test.kt": templates.KOTLIN_TEST.substitute(
@@ -64,7 +64,7 @@ def kotlin_files(
 
 
 def _tolerance(artifact: Any, info: FileInfo, vectors: Vectors) -> float:
-    """How far one value of an output may be from the vectors' on a phone, in the unit of ``checkVectors``."""
+    """Largest allowed difference of an output value from the vectors' on a phone, in the unit of ``checkVectors``."""
     if is_exact(info):
         return 1.0
     bound = artifact.verification.get("error_bound_steps", {}).get(vectors.runtime)
@@ -163,15 +163,15 @@ def android_section(artifact: Any, info: FileInfo, name: str, class_name: str) -
     if kind == "GPU":
         dependencies.append(f'    implementation("com.google.ai.edge.litert:litert-gpu:{LITERT_VERSION}")')
         words = (
-            "\n`Accelerator.GPU` alone makes `CompiledModel.create` throw where the phone's GPU cannot run the whole "
-            "model; `CompiledModel.Options(Accelerator.GPU, Accelerator.CPU)` lets the CPU take what is left.\n"
+            "\nWith only `Accelerator.GPU`, `CompiledModel.create` throws if the phone's GPU cannot run the whole "
+            "model; with `CompiledModel.Options(Accelerator.GPU, Accelerator.CPU)` the CPU runs the rest.\n"
         )
     elif kind == "NPU":
-        dependencies.append("    // and the runtime of the NPU's maker, for example")
+        dependencies.append("    // and the runtime of the NPU's vendor, for example")
         dependencies.append(
             f'    // implementation("com.google.ai.edge.litert:litert-npu-runtime-qualcomm:{LITERT_VERSION}")'
         )
-        words = "\nOps that the NPU does not take run on the CPU.\n"
+        words = "\nOps that the NPU does not support run on the CPU.\n"
     taken = PictureInput.of(artifact, info)
     usage = [f'    Log.i("{class_name}", "largest difference: ${{model.checkVectors(context.assets)}}")']
     sources = [f"`android/{class_name}.kt`"]

@@ -1,4 +1,4 @@
-"""The texts of a deployment kit for Android, see ``templates``."""
+"""The texts of a deployment kit for Android; see ``templates``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .templates import Template
 
 KOTLIN = Template("""\
 // @{class_name}: @{file} with LiteRT's CompiledModel API (com.google.ai.edge.litert @{version}).
-// Change the package to your own. README.md, beside the folder of this file, has the Gradle lines and the assets.
+// Change the package to your own. README.md in the parent folder has the Gradle lines and the assets.
 package com.example.wavemix
 
 @{imports}
@@ -14,7 +14,7 @@ package com.example.wavemix
 /**
  * @{device}.
  *
- * Create it, run it and close it on one thread, and not on the main one. The first inference is slower than the others.
+ * Create, run and close it on one thread, not on the main thread. The first inference is slower than the others.
  */
 class @{class_name}(context: Context) : AutoCloseable {
 @{environment}    private val options = CompiledModel.Options(Accelerator.@{accelerator})
@@ -22,7 +22,7 @@ class @{class_name}(context: Context) : AutoCloseable {
     private val inputs = model.createInputBuffers()
     private val outputs = model.createOutputBuffers()
 @{labels}@{pictures}
-    /** Runs the model on what its input takes: @{input_words}. */
+    /** Runs the model on its input: @{input_words}. */
     fun run(input: @{input_array}): @{output_array} {
         inputs[0].@{write}(input)
         model.run(inputs, outputs)
@@ -78,9 +78,9 @@ KOTLIN_LABELS = Template("""\
 
 KOTLIN_PICTURES = Template("""\
 
-    /** What the model takes of a picture of any size: @{words}; each value is @{meaning}. */
+    /** The model's input from a picture of any size: @{words}; each value is @{meaning}. */
     fun pixels(image: Bitmap): @{input_array} {
-        // The pixels of a HARDWARE bitmap, which ImageDecoder and image loaders give, are on the GPU: copied first.
+        // The pixels of a HARDWARE bitmap, as from ImageDecoder and image loaders, are on the GPU: copied first.
         val plain = Bitmap.Config.ARGB_8888
         val readable = if (image.config == plain) image else image.copy(plain, false)
         requireNotNull(readable) { "the bitmap's pixels cannot be read: ${image.config}" }
@@ -92,8 +92,8 @@ KOTLIN_PICTURES = Template("""\
     }
 
     /**
-     * Largest difference of the inputs made of the kit's PNG files from those of the vectors, in the input's own unit;
-     * 0: none differs.
+     * Largest difference of the inputs made from the kit's PNG files from those of the vectors, in the input's own
+     * unit; 0: none differs.
      */
     fun checkPictures(assets: AssetManager): Float {
         val input = assets.open("test_vectors/@{name}/input_0.bin").readBytes()
@@ -110,12 +110,12 @@ KOTLIN_PICTURES = Template("""\
 
 KOTLIN_DECODING = """\
 
-        /** An image file's picture, upright as its EXIF orientation tells. */
+        /** The picture of an image file, upright by its EXIF orientation. */
         fun decode(encoded: ByteArray): Bitmap {
             if (Build.VERSION.SDK_INT >= 28) {
                 return ImageDecoder.decodeBitmap(ImageDecoder.createSource(ByteBuffer.wrap(encoded))) { decoder, _, _ ->
                     decoder.allocator = ImageDecoder.ALLOCATOR_SOFTWARE
-                    decoder.isUnpremultipliedRequired = true // colours as stored, whatever covers them
+                    decoder.isUnpremultipliedRequired = true // colors as stored, whatever their alpha
                 }
             }
             val image = requireNotNull(BitmapFactory.decodeByteArray(encoded, 0, encoded.size)) { "no image" }
@@ -168,7 +168,7 @@ KOTLIN_PICTURE_TEST = Template("""\
     @@Test
     fun aPictureBecomesTheInputThatTrainingMakesOfIt() {
         val difference = @{class_name}(context).use { it.checkPictures(context.assets) }
-        assertTrue("an input is off by more than a level: $difference", difference <= @{level})
+        assertTrue("an input differs by more than a level: $difference", difference <= @{level})
     }
 """)
 
@@ -192,10 +192,10 @@ dependencies {
 }
 ```
 
-Copy `@{file}`@{labels} and the folder `test_vectors` into `app/src/main/assets/` (what is in it stands in a folder
-`@{name}`, so that several kits share the assets) and @{sources} into your sources. `android/@{class_name}Test.kt`, in
-`app/src/androidTest/java`, goes from the pictures to the outputs on the phone (dependencies `androidx.test.ext:junit`
-and `androidx.test:runner`). Then, on a background thread:
+Copy `@{file}`@{labels} and the folder `test_vectors` into `app/src/main/assets/` (its content is in a folder `@{name}`,
+so that several kits can share the assets) and @{sources} into your sources. `android/@{class_name}Test.kt`, in
+`app/src/androidTest/java`, checks the path from the pictures to the outputs on the phone (dependencies
+`androidx.test.ext:junit` and `androidx.test:runner`). Then, on a background thread:
 
 ```kotlin
 @{class_name}(context).use { model ->
@@ -203,5 +203,5 @@ and `androidx.test:runner`). Then, on a background thread:
 }
 ```
 @{accelerator_words}
-Written for the API of LiteRT @{version}; it was not compiled where this kit was made, and no phone was run.
+Written for the API of LiteRT @{version}; it was not compiled when this kit was made, and not run on a phone.
 """)

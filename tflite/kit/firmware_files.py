@@ -1,4 +1,4 @@
-"""A deployment kit's part for firmware: the self-test in C++, and what a Cortex-M or an Ethos-U gets."""
+"""The firmware part of a deployment kit: the self-test in C++, and the README sections for a Cortex-M or an Ethos-U."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def main_cc(artifact: Any, info: FileInfo, c_name: str) -> str:
 
 
 def file_tolerance(artifact: Any, info: FileInfo) -> Tolerance:
-    """What the file's target may differ by from the kit's vectors."""
+    """Allowed difference from the kit's vectors on the file's target."""
     return tolerance(info, artifact.target, artifact.verification.get("error_bound_steps"))
 
 
@@ -67,7 +67,7 @@ def _comment(text: str, width: int = 110) -> str:
 
 
 def micro_section(artifact: Any, info: FileInfo, c_name: str) -> str:
-    """README's part for a microcontroller."""
+    """README's section for a microcontroller."""
     arenas = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())
     return templates.MICRO_SECTION.substitute(
         c_name=c_name,
@@ -80,28 +80,28 @@ def micro_section(artifact: Any, info: FileInfo, c_name: str) -> str:
 
 
 def transposed_words(artifact: Any) -> str:
-    """What README says of CMSIS-NN's transposed convolution."""
+    """README's text about CMSIS-NN's transposed convolution."""
     fault = (
-        "CMSIS-NN up to 7.0.0, and the revision that tflite-micro took until August 2026, computes `TRANSPOSE_CONV` "
-        "wrongly where the padding is no multiple of the stride, for at most 16 input channels and for strides above 2 "
-        "(ARM-software/CMSIS-NN issue 230, mended in July 2026); the reference kernels are right."
+        "CMSIS-NN up to 7.0.0, and the revision that tflite-micro used until August 2026, computes `TRANSPOSE_CONV` "
+        "wrongly if the padding is not a multiple of the stride, for at most 16 input channels and for strides above 2 "
+        "(ARM-software/CMSIS-NN issue 230, fixed in July 2026); the reference kernels are correct."
     )
     if "TRANSPOSE_CONV" in artifact.ops and artifact.dtype != "int8":
-        return f"{fault} This file's `TRANSPOSE_CONV` runs by the reference kernels: CMSIS-NN has one of 8 bits alone."
+        return f"{fault} This file's `TRANSPOSE_CONV` runs on the reference kernels: CMSIS-NN has only an 8-bit kernel."
     if "TRANSPOSE_CONV" in artifact.ops:
-        return f"{fault} Each `TRANSPOSE_CONV` of this file was held to its rules, and is one that it computes rightly."
-    return f"{fault} This file holds no `TRANSPOSE_CONV`."
+        return f"{fault} Each `TRANSPOSE_CONV` of this file was checked and is one that CMSIS-NN computes correctly."
+    return f"{fault} This file contains no `TRANSPOSE_CONV`."
 
 
 def compiled_words(artifact: Any) -> str:
-    """What the compiled file is, for the list of files."""
+    """Description of the compiled file, for the list of files."""
     if artifact.npu is None:
         return ""
-    return f"**the file for the device**: compiled by {artifact.npu.compiler} for {artifact.npu.accelerator} alone"
+    return f"**the file for the device**: compiled by {artifact.npu.compiler} only for {artifact.npu.accelerator}"
 
 
 def ethos_section(artifact: Any, name: str) -> str:
-    """README's part for an Ethos-U."""
+    """README's section for an Ethos-U."""
     npu = artifact.npu
     return templates.ETHOS_SECTION.substitute(
         name=name,

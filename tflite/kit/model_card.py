@@ -1,4 +1,4 @@
-"""The model card of a deployment kit: what the artifact and a run's report say."""
+"""The model card of a deployment kit, from the artifact and a run's report."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from ..file.flatbuffer import FileInfo
 from ..names import KERNELS, RUNTIMES
 from ..targets.firmware import flash_words
 from ..targets.table import get_target
+from ..verification.judgement import DECISION_NAMES
 from . import templates
 from .firmware_files import file_tolerance
 from .tensors import is_image, quantization
 from .vectors import UNKNOWN, Vectors
 
 METRICS = {"accuracy": "top-1", "mean_iou": "mIoU", "psnr_y": "PSNR of the luma"}  # of report.json
-LARGEST_LIST = 40  # class names; a longer list is in the labels alone
+LARGEST_LIST = 40  # class names; a longer list is only in the labels
 
 
 def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, report: Mapping[str, Any] | None) -> str:
-    """The model card: what the artifact and the run's report say, and "unknown" where they say nothing."""
+    """The model card, from the artifact and the run's report; missing values are "unknown"."""
     report = report or {}
     row = _report_row(artifact, report)
     device = get_target(artifact.target).device
@@ -50,13 +51,13 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
     if is_image(info.inputs[0]):
         tensors.append(f"- an input value is {artifact.to_dict()['input_meaning']}, a pixel 0 to 255")
         how = UNKNOWN if artifact.preprocessing is None else artifact.preprocessing.words
-        tensors.append(f"- how pictures are brought to its size: {how}")
+        tensors.append(f"- how pictures are resized to its size: {how}")
     names = ", ".join(map(markdown, artifact.class_names[:LARGEST_LIST]))
     more = len(artifact.class_names) - LARGEST_LIST
     tensors.append(f"- {len(artifact.class_names)} outputs: {names}" + (f" and {more} more" if more > 0 else ""))
     return templates.MODEL_CARD.substitute(
         name=name,
-        summary=f"`{name}.tflite`, for {device}. What is not known is said to be unknown.",
+        summary=f"`{name}.tflite`, for {device}. Missing information is marked as unknown.",
         identity=_rows(identity),
         tensors="\n".join(tensors),
         data=_data(report),
@@ -64,13 +65,13 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         verification=_verification(artifact, vectors),
         ops=f"{len(artifact.ops)} ops of {len(counts)} kinds.\n\n| op | times |\n|---|---|\n" + _rows(counts.items()),
         limits="\n".join(f"- {text}" for text in _limits(artifact, vectors, row)),
-        licence="Of these weights: unknown; it follows from the data and from whoever trained them. wavemix-tf, which "
-        "wrote the file, is under Apache-2.0, which says nothing about the weights.",
+        licence="Of these weights: unknown; it depends on the data and on the owner of the training. wavemix-tf, which "
+        "wrote the file, is under Apache-2.0, which does not cover the weights.",
     )
 
 
 def _report_row(artifact: Any, report: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The report's results of exactly this file, known by its digest."""
+    """The report's results of exactly this file, identified by its digest."""
     for export in report.get("exports", []):
         if export.get("card", {}).get("sha256") == artifact.sha256:
             return next((row for row in report.get("results", []) if row.get("name") == export["name"]), None)
@@ -83,20 +84,20 @@ def _data(report: Mapping[str, Any]) -> str:
         return "Unknown: the kit was made without the report of a training run."
     height, width, channels = data["image_shape"]
     rows = [
-        ("data set", markdown(recipe.get("dataset", UNKNOWN))),
+        ("dataset", markdown(recipe.get("dataset", UNKNOWN))),
         ("recipe", markdown(recipe.get("name", UNKNOWN))),
         *((f"{kind} images", f"{count:,}") for kind, count in data["sizes"].items()),
         ("classes", f"{len(data['class_names']):,}"),
         ("image", f"{height} x {width}, {channels} channel{'s' if channels > 1 else ''}"),
         (
-            "brought to that size by",
+            "resized to that size by",
             {
-                True: "cropping the centre to the proportions, then resizing",
+                True: "cropping the center to the proportions, then resizing",
                 False: "resizing, proportions not kept",
             }.get(recipe.get("crop_to_aspect_ratio"), UNKNOWN),
         ),
         ("epochs, of them int8", f"{recipe.get('epochs', UNKNOWN)}, {recipe.get('qat_epochs', UNKNOWN)}"),
-        ("where the images come from, and consent", UNKNOWN),
+        ("source of the images, and consent", UNKNOWN),
     ]
     return "| | |\n|---|---|\n" + _rows(rows)
 
@@ -114,14 +115,14 @@ def _metrics(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
                 f"| {mark}{markdown(other['name'])} ({other['runtime']}) | {_score(other.get(metric), metric)} |"
             )
     lines.append("")
-    lines.append(f"{UNKNOWN if tested is None else f'{tested:,}'} test images, seen by neither training nor export.")
+    lines.append(f"{UNKNOWN if tested is None else f'{tested:,}'} test images, used in neither training nor export.")
     latency = row.get("latency_ms") or {}
     if latency:
         machine = report.get("machine")
         where = machine if isinstance(machine, str) else ", ".join(f"{k} {v}" for k, v in (machine or {}).items())
         lines.append(
             f"Latency p50 {latency['p50']:.3g} ms, p90 {latency['p90']:.3g} ms at batch 1 under LiteRT on the machine "
-            f"that made the file ({where or UNKNOWN}): no device's figure."
+            f"that made the file ({where or UNKNOWN}): not a figure of a device."
         )
     return "\n".join(lines)
 
@@ -132,7 +133,7 @@ def _verification(artifact: Any, vectors: Vectors) -> str:
     for key, title in (
         ("fidelity", "Against the Keras model that the file computes"),
         ("against_given_model", "Against the Keras model that was given to export"),
-        ("against_float_model", "Against the float model (of a quantized one the same weights without any rounding)"),
+        ("against_float_model", "Against the float model (for a quantized one the same weights without any rounding)"),
     ):
         found = checks.get(key)
         if not found:
@@ -141,7 +142,7 @@ def _verification(artifact: Any, vectors: Vectors) -> str:
         lines += [
             f"{title} (images: {checks.get('images', UNKNOWN)}; a step is {found['step']:.4g}):",
             "",
-            "| runtime | images | mean error, steps | largest | bound of the mean | SNR | same first class |",
+            "| runtime | images | mean error, steps | largest | tolerance of the mean | SNR | top-1 agreement |",
             "|---|---|---|---|---|---|---|",
         ]
         for one in found["runtimes"]:
@@ -157,9 +158,9 @@ def _verification(artifact: Any, vectors: Vectors) -> str:
             lines += ["", *(_judged(one, output) for one in found["runtimes"][:1] for output in one["outputs"])]
         lines.append("")
     tried = (
-        "each entry of that list ran, or compiled, as a file of its own"
+        "each entry of that list was run, or compiled, as a separate file"
         if get_target(artifact.target).tried_in
-        else "no entry of that list was tried where this was made"
+        else "no entry of that list was tried by this project"
     )
     lines.append(
         f"Every op was checked against the list of target {artifact.target} before the file was written; {tried}."
@@ -172,10 +173,13 @@ def _snr(value: float | None) -> str:
 
 
 def _judged(row: Mapping[str, Any], output: Mapping[str, Any]) -> str:
-    """One output against the float model, a line."""
-    told = [f"same {one['what']} for {_percent(one['share'])} of {one['counted']:,}" for one in output["agreements"]]
+    """Line for one output against the float model."""
+    shares = [
+        f"same {DECISION_NAMES.get(one['what'], one['what'])} for {_percent(one['share'])} of {one['counted']:,}"
+        for one in output["agreements"]
+    ]
     return (
-        f"- {output['name']}: {', '.join([_snr(output['snr_db']), *told])}; counted {output['judged']:,} of "
+        f"- {output['name']}: {', '.join([_snr(output['snr_db']), *shares])}; counted {output['judged']:,} of "
         f"{row['images']:,} images ({RUNTIMES[row['runtime']].words})"
     )
 
@@ -183,8 +187,8 @@ def _judged(row: Mapping[str, Any], output: Mapping[str, Any]) -> str:
 def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> list[str]:
     checks = artifact.verification
     limits = [
-        "It was run in the runtimes named above on the machine that made it, and on no phone, board or accelerator.",
-        "It answers with one of its outputs whatever it is shown; how it does on images unlike its data is unknown.",
+        "It was run in the runtimes named above on the machine that made it, not on a phone, board or accelerator.",
+        "It answers with one of its outputs whatever its input is; its quality on images unlike its data is unknown.",
         "Fairness, robustness and uses that it was not made for: unknown.",
     ]
     if row is None:
@@ -192,7 +196,7 @@ def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> l
     if checks.get("images") == "generated":
         limits.append("It was verified on generated images, not on real ones.")
     if seen := checks.get("calibration_images"):
-        limits.append(f"{seen} of the images that it was verified on before it was written are calibration images.")
+        limits.append(f"{seen} of the images on which it was verified before it was written are calibration images.")
     if checks.get("fidelity", {}).get("degenerate"):
         limits.append("Its outputs hardly depend on the image: it looks untrained.")
     if artifact.arena_bytes is not None:
@@ -206,19 +210,19 @@ def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> l
 
 
 def _device_rows(artifact: Any, name: str) -> list[tuple[str, str]]:
-    """What the file takes of a device's flash, and which file an Ethos-U gets."""
+    """Flash that the file takes on a device, and the file for an Ethos-U."""
     if artifact.npu is not None:
         npu = artifact.npu
         return [
-            ("file for the device", f"`{name}_vela.tflite`, compiled by {npu.compiler} for {npu.accelerator} alone"),
-            ("flash", f"{npu.flash_bytes:,} bytes for the compiled file alone, without the program that runs it"),
+            ("file for the device", f"`{name}_vela.tflite`, compiled by {npu.compiler} only for {npu.accelerator}"),
+            ("flash", f"{npu.flash_bytes:,} bytes for the compiled file only, without the program that runs it"),
         ]
     return [("flash", flash_words(artifact.size_bytes))] if artifact.arena_bytes is not None else []
 
 
 def _arena(artifact: Any) -> str:
     if artifact.arena_bytes is None:
-        return "not of this target"
+        return "none for this target"
     parts = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())
     return f"{artifact.arena_bytes:,} bytes under TensorFlow Lite Micro" + (f" ({parts})" if parts else "")
 
@@ -233,5 +237,5 @@ def _percent(value: float | None) -> str:
 
 
 def _rows(pairs: Iterable[tuple[Any, Any]]) -> str:
-    """Rows of a table; what users named comes in as Markdown already."""
+    """Rows of a table; names given by users are Markdown already."""
     return "\n".join(f"| {key} | {value} |" for key, value in pairs)

@@ -1,4 +1,4 @@
-"""A deployment kit's pictures: code that makes the input of them, and the pictures that the test vectors start from."""
+"""Pictures in a deployment kit: code that makes the input from them, and the pictures of the test vectors."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..graph.inputs import generated_images
 from . import picture_templates as templates
 from .tensors import c_float, is_image
 
-LARGEST_SIDE = 640  # pixels, of a picture in a kit; a larger one is reduced before anything is made of it
+LARGEST_SIDE = 640  # pixels, of a picture in a kit; a larger one is reduced first
 C_TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t"}
 KOTLIN_ARRAYS = {"float32": "FloatArray", "int8": "ByteArray", "uint8": "ByteArray"}
 
 
 @dataclass(frozen=True)
 class PictureInput:
-    """The one input of a file that takes pictures.
+    """The only input of a file that takes pictures.
 
     Args:
         tensor: The input.
-        limits: What the model's values lie in.
-        values: What it takes for each level of 0 to 255, of its dtype.
-        preprocessing: The rules; those of ``known`` False are assumed.
-        known: Whether the artifact tells them.
+        limits: Range of the model's values.
+        values: Input value for each level of 0 to 255, of its dtype.
+        preprocessing: The rules; if ``known`` is False they are assumed.
+        known: Whether the artifact states them.
     """
 
     tensor: TensorInfo
@@ -40,7 +40,7 @@ class PictureInput:
 
     @classmethod
     def of(cls, artifact: Any, info: FileInfo) -> PictureInput | None:
-        """None where the file takes something else than one picture, or nothing tells what its levels are."""
+        """None if the input is not one picture, or if the meaning of its levels is unknown."""
         tensor, limits = info.inputs[0], artifact.input_ranges[0]
         if len(info.inputs) != 1 or not is_image(tensor) or limits is None or tensor.dtype not in C_TYPES:
             return None
@@ -51,18 +51,18 @@ class PictureInput:
 
     @property
     def words(self) -> str:
-        """The rules in a phrase."""
+        """The rules as a phrase."""
         _, height, width, _ = self.tensor.shape
-        unknown = "" if self.known else "; this is assumed: how training did it is unknown"
+        unknown = "" if self.known else "; this is assumed: the rule of training is unknown"
         return f"{self.preprocessing.words}, {height} x {width} (height x width){unknown}"
 
     @property
     def level(self) -> float:
-        """The largest difference between the values of neighbouring levels."""
+        """The largest difference between the values of neighboring levels."""
         return float(np.diff(self.values.astype(np.float64)).max())
 
     def levels(self, picture: np.ndarray) -> np.ndarray:
-        """uint8 (h, w, 1, 3 or 4) -> uint8 (H, W, C), as the code of the kit computes it."""
+        """uint8 (h, w, 1, 3 or 4) -> uint8 (H, W, C), by the same computation as the kit's code."""
         _, height, width, channels = self.tensor.shape
         picture = np.asarray(_image(picture).convert("RGB" if channels == 3 else "L")).reshape(*picture.shape[:2], -1)
         if self.preprocessing.resize == NONE:
@@ -70,12 +70,12 @@ class PictureInput:
         return fit_picture(picture, height, width, self.preprocessing.crop_to_aspect_ratio)
 
     def picture(self, image: np.ndarray) -> np.ndarray:
-        """Float (H, W, C), as the model takes it -> uint8 (H, W, C), the picture that it is the input of."""
+        """Float (H, W, C) as the model takes it -> uint8 (H, W, C), the picture that becomes this input."""
         low, high = self.limits
         return np.clip(np.round(255 * ((image.astype(np.float64) - low) / (high - low))), 0, 255).astype(np.uint8)
 
     def generated(self, largest_bytes: int) -> np.ndarray:
-        """uint8 (h, w, 4): a picture of another size and other proportions, parts of it transparent."""
+        """uint8 (h, w, 4): a picture of another size and other proportions, partly transparent."""
         _, height, width, _ = self.tensor.shape
         if self.preprocessing.resize != NONE:
             height, width = 2 * height + 3, width + width // 2 + 2
@@ -87,7 +87,7 @@ class PictureInput:
 
 
 def _image(picture: np.ndarray) -> Any:
-    """A Pillow image, without transparency, as ``training.images.read_image`` shows one."""
+    """A Pillow image without transparency, as ``training.images.read_image`` makes it."""
     from PIL import Image
 
     if picture.shape[2] != 4:
@@ -97,7 +97,7 @@ def _image(picture: np.ndarray) -> Any:
 
 
 def check_picture(picture: Any) -> np.ndarray:
-    """uint8 (h, w, 1, 3 or 4), at most ``LARGEST_SIDE`` pixels a side; or say what is wrong with it."""
+    """uint8 (h, w, 1, 3 or 4) with at most ``LARGEST_SIDE`` pixels per side; a ValueError for an invalid picture."""
     from PIL import Image
 
     array = np.asarray(picture)
@@ -124,7 +124,7 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def picture_h(taken: PictureInput, c_name: str) -> str:
-    """A C header that makes the input of a picture."""
+    """A C header that makes the input from a picture."""
     name = f"{c_name}_picture_values"
     crop = taken.preprocessing.crop_to_aspect_ratio
     same = taken.preprocessing.resize == NONE
@@ -132,7 +132,7 @@ def picture_h(taken: PictureInput, c_name: str) -> str:
     value, table = _value(taken, {**forms, "narrowed": f"({C_TYPES[taken.tensor.dtype]})({{}})"})
     if table:
         rows = _rows(table)
-        table_text = f"\n// Of each level.\nstatic const {C_TYPES[taken.tensor.dtype]} {name}[256] = {{\n{rows}}};\n"
+        table_text = f"\n// Value of each level.\nstatic const {C_TYPES[taken.tensor.dtype]} {name}[256] = {{\n{rows}}};\n"
     fit = (templates.C_SAME_SIZE if same else templates.C_SIZES).substitute(name=c_name)
     return templates.PICTURE_H.substitute(
         **_common(taken),
@@ -140,7 +140,7 @@ def picture_h(taken: PictureInput, c_name: str) -> str:
         guard=f"{c_name.upper()}_PICTURE_H_",
         table=table_text if table else "",
         levels=templates.C_RGB if taken.tensor.shape[-1] == 3 else templates.C_GREY,
-        sizes="height and width are not the network's" if same else "a side is not of 1 to 65535 pixels",
+        sizes="height and width are not the network's" if same else "a side is not in 1 to 65535 pixels",
         fit=fit + (templates.C_CROP.substitute(name=c_name) if crop and not same else ""),
         ctype=C_TYPES[taken.tensor.dtype],
         value=value,
@@ -148,7 +148,7 @@ def picture_h(taken: PictureInput, c_name: str) -> str:
 
 
 def picture_check(artifact: Any, info: FileInfo, c_name: str) -> str:
-    """Statements of ``main.cc``: the last vector's input is made of its picture again; "" where there is none."""
+    """Statements of ``main.cc`` that make the last vector's input from its picture again; "" if there is none."""
     taken = PictureInput.of(artifact, info)
     if taken is None:
         return ""
@@ -156,7 +156,7 @@ def picture_check(artifact: Any, info: FileInfo, c_name: str) -> str:
 
 
 def picture_kt(taken: PictureInput, file: str, class_name: str) -> str:
-    """A Kotlin object that makes the input of a picture, without a class of Android."""
+    """A Kotlin object that makes the input from a picture, without Android classes."""
     crop, same = taken.preprocessing.crop_to_aspect_ratio, taken.preprocessing.resize == NONE
     array = KOTLIN_ARRAYS[taken.tensor.dtype]
     forms = {"level": "levels[i]", "float": "levels[i].toFloat()", "share": "levels[i] / 255f"}
@@ -193,7 +193,7 @@ def _common(taken: PictureInput) -> dict[str, Any]:
 
 
 def _value(taken: PictureInput, forms: dict[str, str]) -> tuple[str, list[str]]:
-    """(expression of the input's value for a level, the table that it looks into, if it does)."""
+    """(expression of the input's value for a level, its lookup table, or an empty list)."""
     values, levels = taken.values, np.arange(256)
     if values.dtype == np.float32:
         if np.array_equal(values, levels.astype(np.float32) / 255):

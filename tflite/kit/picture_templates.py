@@ -1,6 +1,6 @@
-"""The texts of a deployment kit that bring a picture to the network's size, in C and in Kotlin, see ``templates``.
+"""The texts of a deployment kit that resize a picture to the network's size, in C and in Kotlin; see ``templates``.
 
-Both repeat ``wavemix_tf.preprocessing.fit_picture`` line by line: whole numbers alone, one result on every processor.
+Both repeat ``wavemix_tf.preprocessing.fit_picture`` line by line: only whole numbers, one result on every processor.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from .templates import Template
 
 PICTURE_H = Template("""\
-// How a picture becomes the input of @{name}, as in training: @{words}.
-// C99 and C++, whole numbers alone, no memory of its own: the same levels on every processor. No colour profile is
-// applied, and a picture must stand upright already: a camera's EXIF orientation is for whoever decodes the file.
+// Makes the input of @{name} from a picture, as in training: @{words}.
+// C99 and C++, only whole numbers, no memory allocation: the same levels on every processor. Color profiles are not
+// applied. The picture must be upright: the decoder of the file must apply the EXIF orientation of a camera.
 #ifndef @{guard}
 #define @{guard}
 
@@ -23,14 +23,14 @@ enum {
   @{name}_picture_sums = @{name}_picture_width * @{name}_picture_channels  // scratch memory, int64_t
 };
 @{table}
-// The whole number nearest to the quotient of two that are not negative; of two as near the even one.
+// Quotient of two non-negative numbers, rounded to the nearest whole number; ties go to the even one.
 static inline int64_t @{name}_nearest(int64_t dividend, int64_t divisor) {
   int64_t quotient = dividend / divisor, rest = dividend % divisor;
   return quotient + (2 * rest > divisor || (2 * rest == divisor && quotient % 2 == 1));
 }
 
-// A pixel of 1 byte (grey), 3 (red, green, blue) or 4 (and alpha, colours not premultiplied) -> the network's channels;
-// what is transparent shows white.
+// A pixel of 1 byte (gray), 3 (red, green, blue) or 4 (and alpha, colors not premultiplied) -> the network's channels.
+// Transparent parts become white.
 static inline void @{name}_levels(const uint8_t* pixel, int32_t bytes, int32_t* levels) {
   int32_t colours[3];
   for (int32_t c = 0; c < 3; ++c) {
@@ -43,7 +43,7 @@ static inline void @{name}_levels(const uint8_t* pixel, int32_t bytes, int32_t* 
 @{levels}
 }
 
-// One row of a picture, brought to the network's width and added to the sums with a weight.
+// Resizes one row of a picture to the network's width and adds it to the sums with a weight.
 static inline void @{name}_add_row(const uint8_t* row, int32_t width, int32_t bytes, int64_t weight, int64_t* sums) {
   const int64_t reach = 2 * (int64_t)(width > @{name}_picture_width ? width : @{name}_picture_width);
   for (int32_t x = 0; x < @{name}_picture_width; ++x) {
@@ -67,13 +67,13 @@ static inline void @{name}_add_row(const uint8_t* row, int32_t width, int32_t by
   }
 }
 
-// Fills `input` with what the network takes.
+// Fills `input` with the network's input.
 //
-// picture    rows of `width` pixels of `bytes` bytes: 1 grey, 3 red, green, blue, 4 and alpha (not premultiplied)
+// picture    rows of `width` pixels of `bytes` bytes: 1 gray, 3 red, green, blue, 4 and alpha (not premultiplied)
 // row_bytes  from one row to the next
 // sums       scratch memory of @{name}_picture_sums values
 //
-// Returns 0; -1 where @{sizes}, or `bytes` is another number.
+// Returns 0; -1 if @{sizes}, or if `bytes` is another number.
 static inline int @{name}_from_picture(const uint8_t* picture, int32_t height, int32_t width, int32_t bytes,
                                        int64_t row_bytes, @{ctype}* input, int64_t* sums) {
 @{fit}
@@ -111,7 +111,7 @@ PICTURE_CHECK = Template("""\
       return Fail("the picture was refused");
     }
     if (std::memcmp(input, @{name}_input_0[@{name}_vector_count - 1], sizeof(input)) != 0) {
-      return Fail("another input was made of the picture");
+      return Fail("the input made from the picture differs");
     }
   }
 """)
@@ -128,7 +128,7 @@ C_SAME_SIZE = Template("""\
 
 C_CROP = Template("""\
 
-  // The largest part in the middle that has the network's proportions.
+  // The largest centered part with the network's proportions.
   const int64_t tall = @{name}_nearest((int64_t)width * @{name}_picture_height, @{name}_picture_width);
   const int64_t wide = @{name}_nearest((int64_t)height * @{name}_picture_width, @{name}_picture_height);
   const int32_t kept_height = tall < 1 ? 1 : tall < height ? (int32_t)tall : height;
@@ -146,8 +146,8 @@ C_RGB = """\
   for (int32_t c = 0; c < 3; ++c) levels[c] = colours[c];"""
 
 PICTURE_KT = Template("""\
-// How a picture becomes the input of @{file}, as in training: @{words}.
-// No class of Android is used, whole numbers alone: the same levels on every machine that runs Kotlin.
+// Makes the input of @{file} from a picture, as in training: @{words}.
+// No Android classes, only whole numbers: the same levels on every machine that runs Kotlin.
 package com.example.wavemix
 
 import kotlin.math.abs
@@ -158,10 +158,10 @@ object @{class_name}Picture {
     private const val CHANNELS = @{channels} // @{channel_words}
 @{table}
     /**
-     * What the network takes.
+     * The network's input.
      *
-     * @@param row puts the colours of a row, from the top, into an array of the picture's width: alpha, red, green and
-     *     blue as Bitmap.getPixels gives them (not premultiplied). What is transparent shows white.
+     * @@param row puts the colors of a row, from the top, into an array of the picture's width: alpha, red, green and
+     *     blue as from Bitmap.getPixels (not premultiplied). Transparent parts become white.
      */
     fun input(height: Int, width: Int, row: (Int, IntArray) -> Unit): @{input_array} {
         val levels = levels(height, width, row)
@@ -195,7 +195,7 @@ object @{class_name}Picture {
         return IntArray(sums.size) { i -> nearest(sums[i], totals[i / line.size] shl 16).toInt() }
     }
 
-    /** One row of a picture, brought to the network's width; with 16 bits below the level. */
+    /** Resizes one row of a picture to the network's width; with 16 bits below the level. */
     private fun fitRow(levels: IntArray, line: LongArray) {
         val width = levels.size / CHANNELS
         val reach = 2L * maxOf(width, WIDTH)
@@ -230,7 +230,7 @@ object @{class_name}Picture {
         return (sum shr 8) + sum shr 15
     }
 
-    /** The whole number nearest to the quotient of two that are not negative; of two as near the even one. */
+    /** Quotient of two non-negative numbers, rounded to the nearest whole number; ties go to the even one. */
     private fun nearest(dividend: Long, divisor: Long): Long {
         val quotient = dividend / divisor
         val rest = dividend % divisor
@@ -246,14 +246,14 @@ KT_WHOLE = """\
 
 KT_SAME_SIZE = """\
         require(height == HEIGHT && width == WIDTH) {
-            "The network takes tiles of $HEIGHT x $WIDTH pixels, as they are: $height x $width"
+            "The network takes tiles of $HEIGHT x $WIDTH pixels without resizing: $height x $width"
         }
         val keptHeight = height
         val keptWidth = width"""
 
 KT_CROP = """\
         require(height in 1..65535 && width in 1..65535) { "A picture has 1 to 65535 pixels a side: $height x $width" }
-        // The largest part in the middle that has the network's proportions.
+        // The largest centered part with the network's proportions.
         val tall = nearest(width.toLong() * HEIGHT, WIDTH.toLong())
         val wide = nearest(height.toLong() * WIDTH, HEIGHT.toLong())
         val keptHeight = minOf(height.toLong(), maxOf(1L, tall)).toInt()

@@ -1,4 +1,4 @@
-"""The texts of a deployment kit, with ``@{name}`` where ``kit`` puts a value; a lone "@" is written "@@"."""
+"""The texts of a deployment kit, with ``@{name}`` for each value that ``kit`` inserts; a plain "@" is written "@@"."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import string
 
 
 class Template(string.Template):
-    """Kotlin, C++ and Markdown need the braces and dollars that other templates take for themselves."""
+    """Kotlin, C++ and Markdown use the braces and dollars that other templates reserve."""
 
     delimiter = "@"
 
 
 MAIN_CC = Template("""\
-// Runs @{name} on its test vectors under TensorFlow Lite Micro and compares every output with what the same
-// interpreter's reference kernels computed where the file was made. Prints PASS or FAIL; returns 0 or 1.
+// Runs @{name} on its test vectors under TensorFlow Lite Micro and compares every output with the expected one, which
+// the same interpreter's reference kernels computed when the file was made. Prints PASS or FAIL; returns 0 or 1.
 @{tolerance}
 //
-// Build: with TensorFlow Lite Micro's headers and library, and with -DTF_LITE_STATIC_MEMORY, as the library itself is
+// Build: with TensorFlow Lite Micro's headers and library, and with -DTF_LITE_STATIC_MEMORY, like the library itself
 // (README.md has a command for a PC). On a board, call it once from your start-up code.
 
 #include <cstddef>
@@ -48,7 +48,7 @@ bool Fail(const char* reason) {
 
 bool Check() {
   const tflite::Model* model = tflite::GetModel(@{name});
-  if (model->version() != TFLITE_SCHEMA_VERSION) return Fail("the file has another schema version");
+  if (model->version() != TFLITE_SCHEMA_VERSION) return Fail("the schema version of the file differs");
 
   // Exactly the ops of this file: @{op_list}.
   tflite::MicroMutableOpResolver<@{name}_op_count> resolver;
@@ -57,7 +57,7 @@ bool Check() {
   tflite::MicroInterpreter interpreter(model, resolver, arena, sizeof(arena));
   if (interpreter.AllocateTensors() != kTfLiteOk) return Fail("the arena is too small: raise EXTRA_ARENA_BYTES");
   if (interpreter.inputs_size() != @{input_count} || interpreter.outputs_size() != @{output_count}) {
-    return Fail("another number of inputs or outputs");
+    return Fail("wrong number of inputs or outputs");
   }
 @{size_checks}
   int equal = 0, within = 0, differing = 0;
@@ -86,7 +86,7 @@ int main() {
 """)
 
 SIZE_CHECK = Template("""\
-  if (interpreter.@{side}(@{index})->bytes != sizeof(@{array}[0])) return Fail("@{side} @{index} has another size");
+  if (interpreter.@{side}(@{index})->bytes != sizeof(@{array}[0])) return Fail("@{side} @{index} has the wrong size");
 """)
 
 FEED = Template("""\
@@ -113,7 +113,7 @@ COMPARISON = Template("""\
 """)
 
 VECTORS_H = Template("""\
-// Test vectors of @{name}: inputs, and what @{runtime} computed for them. C99 and C++.
+// Test vectors of @{name}: inputs, and the outputs that @{runtime} computed for them. C99 and C++.
 #ifndef @{guard}
 #define @{guard}
 
@@ -129,23 +129,23 @@ enum {
 """)
 
 PICTURE_SECTION = Template("""\
-A picture becomes the input as it did in training: **@{words}**. Whatever a resizing of the platform's own gives instead
-(bilinear without the wider filter, bicubic, by halves) is another picture and costs accuracy: use the code in this kit,
-whose levels are within one of training's.
+A picture becomes the input as in training: **@{words}**. A platform's own resizing (bilinear without the wider filter,
+bicubic, by halves) gives a different input and costs accuracy: use the code in this kit, whose levels are within one of
+training's.
 
-- **Transparency** shows white.
-- **Orientation**: upright, as EXIF tells it.
-- **Colour profiles** are ignored: training took the numbers that are stored. Where a platform converts colours
-  (`Bitmap.getPixels` to sRGB, of a picture with another profile), they differ.
-- **16 bits** a channel are reduced to 8; grey is made of red, green and blue before anything is resized.
-- **CMYK** was converted by Pillow without a profile; decoders differ there: give RGB.
+- **Transparency** becomes white.
+- **Orientation**: upright, by EXIF.
+- **Color profiles** are ignored: training used the stored numbers. If a platform converts colors
+  (`Bitmap.getPixels` to sRGB, for a picture with another profile), they differ.
+- **16 bits** per channel are reduced to 8; gray is computed from red, green and blue before anything is resized.
+- **CMYK** was converted by Pillow without a profile; other decoders differ: use RGB.
 """)
 
 README = Template("""\
 # @{name}
 
-@{file}, everything needed to put it on a device, and the means to see that it computes there what it computed where it
-was made. `MODEL_CARD.md` says what the model is, what was measured of it and what is not known.
+@{file}, everything needed to put it on a device, and test vectors to check that it computes the same there as when it
+was made. `MODEL_CARD.md` describes the model, its measurements and what is unknown.
 
 | | |
 |---|---|
@@ -169,8 +169,8 @@ was made. `MODEL_CARD.md` says what the model is, what was measured of it and wh
 MICRO_SECTION = Template("""\
 ## Microcontroller
 
-`micro/` holds the file as a C array, its ops and arena (`@{c_name}.h`, `.cc`), the vectors (`@{c_name}_vectors.h`) and
-`main.cc`, which runs the model on them and prints PASS or FAIL. On a PC, with a checkout of tflite-micro:
+`micro/` contains the file as a C array, its ops and arena (`@{c_name}.h`, `.cc`), the vectors (`@{c_name}_vectors.h`)
+and `main.cc`, which runs the model on them and prints PASS or FAIL. On a PC, with a checkout of tflite-micro:
 
 ```
 make -C tflite-micro -f tensorflow/lite/micro/tools/make/Makefile microlite
@@ -179,13 +179,13 @@ g++ -std=c++17 -DTF_LITE_STATIC_MEMORY micro/*.cc -Itflite-micro -I$downloads/fl
     -I$downloads/gemmlowp -I$downloads/ruy tflite-micro/gen/*/lib/libtensorflow-microlite.a -o check && ./check
 ```
 
-On a board: the two `@{c_name}` files and `main.cc` as an example to start from.
+On a board: use the two `@{c_name}` files, and `main.cc` as an example.
 
 - **RAM.** An arena of @{arena_bytes} bytes is enough for the reference kernels and for CMSIS-NN@{arenas}: the first was
   measured on a 64-bit host, the second is calculated from it. If `AllocateTensors` fails with kernels tuned for another
   chip, build with `-DEXTRA_ARENA_BYTES=8192`.
 - **Flash.** @{flash}.
-- **Tolerance.** @{tolerance}. `main.cc` fails on what is further off. Kernels tuned for chips other than Cortex-M were
+- **Tolerance.** @{tolerance}. `main.cc` fails on larger differences. Kernels tuned for chips other than Cortex-M were
   not tried.
 - **Transposed convolutions.** @{transposed}
 """)
@@ -194,10 +194,10 @@ ETHOS_SECTION = Template("""\
 ## Ethos-U
 
 **`@{name}_vela.tflite` is the file for the device**: `@{name}.tflite` compiled by @{compiler} for `@{accelerator}`, and
-for no other accelerator (system `@{system}`, memory `@{memory}` of `Arm/vela.ini`). `@{name}.tflite` is what was
-verified; the NPU cannot run it. In the firmware register one op, `AddEthosU()`.
+for no other accelerator (system `@{system}`, memory `@{memory}` of `Arm/vela.ini`). `@{name}.tflite` is the verified
+file; the NPU cannot run it. In the firmware register one op, `AddEthosU()`.
 
-The compiler's estimates: @{cycles} cycles and @{sram_bytes} bytes of SRAM an inference. The compiled file takes
+The compiler's estimates: @{cycles} cycles and @{sram_bytes} bytes of SRAM per inference. The compiled file takes
 @{flash_bytes} bytes of flash, without TensorFlow Lite Micro and Arm's driver for the NPU, which were not measured.
 No NPU was run.
 """)
@@ -237,7 +237,7 @@ MODEL_CARD = Template("""\
 
 @{limits}
 
-## Licence
+## License
 
 @{licence}
 """)

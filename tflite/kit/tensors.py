@@ -1,4 +1,4 @@
-"""What a deployment kit says of a file's inputs and outputs."""
+"""Descriptions of a file's inputs and outputs in a deployment kit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..file.flatbuffer import FileInfo, TensorInfo
 
 
 def is_image(tensor: TensorInfo) -> bool:
-    """Whether it is one image, grey or RGB."""
+    """Whether it is one image, gray or RGB."""
     return len(tensor.shape) == 4 and tensor.shape[0] == 1 and tensor.shape[-1] in (1, 3)
 
 
@@ -19,7 +19,7 @@ def is_classes(artifact: Any, tensor: TensorInfo) -> bool:
 
 
 def is_exact(info: FileInfo) -> bool:
-    """Whether the outputs are integers, which can be compared bit by bit."""
+    """Whether the outputs are integers, which can be compared exactly."""
     return all(tensor.dtype != "float32" for tensor in info.outputs)
 
 
@@ -30,10 +30,10 @@ def quantization(tensor: TensorInfo) -> str:
 
 
 def output_formula(tensor: TensorInfo) -> str:
-    return f"(q - ({tensor.zero_point})) * {tensor.scale:.9g}" if tensor.scale else "as it is"
+    return f"(q - ({tensor.zero_point})) * {tensor.scale:.9g}" if tensor.scale else "unchanged"
 
 
 def c_float(value: np.floating) -> str:
-    """A float literal that reads back as the same float32."""
+    """A float literal that is read as the same float32."""
     text = f"{float(value):.9g}"
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"

@@ -1,4 +1,4 @@
-"""The test vectors of a deployment kit: inputs, and what a real runtime computes for them."""
+"""The test vectors of a deployment kit: inputs, and the outputs that a real runtime computes for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import templates
 from .picture import PictureInput, check_picture
 from .tensors import c_float, is_exact, quantization
 
-VECTOR_BYTES = 64 << 10  # of input; more vectors would not fit the flash that a self-test may take
+VECTOR_BYTES = 64 << 10  # of input; more vectors would not fit the flash of a self-test
 PICTURE_BYTES, MICRO_PICTURE_BYTES = 512 << 10, 16 << 10  # of the generated picture
 C_TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t"}
 UNKNOWN = "unknown"
@@ -26,15 +26,15 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Vectors:
-    """Inputs and what a runtime computed for them.
+    """Inputs and the outputs that a runtime computed for them.
 
     Args:
         runtime: "litert-xnnpack", "litert-reference" or "tflite-micro".
-        inputs: One array (N, ...) an input, of its dtype.
-        outputs: One array (N, ...) an output, of its dtype.
-        source: Where the inputs come from, in words.
-        labels: True class of each vector; None where it is not known.
-        pictures: What each vector's input was made of, uint8 (h, w, 1, 3 or 4); none where the file takes no picture.
+        inputs: One array (N, ...) per input, of its dtype.
+        outputs: One array (N, ...) per output, of its dtype.
+        source: Source of the inputs, in words.
+        labels: True class of each vector; None where it is unknown.
+        pictures: Picture of each vector's input, uint8 (h, w, 1, 3 or 4); empty if the file takes no picture.
     """
 
     runtime: str
@@ -54,22 +54,22 @@ def compute_vectors(
 ) -> Vectors:
     """Run a few images in the first runtime of the artifact's target.
 
-    Where the file takes a picture each vector starts from one, brought to its size by the rules of the kit's own code,
-    and one more starts from a generated picture of another size with transparent parts.
+    If the file takes a picture, each vector starts from one, resized by the rules of the kit's own code, and one more
+    starts from a generated picture of another size with transparent parts.
 
     Args:
         artifact: From ``export`` or ``Artifact.load``.
-        info: Its content, read.
-        images: float (N, H, W, C) as for ``verify``; None: generated ones.
-        labels: Integer class of each image or picture (N,); None: not known.
-        count: Vectors, at most; fewer of large inputs.
-        pictures: uint8 (h, w, 1, 3 or 4) arrays of any size, in place of ``images``.
+        info: Its parsed content.
+        images: float (N, H, W, C) as for ``verify``; None: generated images.
+        labels: Integer class of each image or picture (N,); None: unknown.
+        count: Largest number of vectors; fewer if the inputs are large.
+        pictures: uint8 (h, w, 1, 3 or 4) arrays of any size, instead of ``images``.
     """
     input_bytes = sum(int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize for tensor in info.inputs)
     count = max(1, min(count, VECTOR_BYTES // input_bytes))
     taken = PictureInput.of(artifact, info)
     if pictures is not None and taken is None:
-        raise ValueError("pictures are for a file of one input that takes pictures. Received: another file")
+        raise ValueError("pictures apply to a file with one picture as its only input. Received: another file")
     chosen: tuple[np.ndarray, ...] = ()
     if pictures is not None:
         chosen = tuple(check_picture(picture) for picture in pictures[:count])
@@ -106,7 +106,7 @@ def _arrays(artifact: Any, info: FileInfo, images: Any, count: int) -> list[np.n
 
 
 def vectors_card(artifact: Any, info: FileInfo, file: str, vectors: Vectors) -> dict[str, Any]:
-    """What ``vectors.json`` says: how to read the .bin files, and how near a device should come."""
+    """Content of ``vectors.json``: how to read the .bin files, and the tolerance for a device."""
     bound = artifact.verification.get("error_bound_steps", {}).get(vectors.runtime)
     step = artifact.verification.get("fidelity", {}).get("step")
     exact = is_exact(info)
@@ -158,7 +158,7 @@ def _array_card(file: str, name: str, tensor: TensorInfo, array: np.ndarray) -> 
 
 
 def _first_classes(artifact: Any, vectors: Vectors) -> list[str] | None:
-    """Name of the largest output of each vector; None where the output is no row of classes."""
+    """Name of the largest output of each vector; None if the output is not a row of classes."""
     scores = vectors.outputs[0]
     if scores.ndim != 2 or scores.shape[1] != len(artifact.class_names):
         return None
@@ -166,14 +166,14 @@ def _first_classes(artifact: Any, vectors: Vectors) -> list[str] | None:
 
 
 def vectors_h(c_name: str, info: FileInfo, vectors: Vectors, with_picture: bool = False) -> str:
-    """The vectors as C arrays, (vectors, values) each; and the picture that the last one starts from."""
+    """The vectors as C arrays, (vectors, values) each, and the picture that the last one starts from."""
     sizes, arrays = [], []
     if with_picture and vectors.pictures:
         height, width, channels = vectors.pictures[-1].shape
         sizes += [f"  {c_name}_picture_{word} = {size}" for word, size in (("rows", height), ("columns", width))]
         rows = ",\n".join(f"    {{{_c_values(row.ravel())}}}" for row in vectors.pictures[-1])
         arrays.append(
-            f"// What the last vector starts from: {height} rows of {width} pixels: red, green, blue and alpha.\n"
+            f"// Picture of the last vector: {height} rows of {width} pixels: red, green, blue and alpha.\n"
             f"static const uint8_t {c_name}_picture[{height}][{width * channels}] = {{\n{rows}}};\n"
         )
     for kind, tensors, found in (

@@ -1,6 +1,6 @@
-"""``Artifact.save_kit``: a folder that a mobile or firmware engineer can use at once, and check a device against.
+"""``Artifact.save_kit``: a folder for mobile or firmware engineers, with the means to check a device.
 
-Everything in it is text made from the artifact, and what a real runtime computes on a few images.
+All content is generated from the artifact and the outputs of a real runtime on a few images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .picture import PictureInput, picture_h, png
 from .tensors import is_classes, is_exact, is_image, output_formula, quantization
 from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
 
-VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/: kits of one app keep their vectors apart
+VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/, so that several kits of one app do not collide
 
 
 def write_kit(
@@ -46,7 +46,7 @@ def write_kit(
     if folder.exists() and not overwrite:
         raise FileExistsError(f"Pass overwrite=True to replace {folder}. Received: overwrite=False")
     if folder.exists() and _vectors_json(folder) is None:
-        # A slip of the path must not cost a folder of something else.
+        # A wrong path must not delete another folder.
         raise FileExistsError(
             f"overwrite replaces a folder that save_kit wrote, with {VECTORS_JSON} in test_vectors/. Received: {folder}"
         )
@@ -74,7 +74,7 @@ def kit_digest(folder: Path) -> str | None:
 
 
 def _vectors_json(folder: Path) -> Path | None:
-    """By which a folder is known to be a kit; earlier versions wrote it into test_vectors/ itself."""
+    """Path of a kit's ``vectors.json``; earlier versions wrote it into test_vectors/ itself."""
     found = (folder / "test_vectors").glob(f"*/{VECTORS_JSON}")
     return next((path for path in (*found, folder / "test_vectors" / VECTORS_JSON) if path.is_file()), None)
 
@@ -82,7 +82,7 @@ def _vectors_json(folder: Path) -> Path | None:
 def kit_files(
     artifact: Any, info: FileInfo, name: str, vectors: Vectors, report: Mapping[str, Any] | None
 ) -> dict[str, bytes]:
-    """Path in the kit -> content of everything that it holds."""
+    """Path in the kit -> content, for every file."""
     saved = {path.name: content for path, content in artifact.files(Path(f"{name}.tflite")).items()}
     header = next((file for file in saved if file.endswith(".h")), None)
     micro, android = header is not None, get_target(artifact.target).kit == ANDROID_KIT
@@ -120,23 +120,23 @@ def kit_files(
 def readme(
     artifact: Any, info: FileInfo, name: str, c_name: str, class_name: str, vectors: Vectors, files: Iterable[str]
 ) -> str:
-    """What is in the folder and how to use it."""
+    """README of the folder: its content and its use."""
     android = f"android/{class_name}.kt"
     described = {
         f"{name}.tflite": "the model",
-        f"{name}.labels.txt": "name of each output, a line each",
-        f"{name}.json": "everything known of the file, for programs",
+        f"{name}.labels.txt": "name of each output, one per line",
+        f"{name}.json": "all data about the file, for programs",
         f"{name}_vela.tflite": compiled_words(artifact),
-        "MODEL_CARD.md": "everything known of the model, for people",
-        f"test_vectors/{name}/": "pictures, the inputs made of them and the expected outputs, and `vectors.json` that "
-        "says how to read them",
+        "MODEL_CARD.md": "all data about the model, for people",
+        f"test_vectors/{name}/": "pictures, the inputs made from them, the expected outputs, and `vectors.json`, which "
+        "describes how to read them",
         android: "the model for Kotlin, with a self-test",
-        f"android/{class_name}Picture.kt": "how a picture becomes its input, as in training; without Android's classes",
+        f"android/{class_name}Picture.kt": "makes the input from a picture, as in training; without Android classes",
         f"android/{class_name}Test.kt": "an instrumented test: from the pictures to the outputs",
-        f"micro/{c_name}_picture.h": "how a picture becomes the input, as in training, in C",
-        f"native/{c_name}_picture.h": "how a picture becomes the input, as in training, in C (for the NDK)",
+        f"micro/{c_name}_picture.h": "makes the input from a picture, as in training, in C",
+        f"native/{c_name}_picture.h": "makes the input from a picture, as in training, in C (for the NDK)",
         "micro/main.cc": "a self-test for TensorFlow Lite Micro",
-        f"micro/{c_name}.h": "array, size, arena and ops of the model; `.cc` holds the array",
+        f"micro/{c_name}.h": "array, size, arena and ops of the model; `.cc` contains the array",
         f"micro/{c_name}_vectors.h": "the test vectors as C arrays",
         f"native/{c_name}_vectors.h": "the test vectors as C arrays",
         f"test_vectors/{name}/{c_name}_vectors.h": "the test vectors as C arrays",
@@ -147,7 +147,7 @@ def readme(
         sections.append(android_section(artifact, info, name, class_name))
     elif get_target(artifact.target).kit == ANDROID_KIT:
         sections.append(
-            "## Android\n\nLiteRT's Kotlin TensorBuffer has no call for a dtype of this file: there is no class.\n"
+            "## Android\n\nLiteRT's Kotlin TensorBuffer does not support a dtype of this file, so there is no class.\n"
         )
     if "micro/main.cc" in present:
         sections.append(micro_section(artifact, info, c_name))
@@ -174,14 +174,14 @@ def _input_section(artifact: Any, info: FileInfo) -> str:
         lines = [f"{shape} {tensor.dtype}, row by row: " + quantization(tensor) + "."]
         if is_image(tensor):
             channels = tensor.shape[-1]
-            colours = "red, green, blue in this order" if channels == 3 else "grey (0.299 R + 0.587 G + 0.114 B)"
+            colours = "red, green, blue in this order" if channels == 3 else "gray (0.299 R + 0.587 G + 0.114 B)"
             lines.append(
                 f"Each value is **{artifact.input_meaning}**, where a pixel is 0 to 255; the real values, those of the "
                 f"model, are {_real_values(artifact)}. Channels: {colours}."
             )
             taken = PictureInput.of(artifact, info)
             if taken is None:
-                lines.append("Nothing tells what a pixel's value is among those that the model takes: no code for it.")
+                lines.append("How a pixel maps to the model's values is unknown, so the kit has no code for it.")
             else:
                 lines.append(templates.PICTURE_SECTION.substitute(words=taken.words))
         parts.append("\n\n".join(lines))
@@ -205,37 +205,37 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
     last = artifact.ops[-1] if artifact.ops[-1] not in ("QUANTIZE", "DEQUANTIZE") else artifact.ops[-2]
     if is_classes(artifact, info.outputs[0]):
         kind = (
-            "probabilities" if last == "SOFTMAX" else "scores (logits): take the largest; softmax makes shares of them"
+            "probabilities" if last == "SOFTMAX" else "scores (logits): use the largest; softmax gives probabilities"
         )
-        parts.append(f"One value a class, in the order of the labels: {kind}.")
+        parts.append(f"One value per class, in the order of the labels: {kind}.")
     return "\n\n".join(parts)
 
 
 def _vectors_section(artifact: Any, info: FileInfo, vectors: Vectors) -> str:
     runtime = RUNTIMES[vectors.runtime]
-    source = {"generated": "Generated images", "given": "Images that were given (the command gives test images)"}[
+    source = {"generated": "Generated images", "given": "Given images (the command uses test images)"}[
         vectors.source
     ]
     lines = [
-        f"{vectors.count} vectors. {source}; the expected outputs are what {runtime.words} "
-        f"({runtime.package} {version(runtime.package)}) computed for them where this kit was made. "
-        "A `.bin` file holds the vectors one after another, little-endian."
+        f"{vectors.count} vectors. {source}; {runtime.words} ({runtime.package} {version(runtime.package)}) computed "
+        "the expected outputs when this kit was made. "
+        "A `.bin` file contains the vectors one after another, little-endian."
     ]
     allowed = tolerance(info, artifact.target, artifact.verification.get("error_bound_steps"))
     if not is_exact(info):
         card = vectors_card(artifact, info, "", vectors)
         bound = card["mean_difference_bound"]
         within = (
-            "" if bound is None else f"; a mean absolute difference up to {bound:.2g} is the bound that this file kept"
+            "" if bound is None else f"; a mean absolute difference up to {bound:.2g} is the tolerance of this file"
         )
         lines.append(f"Floating-point results differ between processors in their last digits{within}.")
         if allowed.largest_steps:
-            lines.append(f"Behind them are integers, which may be off by {allowed.words}.")
+            lines.append(f"They are computed from integers, which may be off by {allowed.words}.")
     elif allowed.largest_steps == 0:
-        lines.append("Integers: compare bit by bit. On this target the kernels known give every one (tolerance 0).")
+        lines.append("Integers: compare bit by bit. The supported kernels of this target compute exactly these.")
     else:
         lines.append(
-            f"Integers, **not** to be compared bit by bit: the tolerance is {allowed.words}. What is further off is "
-            "wrong."
+            f"Integers, **not** to be compared bit by bit: the tolerance is {allowed.words}. Larger differences are "
+            "errors."
         )
     return "\n\n".join(lines)

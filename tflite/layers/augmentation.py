@@ -1,6 +1,6 @@
-"""Augmentation inside a model: it acts in training alone, so a quantized model keeps it and a file leaves it out.
+"""Augmentation inside a model: it acts only in training, so a quantized model keeps it and a file omits it.
 
-That a layer does nothing at inference is measured, not listed: Keras's thirty and a user's own are told alike.
+Whether a layer does nothing at inference is measured, so Keras's own layers and a user's are treated equally.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 import keras
 import numpy as np
 
-# Values that a layer which does nothing must return unchanged: about zero, pixels, far beyond both.
+# Scales of the test values that an inactive layer must return unchanged: about zero, pixels, much larger.
 SCALES = (1.0, 255.0, 1e4)
 
 
 def passes_at_inference(node: Any) -> bool:
-    """Whether the layer of a ``Node``, which acts in training, returns its input at inference.
+    """Whether the layer of a ``Node`` acts only in training and returns its input at inference.
 
-    Asked of layers without weights whose ``call`` takes ``training``, by running them on random numbers.
+    Only layers without weights whose ``call`` takes ``training`` are tested, by running them on random numbers.
     """
     layer = node.layer
-    if isinstance(layer, keras.layers.Dropout):  # the one that nearly every model has
+    if isinstance(layer, keras.layers.Dropout):  # known, and in nearly every model
         return False
     if not isinstance(layer, keras.Layer) or len(node.inputs) != 1 or len(node.outputs) != 1 or layer.weights:
         return False
@@ -37,7 +37,7 @@ def passes_at_inference(node: Any) -> bool:
         sample = keras.ops.convert_to_tensor(sample, dtype=dtype)
         try:
             result = layer(sample, training=False)
-        except Exception:  # whatever a user's layer cannot do outside its model
+        except Exception:  # a user's layer may fail outside its model
             return False
         if not keras.ops.is_tensor(result) or tuple(result.shape) != tuple(sample.shape):
             return False
@@ -48,15 +48,15 @@ def passes_at_inference(node: Any) -> bool:
 
 
 def takes_training(operation: Any) -> bool:
-    """Whether a layer computes something else in training, as far as its ``call`` tells."""
+    """Whether a layer's ``call`` takes ``training``, so that it may compute something else in training."""
     return isinstance(operation, keras.Layer) and "training" in inspect.signature(operation.call).parameters
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class RandomThenCentreCrop(keras.layers.RandomCrop):
-    """``keras.layers.RandomCrop`` in training, a crop of the centre at inference.
+    """``keras.layers.RandomCrop`` in training, a crop of the center at inference.
 
-    Keras 3.15's own layer returns whole pictures there, against the shape that it declares.
+    At inference Keras 3.15's own layer returns whole pictures, which contradicts the shape that it declares.
 
     Input shape:
         (B, H, W, C).
@@ -74,7 +74,7 @@ class RandomThenCentreCrop(keras.layers.RandomCrop):
 
 
 def crop_margins(layer: Any, shape: tuple[int | None, ...]) -> list[tuple[int, int]]:
-    """((top, bottom), (left, right)) that a CenterCrop or RandomCrop cuts off at inference; negative: too small."""
+    """((top, bottom), (left, right)) that a CenterCrop or RandomCrop removes at inference; negative: too small."""
     margins = []
     for have, want in zip(shape[1:3], (layer.height, layer.width), strict=True):
         spare = int(have or 0) - want

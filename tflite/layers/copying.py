@@ -1,8 +1,8 @@
-"""Copies of layers with all that they hold: weights, statistics, tables, states of random generators.
+"""Copies of layers with their whole state: weights, statistics, tables, states of random generators.
 
-A copy is made from the layer's configuration and filled through the hooks by which Keras saves and loads a layer
-(``save_own_variables``, ``save_assets``), part by part. A user's layer that cannot be made anew stays the very layer it
-is: the copied graph then shares it with the given model.
+A copy is made from the layer's configuration and filled through the hooks with which Keras saves and loads a layer
+(``save_own_variables``, ``save_assets``), part by part. A user's layer that cannot be copied is kept: the copied graph
+then shares it with the given model.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ from wavemix_tf.keras_internals import SUBLAYERS, forget_calls
 
 from ..errors import UnsupportedLayerError
 
-# Objects that a layer's configuration writes down, and which compute the same for every layer that holds them.
+# Objects that a configuration serializes, and that compute the same for every layer.
 STATELESS = (keras.initializers.Initializer, keras.regularizers.Regularizer, keras.constraints.Constraint)
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def copy_layer(layer: Any, dtype: str | None = None, arguments: Callable[[], Arguments] | None = None) -> Any:
-    """A new layer with the configuration and the state of ``layer``; a user's that cannot be copied, itself.
+    """A new layer with the configuration and the state of ``layer``; a user's layer that cannot be copied, itself.
 
     Args:
         layer: A ``keras.Layer``.
         dtype: dtype policy of the copy; None: the layer's own.
-        arguments: Gives what a model calls the layer with, symbolic: a composite may make its parts in that call.
+        arguments: Returns the symbolic arguments of the model's call; a composite may make its parts in that call.
 
     Raises:
-        UnsupportedLayerError: Keras has rounded the layer already; or it cannot be copied, and must be.
+        UnsupportedLayerError: Keras has already quantized the layer; or it cannot be copied, and must be.
     """
     mode = getattr(layer, "quantization_mode", None)
     if mode is not None:
         raise UnsupportedLayerError(
-            f"Layer {layer.name!r} holds {mode} weights, made by keras.Model.quantize: give the float model that they "
+            f"Layer {layer.name!r} has {mode} weights, made by keras.Model.quantize: pass the float model that they "
             f"were made from. Received: layer={layer.name!r} of type {type(layer).__name__}"
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what there is to say of a layer was said when it was made
+            warnings.simplefilter("ignore")  # the user saw a layer's warnings when it was made
             clone = _rebuild(layer, dtype)
             _build(clone, layer, arguments)
             _copy_state(layer, clone)
             _check_equal(layer, clone)
         return clone
-    except Exception as error:  # whatever a user's constructor, build or get_config raises
-        # Layers with weights that have a name here are rewritten in place; all others may stay what they are.
+    except Exception as error:  # a user's constructor, build or get_config may raise anything
+        # Layers with weights whose kind is known here are rewritten in place; all others may stay as they are.
         free = not layer.weights or type(layer).__module__.partition(".")[0] not in ("keras", "wavemix_tf")
         if free and (dtype is None or layer.compute_dtype == dtype):
             return layer
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UnsupportedLayerError(
             f"Layer {layer.name!r} of type {type(layer).__name__} cannot be copied{_in_dtype(layer, dtype)} "
-            f"({reason.rstrip('.')}): give its class, or what it holds, a get_config() that the constructor takes. "
+            f"({reason.rstrip('.')}): give its class, or its parts, a get_config() that the constructor accepts. "
             f"Received: layer={layer.name!r}"
         ) from error
 
 
 def copy_operation(operation: Any) -> Any:
-    """A new operation of ``keras.ops``, as ``x + y`` is one: it has attributes, no weights and no configuration."""
+    """A new operation of ``keras.ops``, such as ``x + y``: it has attributes, no weights and no configuration."""
     twin = object.__new__(type(operation))
     vars(twin).update(vars(operation))
-    forget_calls(twin)  # which are the given model's
+    forget_calls(twin)  # they belong to the given model
     return twin
 
 
@@ -76,7 +76,7 @@ def _in_dtype(layer: Any, dtype: str | None) -> str:
 
 
 def config_of(layer: Any) -> dict[str, Any]:
-    """``layer.get_config()`` with functions and stateless objects as they are, which need no registered name so."""
+    """``layer.get_config()`` with unserialized functions and stateless objects, which then need no registered name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a lambda is not safe to save; nothing is saved here
         config = dict(layer.get_config())
@@ -89,11 +89,11 @@ def config_of(layer: Any) -> dict[str, Any]:
 
 def _rebuild(layer: Any, dtype: str | None) -> Any:
     config = config_of(layer)
-    if getattr(layer, "lora_enabled", False):  # saved with its update added to the kernel, and so copied
+    if getattr(layer, "lora_enabled", False):  # it is saved, and so copied, with its update added to the kernel
         config = {key: value for key, value in config.items() if not key.startswith("lora_")}
     if dtype is not None:
         config["dtype"] = dtype
-    if type(layer) is keras.layers.Lambda:  # whose from_config refuses functions that were never written down
+    if type(layer) is keras.layers.Lambda:  # its from_config refuses functions that were not serialized
         return keras.layers.Lambda(**config)
     return type(layer).from_config(config)
 
@@ -106,7 +106,7 @@ def _build(clone: Any, layer: Any, arguments: Callable[[], Arguments] | None) ->
     if _shapes(clone) != _shapes(layer) and arguments is not None:
         args, kwargs = arguments()
         clone(*args, **kwargs)
-    for given, copied in _parts(layer, clone):  # such as an activation, which Keras builds when it is first run
+    for given, copied in _parts(layer, clone):  # such as an activation, which Keras builds on first use
         if isinstance(given, keras.Layer) and given.built and not copied.built:
             copied.build_from_config(given.get_build_config())
 
@@ -116,7 +116,7 @@ def _shapes(layer: Any) -> list[tuple[int, ...]]:
 
 
 def hand_over(layer: Any, twin: Any) -> Any:
-    """``twin``, a layer of another class with the same variables of its own, with those of ``layer``."""
+    """Copy the variables of ``layer`` to ``twin``, a layer of another class with the same ones; returns ``twin``."""
     store: dict[str, Any] = {}
     layer.save_own_variables(store)
     twin.load_own_variables(store)
@@ -124,10 +124,10 @@ def hand_over(layer: Any, twin: Any) -> Any:
 
 
 def unroll(layer: Any) -> None:
-    """Let the recurrent layers among ``layer`` and its parts compute step by step: a file holds no loops.
+    """Set the recurrent layers among ``layer`` and its parts to compute step by step: a file has no loops.
 
     Args:
-        layer: A copy; edited.
+        layer: A copy; changed in place.
     """
     for part, _ in _parts(layer, layer):
         if getattr(part, "unroll", None) is False:
@@ -140,7 +140,7 @@ def _copy_state(layer: Any, clone: Any) -> None:
             copied.state.assign(given.state)
             continue
         if copied.trainable != given.trainable:
-            copied.trainable = given.trainable  # parts follow, and are put right in their turn
+            copied.trainable = given.trainable  # this also sets its parts, which are corrected later
         store: dict[str, Any] = {}
         given.save_own_variables(store)
         if store:
@@ -155,7 +155,7 @@ def _copy_state(layer: Any, clone: Any) -> None:
 
 
 def _parts(layer: Any, clone: Any) -> Iterator[tuple[Any, Any]]:
-    """(given, copied) for a layer, its sublayers and its random generators, owners first."""
+    """(given, copied) for a layer, its sublayers and its random generators, parents first."""
     seen: set[int] = set()
     queue = [(layer, clone)]
     while queue:
@@ -166,7 +166,7 @@ def _parts(layer: Any, clone: Any) -> Iterator[tuple[Any, Any]]:
         yield given, copied
         if isinstance(given, keras.Layer):
             twins = vars(copied)
-            # By the names of the attributes; Keras's own list has the parts in the order in which they were made.
+            # By the names of the attributes; Keras's own list has the parts in order of creation.
             for name, held in sorted(vars(given).items(), key=lambda item: item[0] == SUBLAYERS):
                 queue += _pair_parts(held, twins.get(name))
 
@@ -183,9 +183,9 @@ def _pair_parts(given: Any, copied: Any) -> list[tuple[Any, Any]]:
 
 
 def _check_equal(layer: Any, clone: Any) -> None:
-    """Raise a ValueError unless the copy holds what the layer holds."""
+    """Raise a ValueError unless the copy has the same state as the layer."""
     if getattr(layer, "lora_enabled", False):
-        return  # fewer variables, that compute the same
+        return  # fewer variables that compute the same
     if _shapes(layer) != _shapes(clone):
         raise ValueError(f"its copy has {len(clone.variables)} variables of {len(layer.variables)}")
     for given, copied in zip(layer.variables, clone.variables, strict=True):

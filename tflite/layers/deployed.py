@@ -1,6 +1,6 @@
-"""Layers of a deployed graph alone: each says to the converter what it would not see in Keras's own.
+"""Layers that occur only in a deployed graph; each gives the converter information that Keras's own layers do not.
 
-None is saved: a deployed graph lives as long as its conversion.
+None is saved: a deployed graph exists only during its conversion.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .fake_quant import FakeQuant
 
 
 class FixedQuant(layers.Layer):
-    """FakeQuant of 8 bits with its range as constants, which the converter makes the tensor's scale and zero point."""
+    """FakeQuant of 8 bits with its range as constants, from which the converter takes scale and zero point."""
 
     def __init__(self, minimum: float, maximum: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -29,7 +29,7 @@ class FixedQuant(layers.Layer):
 
 
 class FixedConstant(layers.Layer):
-    """x + constant, the constant rounded to 8 bits as the file is to hold it."""
+    """x + constant, with the constant rounded to 8 bits as in the file."""
 
     def __init__(self, values: np.ndarray, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -40,7 +40,7 @@ class FixedConstant(layers.Layer):
         self.minimum, self.maximum = grid.get_range()
 
     def call(self, x: Any) -> Any:
-        # A range of its own for the constant, which the converter makes its scale.
+        # A separate range for the constant, from which the converter takes its scale.
         constant = ops.convert_to_tensor(self.values)
         return x + keras.quantizers.fake_quant_with_min_max_vars(constant, self.minimum, self.maximum, num_bits=8)
 
@@ -54,7 +54,7 @@ class FixedConstant(layers.Layer):
 class IndexOfExtreme(layers.Layer):
     """Index of the largest (or least) value along an axis, int32: one ARG_MAX or ARG_MIN.
 
-    ``keras.ops.argmax`` looks for negative zeros first, with ops that the file format lacks.
+    ``keras.ops.argmax`` first looks for negative zeros, with ops that the file format lacks.
     """
 
     def __init__(self, axis: int, keepdims: bool, least: bool, **kwargs: Any) -> None:
@@ -76,9 +76,9 @@ class IndexOfExtreme(layers.Layer):
 
 
 class NegatedTwice(layers.Layer):
-    """Its input, by a route that the converter does not quantize: it knows no integer negation.
+    """Its input, by a route that the converter does not quantize: there is no integer negation.
 
-    What reads it stays float. A weighted layer takes the second sign into its kernel.
+    Layers that read it stay float. A weighted layer merges the second sign into its kernel.
     """
 
     def call(self, x: Any) -> Any:
@@ -89,7 +89,7 @@ class NegatedTwice(layers.Layer):
 
 
 class Resize2D(layers.Layer):
-    """To sides ``size`` (H, W) through the backend's image resize: one RESIZE op, where repeating becomes TILE."""
+    """Resize to sides ``size`` (H, W) with the backend's image resize: one RESIZE op, where repeating becomes TILE."""
 
     def __init__(self, size: tuple[int, int], interpolation: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -103,10 +103,10 @@ class Resize2D(layers.Layer):
 
 
 class GridConv2D(layers.Conv2D):
-    """Conv2D that tells the converter its kernel's steps, where the largest weight does not reach 127 of them."""
+    """Conv2D that gives the converter its kernel's steps, if the largest weight does not reach 127 of them."""
 
     def set_grid(self, steps: np.ndarray) -> None:
-        # A channel that a norm multiplies by zero has no step; its bias is to count as finely as the others'.
+        # A channel that a norm multiplies by zero has no step; its bias needs one as fine as the others'.
         positive = steps[steps > 0]
         spare = np.median(positive) if len(positive) else 1.0
         self.steps = np.where(steps > 0, steps, spare).astype(np.float32)

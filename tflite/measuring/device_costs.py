@@ -1,4 +1,4 @@
-"""``DeviceCosts``: what an untrained network would cost on a device, for a search over architectures."""
+"""``DeviceCosts``: the costs of an untrained network on a device, for an architecture search."""
 
 from __future__ import annotations
 
@@ -34,39 +34,39 @@ from .latency import times_ms
 
 WORKER = "wavemix_tf.tflite.measuring.cost_worker"
 LATENCY_WARMUP, LATENCY_RUNS, LATENCY_LIMIT_S = 10, 200, 2.0
-CLOSE_S = 10.0  # a worker ends at once; one that is stopped has to be killed
+CLOSE_S = 10.0  # a worker ends at once; a suspended one must be killed
 
 
 class DeviceCosts:
-    """What a candidate network costs on a device: an architecture search's judge of what fits.
+    """Costs of a candidate network on a device, for an architecture search with a budget.
 
-    The int8 file of the candidate is written and measured as ``export`` would, but for the weights: they are drawn, the
-    same for every network of one shape, for the file is judged before anything was trained. On arena, file size and
-    latency they have no influence. Vela compresses weights, so an Ethos-U's ``flash_bytes`` and, where reading weights
-    takes longest, ``npu_cycles`` move a little with what training makes of them. Nothing is verified.
+    The int8 file of the candidate is written and measured as in ``export``, but with random weights, the same for every
+    network of one shape, because nothing is trained yet. Weights have no influence on arena, file size and latency.
+    Vela compresses weights, so training changes an Ethos-U's ``flash_bytes`` a little, and ``npu_cycles`` where reading
+    weights takes longest. Nothing is verified.
 
-    The work is done by one process of its own at low priority (nice 10), which keeps TensorFlow and the device's tools
-    loaded; it starts with the first measurement and ends with ``close``, with this object or with this process,
-    however that ends. Only the model's configuration is sent to it. Results are kept: the same configuration, whatever
-    the model's name, is measured once. Latency is this machine's, of one inference at batch 1 on one thread, p50, taken
-    in this process when nothing of this object's is under way.
+    A separate process at low priority (nice 10) does the work and keeps TensorFlow and the device's tools loaded. It
+    starts with the first measurement and ends with ``close``, with this object or with this process, however that ends.
+    Only the model's configuration is sent to it. Results are cached: the same configuration, whatever the model's name,
+    is measured once. Latency is that of this machine: one inference at batch 1 on one thread, p50, timed in this
+    process while the worker is idle.
 
     Args:
-        target: Key of ``TARGETS``. "mcu" has ``arena_bytes`` and ``flash_bytes`` (of the file alone, in the upsample
-            form with the smaller arena, as ``export`` chooses without limits), and by name ``firmware_bytes`` and
-            ``firmware_reference_bytes``: the file and the most that the program which runs it was measured to add,
-            with CMSIS-NN or with the reference kernels; an Ethos-U ``npu_cycles``, ``sram_bytes`` and ``flash_bytes``
-            (of the compiled file alone); "android-cpu" ``latency_ms`` and ``file_bytes``.
-        names: Which of these; None: all but those of firmware.
+        target: Key of ``TARGETS``. "mcu" has ``arena_bytes`` and ``flash_bytes`` (of the file only, in the upsample
+            form with the smaller arena, as ``export`` chooses without limits), and if named ``firmware_bytes`` and
+            ``firmware_reference_bytes``: the file and the largest measured size of the program that runs it, with
+            CMSIS-NN or with the reference kernels; an Ethos-U ``npu_cycles``, ``sram_bytes`` and ``flash_bytes`` (of
+            the compiled file only); "android-cpu" ``latency_ms`` and ``file_bytes``.
+        names: Which of these; None: all except those of firmware.
         accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.
 
     Attributes:
-        names: What a call returns, in this order.
-        identity: Device and names, which tell the costs of one object from another's.
+        names: Names of the costs that a call returns, in this order.
+        identity: Device and names, which distinguish the costs of different objects.
 
     Raises:
-        ValueError: unknown target, one without costs that can be told here, unknown names or accelerator.
-        ExportError: what measures is not installed: Vela, or the interpreter of TensorFlow Lite Micro.
+        ValueError: unknown target, one without measurable costs, unknown names or accelerator.
+        ExportError: a required tool is not installed: Vela, or the interpreter of TensorFlow Lite Micro.
 
     Example:
     >>> with wm.tflite.DeviceCosts("mcu") as costs:
@@ -78,7 +78,7 @@ class DeviceCosts:
         row = get_target(target)
         if target not in DEVICE_COSTS:
             raise ValueError(
-                f"target must be one whose costs can be told here: {', '.join(DEVICE_COSTS)}. "
+                f"target must be one with measurable costs: {', '.join(DEVICE_COSTS)}. "
                 f"Received: target={target!r}"
             )
         known = (*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ()))
@@ -103,18 +103,18 @@ class DeviceCosts:
         self._answers: dict[str, dict[str, Any]] = {}
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """Measure, or wait for what ``start`` began.
+        """Measure, or wait for the result of ``start``.
 
         Args:
-            model: Functional Keras model, float, built of layers of Keras and this package; its weights do not matter.
+            model: Functional Keras model, float, of layers of Keras and this package; its weights do not matter.
 
         Returns:
             Cost by name.
 
         Raises:
             ExportError: the target cannot run the network: it has no int8 form, the converter, the target's rules, its
-                compiler or its runtime refused the file, or the worker ended abnormally over it.
-            RuntimeError: the worker could not be started, or failed for a reason that is not the network's.
+                compiler or its runtime refused the file, or the worker crashed on it.
+            RuntimeError: the worker could not be started, or failed for a reason unrelated to the network.
         """
         with self._lock:
             key = self._request(model)
@@ -132,23 +132,23 @@ class DeviceCosts:
             return {name: float(found["costs"][name]) for name in self.names}
 
     def start(self, model: Any) -> None:
-        """Begin to measure in the background, so that calling with the same network later is quick.
+        """Start a measurement in the background, so that calling with the same network later is fast.
 
-        What must be timed on a quiet machine, ``latency_ms``, is not: of it only the file is written.
+        ``latency_ms`` needs a quiet machine and is not measured; only its file is written.
 
         Args:
-            model: As for calling. What is wrong with it is told by the call.
+            model: As for calling. Its errors are raised by the call.
         """
         with self._lock, contextlib.suppress(errors.ExportError):
             self._request(model)
 
     def bounds(self, model: Any) -> dict[str, tuple[float, float]]:
-        """What the costs lie between, without measuring: in milliseconds, or tenths of a second for other networks.
+        """Bounds of the costs without measuring: in milliseconds, or tenths of a second for other networks.
 
-        Lower bounds hold whatever the tools do, or are 0.0: constants that the file must have, tensors that must be in
-        memory at one time, products that the NPU's multipliers must make. Upper bounds are estimates with a margin,
-        for a ``WaveMixClassifier``. They are infinite for latency and for other networks, whose lower bounds are read
-        from the graph that ``export`` would convert.
+        Lower bounds are certain, or 0.0: constants that the file must have, tensors that must be in memory at one
+        time, products that the NPU's multipliers must compute. Upper bounds are estimates with a margin, for a
+        ``WaveMixClassifier``. They are infinite for latency and for other networks, whose lower bounds are read from
+        the graph that ``export`` would convert.
 
         Args:
             model: As for calling.
@@ -164,7 +164,7 @@ class DeviceCosts:
         return {name: found[name] for name in self.names}
 
     def close(self) -> None:
-        """End the worker and what it was doing; results are kept, and a later call starts another."""
+        """End the worker and its measurement; results are kept, and a later call starts a new worker."""
         with self._lock:
             if self._worker is not None:
                 self._worker.close()
@@ -178,11 +178,11 @@ class DeviceCosts:
         self.close()
 
     def _request(self, model: Any) -> str:
-        """Ask the worker for a network, once; returns its key."""
+        """Send a network to the worker, once; returns its key."""
         Graph.check(model)
         saved = keras.saving.serialize_keras_object(model)
-        saved.pop("compile_config", None)  # of an optimizer and losses the file knows nothing
-        # Networks that differ in the number that Keras gives their name are the same.
+        saved.pop("compile_config", None)  # the file does not depend on optimizer and losses
+        # Networks that differ only in the number that Keras appends to their name are the same.
         unnamed = {**saved, "config": {key: part for key, part in saved["config"].items() if key != "name"}}
         key = json.dumps(unnamed, sort_keys=True)
         if key not in self._answers and key not in self._pending:
@@ -216,12 +216,12 @@ class DeviceCosts:
                 words, ready = self._worker.exit_message(), self._worker.ready
                 self._worker.close()
                 self._worker = None
-                if not ready:  # no network's fault
+                if not ready:  # not caused by a network
                     self._pending.clear()
                     raise RuntimeError(f"The process that measures device costs could not be started: {words}")
-                first = next(iter(self._pending))  # what it was at
+                first = next(iter(self._pending))  # the one in progress
                 del self._pending[first]
-                message = f"The process that measures device costs ended over this network: {words}"
+                message = f"The process that measures device costs crashed on this network: {words}"
                 self._answers[first] = {"kind": "RuntimeFailureError", "message": message}
                 if self._pending:
                     self._start_worker()
@@ -240,17 +240,17 @@ class _Worker:
     """The process of ``cost_worker``."""
 
     def __init__(self) -> None:
-        # A pipe that nobody reads would fill up.
+        # An unread pipe would fill up.
         self._output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "TF_NUM_INTRAOP", "TF_NUM_INTEROP")}
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}  # the GPU is for training
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}  # the GPU is reserved for training
         self._process: Any = subprocess.Popen(
             [sys.executable, "-P", "-m", WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._output,
             text=True,
-            start_new_session=True,  # a group of its own, which it ends with itself; and Ctrl-C is its caller's
+            start_new_session=True,  # its own process group, which it ends with itself; Ctrl-C goes only to the caller
             env={**os.environ, **threads, **quiet, "KERAS_BACKEND": "tensorflow"},
         )
         self.ready = False
@@ -260,7 +260,7 @@ class _Worker:
         return int(self._process.pid)
 
     def send(self, request: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # it ended: ``receive`` tells
+        with contextlib.suppress(OSError):  # it ended: ``receive`` reports that
             print(json.dumps(request), file=self._process.stdin, flush=True)
 
     def receive(self) -> dict[str, Any] | None:
@@ -271,15 +271,15 @@ class _Worker:
         return json.loads(line) if line.endswith("\n") else None
 
     def exit_message(self) -> str:
-        """How the process ended and what it said last."""
+        """How the process ended, and its last line of output."""
         code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self._output.seek(0)
         lines = [line.strip() for line in self._output if line.strip() and not line.startswith(("I0000", "W0000"))]
-        return f"{how}, {lines[-1] if lines else 'without a word'}"
+        return f"{how}, {lines[-1] if lines else 'without output'}"
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, even in the middle of a measurement."""
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:

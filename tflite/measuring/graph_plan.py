@@ -1,7 +1,7 @@
-"""The plan of any network, read from the graph that the passes make of it.
+"""The plan of any network, read from the graph after the passes.
 
-It says what a file has at least. What the converter may leave out or merge (a reshape, a transposition, an added
-constant, a relu) counts as nothing, and so does what no row of ``layer_kinds.KINDS`` has an op for.
+It contains only what a file certainly has. Layers that the converter may remove or merge (a reshape, a transposition,
+an added constant, a relu) count as nothing, and so do layers without an op in ``layer_kinds.KINDS``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..targets import cmsis_nn
 from ..targets.table import Target
 from .plans import Plan, Step, filled, taps_inside
 
-# Activations that are one op of the file. A relu is mostly part of the op before it.
+# Activations that become one op of the file. A relu is mostly part of the op before it.
 ACTIVATION_OPS = {
     "gelu": "GELU",
     "hard_silu": "HARD_SWISH",
@@ -31,22 +31,22 @@ ACTIVATION_OPS = {
     "tanh": "TANH",
 }
 RESIZE_OPS = {"bilinear": "RESIZE_BILINEAR", "nearest": "RESIZE_NEAREST_NEIGHBOR"}
-# Their output may be their input by another name.
+# The converter may remove these: their output is then their input under another name.
 MAY_BE_GONE = ("FixedQuant", "Reshape", "Flatten", "Permute", "AddConstant", "FixedConstant", "NegatedTwice")
 
 
 def graph_plans(model: Any, row: Target) -> list[Plan]:
-    """What the int8 file of ``model`` has at least, in each upsample form that ``export`` would try.
+    """Minimum content of the int8 file of ``model``, in each upsample form that ``export`` would try.
 
     Args:
         model: Functional Keras model, float, of any layers.
-        row: The target's row.
+        row: Row of the target.
 
     Raises:
         UnsupportedLayerError: the model is not functional, its sides are unknown, or a layer has no form in a file.
     """
     graph = Graph.from_model(model, dtype="float32")
-    # Without quantizers, which need ranges and are no ops: where one stands between, fewer layers merge.
+    # Without quantizers, which need ranges and are not ops; layers merge less often across a quantizer.
     run(graph, quantizing_passes(value_ranges((0.0, 1.0), graph.inputs), None, substitutes=row.substitutes)[:-1])
     transposed = any(node.kind == "Conv2DTranspose" for node in graph.nodes())
     run(graph, lowering_passes(row.substitutes))
@@ -59,15 +59,15 @@ def graph_plans(model: Any, row: Target) -> list[Plan]:
 
 
 def read_plan(graph: Graph) -> Plan:
-    """The plan of a graph that the passes of a target made.
+    """The plan of a graph after the passes of a target.
 
     Args:
-        graph: From ``target_passes``; not edited.
+        graph: From ``target_passes``; not changed.
     """
     made = Plan()
     readers = graph.consumers()
     tensors: dict[Value, int] = {}
-    known: set[bytes] = set()  # constants that an op before has, too
+    known: set[bytes] = set()  # constants of earlier ops
 
     def tensor(value: Value, size: int | None = None) -> int:
         made.sizes.append(_size(value) if size is None else size)
@@ -86,7 +86,7 @@ def read_plan(graph: Graph) -> Plan:
             continue
         reads = tuple(dict.fromkeys(tensors[value] for value in (node.inputs if source is None else [source])))
         op = _op(node)
-        if op is None:  # no op of this network's file is known to come of it
+        if op is None:  # it is not known to become an op
             for value in node.outputs:
                 made.steps.append(Step("", reads, tensor(value, 0)))
             continue
@@ -121,13 +121,13 @@ def _op(node: Node) -> str | None:
 
 
 def _merges(graph: Graph, node: Node, readers: dict[Value, list[Node]]) -> bool:
-    """Whether the converter makes a padding with zeros and the convolution behind it one op of "same" padding."""
+    """Whether the converter merges a padding with zeros and the convolution after it into one op of "same" padding."""
     reader = graph.sole_consumer(node.output, readers)
     return reader is not None and _before_padding(graph, reader, readers) is not None
 
 
 def _before_padding(graph: Graph, node: Node, readers: dict[Value, list[Node]]) -> Value | None:
-    """What a convolution reads before a padding that becomes part of it; None if there is no such padding."""
+    """Input of a padding that becomes part of the convolution ``node``; None if there is no such padding."""
     before = node.inputs[0].node if node.inputs else None
     if before is None or before.kind != "ZeroPadding2D" or graph.sole_consumer(node.inputs[0], readers) is not node:
         return None
@@ -163,7 +163,7 @@ def _holds(node: Node, source: Value | None) -> dict[str, Any]:
         figures = cmsis_nn.Transposed(
             tuple(size), tuple(stride), (given[0], given[1]), (result[0], result[1]), same, kernel[3], kernel[2]
         )
-        # Each input pixel meets each tap, but for those whose output is cropped.
+        # Each input pixel meets each tap, except those whose output is cropped.
         pairs = math.prod(
             sum(0 <= at * step + tap - before < side for at in range(have) for tap in range(reach))
             for have, side, reach, step, before in zip(given, result, size, stride, figures.padding, strict=True)

@@ -1,4 +1,4 @@
-"""``benchmark``: how fast, how large and how costly a file is, on this machine."""
+"""``benchmark``: speed, size and cost of a file on this machine."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from ..runtimes.litert import invoke, make_interpreter
 from ..runtimes.microcontroller import measure_arena
 from ..targets.table import get_target
 
-# Slots of the tables in the schema (schema_py_generated has the numbers inside its functions alone).
+# Slots of the tables in the schema (schema_py_generated has these numbers only inside its functions).
 SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18
-# A profile's cuts are timed in turns, so that a disturbance hits a round and not an op: so long, so often at least.
+# A profile's cuts are timed in turns, so that a disturbance affects a round and not an op. Minimum time and rounds:
 PROFILE_S, PROFILE_ROUNDS = 4.0, 10
-PROFILE_BYTES = 1 << 30  # of the cuts that are held at once
+PROFILE_BYTES = 1 << 30  # of the cuts in memory at once
 PEAK_SIDE, PEAK_CHANNELS = 32, 512  # 268 million multiply-accumulates
 PEAK_S = 0.3
 MEMORY_TIMEOUT_S = 120.0
@@ -43,11 +43,11 @@ class OpProfile:
     Args:
         name: Op, as "CONV_2D".
         output: Name of its output tensor.
-        shape: Shape of that.
+        shape: Shape of that tensor.
         macs: Multiply-accumulates.
         moved_bytes: Bytes of the tensors that it reads and writes.
-        time_us: What it adds to the time of the ops before it, in microseconds; 0 for one fused with another;
-            None for one on constants alone, which runs once.
+        time_us: Time that it adds to the ops before it, in microseconds; 0 for an op that is fused with another; None
+            for an op on constants only, which runs once.
     """
 
     name: str
@@ -63,7 +63,7 @@ class BenchmarkReport:
     """Figures of one file on this machine.
 
     Args:
-        runtime: What was timed.
+        runtime: The timed runtime.
         latency_ms: {"p50": ..., "p90": ...} of one inference at batch 1, warm, with ``threads``, in milliseconds.
         threads: Threads it ran with.
         runs: Timed inferences.
@@ -72,17 +72,17 @@ class BenchmarkReport:
             for targets without it.
         single_thread_latency_ms: As ``latency_ms``, with one thread.
         macs: Multiply-accumulates of one inference, counted in the file.
-        moved_bytes: Bytes that its ops read and write, each tensor once an op.
-        energy_proxy_uj: Microjoules that a published table gives for both (``costs.ENERGY_SOURCE``): a proxy to compare
-            files by, no measurement; None where the table lacks the arithmetic.
-        gmacs_per_s: Thousand million multiply-accumulates a second with one thread, at the p50.
-        peak_gmacs_per_s: The same of one large convolution of that arithmetic in the same runtime; None if not asked.
-        peak_share: Their quotient; None also where the file was faster than the convolution, twice: then the machine
-            was busy with something else, or its large convolutions are slow, and the quotient is no share.
-        memory_bytes: Largest resident memory of a process that runs the file, above what it held before it made the
-            interpreter; None where it cannot be read (not Linux) or was not asked for.
-        ops: A profile of the ops; None if not asked for.
-        profiled: What the profile's times are of; None if not asked for.
+        moved_bytes: Bytes that its ops read and write, each tensor once per op.
+        energy_proxy_uj: Microjoules for both by a published table (``costs.ENERGY_SOURCE``): a proxy to compare files,
+            not a measurement; None where the table lacks the arithmetic.
+        gmacs_per_s: Billion multiply-accumulates per second with one thread, at the p50.
+        peak_gmacs_per_s: The same for one large convolution of that arithmetic in the same runtime; None if disabled.
+        peak_share: Their quotient; None also if the file was faster than the convolution, twice: then the machine was
+            busy, or its large convolutions are slow, and the quotient is not a share.
+        memory_bytes: Largest resident memory of a process that runs the file, less that before the interpreter was
+            made; None if it cannot be read (not Linux) or was disabled.
+        ops: A profile of the ops; None if disabled.
+        profiled: Description of the profile's times; None if disabled.
         npu: Vela's estimates for an Ethos-U, as ``NpuReport.to_dict()``; None for other targets.
     """
 
@@ -125,20 +125,20 @@ def benchmark(
 ) -> BenchmarkReport:
     """Time a file under LiteRT with XNNPACK at batch 1, count what it computes, and measure its memory.
 
-    The latency is this machine's: TensorFlow Lite Micro on a host says nothing about a microcontroller's speed, so an
-    mcu file is timed under LiteRT too. An Ethos-U's cycles are its compiler's estimate, see ``NpuReport``.
+    The latency is that of this machine. The speed of TensorFlow Lite Micro on a host says nothing about a
+    microcontroller, so an mcu file is timed under LiteRT too. An Ethos-U's cycles are an estimate, see ``NpuReport``.
 
     Args:
         artifact: From ``export`` or ``Artifact.load``.
-        threads: Threads of the interpreter; with more than one, one thread is timed as well.
-        warmup: Inferences before the clock starts.
-        runs: Inferences to time, at most.
+        threads: Threads of the interpreter; with more than one, a single thread is timed as well.
+        warmup: Inferences before timing starts.
+        runs: Largest number of timed inferences.
         limit_s: Stop timing after so many seconds (at least 3 runs).
         profile: Time every op. LiteRT's Python interpreter has no profiler, and XNNPACK is one node of it, so the
-            graph is cut behind each op in turn and the cuts are timed with XNNPACK on one thread: an op's time is what
-            it adds (some seconds). One that costs nothing beside an op that XNNPACK fuses it with takes 0.
-        memory: Measure memory, in a process of its own (a second).
-        peak: Measure a large convolution too, as the ceiling of this machine (half a second, once a process).
+            graph is cut after each op in turn and the cuts are timed with XNNPACK on one thread: an op's time is what
+            it adds (some seconds). An op that XNNPACK fuses with another one without extra time takes 0.
+        memory: Measure memory, in a separate process (a second).
+        peak: Also measure a large convolution, as the peak of this machine (half a second, once per process).
     """
     if threads < 1 or runs < 1 or warmup < 0:
         raise ValueError(
@@ -162,7 +162,7 @@ def benchmark(
     speed = macs / float(np.percentile(single, 50)) / 1e6
     arithmetic = "int8" if artifact.dtype == "int8" else "float32"
     ceiling = peak_gmacs_per_s(arithmetic) if peak else None
-    if ceiling is not None and speed > ceiling:  # the machine did something else while the ceiling was measured
+    if ceiling is not None and speed > ceiling:  # the machine was busy while the peak was measured
         peak_gmacs_per_s.cache_clear()
         ceiling = max(ceiling, peak_gmacs_per_s(arithmetic))
     return BenchmarkReport(
@@ -194,7 +194,7 @@ def _open_interpreter(content: bytes, inputs: Sequence[np.ndarray], threads: int
     interpreter = make_interpreter(content, threads=threads)
     for detail, part in zip(interpreter.get_input_details(), inputs, strict=True):
         interpreter.set_tensor(detail["index"], part)
-    invoke(interpreter)  # says so where the file cannot run
+    invoke(interpreter)  # raises if the file cannot run
     return interpreter
 
 
@@ -214,7 +214,7 @@ def times_ms(
 
 
 def measure_memory(content: bytes, inputs: Sequence[np.ndarray], threads: int = 1) -> int | None:
-    """Largest resident memory that an interpreter adds to a process which runs the file, in bytes.
+    """Largest resident memory that an interpreter adds to a process that runs the file, in bytes.
 
     Args:
         content: The ``.tflite`` file.
@@ -222,7 +222,7 @@ def measure_memory(content: bytes, inputs: Sequence[np.ndarray], threads: int = 
         threads: Threads of the interpreter.
 
     Returns:
-        Bytes; None where the system does not tell (not Linux).
+        Bytes; None where the system does not report it (not Linux).
     """
     if not Path("/proc/self/clear_refs").exists():
         return None
@@ -238,7 +238,7 @@ def measure_memory(content: bytes, inputs: Sequence[np.ndarray], threads: int = 
             check=False,
         )
     if done.returncode:
-        return None  # the counter may be kept from a process that has no rights to it
+        return None  # the counter may need permissions that the process does not have
     before, most = map(int, done.stdout.split()[-2:])
     return most - before
 
@@ -246,15 +246,15 @@ def measure_memory(content: bytes, inputs: Sequence[np.ndarray], threads: int = 
 def op_times(
     content: bytes, info: FileInfo, costs: tuple[OpCost, ...], inputs: Sequence[np.ndarray]
 ) -> tuple[OpProfile, ...]:
-    """What each op adds to the time of the ops before it, with XNNPACK on one thread.
+    """Time that each op adds to the ops before it, with XNNPACK on one thread.
 
-    The cuts are run in turns for some seconds, and of each its shortest time counts. Where a longer cut is done sooner
-    than a shorter one, XNNPACK has fused the ops between them: the shorter one is then given the longer one's time, so
-    that the added op takes 0. The sum is the time of the whole graph; differences below a microsecond say little.
+    The cuts are run in turns for some seconds, and the shortest time of each counts. If a longer cut is faster than a
+    shorter one, XNNPACK has fused the ops between them: the shorter one then gets the longer one's time, so that the
+    added op takes 0. The sum is the time of the whole graph; differences below a microsecond are not significant.
 
     Args:
         content: The ``.tflite`` file.
-        info: The same, read.
+        info: The parsed file.
         costs: Its costs.
         inputs: For each input of the file an array (1, ...) of its dtype.
     """
@@ -265,7 +265,7 @@ def op_times(
             variable.update(tensor.name for tensor in op.outputs)
             timed.append(index)
     best = np.full(len(timed), np.inf)
-    together = max(1, PROFILE_BYTES // (2 * len(content)))  # an interpreter holds the file and its packed weights
+    together = max(1, PROFILE_BYTES // (2 * len(content)))  # an interpreter has the file and its packed weights
     for first in range(0, len(timed), together):
         group = timed[first : first + together]
         cuts = [_open_interpreter(cut_after(content, index), inputs, threads=1) for index in group]
@@ -273,7 +273,7 @@ def op_times(
         while rounds < PROFILE_ROUNDS or time.perf_counter() - begun < PROFILE_S * len(group) / len(timed):
             rounds += 1
             for position, interpreter in enumerate(cuts, first):
-                interpreter.invoke()  # brings its weights back into the cache, from which the round before drove them
+                interpreter.invoke()  # reloads its weights into the cache after the other cuts
                 start = time.perf_counter()
                 interpreter.invoke()
                 best[position] = min(best[position], time.perf_counter() - start)
@@ -286,10 +286,10 @@ def op_times(
 
 
 def cut_after(content: bytes, index: int) -> bytes:
-    """The file with its graph ended behind op ``index``, whose first output is then the only output.
+    """The file with its graph cut after op ``index``, whose first output becomes the only output.
 
-    Written over in place: the ops and outputs that follow stay in the file, but the lengths of their lists leave them
-    out. So do the signatures, which name the outputs.
+    Edited in place: the later ops and outputs stay in the file, but the lengths of their lists exclude them. The
+    signatures, which name the outputs, are excluded in the same way.
     """
     model = schema.Model.GetRootAsModel(content, 0)
     graph = model.Subgraphs(0)
@@ -308,20 +308,20 @@ def cut_after(content: bytes, index: int) -> bytes:
     shorten(model, MODEL_SIGNATURES, 0)
     outputs = shorten(graph, SUBGRAPH_OUTPUTS, 1)
     if outputs is None:
-        raise ValueError("content must hold a graph with an output. Received: none")
+        raise ValueError("content must be a file whose graph has an output. Received: none")
     struct.pack_into("<i", cut, outputs, graph.Operators(index).Outputs(0))
     return bytes(cut)
 
 
 @functools.cache
 def peak_gmacs_per_s(dtype: str) -> float:
-    """How fast LiteRT's XNNPACK multiplies here: one large 1x1 convolution on one thread.
+    """Multiply-accumulate rate of LiteRT's XNNPACK on this machine: one large 1x1 convolution on one thread.
 
     Args:
-        dtype: "int8" (weights with a scale a channel) or "float32".
+        dtype: "int8" (weights with a scale per channel) or "float32".
 
     Returns:
-        Thousand million multiply-accumulates a second, of the best run.
+        Billion multiply-accumulates per second, of the best run.
     """
     content = convolution(PEAK_SIDE, PEAK_CHANNELS, dtype)
     rng = np.random.default_rng(0)
@@ -340,8 +340,8 @@ def convolution(side: int, channels: int, dtype: str) -> bytes:
     """A ``.tflite`` file of one 1x1 convolution, (1, side, side, channels) to the same shape.
 
     Args:
-        side: Of the image.
-        channels: Of input and output.
+        side: Side of the image.
+        channels: Channels of input and output.
         dtype: "int8" or "float32".
     """
     import flatbuffers
@@ -382,7 +382,7 @@ def convolution(side: int, channels: int, dtype: str) -> bytes:
     graph.tensors, graph.inputs, graph.outputs, graph.operators = tensors, [0], [3], [operator]
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CONV_2D
-    code.version = 3 if integer else 1  # 3: a scale a channel
+    code.version = 3 if integer else 1  # 3: a scale per channel
     model = schema.ModelT()
     model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], buffers
     builder = flatbuffers.Builder(1024)

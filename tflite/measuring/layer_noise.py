@@ -1,4 +1,4 @@
-"""Which layer of a quantized network loses the accuracy: each stored tensor in the file, and without rounding."""
+"""Contribution of each layer to the error of a quantized network: each stored tensor in the file and unrounded."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ..runtimes.converter import convert
 from ..runtimes.running import run_raw
 from ..targets.table import get_target
 
-BATCH = 8  # images whose tensors are held at once, of the file and of the model
-NOISE_IMAGES = 16  # that the search for the culprit runs on: it runs the network about once for every two layers
-CEILING_DB = 100.0  # where float32 itself rounds; also stands for a tensor without any noise
+BATCH = 8  # images whose tensors are in memory at once, of the file and of the model
+NOISE_IMAGES = 16  # for the noise of each layer, which runs about half the network for every layer
+CEILING_DB = 100.0  # where float32 itself rounds; also the value for a tensor without any noise
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,16 @@ class LayerError:
     Args:
         name: Layer whose output it is.
         shape: Of one image's tensor, without the batch axis.
-        step: Distance of two integers.
-        file_error_steps: Mean |file - fake-quant model| in steps: how far the runtime rounds otherwise than the model.
-        file_differs: Share of the integers in which the two differ.
-        noise_db: Power of the tensor without any rounding over the power of what all rounding up to here has changed,
+        step: Distance of two neighboring integers.
+        file_error_steps: Mean |file - fake-quant model| in steps: the difference between the runtime's rounding and the
+            model's.
+        file_differs: Share of the integers that differ between the two.
+        noise_db: Power of the tensor without any rounding over the power of the change by all rounding up to here,
             in dB (SQNR): 40 dB is an error of 1 %, every 6 dB less double the error. At most 100.
-        output_share: Of the noise in the network's outputs, the share that this layer makes: of the noise there when
-            this layer alone rounds (its weights, its bias and its output), over the sum of that of all layers.
-        lost_db: What the outputs' SQNR would gain if this layer did not round, in dB, where the layers' noises add up
-            (independent of each other): 10 log10(1 / (1 - output_share)). The largest names the culprit. At most 100.
+        output_share: This layer's share of the noise in the network's outputs: the noise there when only this layer
+            rounds (its weights, its bias and its output), over the sum of that of all layers.
+        lost_db: Gain of the outputs' SQNR if this layer did not round, in dB, if the layers' noises add up
+            (independent of each other): 10 log10(1 / (1 - output_share)). The largest is the worst layer. At most 100.
     """
 
     name: str
@@ -58,27 +59,26 @@ class LayerError:
 
 
 def layer_errors(model: Any, images: Any, artifact: Any = None) -> tuple[LayerError, ...]:
-    """Find where an int8 network loses its accuracy, tensor by tensor.
+    """Find the tensors at which an int8 network loses its accuracy.
 
-    Two questions, each for every tensor that the file stores. Does the file compute what the model computes there: a
-    file with all these tensors as outputs runs under LiteRT with XNNPACK and is compared integer by integer. And what
-    does rounding cost there: the model is compared with its twin without any rounding, the same network with plain
-    float activations and with its weights as they stand before they are rounded (those that training updates; the
-    float model's own where nothing was fine-tuned), and each layer rounds once alone in that twin, to see what reaches
-    the outputs.
+    Two comparisons for every tensor that the file stores. The file against the model: a file with all these tensors as
+    outputs runs under LiteRT with XNNPACK and is compared integer by integer. The cost of rounding: the model is
+    compared with its float twin, the same network with plain float activations and unrounded weights (those that
+    training updates; without fine-tuning, the float model's own). Each layer also rounds alone in that twin, to
+    measure its effect on the outputs.
 
     Args:
         model: Made by ``quantize`` with dtype "int8", its engine "native".
         images: float array (N, H, W, C) in the model's input range, or as ``quantize`` takes several inputs; 16 to 64
-            images tell the layers apart, more take longer.
-        artifact: File of the model, from ``export`` or ``Artifact.load``: its target's forms are taken (of transposed
-            convolutions, of activations that the target lacks). None: those of "android-cpu".
+            images are enough to rank the layers, more take longer.
+        artifact: File of the model, from ``export`` or ``Artifact.load``, whose target's forms are used (of transposed
+            convolutions, of unsupported activations). None: those of "android-cpu".
 
     Returns:
-        One ``LayerError`` a tensor, in the order of the graph.
+        One ``LayerError`` per tensor, in the order of the graph.
 
     Raises:
-        ValueError: the model is no native int8 model; images of the wrong shape or range.
+        ValueError: the model is not a native int8 model; images of the wrong shape or range.
         ExportError: the model cannot be converted, or LiteRT refused the file.
 
     Example:
@@ -116,7 +116,7 @@ def layer_errors(model: Any, images: Any, artifact: Any = None) -> tuple[LayerEr
 
 
 def _layer_name(node: Node) -> str:
-    """Of the layer whose output is rounded, in the quantized model."""
+    """Name of the layer whose output is rounded, in the quantized model."""
     return node.inputs[0].node.name.removesuffix(UNROUNDED)
 
 
@@ -135,7 +135,7 @@ def _file_errors(
     """(mean difference in steps, share of integers that differ) of each quantizer's tensor."""
     target = get_target("android-cpu" if artifact is None else artifact.target)
     form = (None if artifact is None else artifact.upsample_form) or target.upsample_forms[0]
-    # An input's integers are not computed: the caller makes them, by the rule that `to_input` follows.
+    # An input's integers are not computed: the caller makes them, as `to_input` does.
     computed = [node for node in quantizers if node.inputs[0].node.layer is not None]
     tapped = graph.to_model("tensors", outputs=[node.output for node in computed])
     io_dtype = "float32" if has_float_ends(Graph.from_model(tapped)) else "int8"
@@ -162,10 +162,10 @@ def _file_errors(
 
 
 class _Twin:
-    """The network node by node, each either as it is or without rounding.
+    """The network node by node, each node either unchanged or without rounding.
 
     Args:
-        graph: Of a quantized model.
+        graph: Graph of a quantized model.
         quantizers: Its FakeQuant nodes.
     """
 
@@ -175,7 +175,7 @@ class _Twin:
         self.outputs = graph.outputs
         self.inputs = graph.inputs
         self.plain = {id(node.layer): unrounded(node) for node in self.order}
-        # What computes a quantizer's tensor from the tensors before it: the nodes that round with it.
+        # The nodes that compute a quantizer's tensor from the tensors before it: they round together with it.
         self.segments = {node: self._segment(node) for node in quantizers}
         self.readers: dict[Node, set[Node]] = {}
         for node in self.order:
@@ -203,7 +203,7 @@ class _Twin:
         return found
 
     def run(self, node: Node, known: dict[Value, Any], rounded: bool) -> None:
-        """Compute ``node`` from what is known, with its rounding or without."""
+        """Compute ``node`` from the values in ``known``, with its rounding or without."""
         if not rounded and node.kind == "FakeQuant":
             known[node.output] = known[node.inputs[0]]
             return
@@ -212,7 +212,7 @@ class _Twin:
             return known[leaf] if isinstance(leaf, Value) else leaf
 
         kwargs = node.kwargs
-        if not rounded:  # nothing counts in steps
+        if not rounded:  # there are no steps
             kwargs = {key: value for key, value in kwargs.items() if key not in ("steps", "input_step")}
         args, kwargs = keras.tree.map_structure(value_of, (node.args, kwargs))
         layer = node.layer if rounded else self.plain[id(node.layer)]
@@ -221,7 +221,7 @@ class _Twin:
 
 
 def _noise_db(graph: Graph, quantizers: Sequence[Node], arrays: list[np.ndarray]) -> list[float]:
-    """SQNR of each quantizer's tensor, in dB: the network that rounds everywhere against the one that never does."""
+    """SQNR of each quantizer's tensor, in dB: the fully rounded network against the unrounded one."""
     twin = _Twin(graph, quantizers)
     sums = np.zeros((len(quantizers), 2))
     for start in range(0, len(arrays[0]), BATCH):
@@ -239,7 +239,7 @@ def _noise_db(graph: Graph, quantizers: Sequence[Node], arrays: list[np.ndarray]
 
 
 def _output_noise(graph: Graph, quantizers: Sequence[Node], arrays: list[np.ndarray]) -> list[float]:
-    """For each quantizer: relative power of what reaches the network's outputs when its layer alone rounds."""
+    """For each quantizer: relative power of the change in the network's outputs when only its layer rounds."""
     twin = _Twin(graph, quantizers)
     fed = [keras.ops.convert_to_tensor(array) for array in arrays]
     exact: dict[Value, Any] = dict(zip(graph.inputs, fed, strict=True))
@@ -253,7 +253,7 @@ def _output_noise(graph: Graph, quantizers: Sequence[Node], arrays: list[np.ndar
         for node in twin.order:
             if node in segment:
                 twin.run(node, known, rounded=True)
-        for node in segment - {quantizer}:  # another reader of these gets them unrounded
+        for node in segment - {quantizer}:  # other consumers of these get them unrounded
             known.update({value: exact[value] for value in node.outputs if value in exact})
         for node in twin.order:
             if node in behind:

@@ -1,12 +1,13 @@
-"""Runs a file under LiteRT in a process of its own and prints how much memory that took.
+"""Runs a file under LiteRT in a separate process and prints the memory that this took.
 
-The process tells what the interpreter needs: in the caller's, TensorFlow and Keras would hide it. Imports nothing of
+The separate process isolates the interpreter's need; in the caller's process, TensorFlow and Keras would hide it.
+Imports nothing of this package.
 this package.
 
 Usage: memory_worker.py MODEL.tflite INPUTS.npz THREADS
 
-Prints two numbers: bytes resident before the interpreter is made (Python, NumPy, LiteRT's library and the file itself
-are there by then), and the most that were resident from then on until three inferences had run.
+Prints two numbers: resident bytes before the interpreter is made (Python, NumPy, LiteRT's library and the file are
+loaded by then), and the largest number of resident bytes from then until three inferences have run.
 """
 
 import sys
@@ -27,7 +28,7 @@ def main(model_path: str, input_path: str, threads: str) -> None:
     with np.load(input_path) as file:
         inputs = [file[f"arr_{index}"] for index in range(len(file.files))]
     with open("/proc/self/clear_refs", "w") as control:
-        control.write("5")  # from here on VmHWM counts anew
+        control.write("5")  # resets VmHWM
     before = resident("VmRSS")
     interpreter = Interpreter(model_content=content, num_threads=int(threads))
     interpreter.allocate_tensors()
@@ -39,5 +40,5 @@ def main(model_path: str, input_path: str, threads: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder: its modules' names must not shadow anyone's
+    sys.path.pop(0)  # this folder: the names of its modules must not shadow others
     main(*sys.argv[1:])

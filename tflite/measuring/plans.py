@@ -1,4 +1,4 @@
-"""The ops and tensors of a file that does not exist yet, and what memory and time follow from them."""
+"""The ops and tensors of a planned file, and the memory and time that follow from them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Map = tuple[int, int, int, int]  # number of a tensor, height, width, channels
 
 @dataclass(frozen=True)
 class Step:
-    """One op of the file: the tensors that it reads and writes, and what it holds beside them.
+    """One op of the file: the tensors that it reads and writes, its weights and its costs.
 
-    An ``op`` of "" stands for what may be no op at all.
+    An ``op`` of "" may not become an op at all.
     """
 
     op: str
@@ -24,16 +24,16 @@ class Step:
     writes: int
     weights: int = 0
     channels: int = 0  # of the output of an op with weights: each has a step, a bias and a multiplier
-    macs: int = 0  # taps on padding left out: hardware may skip them
-    npu_macs: int = 0  # with what an NPU fills up: 32 channels of input, 16 of output, zeros between upsampled pixels
+    macs: int = 0  # without taps on padding: hardware may skip them
+    npu_macs: int = 0  # padded as on an NPU: 32 channels of input, 16 of output, zeros between upsampled pixels
     scratch_bytes: int = 0
-    biased: bool = True  # whether an op with weights has a bias of its own
-    again: bool = False  # constants that another op has too: the file holds them once
+    biased: bool = True  # whether an op with weights has its own bias
+    again: bool = False  # the same constants as an earlier op: the file contains them once
 
 
 @dataclass
 class Plan:
-    """The file of a network, as far as memory and time depend on it."""
+    """The parts of a network's file that determine memory and time."""
 
     sizes: list[int] = field(default_factory=list)  # bytes of each feature map
     steps: list[Step] = field(default_factory=list)
@@ -50,12 +50,12 @@ class Plan:
         return written
 
     def conv(self, x: Map, channels: int, kernel: int, stride: int = 1, same: bool = False, op: str = "CONV_2D") -> Map:
-        """A convolution, depthwise too."""
+        """A convolution, also depthwise."""
         sides = [-(-side // stride) if same else (side - kernel) // stride + 1 for side in x[1:3]]
         taps = math.prod(taps_inside(side, kernel, stride, out) for side, out in zip(x[1:3], sides, strict=True))
         inner = 1 if op == "DEPTHWISE_CONV_2D" else x[3]
         weights = kernel * kernel * inner * channels
-        # Of CMSIS-NN's kernels; the reference kernels take none.
+        # For CMSIS-NN's kernels; the reference kernels need none.
         scratch = cmsis_nn.convolution_scratch_bytes(kernel * kernel * x[3], pointwise=kernel == stride == 1)
         if op == "DEPTHWISE_CONV_2D":
             scratch = cmsis_nn.depthwise_scratch_bytes(kernel * kernel, channels)
@@ -74,7 +74,7 @@ class Plan:
     def transposed(self, x: Map, channels: int) -> Map:
         """A transposed 4x4 convolution of stride 2."""
         sides = (2 * x[1], 2 * x[2], channels)
-        # Of the four taps an axis, those at the two ends are cropped.
+        # Of the four taps per axis, those at the two ends are cropped.
         macs = (4 * x[1] - 2) * (4 * x[2] - 2) * x[3] * channels
         figures = transposed_4x4((x[1], x[2]), x[3], channels)
         return self.add(
@@ -89,7 +89,7 @@ class Plan:
         )
 
     def peak_bytes(self, scratch: bool = True) -> int:
-        """Largest sum of tensors that are needed at one time, and of the ``scratch`` of the op then running."""
+        """Largest sum of the tensors that are needed at one time, with the ``scratch`` of the running op."""
         last = {tensor: index for index, step in enumerate(self.steps) for tensor in (*step.reads, step.writes)}
         held: set[int] = {0}
         peak = 0
@@ -101,13 +101,13 @@ class Plan:
         return peak
 
     def least_peak_bytes(self) -> int:
-        """What ``peak_bytes`` is at least, in whatever order the converter puts ops that do not need one another.
+        """Lower bound of ``peak_bytes`` for any order in which the converter may put independent ops.
 
-        While an op runs, a tensor is in memory that was there or made before it in every order, and that the op or what
-        needs the op reads.
+        While an op runs, a tensor is certainly in memory if it is made before the op in every order, and if the op or
+        one that depends on it reads the tensor.
         """
         makers = {step.writes: index for index, step in enumerate(self.steps)}
-        needs: list[int] = []  # of each op: the ops that run before it in every order and itself, as bits
+        needs: list[int] = []  # of each op: itself and the ops that run before it in every order, as bits
         readers = [0] * len(self.sizes)
         for index, step in enumerate(self.steps):
             before = 1 << index
@@ -143,12 +143,12 @@ class Plan:
         return sum(step.op != "" for step in self.steps)
 
     def total(self, name: str) -> int:
-        """Sum of a field of all steps."""
+        """Sum of a field over all steps."""
         return sum(getattr(step, name) for step in self.steps)
 
 
 def transposed_4x4(source: tuple[int, int], channels: int, filters: int) -> cmsis_nn.Transposed:
-    """A transposed 4x4 convolution of stride 2, as WaveMix has them."""
+    """A transposed 4x4 convolution of stride 2, as in WaveMix."""
     result = (2 * source[0], 2 * source[1])
     return cmsis_nn.Transposed((4, 4), (2, 2), source, result, same=True, channels=channels, filters=filters)
 
@@ -162,6 +162,6 @@ def filled(channels: int, unit: int = 16) -> int:
 
 
 def taps_inside(side: int, kernel: int, stride: int, out: int) -> int:
-    """Taps along an axis that lie in the image, over all output pixels."""
+    """Number of taps along an axis that lie in the image, over all output pixels."""
     before = max(0, (out - 1) * stride + kernel - side) // 2
     return sum(min(side, index * stride - before + kernel) - max(0, index * stride - before) for index in range(out))

@@ -1,7 +1,7 @@
-"""The plan of a ``WaveMixClassifier`` from its arguments alone, for searches that ask of thousands.
+"""The plan of a ``WaveMixClassifier`` from its arguments only, for searches over thousands of networks.
 
-``graph_plan`` reads the plan of any network from its lowered graph, which takes a hundred times as long; a test holds
-both equal.
+``graph_plan`` reads the plan of any network from its lowered graph, which takes a hundred times as long; a test checks
+that both are equal.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ RESIZES = {"bilinear": "RESIZE_BILINEAR", "nearest": "RESIZE_NEAREST_NEIGHBOR"}
 
 
 def wavemix_plan(model: WaveMixClassifier, row: Target, form: str) -> Plan:
-    """What the int8 file of ``model`` holds in an upsample form.
+    """Content of the int8 file of ``model`` in an upsample form.
 
     Args:
         model: With known image sides.
-        row: The target's row.
+        row: Row of the target.
         form: "transposed_conv" or "subpixel_crop".
     """
     made = Plan()
@@ -33,7 +33,7 @@ def wavemix_plan(model: WaveMixClassifier, row: Target, form: str) -> Plan:
     activation = str(row.substitutes.get(model.activation, model.activation))
     if model.stem == "strided":
         for filters in (model.width // 2, model.width):
-            # A pixel of zeros on every side is "same" padding where the stride fits: the converter makes it one op.
+            # A zero pixel on every side is "same" padding where the stride fits: the converter merges it.
             same = all((side - 1) % model.stride == 0 for side in x[1:3])
             if not same:
                 x = made.add("PAD", [x], (x[1] + 2, x[2] + 2, x[3]))
@@ -46,7 +46,7 @@ def wavemix_plan(model: WaveMixClassifier, row: Target, form: str) -> Plan:
         for drop in drops:
             x = made.add("MAX_POOL_2D", [x], (-(-x[1] // drop), -(-x[2] // drop), x[3]))
         gate = x
-        if activation == "quick_gelu":  # the norm behind it cannot take the slope: a convolution of its own
+        if activation == "quick_gelu":  # the norm after it cannot absorb the slope: a separate convolution
             gate = made.conv(x, x[3], 1, op="DEPTHWISE_CONV_2D")
         x = _activate(made, x, activation, gate)
         x = made.conv(x, x[3], 1, op="DEPTHWISE_CONV_2D")  # that norm

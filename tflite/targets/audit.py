@@ -1,7 +1,6 @@
-"""The audit: every op of a file against its target's rules.
+"""The audit: check every op of a file against its target's rules.
 
-A rule is a question to one op, named in ``targets.TARGETS``. ``constraints.CONSTRAINTS`` holds each with the place that
-it comes from.
+A rule is a check of one op, named in ``targets.TARGETS``. ``constraints.CONSTRAINTS`` has each rule with its source.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from .constraints import CONSTRAINTS
 from .op_tables import INSTEAD, INT8_RULES
 from .table import Target
 
-ALIKE_SHOWN = 3  # ops that break one rule, in a message
+ALIKE_SHOWN = 3  # ops that break the same rule, in a message
 
-# What to do about a rule that is no op's own.
+# Advice for rules that are not about the op itself.
 ADVICE = {
-    "CMSIS-NN": "let upsample_form be None, 'subpixel_crop' or 'transposed_crop', which write the same function "
-    "without this fault of the kernels that firmware for a Cortex-M links (ARM-software/CMSIS-NN issue 230; the "
-    "reference kernels are right); a model of engine='tfmot' has no other form, quantize it with engine='native'"
+    "CMSIS-NN": "leave upsample_form at None, or use 'subpixel_crop' or 'transposed_crop', which write the same "
+    "function without this error of the kernels that firmware for a Cortex-M links (ARM-software/CMSIS-NN issue 230; "
+    "the reference kernels are correct); a model of engine='tfmot' has no other form, use engine='native'"
 }
 
 
@@ -31,12 +30,12 @@ def audit(info: FileInfo, target_name: str, target: Target, dtype: str, keeps_fl
         info: The file, with the names of its tensors.
         target_name: Key of ``TARGETS``, for the message.
         target: Its row.
-        dtype: Arithmetic the file claims; in an "int8" file no op may touch a float tensor, except the conversion of a
-            float input or output, and every op follows the int8 specification.
-        keeps_float: Whether some layers were to stay float: then ops may.
+        dtype: Arithmetic that the file claims; in an "int8" file no op may use a float tensor, except the conversion of
+            a float input or output, and every op must follow the int8 specification.
+        keeps_float: Whether some layers stay float on purpose; then ops may use float tensors.
 
     Raises:
-        UnsupportedOpError: names every op that breaks a rule, its output tensor and the rule, and what to use instead.
+        UnsupportedOpError: names every op that breaks a rule, its output tensor, the rule, and the alternative.
     """
     faults: list[str] = []
     seen: Counter[tuple[str, str]] = Counter()
@@ -54,7 +53,7 @@ def audit(info: FileInfo, target_name: str, target: Target, dtype: str, keeps_fl
         return
     more = [f"{count - ALIKE_SHOWN} more {name} alike" for (name, _), count in seen.items() if count > ALIKE_SHOWN]
     instead = [f"instead of {name} use {INSTEAD[name]}" for name in sorted(culprits) if name in INSTEAD]
-    rewrite = "write the layers that are named in another way, or choose a target that runs these ops (docs/targets.md)"
+    rewrite = "write the named layers in another way, or choose a target that runs these ops (docs/targets.md)"
     advice = "; ".join([*instead, *sorted(advised)] or [rewrite])
     raise UnsupportedOpError(
         f"The file does not fit target {target_name!r}: {'; '.join(faults + more)}."
@@ -63,13 +62,13 @@ def audit(info: FileInfo, target_name: str, target: Target, dtype: str, keeps_fl
 
 
 def describe(index: int, op: OpInfo) -> str:
-    """How messages name an op: "op 3 CONV_2D (model/block1_reduce/BiasAdd)"."""
+    """Name of an op in messages: "op 3 CONV_2D (model/block1_reduce/BiasAdd)"."""
     return f"op {index} {op.name} ({op.outputs[0].name.rsplit(';', 1)[-1]})"
 
 
 def _faults(op: OpInfo, target: Target, dtype: str, boundary: set[str], keeps_float: bool) -> list[str]:
     if op.name not in target.ops:
-        return ["is not among the ops it runs"]
+        return ["is not supported"]
     faults = []
     tensors = (*op.inputs, *op.outputs)
     if any(-1 in tensor.shape for tensor in tensors):
@@ -81,7 +80,7 @@ def _faults(op: OpInfo, target: Target, dtype: str, boundary: set[str], keeps_fl
     rules = (*target.every_op, *target.ops[op.name])
     if dtype == "int8" and not floats:
         rules += INT8_RULES.get(op.name, ())
-    # A rule may lean on what the one before it has established, so that only the first broken one is told.
+    # A rule may depend on the one before it, so only the first broken one is reported.
     broken = next((rule for rule in rules if not CONSTRAINTS[rule][0](op)), None)
     if broken is not None:
         faults.append(f"breaks its rule: {broken}")
