@@ -1,4 +1,4 @@
-"""What a ``.tflite`` file holds, read with its schema; and the same file without the names of its inner tensors."""
+"""Reading a ``.tflite`` file with its schema, and edits of a file, such as stripping the names of inner tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ..errors import ExportError
 
 FILE_IDENTIFIER = b"TFL3"
-ALIGNMENT_BYTES = 16  # of constants: what kernels for microcontrollers rely on
+ALIGNMENT_BYTES = 16  # of constants, as kernels for microcontrollers require
 OP_NAMES = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 SIZES_BYTES = {
     "bool": 1,
@@ -42,16 +42,16 @@ class TensorInfo:
     dtype: str
     scale: float
     zero_point: int
-    channel_scales: int  # number of scales: more than one where quantized per channel
+    channel_scales: int  # number of scales: more than one if quantized per channel
     constant: bool
     scales: tuple[float, ...] = ()
     zero_points: tuple[int, ...] = ()
-    axis: int = 0  # that the scales belong to, where there are several
-    folded: bool = False  # a float16 constant that a DEQUANTIZE op widens: constant, though the file computes it
+    axis: int = 0  # axis of the scales, if there are several
+    folded: bool = False  # a float16 constant that a DEQUANTIZE op converts: constant, though the file computes it
     data: bytes = field(default=b"", compare=False, repr=False)  # of a constant
 
     def values(self) -> np.ndarray:
-        """What a constant holds; empty for other tensors."""
+        """Values of a constant; empty for other tensors."""
         return np.frombuffer(self.data, np.dtype(self.dtype))
 
 
@@ -70,8 +70,8 @@ class OpInfo:
 class FileInfo:
     """A whole file.
 
-    ``input_names`` and ``output_names`` are those by which its signature calls them: of several of one shape nothing
-    else tells which is which.
+    ``input_names`` and ``output_names`` are the names in its signature, the only distinction of tensors with the same
+    shape.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -93,16 +93,15 @@ class FileInfo:
 def read_file(content: bytes, check_tensors: bool = False) -> FileInfo:
     """Read a ``.tflite`` file's graph.
 
-    Indices of tensors, buffers and ops are held against what is there. A file that passes may still be refused by a
-    runtime, or compute nonsense: a changed weight is a weight. Whether it is the file that ``export`` wrote, its digest
-    tells.
+    Indices of tensors, buffers and ops are checked. A file that passes may still be refused by a runtime, or compute
+    wrong values: a changed weight is not detected. The digest of the file shows whether ``export`` wrote it.
 
     Args:
         content: The ``.tflite`` file.
-        check_tensors: Hold sides, scales and the sizes of constants against each other too, as before it is run.
+        check_tensors: Also check sides, scales and the sizes of constants, as before it is run.
 
     Raises:
-        ExportError: not a TensorFlow Lite file, a damaged one, or more than one subgraph.
+        ExportError: not a TensorFlow Lite file, damaged, or with more than one subgraph.
     """
     if len(content) < 8 or bytes(content[4:8]) != FILE_IDENTIFIER:
         raise ExportError(f"content must be a TensorFlow Lite file (identifier TFL3). Received: {len(content)} bytes")
@@ -111,16 +110,16 @@ def read_file(content: bytes, check_tensors: bool = False) -> FileInfo:
     except (struct.error, IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, ExportError):
             raise
-        # What the parser says of it, offsets and buffers, is of no help.
+        # The parser's message, about offsets and buffers, does not help the user.
         raise ExportError(
-            "The TensorFlow Lite file is damaged: it is cut off, or bytes in it were changed. "
+            "The TensorFlow Lite file is damaged: it is truncated, or bytes in it were changed. "
             f"Received: {len(content):,} bytes"
         ) from error
 
 
 def _read(model: Any, check_tensors: bool) -> FileInfo:
     if len(model.subgraphs) != 1:
-        raise ExportError(f"A file must hold one graph. Received: {len(model.subgraphs)} graphs")
+        raise ExportError(f"A file must contain one graph. Received: {len(model.subgraphs)} graphs")
     graph = model.subgraphs[0]
     _check_indices(model, graph)
     tensors = [_tensor(tensor, model.buffers) for tensor in graph.tensors]
@@ -157,7 +156,7 @@ def _read(model: Any, check_tensors: bool) -> FileInfo:
 
 
 def _check_indices(model: Any, graph: Any) -> None:
-    """Python takes a negative index from the end; a runtime reads there whatever lies before."""
+    """Refuse indices out of range: Python counts a negative one from the end, but a runtime reads invalid memory."""
     count = len(graph.tensors)
     uses: list[tuple[str, Any, int, int]] = [
         ("tensor", graph.inputs, 0, count),
@@ -177,7 +176,7 @@ def _check_indices(model: Any, graph: Any) -> None:
 
 
 def _check_tensor(tensor: TensorInfo) -> None:
-    """Sides, scales and the size of a constant."""
+    """Check sides, scales and the size of a constant."""
     if (
         any(side < -1 for side in tensor.shape)
         or not np.isfinite(tensor.scales).all()
@@ -192,7 +191,7 @@ def _check_tensor(tensor: TensorInfo) -> None:
         and not (0 <= tensor.axis < len(tensor.shape) and tensor.shape[tensor.axis] == len(tensor.scales))
     ):
         raise ExportError(
-            "The TensorFlow Lite file is damaged: a tensor has one scale and zero point, or one for each channel. "
+            "The TensorFlow Lite file is damaged: a tensor has one scale and zero point, or one per channel. "
             f"Received: tensor {tensor.name!r} of shape {tensor.shape} with {len(tensor.scales)} scales and "
             f"{len(tensor.zero_points)} zero points on axis {tensor.axis}"
         )
@@ -211,7 +210,7 @@ def _tensor(tensor: Any, buffers: list[Any]) -> TensorInfo:
     zero_points = quantization.zeroPoint if quantization is not None and quantization.zeroPoint is not None else []
     single = len(scales) == 1
     data = buffers[tensor.buffer].data
-    # The signature marks an unknown side by -1 where the shape shows 1.
+    # The signature marks an unknown side with -1 where the shape has 1.
     shape = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
     return TensorInfo(
         name=tensor.name.decode() if isinstance(tensor.name, bytes) else (tensor.name or ""),
@@ -229,13 +228,13 @@ def _tensor(tensor: Any, buffers: list[Any]) -> TensorInfo:
 
 
 def add_signature(content: bytes, key: str, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """The same file with a signature, and its inputs' tensors named, as one that was converted from a SavedModel.
+    """The same file with a signature and named input tensors, like a file that was converted from a SavedModel.
 
     Args:
         content: A ``.tflite`` file without one.
-        key: Of the signature.
-        inputs: What it calls the inputs, in the file's order.
-        outputs: What it calls the outputs, likewise.
+        key: Name of the signature.
+        inputs: Names of the inputs, in the file's order.
+        outputs: Names of the outputs, in the file's order.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     graph, signature = model.subgraphs[0], schema.SignatureDefT()
@@ -257,11 +256,11 @@ def _entry(name: str, index: int) -> Any:
 
 
 def read_integers(content: bytes, outputs: bool) -> bytes:
-    """The same file whose ARG_MAX and ARG_MIN read integers, not what a DEQUANTIZE op makes of them: same order.
+    """The same file whose ARG_MAX and ARG_MIN read integers, not the output of a DEQUANTIZE op: the order is the same.
 
     Args:
         content: A ``.tflite`` file with one signature.
-        outputs: Whether its outputs are the integers, too.
+        outputs: Whether its outputs also become the integers.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     graph, ops = model.subgraphs[0], schema.BuiltinOperator
@@ -284,8 +283,8 @@ def _text(name: Any) -> str:
 
 
 def to_input(info: TensorInfo, images: np.ndarray) -> np.ndarray:
-    """Float images -> what the file's input takes."""
-    if info.dtype == "float32" or not info.scale:  # an integer without a scale is a number as it stands
+    """Float images -> values of the file's input."""
+    if info.dtype == "float32" or not info.scale:  # an integer without a scale is used unchanged
         return images.astype(info.dtype)
     limits = np.iinfo(info.dtype)
     levels = np.round(images.astype(np.float64) / info.scale) + info.zero_point
@@ -293,7 +292,7 @@ def to_input(info: TensorInfo, images: np.ndarray) -> np.ndarray:
 
 
 def from_output(info: TensorInfo, outputs: np.ndarray) -> np.ndarray:
-    """What the file's output gives -> float32."""
+    """Values of the file's output -> float32."""
     if info.dtype == "float32" or not info.scale:
         return outputs.astype(np.float32)
     return ((outputs.astype(np.float64) - info.zero_point) * info.scale).astype(np.float32)
@@ -302,8 +301,8 @@ def from_output(info: TensorInfo, outputs: np.ndarray) -> np.ndarray:
 def for_reference_kernels(content: bytes) -> bytes:
     """The same file with DEPTH_TO_SPACE at version 1.
 
-    LiteRT registers its int8 kernel as version 2 for the optimized kernels alone; the reference registration lacks the
-    number, not the kernel.
+    LiteRT registers the int8 kernel as version 2 only for the optimized kernels; the reference registration lacks the
+    version number, not the kernel.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     codes = [code for code in model.operatorCodes if code.builtinCode == schema.BuiltinOperator.DEPTH_TO_SPACE]
@@ -317,15 +316,15 @@ def for_reference_kernels(content: bytes) -> bytes:
 def strip_names(content: bytes) -> bytes:
     """The same file without the names of its inner tensors.
 
-    Runtimes go by number; the names, each a path through the Keras model, cost a file for a microcontroller several KiB
-    of flash. Those of inputs and outputs stay, the others become empty: importers of other tools (as OpenVINO's) refuse
-    a tensor that has none. Errors and per-layer analysis need the names: strip last.
+    Runtimes use numbers. The names, paths through the Keras model, would take several KiB of flash on a
+    microcontroller. Those of inputs and outputs stay; the others become empty, because importers of other tools (such
+    as OpenVINO's) refuse a tensor without a name. Errors and per-layer analysis need the names: strip last.
 
     Args:
         content: The ``.tflite`` file.
 
     Returns:
-        The ``.tflite`` file, every constant still aligned to 16 bytes.
+        The ``.tflite`` file, with every constant still aligned to 16 bytes.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     for graph in model.subgraphs:
@@ -337,9 +336,9 @@ def strip_names(content: bytes) -> bytes:
 
 
 class _Builder(flatbuffers.Builder):
-    """Aligns vectors of bytes, which are the constants' data, as the schema asks and its Python code does not.
+    """Aligns vectors of bytes, the constants' data, as the schema requires and its Python code does not.
 
-    Empty strings, of which a stripped file has hundreds, are one.
+    Empty strings, of which a stripped file has hundreds, are written once.
     """
 
     _empty: int | None = None
@@ -356,7 +355,7 @@ class _Builder(flatbuffers.Builder):
 
 
 def pack(model: Any) -> bytes:
-    """A file from the schema's ``ModelT``."""
+    """Serialize the schema's ``ModelT``."""
     builder = _Builder(1024)
     builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
     return bytes(builder.Output())

@@ -1,4 +1,4 @@
-"""Names of files as identifiers of C++ and Kotlin, so that what is generated compiles whatever a user calls it."""
+"""Names of files as identifiers of C++ and Kotlin, so that generated code compiles with any name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ new noexcept not not_eq nullptr operator or or_eq private protected public regis
 return short signed sizeof static static_assert static_cast struct switch template this thread_local throw true try
 typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
 """
-# What the generated C++ itself uses at file scope.
+# Names that the generated C++ uses at file scope.
 _CPP_NAMES = "main std tflite printf memcpy size_t int8_t uint8_t int16_t int32_t uint32_t NULL"
-# What the generated Kotlin uses; a class of that name would stand in its place.
+# Names that the generated Kotlin uses; a class of the same name would hide them.
 _KOTLIN_NAMES = """
 Accelerator Any Array AssetManager AutoCloseable Bitmap BitmapFactory Boolean Build BuiltinNpuAcceleratorProvider Byte
 ByteArray ByteArrayInputStream ByteBuffer ByteOrder CompiledModel Context Double Environment Exception ExifInterface
@@ -26,18 +26,19 @@ KOTLIN_KEPT = frozenset(_KOTLIN_NAMES.split())
 
 
 def check_name(name: str) -> str:
-    """``name``, or a ValueError unless files and identifiers can have it."""
+    """``name``, or a ValueError unless it is valid for files and identifiers."""
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name) or not re.search(r"[A-Za-z0-9]", name):
         raise ValueError(
-            "name must be of letters (A to Z), digits, '_', '-' and '.', with a letter or digit and no '.' in front. "
+            "name must consist of letters (A to Z), digits, '_', '-' and '.', contain a letter or digit, and not start "
+            "with '.'. "
             f"Received: name={name!r}"
         )
     return name
 
 
 def c_identifier(name: str) -> str:
-    """``name`` as a C and C++ identifier; what the language or the generated code keeps for itself gets a prefix."""
-    identifier = re.sub(r"__+", "_", re.sub(r"\W", "_", name, flags=re.ASCII))  # two underscores are the compiler's
+    """``name`` as a C and C++ identifier; a name reserved by the language or the generated code gets a prefix."""
+    identifier = re.sub(r"__+", "_", re.sub(r"\W", "_", name, flags=re.ASCII))  # two underscores are reserved
     kept = identifier in CPP_KEPT or not identifier[0].isalpha()
     return f"model_{identifier.lstrip('_')}" if kept else identifier
 

@@ -1,10 +1,10 @@
-"""What a ``.tflite`` file tells of its inputs: entries in its own list of metadata, which move with it.
+"""Descriptions of a ``.tflite`` file's inputs, as entries in the file's own list of metadata.
 
-``TFLITE_METADATA`` is the standard one (TensorFlow Lite's metadata schema 1.0.0, ``metadata_schema.fbs``), which other
-tools read: colour space, normalization and range of each input. ``wavemix_tf`` is JSON: how pictures are brought to the
-input's size, for which that schema has no field, and by which ``predict`` knows it without the files beside.
+``TFLITE_METADATA`` is the standard entry (TensorFlow Lite's metadata schema 1.0.0, ``metadata_schema.fbs``), which
+other tools read: color space, normalization and range of each input. ``wavemix_tf`` is JSON: how pictures are resized
+to the input's size, for which that schema has no field; ``predict`` reads it, so it needs no further files.
 
-What is not known takes as many bytes as what is: a file's size, which may be a budget, depends on its network alone.
+Unknown values take as many bytes as known ones: a file's size, which may be a budget, depends only on its network.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from wavemix_tf.preprocessing import Preprocessing
 from .flatbuffer import TensorInfo, pack, read_file
 
 STANDARD_ENTRY, OWN_ENTRY = "TFLITE_METADATA", "wavemix_tf"
-OWN_BYTES = 128  # of which the own entry takes a multiple
+OWN_BYTES = 128  # the size of the own entry is a multiple of this
 STANDARD_IDENTIFIER = b"M001"
 PARSER_VERSION = "1.0.0"
-IMAGE_PROPERTIES, NORMALIZATION_OPTIONS = 2, 1  # numbers of these in the schema's two unions
+IMAGE_PROPERTIES, NORMALIZATION_OPTIONS = 2, 1  # their numbers in the schema's two unions
 COLOUR_SPACES = {3: 1, 1: 2}  # channels -> RGB, GRAYSCALE
 
 Ranges = Sequence[tuple[float, float] | None]
 
 
 def add_metadata(content: bytes, ranges: Ranges, preprocessing: Preprocessing | None = None) -> bytes:
-    """The same file with both entries, in place of those that it has.
+    """The same file with both entries, which replace existing ones.
 
     Args:
         content: A ``.tflite`` file.
-        ranges: What the values of each input lie in; None where it was measured.
-        preprocessing: How training made inputs of pictures; None: not known, or no pictures.
+        ranges: Range of the values of each input; None where it was measured.
+        preprocessing: How training made inputs from pictures; None: unknown, or no pictures.
     """
     info = read_file(content)
     own: dict[str, Any] = {"input_ranges": [None if part is None else list(part) for part in ranges]}
     if preprocessing is not None:
-        kept = ("resize", "crop_to_aspect_ratio")  # what may differ from network to network
+        kept = ("resize", "crop_to_aspect_ratio")  # the rules that may differ between networks
         own["preprocessing"] = {key: preprocessing.to_dict()[key] for key in kept}
     text = json.dumps(own, separators=(",", ":"))
     padded = text.ljust(-(-len(text) // OWN_BYTES) * OWN_BYTES)
@@ -64,7 +64,7 @@ def add_metadata(content: bytes, ranges: Ranges, preprocessing: Preprocessing | 
 
 
 def read_metadata(content: bytes) -> tuple[Preprocessing | None, list[tuple[float, float] | None] | None]:
-    """(how inputs were made of pictures, what each input's values lie in) as a file tells; None what it does not."""
+    """(how inputs were made from pictures, range of each input's values) by the file's metadata; None if missing."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     entry = next((entry for entry in model.metadata or [] if _name(entry) == OWN_ENTRY), None)
     try:
@@ -72,7 +72,7 @@ def read_metadata(content: bytes) -> tuple[Preprocessing | None, list[tuple[floa
         ranges = found.get("input_ranges")
         checked = None if ranges is None else [None if r is None else (float(r[0]), float(r[1])) for r in ranges]
         return Preprocessing.from_dict(found.get("preprocessing")), checked
-    except (ValueError, TypeError, IndexError, AttributeError):  # somebody else's entry of that name, or damage
+    except (ValueError, TypeError, IndexError, AttributeError):  # a foreign entry of that name, or damage
         return None, None
 
 
@@ -110,7 +110,7 @@ def _input(builder: Any, tensor: TensorInfo, limits: tuple[float, float] | None)
 
 
 def _table(builder: Any, fields: dict[int, int], count: int, kind: int = 0) -> int:
-    """A table of ``count`` slots; ``kind``, where it is not 0, is a byte in the first: an enum, or a union's member."""
+    """A table of ``count`` slots; ``kind``, if not 0, is a byte in the first: an enum, or a union's member."""
     builder.StartObject(count)
     for slot, offset in fields.items():
         builder.PrependUOffsetTRelativeSlot(slot, offset, 0)

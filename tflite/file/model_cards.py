@@ -1,4 +1,4 @@
-"""The JSON card beside every exported file: what it must hold, and whether it is that file's. Loads no Keras."""
+"""The JSON card beside every exported file: checks of its content, and that it is the file's. Loads no Keras."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ VERIFICATION: Fields = {"fidelity": dict, "error_bound_steps": dict}
 
 
 def card_path(path: Path) -> Path:
-    """Of the card of the file at ``path``."""
+    """Path of the card of the file at ``path``."""
     return path.with_suffix(".json")
 
 
 def remedy(path: Path) -> str:
-    """What to do about a damaged file or card."""
+    """Instructions for a damaged file or card."""
     target, _, dtype = path.stem.rpartition("-")
-    if path.parent.name != "exports" or not target:  # nobody knows where it came from
+    if path.parent.name != "exports" or not target:  # its origin is unknown
         return (
-            f"Copy {path.name} again from where it was made, or write it anew: `wavemix-tf export --out RUN --target "
+            f"Copy {path.name} again from its source, or write it again: `wavemix-tf export --out RUN --target "
             "TARGET --overwrite`, or Artifact.save."
         )
     words = ["--out", str(path.parent.parent), "--target", target, "--dtype", dtype, "--overwrite"]
-    return f"To write {path.name} anew: `{shlex.join(['wavemix-tf', 'export', *words])}`, or Artifact.save."
+    return f"To write {path.name} again: `{shlex.join(['wavemix-tf', 'export', *words])}`, or Artifact.save."
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedFileError: the card is cut off or no card.
+        DamagedFileError: the card is truncated or not a card.
     """
     card = card_path(path)
     with reading(card, remedy(path)):
@@ -54,7 +54,7 @@ def read_card(path: Path) -> dict[str, Any]:
         _check_values(found)
         for name in ("op_sequence", "class_names", "substituted_activations", "float_layers"):
             if not all(isinstance(item, str) for item in found[name]):
-                raise ValueError(f"the field {name!r} must be a list of texts")
+                raise ValueError(f"the field {name!r} must be a list of strings")
         labels = path.with_suffix(".labels.txt")
         names = "".join(f"{name}\n" for name in found["class_names"])
         if labels.is_file() and labels.read_bytes().decode("utf-8").replace("\r\n", "\n") != names:
@@ -63,7 +63,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def _check_values(found: dict[str, Any]) -> None:
-    """ValueError where a field holds what no version ever wrote."""
+    """Raise a ValueError if a field has a value that no version writes."""
     for name, known in (("dtype", DTYPES), ("io_dtype", IO_DTYPES)):
         if found[name] not in known:
             raise ValueError(f"the field {name!r} must be one of {', '.join(known)}. Received: {found[name]!r}")
@@ -77,14 +77,14 @@ def _check_values(found: dict[str, Any]) -> None:
             and all(isinstance(limit, int | float) and math.isfinite(limit) for limit in limits)
             and limits[0] < limits[1]
         ):
-            raise ValueError(f"the field 'input_ranges' must hold pairs (low, high) or null. Received: {limits!r}")
+            raise ValueError(f"the field 'input_ranges' must contain pairs (low, high) or null. Received: {limits!r}")
 
 
 def read_content(path: Path, card: dict[str, Any]) -> bytes:
     """The file at ``path``, if it is the one that its card describes.
 
     Raises:
-        DamagedFileError: its digest is another.
+        DamagedFileError: its digest differs.
     """
     content = path.read_bytes()
     with reading(path, remedy(path)):

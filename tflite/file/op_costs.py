@@ -1,4 +1,4 @@
-"""What a file costs by count alone: multiply-accumulates and bytes moved, op by op, and an energy proxy from them."""
+"""Costs of a file that can be counted: multiply-accumulates and bytes moved, op by op, and an energy proxy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAC_PJ = {"int8": 0.2 + 0.1, "float16": 1.1 + 0.4, "float32": 3.7 + 0.9}
 # A 64-bit access to a cache of 1 MB, there 100 pJ: the on-chip memory that weights and activations of a small network
 # pass through. Smaller caches cost less (32 KB: 20 pJ), DRAM 13 to 26 times as much.
 BYTE_PJ = 100 / 8
-ENERGY_SOURCE = "Horowitz, ISSCC 2014, figure 1.1.9 (45 nm): arithmetic, and 12.5 pJ a byte to a 1 MB cache"
+ENERGY_SOURCE = "Horowitz, ISSCC 2014, figure 1.1.9 (45 nm): arithmetic, and 12.5 pJ per byte to a 1 MB cache"
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class OpCost:
     Args:
         name: Op, as "CONV_2D".
         output: Name of its first output tensor.
-        shape: Shape of that.
+        shape: Shape of that tensor.
         macs: Multiply-accumulates; 0 for an op that multiplies no weights or matrices.
-        moved_bytes: Bytes of everything it reads and writes, each tensor once.
+        moved_bytes: Bytes of all tensors that it reads and writes, each once.
     """
 
     name: str
@@ -54,9 +54,9 @@ def count_costs(info: FileInfo) -> tuple[OpCost, ...]:
 
 
 def count_macs(op: OpInfo) -> int:
-    """Multiply-accumulates of one op; taps that lie on padding count, as everywhere in the literature.
+    """Multiply-accumulates of one op; taps on padding count, as usual in the literature.
 
-    A transposed convolution does one for each input value, tap and output channel.
+    A transposed convolution has one for each input value, tap and output channel.
     """
     if op.name == "CONV_2D":  # weights (F, kh, kw, C / groups)
         return math.prod(op.outputs[0].shape) * math.prod(op.inputs[1].shape[1:])
@@ -66,7 +66,7 @@ def count_macs(op: OpInfo) -> int:
         return math.prod(op.inputs[2].shape) * math.prod(op.inputs[1].shape[:3])
     if op.name == "FULLY_CONNECTED":  # weights (F, C)
         return math.prod(op.outputs[0].shape) * op.inputs[1].shape[-1]
-    if op.name == "BATCH_MATMUL":  # (..., N, K) by (..., K, M), either perhaps transposed
+    if op.name == "BATCH_MATMUL":  # (..., N, K) by (..., K, M), either possibly transposed
         inner = op.inputs[0].shape[-2 if op.options.adjX else -1]
         return math.prod(op.outputs[0].shape) * inner
     return 0
@@ -80,17 +80,17 @@ def tensor_bytes(tensor: TensorInfo) -> int:
     try:
         return count * np.dtype(tensor.dtype).itemsize
     except TypeError:
-        return 0  # strings and resources, of which no network here has any
+        return 0  # strings and resources, which no network here has
 
 
 def energy_proxy_uj(costs: Sequence[OpCost], dtype: str) -> float | None:
-    """Microjoules of arithmetic and data movement by a published table: a proxy to rank files by, not a measurement.
+    """Microjoules of arithmetic and data movement by a published table: a proxy to rank files, not a measurement.
 
-    What a device draws depends on its process, its memories and how often each value is really fetched.
+    The energy of a device depends on its process, its memories and how often each value is actually fetched.
 
     Args:
         costs: From ``count_costs``.
-        dtype: Arithmetic; None is returned where the table (``MAC_PJ``) has no figure for it.
+        dtype: Arithmetic; the result is None if the table (``MAC_PJ``) has no figure for it.
     """
     if dtype not in MAC_PJ:
         return None

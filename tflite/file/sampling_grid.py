@@ -1,4 +1,4 @@
-"""The grid that a file's network samples its input on, read from its operators; see ``wavemix_tf.sampling_grid``."""
+"""The grid on which a file's network samples its input, read from its operators; see ``wavemix_tf.sampling_grid``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .flatbuffer import FileInfo, OpInfo
 
 
 def file_sampling_grid(info: FileInfo) -> tuple[int, int] | None:
-    """(rows, columns) in pixels that a file's coarsest sampling repeats after; None where its input is no image."""
+    """(rows, columns) in pixels of the period of a file's coarsest sampling; None if its input is not an image."""
     if len(info.inputs) != 1 or len(info.inputs[0].shape) != 4:
         return None
     whole = (info.inputs[0].shape[1], info.inputs[0].shape[2])

@@ -1,4 +1,4 @@
-"""Which activation a node computes, however it is written."""
+"""The activation of a node, in any of its forms."""
 
 from __future__ import annotations
 

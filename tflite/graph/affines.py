@@ -1,4 +1,4 @@
-"""Affine maps of the channels, ``scale * x + shift``: which nodes are one, and which weights can absorb them."""
+"""Affine maps of the channels, ``scale * x + shift``: the nodes that compute one, and the weights that absorb it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def affine_of(node: Node) -> tuple[np.ndarray, np.ndarray] | None:
 def affine_source(graph: Graph, node: Node, consumers: dict[Value, list[Node]]) -> tuple[Node, list[Node]] | None:
     """The weighted layer that can absorb the affine ``node``, and the nodes between them; None if there is none.
 
-    Between them may stand layers that commute with an affine map of the channels (upsampling by copies or by linear
+    Between them there may be layers that commute with an affine map of the channels (upsampling by copies or by linear
     interpolation, pixel shuffle, crop); nothing else may read any value on the way.
     """
     between: list[Node] = []

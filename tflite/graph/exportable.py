@@ -1,4 +1,4 @@
-"""What ``export`` would refuse, told before a graph is trained."""
+"""Errors of ``export`` that can be raised before a graph is trained."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .passes.write_resizes import check_resize, keeps_aspect
 
 
 def check_exportable(graph: Graph, kept: set[Node], keep_unsupported: bool = False) -> set[Node]:
-    """Raise an UnsupportedLayerError for what ``export`` would refuse, in a graph that is about to be trained.
+    """Raise an UnsupportedLayerError for layers that ``export`` would refuse, in a graph that is about to be trained.
 
     Args:
         graph: In canonical form.
-        kept: Nodes that stay float, and may be what the converter makes of Keras's own computation.
-        keep_unsupported: Whether others of this kind stay float too, and are returned.
+        kept: Nodes that stay float; the converter may convert Keras's own computation of them.
+        keep_unsupported: Whether other nodes without a form also stay float, and are returned.
 
     Returns:
-        The nodes that stay float for this alone.
+        The nodes that stay float only for this reason.
     """
     found = set()
     for node in graph.nodes():
@@ -42,11 +42,11 @@ def check_exportable(graph: Graph, kept: set[Node], keep_unsupported: bool = Fal
 
 
 def _no_form(node: Node) -> str | None:
-    """Why a layer has no form of its own in a file, though Keras's computation may convert; None if it has one."""
+    """Reason why a layer has no dedicated form in a file, though Keras's computation may convert; None if it has."""
     if node.kind in ("BatchNormalization", *FIXED_AFFINES) and affine_of(node) is None:
         if getattr(node.layer, "invert", False):
-            return f"{node.kind} {node.name!r} must normalize, not the reverse: build it without invert=True"
-        return f"{node.kind} {node.name!r} must act on one axis, the last: build it with axis=-1"
+            return f"{node.kind} {node.name!r} must normalize, not invert: build it without invert=True"
+        return f"{node.kind} {node.name!r} must act only on the last axis: build it with axis=-1"
     if keeps_aspect(node):
         return f"Resizing {node.name!r} must not keep the aspect ratio: use CenterCrop or ZeroPadding2D"
     return None

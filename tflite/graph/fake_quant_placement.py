@@ -1,4 +1,4 @@
-"""Where a file rounds: a quantizer for every tensor that the file stores."""
+"""Placement of quantizers: one for every tensor that the file stores, where the file rounds it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from .layer_kinds import (
 from .rectifiers import quantized_prelu
 
 UNSUPPORTED = "unsupported"  # for ``skip``
-# Activations whose output needs a range of its own, by TensorFlow Lite's int8 specification; of others it is fixed.
+# Activations whose output has a calibrated range by TensorFlow Lite's int8 specification; that of others is fixed.
 OWN_RANGE_ACTIVATIONS = ("gelu", "hard_silu", "leaky_relu", "relu", "relu6")
-# What has no rule -> what computes the same and has one.
+# Layers without a rule -> an equivalent that has one.
 SAME = {
     "Lambda": "the layers or keras.ops that it is made of",
     "SpectralNormalization": "the layer that it wraps, with the trained weights",
 }
-# What has no rule -> the public layer that comes nearest and has one. It computes something else: the model is trained
-# anew with it.
+# Layers without a rule -> the nearest public layer that has one. It computes something else: the model must be trained
+# again with it.
 NEAREST = {
     **dict.fromkeys(("elu", "selu", "celu", "ELU"), "keras.layers.LeakyReLU"),
     **dict.fromkeys(("mish", "softplus", "sparse_plus", "squareplus"), "keras.layers.Activation('hard_silu')"),
@@ -74,11 +74,11 @@ def insert_fake_quant(
     """Round weights, and round every tensor that the file stores, once, where the file rounds it.
 
     Args:
-        graph: Edited.
-        ranges: Of each input; None: to be calibrated.
-        bits: Of the activations.
+        graph: Changed in place.
+        ranges: Range of each input; None: to be calibrated.
+        bits: Bits of the activations.
         skip: Names of layers (see ``Node.origin``) that stay float.
-        keep_unsupported: Whether what has no int8 rule stays float, too.
+        keep_unsupported: Whether layers without an int8 rule stay float, too.
         kept: Further nodes that stay float.
     """
     skipped = nodes_of(graph, skip) | kept
@@ -88,8 +88,8 @@ def insert_fake_quant(
     norm_sources = _norm_sources(graph, skipped)
     readers = graph.consumers()
     pinned = {value.node: part for value, part in zip(graph.inputs, ranges, strict=True)}
-    quantizers: dict[Value, FakeQuant] = {}  # value -> the quantizer whose grid it lies on
-    twins: dict[int, Any] = {}  # a layer called twice becomes one quantized layer called twice
+    quantizers: dict[Value, FakeQuant] = {}  # value -> the quantizer that defines its grid
+    twins: dict[int, Any] = {}  # a layer that is called twice becomes one quantized layer that is called twice
     for node in graph.nodes():
         value = node.output
         floats = [reader for reader in readers.get(value, []) if reader in skipped]
@@ -145,9 +145,9 @@ def insert_fake_quant(
 
 
 def _leave_probabilities_unrounded(graph: Graph) -> None:
-    """Let the probabilities that a network returns pass unrounded in training, from the sigmoid or softmax on.
+    """Leave the probabilities that a network returns unrounded in training, from the sigmoid or softmax on.
 
-    Below half a step they would be zero, whose logarithm a loss clips: no gradient would ever reach what is rare.
+    Below half a step they would become zero, whose logarithm a loss clips: rare classes would get no gradient.
     """
     found: dict[Value, bool] = {}
 
@@ -182,7 +182,7 @@ def is_nearest(node: Node) -> bool:
 
 
 def nodes_of(graph: Graph, names: frozenset[str]) -> set[Node]:
-    """The nodes that layers of these names became."""
+    """The nodes that the layers with these names became."""
     return {node for node in graph.nodes() if node.layer is not None and names.intersection(node.origin)}
 
 
@@ -212,17 +212,17 @@ def _make_quantizer(node: Node, bits: int, pinned: tuple[float, float] | None, c
 def _no_rule(node: Node, activation: str | None) -> UnsupportedLayerError:
     what = f"Activation({activation})" if activation else node.kind
     same, near = SAME.get(node.kind), NEAREST.get(activation or node.kind)
-    advice = f", or use {same}" if same else f", or train the model anew with {near}" if near else ""
+    advice = f", or use {same}" if same else f", or train the model again with {near}" if near else ""
     if node.kind.startswith("custom "):
-        advice = ", or give its class a method inline(x) that calls its parts, so that they are rounded one by one"
+        advice = ", or give its class a method inline(x) that calls its parts, so that each part is rounded"
     return UnsupportedLayerError(
-        f"Layer {node.name!r} of type {what} has no int8 rule: name it in skip=[{node.name!r}] to keep it float "
-        f"(skip={UNSUPPORTED!r}: all that have none){advice}. Received: layer={node.name!r}"
+        f"Layer {node.name!r} of type {what} has no int8 rule: pass skip=[{node.name!r}] to keep it float "
+        f"(skip={UNSUPPORTED!r}: all layers without a rule){advice}. Received: layer={node.name!r}"
     )
 
 
 def _deferred_values(graph: Graph, skipped: set[Node]) -> set[Value]:
-    """Values that the file never stores at their own scale: folded, fused or concatenated away."""
+    """Values that the file never stores at their own scale, because they are folded, fused or concatenated."""
     consumers = graph.consumers()
     deferred: set[Value] = set()
     for node in graph.nodes():
@@ -256,9 +256,9 @@ def _deferred_values(graph: Graph, skipped: set[Node]) -> set[Value]:
 def _absorber(
     graph: Graph, node: Node, consumers: dict[Value, list[Node]], skipped: set[Node]
 ) -> tuple[Node, list[Node]] | None:
-    """``affine_source`` where it will still hold in the rounded graph: not through what rounds or stays float.
+    """``affine_source`` if it still applies in the rounded graph: not through nodes that round or stay float.
 
-    A batch norm that ``norm_before_bilinear`` could not move stays behind its resize.
+    A batch norm that ``norm_before_bilinear`` could not move stays after its resize.
     """
     found = affine_source(graph, node, consumers)
     if found is None:
@@ -269,7 +269,7 @@ def _absorber(
 
 
 def _norm_sources(graph: Graph, skipped: set[Node]) -> dict[Node, Node]:
-    """Batch norm -> the weighted layer that absorbs it, where one channel of that layer is one channel of the norm."""
+    """Batch norm -> the weighted layer that absorbs it, if the channels of both correspond one to one."""
     consumers = graph.consumers()
     calls = Counter(id(node.layer) for node in graph.nodes())
     sources = {}
@@ -277,14 +277,14 @@ def _norm_sources(graph: Graph, skipped: set[Node]) -> dict[Node, Node]:
         found = _absorber(graph, node, consumers, skipped) if node.kind == "BatchNormalization" else None
         if found is None or any(n.kind == "PixelShuffle" for n in found[1]):
             continue
-        # Calls that share a layer would have to agree on the steps.
+        # Calls that share a layer would need the same steps.
         if found[0] not in skipped and calls[id(found[0].layer)] == calls[id(node.layer)] == 1:
             sources[node] = found[0]
     return sources
 
 
 def _emit_steps(source: Node) -> Value:
-    """Let a weighted layer return its accumulator's steps too."""
+    """Let a weighted layer also return its accumulator's steps."""
     source.layer.emit_steps = True
     source.outputs.append(Value(source, 1, (source.output.shape[-1],)))
     return source.outputs[1]

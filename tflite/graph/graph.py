@@ -1,9 +1,8 @@
 """A Keras functional model as a graph that passes can rewrite, and back.
 
-Keras's own graph records calls and cannot be edited. ``Graph`` is a copy of it: nodes that hold a layer and refer to
-values, in which a pass replaces values and adds nodes; unreachable nodes vanish by themselves, because the graph is
-whatever its outputs reach. Layers are cloned with their weights on the way in, so no pass ever touches the model it
-came from.
+Keras's own graph records calls and cannot be edited. ``Graph`` is an editable copy: nodes contain a layer and refer to
+values; a pass replaces values and adds nodes. Unreachable nodes disappear, because the graph consists of the nodes that
+its outputs reach. Layers are cloned with their weights when a model is read, so no pass changes the model.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from ..errors import UnsupportedLayerError
 from ..layers.augmentation import passes_at_inference
 from ..layers.copying import copy_layer, copy_operation
 
-UNROUNDED = "_unrounded"  # ends the name of a layer whose name its quantizer took, as that of an output
-# Classes that compute what another does, by another route.
+UNROUNDED = "_unrounded"  # suffix of a layer whose name went to its quantizer, because it was the name of an output
+# Classes that compute the same as another, in a different way.
 SAME_FUNCTION = {
     "FusedBatchNormalization": "BatchNormalization",
     "QuantBatchNormalization": "BatchNormalization",
@@ -48,7 +47,7 @@ class Value:
 
     @property
     def is_float(self) -> bool:
-        """Whether it holds floating point numbers, as all but indices and masks do."""
+        """Whether it contains floating point numbers, as all values except indices and masks do."""
         return "float" in self.dtype
 
 
@@ -56,9 +55,9 @@ class Value:
 class Node:
     """One call of a layer; ``layer`` is None for an input of the model, which ``label`` names.
 
-    ``args`` and ``kwargs`` are what the layer is called with, ``Value`` in place of tensors. For a layer whose
-    weights lie on an int8 grid ``grid`` holds the step of each output channel, and ``accumulator`` that times the step
-    of its input.
+    ``args`` and ``kwargs`` are the arguments of the call, with ``Value`` in place of tensors. For a layer whose weights
+    lie on an int8 grid, ``grid`` is the step of each output channel, and ``accumulator`` is that times the step of its
+    input.
     """
 
     layer: Any
@@ -68,18 +67,18 @@ class Node:
     grid: np.ndarray | None = None
     accumulator: np.ndarray | None = None
     label: str = "input"
-    # Names of the layers of the given model that this node computes, or computes part of: its own, and those of the
-    # composites and nested models around it. A pass need not care, ``replace`` hands them on.
+    # Names of the layers of the given model that this node computes, or computes part of: the layer itself, and the
+    # composites and nested models that contain it. ``replace`` copies them, so passes need not.
     origin: tuple[str, ...] = ()
-    # Whether the layer acts in training alone and returns its input at inference.
+    # Whether the layer acts only in training and returns its input at inference.
     passes: bool = False
 
     @property
     def kind(self) -> str:
         """Class name of a layer of Keras or this package, "Input" for an input.
 
-        A user's layer is "custom Name", whatever it inherits, and an operation "ops.Name": neither computes what a
-        layer of that name does. Whoever's layer acts in training alone is "TrainingOnly"; "Step" is the step of a
+        A user's layer is "custom Name", whatever it inherits, and an operation "ops.Name": neither computes the same as
+        a layer of that name. Any layer that acts only in training is "TrainingOnly"; "Step" is the step of a
         quantizer's grid (``ranges.connect_steps``).
         """
         if self.layer is None:
@@ -103,7 +102,7 @@ class Node:
     @property
     def inputs(self) -> list[Value]:
         if not self.kwargs and len(self.args) == 1 and isinstance(self.args[0], Value):
-            return [self.args[0]]  # nearly every node; flattening each of them in every pass takes seconds
+            return [self.args[0]]  # nearly every node; flattening each of them in every pass would take seconds
         flat = keras.tree.flatten((self.args, self.kwargs))
         return [leaf for leaf in flat if isinstance(leaf, Value)]
 
@@ -112,14 +111,14 @@ class Node:
         return self.outputs[0]
 
     def redirect(self, old: Value, new: Value) -> None:
-        """Read ``new`` wherever the call reads ``old``."""
+        """Replace ``old`` by ``new`` in the arguments of the call."""
         self.args, self.kwargs = keras.tree.map_structure(
             lambda leaf: new if leaf is old else leaf, (self.args, self.kwargs)
         )
 
 
 class Graph:
-    """Editable copy of a functional model. ``Graph.from_model`` makes one, ``to_model`` ends the work."""
+    """Editable copy of a functional model. ``Graph.from_model`` makes it, ``to_model`` converts it back."""
 
     def __init__(
         self,
@@ -132,13 +131,13 @@ class Graph:
         self.inputs = inputs
         self.outputs = outputs
         self.dtypes = list(dtypes)  # of each input
-        self.output_names = list(output_names)  # by which losses and metrics are given; a pass need not care
-        self.kept: dict[int, Any] = {}  # by id, layers that could not be copied and are the given model's
-        self._structure = structure  # how the model takes its inputs and returns its outputs: alone, in a list, a dict
+        self.output_names = list(output_names)  # for losses and metrics; passes can ignore them
+        self.kept: dict[int, Any] = {}  # by id, layers that could not be copied and belong to the given model
+        self._structure = structure  # structure of the model's inputs and outputs: a single tensor, a list or a dict
 
     @classmethod
     def from_model(cls, model: Any, dtype: str | None = None) -> Graph:
-        """Copy a functional model: nested models and composite layers become their parts.
+        """Copy a functional model; nested models and composite layers are replaced by their parts.
 
         A composite is a layer with a method ``inline(x)`` that computes the same by calling its sublayers.
 
@@ -170,7 +169,7 @@ class Graph:
         for tensor in model.inputs:
             if re.search(r"[^\w.\-/]", tensor.name):
                 raise UnsupportedLayerError(
-                    f"An input's name must be of letters, digits and any of _ . - /. Received: name={tensor.name!r}"
+                    f"An input's name must consist of letters, digits and _ . - /. Received: name={tensor.name!r}"
                 )
             if None in tensor.shape[1:]:
                 raise UnsupportedLayerError(
@@ -179,7 +178,7 @@ class Graph:
                 )
 
     def copy(self) -> Graph:
-        """The same graph in new nodes, which share their layers with these: for passes that replace layers."""
+        """The same graph in new nodes that share the layers: for passes that replace layers."""
         values: dict[Value, Value] = {}
         for node in self.nodes():
             args, kwargs = keras.tree.map_structure(
@@ -189,7 +188,7 @@ class Graph:
             twin.outputs = [Value(twin, value.index, value.shape, value.dtype) for value in node.outputs]
             values.update(zip(node.outputs, twin.outputs, strict=True))
         for value in self.inputs:
-            if value not in values:  # no output needs it
+            if value not in values:  # no output depends on it
                 twin = Node(None, label=value.node.label, origin=value.node.origin)
                 twin.outputs = [Value(twin, 0, value.shape, value.dtype)]
                 values[value] = twin.output
@@ -199,11 +198,11 @@ class Graph:
         return graph
 
     def nodes(self) -> list[Node]:
-        """Every node that the outputs need, producers before consumers."""
+        """Every node that the outputs depend on, producers before consumers."""
         order: list[Node] = []
         done: set[Node] = set()
         stack: list[tuple[Node, bool]] = [(value.node, False) for value in reversed(self.outputs)]
-        while stack:  # not recursive: a deep network is deeper than Python's stack
+        while stack:  # not recursive: a deep network would exceed Python's recursion limit
             node, expanded = stack.pop()
             if expanded:
                 order.append(node)
@@ -214,9 +213,9 @@ class Graph:
         return order
 
     def consumers(self) -> dict[Value, list[Node]]:
-        """Value -> the nodes that read it, one entry a use. An output of the model is not listed: see ``outputs``.
+        """Value -> the nodes that read it, one entry per use. Model outputs are not listed: see ``outputs``.
 
-        Nor is a quantizer's step, which is the same whatever the values are.
+        A quantizer's step is not listed either, because it does not depend on the values.
         """
         table: dict[Value, list[Node]] = {}
         for node in self.nodes():
@@ -225,12 +224,12 @@ class Graph:
         return table
 
     def shared(self) -> set[int]:
-        """``id`` of every layer that is called more than once."""
+        """``id`` of every layer with more than one call."""
         calls = Counter(id(node.layer) for node in self.nodes() if node.kind not in ("Input", "Step"))
         return {layer for layer, count in calls.items() if count > 1}
 
     def add(self, layer: Any, *values: Value, grid: np.ndarray | None = None) -> Value:
-        """Append a call of ``layer`` on ``values`` (several are passed as one list, as merging layers take them)."""
+        """Append a call of ``layer`` on ``values`` (several are passed as one list, as for merging layers)."""
         shapes = [value.shape for value in values]
         shape = layer.compute_output_shape(shapes[0] if len(shapes) == 1 else shapes)
         node = Node(layer, args=(values[0] if len(values) == 1 else list(values),), grid=grid)
@@ -238,7 +237,7 @@ class Graph:
         return node.output
 
     def replace(self, old: Value, new: Value, keep: Iterable[Node] = ()) -> None:
-        """Let every reader of ``old``, except the nodes in ``keep``, and the model's outputs read ``new``."""
+        """Replace ``old`` by ``new`` in all nodes, except those in ``keep``, and in the model's outputs."""
         kept = set(keep)
         fresh = [new.node]
         while fresh:
@@ -253,7 +252,7 @@ class Graph:
         self.outputs = [new if value is old else value for value in self.outputs]
 
     def sole_consumer(self, value: Value, consumers: dict[Value, list[Node]]) -> Node | None:
-        """The one node that reads ``value``; None if several do or the model returns it."""
+        """The only node that reads ``value``; None if several do or the model returns it."""
         readers = consumers.get(value, [])
         return readers[0] if len(readers) == 1 and value not in self.outputs else None
 
@@ -263,7 +262,7 @@ class Graph:
         Args:
             name: Name of the model.
             outputs: Values to return instead of the model's outputs.
-            skip: Nodes to pass through: their output is their input.
+            skip: Nodes to bypass: their output is their input.
         """
         skipped = set(skip)
         tensors: dict[Value, Any] = {}
@@ -281,15 +280,15 @@ class Graph:
             return tensors[leaf] if isinstance(leaf, Value) else leaf
 
         named: dict[str, Any] = {value.name: None for value in self.inputs}
-        named.update((layer.name, layer) for layer in self.kept.values())  # not ours to rename
+        named.update((layer.name, layer) for layer in self.kept.values())  # they cannot be renamed
         for node in order:
             if node.layer is None:
                 continue
-            while named.setdefault(node.name, node.layer) is not node.layer:  # a pass made several layers of one
+            while named.setdefault(node.name, node.layer) is not node.layer:  # a pass made several layers from one
                 node.layer.name += "_again"
             if node in skipped:
                 source = tensors[node.inputs[0]]
-                if "float" not in source.dtype and node.output.is_float:  # behind pixels
+                if "float" not in source.dtype and node.output.is_float:  # after pixels
                     source = keras.ops.cast(source, node.layer.compute_dtype)
                 tensors[node.output] = source
                 continue
@@ -303,7 +302,7 @@ class Graph:
         return keras.Model(inputs, ends[0] if outputs is not None and len(ends) == 1 else ends, name=name)
 
     def _name_outputs(self) -> None:
-        """Give the layers that compute the outputs the names that the outputs had."""
+        """Rename the layers that compute the outputs to the original names of the outputs."""
         shared = self.shared()
         claimed: set[int] = set()
         for index, name in enumerate(self.output_names):
@@ -321,7 +320,7 @@ class Graph:
 
 
 class _Copier:
-    """Walks Keras's graph; one copy of each layer, however often the model calls it."""
+    """Traverses Keras's graph; makes one copy of each layer, however often the model calls it."""
 
     def __init__(self, dtype: str | None) -> None:
         self.dtype = dtype
@@ -329,7 +328,7 @@ class _Copier:
         self.kept: dict[int, Any] = {}  # layers that cannot be copied, by id
 
     def trace(self, outputs: Sequence[Any], known: dict[int, Value], owners: tuple[str, ...] = ()) -> list[Value]:
-        """Copy what leads to ``outputs`` (KerasTensors); ``known`` maps id(tensor) to the value it is."""
+        """Copy the nodes up to ``outputs`` (KerasTensors); ``known`` maps id(tensor) to its value."""
         stack = [(tensor, False) for tensor in reversed(outputs)]
         while stack:
             tensor, expanded = stack.pop()
@@ -363,7 +362,7 @@ class _Copier:
             return table.get(id(leaf), leaf)
 
         args, kwargs = keras.tree.map_structure(value_of, (call.arguments.args, call.arguments.kwargs))
-        # Keras gives every layer the model's own `training`, whatever it was called with here.
+        # Keras passes the model's own `training` to every layer, whatever the call had here.
         given = {k: v for k, v in kwargs.items() if v is not None and k != "training"}
         node = Node(self._clone(operation, call), args, given, origin=origin)
         node.outputs = [Value(node, index, tuple(t.shape), t.dtype) for index, t in enumerate(call.outputs)]
@@ -390,7 +389,7 @@ class _Copier:
 
 
 def _opened(operation: Any) -> Any:
-    """A function of the tensors that a composite layer reads, which calls its parts instead; None for no composite."""
+    """A function that calls the parts of a composite layer on its input tensors; None for another layer."""
     if hasattr(operation, "inline"):
         return operation.inline
     if type(operation) is keras.layers.Pipeline:
@@ -399,7 +398,7 @@ def _opened(operation: Any) -> Any:
 
 
 def _nested_inputs(model: Any, call: Any) -> list[tuple[Any, Any]]:
-    """(input of a nested model, what it is called on)."""
+    """(input of a nested model, argument of its call) pairs."""
     given = call.arguments.args[0] if call.arguments.args else next(iter(call.arguments.kwargs.values()))
     if isinstance(given, dict) and not isinstance(structures(model)[0], dict):
         return [(tensor, given[tensor.name]) for tensor in model.inputs]  # as Keras does: by the inputs' names
@@ -407,14 +406,14 @@ def _nested_inputs(model: Any, call: Any) -> list[tuple[Any, Any]]:
 
 
 def structures(model: Any) -> tuple[Any, Any]:
-    """How a functional model takes its inputs and returns its outputs: alone, in a list, in a dict."""
+    """Structures of a functional model's inputs and outputs: a single tensor, a list or a dict."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0], model.outputs[0]
     return model.input, model.output
 
 
 def is_functional(model: Any) -> bool:
-    """Whether ``model`` is a Keras model whose graph can be read."""
+    """Whether ``model`` is a Keras model whose graph is readable."""
     if not isinstance(model, keras.Model):
         return False
     owner = next(cls for cls in type(model).__mro__ if "call" in vars(cls))
@@ -430,12 +429,12 @@ def _check_functional(model: Any) -> None:
         raise UnsupportedLayerError(f"model must be a keras.Model. Received: model of type {type(model).__name__}")
     if isinstance(model, keras.Sequential) and not model.built:
         raise UnsupportedLayerError(
-            "The model must be built, so that its input's sides are known: put keras.Input(shape) first, or call it on "
-            f"a batch of images once. Received: model={model.name!r}"
+            "The model must be built, so that its input's sides are known: put keras.Input(shape) first, or call it "
+            f"once on a batch of images. Received: model={model.name!r}"
         )
     if not is_functional(model):
         raise UnsupportedLayerError(
-            "The model must be functional (keras.Model(inputs, outputs), Sequential or a subclass built so): the graph "
-            "of a model that defines its own call() is not visible. "
+            "The model must be functional (keras.Model(inputs, outputs), Sequential or such a subclass): the graph "
+            "of a model with a custom call() is not visible. "
             f"Received: model={model.name!r} of type {type(model).__name__}"
         )

@@ -1,4 +1,4 @@
-"""Which wavelet transforms have an exact form as convolutions."""
+"""Wavelet transforms with an exact form as convolutions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .layer_kinds import WAVELETS
 
 
 def is_plain_haar(node: Node) -> bool:
-    """A one-level Haar transform whose border handling never shows: "zero", or even sides."""
+    """Whether a node is a one-level Haar transform without border effects: "zero", or even sides."""
     if node.kind not in WAVELETS or node.layer.wavelet not in ("haar", "db1"):
         return False
     even = all(side is not None and side % 2 == 0 for side in node.inputs[0].shape[1:3])

@@ -1,4 +1,4 @@
-"""Images in, outputs out: what calibration and verification feed a model with."""
+"""Inputs and outputs of a model in calibration and verification."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from .graph import is_functional, structures
 
 BATCH = 16
 MAX_PARTS = 65_536  # of an iterable: an endless dataset must not hang
-LEAST_FILLED = 0.5  # of an input's range by calibration images; less is told: a bit of every value is lost
-EAGER_PIXELS = 256 * 32 * 32  # fewer run sooner than a graph of the model is traced, and fit in memory
+LEAST_FILLED = 0.5  # of an input's range by calibration images; with less, a bit of every value is lost: a warning
+EAGER_PIXELS = 256 * 32 * 32  # fewer run faster without tracing a graph, and fit in memory
 
 
 Range = tuple[float, float] | None
 
 
 def value_ranges(input_range: Any, inputs: Sequence[Any]) -> list[Range]:
-    """One (low, high) or None for each of ``inputs``, from one for all of them or a list of one each.
+    """One (low, high) or None for each of ``inputs``, from one for all of them or a list with one each.
 
-    An input of integers has the range of its dtype in place of (0, 1), which stands for pixel / 255.
+    For an integer input, (0, 1), which means pixel / 255, becomes the range of its dtype.
     """
     several = isinstance(input_range, list)
     given = list(input_range) if several else [input_range] * len(inputs)
     if len(given) != len(inputs):
         raise ValueError(
-            f"input_range must be one pair, or a list of one for each of {len(inputs)} inputs. "
+            f"input_range must be one pair, or a list with one for each of {len(inputs)} inputs. "
             f"Received: input_range={input_range!r}"
         )
     ranges: list[Range] = []
@@ -58,14 +58,14 @@ def value_ranges(input_range: Any, inputs: Sequence[Any]) -> list[Range]:
 def check_inputs(
     given: Any, inputs: Sequence[Any], input_range: Any = (0.0, 1.0), name: str = "calibration", least: int = 1
 ) -> list[np.ndarray]:
-    """Return what a model is fed with as float32 arrays, one an input, or say what is wrong with it.
+    """Return the inputs of a model as float32 arrays, one per input, or raise an error.
 
     Args:
-        given: For one input as for ``check_images``; for several a dict of input name -> such, or a tuple or list.
+        given: For one input as for ``check_images``; for several a dict of input name -> images, or a tuple or list.
         inputs: The model's inputs, or the file's: objects with a ``name`` and a ``shape``, batch axis first.
-        input_range: (low, high), None, or a list of such, see ``value_ranges``.
+        input_range: (low, high), None, or a list, see ``value_ranges``.
         name: The argument's name, for the message.
-        least: Smallest number of images.
+        least: Least number of images.
     """
     ranges = value_ranges(input_range, inputs)
     labels = [value.name for value in inputs]
@@ -78,14 +78,14 @@ def check_inputs(
     else:
         what = sorted(given) if isinstance(given, dict) else f"{type(given).__name__}"
         raise ValueError(
-            f"{name} must be a dict or tuple of an array for each input ({', '.join(labels)}). Received: {name}={what}"
+            f"{name} must be a dict or tuple of one array per input ({', '.join(labels)}). Received: {name}={what}"
         )
     arrays = [
         check_images(part, value.shape, limits, name, least, is_whole(value), label if len(labels) > 1 else None)
         for part, value, limits, label in zip(parts, inputs, ranges, labels, strict=True)
     ]
     if len({len(array) for array in arrays}) > 1:
-        raise ValueError(f"{name} must hold as many rows for each input. Received: {[len(a) for a in arrays]}")
+        raise ValueError(f"{name} must have as many rows for each input. Received: {[len(a) for a in arrays]}")
     if name == "calibration":
         for array, limits in zip(arrays, ranges, strict=True):
             _tell_unfilled(array, limits)
@@ -93,16 +93,16 @@ def check_inputs(
 
 
 def _tell_unfilled(array: np.ndarray, limits: Range) -> None:
-    """Warn where calibration images leave half of the range that was promised, or more, empty: its levels are lost."""
+    """Warn if calibration images leave half of the given range or more empty, because its levels are lost."""
     if limits is None:
         return
     low, high = float(array.min()), float(array.max())
     share = (high - low) / (limits[1] - limits[0])
     if share <= LEAST_FILLED:
         warn_user(
-            "input_range must be what the model's inputs lie in: an integer input has its levels there and nowhere "
-            f"else. Received: input_range=({limits[0]:g}, {limits[1]:g}), calibration images from {low:.4g} to "
-            f"{high:.4g}, which fill {share:.1%} of it; (0, 1) is for pixel / 255, None measures it",
+            "input_range must be the range of the model's inputs: an integer input has levels only in that range. "
+            f"Received: input_range=({limits[0]:g}, {limits[1]:g}), calibration images from {low:.4g} to "
+            f"{high:.4g}, which fill {share:.1%} of it; (0, 1) means pixel / 255, None measures the range",
         )
 
 
@@ -115,16 +115,16 @@ def check_images(
     whole: bool = False,
     label: str | None = None,
 ) -> np.ndarray:
-    """Return ``images`` as one float32 array (N, H, W, C), or say what is wrong with them.
+    """Return ``images`` as one float32 array (N, H, W, C), or raise an error.
 
     Args:
         images: An array (N, H, W, C), or an iterable of such arrays or of single images.
         shape: The model's input shape, batch axis first.
         value_range: Smallest and largest value allowed; None: any finite.
         name: The argument's name, for the message.
-        least: Smallest number of images.
+        least: Least number of images.
         whole: Whether the input takes integers.
-        label: Which of several inputs the images are of, for the message.
+        label: Name of the images' input if there are several, for the message.
     """
     calibrates = name == "calibration"
     if label is not None:
@@ -135,7 +135,7 @@ def check_images(
         for part in itertools.islice(images, MAX_PARTS + 1) if isinstance(images, Iterable) else ():
             if isinstance(part, (tuple, list, dict)):
                 raise ValueError(
-                    f"{name} must give images alone, without labels. Received: a {type(part).__name__} of {len(part)}"
+                    f"{name} must give only images, without labels. Received: a {type(part).__name__} of {len(part)}"
                 )
             parts.append(np.asarray(part))
         if len(parts) > MAX_PARTS:
@@ -143,14 +143,14 @@ def check_images(
         parts = [part[None] if part.ndim == len(wanted) else part for part in parts]
         if not parts or any(part.shape[1:] != wanted for part in parts):
             shapes = sorted({part.shape for part in parts}) or type(images).__name__
-            raise ValueError(f"{name} must hold images of shape {wanted}. Received: {name} of shapes {shapes}")
+            raise ValueError(f"{name} must contain images of shape {wanted}. Received: {name} of shapes {shapes}")
         images = np.concatenate(parts)
     array = np.asarray(images)
     if array.ndim != len(wanted) + 1 or array.shape[1:] != wanted or not len(array):
         raise ValueError(f"{name} must be an array (N, {', '.join(map(str, wanted))}). Received: shape={array.shape}")
     low, high = (-np.inf, np.inf) if value_range is None else value_range
     meaning = " (pixel / 255)" if value_range == (0.0, 1.0) else ""
-    # Bytes where [0, 1] is asked for are pixels that nobody divided; elsewhere a number is a number.
+    # Bytes where [0, 1] is required are pixels without the division; for other ranges integers are valid.
     if array.dtype.kind not in ("f" if value_range == (0.0, 1.0) and not whole else "fiu"):
         raise ValueError(f"{name} must be float in [{low}, {high}]{meaning}. Received: dtype={array.dtype}")
     array = array.astype(np.float32)
@@ -159,24 +159,24 @@ def check_images(
         advice = ""
         if calibrates and np.isfinite(array).all():
             several = "" if label is None else "a list with one for each input, "
-            advice = f"; where other values are right, give input_range=: {several}(low, high), or None to measure it"
+            advice = f"; if other values are right, pass input_range=: {several}(low, high), or None to measure it"
         raise ValueError(
             f"{name} must be finite and in [{low}, {high}]{meaning}. "
             f"Received: minimum={array.min()}, maximum={array.max()}{advice}"
         )
     if whole and (array != np.round(array)).any():
-        raise ValueError(f"{name} must hold whole numbers, as the model's input takes them. Received: fractions")
+        raise ValueError(f"{name} must contain whole numbers, as the model's input requires. Received: fractions")
     if len(array) < least:
-        raise ValueError(f"{name} must hold at least {least} images. Received: {len(array)} images")
+        raise ValueError(f"{name} must contain at least {least} images. Received: {len(array)} images")
     return array
 
 
 def predict(model: Any, images: Any) -> Any:
-    """A Keras model's outputs at inference: float32 (N, ...), or a list of such for several outputs.
+    """A Keras model's outputs at inference: float32 (N, ...), or a list of such arrays for several outputs.
 
     Args:
-        model: Functional Keras model, or another engine's of one input and output.
-        images: Array (N, ...), or a list of one for each of several inputs.
+        model: Functional Keras model, or another engine's with one input and one output.
+        images: Array (N, ...), or a list with one per input.
     """
     arrays = list(images) if isinstance(images, (list, tuple)) else [images]
     if not isinstance(model, keras.Model):
@@ -198,7 +198,7 @@ def predict(model: Any, images: Any) -> Any:
 
 
 def output_names(model: Any) -> list[str]:
-    """Names of a Keras model's outputs, in the order of ``predict``: keys of a dict, else layers, else numbers."""
+    """Names of a Keras model's outputs, in the order of ``predict``: keys of a dict, or layer names, or numbers."""
     names = list(getattr(model, "output_names", []))
     if is_functional(model) and isinstance(structures(model)[1], dict):
         paths = [path for path, _ in keras.tree.flatten_with_path(structures(model)[1])]
@@ -208,12 +208,12 @@ def output_names(model: Any) -> list[str]:
 
 
 def generated_images(shape: tuple[int, ...], count: int = 64, seed: int = 0) -> np.ndarray:
-    """Images to verify on when the caller has none: coarse patches, smooth slopes and noise at varied brightness.
+    """Images to verify on if the caller gives none: coarse patches, smooth slopes and noise at varied brightness.
 
     Args:
         shape: (H, W, C).
         count: Number of images.
-        seed: Of the generator.
+        seed: Seed of the generator.
 
     Returns:
         float32 (count, H, W, C) in [0, 1].
@@ -234,9 +234,9 @@ def generated_images(shape: tuple[int, ...], count: int = 64, seed: int = 0) -> 
 def generated_values(
     shape: tuple[int, ...], limits: Range, seed: int = 0, count: int = 64, whole: bool = False
 ) -> np.ndarray:
-    """Like ``generated_images`` for an input of any shape, in ``limits`` (None: about zero, deviation one).
+    """As ``generated_images`` for an input of any shape, in ``limits`` (None: about zero, deviation one).
 
-    Of whole numbers without limits, which may be indices of a table, only 0 is sure to be one.
+    Whole numbers without limits may be indices of a table, where only 0 is certain to be valid.
     """
     if whole and limits is None:
         return np.zeros((count, *shape), np.float32)

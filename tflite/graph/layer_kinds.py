@@ -1,7 +1,7 @@
-"""One row a kind of layer: what the passes, the quantizer and the cost bounds know of it.
+"""One row per kind of layer, with its properties for the passes, the quantizer and the cost bounds.
 
-A kind is ``Node.kind``, the class name of a layer of Keras or of this package. What has no row has no rule:
-``quantize`` refuses it by name or keeps it float, and the passes leave it alone.
+A kind is ``Node.kind``, the class name of a layer of Keras or of this package. A kind without a row has no rule:
+``quantize`` refuses it by name or keeps it float, and the passes do not change it.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Kind:
-    """What is known of a kind of layer.
+    """Properties of a kind of layer.
 
     Args:
-        op: Op of a ``.tflite`` file that a layer of this kind becomes, one for one, in a graph that was lowered; None:
-            a pass writes it as other layers before, or its op depends on its configuration.
+        op: Op of a ``.tflite`` file that a layer of this kind becomes in a lowered graph; None: a pass writes it as
+            other layers before, or its op depends on its configuration.
         weights: Whether it multiplies by weights: its outputs can be rescaled channel by channel for free.
-        rounding: Where its output is rounded in int8, by TensorFlow Lite's specification: "own" range; range of its
-            "input", onto which it rounds again because it averages; "kept" on the input's grid, because it moves values
-            or leaves some out; None: it has no int8 form of its own.
+        rounding: Grid of its output in int8, by TensorFlow Lite's specification: "own" range; "input": rounded again to
+            the range of its input, because it averages; "kept": on the input's grid, because it moves or omits values;
+            None: it has no dedicated int8 form.
         noop: Whether it does nothing at inference.
         affine: "norm", "fixed" or "trained" for an affine map of the channels, ``scale * x + shift``.
         commutes: "affine": with an affine map of the channels, because it moves values or averages them with weights of
-            sum one; "scale": with a factor that all channels have in common.
-        fuses_clamp: Whether its op takes a relu or relu6 behind it.
-        combines: Whether it adds, multiplies, averages or joins values without weights: of probabilities it makes
-            probabilities.
+            sum one; "scale": with a factor that is common to all channels.
+        fuses_clamp: Whether its op can fuse a relu or relu6 after it.
+        combines: Whether it adds, multiplies, averages or joins values without weights: the result of probabilities is
+            treated as probabilities.
         keeps_channels: Whether an error in one channel of its input stays in that channel.
     """
 
@@ -57,13 +57,13 @@ KINDS: dict[str, Kind] = {
     "DepthwiseConv2D": Kind("DEPTHWISE_CONV_2D", weights=True, rounding="own", fuses_clamp=True),
     "Conv2DTranspose": Kind("TRANSPOSE_CONV", weights=True, rounding="own"),
     "Dense": Kind("FULLY_CONNECTED", weights=True, rounding="own", fuses_clamp=True),
-    # Affine maps of the channels: part of the weights before them, or a 1x1 depthwise convolution.
+    # Affine maps of the channels: merged into the weights before them, or a 1x1 depthwise convolution.
     "BatchNormalization": Kind(rounding="own", affine="norm", keeps_channels=True),
     "Rescaling": Kind(rounding="own", affine="fixed", keeps_channels=True),
     "Normalization": Kind(rounding="own", affine="fixed"),
     "ChannelAffine": Kind(affine="trained", keeps_channels=True),  # a layer norm's scale and offset
     "LayerScale": Kind(affine="trained"),  # of a residual branch
-    # Wavelets: part of the convolution behind them, or depthwise convolutions.
+    # Wavelets: merged into the convolution after them, or depthwise convolutions.
     "DWT2D": Kind(rounding="own"),
     "LowPass2D": Kind(rounding="own"),
     # Sums and products.
@@ -80,11 +80,11 @@ KINDS: dict[str, Kind] = {
     "GlobalAveragePooling1D": Kind("MEAN", rounding="own", combines=True),
     "GlobalAveragePooling2D": Kind("MEAN", rounding="own", commutes="scale", combines=True, keeps_channels=True),
     "AveragePooling2D": Kind("AVERAGE_POOL_2D", rounding="input", commutes="scale", combines=True, keeps_channels=True),
-    # Resizes; the nearest of them keep the grid (``placement.is_nearest``).
+    # Resizes; "nearest" ones keep the grid (``placement.is_nearest``).
     "UpSampling2D": Kind(rounding="input", commutes="affine", combines=True, keeps_channels=True),
     "Resizing": Kind(rounding="input", commutes="affine", combines=True, keeps_channels=True),
     "Resize2D": Kind(commutes="affine"),
-    # What moves values or leaves some out.
+    # Layers that move or omit values.
     "MaxPooling2D": _moves("MAX_POOL_2D", "scale", keeps_channels=True),
     "PixelShuffle": _moves("DEPTH_TO_SPACE", "affine"),
     "Reshape": _moves("RESHAPE", "scale"),
@@ -98,10 +98,10 @@ KINDS: dict[str, Kind] = {
     "ZeroPadding2D": _moves("PAD", "scale", keeps_channels=True),
     "ReplicatePadding2D": _moves("MIRROR_PAD", keeps_channels=True),
     "GatherTokens": _moves("GATHER_ND"),
-    # Quantizers, and what marks layers that stay float.
+    # Quantizers, and markers of layers that stay float.
     "FakeQuant": Kind(commutes="scale", combines=True, keeps_channels=True),
     "KeepFloat": Kind(keeps_channels=True),
-    # What does nothing at inference: layers without weights that are found to ("TrainingOnly"), and these.
+    # Layers that do nothing at inference: layers without weights where a test shows it ("TrainingOnly"), and these.
     "TrainingOnly": _noop(),
     "Identity": _noop(),
     "Dropout": _noop(),
@@ -112,7 +112,7 @@ KINDS: dict[str, Kind] = {
     "GaussianNoise": _noop(),
     "AlphaDropout": _noop(),
     "ActivityRegularization": _noop(),
-    # What canonical form writes as layers above.
+    # Layers that canonical form replaces by the ones above.
     "SeparableConv2D": Kind(),
     "Average": Kind(),
     "GlobalMaxPooling2D": Kind(keeps_channels=True),
@@ -122,7 +122,7 @@ KINDS: dict[str, Kind] = {
 
 
 def kinds_where(test: Callable[[Kind], bool]) -> tuple[str, ...]:
-    """Names of the kinds whose row passes ``test``, in the order of the table."""
+    """Names of the kinds for whose row ``test`` returns True, in the order of the table."""
     return tuple(name for name, kind in KINDS.items() if test(kind))
 
 
@@ -139,8 +139,8 @@ SCALE_COMMUTING = kinds_where(lambda kind: kind.commutes is not None)
 FUSES_CLAMPS = kinds_where(lambda kind: kind.fuses_clamp)
 COMBINES = kinds_where(lambda kind: kind.combines)
 KEEPS_CHANNELS = kinds_where(lambda kind: kind.keeps_channels)
-# Groups whose members differ in nothing that the table says.
+# Groups whose members are equal in the table.
 RESIZES = ("UpSampling2D", "Resizing")
 WAVELETS = ("DWT2D", "LowPass2D")
-INDICES = ("ops.Argmax", "ops.Argmin")  # of the largest or least on a grid: integers as they are
+INDICES = ("ops.Argmax", "ops.Argmin")  # of the largest or least value on a grid: unscaled integers
 CLAMPS = ("relu", "relu6")  # activations that are fused into the op before them

@@ -1,4 +1,4 @@
-"""From a trained model (float or quantized) to the very graph that the converter gets, as one target likes it."""
+"""Lowering: from a trained model (float or quantized) to the graph that the converter gets for a target."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .layer_kinds import INDICES, MOVES_VALUES
 from .passes.write_transposed import UPSAMPLE_FORMS
 from .pipeline import finishing_passes, lowering_passes, run
 
-# Name of every model that is converted; it begins the names of a file's tensors, which must not depend on how many
-# networks a process has built.
+# Name of every converted model. A file's tensor names start with it, and must not depend on how many networks a process
+# has built.
 DEPLOYED = "deployed"
 
 
@@ -24,12 +24,12 @@ def is_quantized(model: Any) -> bool:
 
 
 def converts_itself(model: Any) -> bool:
-    """Whether another engine made the model: one that has ``convert`` and ``error_bound_steps`` of its own."""
+    """Whether another engine made the model: one with its own ``convert`` and ``error_bound_steps``."""
     return hasattr(model, "quantized_dtype")
 
 
 def quantized_dtype(model: Any) -> str | None:
-    """What ``quantize`` made of a model, int8 or int16x8; None for a float model."""
+    """The dtype of a model made by ``quantize``, int8 or int16x8; None for a float model."""
     if converts_itself(model):
         return model.quantized_dtype
     for layer in getattr(model, "layers", []):
@@ -52,7 +52,7 @@ def float_layers(graph: Graph) -> list[str]:
 
 
 def has_float_ends(graph: Graph) -> bool:
-    """Whether an input is read, or an output computed, in float by a quantized model."""
+    """Whether a quantized model reads an input, or computes an output, in float."""
     table = graph.consumers()
     readers = [reader.kind for value in graph.inputs for reader in table.get(value, [])]
 
@@ -69,10 +69,10 @@ def has_float_ends(graph: Graph) -> bool:
 def fold(model: Any, target: str = "android-cpu", upsample_form: str | None = None) -> Any:
     """The float32 inference twin of any functional model, in the form that suits a target's runtime.
 
-    Batch norms are part of the convolutions (transposed and depthwise too) and dense layers before them, or 1x1
-    depthwise convolutions where nothing can absorb them; a Haar transform is part of the 1x1 convolution behind it, at
-    every level; dropout is gone; transposed convolutions and resizes are written as suits the target
-    best. The outputs are the model's to 1e-5 of their largest, except where the target lacks an activation
+    Batch norms are merged into the convolutions (also transposed and depthwise ones) and dense layers before them, or
+    become 1x1 depthwise convolutions if nothing can absorb them. A Haar transform is merged into the 1x1 convolution
+    after it, at every level. Dropout is removed. Transposed convolutions and resizes are written in the form that suits
+    the target. The outputs equal the model's to 1e-5 of their largest, unless the target does not support an activation
     (``Target.substitutes``). ``export`` converts this model.
 
     Args:
@@ -81,7 +81,7 @@ def fold(model: Any, target: str = "android-cpu", upsample_form: str | None = No
         upsample_form: One of ``UPSAMPLE_FORMS``; None: the target's first.
 
     Returns:
-        A functional ``keras.Model`` for inference alone; the given one is not touched.
+        A functional ``keras.Model`` for inference only; the given one is not changed.
 
     Raises:
         ValueError: unknown target or upsample form.
@@ -103,18 +103,18 @@ def deploy(
     max_stride: int | None = None,
     dense_as_convolution: bool = False,
 ) -> Any:
-    """The float32 inference twin of ``model`` in the target's form: same function, nothing left to fold.
+    """The float32 inference twin of ``model`` in the target's form: the same function, completely folded.
 
-    For a quantized model the weights are baked onto their int8 grids and the activation ranges stay as fake-quant
-    nodes, from which the converter derives exactly the grids that were trained. Ranges of 16 bits go: the converter
-    takes them from images alone (its 16-bit kernels refuse the grids that it derives from such nodes).
+    For a quantized model the weights are rounded to their int8 grids and the activation ranges stay as fake-quant
+    nodes, from which the converter derives exactly the grids that were trained. Ranges of 16 bits are removed: the
+    converter measures them on images (its 16-bit kernels refuse the grids that it derives from such nodes).
 
     Args:
         model: Functional model, float or made by ``quantize``.
-        substitutes: Activations the target has no op for -> what stands in for them.
+        substitutes: Activations that the target has no op for -> their replacements.
         upsample_form: One of ``UPSAMPLE_FORMS``.
         max_stride: Largest stride of a convolution, in pixels, that the target runs in one piece; None: any.
-        dense_as_convolution: As of ``Target``.
+        dense_as_convolution: As for ``Target``.
 
     Raises:
         UnsupportedLayerError: a layer that has no exact form here.

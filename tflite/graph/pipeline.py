@@ -1,14 +1,14 @@
-"""The passes over a graph, in the order in which they run: one plain list for each purpose, one list a target.
+"""The passes over a graph, in their order: one list for each purpose, one list per target.
 
-A pass is a function that edits a ``Graph``, in a file of its own in ``passes/``, which opens with the rewrite. An exact
-one leaves what the network computes at inference, up to float rounding; ``tests/test_tflite_passes.py`` holds every
-pass to that. A comment stands where the order matters.
+A pass is a function that edits a ``Graph``, in its own file in ``passes/``, whose docstring starts with the rewrite. An
+exact pass does not change the network's function at inference, up to float rounding; ``tests/test_tflite_passes.py``
+checks every pass for that. A comment explains where the order matters.
 
-- ``CANONICAL``: what users write in many ways -> the few forms that all other passes know. Every list begins with it.
-- ``quantizing_passes``: what ``quantize`` does before it measures ranges.
-- ``folding_passes``, ``AFFINES_TO_CONVOLUTIONS``: likewise with ``engine="tfmot"``, which trains what is folded.
-- ``target_passes``: what ``export`` does for a target: ``lowering_passes``, then ``finishing_passes`` in an upsample
-  form. ``trace`` shows the graph behind each of them.
+- ``CANONICAL``: the many forms of a user's model -> the few forms that all other passes support. Starts every list.
+- ``quantizing_passes``: the passes of ``quantize`` before it measures ranges.
+- ``folding_passes``, ``AFFINES_TO_CONVOLUTIONS``: the same with ``engine="tfmot"``, which trains the folded network.
+- ``target_passes``: the passes of ``export`` for a target: ``lowering_passes``, then ``finishing_passes`` in an
+  upsample form. ``trace`` shows the graph after each of them.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ class Pass(NamedTuple):
     """One step of a pipeline.
 
     Args:
-        name: Of the function, and of its file in ``passes/``.
-        run: Edits a graph; what it returns is not looked at.
-        exact: Whether every output of the network stays what it was at inference, up to float rounding.
+        name: Name of the function, and of its file in ``passes/``.
+        run: Edits a graph; its result is ignored.
+        exact: Whether every output of the network stays the same at inference, up to float rounding.
     """
 
     name: str
@@ -84,26 +84,26 @@ class Pass(NamedTuple):
 
 
 CANONICAL: list[Pass] = [
-    # First: other passes skip what is no floating point number, and an input of pixels is none before.
+    # First: other passes skip values that are not float, and an input of pixels is not float before this pass.
     Pass("read_pixels_as_numbers", read_pixels_as_numbers, True),
     Pass("write_crops", write_crops, True),
     Pass("write_rectifiers", write_rectifiers, True),
-    # Before operations become layers: a transposition that moves the batch has no layer, and is gone behind this.
+    # Before operations become layers: a transposition that moves the batch has no layer; this pass removes it.
     Pass("index_before_transposing", index_before_transposing, True),
     Pass("operations_to_layers", operations_to_layers, True),
     Pass("write_fixed_convolutions", write_fixed_convolutions, True),
     Pass("write_filter_banks", write_filter_banks, True),
-    # A separable convolution hands its activation to its second part, from which the next pass splits it.
+    # Before the next pass: a separable convolution passes its activation to its second part, which is split there.
     Pass("split_separable", split_separable, True),
     Pass("split_activations", split_activations, True),
-    # Behind all that make nodes of activations.
+    # After all passes that make nodes of activations.
     Pass("drop_linear_activations", drop_linear_activations, True),
     Pass("split_hard_sigmoid", split_hard_sigmoid, True),
     Pass("split_merges", split_merges, True),
     Pass("pool_globally", pool_globally, True),
     Pass("softmax_over_last", softmax_over_last, True),
     Pass("write_token_layers", write_token_layers, True),
-    # A piece must stand directly behind the dense layer that ``split_dense`` takes apart.
+    # A piece must directly follow the dense layer that ``split_dense`` splits.
     Pass("cut_before_permuting", cut_before_permuting, True),
     Pass("split_dense", split_dense, True),
     Pass("push_scales", push_scales, True),
@@ -120,35 +120,35 @@ def quantizing_passes(
     substitutes: dict[str, str] | None = None,
     keep_unsupported: bool = False,
 ) -> list[Pass]:
-    """Everything that ``quantize`` does to the graph of a float model before it measures ranges.
+    """The passes of ``quantize`` on the graph of a float model before it measures ranges.
 
     Args:
-        ranges: Of each input; None: to be calibrated.
-        arrays: Calibration images, one array an input. None: what they would say of a batch norm that moves before a
-            bilinear resize is left out, which changes weights and no op.
-        bits: Of the activations.
+        ranges: Range of each input; None: to be calibrated.
+        arrays: Calibration images, one array per input. None: a batch norm that moves before a bilinear resize is not
+            corrected by them, which affects weights but no op.
+        bits: Bits of the activations.
         skipped: Names of layers that stay float.
         substitutes: Activations to replace.
-        keep_unsupported: Whether what has no int8 rule stays float, too.
+        keep_unsupported: Whether layers without an int8 rule stay float, too.
     """
-    kept: set[Node] = set()  # what stays float because no file has an integer form of it
+    kept: set[Node] = set()  # nodes that stay float because a file has no integer form of them
 
     def find_kept(graph: Graph) -> None:
         kept.update(check_exportable(graph, nodes_of(graph, skipped), keep_unsupported))
 
     return [
         *CANONICAL,
-        # An epsilon below a step of the variance's grid is raised or left out.
+        # An epsilon below a step of the variance's grid is raised or omitted.
         Pass("write_norms", lambda graph: write_norms(graph, nodes_of(graph, skipped), integer=True), False),
-        Pass("check_exportable", find_kept, True),  # edits nothing; asks for canonical form
+        Pass("check_exportable", find_kept, True),  # edits nothing; requires canonical form
         Pass("substitute_activations", partial(substitute_activations, substitutes=substitutes or {}), False),
-        # Before rounding: what is folded here trains as the one convolution that the file has.
+        # Before rounding: what is folded here trains as the single convolution of the file.
         Pass("fold_wavelets", fold_wavelets, True),
-        # Behind the stand-ins, for quick_gelu is one.
+        # After the replacements, because quick_gelu is one of them.
         Pass("decompose_swish", decompose_swish, True),
-        # Before quantizers are inserted, which would stand between the norm and its convolution.
+        # Before quantizers are inserted, which would separate the norm from its convolution.
         Pass("norm_before_bilinear", partial(norm_before_bilinear, arrays=arrays), True),
-        # Batch norms stay, for they go on learning.
+        # Batch norms stay, because they continue to train.
         Pass("lower_affines", partial(lower_affines, kinds=(*FIXED_AFFINES, *TRAINED_AFFINES)), True),
         Pass("round_taps", round_taps, False),
         # Last: a quantizer for every tensor that the file will store.
@@ -172,13 +172,13 @@ def folding_passes(substitutes: dict[str, str], taps_on_grid: bool = True) -> li
         Pass("substitute_activations", partial(substitute_activations, substitutes=substitutes), not substitutes),
         Pass("fold_wavelets", fold_wavelets, True),
         *([Pass("round_taps", round_taps, False)] if taps_on_grid else []),
-        # Before ``decompose_swish``, whose factor the folded weights take.
+        # Before ``decompose_swish``, whose factor goes into the folded weights.
         Pass("fold_affines", fold_affines, True),
         Pass("decompose_swish", decompose_swish, True),
     ]
 
 
-# Behind ``folding_passes``.
+# After ``folding_passes``.
 AFFINES_TO_CONVOLUTIONS: list[Pass] = [
     Pass("lower_affines", lower_affines, True),
     Pass("lower_wavelets", lower_wavelets, True),
@@ -186,24 +186,24 @@ AFFINES_TO_CONVOLUTIONS: list[Pass] = [
 
 
 def lowering_passes(substitutes: dict[str, str]) -> list[Pass]:
-    """The part of ``export``'s passes that every upsample form has in common.
+    """The passes of ``export`` that are common to every upsample form.
 
     Args:
-        substitutes: Activations the target has no op for -> what stands in for them.
+        substitutes: Activations that the target has no op for -> their replacements.
     """
     return [
-        # First: weights are rounded on the grids that they were trained on, and folding scales grid and weight alike.
+        # First: weights are rounded on the grids of their training, and folding scales grid and weight together.
         Pass("bake_weights", bake_weights, True),
         # Before canonical form, which would keep a random crop random.
         Pass("write_crops", partial(write_crops, inference=True), True),
-        # Before all that asks what stands next to what.
+        # Before all passes that depend on neighboring nodes.
         Pass("drop_inference_noops", drop_inference_noops, True),
         *CANONICAL,
         Pass("substitute_activations", partial(substitute_activations, substitutes=substitutes), not substitutes),
         Pass("write_norms", write_norms, True),
-        # Before ``lower_wavelets``, which takes the transforms that no convolution absorbed.
+        # Before ``lower_wavelets``, which writes the transforms that no convolution absorbed.
         Pass("fold_wavelets", fold_wavelets, True),
-        # Before ``lower_affines``, likewise; and before ``decompose_swish``, whose factor the folded weights take.
+        # Before ``lower_affines`` for the same reason; and before ``decompose_swish``, whose factor goes into weights.
         Pass("fold_affines", fold_affines, True),
         Pass("decompose_swish", decompose_swish, True),
         Pass("lower_affines", lower_affines, True),
@@ -213,20 +213,20 @@ def lowering_passes(substitutes: dict[str, str]) -> list[Pass]:
 
 
 def finishing_passes(upsample_form: str, max_stride: int | None, dense_as_convolution: bool = False) -> list[Pass]:
-    """The rest of ``export``'s passes, behind ``lowering_passes``.
+    """The remaining passes of ``export``, after ``lowering_passes``.
 
-    What they replace they replace by new layers, so the graph may be a copy whose nodes share layers with another.
+    They replace layers instead of changing them, so the graph may be a copy whose nodes share layers with another.
 
     Args:
         upsample_form: One of ``UPSAMPLE_FORMS``.
         max_stride: Largest stride of a convolution, in pixels, that the target runs in one piece; None: any.
-        dense_as_convolution: As of ``Target``.
+        dense_as_convolution: As for ``Target``.
     """
     passes = [
         Pass("write_transposed", partial(write_transposed, form=upsample_form), True),
         Pass("write_resizes", write_resizes, True),
     ]
-    # These two look for the quantizer behind a layer, so ranges are fixed later.
+    # These two search for the quantizer after a layer, so ranges are fixed later.
     if max_stride is not None:
         passes.append(Pass("split_strides", partial(split_strides, largest=max_stride), True))
     if dense_as_convolution:
@@ -236,16 +236,16 @@ def finishing_passes(upsample_form: str, max_stride: int | None, dense_as_convol
         Pass("drop_wide_ranges", drop_wide_ranges, False),
         Pass("fix_ranges", fix_ranges, True),
         Pass("write_indices", write_indices, True),
-        # Behind ``drop_wide_ranges``: a marker directly behind an input goes.
+        # After ``drop_wide_ranges``: a marker directly after an input is removed.
         Pass("write_float_markers", write_float_markers, True),
         Pass("unroll_layers", unroll_layers, True),
-        # Last: names tell which activation was replaced until here.
+        # Last: until here, names state which activation was replaced.
         Pass("shorten_names", shorten_names, True),
     ]
 
 
 def target_passes(target: str, upsample_form: str | None = None) -> list[Pass]:
-    """What ``export`` runs for a target, from a model's graph to the one that the converter gets.
+    """All passes of ``export`` for a target, from a model's graph to the one that the converter gets.
 
     Args:
         target: Key of ``TARGETS``.
@@ -261,7 +261,7 @@ def target_passes(target: str, upsample_form: str | None = None) -> list[Pass]:
 
 
 def run(graph: Graph, passes: Iterable[Pass]) -> None:
-    """Edit ``graph`` by all ``passes``, one after the other."""
+    """Run all ``passes`` on ``graph``, in this order."""
     for step in passes:
         step.run(graph)
 

@@ -1,4 +1,4 @@
-"""PReLU with the weights that its int8 op has: the slopes share one symmetric step."""
+"""PReLU with the weights of its int8 op: the slopes share one symmetric step."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..layers.fake_quant import round_weights
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class QuantPReLU(layers.PReLU):
-    """``keras.layers.PReLU`` with its slopes rounded to int8: one step for all, the largest slope is 127 of them.
+    """``keras.layers.PReLU`` with its slopes rounded to int8, with one step for all; the largest slope is 127 steps.
 
-    So TensorFlow's converter writes the op's second operand, however many slopes there are.
+    TensorFlow's converter writes the op's second operand in this way, however many slopes there are.
 
     Input shape:
         (B, ...).
@@ -34,7 +34,7 @@ class QuantPReLU(layers.PReLU):
 
 
 def quantized_prelu(layer: Any) -> QuantPReLU:
-    """The layer that trains with the rounded slopes of ``layer``."""
+    """The layer that trains with rounded slopes, with the slopes of ``layer``."""
     twin = QuantPReLU.from_config(config_of(layer))
     twin.build_from_config(layer.get_build_config())
     twin.alpha.assign(layer.alpha)
@@ -42,7 +42,7 @@ def quantized_prelu(layer: Any) -> QuantPReLU:
 
 
 def plain_prelu(layer: QuantPReLU, rounded: bool) -> Any:
-    """The PReLU of Keras with the slopes of ``layer``, or with those that they are rounded to."""
+    """Keras's PReLU with the slopes of ``layer``, or with its rounded slopes."""
     alpha = np.asarray(ops.convert_to_numpy(layer.alpha), np.float32)
     plain = layers.PReLU.from_config(config_of(layer))
     plain.build_from_config(layer.get_build_config())

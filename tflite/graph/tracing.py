@@ -1,4 +1,4 @@
-"""What each pass makes of a model: the graph behind every step of a pipeline, as text."""
+"""Trace of a pipeline: the graph after each pass, as text."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ STAGES = ("export", "quantize")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The graph behind a pass. ``str`` of it is one line: the pass, the number of layers, the layers that it changed.
+    """The graph after a pass. ``str`` of it is one line: the pass, the number of layers, the layers that it changed.
 
     Args:
-        name: Of the pass; "given" for the graph before the first.
-        exact: As of ``Pass``.
-        layers: The whole graph, one line a call of a layer, producers first: name, kind, sides of the output, what it
-            reads, and a digest of its weights.
-        changed: Names of the layers that are new, or whose line is another than before.
-        removed: Names of the layers that are gone.
+        name: Name of the pass; "given" for the graph before the first.
+        exact: As for ``Pass``.
+        layers: The whole graph, one line per call of a layer, producers first: name, kind, sides of the output, its
+            inputs, and a digest of its weights.
+        changed: Names of the layers that are new, or whose line changed.
+        removed: Names of the layers that were removed.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Snapshot:
 def trace(
     model: Any, target: str = "android-cpu", stage: str = "export", upsample_form: str | None = None
 ) -> list[Snapshot]:
-    """Run the passes for a target, and keep the graph behind each.
+    """Run the passes for a target, and keep the graph after each.
 
-    Nothing is calibrated, converted or written; the model is not touched. Of a model made by ``quantize`` the stage
-    "export" shows what becomes of its quantizers.
+    Nothing is calibrated, converted or written; the model is not changed. For a model made by ``quantize`` the stage
+    "export" shows how its quantizers are lowered.
 
     Args:
         model: Functional Keras model; float for the stage "quantize".
@@ -65,12 +65,12 @@ def trace(
 
     Raises:
         ValueError: unknown target, stage or upsample form.
-        UnsupportedLayerError: as of ``export`` and ``quantize``.
+        UnsupportedLayerError: as for ``export`` and ``quantize``.
 
     Example:
-    >>> for snapshot in trace(model, "mcu"):    # a line a pass
+    >>> for snapshot in trace(model, "mcu"):    # one line per pass
     ...     print(snapshot)
-    >>> for line in snapshot.layers:            # the graph behind the last, which the converter gets
+    >>> for line in snapshot.layers:            # the graph after the last pass, which the converter gets
     ...     print(line)
     """
     check_option("stage", stage, STAGES)
@@ -85,7 +85,7 @@ def trace(
 
 
 def trace_passes(graph: Graph, passes: list[Pass]) -> list[Snapshot]:
-    """As ``trace``, of any graph and passes; the graph is edited."""
+    """As ``trace``, for any graph and passes; the graph is changed in place."""
     before = _lines(graph)
     found = [Snapshot("given", True, tuple(line for _, line in before))]
     for step in passes:

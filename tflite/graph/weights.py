@@ -25,7 +25,7 @@ def to_float64(values: Any) -> np.ndarray:
 
 
 def per_output(kind: str, kernel: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Reshape ``factors`` (one an output channel) so that ``kernel * result`` scales a layer's outputs."""
+    """Reshape ``factors`` (one per output channel) so that ``kernel * result`` scales a layer's outputs."""
     if kind.endswith("Conv2DTranspose"):
         return factors.reshape(1, 1, -1, 1)
     if kind.endswith("DepthwiseConv2D"):
@@ -34,7 +34,7 @@ def per_output(kind: str, kernel: np.ndarray, factors: np.ndarray) -> np.ndarray
 
 
 def with_weights(layer: Any, kernel: np.ndarray, bias: np.ndarray | None, **changes: Any) -> Any:
-    """A new layer configured as ``layer`` but for ``changes``, with these weights. The old one may be shared."""
+    """A new layer configured as ``layer`` except for ``changes``, with these weights. The old one may be shared."""
     new = type(layer).from_config({**config_of(layer), **changes, "use_bias": bias is not None})
     channels = kernel.shape[-1] if isinstance(new, layers.Conv2DTranspose) else kernel.shape[-2]
     if isinstance(new, layers.Conv2D):
@@ -63,6 +63,6 @@ def is_pointwise(layer: Any) -> bool:
 
 
 def is_restrained(layer: Any) -> bool:
-    """Whether a penalty or a constraint on the layer's weights would mean another thing after they are rescaled."""
+    """Whether a penalty or a constraint on the layer's weights would change its meaning if they are rescaled."""
     parts = ("kernel_regularizer", "kernel_constraint", "depthwise_regularizer", "depthwise_constraint")
     return any(getattr(layer, part, None) is not None for part in parts)

@@ -132,7 +132,7 @@ def picture_h(taken: PictureInput, c_name: str) -> str:
     value, table = _value(taken, {**forms, "narrowed": f"({C_TYPES[taken.tensor.dtype]})({{}})"})
     if table:
         rows = _rows(table)
-        table_text = f"\n// Value of each level.\nstatic const {C_TYPES[taken.tensor.dtype]} {name}[256] = {{\n{rows}}};\n"
+        table_text = f"\n// For each level.\nstatic const {C_TYPES[taken.tensor.dtype]} {name}[256] = {{\n{rows}}};\n"
     fit = (templates.C_SAME_SIZE if same else templates.C_SIZES).substitute(name=c_name)
     return templates.PICTURE_H.substitute(
         **_common(taken),
@@ -188,7 +188,7 @@ def _common(taken: PictureInput) -> dict[str, Any]:
         "height": height,
         "width": width,
         "channels": channels,
-        "channel_words": "red, green, blue" if channels == 3 else "grey",
+        "channel_words": "red, green, blue" if channels == 3 else "gray",
     }
 
 

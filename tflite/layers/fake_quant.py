@@ -1,9 +1,9 @@
-"""Layers that train with int8 arithmetic in mind: weights and activations rounded to the grid the file will use.
+"""Layers for training with int8 arithmetic: weights and activations are rounded to the grid of the file.
 
-The grids are those of the TensorFlow Lite int8 specification: weights symmetric, one step an output channel, integers
--127..127; activations asymmetric, one step a tensor, integers -128..127 with zero exactly representable; biases int32
-in the accumulator's steps. With all three a network computes what XNNPACK computes from its file, nearly to the bit.
-Gradients pass the rounding straight through (Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342). Written
+The grids are those of the TensorFlow Lite int8 specification: weights symmetric, one step per output channel, integers
+-127..127; activations asymmetric, one step per tensor, integers -128..127 with zero exactly representable; biases int32
+in the accumulator's steps. With all three a network computes almost exactly what XNNPACK computes from its file.
+Gradients pass straight through the rounding (Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342). Written
 with ``keras.ops``: the same on the TensorFlow, JAX and torch backends.
 """
 
@@ -33,7 +33,7 @@ FIXED_RANGES: dict[str, dict[int, tuple[float, float]]] = {
 
 
 def weight_steps(kernel: Any, axes: tuple[int, ...]) -> Any:
-    """Step of each output channel: the largest magnitude over ``axes`` falls on integer 127. Keeps dimensions."""
+    """Step of each output channel: the largest magnitude over ``axes`` is the integer 127. Keeps dimensions."""
     largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
     return ops.maximum(largest, 1e-12) / WEIGHT_LEVELS
 
@@ -45,19 +45,19 @@ def round_weights(kernel: Any, axes: tuple[int, ...]) -> Any:
 
 
 def round_to_steps(values: Any, steps: Any) -> Any:
-    """``values`` rounded to whole multiples of ``steps`` (> 0, broadcast), as an int32 bias holds them."""
+    """``values`` rounded to whole multiples of ``steps`` (> 0, broadcast), as in an int32 bias."""
     return ops.round(values / steps) * steps
 
 
 def whole_steps(minimum: float, maximum: float, bits: int = 8) -> tuple[float, float]:
-    """The range that is rounded in for values in [minimum, maximum]: it holds zero, on a whole number of steps."""
+    """Range of the grid for values in [minimum, maximum]: it contains zero, a whole number of steps from each end."""
     low, high = min(float(minimum), 0.0), max(float(maximum), 0.0)
     high = high if high - low > 1e-6 else low + 1e-6
     if bits == 16:
         high = max(-low, high)
         return -high, high
-    # Zero on a whole number of steps, or the two ends of a tie are left to whoever reads the range: of [-1, 1] one
-    # program makes the integers -127..128 and another -128..127.
+    # Without zero on a whole number of steps, programs resolve a tie differently: of [-1, 1] one makes the integers
+    # -127..128 and another -128..127.
     step = (high - low) / LEVELS[8]
     below = np.floor(-low / step + 0.5)
     return float(-below * step) + 0.0, float((LEVELS[8] - below) * step)  # no -0.0
@@ -67,21 +67,21 @@ def whole_steps(minimum: float, maximum: float, bits: int = 8) -> tuple[float, f
 class FakeQuant(layers.Layer):
     """Rounds a tensor to the integers of the file, in a range that calibration found.
 
-    8 bits: 256 levels between a minimum and a maximum that hold zero. 16 bits: 65,535 levels, symmetric about zero.
-    Gradients are zero outside the range. It is kept in weights, so that these alone say what the network computes; a
-    training that leaves it widens it (see ``saturation``), and it stands still otherwise.
+    8 bits: 256 levels between a minimum and a maximum that include zero. 16 bits: 65,535 levels, symmetric about zero.
+    Gradients are zero outside the range. The range is kept in weights, so that the weights alone define what the
+    network computes. Training with values outside the range widens it (see ``saturation``); otherwise it is constant.
 
     Args:
-        fixed: True where the range is given by the model's contract or the runtime (an image in [0, 1], a logistic) and
-            calibration must leave it alone.
+        fixed: Whether the range is given by the model's contract or the runtime (an image in [0, 1], a logistic) and
+            calibration must not change it.
         bits: 8 or 16.
-        limits: Of an input of the model: (low, high), the values that its user promised. The range differs from it by
-            up to half a step, for zero lies on a step.
-        watched: Whether training measures what lies outside the range, tells it and, unless ``fixed``, widens it. False
-            in models of version 0.1, whose ranges stand still.
-        round_in_training: False for a probability that a loss takes the logarithm of: rounded to zero it would have no
+        limits: For an input of the model: (low, high), the range that the user gave. The quantizer's range differs by
+            up to half a step, because zero lies on a step.
+        watched: Whether training measures values outside the range, warns about them and, unless ``fixed``, widens the
+            range. False in models of version 0.1, whose ranges are constant.
+        round_in_training: False for a probability whose logarithm a loss uses: rounded to zero it would have no
             gradient. At inference it is rounded as in the file.
-        fresh_weights: Of a model's first quantizer: digest of the weights that ``quantize`` left, see ``freshness``.
+        fresh_weights: For a model's first quantizer: digest of the weights that ``quantize`` set, see ``freshness``.
 
     Input shape:
         Any, floating point.
@@ -122,7 +122,7 @@ class FakeQuant(layers.Layer):
         return self.add_weight(shape=(), initializer=initializer, name=name, **options)
 
     def call(self, x: Any, ties_up: bool = False, step_only: bool = False, training: bool | None = None) -> Any:
-        """Round ``x``; or return the step alone, (), by which what reads the rounded values rounds its bias."""
+        """Round ``x``; or return only the step, (), with which a layer that reads the values rounds its bias."""
         if step_only:
             return (self.maximum - self.minimum) / self.levels
         wide = ops.cast(x, "float32")
@@ -133,14 +133,14 @@ class FakeQuant(layers.Layer):
         if training and not self.round_in_training:
             return x
         if ties_up:
-            # An average of integers often lies half-way between two; the runtime rounds those up, and float noise
-            # must not decide otherwise.
+            # An average of integers often lies half-way between two. The runtime rounds those up, and float noise must
+            # not change that.
             wide = wide + (high - low) * (1e-3 / self.levels)
         rounded = keras.quantizers.fake_quant_with_min_max_vars(
             wide, low, high, num_bits=self.bits, narrow_range=self.bits == 16
         )
         given = keras.backend.standardize_dtype(x.dtype)
-        return ops.cast(rounded, given if "float" in given else self.compute_dtype)  # pixels may come as integers
+        return ops.cast(rounded, given if "float" in given else self.compute_dtype)  # pixels may be integers
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -154,7 +154,7 @@ class FakeQuant(layers.Layer):
         return LEVELS[self.bits]
 
     def set_range(self, minimum: float, maximum: float) -> None:
-        """Set the range, widened to hold zero and as ``bits`` asks; a constant zero gets a tiny range."""
+        """Set the range, widened to include zero and for ``bits``; a constant zero gets a tiny range."""
         if not np.isfinite([minimum, maximum]).all():
             raise ValueError(f"A range must be finite. Received: minimum={minimum}, maximum={maximum}")
         low, high = whole_steps(minimum, maximum, self.bits)
@@ -167,7 +167,7 @@ class FakeQuant(layers.Layer):
         return low, high
 
     def get_step(self) -> float:
-        """Distance of two levels."""
+        """Distance of two neighboring levels."""
         low, high = self.get_range()
         return float(np.float32(high - low) / np.float32(self.levels))
 
@@ -193,7 +193,7 @@ class FakeQuant(layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     def load_own_variables(self, store: Any) -> None:
-        """Load a range; version 0.1 has nothing else."""
+        """Load a range; a file of version 0.1 has nothing else."""
         stored = set(store.keys())
         for index, variable in enumerate(self.weights):
             if str(index) in stored:
@@ -201,18 +201,18 @@ class FakeQuant(layers.Layer):
         if self.limits is not None:
             low, high = self.limits
             if not np.allclose(self.get_range(), whole_steps(low, high, self.bits)):
-                self.limits = self.get_range()  # what the weights were trained for is what the input may hold
+                self.limits = self.get_range()  # the weights were trained for this range of the input
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class KeepFloat(layers.Layer):
-    """Marks where a quantized network goes on in float: it returns its input.
+    """Marks where a quantized network continues in float: it returns its input.
 
-    ``quantize(skip=...)`` puts one before every layer that is to stay float; ``export`` writes it so that the converter
-    does not quantize what reads it.
+    ``quantize(skip=...)`` puts one before every layer that stays float; ``export`` writes it so that the converter
+    does not quantize the layer.
 
     Args:
-        limits: As of ``FakeQuant``, behind an input of the model.
+        limits: As for ``FakeQuant``, after an input of the model.
 
     Input shape:
         Any, floating point.
@@ -239,34 +239,34 @@ class KeepFloat(layers.Layer):
 
 
 def _keep_in_float32(layer: Any) -> None:
-    """Let ``call`` see the weights that ``export`` will: a mixed policy would round them to 16 bits before the grid.
+    """Give ``call`` the same weights as ``export``: a mixed policy would round them to 16 bits before the grid.
 
-    Steps come in as arguments, and float16 has no numbers as small; so ``call`` casts what is an activation.
+    Steps are arguments, and float16 cannot represent numbers that small; so ``call`` casts only activations.
     """
     layer.autocast = False
     for variable in layer.weights:
-        keep_dtype(variable)  # which the base class made
+        keep_dtype(variable)  # variables that the base class made
 
 
 class _ReadsSteps(layers.Layer):
-    """A layer that is called with steps beside its input."""
+    """A layer whose call takes steps in addition to its input."""
 
     @property
     def input(self) -> Any:
-        """The input alone, for models that look inside."""
+        """Only the input, for models that inspect the layer."""
         found = super().input
         return found[0] if isinstance(found, (list, tuple)) else found
 
 
 class _QuantLinear(_ReadsSteps):
-    """What the layers below share: int8 weights, and a bias that the file will hold in int32.
+    """Base class of the layers below: int8 weights, and a bias that is int32 in the file.
 
     The accumulator of channel c counts in steps of ``input_step * weight_step[c]``, and so does its bias. The step of
-    the grid that the input lies on comes in with it, from its ``FakeQuant``; without it the bias is not rounded.
+    the input's grid is an argument of the call, from the input's ``FakeQuant``; without it the bias is not rounded.
 
     Args:
-        input_step: That step as a constant, as models of version 0.1 hold it; 0: none.
-        emit_steps: Return (outputs, accumulator steps (channels,)): a batch norm behind rounds its shift to them.
+        input_step: That step as a constant, as in models of version 0.1; 0: none.
+        emit_steps: Return (outputs, accumulator steps (channels,)): a batch norm after it rounds its shift to them.
     """
 
     kernel_axes: tuple[int, ...] = ()
@@ -275,7 +275,7 @@ class _QuantLinear(_ReadsSteps):
         super().__init__(**kwargs)
         if self.activation is not keras.activations.linear:
             raise ValueError(
-                f"{type(self).__name__} computes no activation; put a layer of its own behind it. "
+                f"{type(self).__name__} computes no activation; put a separate layer after it. "
                 f"Received: activation={keras.activations.serialize(self.activation)!r}"
             )
         self.input_step = float(input_step)
@@ -312,7 +312,7 @@ class _QuantLinear(_ReadsSteps):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class QuantConv2D(_QuantLinear, layers.Conv2D):
-    """``keras.layers.Conv2D`` with its kernel rounded to int8, one step an output channel, and an int32 bias."""
+    """``keras.layers.Conv2D`` with its kernel rounded to int8, one step per output channel, and an int32 bias."""
 
     kernel_axes = (0, 1, 2)
 
@@ -322,7 +322,7 @@ class QuantConv2D(_QuantLinear, layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class QuantDepthwiseConv2D(_QuantLinear, layers.DepthwiseConv2D):
-    """``keras.layers.DepthwiseConv2D`` with its kernel rounded to int8, one step an output channel, an int32 bias."""
+    """``keras.layers.DepthwiseConv2D`` with its kernel rounded to int8, one step per output channel, an int32 bias."""
 
     kernel_axes = (0, 1)
 
@@ -339,9 +339,9 @@ class QuantDepthwiseConv2D(_QuantLinear, layers.DepthwiseConv2D):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class QuantConv2DTranspose(_QuantLinear, layers.Conv2DTranspose):
-    """``keras.layers.Conv2DTranspose`` with its kernel rounded to int8, one step an output channel, an int32 bias.
+    """``keras.layers.Conv2DTranspose`` with its kernel rounded to int8, one step per output channel, an int32 bias.
 
-    The four phases of a stride-2 kernel share their channel's step, so the file holds the same integers whether it
+    The four phases of a stride-2 kernel share their channel's step, so the file contains the same integers whether it
     keeps the transposed convolution or writes it as a convolution and a depth-to-space.
     """
 
@@ -361,7 +361,7 @@ class QuantConv2DTranspose(_QuantLinear, layers.Conv2DTranspose):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class QuantDense(_QuantLinear, layers.Dense):
-    """``keras.layers.Dense`` with its kernel rounded to int8, one step an output, and an int32 bias."""
+    """``keras.layers.Dense`` with its kernel rounded to int8, one step per output, and an int32 bias."""
 
     kernel_axes = (0,)
 
@@ -371,14 +371,14 @@ class QuantDense(_QuantLinear, layers.Dense):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class QuantBatchNormalization(_ReadsSteps, FusedBatchNormalization):
-    """Batch norm whose shift is rounded at inference as it will be in the file.
+    """Batch norm whose shift is rounded at inference as in the file.
 
-    There it is part of a bias: of the weighted layer before it, whose accumulator steps come in as ``steps``, or, where
-    it stands alone, of a depthwise convolution whose one weight a channel is 127 steps of the grid of its input, whose
-    step comes in as ``input_step``. Training with batch statistics has no bias to round.
+    In the file the shift is part of a bias. This is the bias of the weighted layer before it, whose accumulator steps
+    are the argument ``steps``; or, without such a layer, of a depthwise convolution whose one weight per channel is 127
+    steps of the grid of its input, whose step is ``input_step``. Training with batch statistics has no bias to round.
 
     Args:
-        input_step: That of its input's grid as a constant, as models of version 0.1 hold it; 0: none.
+        input_step: Step of its input's grid as a constant, as in models of version 0.1; 0: none.
     """
 
     def __init__(self, input_step: float = 0.0, **kwargs: Any) -> None:
@@ -419,5 +419,5 @@ QUANT_LAYERS: dict[str, Any] = {
     "Conv2DTranspose": QuantConv2DTranspose,
     "Dense": QuantDense,
 }
-# Configuration that the quantized twin of a layer has and the plain layer has not.
+# Options that the quantized version of a layer has in addition to the plain layer's.
 QUANT_OPTIONS = ("input_step", "emit_steps")

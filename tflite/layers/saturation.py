@@ -1,9 +1,9 @@
-"""Ranges that training leaves: measured in every step, widened, and told by the layer's name.
+"""Values outside a quantizer's range in training: measured in every step; the range is widened, with a warning.
 
-A learning rate large enough carries activations out of the range that calibration found; there they are clipped and
-have no gradient. What is clipped is measured image by image, against the error of rounding: the rare value that is
-decisive is lost in a mean over a batch. All of it is state of the layer and arithmetic of ``keras.ops``, as a batch
-norm's moving average is: plain ``fit`` does it, compiled or not, on every backend, and what is saved goes on.
+A large learning rate can move activations out of the calibrated range, where they are clipped and have no gradient.
+Clipping is measured image by image, against the error of rounding, because a rare but decisive value would vanish in a
+mean over a batch. All of it is state of the layer and ``keras.ops`` arithmetic, like a batch norm's moving average: it
+works with plain ``fit``, compiled or not, on every backend, and continues after saving and loading.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from keras import ops
 
 from wavemix_tf.warning import warn_user
 
-# An image's clipping error is the sum of its squares over the values of the tensor, at most so many: one pixel among
-# millions must not vanish.
+# An image's clipping error is the sum of its squares over the number of values of the tensor, limited to this number:
+# one pixel among millions must not vanish.
 MOST_VALUES = 65_536
-FREE = 4.0  # times the error of rounding (or what calibration clipped on purpose) may be clipped before a range moves
-WARN_EXCESS = 64.0  # times what is free, of a range that cannot move: a root mean square of 5 steps in one image
-WARN_GROWTH = 1.25  # times its width, of one that moved
-RATE = 0.2  # of the way to the batch's extreme in one step: one wild batch does not spoil the range
-GROWTH = 1.0  # widths at most, in one step
-LAYERS_NAMED = 3  # by name, in one note; the others are counted
+FREE = 4.0  # clipping error that moves no range, times the error of rounding (or the intended clipping of calibration)
+WARN_EXCESS = 64.0  # times the free error, for a fixed range: a root mean square of 5 steps in one image
+WARN_GROWTH = 1.25  # times its width, for a range that grew
+RATE = 0.2  # of the way to the batch's extreme in one step: a single outlier batch does not spoil the range
+GROWTH = 1.0  # largest growth in one step, in widths
+LAYERS_NAMED = 3  # by name, in one warning; the others are counted
 
 
 def per_image(values: Any) -> Any:
-    """``values`` with an axis behind that of the images, (B,) as (B, 1): over no axes some backends reduce all."""
+    """``values`` with an axis after that of the images, (B,) as (B, 1): over no axes some backends reduce all."""
     return ops.expand_dims(values, -1) if len(values.shape) == 1 else values
 
 
@@ -54,7 +54,7 @@ def clipped_squares(values: Any, low: Any, high: Any, weights: Any = 1.0) -> tup
 
 
 def widen_range(quantizer: Any, values: Any) -> tuple[Any, Any]:
-    """Measure what a batch has outside a quantizer's range, and widen that unless it is fixed; returns (low, high).
+    """Measure the values of a batch outside a quantizer's range, and widen it unless fixed; returns (low, high).
 
     Args:
         quantizer: A watched ``FakeQuant``.
@@ -66,7 +66,7 @@ def widen_range(quantizer: Any, values: Any) -> tuple[Any, Any]:
     free = ops.maximum(ops.square(width / levels) / 12.0, quantizer.tolerance) * FREE
     below, above = (ops.max(error) for error in clipped_squares(values, low, high))
     seen = (below + above) / free
-    seen = ops.where(seen < 1e30, seen, 0.0)  # what is no number is another's matter
+    seen = ops.where(seen < 1e30, seen, 0.0)  # NaN and infinity are reported elsewhere
     quantizer.excess.assign(ops.maximum(quantizer.excess, seen))
     if quantizer.fixed:
         return low, high
@@ -91,7 +91,7 @@ def widen_range(quantizer: Any, values: Any) -> tuple[Any, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class RangeChange:
-    """A range that training left: of which layer, (minimum, maximum, excess) before and now."""
+    """A range that training exceeded: its layer, and (minimum, maximum, excess) before and now."""
 
     layer: str
     fixed: bool
@@ -100,16 +100,16 @@ class RangeChange:
 
     @property
     def growth(self) -> float:
-        """By how much the range grew; of a fixed one, what of it was clipped."""
+        """Growth of the range; for a fixed one, the clipping error."""
         return self.now[2] if self.fixed else (self.now[1] - self.now[0]) / (self.before[1] - self.before[0])
 
 
 class RangeWatch(keras.metrics.Metric):
-    """Tells, once, that a quantizer's range was left in training since it was calibrated.
+    """Warns, once, that training exceeded a quantizer's range since it was calibrated.
 
-    Keras asks every metric for its result at the end of an epoch, outside compiled code: the one hook of a layer there.
-    It has no value and so no column among the logs. The first that has something to tell asks the model's others, so
-    that one epoch has one note.
+    Keras calls every metric's ``result`` at the end of an epoch, outside compiled code: the only hook of a layer there.
+    It returns no value, so it adds no column to the logs. The first watch with a change collects those of the model's
+    other watches, so that an epoch has one warning.
 
     Args:
         quantizer: The watched ``FakeQuant``.
@@ -129,7 +129,7 @@ class RangeWatch(keras.metrics.Metric):
         now = self._read()
         if now is None:
             return
-        if self._before is None or self._seen not in (None, now):  # calibrated, or loaded, since
+        if self._before is None or self._seen not in (None, now):  # calibrated or loaded since
             self._before, self._warned = now, False
         self._seen = now
 
@@ -144,7 +144,7 @@ class RangeWatch(keras.metrics.Metric):
         return {}
 
     def range_change(self) -> RangeChange | None:
-        """What is to be told now, once."""
+        """The change to report now, once."""
         now = self._read()
         quantizer, before = self._quantizer(), self._before
         if now is None or before is None or quantizer is None:
@@ -169,12 +169,12 @@ class RangeWatch(keras.metrics.Metric):
                 float(ops.convert_to_tensor(variable))
                 for variable in (quantizer.minimum, quantizer.maximum, quantizer.excess)
             )
-        except Exception:  # each backend has an error of its own for a value that is not there while it traces
+        except Exception:  # each backend has a different error for a value that is missing during tracing
             return None
 
 
 def _watches_of_model() -> list[RangeWatch]:
-    """All of the model that asks for its metrics' results now; none where another asks, as a loop of one's own."""
+    """All watches of the model that requests its metrics' results; empty for another caller, as a custom loop."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_name != "get_metrics_result":  # of `keras.Model`
         frame = frame.f_back
@@ -183,20 +183,20 @@ def _watches_of_model() -> list[RangeWatch]:
 
 
 def _range_warning(rows: Sequence[RangeChange]) -> str:
-    """One note on ranges that were left, all fixed or none."""
+    """One warning about exceeded ranges, which are all fixed or all not."""
     more = f" and {len(rows) - LAYERS_NAMED} more" if len(rows) > LAYERS_NAMED else ""
     several = len(rows) > 1
     if rows[0].fixed:
         named = ", ".join(f"{row.layer!r} {_range(row.before)}" for row in rows[:LAYERS_NAMED])
         return (
-            f"Training fed {f'{len(rows)} layers' if several else 'a layer'} with values outside the range that was "
-            f"promised: {named}{more}. They are clipped. Scale the training data as the calibration images, or "
+            f"Training fed {f'{len(rows)} layers' if several else 'a layer'} with values outside the given range: "
+            f"{named}{more}. They are clipped. Scale the training data like the calibration images, or "
             "quantize with another input_range."
         )
     named = ", ".join(f"{row.layer!r} {_range(row.before)} to {_range(row.now)}" for row in rows[:LAYERS_NAMED])
     return (
-        f"Training left the {f'ranges of {len(rows)} layers' if several else 'range of a layer'} that calibration "
-        f"found and widened {'them' if several else 'it'}: {named}{more}. A smaller learning rate keeps the ranges; "
+        f"Training exceeded the calibrated {f'ranges of {len(rows)} layers' if several else 'range of a layer'} "
+        f"and widened {'them' if several else 'it'}: {named}{more}. A smaller learning rate keeps the ranges; "
         "calibrate(model, images) measures them again."
     )
 

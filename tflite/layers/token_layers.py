@@ -1,6 +1,6 @@
-"""Layers that stand for what networks of tokens do with ``keras.ops``: one layer for each op of the file.
+"""Layers for operations of token networks with ``keras.ops``: one layer for each op of the file.
 
-``canonical`` writes ``ops.matmul``, slices, means and added constants as these; each has a rule in ``placement``.
+``canonical`` writes ``ops.matmul``, slices, means and added constants as these layers, which all have an int8 rule.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class MatMul(layers.Layer):
     """Matrix product of two activations, BATCH_MATMUL in the file.
 
     Args:
-        transpose_b: Whether the second input holds its matrices transposed.
+        transpose_b: Whether the matrices of the second input are transposed.
 
     Input shape:
         [(B, ..., M, K), (B, ..., K, N)], or (B, ..., N, K) with ``transpose_b``.
@@ -47,11 +47,11 @@ class MatMul(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class Cut(layers.Layer):
-    """A piece of a tensor: from ``starts`` to ``stops`` on every axis but the first.
+    """A piece of a tensor: from ``starts`` to ``stops`` on every axis except the first.
 
     Args:
-        starts: First index of each axis behind the batch.
-        stops: The index after the last one, likewise.
+        starts: First index of each axis after the batch.
+        stops: Index after the last one, of each axis after the batch.
 
     Input shape:
         (B, ...) of as many axes.
@@ -79,8 +79,8 @@ class Mean(layers.Layer):
     """The mean over some axes.
 
     Args:
-        axes: Counted from the batch, which is 0 and not among them.
-        keepdims: Whether they stay, with one element each.
+        axes: Counted from the batch, which is 0 and cannot be reduced.
+        keepdims: Whether they are kept, with one element each.
 
     Input shape:
         (B, ...).
@@ -108,11 +108,11 @@ class Mean(layers.Layer):
 class Rsqrt(layers.Layer):
     """1 / sqrt(max(x, floor)).
 
-    The file has no such floor: an integer zero becomes the largest value of the output's range, as it does here once
+    The file has no such floor: an integer zero becomes the largest value of the output's range, as it does here after
     the output is rounded.
 
     Args:
-        floor: Smallest x; the epsilon of the norm that it belongs to.
+        floor: Smallest x; the epsilon of the norm.
 
     Input shape:
         Any.
@@ -140,8 +140,8 @@ class AddConstant(layers.Layer):
     """x + constant: a position embedding, an epsilon.
 
     Args:
-        shape: Of the constant, without the batch axis; it may have ones where the input has more.
-        rounded: Whether the constant is rounded to 256 levels of its own range, as an int8 file holds it.
+        shape: Shape of the constant, without the batch axis; it may have ones where the input has more.
+        rounded: Whether the constant is rounded to 256 levels of its own range, as in an int8 file.
 
     Input shape:
         (B, ...).
@@ -172,7 +172,7 @@ class AddConstant(layers.Layer):
 
 
 def _rounded(values: Any) -> Any:
-    """Rounded to 256 levels from their least to their largest, zero among them."""
+    """``values`` rounded to 256 levels from their least to their largest, including zero."""
     low, high = (ops.minimum(ops.min(values), 0.0), ops.maximum(ops.max(values), 0.0))
     step = ops.maximum(high - low, 1e-6) / LEVELS[8]
     below = ops.floor(-low / step + 0.5)
@@ -181,7 +181,7 @@ def _rounded(values: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class ChannelAffine(layers.Layer):
-    """x * scale + offset with one of each a channel, trained: what a layer norm leaves behind its division.
+    """x * scale + offset with one trained pair per channel: a layer norm without its division.
 
     Input shape:
         (B, ..., C).

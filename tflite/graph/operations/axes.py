@@ -1,4 +1,4 @@
-"""Transpositions, and what works along an axis: ``softmax``, ``mean``, ``stack``."""
+"""Transpositions, and operations along an axis: ``softmax``, ``mean``, ``stack``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call of an operation was given beside tensors of the graph."""
+"""Arguments of an operation's call that are not tensors of the graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..graph import Node, Value
 
 
 def constant_of(leaf: Any) -> tuple[np.ndarray, bool] | None:
-    """(values, whether they train) of what a call was given beside tensors of the graph; None for no numbers."""
+    """(values, whether they train) of an argument that is not a tensor of the graph; None if it is not numeric."""
     if isinstance(leaf, Value) or leaf is None or isinstance(leaf, (str, bool)):
         return None
     try:

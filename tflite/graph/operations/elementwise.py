@@ -1,4 +1,4 @@
-"""Operations of ``keras.ops`` that one layer of Keras computes: activations, arithmetic, reshapes."""
+"""Operations of ``keras.ops`` that a single Keras layer computes: activations, arithmetic, reshapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras import layers
 from ..affines import rescaling
 from ..graph import Node, Value
 
-# Operations of keras.ops with the activation layer that computes the same.
+# Operations of keras.ops -> the activation layer that computes the same.
 ACTIVATION_OPERATIONS = {
     "Relu": "relu",
     "Relu6": "relu6",
@@ -25,7 +25,7 @@ ACTIVATION_OPERATIONS = {
 
 
 def layer_for(node: Node) -> Any:
-    """The layer that computes what the operation of ``node`` computes from the same tensors; None if there is none."""
+    """The layer that computes the same as the operation of ``node`` from the same tensors; None if there is none."""
     operation, kind, name = node.layer, type(node.layer).__name__, node.name
     if kind in ACTIVATION_OPERATIONS:
         return layers.Activation(ACTIVATION_OPERATIONS[kind], name=name)
@@ -42,7 +42,7 @@ def layer_for(node: Node) -> Any:
     if kind in ("Reshape", "Squeeze", "ExpandDims") and None not in node.output.shape[1:]:
         before, behind = (math.prod(side or 0 for side in v.shape[1:]) for v in (node.inputs[0], node.output))
         if before != behind:
-            return None  # it takes part of the batch
+            return None  # it changes the batch axis
         return layers.Reshape(node.output.shape[1:], name=name)
     if kind == "Concatenate" and len(node.inputs) > 1:
         return layers.Concatenate(axis=operation.axis, name=name)

@@ -30,7 +30,7 @@ FORMS: dict[str, Any] = {
 
 
 def token_operation(graph: Graph, node: Node) -> Value | None:
-    """What computes the operation of ``node`` in canonical form; None if there is no such form."""
+    """Canonical form of the operation of ``node``; None if there is none."""
     kind = node.kind.removeprefix("ops.")
     if kind not in FORMS or node.output.shape[0] is not None:
         return None

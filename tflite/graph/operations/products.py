@@ -43,10 +43,10 @@ def dense(graph: Graph, value: Value, kernel: np.ndarray, trains: bool, name: st
 
 
 def product(graph: Graph, a: Value, b: Value, transpose_b: bool, name: str) -> Value:
-    """The matrix product of (B, ..., M, K) and (B, ..., K, N), of at most four axes: more than one op knows."""
+    """The matrix product of (B, ..., M, K) and (B, ..., K, N), of at most four axes: some ops support no more."""
     order = [*range(len(b.shape) - 2), len(b.shape) - 1, len(b.shape) - 2]
     if not transpose_b and b.node.kind == "Permute" and [0, *b.node.layer.dims] == order:
-        b, transpose_b = b.node.inputs[0], True  # the op transposes by itself
+        b, transpose_b = b.node.inputs[0], True  # the op itself transposes
     sides = sides_of(a)[:-2]
     if len(sides) > 1:
         a = reshaped(graph, a, (math.prod(sides), *sides_of(a)[-2:]), f"{name}_left")
@@ -65,7 +65,7 @@ def einsum(graph: Graph, node: Node) -> Value | None:
 
 
 def contraction(graph: Graph, first: str, second: str, result: str, a: Any, b: Any, name: str) -> Value | None:
-    """Two operands' sum of products, their axes named by letters as ``einsum`` names them."""
+    """The contraction of two operands, with their axes named by letters as in ``einsum``."""
     if not isinstance(a, Value):
         first, second, a, b = second, first, b, a
     shared = [letter for letter in first if letter in second]

@@ -13,7 +13,7 @@ from ..shapes import reshaped, sides_of
 
 
 def cut(graph: Graph, value: Value, key: tuple[Any, ...], name: str) -> Value | None:
-    """``value[key]`` for whole numbers and slices of step 1, the batch left alone."""
+    """``value[key]`` for whole numbers and slices of step 1 that leave the batch unchanged."""
     rank = len(value.shape)
     if any(part is Ellipsis for part in key):
         place = [part is Ellipsis for part in key].index(True)
@@ -41,7 +41,7 @@ def cut(graph: Graph, value: Value, key: tuple[Any, ...], name: str) -> Value | 
             kept.append(stop - start)
     if any(stop <= start for start, stop in zip(starts, stops, strict=True)) or not kept:
         return None
-    if rank > 4:  # more than microcontrollers cut: axes that stay whole are one
+    if rank > 4:  # microcontrollers support fewer axes: those that stay whole are merged
         merged: list[list[int]] = []
         for side, start, stop in zip(sides_of(value), starts, stops, strict=True):
             if merged and stop - start == side and merged[-1][1:] == [0, merged[-1][0]]:

@@ -1,4 +1,4 @@
-"""Constants that are added, squares, and zeros around tokens."""
+"""Added constants, squares, and zero padding of tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def square(graph: Graph, node: Node) -> Value | None:
 
 
 def add_constant(graph: Graph, node: Node) -> Value | None:
-    """A constant of more than a number a channel."""
+    """Add a constant that has more than one number per channel."""
     if len(node.inputs) != 1 or node.inputs[0].shape != node.output.shape:
         return None
     found = [constant_of(leaf) for leaf in operands(node)]
@@ -35,12 +35,12 @@ def added(graph: Graph, value: Value, constant: tuple[np.ndarray, bool], name: s
 
 
 def pad_tokens(graph: Graph, node: Node) -> Value | None:
-    """Zeros before and behind the tokens."""
+    """Zeros before and after the tokens."""
     operation = node.layer
     widths = np.asarray(operation.pad_width)
     if operation.mode != "constant" or len(node.inputs) != 1 or widths.shape != (3, 2) or widths[[0, 2]].any():
         return None
     if any(np.any(leaf) for leaf in node.kwargs.values() if not isinstance(leaf, Value)):
-        return None  # another constant
+        return None  # a constant other than zero
     before, behind = (int(width) for width in widths[1])
     return graph.add(layers.ZeroPadding1D((before, behind), name=node.name), node.inputs[0])

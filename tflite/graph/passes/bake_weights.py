@@ -1,4 +1,4 @@
-"""A layer that rounds its weights whenever it runs -> one that holds the rounded weights."""
+"""A layer that rounds its weights whenever it runs -> one that contains the rounded weights."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def bake_weights(graph: Graph) -> None:
 
 
 def plain_config(layer: Any) -> dict[str, Any]:
-    """Configuration of a quantized layer without what quantization added."""
+    """Configuration of a quantized layer without the options of quantization."""
     return {key: value for key, value in config_of(layer).items() if key not in QUANT_OPTIONS}
 
 
 def _input_step(node: Node) -> float:
-    """Step of the grid that the input of a layer with a bias lies on; 0: none. The call reads it no more."""
+    """Step of the grid of the input of a layer with a bias; 0: none. Removes it from the call."""
     value = node.kwargs.pop("input_step", None)
     return node.layer.input_step if value is None else value.node.layer.get_step()
 

@@ -1,4 +1,4 @@
-"""x * sigmoid(b x) -> y * sigmoid(y) / b with y = b x, the factors b and 1 / b in the weights around it."""
+"""x * sigmoid(b x) -> y * sigmoid(y) / b with y = b x; b and 1 / b go into the neighboring weights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SWISH_SLOPES = {"quick_gelu": 1.702, "silu": 1.0}  # b in x * sigmoid(b x)
 
 
 def decompose_swish(graph: Graph) -> None:
-    """Write silu and quick_gelu, x * sigmoid(b x), as y * sigmoid(y) with y = b x, b moved into the weights around it.
+    """Write silu and quick_gelu, x * sigmoid(b x), as y * sigmoid(y) with y = b x; b moves into neighboring weights.
 
-    Where a neighbour cannot take the factor b, a multiplication by it stays. Quantized graphs keep their grids: ranges
-    and weights scale together.
+    If a neighbor cannot take the factor b, a multiplication by it stays. Quantized graphs keep their grids: ranges and
+    weights are scaled together.
     """
     shared = graph.shared()
     for node in graph.nodes():
@@ -72,7 +72,7 @@ def _scalable_above(graph: Graph, value: Value, consumers: dict[Value, list[Node
 
 
 def _scalable_below(graph: Graph, value: Value, consumers: dict[Value, list[Node]]) -> list[Node] | None:
-    """Nodes to rescale so that a factor on ``value`` is undone behind them; None if some reader cannot undo it."""
+    """Nodes to rescale so that they undo a factor on ``value``; None if some consumer cannot undo it."""
     if value in graph.outputs:
         return None
     nodes: list[Node] = []

@@ -11,11 +11,11 @@ from ..graph import Graph
 
 
 def fix_ranges(graph: Graph) -> None:
-    """Quantizers of 8 bits, and constants that are rounded, with their grids as numbers."""
+    """Replace the grids of 8-bit quantizers and rounded constants by numbers."""
     for node in graph.nodes():
         if node.kind == "FakeQuant" and node.layer.bits == 8:
             node.layer = FixedQuant(*node.layer.get_range(), name=node.name, dtype="float32")
-            node.kwargs = {}  # the converter knows no ties
+            node.kwargs = {}  # the converter does not support ties_up
         elif node.kind == "AddConstant" and node.layer.rounded:
             values = np.asarray(ops.convert_to_numpy(node.layer.constant), np.float32)
             node.layer = FixedConstant(values, name=node.name, dtype="float32")

@@ -1,4 +1,4 @@
-"""s * (W x + b) + t -> (s W) x + (s b + t): an affine map of the channels into the weights before it."""
+"""s * (W x + b) + t -> (s W) x + (s b + t): merge an affine map of the channels into the weights before it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..weights import bias_of, is_restrained, kernel_of, per_output, with_weight
 
 
 def fold_affines(graph: Graph, kinds: tuple[str, ...] = AFFINES, unshare: bool = True) -> None:
-    """Batch norms, fixed and trained scalings into the weighted layer before them. Grids scale with it.
+    """Merge batch norms and fixed or trained scalings into the weighted layer before them; grids scale with it.
 
-    Reaches through upsampling, pixel shuffle and crop, see ``affine_source``. A layer that is called more than once
-    becomes one of its own for each call whose output is scaled.
+    This works through upsampling, pixel shuffle and crop, see ``affine_source``. A layer with several calls becomes a
+    separate layer for each call whose output is scaled.
 
     Args:
-        graph: Edited.
-        kinds: Of the layers to fold.
-        unshare: Whether a layer that is called more than once may become several.
+        graph: Changed in place.
+        kinds: Kinds of layers to fold.
+        unshare: Whether a layer with several calls may become several layers.
     """
     consumers, shared = graph.consumers(), graph.shared()
     for node in graph.nodes():

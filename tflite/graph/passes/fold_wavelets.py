@@ -15,12 +15,12 @@ from ..weights import bias_of, is_pointwise, kernel_of, with_weights
 
 
 def fold_wavelets(graph: Graph) -> None:
-    """Haar DWT2D behind which a 1x1 convolution stands -> one 2x2 convolution of stride 2 with as many weights.
+    """Haar DWT2D before a 1x1 convolution -> one 2x2 convolution of stride 2 with the same number of weights.
 
-    Also through a concatenation, conv(concat[a, b]) = conv_a(a) + conv_b(b). The transform stays where something else
-    reads it. Odd sides: "same" padding of a 2x2 window adds the one zero at the end that the transform adds.
+    Also through a concatenation, conv(concat[a, b]) = conv_a(a) + conv_b(b). The transform stays if another node reads
+    it. Odd sides: "same" padding of a 2x2 window adds the same single zero at the end as the transform.
     """
-    made: dict[tuple[Any, ...], Any] = {}  # calls that share a convolution go on sharing what it becomes
+    made: dict[tuple[Any, ...], Any] = {}  # calls that share a convolution also share its replacement
     for node in graph.nodes():
         if node.kind != "Conv2D" or not is_pointwise(node.layer):
             continue
@@ -58,7 +58,7 @@ def _split_conv(graph: Graph, node: Node, parts: list[Value], made: dict[tuple[A
         window: dict[str, Any] = {"kernel_size": (2, 2), "strides": (2, 2), "padding": "same"}
         folded = term(len(terms), np.asarray(fold_dwt(rows)), bias, name=name, **window)
         terms.append(graph.add(folded, part.node.inputs[0]))
-        bias = None  # once is enough
+        bias = None  # only once
     if plain:
         value = plain[0][0]
         if len(plain) > 1:

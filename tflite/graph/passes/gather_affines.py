@@ -1,4 +1,4 @@
-"""Chains of fixed affine maps -> one; and it into the weights before it, if there are any."""
+"""Chains of fixed affine maps -> one map, which merges into the weights before it, if there are any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .fold_affines import fold_affines
 
 
 def gather_affines(graph: Graph) -> None:
-    """Rescaling and Normalization into the weights before them, if any; chains of them into one Rescaling."""
+    """Merge Rescaling and Normalization into the weights before them, if any; merge chains into one Rescaling."""
     for node in graph.nodes():
         affine = affine_of(node) if node.kind in FIXED_AFFINES else None
         if affine is None:

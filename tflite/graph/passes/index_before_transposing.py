@@ -10,9 +10,9 @@ from ..shapes import permuted
 
 
 def index_before_transposing(graph: Graph) -> None:
-    """``ops.transpose(x, (2, 0, ...))[i]`` -> x[:, :, i], transposed: how query, key and value leave one dense layer.
+    """``ops.transpose(x, (2, 0, ...))[i]`` -> x[:, :, i], transposed: query, key and value of one dense layer.
 
-    A transposition that moves the batch from its place has no form of its own.
+    A transposition that moves the batch axis has no form otherwise.
     """
     consumers = graph.consumers()
     for node in graph.nodes():
@@ -38,7 +38,7 @@ def index_before_transposing(graph: Graph) -> None:
 
 
 def _first_index(node: Node, output: int) -> int | None:
-    """The whole number i where ``node`` computes x[i]; None where it computes something else."""
+    """The whole number i if ``node`` computes x[i]; None if it computes something else."""
     if node.kind == "ops.Unstack" and node.layer.axis == 0:
         return output
     if node.kind == "ops.GetItem":

@@ -12,10 +12,10 @@ from ..weights import conv2d
 
 
 def lower_affines(graph: Graph, kinds: tuple[str, ...] = AFFINES) -> None:
-    """What ``fold_affines`` left (behind GELU, an add, the input) -> a 1x1 depthwise convolution.
+    """Affine maps that ``fold_affines`` left (after GELU, an add, the input) -> a 1x1 depthwise convolution.
 
-    Never into the convolution behind: that one may pad with zeros, which the affine map would have moved. A fixed map
-    does not train. A tensor that is no image is shaped as one of a single row, (B, ..., C) -> (B, 1, N, C).
+    They never merge into the convolution after them: its zero padding would have to be mapped too. A fixed map does not
+    train. A tensor that is not an image becomes an image of a single row, (B, ..., C) -> (B, 1, N, C).
     """
     for node in graph.nodes():
         affine = affine_of(node) if node.kind in kinds else None

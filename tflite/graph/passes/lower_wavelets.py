@@ -1,4 +1,4 @@
-"""DWT2D(x) -> concatenation of a depthwise convolution a band."""
+"""DWT2D(x) -> concatenation of one depthwise convolution per band."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..weights import conv2d
 def lower_wavelets(graph: Graph) -> None:
     """DWT2D and LowPass2D that no convolution absorbed -> depthwise convolutions (and a concatenation).
 
-    Four depthwise convolutions, because the GPU delegate refuses one with a depth multiplier, and strided slices are
-    slower everywhere.
+    Four depthwise convolutions, because the GPU delegate refuses a depth multiplier, and strided slices are slower
+    everywhere.
     """
     for node in graph.nodes():
         if node.kind not in WAVELETS:
@@ -33,7 +33,7 @@ def lower_wavelets(graph: Graph) -> None:
             kernel = np.repeat(taps[:, :, None, None], source.shape[-1], axis=2)  # type: ignore[arg-type]
             band_layer = conv2d(
                 kernel,
-                np.zeros(kernel.shape[2], np.float32),  # XNNPACK and TF Lite Micro want a bias
+                np.zeros(kernel.shape[2], np.float32),  # XNNPACK and TF Lite Micro need a bias
                 f"{node.name}_band{band}",
                 layers.DepthwiseConv2D,
                 strides=2,

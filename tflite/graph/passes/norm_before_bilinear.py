@@ -26,11 +26,11 @@ class _Moments(layers.Layer):
 
 
 def norm_before_bilinear(graph: Graph, arrays: list[np.ndarray] | None) -> None:
-    """Move a batch norm that stands behind bilinear upsampling in front of it, where the file will have it folded.
+    """Move a batch norm after bilinear upsampling before it, where the file will have it folded.
 
-    The file rounds what it upsamples, so the quantizer must stand there too. Interpolation keeps a channel's mean but
-    not its variance; the ratio, measured on the calibration images, goes into the moving variance and gamma, so that
-    the network computes the same as before at inference and, up to that ratio's spread, in training.
+    The file rounds the input of the upsampling, so the quantizer must be there too. Interpolation keeps a channel's
+    mean but not its variance. The ratio, measured on the calibration images, goes into the moving variance and gamma,
+    so that the network computes the same as before at inference and, up to that ratio's spread, in training.
     """
     consumers = graph.consumers()
     moves = []

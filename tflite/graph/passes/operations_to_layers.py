@@ -10,9 +10,9 @@ from ..operations.forms_by_name import token_operation
 
 
 def operations_to_layers(graph: Graph) -> None:
-    """``x + y``, ``x * 0.5``, ``ops.relu6(x)``, ``ops.mean(x, (1, 2))`` and the like -> the layers that compute them.
+    """``x + y``, ``x * 0.5``, ``ops.relu6(x)``, ``ops.mean(x, (1, 2))`` etc. -> the layers that compute them.
 
-    What has no such layer stays; whoever cannot deal with it names it.
+    Operations without such a layer stay; a later pass that does not support them names them.
     """
     for node in graph.nodes():
         if node.layer is None or isinstance(node.layer, keras.Layer):

@@ -8,7 +8,7 @@ from ..graph import Graph
 
 
 def pool_globally(graph: Graph) -> None:
-    """GlobalMaxPooling2D -> MaxPooling2D over the whole image, which every runtime has."""
+    """GlobalMaxPooling2D -> MaxPooling2D over the whole image, which every runtime supports."""
     for node in graph.nodes():
         if node.kind != "GlobalMaxPooling2D":
             continue

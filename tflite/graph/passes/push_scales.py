@@ -10,7 +10,7 @@ from ..weights import bias_of, is_restrained, kernel_of, with_weights
 
 
 def push_scales(graph: Graph) -> None:
-    """A factor common to all channels behind a matrix product (1 / sqrt(d)) -> into the weights before it."""
+    """Move a factor common to all channels after a matrix product (1 / sqrt(d)) into the weights before it."""
     shared = graph.shared()
     for node in graph.nodes():
         if node.kind != "Rescaling" or np.size(node.layer.scale) != 1 or np.any(node.layer.offset):

@@ -1,4 +1,4 @@
-"""Input of whole numbers that the network computes with -> an input of float32."""
+"""Integer input that the network computes with -> a float32 input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..shapes import sides_of
 
 
 def read_pixels_as_numbers(graph: Graph) -> None:
-    """Call float32 the integer inputs that are read as quantities. The model's inputs keep their dtype."""
+    """Make integer inputs float32 if they are used as quantities. The model's inputs keep their dtype."""
     consumers = graph.consumers()
     for value in graph.inputs:
         moved = _moved(graph, value, consumers) if is_whole(value) else None
@@ -25,7 +25,7 @@ def read_pixels_as_numbers(graph: Graph) -> None:
 
 
 def _moved(graph: Graph, value: Value, consumers: dict[Value, list[Node]]) -> list[Value] | None:
-    """``value`` and what only moves it, if all that reads these computes with numbers; otherwise None."""
+    """``value`` and its moved forms, if all their consumers compute with numbers; otherwise None."""
     found = [value]
     if value in graph.outputs:
         return None
@@ -57,7 +57,7 @@ def _computes_with_numbers(node: Node, value: Value) -> bool:
             kwargs = {**kwargs, "training": False}
         try:
             flat = keras.tree.flatten(node.layer(*args, **kwargs))
-        except Exception:  # whatever a user's layer does not take
+        except Exception:  # a user's layer may refuse any input
             return False
         results.append([np.asarray(keras.ops.convert_to_numpy(part), np.float32) for part in flat])
     return all(np.allclose(one, other, 1e-5, 1e-5) for one, other in zip(*results, strict=True))

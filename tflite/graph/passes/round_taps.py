@@ -1,4 +1,4 @@
-"""Filters of wavelets -> the nearest on the file's int8 grid. Not exact."""
+"""Filters of wavelets -> the nearest values on the file's int8 grid. Not exact."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..layer_kinds import WAVELETS
 
 
 def round_taps(graph: Graph) -> None:
-    """Put the taps of wavelets that stay, which never train, onto the grid of the file."""
+    """Round the taps of remaining wavelets, which never train, to the grid of the file."""
     for node in graph.nodes():
         if node.kind in WAVELETS:
             filters = np.asarray(ops.convert_to_numpy(node.layer.filters), np.float32)

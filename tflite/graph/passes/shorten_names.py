@@ -7,7 +7,7 @@ from .substitute_activations import STAND_IN
 
 
 def shorten_names(graph: Graph) -> None:
-    """Take out of the names which activation a stand-in replaced."""
+    """Remove from layer names the suffix that states which activation was replaced."""
     for node in graph.nodes():
         if node.layer is not None and STAND_IN.search(node.name):
             node.layer.name = STAND_IN.sub("", node.name)

@@ -9,7 +9,7 @@ from ..shapes import permuted
 
 
 def softmax_over_last(graph: Graph) -> None:
-    """Softmax layers over another axis than the last -> a transposition, softmax over the last, and back."""
+    """Softmax over another axis than the last -> a transposition, softmax over the last axis, a transposition back."""
     for node in graph.nodes():
         if node.kind != "Softmax" or not isinstance(node.layer.axis, int) or len(node.inputs) > 1:
             continue

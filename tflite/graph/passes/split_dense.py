@@ -1,4 +1,4 @@
-"""[x W][:, a:b] -> x W[:, a:b] where all readers take such pieces."""
+"""[x W][:, a:b] -> x W[:, a:b] if all consumers read such pieces."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..weights import bias_of, is_restrained, kernel_of, with_weights
 
 
 def split_dense(graph: Graph) -> None:
-    """A dense layer of which only pieces are read -> a dense layer a piece, each with a range of its own.
+    """A dense layer of which only pieces are read -> one dense layer per piece, each with a separate range.
 
-    So leave query, key and value one layer of three times the width.
+    Example: query, key and value from one layer of three times the width.
     """
     consumers, shared = graph.consumers(), graph.shared()
     for node in graph.nodes():
@@ -44,7 +44,7 @@ def split_dense(graph: Graph) -> None:
 def _channel_pieces(
     graph: Graph, value: Value, ids: np.ndarray, whole: np.ndarray, consumers: dict[Value, list[Node]]
 ) -> list[tuple[Node, tuple[int, int]]]:
-    """(piece, its channels) of all that reads ``value``; nothing if one reader is no piece of whole channels."""
+    """(piece, its channels) for all consumers of ``value``; empty if one is not a piece of whole channels."""
     if value in graph.outputs:
         return []
     found: list[tuple[Node, tuple[int, int]]] = []

@@ -10,7 +10,7 @@ from ..graph import Graph
 
 
 def split_hard_sigmoid(graph: Graph) -> None:
-    """hard_sigmoid(x) = relu6(x + 3) / 6: three steps that int8 kernels have, where it is no op of the file format."""
+    """hard_sigmoid(x) = relu6(x + 3) / 6: three steps with int8 kernels, because the file format has no such op."""
     for node in graph.nodes():
         if activation_name(node) != "hard_sigmoid":
             continue

@@ -1,4 +1,4 @@
-"""a + b + c -> (a + b) + c, likewise products; average of n -> their sum / n."""
+"""a + b + c -> (a + b) + c, products in the same way; average of n -> their sum / n."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MERGES = ("Add", "Multiply")  # of any number of inputs, in any order
 
 
 def split_merges(graph: Graph) -> None:
-    """Add and Multiply of many -> a chain of two each; Average -> Add and a scaling: each stored sum has its range."""
+    """Add and Multiply of many -> a chain of pairs; Average -> Add and a scaling: each stored sum has its range."""
     for node in graph.nodes():
         if node.kind not in (*MERGES, "Average"):
             continue

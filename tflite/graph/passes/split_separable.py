@@ -10,8 +10,8 @@ from ..graph import Graph
 
 
 def split_separable(graph: Graph) -> None:
-    """SeparableConv2D -> its depthwise convolution and the 1x1 convolution behind it."""
-    made: dict[int, tuple[Any, Any]] = {}  # calls that share a layer go on sharing both
+    """SeparableConv2D -> its depthwise convolution and the 1x1 convolution after it."""
+    made: dict[int, tuple[Any, Any]] = {}  # calls that share a layer keep sharing both
     for node in graph.nodes():
         if node.kind != "SeparableConv2D":
             continue

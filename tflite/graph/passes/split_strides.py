@@ -11,10 +11,10 @@ from ..weights import bias_of, kernel_of, with_weights
 
 
 def split_strides(graph: Graph, largest: int) -> None:
-    """A convolution of a larger stride (a patchify stem's) -> one of a smaller stride, and pools that drop pixels.
+    """Convolution of a large stride (of a patchify stem) -> one of a smaller stride, and pools that drop pixels.
 
-    A pool of one pixel copies, so the function is the same, integers included. Vela cuts a stride above 3 into one
-    convolution an output pixel, each of which fetches the weights anew.
+    A pool of one pixel copies, so the function is the same, also in integers. Vela splits a stride above 3 into one
+    convolution per output pixel, each of which fetches the weights again.
     """
     quantized = any(node.kind == "FakeQuant" for node in graph.nodes())
     for node in graph.nodes():
@@ -24,7 +24,7 @@ def split_strides(graph: Graph, largest: int) -> None:
         factors = stride_factors(layer.strides[0], largest)
         chain = to_quantizer(graph, node) if quantized else []
         if layer.strides[0] != layer.strides[1] or not factors or chain is None:
-            continue  # the target's rules judge it
+            continue  # the target's rules decide
         changed = with_weights(layer, kernel_of(layer), bias_of(layer), strides=factors[0])
         value = graph.add(changed, node.inputs[0], grid=node.grid)
         for follower in chain:
@@ -36,7 +36,7 @@ def split_strides(graph: Graph, largest: int) -> None:
 
 
 def stride_factors(stride: int, largest: int) -> list[int]:
-    """``stride`` as a product of numbers up to ``largest``, the largest first; empty if it is none."""
+    """``stride`` as a product of numbers up to ``largest``, the largest first; empty if there is no such product."""
     factors = []
     for factor in range(largest, 1, -1):
         while stride % factor == 0:
@@ -46,7 +46,7 @@ def stride_factors(stride: int, largest: int) -> list[int]:
 
 
 def to_quantizer(graph: Graph, node: Node) -> list[Node] | None:
-    """The nodes behind ``node`` up to its quantizer, whose grid a pool keeps; None if something else reads it first."""
+    """The nodes after ``node`` up to its quantizer, whose grid a pool keeps; None if another node reads it first."""
     consumers, chain, value = graph.consumers(), [], node.output
     while True:
         reader = graph.sole_consumer(value, consumers)

@@ -1,4 +1,4 @@
-"""gelu -> quick_gelu, and other stand-ins for activations that a target has no op for. Not exact."""
+"""gelu -> quick_gelu, and other replacements of activations that a target has no op for. Not exact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wavemix_tf.layers.activations import ACTIVATIONS
 from ..activations import activation_name
 from ..graph import Graph
 
-# In the name of a layer that took another's place, so that an export can tell.
+# Suffix in the name of a layer with a replaced activation, which an export reads.
 STAND_IN = re.compile(f"_for_({'|'.join(ACTIVATIONS)})")
 
 
@@ -20,7 +20,7 @@ def substitute_activations(graph: Graph, substitutes: dict[str, str]) -> list[st
     """Replace each activation named in ``substitutes``; returns the names of the layers that changed.
 
     Raises:
-        ValueError: what is to replace one is none of ``ACTIVATIONS``.
+        ValueError: a replacement is not one of ``ACTIVATIONS``.
     """
     changed = []
     for stand_in in substitutes.values():

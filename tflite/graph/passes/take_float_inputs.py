@@ -6,5 +6,5 @@ from ..graph import Graph
 
 
 def take_float_inputs(graph: Graph) -> None:
-    """Let the model take float32 where it took pixels: the converter knows grids of real numbers alone."""
+    """Give the model float32 inputs instead of pixels: the converter supports only grids of real numbers."""
     graph.dtypes = ["float32" if value.is_float else value.dtype for value in graph.inputs]

@@ -1,4 +1,4 @@
-"""CenterCrop -> Cropping2D; RandomCrop -> the same at inference, a crop of the centre."""
+"""CenterCrop -> Cropping2D; RandomCrop -> its function at inference, a crop of the center."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..graph import Graph
 
 
 def write_crops(graph: Graph, inference: bool = False) -> None:
-    """CenterCrop and RandomCrop that cut and do not enlarge -> what they are at inference: a crop of the centre.
+    """CenterCrop and RandomCrop that cut and do not enlarge -> their function at inference: a crop of the center.
 
     Args:
-        graph: Edited.
-        inference: Whether a random crop need not be random in training.
+        graph: Changed in place.
+        inference: Whether random crops are also replaced; False keeps them random in training.
     """
     for node in graph.nodes():
         random = node.kind in ("RandomCrop", "RandomThenCentreCrop")
@@ -40,10 +40,10 @@ def write_crops(graph: Graph, inference: bool = False) -> None:
 
 
 def crop_at_inference(model: Any) -> Any:
-    """``model`` with random crops that cut out the centre at inference; the model itself where it has no random crop.
+    """``model`` with random crops that crop the center at inference; the model itself if it has no random crop.
 
-    Keras's own returns the whole picture there, against the shape that it declares and that every layer behind was
-    built for.
+    Keras's own layer returns the whole picture there, which contradicts the shape that it declares and that every later
+    layer was built for.
     """
     if not any(type(layer) is layers.RandomCrop for layer in flatten_layers(model)):
         return model
@@ -51,7 +51,7 @@ def crop_at_inference(model: Any) -> Any:
     names = [node.name for node in graph.nodes() if node.kind == "RandomCrop"]
     write_crops(graph)
     warn_user(
-        f"At inference the file crops the centre where layer {', '.join(map(repr, names))} of type RandomCrop returns "
-        f"whole pictures under Keras {keras.__version__}: put keras.layers.CenterCrop there to have both alike.",
+        f"At inference the file crops the center where layer {', '.join(map(repr, names))} of type RandomCrop returns "
+        f"whole pictures under Keras {keras.__version__}: use keras.layers.CenterCrop to get the same in both.",
     )
     return graph.to_model(model.name)

@@ -13,7 +13,7 @@ from .split_strides import to_quantizer
 def write_dense_as_convolution(graph: Graph) -> None:
     """A dense layer on (B, ..., C) -> a 1x1 convolution over one row of pixels: the same integers.
 
-    A quantizer behind it stays behind the reshape, which keeps the grid.
+    The quantizer after it moves after the reshape, which keeps the grid.
     """
     for node in graph.nodes():
         if node.kind != "Dense" or len(node.output.shape) < 3:

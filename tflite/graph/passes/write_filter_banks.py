@@ -1,4 +1,4 @@
-"""FilterBank2D -> one depthwise convolution a band, or one 2x2 convolution with the 1x1 convolution behind it."""
+"""FilterBank2D -> one depthwise convolution per band, or one 2x2 convolution with the 1x1 convolution after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..weights import bias_of, conv2d, is_pointwise, kernel_of, with_weights
 
 
 def write_filter_banks(graph: Graph) -> None:
-    """FilterBank2D -> convolutions: with the 1x1 convolution behind it one of 2x2, otherwise a depthwise one a band."""
+    """FilterBank2D -> one 2x2 convolution with the 1x1 convolution after it, or one depthwise convolution per band."""
     for node in graph.nodes():
         if node.kind != "FilterBank2D":
             continue

@@ -15,7 +15,7 @@ FIXED_CONVOLUTIONS = ("BicubicUpsampling2D", "RGBToYCbCr", "YCbCrToRGB")
 
 
 def write_fixed_convolutions(graph: Graph) -> None:
-    """Bicubic upsampling and colour conversions -> the convolutions that they are, which never train."""
+    """Bicubic upsampling and color conversions -> equivalent convolutions, which never train."""
     for node in graph.nodes():
         if node.kind not in FIXED_CONVOLUTIONS:
             continue

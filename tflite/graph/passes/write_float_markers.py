@@ -1,4 +1,4 @@
-"""KeepFloat(x) -> -(-x), which the converter has no integer form of; of an input of the model, x."""
+"""KeepFloat(x) -> -(-x), which the converter does not quantize; x after an input of the model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from ..graph import Graph
 
 
 def write_float_markers(graph: Graph) -> None:
-    """What ``quantize(skip=...)`` put before layers that stay float, as the converter understands it."""
+    """Write the markers of ``quantize(skip=...)`` in a form that keeps the converter from quantizing."""
     for node in graph.nodes():
         if node.kind == "KeepFloat" and node.inputs[0].node.layer is None:
-            graph.replace(node.output, node.inputs[0])  # an input of the model is float as it is
+            graph.replace(node.output, node.inputs[0])  # an input of the model is float anyway
         elif node.kind == "KeepFloat":
             node.layer = NegatedTwice(name=node.name, dtype="float32")

@@ -8,7 +8,7 @@ from ..layer_kinds import INDICES
 
 
 def write_indices(graph: Graph) -> None:
-    """``keras.ops.argmax`` and ``argmin`` along an axis as the one op that computes them."""
+    """Write ``keras.ops.argmax`` and ``argmin`` along an axis as the one op that computes them."""
     for node in graph.nodes():
         if node.kind in INDICES and isinstance(node.layer.axis, int):
             axis = node.layer.axis % len(node.inputs[0].shape)

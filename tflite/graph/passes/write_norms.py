@@ -12,13 +12,13 @@ from ..graph import Graph, Node, Value
 from ..shapes import sides_of
 from ..weights import bias_of, is_restrained, kernel_of, to_float64, with_weights
 
-# An epsilon below it is no step of an int8 variance that is worth one.
+# A smaller epsilon is less than a step of an int8 variance.
 LEAST_EPSILON = 1e-4
 NORMS = ("LayerNormalization", "GroupNormalization")
 
 
 def has_steps(node: Node) -> bool:
-    """Whether ``write_norms`` can write the norm of ``node``: over the last axis, or of groups of channels."""
+    """Whether ``write_norms`` can write the norm of ``node``: over the last axis, or over groups of channels."""
     layer, rank = node.layer, len(node.output.shape)
     if node.kind == "LayerNormalization":
         axis = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
@@ -27,15 +27,15 @@ def has_steps(node: Node) -> bool:
 
 
 def write_norms(graph: Graph, skipped: frozenset[Node] | set[Node] = frozenset(), integer: bool = False) -> None:
-    """Layer and group norms -> mean, difference, square, mean, 1 / sqrt, product: ops that int8 kernels have.
+    """Layer and group norms -> mean, difference, square, mean, 1 / sqrt, product: ops with int8 kernels.
 
-    Scale and offset go into the dense layers behind where nothing else reads them, else into a 1x1 depthwise
+    Scale and offset merge into the dense layers after the norm if only these read it, else into a 1x1 depthwise
     convolution.
 
     Args:
-        graph: Edited.
-        skipped: Nodes to leave alone.
-        integer: Whether each step is to be rounded to a range of its own: no epsilon below what shows there.
+        graph: Changed in place.
+        skipped: Nodes that do not change.
+        integer: Whether each step will be rounded to its own range: a smaller epsilon than a step there is omitted.
     """
     for node in graph.nodes():
         if node.kind in NORMS and node not in skipped and has_steps(node):
@@ -57,7 +57,7 @@ def _write_norm(graph: Graph, node: Node, integer: bool) -> None:
             return source
         return graph.add(layers.Reshape(target, name=f"{name}_{role}", dtype=dtype), source)
 
-    # The NPUs reduce the channels of a row of pixels alone, and up to 4095 elements of an axis.
+    # NPUs reduce only the channels of a row of pixels, and up to 4095 elements of an axis.
     if node.kind == "LayerNormalization":
         steps: list[tuple[int, ...]] = [(2,)]
         value = shape(value, (math.prod(sides[:-1]), sides[-1]), "rows")
@@ -91,7 +91,7 @@ def _write_norm(graph: Graph, node: Node, integer: bool) -> None:
 
 
 def _into_dense(graph: Graph, node: Node, scale: np.ndarray, offset: np.ndarray) -> bool:
-    """Multiply the kernels of all that reads a norm by its scale, if these are dense layers."""
+    """Multiply the kernels of all consumers of a norm by its scale, if these are dense layers."""
     shared, readers = graph.shared(), graph.consumers().get(node.output, [])
     if node.output in graph.outputs or not readers:
         return False

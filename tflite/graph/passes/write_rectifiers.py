@@ -9,7 +9,7 @@ from ..graph import Graph
 
 
 def write_rectifiers(graph: Graph) -> None:
-    """``ReLU(negative_slope=a)`` -> LeakyReLU; ``ReLU(max_value=m)`` -> relu6 between two scalings, for it is one."""
+    """``ReLU(negative_slope=a)`` -> LeakyReLU; ``ReLU(max_value=m)`` -> relu6 between two scalings, an equivalent."""
     for node in graph.nodes():
         if node.kind != "ReLU" or node.layer.threshold:
             continue

@@ -11,7 +11,7 @@ from ..layer_kinds import RESIZES
 
 
 def write_resizes(graph: Graph) -> None:
-    """Every UpSampling2D and Resizing as one image resize, which TensorFlow writes as one op."""
+    """Write every UpSampling2D and Resizing as one image resize, which TensorFlow writes as one op."""
     for node in graph.nodes():
         if node.kind in RESIZES and not keeps_aspect(node):
             check_resize(node)
@@ -21,21 +21,21 @@ def write_resizes(graph: Graph) -> None:
 
 
 def check_resize(node: Node) -> None:
-    """UnsupportedLayerError for an UpSampling2D or Resizing that no RESIZE op computes."""
+    """UnsupportedLayerError for an UpSampling2D or Resizing without a RESIZE op."""
     layer = node.layer
     if layer.interpolation not in ("nearest", "bilinear"):
         raise UnsupportedLayerError(
-            f"{node.kind} exports with interpolation 'nearest' or 'bilinear'. "
+            f"{node.kind} supports export only with interpolation 'nearest' or 'bilinear'. "
             f"Received: layer={node.name!r} with interpolation={layer.interpolation!r}"
         )
     if getattr(layer, "antialias", False):
         raise UnsupportedLayerError(
-            f"Resizing exports without antialias, for which the file format has no op. "
+            f"Resizing supports export only without antialias, for which the file format has no op. "
             f"Received: layer={node.name!r} with antialias=True"
         )
 
 
 def keeps_aspect(node: Node) -> bool:
-    """Whether a Resizing crops or pads, too."""
+    """Whether a Resizing also crops or pads."""
     options = ("crop_to_aspect_ratio", "pad_to_aspect_ratio")
     return node.kind == "Resizing" and any(getattr(node.layer, option, False) for option in options)

@@ -1,4 +1,4 @@
-"""ClassTokenAndPositions(x) -> zeros in front of the tokens, plus one constant."""
+"""ClassTokenAndPositions(x) -> zeros before the tokens, plus one constant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..weights import to_float64
 
 
 def write_token_layers(graph: Graph) -> None:
-    """This package's layers of tokens -> the layers that they are made of."""
+    """Replace this package's token layers by their parts."""
     for node in graph.nodes():
         layer, name = node.layer, node.name
         if node.kind == "ClassTokenAndPositions":

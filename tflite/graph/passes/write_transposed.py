@@ -1,4 +1,4 @@
-"""Transposed convolution -> one of the forms of ``UPSAMPLE_FORMS``, all the same function."""
+"""Transposed convolution -> one of the equivalent forms of ``UPSAMPLE_FORMS``."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from ...layers.deployed import GridConv2D
 from ..graph import Graph, Node
 from ..weights import bias_of, conv2d, kernel_of, with_weights
 
-# How a transposed convolution of stride s is written. All are the same function:
+# Forms of a transposed convolution of stride s, all with the same function:
 UPSAMPLE_FORMS = (
-    "transposed_conv",  # TRANSPOSE_CONV as it is
+    "transposed_conv",  # unchanged TRANSPOSE_CONV
     "subpixel_crop",  # pad, convolution of kernel/s taps to s*s*C channels, depth to space, crop: the same weight count
     "subpixel_3x3",  # 3x3 convolution to 4C, depth to space: 4x4 kernels of stride 2 only, 2.25 times the weights
-    "transposed_crop",  # TRANSPOSE_CONV without padding, crop: for kernels that get padding wrong
+    "transposed_crop",  # TRANSPOSE_CONV without padding, crop: for kernels with wrong padding
 )
 
 
 def write_transposed(graph: Graph, form: str) -> None:
-    """Write every transposed convolution in ``form``, one of ``UPSAMPLE_FORMS``, where it has that form."""
+    """Write every transposed convolution in ``form``, one of ``UPSAMPLE_FORMS``, if it has that form."""
     check_option("upsample_form", form, UPSAMPLE_FORMS)
     for node in graph.nodes():
         if node.kind != "Conv2DTranspose" or form == "transposed_conv" or node.layer.dilation_rate != (1, 1):
             continue
         if form == "transposed_crop":
             _write_cropped(graph, node)
-        elif node.layer.strides[0] == node.layer.strides[1]:  # depth to space takes squares
+        elif node.layer.strides[0] == node.layer.strides[1]:  # depth to space supports only squares
             _write_subpixel(graph, node, form)
 
 
 def _crops(node: Node) -> list[tuple[int, int]]:
-    """Pixels that the layer drops before the first of each axis and behind the last; negative: lines of bias alone.
+    """Pixels that the layer drops before the first and after the last of each axis; negative: lines of bias only.
 
-    Of all that its kernel reaches from the first input pixel to the last, ``(side - 1) * stride + kernel``.
+    They are dropped from the reach of its kernel over all input pixels, ``(side - 1) * stride + kernel``.
     """
     layer, found = node.layer, []
     for axis in range(2):
@@ -49,12 +49,12 @@ def _crops(node: Node) -> list[tuple[int, int]]:
 
 
 def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
-    """Output pixel s*j + p of a transposed convolution is sum_m x[j - m] w[p + s*m]: an ordinary convolution a phase.
+    """Output pixel s*j + p of a transposed convolution is sum_m x[j - m] w[p + s*m]: a convolution per phase.
 
     All s*s phases together are one convolution to s*s*C channels over the input padded by taps - 1, whose depth to
     space covers the uncropped output; "same" then drops (kernel - s) / 2 pixels at the start. Each phase keeps its
-    output channel's step, so a quantized kernel holds the same integers as before. With stride 1 the crop is less
-    padding.
+    output channel's step, so a quantized kernel contains the same integers as before. With stride 1, the crop becomes
+    less padding.
     """
     layer, value = node.layer, node.inputs[0]
     kernel, bias = kernel_of(layer), bias_of(layer)  # (k, k, out, in)
@@ -62,7 +62,7 @@ def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
     size = [-(-k // stride) for k in layer.kernel_size]  # taps of each phase
     padded = np.zeros((size[0] * stride, size[1] * stride, out, inner), np.float32)
     padded[: kernel.shape[0], : kernel.shape[1]] = kernel
-    # (m, p, n, q, out, in) -> taps reversed, because the convolution runs from the oldest pixel on
+    # (m, p, n, q, out, in) -> reversed taps, because the convolution starts at the oldest pixel
     phases = padded.reshape(size[0], stride, size[1], stride, out, inner)[::-1, :, ::-1]
     weights = phases.transpose(0, 2, 5, 1, 3, 4).reshape(size[0], size[1], inner, stride * stride * out)
     crops = _crops(node)
@@ -81,7 +81,7 @@ def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
         for taps, sides, want, (first, _) in zip(size, value.shape[1:3], node.output.shape[1:3], crops, strict=True):
             if stride == 1:
                 pads.append((taps - 1 - first, int(want) + first - int(sides)))  # type: ignore[arg-type]
-            else:  # as many more lines as the output goes on behind the kernel's reach
+            else:  # additional lines if the output extends beyond the kernel's reach
                 missing = first + int(want) - (int(sides) + taps - 1) * stride  # type: ignore[arg-type]
                 pads.append((taps - 1, taps - 1 + max(0, -(-missing // stride))))
         if any(map(any, pads)):
@@ -98,9 +98,9 @@ def _write_subpixel(graph: Graph, node: Node, form: str) -> None:
 
 
 def _write_cropped(graph: Graph, node: Node) -> None:
-    """The whole of what the kernel reaches, then a crop: no padding for a runtime to get wrong.
+    """Write the whole reach of the kernel, then a crop: no padding that a runtime could get wrong.
 
-    A kernel smaller than its stride gets taps of zero, for some runtimes take it to be no smaller.
+    A kernel smaller than its stride gets zero taps, because some runtimes assume that it is not smaller.
     """
     layer = node.layer
     kernel, bias = kernel_of(layer), bias_of(layer)
@@ -110,7 +110,7 @@ def _write_cropped(graph: Graph, node: Node) -> None:
     crops = _crops(node)
     grown = [(first, last + have - k) for (first, last), have, k in zip(crops, size, layer.kernel_size, strict=True)]
     if (size == [*layer.kernel_size] and not any(map(any, grown))) or any(last < 0 for _, last in grown):
-        return  # as it is; or lines of bias alone, which the audit judges
+        return  # no change needed; or lines of bias only, which the audit checks
     config = {**layer.get_config(), "kernel_size": size, "padding": "valid", "output_padding": None}
     unpadded = with_weights(type(layer).from_config(config), padded, bias)
     value = graph.add(unpadded, node.inputs[0], grid=node.grid)
@@ -130,7 +130,7 @@ def _centred_3x3(kernel: np.ndarray) -> np.ndarray:
         for q in range(2):
             for a in range(3):
                 for b in range(3):
-                    row, column = p + 1 + 2 * (1 - a), q + 1 + 2 * (1 - b)  # y[2j + p] takes x[j + a - 1] w[row]
+                    row, column = p + 1 + 2 * (1 - a), q + 1 + 2 * (1 - b)  # y[2j + p] reads x[j + a - 1] w[row]
                     if 0 <= row < 4 and 0 <= column < 4:
                         weights[a, b, :, p, q] = kernel[row, column].T
     return weights.reshape(3, 3, inner, 4 * out)
