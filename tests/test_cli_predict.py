@@ -312,7 +312,7 @@ def test_a_cut_off_tflite_file_is_named_with_a_remedy(exported, place, tmp_path,
         (tmp_path / "cut.tflite").write_bytes(whole[:size])
         code, _, err = call(capsys, "predict", place / "images" / "a.png", "--model", tmp_path / "cut.tflite")
         assert code == 1
-        assert f"{tmp_path / 'cut.tflite'}: The TensorFlow Lite file is damaged: it is cut off, or bytes in it" in err
+        assert f"{tmp_path / 'cut.tflite'}: The TensorFlow Lite file is damaged: it is truncated, or bytes in it" in err
         assert f"Received: {size:,} bytes. Copy cut.tflite again" in err
         assert "unpack" not in err
 

@@ -434,12 +434,12 @@ def rounded_by_keras():
 
 
 REFUSED = {
-    "rounded already": (rounded_by_keras, {}, r"'logits' holds int8 weights, made by keras.Model.quantize: give the"),
+    "rounded already": (rounded_by_keras, {}, r"'logits' has int8 weights, made by keras.Model.quantize: pass the"),
     "not built": (lambda: keras.Sequential([layers.Flatten()]), {}, r"must be built.*keras.Input"),
     "recurrent": (
         lambda: functional(lambda x: layers.LSTM(3, name="steps")(layers.Reshape((16, 48))(x))),
         {},
-        r"^Layer 'steps' of type LSTM has no int8 rule: name it in skip=\['steps'\].*anew with keras.layers.Conv2D",
+        r"^Layer 'steps' of type LSTM has no int8 rule: pass skip=\['steps'\].*again with keras.layers.Conv2D",
     ),
     "own layer": (lambda: functional(lambda x: head(Block(3, name="mine")(x))), {}, r"'mine'.*a method inline\(x\)"),
     "enlarging crop": (lambda: functional(lambda x: head(layers.CenterCrop(20, 20)(x))), {}, "keras.layers.Resizing"),

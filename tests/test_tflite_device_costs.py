@@ -174,7 +174,7 @@ def test_a_crash_is_one_network_s_and_the_next_one_is_measured(mcu):
     first = mcu._worker.pid
     assert os.getpriority(os.PRIO_PROCESS, first) >= 10  # training has priority
     os.kill(first, signal.SIGSEGV)
-    with pytest.raises(RuntimeFailureError, match="ended over this network: signal SIGSEGV"):
+    with pytest.raises(RuntimeFailureError, match="crashed on this network: signal SIGSEGV"):
         mcu(victim)
     assert mcu(waiting)["arena_bytes"] > 0
     second = mcu._worker.pid
@@ -249,7 +249,7 @@ def test_what_a_target_cannot_run_is_an_export_error(ethos):
         ("mcu", dict(names=()), r"names must be some of arena_bytes, flash_bytes"),
         ("mcu", dict(names="arena_bytes"), r"names must be some of"),
         ("mcu", dict(names=("arena_bytes", "arena_bytes")), r"each once"),
-        ("mcu", dict(accelerator="ethos-u55-128"), r"accelerator is for Ethos-U targets"),
+        ("mcu", dict(accelerator="ethos-u55-128"), r"accelerator applies to Ethos-U targets"),
         ("ethos-u55", dict(accelerator="ethos-u85-128"), r"accelerator must be one of 'ethos-u55-256'"),
     ],
 )

@@ -194,9 +194,9 @@ def test_several_inputs_and_outputs(target):
     expected = quantized(held, training=False)
     np.testing.assert_allclose(box, expected["box"], atol=3 * info.outputs[0].scale)
     np.testing.assert_allclose(scores, expected["scores"], atol=3 * info.outputs[1].scale)
-    with pytest.raises(ValueError, match=r"a dict or tuple of an array for each input \(image, pose\). Received"):
+    with pytest.raises(ValueError, match=r"a dict or tuple of one array per input \(image, pose\). Received"):
         quantize(model, data["image"])
-    told = r"calibration of input 'pose' must be .* in \[0\.0, 1\.0\].*; where .* are right, give input_range=: a list"
+    told = r"calibration of input 'pose' must be .* in \[0\.0, 1\.0\].*; if .* are right, pass input_range=: a list"
     with pytest.raises(ValueError, match=told):
         quantize(model, data)
 
@@ -265,8 +265,8 @@ def test_unknown_layers_to_skip_are_named(images):
     [
         (layers.Lambda(lambda t: 2 * t, name="odd"), "or use the layers or keras.ops that it is made of"),
         (layers.SpectralNormalization(layers.Conv2D(4, 1), name="odd"), "or use the layer that it wraps"),
-        (layers.Activation("elu", name="odd"), "or train the model anew with keras.layers.LeakyReLU"),
-        (layers.UnitNormalization(name="odd"), r"have none\)\. Received"),
+        (layers.Activation("elu", name="odd"), "or train the model again with keras.layers.LeakyReLU"),
+        (layers.UnitNormalization(name="odd"), r"without a rule\)\. Received"),
     ],
 )
 def test_what_is_advised_computes_the_same_or_asks_for_a_training(layer, advice, images):
@@ -293,7 +293,7 @@ def test_sixteen_bit_activations_are_nearer_the_float_model(body, images):
         errors[dtype] = np.abs(predict(quantized, images[64:]) - expected).mean()
     assert errors["int16x8"] < 0.7 * errors["int8"]
     with pytest.raises(
-        ValueError, match=r"also of a quantized model: give calibration=images\. Received: calibration="
+        ValueError, match=r"also for a quantized model: pass calibration=images\. Received: calibration="
     ):
         export(quantized, "mcu", images=images[64:])
     artifact = export(quantized, "mcu", calibration=images[:64], images=images[64:])
@@ -415,24 +415,24 @@ def test_what_is_not_ours_is_named_and_not_guessed(images):
         (lambda x: classify(layers.UpSampling2D(2, interpolation="bicubic")(x)), "'nearest' or 'bilinear'"),
         (
             lambda x: classify(layers.BatchNormalization(axis=1)(x)),
-            "must act on one axis, the last: build it with axis=-1",
+            "must act only on the last axis: build it with axis=-1",
         ),
         (
             lambda x: classify(layers.Normalization(mean=0.5, variance=0.2, invert=True)(x)),
-            r"must normalize, not the reverse: build it without invert=True, or skip=\['\w+'\] keeps it float",
+            r"must normalize, not invert: build it without invert=True, or skip=\['\w+'\] keeps it float",
         ),
     ]:
         with pytest.raises(UnsupportedLayerError, match=message):
             quantize(model_of(body), images)
     kept = quantize(model_of(lambda x: classify(ops.gelu(layers.Conv2D(4, 3)(x)))), images, skip=["gelu"])
     assert any(isinstance(layer, KeepFloat) for layer in kept.layers)
-    with pytest.raises(ValueError, match=r"images alone, without labels\. Received: a tuple of 2"):
+    with pytest.raises(ValueError, match=r"only images, without labels\. Received: a tuple of 2"):
         quantize(model_of(shared), iter([(images, np.zeros(96))]))
     with pytest.raises(ValueError, match="made by the native engine of quantize"):
         wm.tflite.calibrate(model_of(shared), images)
 
 
-@pytest.mark.filterwarnings("ignore:Training left the range")
+@pytest.mark.filterwarnings("ignore:Training exceeded the calibrated range")
 def test_fit_goes_on_unchanged_under_jit(images):
     labels = images.mean((1, 2)).argmax(-1)
     model = quantize(model_of(shared), images)
@@ -444,5 +444,5 @@ def test_fit_goes_on_unchanged_under_jit(images):
 
 
 def test_few_images_are_refused(images):
-    with pytest.raises(ValueError, match=r"calibration must hold at least 32 images. Received: 31 images"):
+    with pytest.raises(ValueError, match=r"calibration must contain at least 32 images. Received: 31 images"):
         quantize(model_of(shared), images[:31])

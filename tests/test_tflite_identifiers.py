@@ -54,7 +54,7 @@ def test_usual_names_are_what_they_were():
 
 @pytest.mark.parametrize("name", ["_", "-", "__-", "", ".a", "a/b", "a b", "é", "a\n", "../x"])
 def test_names_that_no_identifier_can_have(name):
-    with pytest.raises(ValueError, match=r"name must be of letters.*Received: name="):
+    with pytest.raises(ValueError, match=r"name must consist of letters.*Received: name="):
         check_name(name)
 
 

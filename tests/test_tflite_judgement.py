@@ -177,10 +177,10 @@ def row(images=64, **changes):
 @pytest.mark.parametrize(
     ("changes", "bounds", "words"),
     [
-        ({"snr_db": 9.9}, {"min_snr_db": 9}, r"SNR 9\.9 dB, required are 10"),
+        ({"snr_db": 9.9}, {"min_snr_db": 9}, r"SNR 9\.9 dB, required is 10"),
         ({"snr_db": -3.0}, {"min_snr_db": -4}, r"SNR -3\.0 dB"),
-        ({"agreements": (Agreement("peaks", 0.8, 100),)}, {"min_agreement": 0.8}, r"in the peaks of 80\.0% of 100"),
-        ({"judged": 31}, {"allow_unjudged": True}, r"leads by more than rounding moves on 31 of 64 images"),
+        ({"agreements": (Agreement("peaks", 0.8, 100),)}, {"min_agreement": 0.8}, r"the same peaks in 80\.0% of 100"),
+        ({"judged": 31}, {"allow_unjudged": True}, r"exceeds rounding on 31 of 64 images"),
         ({"images": 31}, {"allow_unjudged": True}, r"at least 32 images. Received: 31 images \(within the time"),
         ({"snr_db": None, "judged": 0}, {"allow_unjudged": True}, r"hardly depends on the image"),
     ],
@@ -197,10 +197,10 @@ def test_each_bound_refuses_and_is_loosened_by_name(changes, bounds, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"snr_db": 19.0}, "19.0 dB of the given float model"),
-        ({"least_channel_db": 9.0}, "channel 1 keeps 9.0 dB"),
+        ({"snr_db": 19.0}, "19.0 dB against the given float model"),
+        ({"least_channel_db": 9.0}, "channel 1 has an SNR of 9.0 dB"),
         ({"typical_db": 9.0}, "9.0 dB without the 5%"),
-        ({"agreements": (Agreement("first class", 0.95, 100),)}, "differ in the first class of 5.0% of 100"),
+        ({"agreements": (Agreement("first class", 0.95, 100),)}, "differ in the top-1 class in 5.0% of 100"),
     ],
 )
 def test_what_is_doubtful_is_reported(changes, words):
@@ -235,7 +235,7 @@ def test_every_kind_of_output_is_measured_in_a_useless_file(spoiled, images):
             if name == "sound":
                 assert judge([alone], "the given float model", Bounds(allow_unjudged=True)) == []
                 continue
-            with pytest.raises(FidelityError, match=rf"too little of the given float model.*output '{name}'"):
+            with pytest.raises(FidelityError, match=rf"too far from the given float model.*output '{name}'"):
                 judge([alone], "the given float model", Bounds(allow_unjudged=True))
 
 
@@ -244,9 +244,9 @@ def test_every_kind_of_output_is_measured_in_a_useless_file(spoiled, images):
     [
         (
             {"io_dtype": "uint8"},
-            r"too little of the float model \(the quantized one.*SNR -?\d+\.\d dB, required are 10",
+            r"too far from the float model \(the quantized one.*SNR -?\d+\.\d dB, required is 10",
         ),
-        ({"images": 31}, r"judged on at least 32 images. Received: 31 images \(given\)"),
+        ({"images": 31}, r"verified on at least 32 images. Received: 31 images \(given\)"),
     ],
 )
 def test_a_useless_file_is_refused(options, words, spoiled, images):
@@ -258,7 +258,7 @@ def test_a_useless_file_is_refused(options, words, spoiled, images):
 def test_so_it_is_when_export_quantizes(images):
     """16 bits are measured by the converter, which takes minima and maxima."""
     options = {"dtype": "int16x8", "calibration": images[:64], "images": images[64:]}
-    with pytest.raises(FidelityError, match=r"keeps too little of the given float model"):
+    with pytest.raises(FidelityError, match=r"is too far from the given float model"):
         export(several(images), "android-cpu", **options)
 
 
@@ -269,7 +269,7 @@ def test_a_fine_tuned_one_is_reported_and_not_refused(images):
     options = {"images": images[64:], "error_bound_steps": 99, "class_names": ()}
     with pytest.raises(FidelityError, match=r"of the quantized model hardly depends on the image"):
         export(quantized, "android-cpu", **options)
-    with pytest.warns(UserWarning, match=r"too little of the float model \(the quantized one without.*evaluate it"):
+    with pytest.warns(UserWarning, match=r"too far from the float model \(the quantized one without.*evaluate it"):
         export(quantized, "android-cpu", **options, allow_unjudged=True)
 
 
@@ -277,7 +277,7 @@ def test_what_was_never_trained_is_refused_from_a_file_and_frozen_too(spoiled, i
     spoiled[0].save(tmp_path / "quantized.keras")
     again = keras.saving.load_model(tmp_path / "quantized.keras", compile=False)
     again.trainable = False
-    with pytest.raises(FidelityError, match=r"keeps too little of the float model"):
+    with pytest.raises(FidelityError, match=r"is too far from the float model"):
         export(again, "android-cpu", images=images[64:], error_bound_steps=99)
     again.save(tmp_path / "frozen.keras")
     frozen = keras.saving.load_model(tmp_path / "frozen.keras", compile=False)
@@ -294,13 +294,13 @@ def test_what_was_never_trained_is_refused_in_mixed_precision(images):
         quantized = quantize(several(images), images[:64], observer="minmax")
     finally:
         keras.config.set_dtype_policy(policy)
-    with pytest.raises(FidelityError, match=r"keeps too little of the float model"):
+    with pytest.raises(FidelityError, match=r"is too far from the float model"):
         export(quantized, "android-cpu", images=images[64:], error_bound_steps=99)
     copy = in_float32(quantized)
     check_in_float32(quantized, copy, [images[64:]])
     layer = [layer for layer in copy.layers if getattr(layer, "use_bias", False)][-1]
     layer.bias.assign(layer.bias + 1e6)
-    with pytest.raises(CopyError, match=r"computes something else before anything is rounded"):
+    with pytest.raises(CopyError, match=r"differs from the model before anything is rounded"):
         check_in_float32(quantized, copy, [images[64:]])
 
 
@@ -330,7 +330,7 @@ def test_the_file_of_the_other_engine_is_judged_too(images):
     first.set_weights([kernel, bias])
     second.set_weights([after, other])
     quantized = quantize(model, images[:64], engine="tfmot", observer="minmax")
-    with pytest.raises(FidelityError, match=r"keeps too little of the float model"):
+    with pytest.raises(FidelityError, match=r"is too far from the float model"):
         export(quantized, "android-cpu", images=images[64:], error_bound_steps=99)
 
 
@@ -377,7 +377,7 @@ def test_a_wrong_rewrite_is_caught(dtype, images, monkeypatch):
     model = wm.WaveMixClassifier(4, SHAPE, width=8, depth=1, activation="quick_gelu", dtype=dtype)
     monkeypatch.setitem(SWISH_SLOPES, "quick_gelu", 1.65)
     for broken in (lambda: quantize(model, images), lambda: export(model, "android-cpu", images=images)):
-        with pytest.raises(CopyError, match=r"Each layer's copy is right, so a rewrite of this library is wrong"):
+        with pytest.raises(CopyError, match=r"Each layer's copy is correct, so a rewrite of this library is wrong"):
             broken()
 
 
@@ -392,7 +392,7 @@ def test_one_image_without_finite_outputs_does_not_switch_the_comparison_off(ima
         assert max(check_copy(model, model, [black]).differences) == 0
     with (
         pytest.warns(UserWarning, match="not finite on 1 of 9"),
-        pytest.raises(CopyError, match=r"computes something else.* differs by 0\.\d"),
+        pytest.raises(CopyError, match=r"differs from the model.* differs by 0\.\d"),
     ):
         check_copy(model, copy, [black])
     with pytest.warns(UserWarning, match="not finite on 1 of 1 images"):
@@ -463,5 +463,5 @@ def test_the_report_and_the_card_tell_what_was_judged(spoiled):
     ]
     assert all("32 of 32 images counted" in one["measured"] for one in checks if "number" in one["name"])
     found = by_name(rows(artifact)[0])["sound"]
-    assert f"- sound: {found['snr_db']:.1f} dB, same first class for" in _verification(artifact, None)
+    assert f"- sound: {found['snr_db']:.1f} dB, same top-1 class for" in _verification(artifact, None)
     assert f"counted {found['judged']} of 32 images (" in _verification(artifact, None)

@@ -241,11 +241,11 @@ def test_what_is_unknown_of_training_is_said(kits, artifacts, tmp_path):
     unknown = dataclasses.replace(artifacts["android-cpu-int8"], preprocessing=None).save_kit(tmp_path / "kit")
     for path in (unknown / "README.md", *unknown.glob("android/*.kt"), *unknown.glob("native/*_picture.h")):
         if not path.name.endswith("Test.kt"):
-            assert "how training did it is unknown" in path.read_text().replace("\n", " "), path
-    assert "how pictures are brought to its size: unknown" in (unknown / "MODEL_CARD.md").read_text()
+            assert "the rule of training is unknown" in path.read_text().replace("\n", " "), path
+    assert "how pictures are resized to its size: unknown" in (unknown / "MODEL_CARD.md").read_text()
     measured = dataclasses.replace(artifacts["android-cpu-int8"], input_ranges=(None,)).save_kit(tmp_path / "measured")
     assert not [path for path in measured.rglob("*") if "icture" in path.name]
-    assert "Nothing tells what a pixel's value is" in (measured / "README.md").read_text()
+    assert "How a pixel maps to the model's values is unknown" in (measured / "README.md").read_text()
     nameless = dataclasses.replace(artifacts["android-cpu-int8"], class_names=()).save_kit(tmp_path / "nameless")
     assert not list(nameless.rglob("*.labels.txt"))
     assert "labels" not in next(nameless.glob("android/AndroidCpuInt8.kt")).read_text()
@@ -430,7 +430,7 @@ def test_model_card_invents_nothing(artifacts, kits, images, tmp_path):
     }
     folder = artifacts["mcu-int8"].save_kit(tmp_path / "kit", images=images, report=report)
     text = (folder / "MODEL_CARD.md").read_text()
-    for part in ("insects", "1,234", "4,321", "88.00 %", "90.00 %", "50 test images", "cropping the centre"):
+    for part in ("insects", "1,234", "4,321", "88.00 %", "90.00 %", "50 test images", "cropping the center"):
         assert part in text
     assert "Accuracy: unknown" not in text
     other = artifacts["android-cpu-int8"].save_kit(tmp_path / "other", images=images, report=report)
@@ -448,7 +448,7 @@ def test_large_inputs_make_fewer_vectors(artifacts, images):
 def test_wrong_options(artifacts, images, tmp_path):
     artifact = artifacts["android-cpu-int8"]
     for options, message in [
-        (dict(name="../x"), r"name must be of letters.*'\.\./x'"),
+        (dict(name="../x"), r"name must consist of letters.*'\.\./x'"),
         (dict(vectors=0), r"vectors must be at least 1. Received: vectors=0"),
         (dict(images=images[:, 1:]), r"images must be an array \(N, 16, 16, 3\)"),
         (dict(images=images, labels=[1]), r"labels must name a class for each image. Received: 1 labels, 4 images"),

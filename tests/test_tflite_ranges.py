@@ -152,7 +152,7 @@ def test_the_report_counts_what_is_clipped_and_names_the_image(images):
     odd = images * 0.02
     odd[41] = images[41]
     model = classifier()
-    with pytest.warns(UserWarning, match=r"Calibration image 41 alone makes the ranges of") as said:
+    with pytest.warns(UserWarning, match=r"Calibration image 41 by itself makes the ranges of") as said:
         quantized = quantize(model, odd, observer="minmax")
     ours = [warning.filename for warning in said if warning.category is WavemixWarning]
     assert set(ours) == {__file__}  # the file of the caller, through decorators and helpers
@@ -196,7 +196,7 @@ def test_training_widens_the_ranges_that_it_leaves_and_says_so(jit_compile, imag
     target = np.stack([images.mean((1, 2, 3)) * 4, -images.mean((1, 2, 3))], 1)
     quantized.compile(keras.optimizers.Adam(1e-2), "mse", jit_compile=jit_compile)
     logs, said = fit(quantized, images, target, epochs=12, batch_size=16)
-    assert sum("Training left the range" in line and "'head' [-0.01" in line for line in said) == 1, said
+    assert sum("Training exceeded the calibrated range" in line and "'head' [-0.01" in line for line in said) == 1, said
     assert set(logs) == {"loss"}
     assert named["head"].get_range()[1] > 1.0
     assert named[quantized.inputs[0].name].get_range() == inputs_range
@@ -225,7 +225,9 @@ def test_a_range_that_was_calibrated_since_was_not_left(images):
     for _ in range(2):  # warned again about a range that was set again
         head.set_range(-0.01, 0.01)
         said = fit(quantized, images, target, epochs=3)[1]
-        assert sum("Training left the range" in line and "'head' [-0.01" in line for line in said) == 1, said
+        assert (
+            sum("Training exceeded the calibrated range" in line and "'head' [-0.01" in line for line in said) == 1
+        ), said
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
@@ -238,8 +240,8 @@ def test_the_ranges_left_in_an_epoch_are_reported_in_one_note(run_eagerly, image
         layer.set_range(-0.001, 0.001)
     quantized.compile(keras.optimizers.SGD(1e-5), "mse", run_eagerly=run_eagerly)
     _, said = fit(quantized, images, np.zeros((64, 2)), epochs=1, batch_size=64)
-    (note,) = [line for line in said if "Training left" in line]
-    count = int(re.search(r"the ranges of (\d+) layers that calibration found and widened them: ", note).group(1))
+    (note,) = [line for line in said if "Training exceeded" in line]
+    count = int(re.search(r"calibrated ranges of (\d+) layers and widened them: ", note).group(1))
     assert 3 <= count <= len(moving)
     assert note.count("] to [") == 2
     assert f" and {count - 2} more. A smaller learning rate" in note
@@ -251,7 +253,7 @@ def test_training_data_outside_the_promised_input_are_reported(images):
     quantized.compile("sgd", "mse")
     _, said = fit(quantized, images * 255, np.zeros((64, 2)))
     name = quantized.inputs[0].name
-    told = f"Training fed a layer with values outside the range that was promised: {name!r} [0, 1]. They are clipped."
+    told = f"Training fed a layer with values outside the given range: {name!r} [0, 1]. They are clipped."
     assert any(told in line for line in said), said
     assert quantizers(quantized)[quantized.inputs[0].name].get_range() == (0.0, 1.0)
 

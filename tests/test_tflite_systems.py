@@ -12,7 +12,7 @@ from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
 
 # With random weights a target's substitutes may cost a lot.
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{said}") for said in ("The stand-ins", "Calibration image")]
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{said}") for said in ("Replacing", "Calibration image")]
 
 SMALL = {"num_classes": 5, "image_shape": (16, 16, 3)}
 MIXER = {**SMALL, "width": 16, "depth": 2, "patch_size": 2}

@@ -238,13 +238,13 @@ BREAKS = {
         "BATCH_MATMUL",
         lambda e: setattr(e.source(1), "type", TYPES.INT16),
     ),
-    "all sides but two make 65536 at most": (
+    "all sides but two multiply to 65536 at most": (
         "ethos-u65",
         "attention",
         "TRANSPOSE",
         lambda e: shape(e.source(), 1, 300, 300, 8),
     ),
-    "depth reduced in a row alone": (
+    "depth reduced only in a row": (
         "ethos-u55",
         "attention",
         "MEAN",
@@ -340,7 +340,7 @@ BREAKS = {
         "TRANSPOSE_CONV",
         lambda e: shape(e.source(1), 8, 4, 4, 8),
     ),
-    "CMSIS-NN: just the rows that it writes, or over 16 channels and strides of 2 at most": (
+    "CMSIS-NN: exactly the rows that it writes, or over 16 channels and strides of 2 at most": (
         "mcu",
         "int8",
         "TRANSPOSE_CONV",
@@ -360,7 +360,7 @@ BREAKS = {
     ),
     "float operands": ("mcu", "EXP", "EXP", lambda e: None),
     "int32 bias": ("android-cpu", "int8", "CONV_2D", lambda e: scaled(e.source(2), 1.01)),
-    "one scale a feature map": ("android-cpu", "int8", "ADD", lambda e: two_scales(e.result())),
+    "one scale per feature map": ("android-cpu", "int8", "ADD", lambda e: two_scales(e.result())),
     "output on its input's scale": ("mcu", "int8", "PAD", lambda e: scaled(e.result(), 1.01)),
     "output scale 1/128, zero point 0": ("android-npu", "int8", "TANH", lambda e: zero_point(e.result(), 1)),
     "output scale 1/256, zero point -128": ("android-cpu", "int8", "LOGISTIC", lambda e: scaled(e.result(), 2)),
@@ -424,11 +424,11 @@ def test_the_unbroken_files_pass(target, files):
         (
             "edge-tpu",
             "gelu",
-            r"op \d+ GELU \(.*gelu.*\) is not among the ops it runs.*Instead of GELU use activation='q",
+            r"op \d+ GELU \(.*gelu.*\) is not supported.*Instead of GELU use activation='q",
         ),
-        ("mcu", "gelu", r"GELU .* is not among the ops it runs.*activation='quick_gelu'"),
-        ("edge-tpu", "float io", r"DEQUANTIZE .* is not among the ops it runs.*io_dtype='int8'"),
-        ("ethos-u85", "float io", r"DEQUANTIZE .* is not among the ops it runs.*io_dtype='int8'"),
+        ("mcu", "gelu", r"GELU .* is not supported.*activation='quick_gelu'"),
+        ("edge-tpu", "float io", r"DEQUANTIZE .* is not supported.*io_dtype='int8'"),
+        ("ethos-u85", "float io", r"DEQUANTIZE .* is not supported.*io_dtype='int8'"),
     ],
 )
 def test_audit_says_what_to_use_instead(target, file, message, files):
@@ -530,7 +530,7 @@ def test_ethos_file_is_saved_with_its_compiled_form(ethos, tmp_path):
     assert card["npu"]["compiler"].startswith("ethos-u-vela ")
     assert Artifact.load(path) == ethos
     path.with_name("net_vela.tflite").write_bytes(ethos.npu.content[:-1] + b"?")
-    with pytest.raises(ExportError, match=r"compiled file is not the one that its model card"):
+    with pytest.raises(ExportError, match=r"compiled file is not the one that the model card"):
         Artifact.load(path)
 
 
@@ -552,7 +552,7 @@ def test_vela_is_loaded_by_no_import_and_without_it_one_line_names_the_extra(tmp
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.splitlines() == [
-        "A file for an Ethos-U is compiled by Vela before it is written: pip install 'wavemix-tf[ethos]'"
+        "Vela compiles a file for an Ethos-U before it is written: pip install 'wavemix-tf[ethos]'"
     ]
 
 
@@ -607,10 +607,10 @@ def test_the_form_with_the_smaller_arena_is_the_larger_file():
 
 def test_wrong_limits_name_the_rule(small):
     for target, arguments, message in [
-        ("android-cpu", dict(max_arena_bytes=1), "max_arena_bytes is for mcu and Ethos-U targets"),
+        ("android-cpu", dict(max_arena_bytes=1), "max_arena_bytes applies to mcu and Ethos-U targets"),
         ("mcu", dict(max_arena_bytes=0), "max_arena_bytes must be an integer of at least 1"),
         ("mcu", dict(max_flash_bytes=1.5), "max_flash_bytes must be an integer"),
-        ("mcu", dict(accelerator="ethos-u55-128"), "accelerator is for Ethos-U targets"),
+        ("mcu", dict(accelerator="ethos-u55-128"), "accelerator applies to Ethos-U targets"),
         ("ethos-u55", dict(accelerator="ethos-u65-256"), "accelerator must be one of 'ethos-u55-256'"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -149,7 +149,7 @@ def test_weights_lie_on_their_range_after_averaging(trained):
 
 def test_trained_model_ships(trained, images):
     model, *_ = trained
-    with pytest.raises(UnsupportedOpError, match=r"TRANSPOSE_CONV .*CMSIS-NN.*quantize it with engine='native'"):
+    with pytest.raises(UnsupportedOpError, match=r"TRANSPOSE_CONV .*CMSIS-NN.*use engine='native'"):
         export(model, "mcu", images=images[:32])  # 8 channels, which have no other form
     artifact = export(model, "android-npu", images=images[:32], class_names="abcde")
     report = verify(artifact, model, images[32:64], runtimes=["litert-xnnpack"])
@@ -289,7 +289,7 @@ def test_bad_input_is_distinguished(float_model, trained, images):
         quantize(float_model, images[:, :8], engine="tfmot")
     with pytest.raises(ValueError, match=r"observer must be one of"):
         quantize(float_model, images, engine="tfmot", observer="max")
-    with pytest.raises(ValueError, match=r"this one is quantized already. Received: model=.small_tfmot"):
+    with pytest.raises(ValueError, match=r"not a quantized one. Received: model=.small_tfmot"):
         quantize(trained[0], images)
     with pytest.raises(ValueError, match=r"io_dtype must be one of"):
         trained[0].convert("int4")
@@ -330,5 +330,5 @@ def test_what_tf_keras_cannot_honour_is_refused(trained):
         model.compile("adam", OwnLoss())
     excluding = keras.optimizers.AdamW()
     excluding.exclude_from_weight_decay(var_names=["bias"])
-    with pytest.raises(ValueError, match=r"decays every weight alike"):
+    with pytest.raises(ValueError, match=r"decays every weight equally"):
         model.compile(excluding, "mse")

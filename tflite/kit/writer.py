@@ -204,18 +204,14 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
         parts.append(f"{shape} {tensor.dtype}: {quantization(tensor)}. Real value: {output_formula(tensor)}.")
     last = artifact.ops[-1] if artifact.ops[-1] not in ("QUANTIZE", "DEQUANTIZE") else artifact.ops[-2]
     if is_classes(artifact, info.outputs[0]):
-        kind = (
-            "probabilities" if last == "SOFTMAX" else "scores (logits): use the largest; softmax gives probabilities"
-        )
+        kind = "probabilities" if last == "SOFTMAX" else "scores (logits): use the largest; softmax gives probabilities"
         parts.append(f"One value per class, in the order of the labels: {kind}.")
     return "\n\n".join(parts)
 
 
 def _vectors_section(artifact: Any, info: FileInfo, vectors: Vectors) -> str:
     runtime = RUNTIMES[vectors.runtime]
-    source = {"generated": "Generated images", "given": "Given images (the command uses test images)"}[
-        vectors.source
-    ]
+    source = {"generated": "Generated images", "given": "Given images (the command uses test images)"}[vectors.source]
     lines = [
         f"{vectors.count} vectors. {source}; {runtime.words} ({runtime.package} {version(runtime.package)}) computed "
         "the expected outputs when this kit was made. "

@@ -78,8 +78,7 @@ class DeviceCosts:
         row = get_target(target)
         if target not in DEVICE_COSTS:
             raise ValueError(
-                f"target must be one with measurable costs: {', '.join(DEVICE_COSTS)}. "
-                f"Received: target={target!r}"
+                f"target must be one with measurable costs: {', '.join(DEVICE_COSTS)}. Received: target={target!r}"
             )
         known = (*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ()))
         chosen = DEVICE_COSTS[target] if names is None else names

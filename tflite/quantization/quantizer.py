@@ -78,6 +78,7 @@ def quantize(
             half of a range or less, a warning is given.
         target: A target's name: activations that it does not support are replaced before calibration, so that
             fine-tuning compensates for it (``gelu`` by ``quick_gelu`` for "mcu"). None: nothing is replaced.
+
     Returns:
         An uncompiled ``keras.Model`` with the same inputs and outputs, by name and order, of the given model's class
     if that class has a custom training step; trains with ``fit``, saves to ``.keras``. Its ``quantization_report``
@@ -211,8 +212,8 @@ def _attach_report(model: Any, rows: Sequence[LayerRange]) -> tuple[LayerRange, 
     for image, names in sorted(layers.items()):
         listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         warn_user(
-            f"Only calibration image {image} makes the ranges of {listed} more than twice as wide as all other images "
-            "need. Remove it if it does not belong to the data; if it is rare but valid, add more images of its kind.",
+            f"Calibration image {image} by itself makes the ranges of {listed} more than twice as wide as all other "
+            "images need. Remove it if it does not belong to the data; if it is rare but valid, add more of its kind.",
         )
     return report
 

@@ -76,9 +76,7 @@ class NpuReport:
 def require_vela() -> None:
     """ExportError if the compiler is not installed."""
     if find_spec("ethosu") is None:
-        raise ExportError(
-            "Vela compiles a file for an Ethos-U before it is written: pip install 'wavemix-tf[ethos]'"
-        )
+        raise ExportError("Vela compiles a file for an Ethos-U before it is written: pip install 'wavemix-tf[ethos]'")
 
 
 def compile_file(content: bytes, npu: Npu, accelerator: str | None = None, run: Runner | None = None) -> NpuReport:

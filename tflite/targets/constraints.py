@@ -89,12 +89,12 @@ CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
     "8-bit operands": (op_checks.byte_operands, f"BATCH_MATMUL in {VELA}"),
     "8-bit weights": (op_checks.byte_weights, VELA),
     "constant bias of 32 or 64 bits": (op_checks.wide_constant_bias, VELA),
-    "depth reduced in a row alone": (op_checks.depth_in_a_row, f"MEAN in {VELA}"),
+    "depth reduced only in a row": (op_checks.depth_in_a_row, f"MEAN in {VELA}"),
     "factor 2, 4 or 8": (op_checks.factor_2_4_8, f"RESIZE_NEAREST_NEIGHBOR in {VELA}"),
     "factor 2, or 4 or 8 without half pixels": (op_checks.bilinear_factor, f"RESIZE_BILINEAR in {VELA}"),
     "height times width below 65536": (op_checks.small_softmax, f"SOFTMAX in {VELA}"),
     "output is input times stride": (op_checks.transposed_shape, f"TRANSPOSE_CONV in {VELA}"),
-    "all sides but two make 65536 at most": (op_checks.pairs_of_sides, f"TRANSPOSE in {VELA}"),
+    "all sides but two multiply to 65536 at most": (op_checks.pairs_of_sides, f"TRANSPOSE in {VELA}"),
     "pooling window": (op_checks.pooling_window, f"AVERAGE_POOL_2D, MAX_POOL_2D in {VELA}"),
     "positive strides": (op_checks.positive_strides, f"STRIDED_SLICE in {VELA}"),
     "power-of-two factor": (op_checks.power_of_two, f"RESIZE_BILINEAR in {VELA}, Ethos-U85"),
@@ -133,7 +133,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
         op_checks.in_cmsis_nn(lambda op: cmsis_nn.transposed(op).rows_aligned),
         f"arm_transpose_conv_s8.c of {CMSIS}: rows advance by whole strides; issue 230, fixed in July 2026",
     ),
-    "CMSIS-NN: just the rows that it writes, or over 16 channels and strides of 2 at most": (
+    "CMSIS-NN: exactly the rows that it writes, or over 16 channels and strides of 2 at most": (
         op_checks.in_cmsis_nn(lambda op: cmsis_nn.transposed(op).rows_written),
         f"arm_transpose_conv_s8.c of {CMSIS}: it writes at least (rows of the input) * stride - padding rows and at "
         "most those that the kernel reaches, whatever the output's size",
@@ -149,7 +149,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {
     # The int8 kernels everywhere
     "int32 bias": (op_checks.bias_32, f"{SPEC}: (scale, zero point) = (input scale * weight scale, 0)"),
     "no negative input": (op_checks.no_negative_input, "RsqrtEvalQuantized in tensorflow/lite/kernels/elementwise.cc"),
-    "one scale a feature map": (op_checks.one_scale, f"{SPEC}: activations are per tensor"),
+    "one scale per feature map": (op_checks.one_scale, f"{SPEC}: activations are per tensor"),
     "output on its input's scale": (op_checks.on_input_scale, f"{SPEC}: input and outputs must have the same scale"),
     "output scale 1/128, zero point 0": (op_checks.fixed_scale(1 / 128, 0), f"TANH in {SPEC}"),
     "output scale 1/256, zero point -128": (op_checks.fixed_scale(1 / 256, -128), f"LOGISTIC, SOFTMAX in {SPEC}"),
