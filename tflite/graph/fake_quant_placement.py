@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import UnsupportedLayerError
-from ..layers.copying import config_of, hand_over
+from ..layers.copying import config_of, copy_variables
 from ..layers.fake_quant import FIXED_RANGES, QUANT_LAYERS, FakeQuant, KeepFloat, QuantBatchNormalization
 from .activations import activation_name
 from .affines import affine_source
@@ -293,7 +293,7 @@ def _emit_steps(source: Node) -> Value:
 def _quantized_norm(layer: Any) -> Any:
     norm = QuantBatchNormalization.from_config(config_of(layer))
     norm.build_from_config(layer.get_build_config())
-    return hand_over(layer, norm)
+    return copy_variables(layer, norm)
 
 
 def _quantized_twin(layer: Any) -> Any:
@@ -301,4 +301,4 @@ def _quantized_twin(layer: Any) -> Any:
         raise UnsupportedLayerError(f"Layers must be channels_last. Received: layer={layer.name!r}")
     twin = QUANT_LAYERS[type(layer).__name__].from_config(config_of(layer))
     twin.build_from_config(layer.get_build_config())
-    return hand_over(layer, twin)
+    return copy_variables(layer, twin)

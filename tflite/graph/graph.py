@@ -351,7 +351,7 @@ class _Copier:
         if is_functional(operation):
             starts = _nested_inputs(operation, call)
             return self.trace(operation.outputs, {id(i): known[id(t)] for i, t in starts}, origin)
-        opened = _opened(operation)
+        opened = _inlined(operation)
         if opened is not None:
             stand_ins = [keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in tensors]
             results = keras.tree.flatten(opened(*stand_ins))
@@ -388,7 +388,7 @@ class _Copier:
         return self.clones[id(operation)]
 
 
-def _opened(operation: Any) -> Any:
+def _inlined(operation: Any) -> Any:
     """A function that calls the parts of a composite layer on its input tensors; None for another layer."""
     if hasattr(operation, "inline"):
         return operation.inline

@@ -88,11 +88,11 @@ def check_inputs(
         raise ValueError(f"{name} must have as many rows for each input. Received: {[len(a) for a in arrays]}")
     if name == "calibration":
         for array, limits in zip(arrays, ranges, strict=True):
-            _tell_unfilled(array, limits)
+            _warn_if_unfilled(array, limits)
     return arrays
 
 
-def _tell_unfilled(array: np.ndarray, limits: Range) -> None:
+def _warn_if_unfilled(array: np.ndarray, limits: Range) -> None:
     """Warn if calibration images leave half of the given range or more empty, because its levels are lost."""
     if limits is None:
         return

@@ -115,7 +115,7 @@ def _shapes(layer: Any) -> list[tuple[int, ...]]:
     return [tuple(variable.shape) for variable in layer.variables]
 
 
-def hand_over(layer: Any, twin: Any) -> Any:
+def copy_variables(layer: Any, twin: Any) -> Any:
     """Copy the variables of ``layer`` to ``twin``, a layer of another class with the same ones; returns ``twin``."""
     store: dict[str, Any] = {}
     layer.save_own_variables(store)
