@@ -46,9 +46,9 @@ def export(
     The graph is folded and rewritten for the target, converted, audited op by op against ``TARGETS[target]``, compiled
     if the target is an Ethos-U, and run in the installed runtimes. Only a file that passes every check is returned.
 
-    The file is checked twice. Against the model that it computes (the given one, the quantized one, or the one with the
-    target's replacement activations) it must keep ``error_bound_steps``. Against the *float* model, every output of a
-    file that rounds must keep ``min_snr_db`` and ``min_agreement``, whatever the output is. The float model is the
+    The file is checked twice. Its error against the model that it computes (the given one, the quantized one, or the
+    one with the target's replacement activations) must be within ``error_bound_steps``. Against the *float* model,
+    every output of a file that rounds must reach ``min_snr_db`` and ``min_agreement``. The float model is the
     given one; for a quantized model it is ``float_network(model)``, the network of the same weights without rounding:
     without fine-tuning, that is the model that was quantized. A fine-tuned model (or one saved by a version that did
     not record it) was trained with rounding, and its float network was never trained: violations of these two bounds

@@ -85,8 +85,8 @@ def check_file(
 ) -> dict[str, Any]:
     """Run a file in the runtimes of ``steps`` and compare it with three models; returns ``Artifact.verification``.
 
-    Against the model that it computes, the file must keep ``steps``; against the float model, if it rounds, ``bounds``.
-    Its distance from the given model is reported.
+    The error against the model that the file computes must be within ``steps``. If the file rounds, it must satisfy
+    ``bounds`` against the float model. Its difference from the given model is only reported.
 
     Args:
         file: Its content, and the result of ``read_file`` before names were stripped.

@@ -81,9 +81,10 @@ def quantize(
 
     Returns:
         An uncompiled ``keras.Model`` with the same inputs and outputs, by name and order, of the given model's class
-    if that class has a custom training step; trains with ``fit``, saves to ``.keras``. Its ``quantization_report``
-    states the difference of the copy from the given model without rounding, and the cost of the target's replacement
-    activations; its ``calibration_report`` states the basis of every range (``LayerRange``). Neither is saved.
+        if that class has a custom training step; trains with ``fit``, saves to ``.keras``. Its
+        ``quantization_report`` states the difference of the copy from the given model without rounding, and the cost of
+        the target's replacement activations; its ``calibration_report`` states the basis of every range
+        (``LayerRange``). Neither is saved.
 
     Raises:
         CopyError: an output of the copy differs from the given model's by more than 1e-3 of its spread, unrounded.
