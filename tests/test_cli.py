@@ -351,7 +351,7 @@ def test_files_that_are_there_are_held_to_bounds_that_are_named(finished, tmp_pa
     assert any("limits: 10 dB, 90%" in check["bound"] for check in of_report(out, file.stem)["checks"])
     code, _, err = call(capsys, *words, "--min-snr-db", "150")
     assert (code, one_line(err)) == (1, True)
-    assert "required are 150" in err
+    assert "required is 150" in err
     assert file.read_bytes() == before
 
 
@@ -677,7 +677,7 @@ def test_quantize_keeps_a_named_layer_float(finished, tmp_path, capsys):
     for path in out.glob("qat*"):
         path.unlink()
     words = ("quantize", "--out", out, "--set", "qat_epochs=1")
-    for setting, expected in (("qat_skip=heat", "near it: head"), ("qat_observer=median", "percentile")):
+    for setting, expected in (("qat_skip=heat", "similar: head"), ("qat_observer=median", "percentile")):
         code, _, err = call(capsys, *words, "--set", setting)
         assert code == 1
         assert one_line(err)

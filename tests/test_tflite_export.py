@@ -315,7 +315,7 @@ def test_benchmark_measures(mcu):
 
 
 def test_a_file_too_far_from_the_model_is_not_returned(quantized, models, held_out):
-    with pytest.raises(FidelityError, match=r"differs from the Keras model by \d+\.\d+ output steps.*allowed are 0"):
+    with pytest.raises(FidelityError, match=r"differs from the Keras model by \d+\.\d+ output steps.*the tolerance is 0"):
         export(quantized["nearest"], "android-cpu", images=held_out["nearest"], error_bound_steps=0)
 
 
@@ -391,7 +391,7 @@ def test_wrong_options_name_the_right_ones(models, quantized):
     model = models["nearest"]
     for arguments, message in [
         (dict(target="phone"), "target must be one of 'android-cpu', 'android-gpu', 'android-npu'.*target='phone'"),
-        (dict(target="mcu", dtype="float32"), "'mcu' takes dtype int8 or int16x8. Received: dtype='float32'"),
+        (dict(target="mcu", dtype="float32"), "'mcu' supports dtype int8 or int16x8. Received: dtype='float32'"),
         (dict(target="mcu", dtype="int4"), "dtype must be one of 'float32'"),
         (dict(target="android-cpu", io_dtype="int8"), "A float32 file has float32 inputs and outputs.*io_dtype='int8'"),
         (dict(target="android-cpu", io_dtype="half"), "io_dtype must be one of"),

@@ -253,7 +253,7 @@ def test_skipped_layers_stay_float_and_the_rest_does_not(names, images, tmp_path
 
 def test_unknown_layers_to_skip_are_named(images):
     with pytest.raises(
-        ValueError, match=r"skip must name layers of the model; near it: logits. Received: skip='logit'"
+        ValueError, match=r"skip must name layers of the model; similar: logits. Received: skip='logit'"
     ):
         quantize(model_of(shared), images, skip=["logit"])
     with pytest.raises(ValueError, match="skip must be a list"):

@@ -326,7 +326,7 @@ def test_what_tf_keras_cannot_honour_is_refused(trained):
     model, *_ = trained
     with pytest.raises(ValueError, match=r"no option 'gradient_accumulation_steps'.*=2"):
         model.compile(keras.optimizers.Adam(gradient_accumulation_steps=2), "mse")
-    with pytest.raises(ValueError, match=r"takes loss by name, or a Keras object.*OwnLoss"):
+    with pytest.raises(ValueError, match=r"supports loss by name, or a Keras object.*OwnLoss"):
         model.compile("adam", OwnLoss())
     excluding = keras.optimizers.AdamW()
     excluding.exclude_from_weight_decay(var_names=["bias"])
