@@ -244,7 +244,7 @@ def test_what_a_target_cannot_run_is_an_export_error(ethos):
     ("target", "options", "rule"),
     [
         ("esp32", {}, r"target must be one of 'android-cpu'"),
-        ("edge-tpu", {}, r"measurable costs: android-cpu, ethos-u55, ethos-u65, ethos-u85, mcu\. Received: target='edge-tpu'"),
+        ("edge-tpu", {}, r"costs: android-cpu, ethos-u55, ethos-u65, ethos-u85, mcu\. Received: target='edge-tpu'"),
         ("mcu", dict(names=("npu_cycles",)), r"names must be one of 'arena_bytes', 'flash_bytes'"),
         ("mcu", dict(names=()), r"names must be some of arena_bytes, flash_bytes"),
         ("mcu", dict(names="arena_bytes"), r"names must be some of"),

@@ -315,7 +315,7 @@ def test_benchmark_measures(mcu):
 
 
 def test_a_file_too_far_from_the_model_is_not_returned(quantized, models, held_out):
-    with pytest.raises(FidelityError, match=r"differs from the Keras model by \d+\.\d+ output steps.*the tolerance is 0"):
+    with pytest.raises(FidelityError, match=r"differs from the Keras model by \d+\.\d+ output steps.*tolerance is 0"):
         export(quantized["nearest"], "android-cpu", images=held_out["nearest"], error_bound_steps=0)
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow's converter: a graph from ``deploy``, or a traced function, becomes a ``.tflite`` file."""
+"""TensorFlow's converter: convert a graph from ``deploy``, or a traced function, to a ``.tflite`` file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SIGNATURE = "serving_default"  # key of the only signature of a file
 def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarray] | None = None) -> bytes:
     """Run TensorFlow's converter on a graph from ``deploy``; batch 1, built-in ops only.
 
-    The traced function is converted, not a SavedModel: writing one and reading it takes most of a conversion's time.
+    The traced function is converted, not a SavedModel, because writing and reading one takes most of the time.
 
     Args:
         deployed: From ``deploy``, with fake-quant nodes if ``dtype`` is "int8".
         dtype: "float32", "float16", "int8" or "int16x8".
         io_dtype: dtype of input and output.
-        calibration: Images from which an int16x8 file's ranges are taken, one array an input.
+        calibration: Images on which an int16x8 file's ranges are measured, one array per input.
 
     Raises:
         ExportError: the converter refused; its first line is quoted.
@@ -38,7 +38,7 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
 
     labels = [tensor.name for tensor in deployed.inputs]
     signature = [
-        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=label)  # a dynamic batch drags SHAPE and PACK ops in
+        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=label)  # a dynamic batch adds SHAPE and PACK ops
         for tensor, label in zip(deployed.inputs, labels, strict=True)
     ]
 
@@ -46,16 +46,16 @@ def convert(deployed: Any, dtype: str, io_dtype: str, calibration: list[np.ndarr
         inputs = keras.tree.pack_sequence_as(structures(deployed)[0], list(tensors))
         return keras.tree.flatten(deployed(inputs, training=False))
 
-    # Beside an output of indices TensorFlow cannot make the others integers; `read_integers` does.
+    # With an output of indices, TensorFlow cannot make the other outputs integers; `read_integers` does.
     mixed = io_dtype != "float32" and len({"float" in value.dtype for value in deployed.outputs}) > 1
     if mixed and io_dtype == "uint8":
         raise ValueError(
-            "A model with outputs of indices beside others has int8 or float32 inputs and outputs. "
+            "A model with outputs of indices and other outputs has int8 or float32 inputs and outputs. "
             f"Received: io_dtype={io_dtype!r}"
         )
     measures = dtype == "int16x8" and calibration is not None
     content = run_converter(
-        # Without an object that tracks the variables the converter makes constants of them.
+        # Without an object that tracks the variables, the converter makes them constants.
         tf.function(serve, input_signature=signature, autograph=False).get_concrete_function(),
         dtype,
         io_dtype,
@@ -84,17 +84,17 @@ def run_converter(
     samples: Callable[[], Iterable[Sequence[np.ndarray]]] | None = None,
     layers: Sequence[str] = (),
 ) -> bytes:
-    """The one call of TensorFlow's converter; built-in ops only.
+    """The only call of TensorFlow's converter; built-in ops only.
 
     Args:
         function: A concrete function of TensorFlow.
         dtype: "float32", "float16", "int8" or "int16x8".
-        io_dtype: dtype of inputs and outputs of a file of integers.
-        output_dtype: That of the outputs, where it is another.
-        owner: Object that holds the function's variables; None: they become constants.
-        samples: Gives the rows of inputs that ranges are measured on, an array with a batch axis each; None: the
-            ranges are those of the graph's fake-quant nodes.
-        layers: Names of the model's layers, by which a message names the one at fault.
+        io_dtype: dtype of inputs and outputs of an integer file.
+        output_dtype: dtype of the outputs if it differs.
+        owner: Object that owns the function's variables; None: they become constants.
+        samples: Returns the rows of inputs that ranges are measured on, each with one array with a batch axis per
+            input; None: the ranges are those of the graph's fake-quant nodes.
+        layers: Names of the model's layers, for messages.
 
     Raises:
         ExportError: the converter refused; its first line is quoted.
@@ -118,7 +118,7 @@ def run_converter(
         converter.inference_output_type = tf.dtypes.as_dtype(output_dtype or io_dtype)
     try:
         with warnings.catch_warnings():
-            # Fake-quant nodes have the statistics that it misses.
+            # Fake-quant nodes have the statistics that the warning is about.
             warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
             return converter.convert()
     except Exception as error:
@@ -126,10 +126,10 @@ def run_converter(
 
 
 def converter_error(error: Exception, function: Any, layers: Sequence[str] = ()) -> ExportError:
-    """What to raise for a failure of TensorFlow's converter: the ops that it lacks, or its first line.
+    """The error to raise for a failure of TensorFlow's converter: with the missing ops, or with its first line.
 
     Args:
-        error: The converter's.
+        error: The converter's error.
         function: The concrete function that was converted.
         layers: Names of the model's layers.
     """
@@ -141,7 +141,7 @@ def converter_error(error: Exception, function: Any, layers: Sequence[str] = ())
         where = f" (layer {', '.join(map(repr, near))})" if near else ""
         return ExportError(
             f"TensorFlow Lite has no op for {missing[1].strip()}{where}: write that part of the model with other "
-            "layers, or leave it to the program that runs the file."
+            "layers, or run it in the program that runs the file."
         )
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return ExportError(f"TensorFlow's converter refused the model: {first}")
