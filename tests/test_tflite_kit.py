@@ -236,7 +236,7 @@ def test_pictures_of_any_size(artifacts, tmp_path):
 
 def test_what_is_unknown_of_training_is_said(kits, artifacts, tmp_path):
     known = (kits["android-cpu-int8"] / "README.md").read_text()
-    assert "the centre cropped to the input's proportions, then resized with a triangle filter" in known
+    assert "the center cropped to the input's proportions, then resized with a triangle filter" in known
     assert "assumed" not in known
     unknown = dataclasses.replace(artifacts["android-cpu-int8"], preprocessing=None).save_kit(tmp_path / "kit")
     for path in (unknown / "README.md", *unknown.glob("android/*.kt"), *unknown.glob("native/*_picture.h")):
