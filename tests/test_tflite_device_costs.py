@@ -39,7 +39,6 @@ from wavemix_tf.tflite.targets.table import DEVICE_COSTS
 # These tests use untrained networks on purpose.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The outputs of model:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Quantisation changed the first class:UserWarning"),
 ]
 TINY = dict(image_shape=(8, 8, 1), width=4, depth=1)
 

@@ -29,7 +29,6 @@ from wavemix_tf.tflite.targets import cmsis_nn
 FIXTURES = Path(__file__).parent / "fixtures"
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The outputs of model:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Quantisation changed the first class:UserWarning"),
     pytest.mark.filterwarnings("ignore:The file has an SNR:UserWarning"),  # of random weights
 ]
 
