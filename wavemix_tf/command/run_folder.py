@@ -14,7 +14,7 @@ from ..tflite.file.model_cards import card_path, read_card, read_content
 from ..training.data.identity import SplitList, folder_is_as_trained, read_labels
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
-from .arguments import START_FILE, apply_settings
+from .arguments import START_FILE, apply_settings, choose_recipe
 from .command_line import shell
 from .pages.report import FORMAT
 from .terminal import announce_loading, note
@@ -76,6 +76,17 @@ def check_folder(out: Path, recipe: Recipe, overwrite: bool, ignore: str | None 
         raise ValueError(
             f"{out} holds a run of another recipe (recipe.json): use another --out, or --overwrite. Received: {there}"
         )
+
+
+def choose_run(
+    name: str | None, data: Path | None, out: Path | None, settings: Sequence[str] | None, overwrite: bool
+) -> tuple[Recipe, Path]:
+    """The recipe of a run, and its folder, which holds no run of another recipe; arguments as of ``choose_recipe``."""
+    begun = out or (Path("runs") / data.resolve().name if data is not None else None)
+    recipe = choose_recipe(name, data, settings, None if overwrite else begun)
+    out = out or Path("runs") / recipe.name
+    check_folder(out, recipe, overwrite)
+    return recipe, out
 
 
 def check_state(out: Path, stages: Sequence[str] = STAGES, exports: bool = False) -> None:

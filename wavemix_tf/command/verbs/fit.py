@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ..arguments import choose_recipe
 from ..options import Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings
 from ..pages.formats import score_text
-from ..run_folder import check_finished_data, check_folder, check_state, is_finished
+from ..run_folder import check_finished_data, check_state, choose_run, is_finished
 from ..terminal import announce_loading, console, step
 
 
@@ -21,10 +18,7 @@ def fit(
     debug: Debug = False,
 ) -> None:
     """Train the float network of a recipe. Called again, it resumes after the last finished epoch."""
-    begun = out or (Path("runs") / data.resolve().name if data is not None else None)
-    chosen = choose_recipe(recipe, data, settings, None if overwrite else begun)
-    out = out or Path("runs") / chosen.name
-    check_folder(out, chosen, overwrite)
+    chosen, out = choose_run(recipe, data, out, settings, overwrite)
     if not overwrite:
         check_state(out, ["float"])
     if not overwrite and is_finished(out, "float"):

@@ -8,11 +8,10 @@ from typing import Any
 import typer
 
 from ...training.tasks import task_type
-from ..arguments import choose_recipe
 from ..options import TEST_IMAGES, Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings, TestImages
 from ..pages.report import write_report
 from ..pages.terminal_tables import results_table
-from ..run_folder import check_finished_data, check_folder, check_state, finished_report
+from ..run_folder import check_finished_data, check_state, choose_run, finished_report
 from ..terminal import announce_loading, console, step, styled
 
 
@@ -28,10 +27,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Train, quantize, fine-tune, export, verify, measure and report. Called again, it resumes."""
-    begun = out or (Path("runs") / data.resolve().name if data is not None else None)
-    chosen = choose_recipe(recipe, data, settings, None if overwrite else begun)
-    out = out or Path("runs") / chosen.name
-    check_folder(out, chosen, overwrite)
+    chosen, out = choose_run(recipe, data, out, settings, overwrite)
     if not overwrite:
         check_state(out, exports=True)
     done = None if overwrite else finished_report(out, chosen)
