@@ -61,6 +61,7 @@ def test_a_script_named_as_the_command_loads_models(name, tmp_path):
         ("import wavemix_tf\nimport sys; print('keras' in sys.modules)", "True"),
         ("import wavemix_tf.files\nimport sys; print('keras' in sys.modules)", "True"),
     ],
+    ids=["script", "package", "module"],
 )
 def test_only_the_console_script_starts_without_keras(program, keras):
     assert run("-c", program).stdout.split() == [keras]
