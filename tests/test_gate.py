@@ -240,7 +240,7 @@ def forms():
         "unbatched PyDataset": (Batches(list(zip(images, labels, strict=True))), "must yield batches"),
         "dict": (
             batches.map(lambda x, y: {"image": x, "label": y}),
-            r"or \(images, targets, weights\). Received: .*dict of image, label: dataset.map",
+            r"or \(images, targets, weights\). Received: .*dict of image, label: use dataset.map",
         ),
         "dict PyDataset": (Batches([{"x": images}]), "a dict of x"),
         "images alone": (batches.map(lambda x, y: x), "a single TensorSpec"),
