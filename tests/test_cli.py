@@ -623,7 +623,7 @@ def test_the_end_of_a_file_is_no_interruption(monkeypatch, capsys):
     def ended(*_):
         raise EOFError("no more bytes")
 
-    monkeypatch.setattr("wavemix_tf.command.verbs.fit.choose_recipe", ended)
+    monkeypatch.setattr("wavemix_tf.command.verbs.fit.choose_run", ended)
     code, _, err = call(capsys, "fit", "digits")
     assert code == 1
     assert err.strip() == "wavemix-tf: EOFError: no more bytes (--debug shows where)"
@@ -851,7 +851,7 @@ def test_unexpected_error_names_its_type(capsys, monkeypatch):
     def broken(*_):
         raise KeyError("spam")
 
-    monkeypatch.setattr("wavemix_tf.command.verbs.run.choose_recipe", broken)
+    monkeypatch.setattr("wavemix_tf.command.verbs.run.choose_run", broken)
     code, _, err = call(capsys, "run", "digits")
     assert code == 1
     assert "KeyError: 'spam'" in err

@@ -185,6 +185,7 @@ NIGHTLY: tuple[str, ...] = (
     "test_tflite_tfmot.py::test_weights_lie_on_their_range_after_averaging",
     "test_tflite_tfmot.py::test_what_tf_keras_cannot_honour_is_refused",
     "test_tflite_tfmot.py::test_without_tfmot_one_line_says_what_to_install",
+    "test_tiers.py::test_every_entry_names_a_test",
     "test_tiers.py::test_the_tiers",
     "test_tiling.py::test_a_file_has_its_network_s_grid",
     "test_token_sampling.py::test_batch_mates_do_not_change_an_images_logits",
