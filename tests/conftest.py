@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import pytest
-from tiers import is_nightly
+from tiers import SLOW_FIXTURES, is_nightly
 
 EVERY_CHANGE = "not nightly"  # of pyproject.toml's addopts
 
@@ -41,10 +41,12 @@ def pytest_runtest_protocol(item, nextitem):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
 def pytest_collection_modifyitems(config, items):
-    """Marks the tests that ``tiers.py`` names. Whoever names a single test gets it, whatever its tier."""
+    """Mark the tests that ``tiers.py`` names. Whoever names a single test gets it, whatever its tier."""
     for item in items:
         if is_nightly(item.nodeid):
             item.add_marker(pytest.mark.nightly)
+            item.add_marker(pytest.mark.slow)
+        if SLOW_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
     if config.option.markexpr == EVERY_CHANGE and any("::" in str(word) for word in config.args):
         config.option.markexpr = ""

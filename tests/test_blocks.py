@@ -39,6 +39,7 @@ def test_contracted_route_equals_the_sublayers(levels, upsample, rng):
 
 
 @pytest.mark.parametrize("levels", [1, 2, 4])
+@pytest.mark.slow
 def test_contracted_route_equals_the_sublayers_of_the_first_version(levels, rng):
     block = wm.WaveMixV1Block(8, levels=levels, ff_dim=12)
     x = rng.normal(size=(2, 17, 20, 8)).astype("float32")
@@ -68,6 +69,7 @@ def test_third_version_has_no_second_convolution():
 
 
 @pytest.mark.parametrize("cls", [wm.WaveMixBlock, wm.WaveMixV1Block])
+@pytest.mark.slow
 def test_unknown_sides_equal_known_ones(cls, rng):
     known, unknown = cls(8, levels=2, name="known"), cls(8, levels=2, name="unknown")
     inputs = keras.Input((None, None, 8))

@@ -111,6 +111,7 @@ def test_training_and_tflite_never_import_each_other(part, other):
 
 @requires_checkout
 @pytest.mark.parametrize("part", list(ROOMS))
+@pytest.mark.slow
 def test_rooms_import_from_the_rooms_before_them(part):
     order = ROOMS[part]
     folder = FOLDERS[part]
@@ -136,6 +137,7 @@ def room_of(path, folder):
 
 @requires_checkout
 @pytest.mark.parametrize("part", ["training", "tflite"])
+@pytest.mark.slow
 def test_mapped_packages_import_relatively_inside_themselves(part):
     """Absolutely they could only be named by the installed name, which mypy and a reader of the folder do not see."""
     for path in files(part):
@@ -145,6 +147,7 @@ def test_mapped_packages_import_relatively_inside_themselves(part):
 
 
 @requires_checkout
+@pytest.mark.slow
 def test_warnings_name_the_callers_line():
     """By ``warn_user``: a stacklevel is wrong as soon as a frame lies between."""
     for path in (file for part in FOLDERS for file in files(part)):
@@ -164,6 +167,7 @@ def test_one_file_calls_the_converter():
 
 
 @requires_checkout
+@pytest.mark.slow
 def test_nothing_reads_pickles():
     """torch_weights may call torch.load with weights_only=True, which refuses code."""
     for path in (file for part in FOLDERS for file in files(part)):

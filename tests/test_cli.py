@@ -108,6 +108,7 @@ def test_interrupted_run_says_how_to_go_on(finished):
     assert "report.json" not in finished["after_first"]
 
 
+@pytest.mark.slow
 def test_run_again_finishes_without_training_again(finished):
     second = finished["second"]
     assert second.code == 0, second.err
@@ -210,6 +211,7 @@ def test_another_recipe_into_the_folder_is_refused(finished, capsys):
     assert "seed=7 (there 0)" in err
 
 
+@pytest.mark.slow
 def test_verify(finished, capsys, monkeypatch):
     monkeypatch.setattr(terminal.console, "width", 140)
     code, out, err = call(capsys, "verify", "--out", finished["out"], "--target", "mcu")
@@ -272,6 +274,7 @@ def test_verify_refuses_a_damaged_file_in_one_line(finished, tmp_path, capsys, d
     assert "android-cpu-int8" in err
 
 
+@pytest.mark.slow
 def test_benchmark(finished, capsys):
     code, out, err = call(capsys, "benchmark", "--out", finished["out"], "--runs", 5)
     assert code == 0, err
@@ -571,6 +574,7 @@ def test_a_damaged_report_is_reported_and_measured_anew(finished, tmp_path, caps
         assert "ll files are measured and it is written again" in err
 
 
+@pytest.mark.slow
 def test_a_finished_export_looks_at_the_data_as_fit_does(finished, folder, tmp_path, capsys):
     out, moved = tmp_path / "copy", tmp_path / "data"
     shutil.copytree(finished["out"], out)
@@ -605,6 +609,7 @@ def test_brackets_in_a_path_are_no_markup(finished, tmp_path, capsys):
     assert f"\n{out / 'report.html'}\n" in shown  # and a pipe's lines are not wrapped
 
 
+@pytest.mark.slow
 def test_outputs_that_are_no_numbers(finished, folder, tmp_path, capsys):
     model = steps.load_model(finished["out"] / "model.keras")
     model.trainable_weights[-1].assign(np.full(model.trainable_weights[-1].shape, np.nan))
@@ -938,12 +943,14 @@ def script(tmp_path):
         (["explain", "no.png", "--model", "no.tflite"], 1),
     ],
 )
+@pytest.mark.slow
 def test_answers_without_keras(script, words, code):
     result = script(*words)
     assert result.returncode == code, result.stderr
     assert "HEAVY []" in result.stdout
 
 
+@pytest.mark.slow
 def test_finished_run_answers_without_keras(script, finished):
     result = script(*finished["words"])
     assert result.returncode == 0, result.stderr

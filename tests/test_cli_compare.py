@@ -232,6 +232,7 @@ BASE = Recipe(
 )
 
 
+@pytest.mark.slow
 def test_a_budget_counts_the_datas_own_classes(tmp_path):
     """A folder's recipe does not say how many there are; a head for two would let 98 classes in for nothing."""
     recipe = dataclasses.replace(BASE, num_classes=None, image_shape=(8, 8, 1), data_dir=str(tmp_path))
@@ -243,6 +244,7 @@ def test_a_budget_counts_the_datas_own_classes(tmp_path):
 
 @pytest.mark.parametrize("name", ["wavemix", "convmixer", "mlp_mixer", "vit", "dynamixer"])
 @pytest.mark.parametrize("budget", [{"parameters": 5000}, {"macs": 200_000}])
+@pytest.mark.slow
 def test_the_width_is_the_largest_within_the_budget(name, budget):
     width = widest(BASE, name, candidates(budget))
     (cost, limit), step = next(iter(budget.items())), SYSTEMS[name].step

@@ -44,6 +44,7 @@ def segmented(tmp_path_factory):
     return folder, out
 
 
+@pytest.mark.slow
 def test_report_of_a_segmentation(segmented):
     _, out = segmented
     report = json.loads((out / "report.json").read_text())

@@ -88,6 +88,7 @@ def mask_of(path):
 # --- tasks ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_classification(place, capsys):
     model, images = place / "cls.keras", place / "images"
     rows = json_lines(capsys, images, "--model", model, "--top", 2)
@@ -218,6 +219,7 @@ def exported(place):
 
 @pytest.mark.filterwarnings("ignore:The outputs of model")
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.slow
 def test_a_tflite_file_with_its_card_and_without(exported, tmp_path, capsys, dtype):
     image = exported / "images" / "a.png"
     expected = np.exp(logits(exported / "exported.keras", pixels(image)))
@@ -242,6 +244,7 @@ def test_a_tflite_file_with_its_card_and_without(exported, tmp_path, capsys, dty
     assert "names 1 classes, the network has 3" in err
 
 
+@pytest.mark.slow
 def test_a_segmenting_tflite_file(place, tmp_path, capsys):
     import tensorflow as tf
 
@@ -267,6 +270,7 @@ def with_stdin(monkeypatch, content):
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r\n", "\0"])
+@pytest.mark.slow
 def test_a_list_on_standard_input(place, capsys, monkeypatch, separator):
     paths = [str(place / "images" / name) for name in ("b.png", "inner/d.png")]
     with_stdin(monkeypatch, (separator.join(paths) + separator).encode())
@@ -287,6 +291,7 @@ def test_an_image_on_standard_input(place, capsys, monkeypatch):
             assert row["classes"] == expected["classes"]
 
 
+@pytest.mark.slow
 def test_an_unreadable_file_does_not_take_the_others_with_it(place, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes((place / "images" / "a.png").read_bytes()[:60])
     (tmp_path / "empty.jpg").touch()
@@ -317,6 +322,7 @@ def test_a_cut_off_tflite_file_is_named_with_a_remedy(exported, place, tmp_path,
         assert "unpack" not in err
 
 
+@pytest.mark.slow
 def test_a_missing_path_of_a_list_is_skipped(place, capsys, monkeypatch):
     with_stdin(monkeypatch, f"no/such.png\n{place / 'images'}\n{place / 'images/a.png'}\n".encode())
     code, out, err = call(capsys, "predict", "-", "--model", place / "cls.keras")
@@ -365,6 +371,7 @@ def test_where_pictures_go_is_not_searched_for_images(place, tmp_path, capsys, m
         (["{images}", "--model", "{place}/cls.keras", "--save", "{place}/cls.keras"], 1, "--save must be a folder"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_arguments_are_reported_in_one_line(place, tmp_path, capsys, words, code, expected):
     import zipfile
 
@@ -429,6 +436,7 @@ def test_explain_refuses_in_one_line(exported, capsys, options, expected):
     assert expected in err
 
 
+@pytest.mark.slow
 def test_explain_a_network_that_is_no_classifier(tmp_path, place, capsys):
     inputs = keras.Input((None, None, 3))
     x = wm.WaveMixBlock(8, levels=1)(L.Conv2D(8, 3, padding="same")(inputs))

@@ -59,6 +59,7 @@ def test_a_search_on_a_folder_ends_in_a_recipe_whose_file_is_within_the_budget(f
     assert card["size_bytes"] == result.best.costs["flash_bytes"]
 
 
+@pytest.mark.slow
 def test_a_search_of_one_trial_ends_in_a_recipe(folder, tmp_path, capsys):
     out = tmp_path / "search"
     words = ["tune", "--data", folder, "--out", out, *TINY, "--set", "epochs=1", "--max-trials", "1"]

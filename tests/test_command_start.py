@@ -63,6 +63,7 @@ def test_a_script_named_as_the_command_loads_models(name, tmp_path):
     ],
     ids=["script", "package", "module"],
 )
+@pytest.mark.slow
 def test_only_the_console_script_starts_without_keras(program, keras):
     assert run("-c", program).stdout.split() == [keras]
 

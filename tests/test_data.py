@@ -68,6 +68,7 @@ def write_folder(root, images=12, classes=("cat", "dog"), size=(8, 8), mode="RGB
 # The embedded digits
 
 
+@pytest.mark.slow
 def test_digits_have_four_sets_without_overlap(digits):
     train, validation, test, calibration = everything(digits)
     assert_disjoint([train, validation, test, calibration])
@@ -93,6 +94,7 @@ def test_every_class_is_in_proportion_everywhere(digits):
         assert counts.max() - counts.min() <= max(0.1 * counts.mean(), 2)
 
 
+@pytest.mark.slow
 def test_the_test_set_does_not_depend_on_the_seed_but_validation_does(digits, tfds_dir):
     other = load_data(dataclasses.replace(DIGITS, data_dir=tfds_dir, seed=1))
     assert hashes(other.test_source) == hashes(digits.test_source)
@@ -100,6 +102,7 @@ def test_the_test_set_does_not_depend_on_the_seed_but_validation_does(digits, tf
     assert_disjoint(everything(other))
 
 
+@pytest.mark.slow
 def test_order_and_augmentation_depend_on_seed_and_epoch_alone(digits):
     recipe = dataclasses.replace(DIGITS, rotation=10, shift=1, mixup=0.2)
     two_epochs = batches_of(digits, recipe, 0, 2)
@@ -129,6 +132,7 @@ def test_streamed_records_are_the_same_images(digits, tfds_dir):
     assert not np.array_equal(once[0][0], once[len(once) // 2][0])
 
 
+@pytest.mark.slow
 def test_a_sample_is_fair_in_memory_and_streamed(digits, tfds_dir, tmp_path):
     """Its first images too, where the data is sorted by class; and the same images whenever it is asked for."""
     folder = write_folder(tmp_path / "photos", images=40)
@@ -214,6 +218,7 @@ def test_part_of_a_split(tfds_dir):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.slow
 def test_folder_of_classes(tmp_path, in_memory):
     recipe = dataclasses.replace(FOLDER, data_dir=write_folder(tmp_path / "photos"), in_memory=in_memory)
     data = load_data(recipe)
@@ -232,6 +237,7 @@ def test_folder_of_classes(tmp_path, in_memory):
             assert any(np.array_equal(np.round(image * 255), original) for original in originals)
 
 
+@pytest.mark.slow
 def test_streamed_and_decoded_folders_are_the_same(tmp_path):
     folder = write_folder(tmp_path / "photos", size=(20, 31))
     first, second = (
@@ -254,6 +260,7 @@ def test_folder_with_splits_of_its_own(tmp_path):
     assert [len(part) for part in everything(data)] == [24, 6, 8, 4]
 
 
+@pytest.mark.slow
 def test_random_resized_crops_of_whole_images_are_repeatable(tmp_path):
     recipe = dataclasses.replace(
         FOLDER, data_dir=write_folder(tmp_path / "photos", size=(20, 31)), in_memory=False, crop_area=0.3

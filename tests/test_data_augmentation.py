@@ -106,6 +106,7 @@ def test_mixup_and_cutmix_take_turns():
 
 @pytest.mark.parametrize("policy", ["trivial_augment", "rand_augment"])
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.slow
 def test_policies_draw_for_each_image(policy, channels):
     batch = np.repeat(images(1, (12, 12, channels)), 64, 0)
     ours, _ = augment(batch=batch, policy=policy, image_shape=(12, 12, channels))

@@ -185,6 +185,7 @@ def golden(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_outputs_equal_pytorchs(case):
     model, state = golden(case)
     outputs = values(wm.load_torch_weights(model, state)(GOLDEN[f"{case}/image"]))
@@ -192,6 +193,7 @@ def test_outputs_equal_pytorchs(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_exported_weights_are_the_loaded_ones(case):
     model, state = golden(case)
     exported = wm.export_torch_weights(wm.load_torch_weights(model, state))
@@ -218,6 +220,7 @@ def test_official_names_of_a_published_network():
     assert not any(key.startswith("network.5") or key.endswith("mlp_c.bias") for key in exported)
 
 
+@pytest.mark.slow
 def test_a_new_head_keeps_the_models_own():
     model, state = golden("stages")
     other = wm.DynaMixer(**{**json.loads(str(GOLDEN["stages/config"])), "num_classes": 9})
@@ -306,6 +309,7 @@ def test_stochastic_depth_rises_to_its_rate_and_acts_in_training_alone():
     assert not np.allclose(trained, inferred)
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_alone():
     model = tiny(dropout=0.5)
     x = inputs(2, 8, 12, 3)
@@ -357,6 +361,7 @@ def test_mistakes_of_layers_are_named(build, message):
         build()
 
 
+@pytest.mark.slow
 def test_a_saved_network_is_the_same(tmp_path):
     model = tiny(depths=[1, 2], stochastic_depth=0.1, normalize=((0.5,) * 3, (0.25,) * 3), dtype="mixed_bfloat16")
     spread(model)
@@ -368,6 +373,7 @@ def test_a_saved_network_is_the_same(tmp_path):
     np.testing.assert_array_equal(values(loaded(x)), values(model(x)))
 
 
+@pytest.mark.slow
 def test_under_a_mixed_policy_the_head_is_exact():
     model, exact = tiny(dtype="mixed_bfloat16"), tiny()
     spread(exact)

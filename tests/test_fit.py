@@ -62,6 +62,7 @@ def finished(data, tmp_path_factory):
     return run(data, recipe, out), recipe, out
 
 
+@pytest.mark.slow
 def test_fit_learns_and_reports(finished, data):
     result, _, out = finished
     assert isinstance(result, FitResult)
@@ -192,6 +193,7 @@ def test_float16_scales_its_loss(data, tmp_path):
 
 
 @pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.slow
 def test_whoever_compiles_a_float16_network_scales_its_loss(saved, tmp_path):
     keras.utils.set_random_seed(0)
     model = WaveMixClassifier(num_classes=4, image_shape=(8, 8, 3), width=8, depth=1, dtype="mixed_float16")
@@ -210,6 +212,7 @@ def test_whoever_compiles_a_float16_network_scales_its_loss(saved, tmp_path):
     assert np.abs(keras.ops.convert_to_numpy(kernel) - before).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_official_schedule_runs_both_optimizers_from_the_best_weights(data, tmp_path):
     recipe = dataclasses.replace(
         TINY,
@@ -233,6 +236,7 @@ def test_official_schedule_runs_both_optimizers_from_the_best_weights(data, tmp_
     assert result.validation_accuracy == max(result.history["val_accuracy"])
 
 
+@pytest.mark.slow
 def test_patience_ends_training(data):
     recipe = dataclasses.replace(TINY, epochs=30, patience=2, learning_rate=1e-7)
     result = run(data, recipe)
@@ -240,6 +244,7 @@ def test_patience_ends_training(data):
     assert len(result.history["epoch"]) >= result.best_epoch + 2
 
 
+@pytest.mark.slow
 def test_qat_stage_has_files_and_rate_of_its_own(finished, data):
     result, recipe, out = finished
     tuned = run(data, recipe, out, model=keras.saving.load_model(out / "model.keras"), stage="qat")
@@ -278,6 +283,7 @@ def test_networks_are_named_alike_whatever_the_process_built_before():
         assert build(recipe, 10).name == build(recipe, 10).name
 
 
+@pytest.mark.slow
 def test_callbacks_see_validation(data):
     seen = []
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((epoch, dict(logs))))
@@ -286,6 +292,7 @@ def test_callbacks_see_validation(data):
     assert [logs["val_accuracy"] for _, logs in seen] == result.history["val_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_callback_can_stop_training(data):
     def stop(epoch, logs):
         model.stop_training = epoch == 1
@@ -319,6 +326,7 @@ class Pairs(keras.utils.PyDataset):
         return images[index * 64 : (index + 1) * 64], labels[index * 64 : (index + 1) * 64]
 
 
+@pytest.mark.slow
 def test_arrays():
     recipe = dataclasses.replace(TINY, shift=0, label_smoothing=0.1)
     result = run(arrays(), recipe)
@@ -367,6 +375,7 @@ def test_a_model_that_does_not_suit_the_data(data):
             run(data, model=model)
 
 
+@pytest.mark.slow
 def test_a_broken_image_met_while_training_is_reported_by_name(tmp_path):
     generator = np.random.default_rng(0)
     for name in ("a", "b"):

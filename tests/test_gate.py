@@ -156,6 +156,7 @@ def spoiled(how):
         ("words", "Labels must be integers, one per image, or one-hot .*{where} ", 0, 0),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_be_trained_on_is_reported_with_its_batch(kind, how, message, batch, row):
     data = given(kind, *spoiled(how))
     where, row = ("data", row + 8 * batch) if kind == "arrays" else (f"data, batch {batch}", row)
@@ -164,6 +165,7 @@ def test_what_cannot_be_trained_on_is_reported_with_its_batch(kind, how, message
 
 
 @pytest.mark.parametrize("kind", ["tf.data", "PyDataset"])
+@pytest.mark.slow
 def test_a_fault_in_training_validation_or_evaluation_is_one_line(kind):
     message = r"^Labels must be in \[0, 4\).*{}, batch 2 with .*in image 3$"
     data, bad = given(kind, *example()), given(kind, *spoiled("label"))
@@ -262,6 +264,7 @@ def test_other_forms_get_one_line(name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_data_set_that_does_not_tell_its_length_is_counted_and_reported():
     bundle = as_bundle(RECIPE, given("generator", *example()), validation_data=example())
     assert (bundle.train_source.size, bundle.train_source.steps(8)) == (6, 6)
@@ -271,6 +274,7 @@ def test_a_data_set_that_does_not_tell_its_length_is_counted_and_reported():
     assert result.history["loss"] == pytest.approx(expected.history["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_calibration_takes_no_training_images_away_in_silence(capsys):
     images, labels = example(320)
     recipe = dataclasses.replace(RECIPE, calibration_images=256, epochs=1)
@@ -288,6 +292,7 @@ def test_calibration_takes_no_training_images_away_in_silence(capsys):
 
 
 @pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
+@pytest.mark.slow
 def test_weights_reach_the_loss(kind):
     """One step of plain SGD on one batch, against Keras's own loss with the same weights."""
     images, labels = example(8)
@@ -311,6 +316,7 @@ def test_weights_reach_the_loss(kind):
 
 
 @pytest.mark.parametrize("kind", ["arrays", "PyDataset"])
+@pytest.mark.slow
 def test_mixed_images_have_mixed_weights(kind):
     """The loss of lam * x + (1 - lam) * y weighs lam * w(x) + (1 - lam) * w(y); images without weight teach nothing."""
     images, labels = example(16)
@@ -364,6 +370,7 @@ def test_weights_that_are_none(weights, classes, message):
         run(parts, class_weight=classes)
 
 
+@pytest.mark.slow
 def test_a_run_knows_its_class_weights(tmp_path):
     run(example(), out=tmp_path, class_weight={0: 2})
     assert run(example(), out=tmp_path, class_weight={0: 2.0}).resumed_epochs == 2

@@ -71,6 +71,7 @@ def train(data, out, validation=VALIDATION, recipe=RECIPE, **options):
 
 @pytest.mark.parametrize("make", [tf_data, Batches])
 @pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.slow
 def test_another_data_set_is_refused(make, finished, tmp_path):
     if finished:
         train(make(IMAGES, LABELS), tmp_path, make(*VALIDATION), verbose=0)
@@ -91,6 +92,7 @@ def test_another_data_set_is_refused(make, finished, tmp_path):
 
 @pytest.mark.parametrize("make", [shuffled, Reordered])
 @pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.slow
 def test_a_data_set_that_is_shuffled_each_pass_goes_on_with_a_note(make, finished, tmp_path, capsys):
     if finished:
         train(make(IMAGES, LABELS), tmp_path)
@@ -113,6 +115,7 @@ def test_the_first_batch_alone_is_read_and_of_no_run_not_even_that():
     assert as_bundle(RECIPE, cached, VALIDATION).train_source.checksum() == bundle.train_source.checksum()
 
 
+@pytest.mark.slow
 def test_a_run_of_a_version_that_kept_no_digest_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(shuffled(IMAGES, LABELS), tmp_path / "stopped", callbacks=[Stop()], verbose=0)  # also keeps no checkpoint
@@ -129,6 +132,7 @@ def test_a_run_of_a_version_that_kept_no_digest_goes_on(tmp_path):
         train(tf_data(IMAGES[:32], LABELS[:32]), tmp_path / "stopped", verbose=0)
 
 
+@pytest.mark.slow
 def test_refusals_of_arrays_name_what_helps_there(tmp_path):
     recipe = dataclasses.replace(RECIPE, calibration_images=4)
     train((IMAGES, LABELS), tmp_path, None, recipe, verbose=0)
@@ -139,6 +143,7 @@ def test_refusals_of_arrays_name_what_helps_there(tmp_path):
 
 @pytest.mark.parametrize("make", [tf_data, Batches])
 @pytest.mark.parametrize("there", [True, False])
+@pytest.mark.slow
 def test_a_fault_in_a_later_batch_leaves_a_new_folder_as_it_was(make, there, tmp_path):
     out = tmp_path / "run"
     if there:
@@ -181,6 +186,7 @@ def test_sizes_have_their_own_units_and_a_class_without_images_is_reported(capsy
 
 @pytest.mark.parametrize("make", [tf_data, Batches])
 @pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.slow
 def test_that_a_data_set_is_compared_by_its_first_batch_alone_is_reported_once(make, finished, tmp_path, capsys):
     held = make(*VALIDATION)
     if finished:
@@ -200,6 +206,7 @@ def unknown_length(images, labels):
 
 
 @pytest.mark.parametrize("make", [tf_data, Batches, unknown_length, lambda *parts: parts])
+@pytest.mark.slow
 def test_an_empty_set_is_refused_by_name_before_training(make, tmp_path):
     there = tf_data if make is unknown_length else make
     whole, none = (there(IMAGES, LABELS), there(*VALIDATION)), make(IMAGES[:0], LABELS[:0])

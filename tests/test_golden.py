@@ -34,6 +34,7 @@ def test_every_level_and_both_stems_are_covered():
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_outputs_equal_the_official_ones(case):
     model = wm.load_torch_weights(golden_model(case), golden_state(case))
     outputs = our_outputs(model, GOLDEN[f"{case}/image"])
@@ -41,6 +42,7 @@ def test_outputs_equal_the_official_ones(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_exported_weights_are_the_official_ones(case):
     """Also that nothing is left out: every tensor of the official network, to the last bit."""
     state = golden_state(case)

@@ -47,6 +47,7 @@ def gradient_of(function):
     return float(tape.gradient(y, x))
 
 
+@pytest.mark.slow
 def test_a_function_that_is_still_there_keeps_its_gradient():
     """Also where it is differentiated for the first time after its entry was let go."""
     import tensorflow as tf

@@ -79,6 +79,7 @@ def test_strongest_channels_by_their_details():
     assert row.strongest(2) == np.argsort(-energy)[:2].tolist()
 
 
+@pytest.mark.slow
 def test_looking_leaves_the_model_as_it_was(rng):
     model, image = classifier(), picture(rng)
     before = as_array(model(image[None]))
@@ -94,6 +95,7 @@ def test_looking_leaves_the_model_as_it_was(rng):
     assert all("call" not in vars(block) for block in wavemix_blocks(model))
 
 
+@pytest.mark.slow
 def test_saliency_behind_a_linear_head(rng):
     """Behind a mean and a linear layer Grad-CAM is the class activation map: its weights are the head's."""
     model, image = classifier(), picture(rng)
@@ -137,6 +139,7 @@ def test_blocks_inside_another_model(rng):
     assert saliency(outer, image).map.shape == (20, 18)
 
 
+@pytest.mark.slow
 def test_any_size(rng):
     model = wm.WaveMixClassifier(num_classes=3, image_shape=(None, None, 3), width=8, depth=1, levels=2)
     for size in ((9, 14), (16, 16)):

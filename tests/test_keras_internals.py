@@ -96,6 +96,7 @@ def test_sublayers_stand_in_one_attribute():
     assert {layer.name for layer in getattr(block, internals.SUBLAYERS)} >= {"block_reduce", "block_residual"}
 
 
+@pytest.mark.slow
 def test_early_stopping_knows_a_metric_of_our_own():
     """Its name tells nothing; Keras says the direction by the metric."""
     for direction, stopped in ((True, 2), (False, None)):

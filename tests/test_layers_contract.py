@@ -256,6 +256,7 @@ def test_every_layer_has_an_entry():
 
 
 @pytest.mark.parametrize(("cls", "arguments", "shape"), ENTRIES)
+@pytest.mark.slow
 def test_layer_contract(cls, arguments, shape, tmp_path):
     check_layer(cls, arguments, shape, tmp_path)
 

@@ -113,6 +113,7 @@ def test_other_programs_files_stop_nothing(tmp_path, task):
     assert folder_recipe(root).batch_size == 4  # counted only in the images
 
 
+@pytest.mark.slow
 def test_images_that_are_left_out_are_named_one_by_one(tmp_path):
     """Formats that are not read, damaged files, a link that leads nowhere: in the run's own list."""
     root = write_photos(tmp_path / "data")
@@ -209,6 +210,7 @@ def test_a_digest_tells_contents_apart(tmp_path, size):
 @pytest.mark.parametrize(
     "name", ["1.bmp", "1.ppm", "1.pgm", "1.tif", "stored.png", "1.png", "1.webp", "1.gif", "1.jpg"]
 )
+@pytest.mark.slow
 def test_a_digest_tells_an_edit_of_one_pixel(name, tmp_path):
     """Wherever it is in the file; also where pixels are not compressed and the file keeps its size."""
     pixels = np.random.default_rng(0).integers(0, 256, (250, 251, 3), np.uint8)

@@ -70,6 +70,7 @@ def read(recipe):
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("form", ["L", "RGB", "1"])
+@pytest.mark.slow
 def test_binary_masks_of_0_and_255(tmp_path, form, in_memory):
     masks = [(picture.convert(form), truth) for picture, truth in painted([0, 255])]
     recipe = recipe_of(write(tmp_path, masks), in_memory=in_memory)
@@ -80,6 +81,7 @@ def test_binary_masks_of_0_and_255(tmp_path, form, in_memory):
     assert found == {(0, 0), (1, 1)}
 
 
+@pytest.mark.slow
 def test_binary_masks_with_names(tmp_path):
     (write(tmp_path, painted([0, 255])) / "classes.txt").write_text("\ufeffskin\nlesion\n", encoding="utf-8")
     recipe = typed(recipe_of(tmp_path), "no pixel of lesion; 50% of the pixels are ignore_index=255; `--set")
@@ -101,6 +103,7 @@ def test_numbers_with_gaps_are_compacted_and_keep_their_names(tmp_path, values):
     assert found == {(number, number) for number in range(len(values))}
 
 
+@pytest.mark.slow
 def test_the_void_stays_void(tmp_path):
     """0 of 0, 5, 9 has no class, though 0 is the number of one."""
     root = write(tmp_path, painted([0, 5, 9]))
@@ -132,6 +135,7 @@ def own_palettes():
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("form", ["RGB", "RGBA", "palettes"])
+@pytest.mark.slow
 def test_masks_of_colours(tmp_path, form, in_memory):
     masks = list(own_palettes()) if form == "palettes" else [(p.convert(form), t) for p, t in painted(COLOURS)]
     recipe = recipe_of(write(tmp_path, masks), in_memory=in_memory)
@@ -177,6 +181,7 @@ def test_names_of_masks(tmp_path, image, mask, name):
     assert read(recipe)[1] == {(0, 0), (1, 1), (2, 2)}
 
 
+@pytest.mark.slow
 def test_twins_and_masks_without_an_image(tmp_path):
     assert read(recipe_of(write(tmp_path / "a", painted([0, 1, 2]), "{}.jpg", "{}.png")))[1] == {(0, 0), (1, 1), (2, 2)}
     write(tmp_path / "b", painted([0, 1]))
@@ -187,6 +192,7 @@ def test_twins_and_masks_without_an_image(tmp_path):
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("size", [(24, 32), (6, 8), (24, 16)])
+@pytest.mark.slow
 def test_masks_of_another_size(tmp_path, size, in_memory):
     masks = [
         (Image.fromarray(truth.astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST), truth)

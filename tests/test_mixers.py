@@ -113,6 +113,7 @@ def test_fold_dwt_contracts_any_filters():
     )
 
 
+@pytest.mark.slow
 def test_learned_filters_are_trained_and_random_ones_are_not():
     for name, moves in (("learned_filters", True), ("random_filters", False)):
         keras.utils.set_random_seed(0)

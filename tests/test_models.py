@@ -49,6 +49,7 @@ def test_a_checkpoints_normalization_is_asked_for_by_its_dataset():
         {"stride": 2, "normalize": ((0.5, 0.4, 0.3), (0.2, 0.2, 0.3)), "image_shape": (None, None, 3)},
     ],
 )
+@pytest.mark.slow
 def test_keras_file_round_trip(options, rng, tmp_path):
     model = wm.WaveMixClassifier(**{"width": 8, "depth": 2, "image_shape": (16, 24, 3), **options})
     x = rng.uniform(size=(2, 16, 24, 3)).astype("float32")
@@ -69,6 +70,7 @@ def test_keras_file_round_trip(options, rng, tmp_path):
         lambda: wm.WaveMixSuperResolver("wavemixsr_v2", 4, width=8, depth=1),
     ],
 )
+@pytest.mark.slow
 def test_keras_file_round_trip_of_the_others(make, rng, tmp_path):
     model = make()
     x = rng.uniform(size=(2, 17, 24, 3)).astype("float32")
@@ -79,6 +81,7 @@ def test_keras_file_round_trip_of_the_others(make, rng, tmp_path):
     np.testing.assert_array_equal(loaded.predict_on_batch(x), model.predict_on_batch(x))
 
 
+@pytest.mark.slow
 def test_normalize_standardises_the_input(rng):
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.1, 0.3)
     plain = wm.WaveMixClassifier(width=8, depth=1, image_shape=(8, 8, 3))
@@ -91,6 +94,7 @@ def test_normalize_standardises_the_input(rng):
     np.testing.assert_allclose(inside.predict_on_batch(x), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_any_image_size():
     model = wm.WaveMixClassifier(width=8, depth=1, levels=4, image_shape=(None, None, 3))
     for size in [(5, 7), (32, 31)]:
@@ -106,6 +110,7 @@ SEGMENTERS = {
 
 @pytest.mark.parametrize("options", SEGMENTERS.values(), ids=SEGMENTERS)
 @pytest.mark.parametrize("size", [(16, 24), (17, 30), (5, 9)])
+@pytest.mark.slow
 def test_a_segmenter_answers_for_every_pixel(options, size, rng):
     """Sides known to the model or not, divisible or not: as many pixels as came in, and the same."""
     known = wm.WaveMixSegmenter(3, (*size, 3), width=8, depth=1, **options)
@@ -141,6 +146,7 @@ def test_the_head_follows_the_stem():
 @pytest.mark.parametrize(
     ("variant", "scale"), [("sisr", 2), ("sisr", 8), ("wavemixsr", 2), ("wavemixsr", 3), ("wavemixsr_v2", 4)]
 )
+@pytest.mark.slow
 def test_super_resolution_of_any_size(variant, scale, rng):
     model = wm.WaveMixSuperResolver(variant, scale, width=16, depth=1)
     assert model.output_shape == (None, None, None, 3)
@@ -176,6 +182,7 @@ def test_the_luma_is_the_networks_the_chroma_is_bicubic(rng):
 
 
 @pytest.mark.parametrize("variant", ["segmenter", "sisr", "wavemixsr", "wavemixsr_v2"])
+@pytest.mark.slow
 def test_mixed_precision_ends_in_float32(variant, rng, tmp_path):
     small = {"width": 8, "depth": 1, "dtype": "mixed_bfloat16"}
     model = (

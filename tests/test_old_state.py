@@ -34,6 +34,7 @@ def test_a_recipe_reads_and_writes_as_it_was(path):
     assert recipe == Recipe.from_json(recipe.to_json())
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_numbers_of_one_in_a_piece(old, tmp_path):
     recipe = Recipe.from_json(old / "run" / "recipe.json")
     first_row = (old / "run" / "history.csv").read_text().splitlines()[1]
@@ -45,6 +46,7 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_one_in_a_piece(old, tmp_pa
     assert result.history["val_loss"] == pytest.approx(whole.history["val_loss"], rel=5e-4)
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on(old):
     recipe = Recipe.from_json(old / "run" / "recipe.json")
     trained = []

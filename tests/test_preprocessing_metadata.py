@@ -111,6 +111,7 @@ def test_the_card_tells_it(artifacts, tmp_path):
     assert len({artifact.size_bytes for artifact in artifacts.values()}) == 1  # the metadata needs no flash
 
 
+@pytest.mark.slow
 def test_an_enlarging_network_takes_tiles():
     inputs = keras.Input((8, 8, 3))
     made = keras.Model(inputs, L.UpSampling2D(2)(L.Conv2D(3, 3, padding="same", activation="sigmoid")(inputs)))
@@ -195,6 +196,7 @@ def test_somebody_elses_file(artifacts, tmp_path):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.slow
 def test_the_files_behind_a_sample(in_memory, tmp_path):
     """A kit's pictures are the test images before they were brought to the network's size."""
     random = np.random.default_rng(0)

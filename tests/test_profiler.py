@@ -61,6 +61,7 @@ def test_a_super_resolver_counts_colours_and_bicubic_upsampling():
     assert found.uncounted == ()
 
 
+@pytest.mark.slow
 def test_mobilenet_v2():
     """300 million multiply-adds and 3.4 to 3.5 million parameters (Sandler et al., arXiv 1801.04381, table 4)."""
     model = keras.applications.MobileNetV2(weights=None)
@@ -109,6 +110,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.slow
 def test_one_layer(name):
     shape, make, expected = LAYERS[name]
     found = wm.profile(model_of(shape, make()))

@@ -22,6 +22,7 @@ def test_the_version_stands_in_one_place():
     assert f"\nversion: {wm.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
+@pytest.mark.slow
 def test_every_import_is_of_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lists = [

@@ -33,6 +33,7 @@ def test_sizes_are_the_published_ones(name):
 
 
 @pytest.mark.parametrize(("name", "options", "parameters"), ELSEWHERE)
+@pytest.mark.slow
 def test_sizes_for_other_data(name, options, parameters):
     model = wm.build_model(name, **options)
     count = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
@@ -42,6 +43,7 @@ def test_sizes_for_other_data(name, options, parameters):
         assert round(count / 1e4) == round(parameters / 1e4)
 
 
+@pytest.mark.slow
 def test_another_size_does_not_agree():
     found = wm.profile(wm.build_model("deit_tiny", num_classes=999))
     assert not agrees(found, PUBLISHED["deit_tiny"])

@@ -31,6 +31,7 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.skipif(not (ROOT / "training").is_dir(), reason="runs in a checkout")
+@pytest.mark.slow
 def test_a_fresh_process_loads_what_the_package_saves(tmp_path, rng):
     registered = {
         node.name
@@ -72,6 +73,7 @@ def test_a_fresh_process_loads_what_the_package_saves(tmp_path, rng):
     assert "LumaPSNR" in lines[7]
 
 
+@pytest.mark.slow
 def test_a_network_that_was_saved_before_its_module_moved_loads():
     """Its file names ``wavemix_tf.models``, where no class is any more: classes are found by their registered names."""
     folder = Path(__file__).parent / "fixtures"

@@ -165,6 +165,7 @@ def run():
     }
 
 
+@pytest.mark.slow
 def test_page_is_whole_and_needs_nothing_else(run, history):
     text = report.render_html(run, history)
     page = Page(text)
@@ -182,6 +183,7 @@ def test_page_is_whole_and_needs_nothing_else(run, history):
         assert number in text
 
 
+@pytest.mark.slow
 def test_figures_follow_the_theme(run, history):
     text = report.render_html(run, history)
     figures = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
@@ -191,6 +193,7 @@ def test_figures_follow_the_theme(run, history):
         assert placeholder not in figures
 
 
+@pytest.mark.slow
 def test_same_report_same_page(run, history):
     assert report.render_html(run, history) == report.render_html(run, history)
 
@@ -201,6 +204,7 @@ def test_every_part_may_be_missing(run, history):
     Page(report.render_html({}, {}))
 
 
+@pytest.mark.slow
 def test_many_classes_and_one_epoch(run):
     run["dataset"]["class_names"] = [f"class {i}" for i in range(60)]
     run["confusion"]["matrix"] = np.eye(60, dtype=int).tolist()
@@ -209,6 +213,7 @@ def test_many_classes_and_one_epoch(run):
     assert len(text) < 400_000
 
 
+@pytest.mark.slow
 def test_write_report_leaves_json_and_page_and_no_temporary_file(run, tmp_path):
     (tmp_path / "history.csv").write_text("epoch,accuracy,val_accuracy,loss\n1,0.5,0.6,1.5\n2,0.7,0.8,0.9\n")
     page = report.write_report(tmp_path, run)
@@ -245,6 +250,7 @@ def test_verification_matrix(run):
     assert layers[0].split()[-1] == "block7_<conv>"
 
 
+@pytest.mark.slow
 def test_verification_on_the_page(run):
     text = report.render_html(run)
     matrix = text[text.index(">Verification<") : text.index(">Accuracy loss per layer<")]

@@ -84,6 +84,7 @@ def assert_same_run(result, expected):
     np.testing.assert_array_equal(weights(result.model), weights(expected.model))
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_as_never_killed(recipe, data, tmp_path):
     out = tmp_path / "run"
     path = tmp_path / "recipe.json"
@@ -138,6 +139,7 @@ def test_official_schedule_resumes_in_either_phase(recipe, data, tmp_path):
     assert_resumes(recipe, data, tmp_path, [1, 4])
 
 
+@pytest.mark.slow
 def test_qat_stage_resumes(recipe, data, tmp_path):
     assert_resumes(recipe, data, tmp_path, [1, 2], stage="qat")
 
@@ -163,6 +165,7 @@ def test_killed_after_the_last_epoch(recipe, data, tmp_path, monkeypatch, at):
     assert_same_run(result, run(recipe, data))
 
 
+@pytest.mark.slow
 def test_another_model_or_other_data_cannot_resume(recipe, data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(recipe, data, tmp_path, callbacks=[Interrupt(1)])

@@ -45,6 +45,7 @@ def candidates(space, recipe, count, seed=0):
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("name", ["digits", "mnist", "cifar10"])
+@pytest.mark.slow
 def test_every_candidate_of_a_space_can_be_built(space, name):
     recipe = RECIPES[name]
     seen = set()
@@ -59,6 +60,7 @@ def test_every_candidate_of_a_space_can_be_built(space, name):
     assert len(seen) > 6
 
 
+@pytest.mark.slow
 def test_the_recipe_itself_is_the_default_candidate():
     for name in ("digits", "cifar10"):
         hp = keras_tuner.HyperParameters()
@@ -120,6 +122,7 @@ def layers(depth):
     return len(build(dataclasses.replace(RECIPE, model_args={"width": 8, "depth": depth, "dropout": 0.0}), 3).layers)
 
 
+@pytest.mark.slow
 def test_a_network_is_measured_once_and_kept(tmp_path):
     measure = Measure()
     found = space_of({"layers": layers(2)}, [measure], tmp_path / "costs.json")
@@ -130,6 +133,7 @@ def test_a_network_is_measured_once_and_kept(tmp_path):
     assert again.measures[0].asked == 0
 
 
+@pytest.mark.slow
 def test_bounds_decide_clear_cases_without_measuring():
     measure = Measure(bounded=True)
     found = space_of({"layers": 2.5 * layers(1)}, [measure])
@@ -162,6 +166,7 @@ def test_a_measure_that_breaks_ends_the_search_and_refuses_nothing(data, tmp_pat
     assert best == SearchResult.load(tmp_path / "costs").best.recipe
 
 
+@pytest.mark.slow
 def test_an_impossible_budget_names_the_nearest():
     def none(values):
         return ()
@@ -174,6 +179,7 @@ def test_an_impossible_budget_names_the_nearest():
         found.check([{"depth": depth} for depth in (2, 1)], none)
 
 
+@pytest.mark.slow
 def test_a_corner_that_fits_is_found_where_no_random_network_does():
     recipe = RECIPES["cifar10"]
     hp = keras_tuner.HyperParameters()
@@ -255,6 +261,7 @@ def play(oracle, tmp_path, until=100, tuner_id="t", score=None):
 
 
 @pytest.mark.parametrize("name", oracles.ORACLES)
+@pytest.mark.slow
 def test_no_oracle_proposes_what_does_not_fit(name, tmp_path):
     def fits(values):
         return values["depth"] * values["width"] <= 64
@@ -267,6 +274,7 @@ def test_no_oracle_proposes_what_does_not_fit(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["random", "bayesian", "grid"])
+@pytest.mark.slow
 def test_a_small_space_is_gone_through_to_its_end(name, tmp_path):
     def fits(values):
         return values["width"] < 64 and values["depth"] != 3
@@ -304,6 +312,7 @@ def test_hyperband_ends_with_networks_that_were_trained_to_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("name", oracles.ORACLES)
+@pytest.mark.slow
 def test_an_oracle_goes_on_after_a_kill_as_if_nothing_was(name, tmp_path):
     if name == "bayesian":  # its pool is random: check only that nothing is lost or tried twice
         first, second = make(name, max_trials=10), make(name, max_trials=10)
@@ -402,6 +411,7 @@ def test_the_front_has_what_nothing_beats(tmp_path):
 # --- complete searches ---
 
 
+@pytest.mark.slow
 def test_a_search_ends_in_a_front_and_a_recipe(data, tmp_path, capsys):
     out = tmp_path / "search"
     options = dict(max_trials=2, epochs=2, budget={"parameters": 5000, "layers": 40}, data=data, out=out)
@@ -534,6 +544,7 @@ def test_a_folder_knows_its_space_and_its_data(data, tmp_path):
         search(RECIPE, space=named([4, 8]), data=(images, swapped), **options)
 
 
+@pytest.mark.slow
 def test_validation_images_of_ones_own(data, tmp_path):
     images, labels = patterns()
     seen = []
@@ -547,6 +558,7 @@ def test_validation_images_of_ones_own(data, tmp_path):
     assert seen == [42]
 
 
+@pytest.mark.slow
 def test_class_weights_reach_every_trial_and_belong_to_the_search(data, tmp_path):
     options = dict(tuner="grid", max_trials=1, epochs=1, data=data, out=tmp_path / "search", verbose=0)
     search(RECIPE, class_weight={0: 3}, **options)
@@ -557,6 +569,7 @@ def test_class_weights_reach_every_trial_and_belong_to_the_search(data, tmp_path
         search(RECIPE, class_weight={"nobody": 3}, **options)
 
 
+@pytest.mark.slow
 def test_a_space_that_raises_is_a_trial_that_failed(data, tmp_path):
     def space(hp, recipe):
         if hp.Choice("depth", [1, 2]) == 2:
@@ -571,6 +584,7 @@ def test_a_space_that_raises_is_a_trial_that_failed(data, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_network_that_turns_out_over_budget_is_never_the_best(data, tmp_path):
     measure = Measure()
     measure.bounds = lambda model: {"layers": (1, 4)}  # the bounds fit
@@ -614,6 +628,7 @@ def test_after_an_impossible_budget_another_may_be_tried_in_the_same_folder(data
         (dict(budget={"parameters": 10}), "A network of the space must be within the budget"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_arguments_are_reported_at_once(data, tmp_path, change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         search(**{"recipe": RECIPE, "data": data, "out": tmp_path / "search", **change})

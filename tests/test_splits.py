@@ -190,6 +190,7 @@ def test_calibration_never_starves_training(files):
     assert sum(len(getattr(found, kind)) for kind in (*SETS, "calibration")) == 1000
 
 
+@pytest.mark.slow
 def test_a_set_that_cannot_be_trained_on_is_refused_with_what_helps(tmp_path):
     with pytest.raises(
         ValueError, match=r"At least 4 images must be left to train on .*: add images. Received: 4 images"
@@ -253,6 +254,7 @@ def copy_beside(path, name):
         shutil.copy(path.parent.parent / "images" / path.name, path.parent.parent / "images" / name)
 
 
+@pytest.mark.slow
 def test_a_finished_stage_refuses_other_images_by_name(run):
     recipe, folder, out, victim = run
     stored = json.loads((out / "training.json").read_text())["data"]
@@ -288,6 +290,7 @@ def test_a_finished_stage_refuses_other_images_by_name(run):
     assert not labels or (out / "labels.txt").read_bytes() == labels
 
 
+@pytest.mark.slow
 def test_a_finished_run_called_again_looks_at_its_folder(run, capsys):
     recipe, folder, out, victim = run
     words = ["fit", str(out / "recipe.json"), "--out", str(out)]
@@ -323,6 +326,7 @@ def _command(words, capsys):
     assert "Nothing to do" in shown.out
 
 
+@pytest.mark.slow
 def test_a_renamed_class_is_refused_whatever_its_new_place(tmp_path):
     folder = write_photos(tmp_path / "data")
     recipe, out = of(PHOTOS, folder), tmp_path / "run"
@@ -339,6 +343,7 @@ def test_a_renamed_class_is_refused_whatever_its_new_place(tmp_path):
     steps.load_images(of(recipe, tmp_path / "elsewhere"), out)
 
 
+@pytest.mark.slow
 def test_labels_that_are_not_those_of_the_training_are_reported(tmp_path, capsys):
     folder, out = write_photos(tmp_path / "data"), tmp_path / "run"
     recipe = of(PHOTOS, folder)
@@ -367,6 +372,7 @@ def test_labels_that_are_not_those_of_the_training_are_reported(tmp_path, capsys
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.slow
 def test_calibration_images_that_were_set_aside_are_part_of_a_run(tmp_path, in_memory):
     folder, out = write_photos(tmp_path / "data"), tmp_path / "run"
     out.mkdir()
@@ -398,6 +404,7 @@ def test_calibration_images_of_arrays_are_part_of_a_run(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*training.json has no fingerprint of the data")
+@pytest.mark.slow
 def test_the_labels_of_a_run_of_version_0_1_are_asked_before_its_data_is_kept(tmp_path):
     """It kept no list of its files; where its folder has a set of its own for each purpose, it goes on."""
     folder, out = tmp_path / "data", tmp_path / "run"

@@ -65,6 +65,7 @@ def of(recipe, folder, **changes):
 # --- masks ---
 
 
+@pytest.mark.slow
 def test_masks_are_read_beside_their_images(scenes):
     data = load_data(of(MASKS, scenes))
     assert data.class_names == ("sky", "ground", "box")
@@ -82,6 +83,7 @@ def test_masks_are_read_beside_their_images(scenes):
     "layout",
     ["images/{split}|masks/{split}", "{split}/images|{split}/masks", "images|annotations"],
 )
+@pytest.mark.slow
 def test_other_layouts(scenes, tmp_path, layout):
     splits = ("train", "test") if "{split}" in layout else ("train",)
     for split in splits:
@@ -156,6 +158,7 @@ def test_an_image_that_a_camera_turned_meets_its_mask(scenes, tmp_path):
         load_data(of(MASKS, tmp_path / "scenes"))
 
 
+@pytest.mark.slow
 def test_broken_masks_are_left_out_if_asked(scenes, tmp_path):
     import shutil
 
@@ -173,6 +176,7 @@ def test_grey_images_and_masks(scenes, tmp_path):
     assert np.isfinite(fit(recipe, verbose=0).validation_loss)
 
 
+@pytest.mark.slow
 def test_large_images_are_evaluated_a_few_at_a_time(scenes):
     data = load_data(of(MASKS, scenes, image_shape=(512, 1024, 3), calibration_images=1))
     images, masks = next(iter(data.validation))
@@ -194,6 +198,7 @@ class KillAfter(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("task", ["masks", "streamed masks", "patches", "streamed patches"])
+@pytest.mark.slow
 def test_interrupted_training_ends_as_the_uninterrupted(task, scenes, photographs, tmp_path):
     recipe = of(MASKS, scenes) if "masks" in task else of(PICTURES, photographs)
     recipe = dataclasses.replace(
@@ -239,6 +244,7 @@ def test_image_and_mask_move_together(scenes):
     assert (nearest[:, :, ::-1] == moved_masks)[kept].mean() < 0.9
 
 
+@pytest.mark.slow
 def test_mask_augmentation_repeats(scenes):
     recipe = of(MASKS, scenes, smallest_scale=0.5, largest_scale=2.0, brightness=0.2, contrast=0.2, saturation=0.2)
     data = load_data(recipe)
@@ -307,6 +313,7 @@ def test_masks_as_arrays_need_no_folder(scenes):
         fit(recipe, data=(images, masks[:, :5]), verbose=0)
 
 
+@pytest.mark.slow
 def test_model_must_return_masks(scenes):
     with pytest.raises(ValueError, match="The model must return 3 logits for every pixel"):
         fit(of(MASKS, scenes), model=wm.WaveMixClassifier(3, (24, 32, 3), width=8, depth=1), verbose=0)
@@ -367,6 +374,7 @@ def test_patches_are_reduced_images(photographs):
         assert any(np.array_equal(truth[2 * t : 2 * t + 24, 2 * a : 2 * a + 24], detail) for t, a in places)
 
 
+@pytest.mark.slow
 def test_patches_of_an_epoch_repeat_and_differ_from_the_next(photographs):
     recipe = of(PICTURES, photographs)
     for changes in ({}, {"in_memory": False}):

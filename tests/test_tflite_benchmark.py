@@ -75,6 +75,7 @@ def test_moved_bytes_and_energy(files):
     assert (MAC_PJ["int8"], MAC_PJ["float32"], BYTE_PJ) == (pytest.approx(0.3), pytest.approx(4.6), 12.5)
 
 
+@pytest.mark.slow
 def test_report(files):
     report = benchmark(files["int8"], runs=5, warmup=1, threads=2, profile=True)
     info = flatbuffer.read_file(files["int8"].content)
@@ -103,6 +104,7 @@ def test_what_is_not_asked_for_is_not_measured(files, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["mcu", "float16"])
+@pytest.mark.slow
 def test_a_cut_computes_what_the_whole_file_does_there(name, files, images):
     """Every cut's output is that tensor of the whole file, both by the reference kernels: the same numbers."""
     content = files[name].content
@@ -180,6 +182,7 @@ def test_memory_grows_with_the_network(images):
     assert needs[1] - needs[0] > weights_bytes  # XNNPACK copies the weights when it packs them
 
 
+@pytest.mark.slow
 def test_an_artifact_from_disk_is_as_good(files, tmp_path):
     path = files["mcu"].save(tmp_path / "mcu.tflite")
     report = benchmark(Artifact.load(path), runs=3, memory=False, peak=False)

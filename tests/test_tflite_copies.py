@@ -186,6 +186,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_a_copy_computes_what_the_model_computes(name, images):
     model = MODELS[name]()
     expected = np.asarray(model.predict(images[:8], verbose=0), np.float32)
@@ -272,6 +273,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.slow
 def test_the_file_computes_what_the_model_computes(name, images):
     body, dtype, (factor, offset), options = FILES[name]
     model = functional(body, dtype=dtype)
@@ -298,6 +300,7 @@ def test_the_file_computes_what_the_model_computes(name, images):
         assert artifact.input_ranges == ((0.0, 255.0),)
 
 
+@pytest.mark.slow
 def test_indices_beside_what_they_index(images):
     inputs = keras.Input(SHAPE)
     logits = head(conv(inputs))
@@ -313,6 +316,7 @@ def test_indices_beside_what_they_index(images):
         export(quantize(model, images[:64]), "android-cpu", io_dtype="uint8", images=images[64:], **RANDOM)
 
 
+@pytest.mark.slow
 def test_indices_of_a_table_stay_integers():
     words = np.random.default_rng(0).integers(0, 20, (96, 7)).astype("int32")
     model = functional(
@@ -325,6 +329,7 @@ def test_indices_of_a_table_stay_integers():
     assert snr_db(model.predict(words[64:], verbose=0), found) > 18
 
 
+@pytest.mark.slow
 def test_prelu_trains_with_the_slopes_of_its_file(images):
     model = functional(lambda x: head(prelu(shared_axes=[1, 2])(layers.Conv2D(6, 3)(x))))
     quantized = quantize(model, images[:32])
@@ -339,6 +344,7 @@ def test_prelu_trains_with_the_slopes_of_its_file(images):
     np.testing.assert_allclose(layer(x), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_quantized_model_goes_on_augmenting(images):
     model = functional(lambda x: head(conv(layers.RandomCrop(12, 12)(Jitter()(layers.RandomFlip()(x))))))
     with pytest.warns(UserWarning, match="'random_crop.*' of type RandomCrop returns whole pictures under Keras"):
@@ -360,6 +366,7 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize("form", OUTPUTS)
+@pytest.mark.slow
 def test_outputs_keep_their_names_and_order(form, images, tmp_path):
     inputs = keras.Input(SHAPE)
     shared = layers.GlobalAveragePooling2D()(conv(inputs))
@@ -396,6 +403,7 @@ class Distilled(Weighted):
         self.teacher = teacher
 
 
+@pytest.mark.slow
 def test_a_subclass_keeps_its_own_training_or_says_so(images):
     inputs = keras.Input(SHAPE)
     model = Weighted(inputs, head(conv(inputs)))
@@ -409,6 +417,7 @@ def test_a_subclass_keeps_its_own_training_or_says_so(images):
         quantize(Distilled(inputs, head(conv(inputs)), teacher=None), images[:32])
 
 
+@pytest.mark.slow
 def test_a_layer_that_cannot_be_copied_is_shared_and_named(images):
     class Gain(Scale):
         def build(self, shape):
@@ -452,6 +461,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.slow
 def test_a_refusal_is_a_line_that_names_layer_reason_and_remedy(name, images):
     make, options, message = REFUSED[name]
     with pytest.raises(UnsupportedLayerError, match=message) as caught:
@@ -468,6 +478,7 @@ def test_an_op_that_the_converter_lacks_is_named_with_its_layer(images):
         export(model, "android-cpu", "float32")
 
 
+@pytest.mark.slow
 def test_bytes_and_fractions_are_distinguished(images):
     model = functional(lambda x: head(conv(layers.Rescaling(1 / 255)(x))), dtype="uint8")
     with pytest.raises(ValueError, match="whole numbers"):

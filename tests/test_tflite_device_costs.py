@@ -101,6 +101,7 @@ def test_mcu_costs_are_those_of_the_exported_file(mcu, options):
             assert (a.shape, a.dtype, a.constant, a.channel_scales) == (b.shape, b.dtype, b.constant, b.channel_scales)
 
 
+@pytest.mark.slow
 def test_ethos_costs_are_those_of_the_exported_file(ethos):
     model = network(**TINY, upsample="nearest", activation="relu6")
     artifact = export(
@@ -130,6 +131,7 @@ def test_phone_costs_are_a_time_and_the_exported_file():
         assert costs(model) == found  # timed once
 
 
+@pytest.mark.slow
 def test_a_forked_tool_says_what_a_started_one_says(runners):
     content = next(content for _, content, _ in write_files(fresh(), "mcu", TARGETS["mcu"]))
     inputs = [np.zeros((1, 8, 8, 1), np.int8)]
@@ -313,6 +315,7 @@ SHUFFLED = [
     ],
     ids=lambda part: f"w{part['width']}d{part['depth']}" if isinstance(part, dict) else None,
 )
+@pytest.mark.slow
 def test_bounds_hold_and_the_plan_behind_them_is_the_file(target, accelerator, options, runners, monkeypatch):
     model, row = wm.WaveMixClassifier(10, **options), TARGETS[target]
     files = list(write_files(model, target, row))
@@ -335,6 +338,7 @@ def test_bounds_hold_and_the_plan_behind_them_is_the_file(target, accelerator, o
 
 @pytest.mark.parametrize("target", ["mcu", "ethos-u55", "android-cpu"])
 @pytest.mark.parametrize("options", SPREAD + SHUFFLED, ids=lambda part: f"w{part['width']}d{part['depth']}")
+@pytest.mark.slow
 def test_the_plan_by_arguments_is_the_plan_of_the_graph(target, options):
     model, row = wm.WaveMixClassifier(10, **options), TARGETS[target]
     forms = row.upsample_forms if model.upsample == "deconv" else row.upsample_forms[:1]
@@ -376,6 +380,7 @@ def mobile_network():
 
 @pytest.mark.parametrize(("target", "accelerator"), [("mcu", None), ("ethos-u55", "ethos-u55-32")])
 @pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.slow
 def test_lower_bounds_hold_for_any_network(name, target, accelerator, runners):
     model = OTHERS[name]()
     found, _ = candidate.measure(model, target, accelerator, runners[target])
@@ -386,6 +391,7 @@ def test_lower_bounds_hold_for_any_network(name, target, accelerator, runners):
             assert low >= 0.3 * found[cost], cost
 
 
+@pytest.mark.slow
 def test_bounds_measure_nothing_and_work_for_any_model(monkeypatch):
     costs = DeviceCosts("mcu")
     monkeypatch.setattr(costs, "_request", lambda _: pytest.fail("bounds asked the worker"))

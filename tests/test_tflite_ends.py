@@ -33,6 +33,7 @@ def quantized():
     return quantize(model, images(64, 1))
 
 
+@pytest.mark.slow
 def test_inputs_and_outputs_are_reported_by_name_everywhere(quantized, tmp_path):
     held_out = images(32, 2)
     artifact = export(quantized, "mcu", images=held_out, allow_unjudged=True, min_snr_db=0)
@@ -58,6 +59,7 @@ def test_inputs_and_outputs_are_reported_by_name_everywhere(quantized, tmp_path)
     assert "output 1, `zz`" in words
 
 
+@pytest.mark.slow
 def test_an_input_that_no_output_needs_stays():
     image, meta = keras.Input(SHAPE), keras.Input((4,), name="meta")
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))

@@ -76,6 +76,7 @@ def runtimes(artifact, against="fidelity"):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_float32_for_a_phone_is_the_keras_model(name, models, held_out):
     artifact = export(models[name], "android-cpu", images=held_out[name])
     assert artifact.dtype == artifact.io_dtype == "float32"
@@ -89,6 +90,7 @@ def test_float32_for_a_phone_is_the_keras_model(name, models, held_out):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_int8_computes_the_quantized_model(name, quantized, held_out):
     artifact = FILES[name, "android-cpu", None]
     expected = predict(quantized[name], held_out[name])
@@ -116,6 +118,7 @@ def test_a_models_graph_is_copied_once(models, quantized, held_out, monkeypatch)
     assert len(copied) == 2  # the other is the network without its rounding
 
 
+@pytest.mark.slow
 def test_the_file_holds_the_integers_that_were_trained(quantized):
     model = quantized["deconv"]
     layer = model.get_layer("block1_upsample1")  # (4, 4, out, in), followed by batch norm
@@ -136,6 +139,7 @@ def test_the_file_holds_the_integers_that_were_trained(quantized):
         assert any(np.array_equal(np.sort(values), np.sort(wanted.ravel())) for values in found), form
 
 
+@pytest.mark.slow
 def test_float16_for_a_gpu():
     artifact = FILES["deconv", "android-gpu", None]
     assert artifact.dtype == "float16"
@@ -146,6 +150,7 @@ def test_float16_for_a_gpu():
     assert {t.dtype for t in weights} == {"float16", "int32"}  # int32: shapes and axes
 
 
+@pytest.mark.slow
 def test_microcontroller_runs_the_file_on_its_own_kernels(mcu, held_out):
     rows = runtimes(mcu)
     assert list(rows) == ["tflite-micro", "litert-xnnpack", "litert-reference"]
@@ -278,6 +283,7 @@ def test_nothing_is_left_half_written(mcu, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_verify_reports_each_runtime(mcu, quantized, held_out):
     images = held_out["deconv"]
     labels = predict(quantized["deconv"], images).argmax(-1)
@@ -303,6 +309,7 @@ def test_verify_sees_a_wrong_model(mcu, held_out):
     assert report.agreement < 0.9
 
 
+@pytest.mark.slow
 def test_benchmark_measures(mcu):
     report = benchmark(mcu, runs=5, warmup=1)
     assert 0 < report.latency_ms["p50"] <= report.latency_ms["p90"]
@@ -319,6 +326,7 @@ def test_a_file_too_far_from_the_model_is_not_returned(quantized, models, held_o
         export(quantized["nearest"], "android-cpu", images=held_out["nearest"], error_bound_steps=0)
 
 
+@pytest.mark.slow
 def test_an_untrained_model_is_reported_so():
     keras.utils.set_random_seed(0)
     fresh = wm.WaveMixClassifier(3, (8, 8, 1), width=8, depth=1)
@@ -387,6 +395,7 @@ def test_what_is_not_a_file_is_reported_so(content):
         flatbuffer.read_file(content)
 
 
+@pytest.mark.slow
 def test_wrong_options_name_the_right_ones(models, quantized):
     model = models["nearest"]
     for arguments, message in [

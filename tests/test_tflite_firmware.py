@@ -119,6 +119,7 @@ def test_decoders_ship_without_what_arm_gets_wrong(options, form):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_what_arm_gets_right_may_stay():
     for options in (
         dict(channels=17, kernel=4, stride=2, padding="same"),
@@ -149,6 +150,7 @@ def test_costs_of_a_network_are_those_of_a_form_that_is_right():
 # --- the arena --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_arena_is_enough_for_arms_kernels():
     """Of a map of one pixel the reversed filters are the most; of the reference kernels the accumulators."""
     model = rounded(decoder(40, 4, 2, shape=(1, 1, 3), filters=24, padding="same"))
@@ -232,6 +234,7 @@ def attention():
         ("ethos-u55", 12, r"NPUs round products twice"),
     ],
 )
+@pytest.mark.slow
 def test_a_kit_states_its_tolerance(target, steps, words, attention, tmp_path):
     artifact = export(attention, target)
     kit = artifact.save_kit(tmp_path / "kit")
@@ -264,6 +267,7 @@ def test_other_integers_are_compared_bit_by_bit(tmp_path):
         assert "90 to 135 KB with reference kernels or 125 to 175 KB with CMSIS-NN" in text
 
 
+@pytest.mark.slow
 def test_an_ethos_kit_names_the_compiled_file(attention, tmp_path):
     artifact = export(attention, "ethos-u55", accelerator="ethos-u55-64")
     kit = artifact.save_kit(tmp_path / "kit", name="cats")

@@ -127,6 +127,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+@pytest.mark.slow
 def test_the_float_graph_that_ships_is_the_model(body, images):
     model = model_of(body)
     expected = predict(model, images[:16])
@@ -136,6 +137,7 @@ def test_the_float_graph_that_ships_is_the_model(body, images):
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+@pytest.mark.slow
 def test_the_int8_file_computes_the_quantized_model(body, images):
     model = model_of(body)
     quantized = quantize(model, images[:64], observer="minmax")  # tests/test_tflite_ranges.py checks ranges
@@ -150,6 +152,7 @@ def test_the_int8_file_computes_the_quantized_model(body, images):
     assert not any(t.dtype.startswith("float") for op in info.ops for t in (*op.inputs, *op.outputs))
 
 
+@pytest.mark.slow
 def test_fused_activations_have_one_quantizer(images):
     model = model_of(lambda x: classify(layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(4, 3)(x)))))
     fused = model_of(lambda x: classify(layers.Conv2D(4, 3, activation="relu6")(x)))
@@ -177,6 +180,7 @@ def two_inputs():
 
 
 @pytest.mark.parametrize("target", ["android-cpu", "mcu"])
+@pytest.mark.slow
 def test_several_inputs_and_outputs(target):
     rng = np.random.default_rng(0)
     model = two_inputs()
@@ -202,6 +206,7 @@ def test_several_inputs_and_outputs(target):
 
 
 @pytest.mark.parametrize("engine", ["native", "tfmot"])
+@pytest.mark.slow
 def test_a_range_that_the_images_do_not_fill_is_reported(images, engine):
     model = model_of(lambda x: classify(layers.Conv2D(6, 3, activation="relu")(x)))
     with pytest.warns(UserWarning, match=r"input_range=\(0, 255\), .*images from 0 to 1, which fill 0.4% of it"):
@@ -229,6 +234,7 @@ def test_pixels_may_come_unscaled(images):
 
 
 @pytest.mark.parametrize("names", [["stem"], ["block"], ["logits"], ["pool", "logits"]], ids="-".join)
+@pytest.mark.slow
 def test_skipped_layers_stay_float_and_the_rest_does_not(names, images, tmp_path):
     quantized = quantize(model_of(wavelets), images[:64], skip=names)
     quantized.save(tmp_path / "qat.keras")
@@ -276,6 +282,7 @@ def test_what_is_advised_computes_the_same_or_asks_for_a_training(layer, advice,
         quantize(model, images)
 
 
+@pytest.mark.slow
 def test_a_layer_without_a_rule_may_stay_float(images):
     model = model_of(lambda x: classify(layers.UnitNormalization(name="odd")(layers.Conv2D(4, 3)(x))))
     with pytest.raises(UnsupportedLayerError, match="'odd' of type UnitNormalization"):
@@ -321,6 +328,7 @@ def test_compensated_rounding_beats_the_nearest_integers(images):
 
 
 @pytest.mark.parametrize("body", [wavelets, norms, separable], ids=lambda body: body.__name__)
+@pytest.mark.slow
 def test_compensated_rounding_survives_in_the_file(body, images):
     model = model_of(body)
     rounded = quantize(model, images[:64], rounding="gptq")
@@ -345,6 +353,7 @@ def test_rounding_is_compensated_in_frozen_models_too(images):
 
 
 @pytest.mark.parametrize("form", ["transposed_conv", "subpixel_crop", "subpixel_3x3"])
+@pytest.mark.slow
 def test_a_channel_that_a_norm_switches_off_ships(form, images):
     def body(x):
         x = layers.Conv2DTranspose(4, 4, strides=2, padding="same")(x)
@@ -366,6 +375,7 @@ def test_a_norm_that_stays_behind_a_resize_is_rounded_where_the_file_rounds(imag
     assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= 0.5
 
 
+@pytest.mark.slow
 def test_under_mixed_precision_the_file_has_the_integers_that_were_trained(images):
     keras.config.set_dtype_policy("mixed_bfloat16")
     quantized = quantize(model_of(shared), images)
@@ -401,6 +411,7 @@ class Conv2D(layers.Conv2D):
         return super().call(inputs) + 5.0
 
 
+@pytest.mark.slow
 def test_what_is_not_ours_is_named_and_not_guessed(images):
     def rounded(x):
         return classify(ops.floor(layers.Conv2D(4, 3)(x)))

@@ -29,6 +29,7 @@ def assert_same(model, other, images, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_inlined_model_computes_the_same(name):
     model = network(**NETWORKS[name])
     flat = Graph.from_model(model).to_model("flat")
@@ -38,6 +39,7 @@ def test_inlined_model_computes_the_same(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_deployed_model_computes_the_same_with_nothing_left_to_fold(name):
     model = network(**NETWORKS[name])
     images = generated_images(model.input_shape[1:], 8)
@@ -52,11 +54,13 @@ def test_deployed_model_computes_the_same_with_nothing_left_to_fold(name):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 def test_wavelet_behind_which_a_convolution_stands_costs_no_layer():
     deployed = deploy(network(levels=1), {}, "transposed_conv")
     assert not {"DepthwiseConv2D", "Concatenate"} & set(kinds(deployed))
 
 
+@pytest.mark.slow
 def test_gelu_gives_way_to_quick_gelu_and_little_changes():
     model = network(**NETWORKS["deconv"])
     images = generated_images(model.input_shape[1:], 16)

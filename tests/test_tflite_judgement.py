@@ -219,6 +219,7 @@ def test_bounds_must_be_numbers(images):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_kind_of_output_is_measured_in_a_useless_file(spoiled, images):
     artifact, given = spoiled[1], several(images)
     expected = dict(zip(given.output_names, predict(given, images[64:]), strict=True))
@@ -249,6 +250,7 @@ def test_every_kind_of_output_is_measured_in_a_useless_file(spoiled, images):
         ({"images": 31}, r"verified on at least 32 images. Received: 31 images \(given\)"),
     ],
 )
+@pytest.mark.slow
 def test_a_useless_file_is_refused(options, words, spoiled, images):
     held = images[64:][: options.pop("images", 32)]
     with pytest.raises(FidelityError, match=words):
@@ -334,6 +336,7 @@ def test_the_file_of_the_other_engine_is_judged_too(images):
         export(quantized, "android-cpu", images=images[64:], error_bound_steps=99)
 
 
+@pytest.mark.slow
 def test_few_calibration_images_verify_as_well(images):
     inputs = keras.Input(SHAPE)
     model = keras.Model(inputs, head(layers.Conv2D(6, 3, strides=2, activation="relu")(inputs), "number"))
@@ -373,6 +376,7 @@ def test_a_copy_that_lost_something_is_named(images):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.slow
 def test_a_wrong_rewrite_is_caught(dtype, images, monkeypatch):
     model = wm.WaveMixClassifier(4, SHAPE, width=8, depth=1, activation="quick_gelu", dtype=dtype)
     monkeypatch.setitem(SWISH_SLOPES, "quick_gelu", 1.65)

@@ -82,6 +82,7 @@ def numbers(text, name):
     return re.findall(r"0x[0-9a-f]+|-?\d[\d.e+-]*", body)
 
 
+@pytest.mark.slow
 def test_files(kits):
     def files(name):
         return sorted(p.relative_to(kits[name]).as_posix() for p in kits[name].rglob("*") if p.is_file())
@@ -365,6 +366,7 @@ def test_a_compiler_reads_the_arrays_as_they_are(name, kits, tmp_path):
     assert written == (vectors / "input_0.bin").read_bytes() + (vectors / "expected_0.bin").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_existing_folder_stays_as_it_is(artifacts, tmp_path, monkeypatch):
     artifact = artifacts["mcu-int8"]
     folder = artifact.save_kit(tmp_path / "kit")

@@ -80,6 +80,7 @@ def cases(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_whole_numbers_give_the_levels_of_training(cases):
     different = 0
     for name, whole, levels, values in cases:
@@ -92,6 +93,7 @@ def test_whole_numbers_give_the_levels_of_training(cases):
     assert len({levels.tobytes() for _, _, levels, _ in cases}) > len(cases) - 9  # one pixel has one color
 
 
+@pytest.mark.slow
 def test_the_part_that_is_kept_is_that_of_training():
     number, image = tf.TensorSpec((), tf.int64), tf.TensorSpec((None, None, 1), tf.uint8)
     cut = tf.function(training._center, input_signature=[image, number, number])
@@ -108,6 +110,7 @@ def test_the_part_that_is_kept_is_that_of_training():
     assert np.asarray(training.fit_image(np.zeros((26, 21, 3), np.uint8), (228, 3, 3), True)).shape == (228, 3, 3)
 
 
+@pytest.mark.slow
 def test_sums_do_not_overflow():
     """The largest picture and the smallest network: white stays white."""
     for size, wanted in ((65_535, 1), (1, 65_535), (65_535, 7)):
@@ -120,6 +123,7 @@ def test_sums_do_not_overflow():
 
 
 @pytest.mark.skipif(C_COMPILER is None or CPP_COMPILER is None, reason="needs gcc and g++")
+@pytest.mark.slow
 def test_the_c_code(cases, tmp_path):
     names = list(INPUTS)
     calls = []

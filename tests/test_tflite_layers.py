@@ -59,6 +59,7 @@ def test_a_clean_network(quantized, clean):
 
 @pytest.mark.parametrize("factor", [30.0, 0.25])
 @pytest.mark.parametrize("place", [3, -3])
+@pytest.mark.slow
 def test_a_layer_made_bad_is_named_first(model, images, clean, factor, place):
     quantized = quantize(model, images)
     bad = clean[place].name
@@ -146,6 +147,7 @@ def test_a_damaged_file_is_refused_or_runs_and_ends_no_process(artifact, tmp_pat
     assert done.stdout.splitlines()[-1].startswith("ran ")
 
 
+@pytest.mark.slow
 def test_damaged_content_in_an_artifact_is_one_line(artifact, quantized, images):
     content = artifact.content
     for broken in (content[:1000], b"", content[: len(content) // 2], b"\0" * 100, content[:8] + b"\xff" * 64):

@@ -51,6 +51,7 @@ def systems(images):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.slow
 def test_every_op_of_a_system_is_int8_and_computes_the_quantized_model(name, systems, images):
     model, quantized = systems[name]
     expected, held = predict(model, images[64:]), predict(quantized, images[64:])
@@ -156,6 +157,7 @@ def test_a_mask_before_a_softmax_leaves_the_scores_their_levels(images):
     assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= 1.0
 
 
+@pytest.mark.slow
 def test_query_key_and_value_get_ranges_of_their_own(images):
     def body(x):
         return layers.Dense(5, name="head")(layers.GlobalAveragePooling1D()(attention(patches(x), "attention")))
@@ -172,6 +174,7 @@ def test_query_key_and_value_get_ranges_of_their_own(images):
 
 
 @pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.slow
 def test_group_norms_of_any_number_of_groups(groups, images):
     def body(x):
         x = layers.GroupNormalization(groups, name="norm")(layers.Conv2D(8, 3, strides=2, name="conv")(x))
@@ -217,6 +220,7 @@ def test_token_networks_train_on_and_load(images, tmp_path):
     np.testing.assert_array_equal(predict(loaded, images[:8]), predict(quantized, images[:8]))
 
 
+@pytest.mark.slow
 def test_a_large_mean_over_channels_is_exact():
     """Over 64 channels the mean of rounded squares is as good as that of the squares."""
     inputs = keras.Input((4, 4, 3), name="image")

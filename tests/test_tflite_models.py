@@ -56,6 +56,7 @@ def test_int8_files(name, target, models):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_float_files_equal_the_network(name, models):
     model = models[name]
     artifact = export_random(model, target="android-cpu", dtype="float32")
@@ -65,6 +66,7 @@ def test_float_files_equal_the_network(name, models):
     assert not any(op.startswith("Flex") for op in artifact.ops)
 
 
+@pytest.mark.slow
 def test_bicubic_upsampling_and_colours_become_convolutions_that_never_train(models):
     quantized = wm.tflite.quantize(models["wavemixsr"], generated_images((12, 16, 3), 32, seed=1))
     kinds = [node.kind for node in Graph.from_model(quantized).nodes()]

@@ -41,6 +41,7 @@ def kinds(op):
 
 
 @pytest.mark.parametrize("op", sorted({*PHONE.ops, *MICRO.ops}))
+@pytest.mark.slow
 def test_every_entry_is_an_op_that_ran(op, servers):
     for dtype in kinds(op):
         content, inputs = files.write(op, dtype)

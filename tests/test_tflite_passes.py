@@ -242,6 +242,7 @@ def inputs_of(model, count):
 
 @pytest.mark.filterwarnings("ignore:At inference the file crops:UserWarning")
 @pytest.mark.parametrize("name", BODIES)
+@pytest.mark.slow
 def test_each_pass_leaves_what_a_network_computes(name):
     model, changed = BODIES[name](), set()
     run_on = model
@@ -291,6 +292,7 @@ def test_a_pass_that_is_wrong_is_seen():
         check(graph, [Pass("lose_bias", lose_bias, True)], inputs_of(model, 8), set())
 
 
+@pytest.mark.slow
 def test_a_target_s_list_is_what_export_runs():
     model = network(**NETWORKS["deconv"])
     for target, row in TARGETS.items():
@@ -327,6 +329,7 @@ def test_trace_tells_the_graph_behind_each_pass():
     assert "block1_upsample1" in by_name["fold_affines"].changed
 
 
+@pytest.mark.slow
 def test_trace_shows_what_quantize_does_and_what_becomes_of_it():
     model = network(**NETWORKS["deconv"])
     found = trace(model, "mcu", stage="quantize")

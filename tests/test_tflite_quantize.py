@@ -81,6 +81,7 @@ def test_the_transform_is_contracted_before_its_kernel_is_rounded(quantized):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_the_graph_that_ships_computes_the_quantized_model(name, images):
     options = NETWORKS[name]
     float_model = network(**options)
@@ -98,6 +99,7 @@ def test_the_graph_that_ships_computes_the_quantized_model(name, images):
 
 
 @pytest.mark.filterwarnings("ignore:Training exceeded the calibrated range")
+@pytest.mark.slow
 def test_fit_trains_the_quantized_model_and_the_file_reloads(images, tmp_path):
     labels = (images.mean((1, 2)).argmax(-1)).astype(int)
     model = quantize(network(depth=1, upsample="bilinear", dropout=0.0), images)
@@ -146,6 +148,7 @@ def test_any_activation_may_be_replaced_by_any():
 
 
 @pytest.mark.parametrize("observer", ["image_error", "minmax", "percentile", "mse"])
+@pytest.mark.slow
 def test_observers_find_ranges(model, images, observer):
     ranged = quantize(model, images, observer=observer)
     expected = predict(model, images)
@@ -161,6 +164,7 @@ def test_calibrate_measures_the_ranges_again(model, images):
     assert layer.get_range() == pytest.approx(found, rel=1e-3)  # biases are rounded by now
 
 
+@pytest.mark.slow
 def test_a_quantized_float16_network_scales_its_loss(images):
     float_model = network(depth=1, upsample="bilinear", dropout=0.0, dtype="mixed_float16")
     model = quantize(float_model, images)
@@ -235,6 +239,7 @@ def test_a_layer_without_a_rule_is_named(images):
         quantize(model, images)
 
 
+@pytest.mark.slow
 def test_wavelets_without_a_convolution_behind_them_are_rounded_too(images):
     inputs = keras.Input(SHAPE)
     x = layers.Activation("relu")(wm.DWT2D("db2")(inputs))

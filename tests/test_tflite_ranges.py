@@ -114,6 +114,7 @@ def test_importance_is_the_energy_of_the_weights_that_read_a_channel():
     np.testing.assert_allclose(channel_importance(graph)[value], expected / expected.mean())
 
 
+@pytest.mark.slow
 def test_peaks_of_a_heat_map_survive(rng):
     side = 96
     images = rng.uniform(0, 0.15, (64, side, side, 1)).astype("float32")
@@ -148,6 +149,7 @@ def test_a_hot_channel_that_nothing_reads_costs_nothing(images):
     assert row.clipped_share == pytest.approx(1 / 9)
 
 
+@pytest.mark.slow
 def test_the_report_counts_what_is_clipped_and_names_the_image(images):
     odd = images * 0.02
     odd[41] = images[41]
@@ -170,6 +172,7 @@ def test_the_report_counts_what_is_clipped_and_names_the_image(images):
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+@pytest.mark.slow
 def test_a_probability_below_a_step_has_a_gradient_in_training_and_the_files_value_else(activation, images):
     import tensorflow as tf
 
@@ -213,6 +216,7 @@ def test_training_widens_the_ranges_that_it_leaves_and_says_so(jit_compile, imag
     assert quantizers(again)["head"].get_range()[1] > 1.0
 
 
+@pytest.mark.slow
 def test_a_range_that_was_calibrated_since_was_not_left(images):
     quantized = quantize(classifier(), images)
     head = quantizers(quantized)["head"]
@@ -231,6 +235,7 @@ def test_a_range_that_was_calibrated_since_was_not_left(images):
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.slow
 def test_the_ranges_left_in_an_epoch_are_reported_in_one_note(run_eagerly, images, monkeypatch):
     """With the advice once; the layers that grew most by name."""
     monkeypatch.setattr(saturation, "LAYERS_NAMED", 2)
@@ -248,6 +253,7 @@ def test_the_ranges_left_in_an_epoch_are_reported_in_one_note(run_eagerly, image
     assert fit(quantized, images, np.zeros((64, 2)), epochs=1, batch_size=64)[1] == []
 
 
+@pytest.mark.slow
 def test_training_data_outside_the_promised_input_are_reported(images):
     quantized = quantize(classifier(), images)
     quantized.compile("sgd", "mse")
@@ -258,6 +264,7 @@ def test_training_data_outside_the_promised_input_are_reported(images):
     assert quantizers(quantized)[quantized.inputs[0].name].get_range() == (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_gentle_training_moves_nothing_that_matters(images):
     quantized = quantize(classifier(), images)
     before = {name: layer.get_range() for name, layer in quantizers(quantized).items()}
@@ -287,6 +294,7 @@ def test_weights_alone_are_the_model(images, tmp_path):
     assert second.input_ranges == first.input_ranges
 
 
+@pytest.mark.slow
 def test_a_model_of_version_0_1_computes_what_it_did():
     folder = Path(__file__).parent / "fixtures"
     images = np.random.default_rng(0).random((64, 8, 8, 2)).astype("float32")
@@ -303,6 +311,7 @@ def test_a_model_of_version_0_1_computes_what_it_did():
     assert steps["dense"] == quantizers(model)["alone"].get_step()
 
 
+@pytest.mark.slow
 def test_weights_of_version_0_1_go_into_a_new_model(tmp_path):
     """Its ranges say all that it kept in its configuration besides."""
     folder = Path(__file__).parent / "fixtures"

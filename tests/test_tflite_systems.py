@@ -55,6 +55,7 @@ def quantized():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_every_network_runs_in_int8_as_its_quantized_model_does(name, quantized):
     model, images, rounded = quantized(name)
     expected, held = predict(model, images[64:]), predict(rounded, images[64:])
@@ -67,6 +68,7 @@ def test_every_network_runs_in_int8_as_its_quantized_model_does(name, quantized)
 
 
 @pytest.mark.parametrize("name", ["dct", "random_filters", "no_transform", "PoolFormer"])
+@pytest.mark.slow
 def test_float_files_compute_the_network(name, quantized):
     model, images, _ = quantized(name)
     artifact = export(model, "android-cpu", dtype="float32", images=images[64:])
@@ -82,6 +84,7 @@ def test_filters_in_the_transforms_place_cost_no_op_of_their_own(quantized):
 
 
 @pytest.mark.parametrize("name", ["convmixer", "mlp_mixer, batch norm", "dct", "poolformer, layer scale"])
+@pytest.mark.slow
 def test_a_microcontroller_runs_them(name, quantized):
     pytest.importorskip("tflite_micro", reason="no wheel for this platform")
     model, images, _ = quantized(name)

@@ -390,6 +390,7 @@ def test_every_rule_has_a_file_that_breaks_it():
 
 
 @pytest.mark.parametrize("rule", BREAKS)
+@pytest.mark.slow
 def test_audit_refuses_by_rule(rule, files):
     target, file, name, breaks = BREAKS[rule]
     which = 0
@@ -500,6 +501,7 @@ def test_patches_of_a_large_stride_are_not_cut_into_pixels(activation):
 
 
 @pytest.mark.parametrize("target", [*ETHOS, "edge-tpu", "android-npu"])
+@pytest.mark.slow
 def test_pixel_shuffle_is_refused_with_what_to_use(target, shuffled):
     with pytest.raises(UnsupportedOpError, match=r"op \d+ DEPTH_TO_SPACE \(.*block1_shuffle1.*upsample='deconv'"):
         export(shuffled, target, images=generated_images((16, 16, 3), 32))
@@ -512,6 +514,7 @@ def shuffled():
 
 
 @pytest.mark.parametrize("target", ["android-npu", "edge-tpu"])
+@pytest.mark.slow
 def test_audited_targets_get_a_file(target, small):
     artifact = export(small[0], target, images=small[1])
     assert "TRANSPOSE_CONV" in artifact.ops
@@ -520,6 +523,7 @@ def test_audited_targets_get_a_file(target, small):
     assert artifact.npu is None
 
 
+@pytest.mark.slow
 def test_ethos_file_is_saved_with_its_compiled_form(ethos, tmp_path):
     path = ethos.save(tmp_path / "net.tflite")
     assert path.with_name("net_vela.tflite").read_bytes() == ethos.npu.content != ethos.content
@@ -534,6 +538,7 @@ def test_ethos_file_is_saved_with_its_compiled_form(ethos, tmp_path):
         Artifact.load(path)
 
 
+@pytest.mark.slow
 def test_benchmark_compiles_for_the_same_accelerator(ethos):
     report = benchmark(ethos, runs=3, warmup=0)
     assert report.npu == ethos.npu.to_dict()
@@ -579,6 +584,7 @@ def test_vela_refuses_what_is_no_network():
         ("android-cpu", dict(max_flash_bytes=1024), r"takes [\d,]{5,} bytes of flash on target 'android-cpu'"),
     ],
 )
+@pytest.mark.slow
 def test_memory_limits_refuse_with_the_numbers(target, limits, message, small):
     with pytest.raises(MemoryLimitError, match=message) as refused:
         export(small[0], target, images=small[1], **limits)
@@ -617,6 +623,7 @@ def test_wrong_limits_name_the_rule(small):
             export(small[0], target, **arguments)
 
 
+@pytest.mark.slow
 def test_names_leave_the_file_and_nothing_else_does(small):
     content = convert(deploy(small[0], {"gelu": "quick_gelu"}, "subpixel_crop"), "int8", "int8")
     stripped = strip_names(content)
@@ -638,6 +645,7 @@ def test_names_leave_the_file_and_nothing_else_does(small):
     np.testing.assert_array_equal(run_micro(content, levels)[0], run_micro(stripped, levels)[0])
 
 
+@pytest.mark.slow
 def test_constants_stay_aligned(small):
     stripped = strip_names(convert(deploy(small[0], {}, "transposed_conv"), "int8", "int8"))
     file = schema.Model.GetRootAsModel(stripped, 0)

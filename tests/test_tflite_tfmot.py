@@ -68,6 +68,7 @@ def values(model, name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_file_computes_the_model_and_every_op_is_int8(name):
     given = network(**NETWORKS[name])
     calibration, held_out = (generated_images(given.input_shape[1:], 48, seed=seed) for seed in (1, 2))
@@ -306,6 +307,7 @@ class Weighted(keras.Model):
         return keras.ops.mean(y_pred)
 
 
+@pytest.mark.slow
 def test_a_subclass_whose_training_is_dropped_is_reported(images):
     inputs = keras.Input(SHAPE)
     model = Weighted(inputs, layers.Dense(2)(layers.Flatten()(inputs)))

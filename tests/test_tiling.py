@@ -109,6 +109,7 @@ def test_no_seams(rng):
     assert jumps(cut, [0, 32, 64, 96, 128], 32) > 6
 
 
+@pytest.mark.slow
 def test_no_seams_behind_a_wavemix_block():
     import keras
 
@@ -161,6 +162,7 @@ def test_a_network_is_asked_for_its_grid(rng, form):
             predict_tiled(run, image, **options)
 
 
+@pytest.mark.slow
 def test_grids_of_networks():
     import keras
 

@@ -103,6 +103,7 @@ def test_the_order_of_the_tokens_does_not_matter(mode, rng):
 
 @pytest.mark.parametrize("mode", ["adaptive", "static"])
 @pytest.mark.parametrize("tokens", [None, 16, (24, 16, 9)])
+@pytest.mark.slow
 def test_a_whole_vit_equals_the_loop_over_single_images(mode, tokens):
     plain = spread_vit()
     model = wm.with_token_sampling(plain, BLOCKS, tokens, mode)
@@ -123,6 +124,7 @@ def test_a_whole_vit_equals_the_loop_over_single_images(mode, tokens):
 
 
 @pytest.mark.parametrize("mode", ["adaptive", "static"])
+@pytest.mark.slow
 def test_the_share_that_every_weight_gets_is_added_to_every_weight(mode, monkeypatch):
     """Of a size that shows: published is 1e-6, which no tolerance sees. Our layer adds it up in another way."""
     monkeypatch.setattr(token_sampling_oracle, "NORMALISED", True)
@@ -146,6 +148,7 @@ def test_batch_mates_do_not_change_an_images_logits():
         np.testing.assert_allclose(compute(model, images[index : index + 1])[0], together[index], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_the_batch_shrinks_to_its_longest_image():
     model = wm.with_token_sampling(spread_vit(), BLOCKS, 20)
     images = some_images()
@@ -160,6 +163,7 @@ def test_the_batch_shrinks_to_its_longest_image():
     assert compute(probe, images).shape[1] == 20
 
 
+@pytest.mark.slow
 def test_static_equals_adaptive():
     model, images = spread_vit(), some_images()
     adaptive, static = (wm.with_token_sampling(model, BLOCKS, 20, mode) for mode in ("adaptive", "static"))
@@ -167,6 +171,7 @@ def test_static_equals_adaptive():
 
 
 @pytest.mark.parametrize("mode", ["adaptive", "static"])
+@pytest.mark.slow
 def test_gradients_reach_the_weights_before_the_sampling(mode):
     import tensorflow as tf
 
@@ -214,6 +219,7 @@ def test_it_trains_and_a_saved_file_computes_the_same(tmp_path):
     np.testing.assert_array_equal(compute(loaded, images), compute(model, images))
 
 
+@pytest.mark.slow
 def test_products_are_counted_with_each_images_own_tokens():
     plain, images = spread_vit(), some_images()
     model = wm.with_token_sampling(plain, BLOCKS, 20)
@@ -239,6 +245,7 @@ def test_products_are_counted_with_each_images_own_tokens():
         ({"blocks": (1,), "mode": "none"}, "sampling_mode must be one of 'adaptive', 'static'"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_are_reported(options, words):
     with pytest.raises(ValueError, match=words):
         wm.with_token_sampling(spread_vit(), **options)

@@ -51,10 +51,12 @@ def assert_loads(source, **options):
     ],
     ids=["net", "lightning", "compile", "parallel compile", "nested", "averaged model", "only a moving average"],
 )
+@pytest.mark.slow
 def test_wrapped(wrap):
     assert_loads(wrap(tensors()))
 
 
+@pytest.mark.slow
 def test_of_a_network_and_its_moving_average_the_network_is_taken_and_the_other_is_reported():
     source = {"state_dict": tensors(), "state_dict_ema": other(tensors())}
     with pytest.warns(UserWarning, match="entry='state_dict_ema'"):

@@ -71,6 +71,7 @@ def test_only_our_networks_are_accepted(call):
 
 
 @pytest.mark.parametrize("case", ["strided2", "segmenter", "wavemixsr_v2_x4"])
+@pytest.mark.slow
 def test_new_head_keeps_the_models_own(case):
     """The checkpoint's head may be of any size, or absent."""
     state = golden_state(case)
@@ -96,6 +97,7 @@ def test_a_classifiers_weights_start_a_segmenter():
     np.testing.assert_array_equal(exported["layers.1.reduction.weight"], state["layers.1.reduction.weight"])
 
 
+@pytest.mark.slow
 def test_a_head_under_its_other_name():
     for case, old, new in (("strided1", "pool.", "head."), ("segmenter", "expand.", "pool.")):
         state = {key.replace(old, new): array for key, array in golden_state(case).items()}

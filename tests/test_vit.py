@@ -54,6 +54,7 @@ def test_positions_of_another_image_size_are_refused_by_name():
         wm.load_torch_weights(model, golden_state())
 
 
+@pytest.mark.slow
 def test_new_head_keeps_the_models_own():
     model = golden_model(num_classes=7)
     before = wm.export_torch_weights(model)
@@ -105,6 +106,7 @@ def test_live_comparison_with_timm():
 
 
 @pytest.mark.parametrize(("name", "gmacs"), [("deit_tiny", 1.26), ("deit_small", 4.61), ("deit_base", 17.58)])
+@pytest.mark.slow
 def test_products_are_the_published_ones(name, gmacs):
     """fvcore, by which they are published, counts five operations a value of each of the 25 LayerNorms beside."""
     model = wm.build_model(name)
@@ -127,6 +129,7 @@ def test_rates_rise_with_depth():
         {"sampling_blocks": [0, 1], "sampling_tokens": [None, 8], "sampling_mode": "static", "patch_size": 4},
     ],
 )
+@pytest.mark.slow
 def test_keras_file_round_trip(options, rng, tmp_path):
     options = dict(options)
     if options.get("normalize"):

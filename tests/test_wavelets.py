@@ -54,6 +54,7 @@ def test_haar_energy_is_preserved(rng):
     np.testing.assert_allclose(np.sum(np.square(wm.DWT2D()(x))), np.sum(np.square(x)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dynamic_sides(rng):
     inputs = keras.Input((None, None, 2))
     bands = wm.DWT2D("db2", mode="periodization")(inputs)
@@ -78,6 +79,7 @@ def test_half_precision_policies(dtype, rng):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lion", "adam"])
+@pytest.mark.slow
 def test_filters_stay_fixed_when_everything_is_thawed_and_trained(optimizer, rng):
     inputs = keras.Input((8, 8, 2))
     x = keras.layers.Conv2D(2, 1)(inputs)

@@ -31,6 +31,7 @@ def wheel(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_contents(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {name for name in names if ".dist-info/" not in name}

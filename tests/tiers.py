@@ -7,6 +7,11 @@ take the same path on a smaller or another case. ``tests/test_tiers.py`` checks 
 
 from __future__ import annotations
 
+# Fixtures that train or convert: whatever uses one is slow.
+SLOW_FIXTURES = {
+    *("artifact", "artifacts", "enlarged", "ethos", "exported", "files", "finished", "kits", "mcu"),
+    *("quantized", "runners", "segmented", "spoiled", "trained"),
+}
 # Tests, and cases of tests, that only run at night.
 NIGHTLY: tuple[str, ...] = (
     "test_boundaries.py::test_import_stays_light",
