@@ -14,6 +14,7 @@ from wavemix_tf import WaveMixClassifier
 from wavemix_tf.training import RECIPES, FitResult, Recipe, fit, load_data
 from wavemix_tf.training.fitting.batchnorm import BatchNormRecalibration
 from wavemix_tf.training.fitting.optimizers import build_optimizer, phases
+from wavemix_tf.training.fitting.pipeline import EpochBatches
 from wavemix_tf.training.fitting.trainer import build
 from wavemix_tf.training.losses import accuracy, cross_entropy
 
@@ -336,6 +337,16 @@ def test_arrays():
         result.test_accuracy  # noqa: B018
     with_validation = run(arrays(), recipe, validation_data=arrays(32))
     assert len(with_validation.history["epoch"]) == 3
+
+
+def test_without_tf_data_every_epoch_starts_its_own_batches(monkeypatch):
+    started, start = [], EpochBatches.start_epoch
+    monkeypatch.setattr(
+        EpochBatches, "start_epoch", lambda batches, epoch: started.append(epoch) or start(batches, epoch)
+    )
+    images, labels = arrays(32)
+    run(Pairs(), dataclasses.replace(TINY, shift=0, epochs=3), validation_data=(images, labels))
+    assert started == [0, 0, 1, 2]  # Keras reads a batch before the first epoch starts
 
 
 def test_py_dataset_and_tf_dataset():
