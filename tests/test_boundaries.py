@@ -31,7 +31,7 @@ ROOMS = {
     "core": ["", "layers", "networks", "checkpoints", "top"],
     "training": ["", "recipes", "data", "fitting", "searching", "top"],
     "tflite": [
-        *("", "layers", "file", "targets", "graph", "runtimes", "verification", "quantization", "kit", "exporting"),
+        *("", "layers", "file", "targets", "c_source", "graph", "runtimes", "verification", "quantization", "kit", "exporting"),
         *("measuring", "top"),
     ],
 }

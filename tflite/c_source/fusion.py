@@ -1,0 +1,73 @@
+"""Steps that another takes over: a table behind a convolution, and DEPTH_TO_SPACE with the crop behind it."""
+
+from __future__ import annotations
+
+import math
+
+from .program import Program, Step
+
+
+def fuse(program: Program, outputs: set[int]) -> None:
+    """Merge until nothing is left to merge.
+
+    Args:
+        program: Its steps are changed.
+        outputs: Keys that the caller reads, which must be written as they are.
+    """
+    while _fuse_one(program, outputs):
+        pass
+
+
+def _fuse_one(program: Program, outputs: set[int]) -> bool:
+    steps = program.steps
+    for step in steps:
+        if len(step.writes) != 1 or step.writes[0] in outputs:
+            continue
+        key = step.writes[0]
+        readers = [other for other in steps if key in other.keys_read()]
+        writers = [other for other in steps if key in other.writes]
+        if len(readers) != 1 or len(readers[0].keys_read()) != 1:
+            continue
+        reader = readers[0]
+        if sum(reader.writes[0] in other.writes for other in steps) != 1:
+            continue  # one of several parts of a map
+        if _takes_table(writers, reader) or (len(writers) == 1 and _takes_blocks(program, step, reader)):
+            for writer in writers:
+                writer.writes = list(reader.writes)
+            writers[-1].ops += reader.ops
+            steps.remove(reader)
+            return True
+    return False
+
+
+def _takes_table(writers: list[Step], reader: Step) -> bool:
+    if reader.kernels != ("look_up",):
+        return False
+    channels = [writer.channels for writer in writers]
+    if any(one is None or one["table"] is not None for one in channels):
+        return False
+    for one in channels:
+        assert one is not None
+        one["table"] = reader.reads[0]
+    return True
+
+
+def _takes_blocks(program: Program, step: Step, reader: Step) -> bool:
+    """The map of block ** 2 as many channels is never stored: the kernel puts each value in its place."""
+    if step.struct != "convolution" or not reader.form:
+        return False
+    fields = step.fields
+    if reader.form[0] == "blocks" and fields["block"] == 1:
+        _, block, rows, columns = reader.form
+        fields.update(block=block, shown_h=rows, shown_w=columns)
+        step.scratch_bytes += fields["groups"] * fields["group_out"]
+    elif reader.form[0] == "crop" and fields["block"] > 1:
+        _, top, left, rows, columns = reader.form
+        fields.update(crop_h=fields["crop_h"] + top, crop_w=fields["crop_w"] + left, shown_h=rows, shown_w=columns)
+    else:
+        return False
+    fields["out_batch"] = program.sizes[reader.writes[0]] // fields["batches"]
+    assert fields["out_batch"] == math.prod(
+        (fields["shown_h"], fields["shown_w"], fields["groups"] * fields["group_out"] // fields["block"] ** 2)
+    )
+    return True

@@ -1,0 +1,127 @@
+/* CONV_2D, a phase of TRANSPOSE_CONV, or FULLY_CONNECTED (a 1x1 convolution over its rows).
+ *
+ * Weights lie as the loop reads them: four output channels beside each other, then the channels that are left over one
+ * by one. The input's zero point is part of the bias. Where a window reaches beyond the edge, it is copied with the
+ * zero point in place of what is missing, whose products with the weights the bias then cancels.
+ */
+typedef struct {
+  channels c;
+  int32_t batches, in_h, in_w, in_c;
+  int32_t out_h, out_w; /* pixels that are computed */
+  int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+  int32_t pad_h, pad_w, pad_value;
+  int32_t groups, group_in, group_out;
+  int32_t out_batch, out_row, out_pixel; /* bytes from one to the next */
+  int32_t block, crop_h, crop_w, shown_h, shown_w; /* DEPTH_TO_SPACE and crop behind it, block 1: none */
+} convolution;
+
+static void dot(const channels *c, const int8_t *w, int32_t first, int32_t count, const int8_t *x, int32_t rows,
+                int32_t row_bytes, int32_t row_step, int8_t *out) {
+  const int32_t last = first + count;
+  int32_t o = first;
+  for (; o + 4 <= last; o += 4) {
+    int32_t a0 = c->bias[o], a1 = c->bias[o + 1], a2 = c->bias[o + 2], a3 = c->bias[o + 3];
+    const int8_t *row = x;
+    int32_t r;
+    for (r = rows; r > 0; --r) {
+      const int8_t *p = row;
+      const int8_t *const end = row + row_bytes;
+      do {
+        const int32_t value = *p++;
+        a0 += value * w[0];
+        a1 += value * w[1];
+        a2 += value * w[2];
+        a3 += value * w[3];
+        w += 4;
+      } while (p != end);
+      row += row_step;
+    }
+    out[0] = finish(c, o, a0);
+    out[1] = finish(c, o + 1, a1);
+    out[2] = finish(c, o + 2, a2);
+    out[3] = finish(c, o + 3, a3);
+    out += 4;
+  }
+  for (; o < last; ++o) {
+    int32_t sum = c->bias[o];
+    const int8_t *row = x;
+    int32_t r;
+    for (r = rows; r > 0; --r) {
+      const int8_t *p = row;
+      const int8_t *const end = row + row_bytes;
+      do {
+        sum += *p++ * *w++;
+      } while (p != end);
+      row += row_step;
+    }
+    *out++ = finish(c, o, sum);
+  }
+}
+
+/* The window of one group at (y, x), which may reach beyond the edges. */
+static void copy_window(const convolution *k, const int8_t *input, int32_t group, int32_t y, int32_t x,
+                        int8_t *window) {
+  int32_t i, j;
+  for (i = 0; i < k->kernel_h; ++i) {
+    const int32_t in_y = y + i * k->dilation_h;
+    for (j = 0; j < k->kernel_w; ++j) {
+      const int32_t in_x = x + j * k->dilation_w;
+      if (in_y >= 0 && in_y < k->in_h && in_x >= 0 && in_x < k->in_w) {
+        memcpy(window, input + (in_y * k->in_w + in_x) * k->in_c + group * k->group_in, (size_t)k->group_in);
+      } else {
+        memset(window, (int)k->pad_value, (size_t)k->group_in);
+      }
+      window += k->group_in;
+    }
+  }
+}
+
+/* One pixel of block * block * depth values -> block rows of pixels. */
+static void spread_block(const convolution *k, const int8_t *values, int32_t y, int32_t x, int8_t *output) {
+  const int32_t depth = k->groups * k->group_out / (k->block * k->block);
+  const int32_t left = x * k->block - k->crop_w;
+  const int32_t from = left < 0 ? -left : 0;
+  const int32_t to = left + k->block > k->shown_w ? k->shown_w - left : k->block;
+  int32_t i;
+  for (i = 0; i < k->block; ++i) {
+    const int32_t row = y * k->block + i - k->crop_h;
+    if (row >= 0 && row < k->shown_h && from < to) {
+      memcpy(output + (row * k->shown_w + left + from) * depth, values + (i * k->block + from) * depth,
+             (size_t)((to - from) * depth));
+    }
+  }
+}
+
+/* scratch: the values of one pixel where block is above 1, behind them a window. */
+static void convolve(const convolution *k, const int8_t *input, int8_t *output, int8_t *scratch) {
+  const int32_t size = k->kernel_h * k->kernel_w * k->group_in;
+  const int32_t reach_h = (k->kernel_h - 1) * k->dilation_h, reach_w = (k->kernel_w - 1) * k->dilation_w;
+  int8_t *const window = scratch + (k->block > 1 ? k->groups * k->group_out : 0);
+  const int whole_rows = k->groups == 1 && k->dilation_w == 1;
+  int32_t b, y, x, g;
+  for (b = 0; b < k->batches; ++b) {
+    for (y = 0; y < k->out_h; ++y) {
+      const int32_t in_y = y * k->stride_h - k->pad_h;
+      const int rows_inside = whole_rows && in_y >= 0 && in_y + reach_h < k->in_h;
+      for (x = 0; x < k->out_w; ++x) {
+        const int32_t in_x = x * k->stride_w - k->pad_w;
+        int8_t *const pixel = k->block > 1 ? scratch : output + y * k->out_row + x * k->out_pixel;
+        if (rows_inside && in_x >= 0 && in_x + reach_w < k->in_w) {
+          dot(&k->c, k->c.weights, 0, k->group_out, input + (in_y * k->in_w + in_x) * k->in_c, k->kernel_h,
+              k->kernel_w * k->in_c, k->dilation_h * k->in_w * k->in_c, pixel);
+        } else {
+          for (g = 0; g < k->groups; ++g) {
+            const int32_t first = g * k->group_out;
+            copy_window(k, input, g, in_y, in_x, window);
+            dot(&k->c, k->c.weights + first * size, first, k->group_out, window, 1, size, 0, pixel + first);
+          }
+        }
+        if (k->block > 1) {
+          spread_block(k, pixel, y, x, output);
+        }
+      }
+    }
+    input += k->in_h * k->in_w * k->in_c;
+    output += k->out_batch;
+  }
+}

@@ -1,0 +1,9 @@
+/* MINIMUM: of integers on one scale. */
+static void minimum_row(const binary *k, const int8_t *a, const int8_t *b, int8_t *out) {
+  int32_t i;
+  for (i = 0; i < k->sides[3]; ++i) {
+    *out++ = finish_binary(k, *a < *b ? *a : *b);
+    a += k->a_steps[3];
+    b += k->b_steps[3];
+  }
+}
