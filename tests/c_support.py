@@ -84,5 +84,7 @@ def assert_bit_equal(content, inputs, folder, run=None, **options):
     expected, _ = run_micro(content, inputs, run=run)
     outputs, made = run_c(content, inputs, folder, **options)
     for ours, theirs in zip(outputs, expected, strict=True):
-        np.testing.assert_array_equal(ours.reshape(theirs.shape), theirs)
+        if ours.shape[1:] != theirs.shape[1:]:
+            ours = ours[:, 0]  # the worker takes the first of a batch
+        np.testing.assert_array_equal(ours, theirs)
     return made
