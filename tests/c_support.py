@@ -43,7 +43,7 @@ int main(void) {{
 """
 
 
-def run_c(content, inputs, folder, name="net", options=("-std=c99", "-O2"), compiler="cc"):
+def run_c(content, inputs, folder, name="net", options=("-std=c99", "-O2"), compiler="cc", link=()):
     """([array of each output], CSource) of a file on inputs (N, ...)."""
     made, info = write_c(content, name), read_file(content)
     (folder / f"{name}.c").write_text(made.source)
@@ -52,7 +52,7 @@ def run_c(content, inputs, folder, name="net", options=("-std=c99", "-O2"), comp
     program = folder / "program"
     command = [compiler, *options, *WARNINGS, f"{name}.c", "-c", "-o", "net.o"]
     subprocess.run(command, cwd=folder, check=True)
-    subprocess.run([compiler, *options, "main.c", "net.o", "-o", str(program)], cwd=folder, check=True)
+    subprocess.run(["cc", *link, "main.c", "net.o", "-o", str(program)], cwd=folder, check=True)
     count = len(inputs[0])
     given = b"".join(part[index].tobytes() for index in range(count) for part in inputs)
     raw = subprocess.run([str(program)], input=given, capture_output=True, check=True, timeout=600).stdout

@@ -3,17 +3,21 @@
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
-from c_support import assert_bit_equal, random_inputs, requires_cc, run_c
-from tflite_support import FILES, NETWORKS
+import tensorflow as tf
+from c_support import assert_bit_equal, random_inputs, requires_cc
+from mixer_support import SHAPE, SYSTEMS, stand_in
+from tflite_support import CLASS_NAMES, FILES, HELD_OUT, NETWORKS, QUANTIZED, Made, export_random, randomise
 
-from wavemix_tf.tflite import UnsupportedOpError
+from wavemix_tf.tflite import TARGETS, Artifact, UnsupportedOpError, quantize
 from wavemix_tf.tflite.c_source.fixed_point import quantize_multiplier, requantize
 from wavemix_tf.tflite.c_source.generator import KERNEL_ORDER, write_c
 from wavemix_tf.tflite.c_source.memory_plan import Use, plan_memory
 from wavemix_tf.tflite.c_source.ops.table import LOWERINGS
 from wavemix_tf.tflite.file.flatbuffer import read_file
+from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.runtimes.processes import ForkServer
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -21,7 +25,7 @@ import op_tables as files
 
 pytestmark = pytest.mark.filterwarnings("ignore:The outputs of model:UserWarning")
 # Written by hand as float files alone; the tests below hold int8 ones.
-NO_FILE = {"ELU", "EXPAND_DIMS", "SQUEEZE", "ARG_MIN"}
+NO_FILE = {"ELU", "EXPAND_DIMS", "SQUEEZE"}
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +47,272 @@ def test_every_op_is_bit_equal(op, micro, tmp_path):
     assert_bit_equal(content, inputs, tmp_path, micro)
 
 
+def weights(*shape):
+    return tf.constant(np.random.default_rng(len(shape) + sum(shape)).normal(0, 0.4, shape).astype(np.float32))
+
+
+def conv(shape, **options):
+    options = {"strides": 1, "padding": "SAME", **options}
+    return lambda x: tf.nn.conv2d(x, weights(*shape), **options) + weights(shape[-1])
+
+
+def depthwise(shape, stride=1, padding="SAME", dilation=1):
+    step = (1, stride, stride, 1)
+    return lambda x: tf.nn.depthwise_conv2d(x, weights(*shape), step, padding, dilations=(dilation, dilation))
+
+
+def transposed(shape, out, stride, padding):
+    return lambda x: tf.nn.conv2d_transpose(x, weights(*shape), out, stride, padding)
+
+
+def padded_conv(x):
+    return tf.nn.conv2d(tf.pad(x, ((0, 0), (2, 1), (0, 3), (0, 0))), weights(3, 3, 5, 6), 2, "VALID")
+
+
+def blocks(x):
+    """A convolution, its sub-pixels, a crop and an activation: one call."""
+    x = tf.nn.depth_to_space(tf.nn.conv2d(x, weights(3, 3, 5, 12), 1, "SAME"), 2)[:, 1:10, 1:-2]
+    return x * tf.sigmoid(1.7 * x)
+
+
+MAP, ODD = (1, 6, 7, 5), (1, 9, 7, 5)
+# Forms of the ops that networks have beside those of op_tables.py: (function, shapes of its inputs).
+FORMS = {
+    "conv of a stride": (conv((3, 3, 5, 7), strides=2), [ODD]),
+    "conv without padding": (conv((2, 3, 5, 4), padding="VALID"), [ODD]),
+    "conv 1x1": (conv((1, 1, 5, 9)), [MAP]),
+    "conv 1x1 of a stride": (conv((1, 1, 5, 8), strides=2), [MAP]),
+    "conv of a dilation": (conv((3, 3, 5, 6), dilations=2), [ODD]),
+    "conv of groups": (conv((3, 3, 2, 12)), [(1, 6, 5, 6)]),
+    "conv with relu": (lambda x: tf.nn.relu(conv((3, 3, 5, 4))(x)), [MAP]),
+    "conv with relu6": (lambda x: tf.nn.relu6(conv((3, 3, 5, 4))(x)), [MAP]),
+    "conv larger than its map": (conv((7, 7, 5, 4)), [(1, 3, 3, 5)]),
+    "conv behind a padding": (padded_conv, [ODD]),
+    "conv, blocks, crop": (blocks, [MAP]),
+    "depthwise of a stride": (depthwise((3, 3, 5, 1), 2), [ODD]),
+    "depthwise of a dilation": (depthwise((3, 3, 9, 1), dilation=2), [(1, 9, 7, 9)]),
+    "depthwise without padding": (depthwise((2, 2, 8, 1), 2, "VALID"), [(1, 6, 6, 8)]),
+    "depthwise of several filters": (depthwise((3, 3, 5, 3)), [MAP]),
+    "depthwise of one channel": (depthwise((3, 3, 1, 6)), [(1, 6, 7, 1)]),
+    "dense": (lambda x: tf.matmul(x, weights(11, 7)) + weights(7), [(1, 11)]),
+    "dense over rows": (lambda x: tf.tensordot(x, weights(5, 7), 1), [(1, 6, 5)]),
+    "transposed 4x4": (transposed((4, 4, 6, 5), (1, 12, 14, 6), 2, "SAME"), [MAP]),
+    "transposed 3x3, rows left over": (transposed((3, 3, 6, 5), (1, 11, 13, 6), 2, "SAME"), [MAP]),
+    "transposed without padding": (transposed((3, 2, 6, 5), (1, 13, 14, 6), 2, "VALID"), [MAP]),
+    "transposed, stride above the kernel": (transposed((2, 2, 3, 5), (1, 18, 21, 3), 3, "SAME"), [MAP]),
+    "add of a vector": (lambda x: x + weights(5), [MAP]),
+    "add of one number": (lambda x: x + 0.4, [MAP]),
+    "add over rows": (lambda x, y: x + y, [MAP, (1, 1, 7, 5)]),
+    "add of both sides": (lambda x, y: x + y, [(1, 6, 1, 5), (1, 1, 7, 1)]),
+    "add with relu": (lambda x, y: tf.nn.relu(x + y), [MAP, MAP]),
+    "sub from a vector": (lambda x: weights(5) - x, [MAP]),
+    "mul by channels": (lambda x, y: x * y, [MAP, (1, 1, 1, 5)]),
+    "mul of itself": (lambda x: x * x, [MAP]),
+    "swish": (lambda x: x * tf.sigmoid(x), [MAP]),
+    "a chain of functions": (lambda x: tf.tanh(tf.nn.relu6(x * 3.0) - 0.5), [MAP]),
+    "a function that is read twice": (
+        lambda x: tf.nn.avg_pool2d(tf.sigmoid(x), 2, 2, "VALID") + tf.sigmoid(x)[:, :3, :3],
+        [MAP],
+    ),
+    "average pool at edges": (lambda x: tf.nn.avg_pool2d(x, 3, 2, "SAME"), [ODD]),
+    "max pool at edges": (lambda x: tf.nn.max_pool2d(x, 3, 2, "SAME"), [ODD]),
+    "mean of channels": (lambda x: tf.reduce_mean(x, -1), [MAP]),
+    "mean of rows, kept": (lambda x: tf.reduce_mean(x, (1, 2), keepdims=True), [MAP]),
+    "sum of columns": (lambda x: tf.reduce_sum(x, 2), [MAP]),
+    "largest of channels": (lambda x: tf.reduce_max(x, -1), [MAP]),
+    "pad of channels": (lambda x: tf.pad(x, ((0, 0), (0, 0), (1, 0), (2, 3))), [MAP]),
+    "mirror with the edge": (lambda x: tf.pad(x, ((0, 0), (2, 1), (1, 2), (0, 0)), "SYMMETRIC"), [MAP]),
+    "transpose of five axes": (
+        lambda x: tf.transpose(tf.reshape(x, (1, 3, 2, 7, 5)), (0, 4, 2, 1, 3)),
+        [MAP],
+    ),
+    "slice of three axes": (lambda x: x[:, 1:5:2, ::3, 1:4], [MAP]),
+    "slice from the end": (lambda x: x[:, ::-1, 1:], [MAP]),
+    "slice of one row": (lambda x: x[:, 3], [MAP]),
+    "concatenation of rows": (lambda x, y: tf.concat([x, y, x], 1), [MAP, (1, 2, 7, 5)]),
+    "split of channels": (lambda x: tf.split(x, 3, -1), [(1, 6, 7, 6)]),
+    "stack at the end": (lambda x, y: tf.stack([x, y], -1), [MAP, MAP]),
+    "gather of channels": (lambda x: tf.gather(x, [4, 0, 0, 2], axis=-1), [MAP]),
+    "softmax of rows": (lambda x: tf.nn.softmax(4.0 * x), [(1, 6, 50)]),
+    "softmax of steps too small": (lambda x: tf.nn.softmax(0.02 * x), [(1, 6, 9)]),
+    "matmul, second transposed": (lambda x, y: tf.matmul(x, y, transpose_b=True), [(1, 3, 6, 5), (1, 3, 7, 5)]),
+    "matmul, first transposed": (lambda x, y: tf.matmul(x, y, transpose_a=True), [(1, 6, 4), (1, 6, 5)]),
+    "bilinear of corners": (
+        lambda x: tf.compat.v1.image.resize_bilinear(x, (11, 9), align_corners=True),
+        [MAP],
+    ),
+    "bilinear, smaller": (lambda x: tf.image.resize(x, (4, 3), "bilinear"), [MAP]),
+    "nearest of corners": (
+        lambda x: tf.compat.v1.image.resize_nearest_neighbor(x, (11, 9), align_corners=True),
+        [MAP],
+    ),
+    "nearest, smaller": (lambda x: tf.image.resize(x, (4, 3), "nearest"), [MAP]),
+    "two outputs, one of them the other's input": (lambda x: (tf.nn.relu(x), tf.reduce_mean(tf.nn.relu(x), -1)), [MAP]),
+    "a reshape alone": (lambda x: tf.reshape(x, (1, 42, 5)), [MAP]),
+}
+
+
+@requires_cc
+@pytest.mark.parametrize("name", list(FORMS))
+def test_forms_of_ops_are_bit_equal(name, micro, tmp_path, monkeypatch):
+    monkeypatch.setitem(files.FLOAT, name, FORMS[name])
+    content, _ = files.write(name, "int8")
+    assert_bit_equal(content, random_inputs(read_file(content)), tmp_path, micro)
+
+
 @requires_cc
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_networks_are_bit_equal(name, micro, tmp_path):
     content = FILES[name, "mcu", None].content
     assert_bit_equal(content, random_inputs(read_file(content)), tmp_path, micro)
+
+
+@pytest.fixture(scope="module")
+def systems():
+    images = generated_images(SHAPE, 64, seed=1)
+    return Made(lambda name: export_random(quantize(stand_in(SYSTEMS[name]), images, target="c"), "c").content)
+
+
+@requires_cc
+@pytest.mark.filterwarnings("ignore:Calibration image")
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_token_mixers_are_bit_equal(name, systems, micro, tmp_path):
+    content = systems[name]
+    images = generated_images(SHAPE, 6, seed=3)  # of random integers a norm may take the root of a negative variance
+    info = read_file(content)
+    inputs = np.clip(np.round(images / info.inputs[0].scale) + info.inputs[0].zero_point, -128, 127).astype(np.int8)
+    assert_bit_equal(content, [inputs], tmp_path, micro)
+
+
+@requires_cc
+@pytest.mark.filterwarnings("ignore:Calibration image")
+def test_a_published_network_is_bit_equal(micro, tmp_path):
+    model = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=5, classifier_activation=None)
+    images = generated_images((32, 32, 3), 32, seed=1)
+    content = export_random(quantize(randomise(model), images, target="c"), "c").content
+    assert_bit_equal(content, random_inputs(read_file(content), 3), tmp_path, micro)
+
+
+@requires_cc
+@pytest.mark.parametrize(
+    ("compiler", "options"),
+    [
+        ("c++", ("-x", "c++", "-std=c++17", "-O1")),
+        ("cc", ("-std=c99", "-pedantic", "-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover=all")),
+    ],
+)
+def test_other_compilers_and_checks_of_memory(compiler, options, micro, tmp_path):
+    """As C++; and with every access and overflow checked while it runs."""
+    content = FILES["bilinear", "mcu", None].content
+    link = options[-2:] if compiler == "cc" else ()
+    inputs = random_inputs(read_file(content))
+    assert_bit_equal(content, inputs, tmp_path, micro, compiler=compiler, options=options, link=link)
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype", "message"),
+    [
+        ("LOG_SOFTMAX", "int8", r"op \d+ LOG_SOFTMAX \(.*\) is not among the ops it takes"),
+        ("CONV_2D", "float32", r"op 0 CONV_2D \(.*\) has a float32 feature map"),
+        ("CUMSUM", "float32", r"op \d+ CUMSUM \(.*\) is not among"),
+    ],
+)
+def test_what_it_does_not_take_is_named(op, dtype, message):
+    with pytest.raises(UnsupportedOpError, match=message):
+        write_c(files.write(op, dtype)[0], "net")
+
+
+def test_int16x8_and_other_ends_are_refused():
+    with pytest.raises(ValueError, match="int16x8"):
+        export_random(QUANTIZED["deconv"], "c", "int16x8")
+    with pytest.raises(UnsupportedOpError, match=r"QUANTIZE \(.*\) has a uint8 feature map; the generator takes int8"):
+        export_random(QUANTIZED["deconv"], "c", io_dtype="uint8", images=HELD_OUT["deconv"])
+
+
+def test_the_table_of_the_target_is_what_the_generator_takes():
+    assert TARGETS["c"].ops.keys() == LOWERINGS.keys()
+
+
+def test_a_saved_file_comes_with_its_program(tmp_path):
+    artifact = FILES["deconv", "c", None]
+    assert artifact.arena_bytes is None
+    artifact.save(tmp_path / "my-net.tflite")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("my-net.json", "my-net.labels.txt", "my-net.tflite", "my_net.c", "my_net.h"),
+    ]
+    header, source = ((tmp_path / f"my_net.{end}").read_text() for end in "hc")
+    assert "#define MY_NET_INPUT_SHAPE {1, 16, 16, 3}" in header
+    assert "void my_net_run(const int8_t *input, int8_t *output);" in header
+    assert all(f'"{name}"' in source for name in CLASS_NAMES)
+    assert Artifact.load(tmp_path / "my-net.tflite").files(tmp_path / "my-net.tflite") == artifact.files(
+        tmp_path / "my-net.tflite"
+    )
+    FILES["deconv", "mcu", None].save(tmp_path / "my-net.tflite", overwrite=True)
+    assert not (tmp_path / "my_net.c").exists()
+
+
+def test_names_of_classes_are_utf8_in_octal():
+    source = write_c(FILES["deconv", "c", None].content, "net", ['a"b', "é?", "*/", "c", "d"]).source
+    assert r'"a\042b"' in source
+    assert r'"\303\251\077"' in source
+
+
+def test_a_program_is_written_alike_each_time():
+    content = FILES["deconv", "c", None].content
+    first, second = write_c(content, "net"), write_c(content, "net")
+    assert (first.source, first.header) == (second.source, second.header)
+    assert set(first.kernels) <= set(KERNEL_ORDER)
+
+
+def test_a_convolution_takes_its_neighbors():
+    made = write_c(FILES["deconv", "mcu", None].content, "net")
+    together = [ops for ops in made.ops if "DEPTH_TO_SPACE" in ops]
+    assert together
+    assert all(ops == ("PAD", "CONV_2D", "DEPTH_TO_SPACE", "STRIDED_SLICE") for ops in together)
+    assert any(ops == ("CONV_2D", "LOGISTIC", "MUL") for ops in made.ops)
+
+
+# --- the arena --------------------------------------------------------------------------------------------------------
+
+
+def overlapping(plan):
+    pairs = [(a, b) for a in plan.placements for b in plan.placements if a is not b]
+    return [
+        (a, b)
+        for a, b in pairs
+        if a.first <= b.last and b.first <= a.last and a.offset < b.offset + b.size and b.offset < a.offset + a.size
+    ]
+
+
+def test_buffers_that_live_at_once_do_not_overlap():
+    for name in NETWORKS:
+        plan = write_c(FILES[name, "mcu", None].content, "net").plan
+        assert overlapping(plan) == []
+        assert all(place.offset % 4 == 0 for place in plan.placements)
+        assert max(place.offset + place.size for place in plan.placements) == plan.arena_bytes
+        assert len(plan.picture().split("\n")) == len(plan.placements) + 1
+
+
+def test_a_map_is_written_over_one_that_is_read_for_the_last_time():
+    uses = [Use((), ((0, 100),)), Use((0,), ((1, 100),), in_place=((1, 0),)), Use((1,), ((2, 8),))]
+    assert plan_memory(uses, {0: "a", 1: "b", 2: "c"}).arena_bytes == 108
+    read_later = [*uses[:2], Use((0, 1), ((2, 8),))]
+    assert plan_memory(read_later, {0: "a", 1: "b", 2: "c"}).arena_bytes == 208
+
+
+def test_scratch_memory_lives_with_its_step():
+    plan = plan_memory([Use((), ((0, 10),), 20), Use((0,), ((1, 40),))], {0: "a", 1: "b"})
+    assert plan.arena_bytes == 52
+    assert overlapping(plan) == []
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("real", [1e-9, 0.1, 0.5, 0.999999999999, 1.0, 3.7, 1000.0])
+def test_a_multiplier_stands_for_its_number(real):
+    multiplier, shift = quantize_multiplier(real)
+    assert 1 << 30 <= multiplier < 1 << 31
+    assert multiplier * 2.0 ** (shift - 31) == pytest.approx(real, rel=1e-9)
+    x = np.arange(-1000, 1001)
+    np.testing.assert_allclose(requantize(x, multiplier, shift), x * real, atol=1.0)

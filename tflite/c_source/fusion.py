@@ -1,4 +1,7 @@
-"""Steps that another takes over: a table behind a convolution, and DEPTH_TO_SPACE with the crop behind it."""
+"""Steps that another takes over.
+
+A convolution takes the padding before it, the table of an activation behind it, and DEPTH_TO_SPACE with its crop.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,11 @@ def _fuse_one(program: Program, outputs: set[int]) -> bool:
         if len(readers) != 1 or len(readers[0].keys_read()) != 1:
             continue
         reader = readers[0]
+        if len(writers) == 1 and _gives_padding(step, reader):
+            reader.reads = list(step.reads)
+            reader.ops[:0] = step.ops
+            steps.remove(step)
+            return True
         if sum(reader.writes[0] in other.writes for other in steps) != 1:
             continue  # one of several parts of a map
         if _takes_table(writers, reader) or (len(writers) == 1 and _takes_blocks(program, step, reader)):
@@ -49,6 +57,22 @@ def _takes_table(writers: list[Step], reader: Step) -> bool:
     for one in channels:
         assert one is not None
         one["table"] = reader.reads[0]
+    return True
+
+
+def _gives_padding(step: Step, reader: Step) -> bool:
+    """Zeros around a map are what the kernels put beyond its edges."""
+    fields = reader.fields
+    if reader.struct not in ("convolution", "depthwise") or step.form[:1] != ("pad",):
+        return False
+    _, top, left, rows, columns, value = step.form
+    # The kernel's own padding, beyond this one, is of the same value.
+    if value != fields["pad_value"] or not isinstance(step.reads[0], int):
+        return False
+    fields.update(pad_h=fields["pad_h"] + top, pad_w=fields["pad_w"] + left, in_h=rows, in_w=columns)
+    window = fields["kernel_h"] * fields["kernel_w"] * fields.get("group_in", fields.get("depth"))
+    held = 0 if fields.get("block", 1) == 1 else fields["groups"] * fields["group_out"]
+    reader.scratch_bytes = held + window
     return True
 
 

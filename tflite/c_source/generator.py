@@ -78,6 +78,11 @@ def write_c(content: bytes, name: str, class_names: Sequence[str] = ()) -> CSour
     )
 
 
+def check_c(info: FileInfo) -> None:
+    """UnsupportedOpError if ``write_c`` does not take a file."""
+    _place_outputs(lower(info), info)
+
+
 def lower(info: FileInfo) -> Program:
     """The steps of a file, before they are merged."""
     program = Program(info)
@@ -87,7 +92,7 @@ def lower(info: FileInfo) -> Program:
             raise program.refuse("is not among the ops it takes")
         for tensor in (*op.inputs, *op.outputs):
             program.require(-1 not in tensor.shape, "has a side that is unknown until run time")
-            taken = tensor.constant or tensor.dtype == "int8" or (op.name.startswith("ARG_M") and tensor in op.outputs)
+            taken = tensor.constant or tensor.dtype == "int8" or (op.name == "ARG_MAX" and tensor in op.outputs)
             program.require(taken, f"has a {tensor.dtype} feature map; the generator takes int8 inside and out")
         LOWERINGS[op.name](program)
     return program

@@ -33,8 +33,9 @@ class Step:
         scratch_bytes: Memory that it needs while it runs.
         in_place: Whether it may write over ``reads[0]``.
         channels: The fields that end an output value, where a table of 256 entries may be put behind it.
-        form: What a convolution before it can do by itself: ("blocks", block, rows, columns) of DEPTH_TO_SPACE,
-            ("crop", top, left, rows, columns) of a slice.
+        form: What a convolution beside it can do by itself. One before it: ("blocks", block, rows, columns) of
+            DEPTH_TO_SPACE, ("crop", top, left, rows, columns) of a slice. One behind it: ("pad", top, left, rows,
+            columns of what is padded, value).
     """
 
     ops: list[str]

@@ -14,6 +14,7 @@ from wavemix_tf.files import write_bytes
 from wavemix_tf.preprocessing import Preprocessing
 from wavemix_tf.state_files import DamagedFileError, reading
 
+from ..c_source.generator import write_c
 from ..errors import ExportError
 from ..file.flatbuffer import TensorInfo, read_file
 from ..file.identifiers import c_identifier
@@ -24,6 +25,8 @@ from ..runtimes.ethos import NpuReport
 from ..runtimes.microcontroller import c_array
 from ..targets.firmware import firmware_bytes
 from ..targets.table import get_target
+
+C_SUFFIXES = (".h", ".cc", ".c")
 
 
 @dataclass(frozen=True)
@@ -147,10 +150,15 @@ class Artifact:
             header, source = c_array(self.content, name, self.ops, self.arena_bytes, self.kernel_arena_bytes)
             files[base.with_name(f"{name}.h")] = header.encode()
             files[base.with_name(f"{name}.cc")] = source.encode()
+        if get_target(self.target).writes_c:
+            name = c_identifier(base.stem)
+            program = write_c(self.content, name, self.class_names)
+            files[base.with_name(f"{name}.h")] = program.header.encode()
+            files[base.with_name(f"{name}.c")] = program.source.encode()
         return files
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-        """Write the file, its labels, its model card and, for a microcontroller, the C array.
+        """Write the file, its labels, its model card and, for a microcontroller, the C array or program.
 
         For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one to put on the device.
 
@@ -174,8 +182,8 @@ class Artifact:
         for file, content in reversed(files.items()):
             write_bytes(file, content)
         stem = c_identifier(Path(path).stem)
-        for old in (_compiled_path(Path(path)), *(Path(path).with_name(f"{stem}{suffix}") for suffix in (".h", ".cc"))):
-            if old not in files and overwrite:  # the C array or the compiled form of the replaced file
+        for old in (_compiled_path(Path(path)), *(Path(path).with_name(f"{stem}{suffix}") for suffix in C_SUFFIXES)):
+            if old not in files and overwrite:  # the C or the compiled form of the replaced file
                 old.unlink(missing_ok=True)
         return Path(path)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..c_source.generator import check_c
 from ..errors import RuntimeFailureError, UnsupportedOpError
 from ..file.flatbuffer import FileInfo, read_file, strip_names, to_input
 from ..names import ARENA_BYTES
@@ -38,6 +39,8 @@ def audited_files(
         info = read_file(content)
         try:
             audit(info, target, row, dtype, keeps_float)
+            if row.writes_c:
+                check_c(info)
         except UnsupportedOpError as error:
             refusal = refusal or error
             continue

@@ -342,3 +342,21 @@ MCU_OPS: dict[str, tuple[str, ...]] = {
         "CMSIS-NN: activation implied by the output's range",
     ),
 }
+
+# What the generator of C has kernels or tables for (``c_source/ops/table.py``), all of them int8.
+C_OPS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            *("ABS", "ADD", "ARG_MAX", "AVERAGE_POOL_2D", "BATCH_MATMUL", "BROADCAST_TO", "CONCATENATION"),
+            *("CONV_2D", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE", "ELU", "EXPAND_DIMS", "FULLY_CONNECTED", "GATHER"),
+            *("HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "MIRROR_PAD", "MUL", "PACK"),
+            *("PRELU", "QUANTIZE", "RELU", "RELU6", "RESHAPE", "REVERSE_V2", "RSQRT", "SOFTMAX", "SPACE_TO_DEPTH"),
+            *("SPLIT", "SQUARED_DIFFERENCE", "SQUEEZE", "SUB", "TANH", "TRANSPOSE_CONV", "UNPACK"),
+        ),
+        (),
+    ),
+    **dict.fromkeys(("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"), ("constant axes",)),
+    **dict.fromkeys(("PAD", "PADV2", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), ("constant parameters",)),
+    **dict.fromkeys(("SLICE", "TRANSPOSE"), ("constant parameters",)),
+    "STRIDED_SLICE": ("constant parameters", "no ellipsis or new axis"),
+}

@@ -29,6 +29,7 @@ from .op_tables import (
     ANDROID_CPU_OPS,
     ANDROID_GPU_OPS,
     ANDROID_NPU_OPS,
+    C_OPS,
     EDGE_TPU_OPS,
     ETHOS_U55_OPS,
     ETHOS_U85_OPS,
@@ -89,6 +90,7 @@ class Target:
         strips_names: Whether the names of inner tensors, which no runtime reads, are removed to save flash.
         rounds_twice: Whether products are rounded twice, as in the reference kernels but not in XNNPACK, which computes
             the test vectors.
+        writes_c: Whether the file becomes a C program, with int8 inside and out.
         max_arena_bytes: RAM for tensors that every device of the family has; None: they differ too much for a limit.
         max_flash_bytes: Flash for the file only; None as above.
     """
@@ -114,6 +116,7 @@ class Target:
     last_form: str | None = None
     strips_names: bool = False
     rounds_twice: bool = False
+    writes_c: bool = False
     max_arena_bytes: int | None = None
     max_flash_bytes: int | None = None
 
@@ -271,6 +274,21 @@ TARGETS: dict[str, Target] = {
         costs=(ARENA_BYTES, FLASH_BYTES),
         runtime_flash_bytes=RUNTIME_BYTES,
         kit=MICRO_KIT,
+    ),
+    "c": Target(
+        device="C99 without an interpreter, on a microcontroller",
+        dtypes=("int8",),
+        every_op=("integer feature maps",),
+        ops=C_OPS,
+        source="tflite/c_source/ops/table.py; every exported file is run by TensorFlow Lite Micro's reference kernels, "
+        "whose integers the program computes: tests/test_c_source.py compiles one for each op",
+        tried_in=(MICRO,),
+        runtimes=(MICRO, *LITERT),
+        # Written as the convolutions that it consists of, one for each place within a stride.
+        upsample_forms=("transposed_conv",),
+        activation="quick_gelu",
+        substitutes={"gelu": "quick_gelu"},
+        writes_c=True,
     ),
 }
 

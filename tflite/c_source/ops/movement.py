@@ -208,7 +208,11 @@ def pad(program: Program) -> None:
     start = sum(int(lead) * step for (lead, _), step in zip(op.inputs[1].values().reshape(-1, 2), steps, strict=True))
     fill = f"memset({{w0}}, {value}, {math.prod(result.shape)});\n  "
     target = program.new_map(result)
-    emit_copy(program, source, target, source.shape, strides(source.shape), steps, 0, start, fill)
+    form: tuple[Any, ...] = ()
+    leads = op.inputs[1].values().reshape(-1, 2).tolist()
+    if len(leads) == 4 and not any((*leads[0], *leads[3])):
+        form = ("pad", leads[1][0], leads[2][0], source.shape[1], source.shape[2], value)
+    emit_copy(program, source, target, source.shape, strides(source.shape), steps, 0, start, fill, form)
 
 
 def depth_to_space(program: Program) -> None:

@@ -25,12 +25,12 @@ from .movement import (
     unpack,
 )
 from .unary import TABLES, unary
-from .windows import arg_extreme, mean_or_sum, pool, reduce_extreme, resize_bilinear
+from .windows import arg_max, mean_or_sum, pool, reduce_extreme, resize_bilinear
 
 LOWERINGS: dict[str, Lowering] = {
     **dict.fromkeys(BINARIES, binary),
     **dict.fromkeys(TABLES, unary),
-    "ARG_MAX": arg_extreme,
+    "ARG_MAX": arg_max,
     "AVERAGE_POOL_2D": pool,
     "BATCH_MATMUL": batch_matmul,
     "BROADCAST_TO": broadcast_to,

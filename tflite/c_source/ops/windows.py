@@ -101,15 +101,14 @@ def reduce_extreme(program: Program) -> None:
     )
 
 
-def arg_extreme(program: Program) -> None:
-    """ARG_MAX, ARG_MIN: an int32 output."""
+def arg_max(program: Program) -> None:
+    """ARG_MAX: an int32 output."""
     op = program.op
     program.require(op.inputs[0].dtype == "int8" and op.outputs[0].dtype == "int32", "is not from int8 to int32")
     outer, count, inner = reduced(program, op.inputs[0], op.inputs[1])
-    sign = 1 if op.name == "ARG_MAX" else -1
     program.emit(
         ("arg_max",),
-        f"arg_max({{r0}}, (int32_t *)(void *){{w0}}, {outer}, {count}, {inner}, {sign});",
+        f"arg_max({{r0}}, (int32_t *)(void *){{w0}}, {outer}, {count}, {inner});",
         [program.read(op.inputs[0])],
         [program.new_map(op.outputs[0])],
     )
