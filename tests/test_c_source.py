@@ -1,5 +1,7 @@
 """C programs from int8 files: every op, and whole networks, bit by bit as TensorFlow Lite Micro's reference kernels."""
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -251,6 +253,14 @@ def test_a_saved_file_comes_with_its_program(tmp_path):
     assert not (tmp_path / "my_net.c").exists()
 
 
+@requires_cc
+def test_the_arena_may_be_a_buffer_of_the_firmware(micro, tmp_path):
+    content = FILES["deconv", "c", None].content
+    (tmp_path / "buffer.c").write_text('#include "net.h"\nint32_t shared[NET_ARENA_BYTES / 4];\n')
+    options = ("-std=c99", "-O2", "-DNET_ARENA=shared")
+    assert_bit_equal(content, random_inputs(read_file(content)), tmp_path, micro, options=options, link=("buffer.c",))
+
+
 def test_names_of_classes_are_utf8_in_octal():
     source = write_c(FILES["deconv", "c", None].content, "net", ['a"b', "é?", "*/", "c", "d"]).source
     assert r'"a\042b"' in source
@@ -316,3 +326,23 @@ def test_a_multiplier_stands_for_its_number(real):
     assert multiplier * 2.0 ** (shift - 31) == pytest.approx(real, rel=1e-9)
     x = np.arange(-1000, 1001)
     np.testing.assert_allclose(requantize(x, multiplier, shift), x * real, atol=1.0)
+
+
+# --- the kit ----------------------------------------------------------------------------------------------------------
+
+
+@requires_cc
+def test_a_kit_compiles_and_passes_its_own_vectors(tmp_path):
+    FILES["deconv", "c", None].save_kit(tmp_path / "kit", name="my-net")
+    kit = tmp_path / "kit"
+    for line in re.search(r"```\n(cc .*)\n```", (kit / "README.md").read_text()).group(1).split(" && "):
+        done = subprocess.run(line, cwd=kit, shell=True, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout == "PASS my_net\n"
+    assert "bytes of the program in C" in (kit / "MODEL_CARD.md").read_text()
+    source = kit / "c" / "my_net_vectors.h"
+    text = source.read_text()
+    source.write_text(re.sub(r"(expected_0\[\d+\]\[\d+\] = \{\n *\{)-?\d+", r"\g<1>99", text))
+    subprocess.run("cc -std=c99 -O2 c/my_net.c c/main.c -o check", cwd=kit, shell=True, check=True)
+    done = subprocess.run("./check", cwd=kit, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "FAIL my_net: output 0 of vector 0 differs\n")

@@ -175,7 +175,9 @@ def _source(
     arena = ""
     if plan.arena_bytes:
         arena = f"""
-#ifndef {upper}_ARENA
+#ifdef {upper}_ARENA
+extern int32_t {upper}_ARENA[];
+#else
 static int32_t {name}_arena[{upper}_ARENA_BYTES / 4];
 #define {upper}_ARENA {name}_arena
 #endif
@@ -239,8 +241,8 @@ extern "C" {{
 
 {text}
 
-/* Working memory, beside inputs and outputs: a static array, or what {upper}_ARENA names when {name}.c is compiled
- * (aligned to 4 bytes). */
+/* Working memory, beside inputs and outputs: a static array; or, where {name}.c is compiled with -D{upper}_ARENA=buffer,
+ * int32_t buffer[{upper}_ARENA_BYTES / 4] that is defined elsewhere. */
 #define {upper}_ARENA_BYTES {plan.arena_bytes}
 {labels}
 /* Computes the integers of TensorFlow Lite Micro's reference kernels. Real value: (integer - ZERO_POINT) * SCALE.

@@ -13,6 +13,7 @@ from ..targets.firmware import flash_words
 from ..targets.table import get_target
 from ..verification.judgement import DECISION_NAMES
 from . import templates
+from .c_files import c_arena_bytes
 from .firmware_files import file_tolerance
 from .tensors import is_image, quantization
 from .vectors import UNKNOWN, Vectors
@@ -221,6 +222,8 @@ def _device_rows(artifact: Any, name: str) -> list[tuple[str, str]]:
 
 
 def _arena(artifact: Any) -> str:
+    if get_target(artifact.target).writes_c:
+        return f"{c_arena_bytes(artifact):,} bytes of the program in C, beside inputs and outputs"
     if artifact.arena_bytes is None:
         return "none for this target"
     parts = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())

@@ -20,6 +20,7 @@ from ..targets.table import get_target
 from ..verification.tolerance import tolerance
 from . import templates
 from .android import android_section, has_kotlin, kotlin_files
+from .c_files import c_section, main_c
 from .firmware_files import compiled_words, ethos_section, main_cc, micro_section
 from .model_card import model_card
 from .picture import PictureInput, picture_h, png
@@ -85,13 +86,15 @@ def kit_files(
     """Path in the kit -> content, for every file."""
     saved = {path.name: content for path, content in artifact.files(Path(f"{name}.tflite")).items()}
     header = next((file for file in saved if file.endswith(".h")), None)
-    micro, android = header is not None, get_target(artifact.target).kit == ANDROID_KIT
+    row = get_target(artifact.target)
+    micro, android = header is not None and not row.writes_c, row.kit == ANDROID_KIT
+    own = "c" if row.writes_c else "micro"  # folder of the file in C
     c_name = header.removesuffix(".h") if header is not None else c_identifier(name)
     files: dict[str, bytes] = {}
     for file, content in saved.items():
-        files[f"micro/{file}" if file.endswith((".h", ".cc")) else file] = content
+        files[f"{own}/{file}" if file.endswith((".h", ".cc", ".c")) else file] = content
     taken, beside = PictureInput.of(artifact, info), f"test_vectors/{name}"
-    c_folder = "micro" if micro else "native" if taken is not None else beside
+    c_folder = own if header is not None else "native" if taken is not None else beside
     files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro).encode()
     if taken is not None:
         files[f"{c_folder}/{c_name}_picture.h"] = picture_h(taken, c_name).encode()
@@ -105,6 +108,8 @@ def kit_files(
         files[f"{beside}/picture_{index}.png"] = png(picture)
     if micro:
         files["micro/main.cc"] = main_cc(artifact, info, c_name).encode()
+    if row.writes_c:
+        files["c/main.c"] = main_c(info, c_name).encode()
     class_name = kotlin_class(name)
     if android and has_kotlin(info):
         for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
@@ -138,6 +143,10 @@ def readme(
         "micro/main.cc": "a self-test for TensorFlow Lite Micro",
         f"micro/{c_name}.h": "array, size, arena and ops of the model; `.cc` contains the array",
         f"micro/{c_name}_vectors.h": "the test vectors as C arrays",
+        "c/main.c": "a self-test in C99",
+        f"c/{c_name}.h": "sizes and scales of the program; `.c` is the program",
+        f"c/{c_name}_picture.h": "how a picture becomes the input, as in training, in C",
+        f"c/{c_name}_vectors.h": "the test vectors as C arrays",
         f"native/{c_name}_vectors.h": "the test vectors as C arrays",
         f"test_vectors/{name}/{c_name}_vectors.h": "the test vectors as C arrays",
     }
@@ -151,6 +160,8 @@ def readme(
         )
     if "micro/main.cc" in present:
         sections.append(micro_section(artifact, info, c_name))
+    if "c/main.c" in present:
+        sections.append(c_section(artifact, info, c_name))
     if artifact.npu is not None:
         sections.append(ethos_section(artifact, name))
     return (
