@@ -241,8 +241,8 @@ extern "C" {{
 
 {text}
 
-/* Working memory, beside inputs and outputs: a static array; or, where {name}.c is compiled with -D{upper}_ARENA=buffer,
- * int32_t buffer[{upper}_ARENA_BYTES / 4] that is defined elsewhere. */
+/* Working memory, beside inputs and outputs: a static array. Where {name}.c is compiled with -D{upper}_ARENA=buffer:
+ * int32_t buffer[{upper}_ARENA_BYTES / 4], which is defined elsewhere. */
 #define {upper}_ARENA_BYTES {plan.arena_bytes}
 {labels}
 /* Computes the integers of TensorFlow Lite Micro's reference kernels. Real value: (integer - ZERO_POINT) * SCALE.

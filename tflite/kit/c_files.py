@@ -56,8 +56,9 @@ In firmware, add `@{name}.c` to the sources and call it:
 ```
 
 - **RAM.** `@{upper}_ARENA_BYTES` is @{arena} bytes, a static array, beside inputs and outputs, which lie where you have
-  them. To share the memory, compile with `-D@{upper}_ARENA=buffer` and define `int32_t buffer[@{upper}_ARENA_BYTES / 4]`
-  elsewhere. The comment at the top of `@{name}.c` shows which feature map lies where, and when.
+  them. To share the memory, compile with `-D@{upper}_ARENA=buffer` and define elsewhere
+  `int32_t buffer[@{upper}_ARENA_BYTES / 4]`. The comment at the top of `@{name}.c` shows which feature map lies where,
+  and when.
 - **Integers.** The program computes the same integers on every processor: those of TensorFlow Lite Micro's reference
   kernels.
 - **Threads.** One call at a time: the arena is one.

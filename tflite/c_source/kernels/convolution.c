@@ -20,6 +20,7 @@ static void dot(const channels *c, const int8_t *w, int32_t first, int32_t count
   const int32_t last = first + count;
   int32_t o = first;
   for (; o + 4 <= last; o += 4) {
+    int32_t sums[4];
     int32_t a0 = c->bias[o], a1 = c->bias[o + 1], a2 = c->bias[o + 2], a3 = c->bias[o + 3];
     const int8_t *row = x;
     int32_t r;
@@ -36,10 +37,11 @@ static void dot(const channels *c, const int8_t *w, int32_t first, int32_t count
       } while (p != end);
       row += row_step;
     }
-    out[0] = finish(c, o, a0);
-    out[1] = finish(c, o + 1, a1);
-    out[2] = finish(c, o + 2, a2);
-    out[3] = finish(c, o + 3, a3);
+    sums[0] = a0;
+    sums[1] = a1;
+    sums[2] = a2;
+    sums[3] = a3;
+    finish(c, o, 4, sums, out);
     out += 4;
   }
   for (; o < last; ++o) {
@@ -54,7 +56,7 @@ static void dot(const channels *c, const int8_t *w, int32_t first, int32_t count
       } while (p != end);
       row += row_step;
     }
-    *out++ = finish(c, o, sum);
+    finish(c, o, 1, &sum, out++);
   }
 }
 

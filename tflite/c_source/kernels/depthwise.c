@@ -11,6 +11,7 @@ static void filter_pixel(const depthwise *k, const int8_t *x, int32_t row_step, 
   const int8_t *w = k->c.weights;
   int32_t o = 0, i, j;
   for (; o + 4 <= k->depth; o += 4) {
+    int32_t sums[4];
     int32_t a0 = k->c.bias[o], a1 = k->c.bias[o + 1], a2 = k->c.bias[o + 2], a3 = k->c.bias[o + 3];
     const int8_t *row = x + o;
     for (i = k->kernel_h; i > 0; --i) {
@@ -25,10 +26,11 @@ static void filter_pixel(const depthwise *k, const int8_t *x, int32_t row_step, 
       }
       row += row_step;
     }
-    out[o] = finish(&k->c, o, a0);
-    out[o + 1] = finish(&k->c, o + 1, a1);
-    out[o + 2] = finish(&k->c, o + 2, a2);
-    out[o + 3] = finish(&k->c, o + 3, a3);
+    sums[0] = a0;
+    sums[1] = a1;
+    sums[2] = a2;
+    sums[3] = a3;
+    finish(&k->c, o, 4, sums, out + o);
   }
   for (; o < k->depth; ++o) {
     int32_t sum = k->c.bias[o];
@@ -41,7 +43,7 @@ static void filter_pixel(const depthwise *k, const int8_t *x, int32_t row_step, 
       }
       row += row_step;
     }
-    out[o] = finish(&k->c, o, sum);
+    finish(&k->c, o, 1, &sum, out + o);
   }
 }
 

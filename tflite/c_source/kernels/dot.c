@@ -9,8 +9,14 @@ typedef struct {
   int32_t low, high;
 } channels;
 
-static int8_t finish(const channels *c, int32_t channel, int32_t sum) {
-  const int8_t value =
-      clamp(requantize(sum, c->multiplier[channel], c->shift[channel]) + c->zero, c->low, c->high);
-  return c->table ? c->table[value + 128] : value;
+/* Sums of some channels -> their output values. */
+static void finish(const channels *c, int32_t first, int32_t count, const int32_t *sums, int8_t *out) {
+  const int32_t *multiplier = c->multiplier + first;
+  const int8_t *shift = c->shift + first;
+  const int8_t *const table = c->table ? c->table + 128 : c->table;
+  const int32_t zero = c->zero, low = c->low, high = c->high;
+  for (; count > 0; --count) {
+    const int8_t value = clamp(requantize(*sums++, *multiplier++, *shift++) + zero, low, high);
+    *out++ = table ? table[value] : value;
+  }
 }
