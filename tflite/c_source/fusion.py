@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from .ops.convolution import PIXELS
 from .program import Program, Step
 
 
@@ -72,7 +73,7 @@ def _gives_padding(step: Step, reader: Step) -> bool:
     fields.update(pad_h=fields["pad_h"] + top, pad_w=fields["pad_w"] + left, in_h=rows, in_w=columns)
     window = fields["kernel_h"] * fields["kernel_w"] * fields.get("group_in", fields.get("depth"))
     held = 0 if fields.get("block", 1) == 1 else fields["groups"] * fields["group_out"]
-    reader.scratch_bytes = held + window
+    reader.scratch_bytes = PIXELS * (held + window) if reader.struct == "convolution" else window
     return True
 
 
@@ -84,7 +85,7 @@ def _takes_blocks(program: Program, step: Step, reader: Step) -> bool:
     if reader.form[0] == "blocks" and fields["block"] == 1:
         _, block, rows, columns = reader.form
         fields.update(block=block, shown_h=rows, shown_w=columns)
-        step.scratch_bytes += fields["groups"] * fields["group_out"]
+        step.scratch_bytes += PIXELS * fields["groups"] * fields["group_out"]
     elif reader.form[0] == "crop" and fields["block"] > 1:
         _, top, left, rows, columns = reader.form
         fields.update(crop_h=fields["crop_h"] + top, crop_w=fields["crop_w"] + left, shown_h=rows, shown_w=columns)

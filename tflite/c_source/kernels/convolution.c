@@ -60,6 +60,56 @@ static void dot(const channels *c, const int8_t *w, int32_t first, int32_t count
   }
 }
 
+/* The same of two pixels, the second 'apart' bytes behind the first: each weight is read once for both. */
+static void dot_pair(const channels *c, const int8_t *w, int32_t first, int32_t count, const int8_t *x, int32_t apart,
+                     int32_t rows, int32_t row_bytes, int32_t row_step, int8_t *out, int32_t out_apart) {
+  const int32_t last = first + count;
+  int32_t o = first;
+  for (; o + 4 <= last; o += 4) {
+    int32_t sums[8];
+    int32_t a0 = c->bias[o], a1 = c->bias[o + 1], a2 = c->bias[o + 2], a3 = c->bias[o + 3];
+    int32_t b0 = a0, b1 = a1, b2 = a2, b3 = a3;
+    const int8_t *row = x;
+    int32_t r;
+    for (r = rows; r > 0; --r) {
+      const int8_t *p = row, *q = row + apart;
+      const int8_t *const end = row + row_bytes;
+      do {
+        const int32_t u = *p++, v = *q++;
+        int32_t weight = w[0];
+        a0 += u * weight;
+        b0 += v * weight;
+        weight = w[1];
+        a1 += u * weight;
+        b1 += v * weight;
+        weight = w[2];
+        a2 += u * weight;
+        b2 += v * weight;
+        weight = w[3];
+        a3 += u * weight;
+        b3 += v * weight;
+        w += 4;
+      } while (p != end);
+      row += row_step;
+    }
+    sums[0] = a0;
+    sums[1] = a1;
+    sums[2] = a2;
+    sums[3] = a3;
+    sums[4] = b0;
+    sums[5] = b1;
+    sums[6] = b2;
+    sums[7] = b3;
+    finish(c, o, 4, sums, out);
+    finish(c, o, 4, sums + 4, out + out_apart);
+    out += 4;
+  }
+  if (o < last) {
+    dot(c, w, o, last - o, x, rows, row_bytes, row_step, out);
+    dot(c, w, o, last - o, x + apart, rows, row_bytes, row_step, out + out_apart);
+  }
+}
+
 /* The window of one group at (y, x), which may reach beyond the edges. */
 static void copy_window(const convolution *k, const int8_t *input, int32_t group, int32_t y, int32_t x,
                         int8_t *window) {
@@ -94,32 +144,51 @@ static void spread_block(const convolution *k, const int8_t *values, int32_t y, 
   }
 }
 
-/* scratch: the values of one pixel where block is above 1, behind them a window. */
+/* scratch: the values of two pixels where block is above 1, behind them two windows. */
 static void convolve(const convolution *k, const int8_t *input, int8_t *output, int8_t *scratch) {
-  const int32_t size = k->kernel_h * k->kernel_w * k->group_in;
+  const int32_t size = k->kernel_h * k->kernel_w * k->group_in, depth = k->groups * k->group_out;
   const int32_t reach_h = (k->kernel_h - 1) * k->dilation_h, reach_w = (k->kernel_w - 1) * k->dilation_w;
-  int8_t *const window = scratch + (k->block > 1 ? k->groups * k->group_out : 0);
   const int whole_rows = k->groups == 1 && k->dilation_w == 1;
-  int32_t b, y, x, g;
+  int8_t *const windows = scratch + (k->block > 1 ? 2 * depth : 0);
+  int32_t b, y, x, g, i;
   for (b = 0; b < k->batches; ++b) {
     for (y = 0; y < k->out_h; ++y) {
       const int32_t in_y = y * k->stride_h - k->pad_h;
       const int rows_inside = whole_rows && in_y >= 0 && in_y + reach_h < k->in_h;
-      for (x = 0; x < k->out_w; ++x) {
+      int32_t pixels = 2;
+      for (x = 0; x < k->out_w; x += pixels) {
         const int32_t in_x = x * k->stride_w - k->pad_w;
         int8_t *const pixel = k->block > 1 ? scratch : output + y * k->out_row + x * k->out_pixel;
-        if (rows_inside && in_x >= 0 && in_x + reach_w < k->in_w) {
-          dot(&k->c, k->c.weights, 0, k->group_out, input + (in_y * k->in_w + in_x) * k->in_c, k->kernel_h,
-              k->kernel_w * k->in_c, k->dilation_h * k->in_w * k->in_c, pixel);
-        } else {
-          for (g = 0; g < k->groups; ++g) {
-            const int32_t first = g * k->group_out;
-            copy_window(k, input, g, in_y, in_x, window);
-            dot(&k->c, k->c.weights + first * size, first, k->group_out, window, 1, size, 0, pixel + first);
+        const int8_t *start = windows;
+        int32_t apart = size, rows = 1, row_bytes = size;
+        int inside;
+        if (x + 1 == k->out_w) {
+          pixels = 1;
+        }
+        inside = rows_inside && in_x >= 0 && in_x + (pixels - 1) * k->stride_w + reach_w < k->in_w;
+        if (inside) {
+          start = input + (in_y * k->in_w + in_x) * k->in_c;
+          apart = k->stride_w * k->in_c;
+          rows = k->kernel_h;
+          row_bytes = k->kernel_w * k->in_c;
+        }
+        for (g = 0; g < k->groups; ++g) {
+          const int32_t first = g * k->group_out;
+          for (i = 0; !inside && i < pixels; ++i) {
+            copy_window(k, input, g, in_y, in_x + i * k->stride_w, windows + i * size);
+          }
+          if (pixels == 2) {
+            dot_pair(&k->c, k->c.weights + first * size, first, k->group_out, start, apart, rows, row_bytes,
+                     k->dilation_h * k->in_w * k->in_c, pixel + first, k->block > 1 ? depth : k->out_pixel);
+          } else {
+            dot(&k->c, k->c.weights + first * size, first, k->group_out, start, rows, row_bytes,
+                k->dilation_h * k->in_w * k->in_c, pixel + first);
           }
         }
         if (k->block > 1) {
-          spread_block(k, pixel, y, x, output);
+          for (i = 0; i < pixels; ++i) {
+            spread_block(k, pixel + i * depth, y, x + i, output);
+          }
         }
       }
     }

@@ -11,6 +11,7 @@ from ..program import Fields, Program
 from .channels import channel_fields, check_weights, same_padding
 
 KERNELS = ("clamp", "requantize", "dot", "convolution")
+PIXELS = 2  # that it computes at a time
 CALL = "convolve(&{k}, {r0}, {w0}, {scratch});"
 
 
@@ -95,7 +96,7 @@ def _emit_convolution(
         [program.key(op.outputs[0]) if placement else program.new_map(op.outputs[0])],
         struct="convolution",
         fields=fields,
-        scratch_bytes=steps["kernel_h"] * steps["kernel_w"] * (in_c // groups) if edges else 0,
+        scratch_bytes=PIXELS * steps["kernel_h"] * steps["kernel_w"] * (in_c // groups) if edges else 0,
         channels=channels,
     )
 
