@@ -173,7 +173,7 @@ def architecture() -> None:
         picture.text(160, 260 + 56 * row, words, 14, INK, anchor="start")
     folders = (
         ("layers/  file/", "fake-quant layers; the file format"),
-        ("targets/", "devices, rules, audit"),
+        ("targets/  c_source/", "devices, audit; a file as C"),
         ("graph/", "a model as a graph, passes"),
         ("runtimes/  verification/", "files run and compared"),
         ("quantization/", "ranges, rounding, the copy check"),

@@ -41,6 +41,8 @@ def test_contents(wheel):
         for path in (ROOT / folder).rglob("*.py")
         if "__pycache__" not in path.parts
     }
+    kernels = (ROOT / "tflite" / "c_source" / "kernels").glob("*.c")
+    expected |= {f"wavemix_tf/tflite/c_source/kernels/{path.name}" for path in kernels}
     expected.add("wavemix_tf/py.typed")  # users' type checkers read its hints
     assert modules == expected  # a subpackage missing in pyproject.toml would be missing here
 
