@@ -77,6 +77,11 @@ def blocks(x):
     return x * tf.sigmoid(1.7 * x)
 
 
+def four_axes(x):
+    x = tf.reshape(x, (1, 2, 3, 7, 5))
+    return x + tf.reduce_max(tf.reduce_max(x, 2, keepdims=True), 4, keepdims=True)
+
+
 MAP, ODD = (1, 6, 7, 5), (1, 9, 7, 5)
 # Forms of the ops that networks have beside those of op_tables.py: (function, shapes of its inputs).
 FORMS = {
@@ -85,6 +90,7 @@ FORMS = {
     "conv 1x1": (conv((1, 1, 5, 9)), [MAP]),
     "conv 1x1 of a stride": (conv((1, 1, 5, 8), strides=2), [MAP]),
     "conv of a dilation": (conv((3, 3, 5, 6), dilations=2), [ODD]),
+    "conv of rows apart": (conv((3, 3, 5, 6), dilations=[1, 2, 1, 1]), [ODD]),
     "conv of groups": (conv((3, 3, 2, 12)), [(1, 6, 5, 6)]),
     "conv with relu": (lambda x: tf.nn.relu(conv((3, 3, 5, 4))(x)), [MAP]),
     "conv with relu6": (lambda x: tf.nn.relu6(conv((3, 3, 5, 4))(x)), [MAP]),
@@ -106,11 +112,15 @@ FORMS = {
     "add of one number": (lambda x: x + 0.4, [MAP]),
     "add over rows": (lambda x, y: x + y, [MAP, (1, 1, 7, 5)]),
     "add of both sides": (lambda x, y: x + y, [(1, 6, 1, 5), (1, 1, 7, 1)]),
+    "add of a smaller scale first": (lambda x, y: 0.05 * x + y, [MAP, MAP]),
+    "add along four axes": (four_axes, [MAP]),
     "add with relu": (lambda x, y: tf.nn.relu(x + y), [MAP, MAP]),
     "sub from a vector": (lambda x: weights(5) - x, [MAP]),
     "mul by channels": (lambda x, y: x * y, [MAP, (1, 1, 1, 5)]),
     "mul of itself": (lambda x: x * x, [MAP]),
     "swish": (lambda x: x * tf.sigmoid(x), [MAP]),
+    "sigmoid far from zero": (lambda x: tf.sigmoid(40.0 * x), [MAP]),
+    "tanh far from zero": (lambda x: tf.tanh(-40.0 * x), [MAP]),
     "a chain of functions": (lambda x: tf.tanh(tf.nn.relu6(x * 3.0) - 0.5), [MAP]),
     "a function that is read twice": (
         lambda x: tf.nn.avg_pool2d(tf.sigmoid(x), 2, 2, "VALID") + tf.sigmoid(x)[:, :3, :3],
@@ -150,6 +160,13 @@ FORMS = {
     ),
     "nearest, smaller": (lambda x: tf.image.resize(x, (4, 3), "nearest"), [MAP]),
     "two outputs, one of them the other's input": (lambda x: (tf.nn.relu(x), tf.reduce_mean(tf.nn.relu(x), -1)), [MAP]),
+    "one output twice": (lambda x: (tf.nn.relu(x), tf.reshape(tf.nn.relu(x), (1, 42, 5))), [MAP]),
+    "a padding of another value, then conv": (
+        lambda x: tf.nn.conv2d(
+            tf.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=0.7), weights(3, 3, 5, 4), 1, "VALID"
+        ),
+        [MAP],
+    ),
     "a reshape alone": (lambda x: tf.reshape(x, (1, 42, 5)), [MAP]),
 }
 

@@ -19,10 +19,12 @@ from .program import Program, Step
 
 # Kernels in the order in which they build on each other.
 KERNEL_ORDER = (
-    *("clamp", "requantize", "dot", "convolution", "depthwise", "look_up", "broadcast", "add", "subtract", "multiply"),
-    *("squared_difference", "maximum", "minimum", "prelu", "copy", "pick", "pool", "average_pool", "max_pool", "sum"),
-    *("extreme", "arg_max", "resize_bilinear", "reciprocal", "softmax", "matmul"),
+    *("clamp", "requantize", "requantize_wide", "dot", "convolution", "depthwise", "look_up", "broadcast"),
+    *("finish_binary", "add", "subtract", "multiply", "squared_difference", "maximum", "minimum", "prelu", "copy"),
+    *("pick", "pool", "average_pool", "max_pool", "sum", "extreme", "arg_max", "resize_bilinear", "reciprocal"),
+    *("softmax", "matmul"),
 )
+SUM_LIMIT = 1 << 30  # of kernels/requantize.c
 C_TYPES = {"int8": "int8_t", "int32": "int32_t"}
 
 
@@ -63,6 +65,8 @@ def write_c(content: bytes, name: str, class_names: Sequence[str] = ()) -> CSour
     outputs = _place_outputs(program, info)
     fuse(program, set(outputs.values()))
     kernels = {kernel for step in program.steps for kernel in step.kernels}
+    if "requantize" in kernels and program.largest_sum >= SUM_LIMIT:
+        kernels = kernels - {"requantize"} | {"requantize_wide"}
     ordered = tuple(kernel for kernel in KERNEL_ORDER if kernel in kernels)
     outside = {program.key(tensor) for tensor in info.inputs} | set(outputs.values())
     plan = plan_memory(
@@ -121,16 +125,12 @@ def _copy_of(tensor: TensorInfo) -> TensorInfo:
 
 
 def _use(step: Step, program: Program) -> Use:
-    in_place: tuple[tuple[int, int], ...] = ()
-    first = step.keys_read()[:1]
-    # A table is the first operand of a look-up, the map the second.
-    if step.in_place and first and (step.kernels == ("look_up",) or isinstance(step.reads[0], int)):
-        in_place = ((step.writes[0], first[0]),)
+    over = [step.reads[place] for place in step.in_place]
     return Use(
         tuple(step.keys_read()),
         tuple((key, program.sizes[key]) for key in step.writes),
         step.scratch_bytes,
-        in_place,
+        tuple((step.writes[0], key) for key in over if isinstance(key, int)),
     )
 
 

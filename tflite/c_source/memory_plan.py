@@ -92,7 +92,6 @@ def plan_memory(uses: Sequence[Use], names: dict[int, str]) -> MemoryPlan:
     buffers: list[_Buffer] = []
     of_key: dict[int, _Buffer] = {}
     for step, use in enumerate(uses):
-        shared = dict(use.in_place)
         for key, size in use.writes:
             if key not in names:
                 continue
@@ -100,9 +99,16 @@ def plan_memory(uses: Sequence[Use], names: dict[int, str]) -> MemoryPlan:
                 of_key[key].last = max(of_key[key].last, step)
                 continue
             size = _aligned(size)
-            over = of_key.get(shared.get(key, -1))
             last = last_read.get(key, step)
-            if over is not None and over.last == step and last_read.get(shared[key]) == step and size <= over.size:
+            over = next(
+                (
+                    of_key[read]
+                    for written, read in use.in_place
+                    if written == key and read in of_key and of_key[read].last == step and size <= of_key[read].size
+                ),
+                None,
+            )
+            if over is not None:
                 over.last = last
                 over.keys.append(key)
                 of_key[key] = over

@@ -31,7 +31,7 @@ class Step:
         struct: Type of its parameters in C; "": none.
         fields: They themselves.
         scratch_bytes: Memory that it needs while it runs.
-        in_place: Whether it may write over ``reads[0]``.
+        in_place: Places in ``reads`` of the maps that it may write over.
         channels: The fields that end an output value, where a table of 256 entries may be put behind it.
         form: What a convolution beside it can do by itself. One before it: ("blocks", block, rows, columns) of
             DEPTH_TO_SPACE, ("crop", top, left, rows, columns) of a slice. One behind it: ("pad", top, left, rows,
@@ -46,7 +46,7 @@ class Step:
     struct: str = ""
     fields: Fields = field(default_factory=dict)
     scratch_bytes: int = 0
-    in_place: bool = False
+    in_place: tuple[int, ...] = ()
     channels: Fields | None = None
     form: tuple[Any, ...] = ()
 
@@ -71,6 +71,7 @@ class Program:
         self._functions: dict[int, tuple[int, np.ndarray]] = {}
         self._words: dict[int, list[str]] = {}
         self.index = 0
+        self.largest_sum = 0  # that any accumulator may reach
         for tensor in info.inputs:
             self.new_map(tensor)
 
@@ -88,6 +89,10 @@ class Program:
     def require(self, fulfilled: bool, reason: str) -> None:
         if not fulfilled:
             raise self.refuse(reason)
+
+    def reach(self, magnitude: int) -> None:
+        """An accumulator of the current op may be so large."""
+        self.largest_sum = max(self.largest_sum, magnitude)
 
     # --- feature maps -------------------------------------------------------------------------------------------------
 
@@ -137,7 +142,7 @@ class Program:
                 f"look_up({{r0}}, {{r1}}, {{w0}}, {self.sizes[key]});",
                 [table, source],
                 [key],
-                in_place=True,
+                in_place=(1,),
             )
         )
 

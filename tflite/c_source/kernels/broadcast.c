@@ -22,8 +22,3 @@ static void broadcast(const binary *k, binary_row row, const int8_t *a, const in
     }
   }
 }
-
-static int8_t finish_binary(const binary *k, int32_t value) {
-  const int8_t result = clamp(value + k->zero, k->low, k->high);
-  return k->table ? k->table[result + 128] : result;
-}

@@ -1,8 +1,8 @@
 /* CONV_2D, a phase of TRANSPOSE_CONV, or FULLY_CONNECTED (a 1x1 convolution over its rows).
  *
- * Weights lie as the loop reads them: four output channels beside each other, then the channels that are left over one
- * by one. The input's zero point is part of the bias. Where a window reaches beyond the edge, it is copied with the
- * zero point in place of what is missing, whose products with the weights the bias then cancels.
+ * Weights lie as the loop reads them, of four output channels beside each other: zeros fill the last four. The
+ * input's zero point is part of the bias. Where a window reaches beyond the edge, it is copied with the zero point in
+ * place of what is missing, whose products with the weights the bias then cancels.
  */
 typedef struct {
   channels c;
@@ -10,7 +10,7 @@ typedef struct {
   int32_t out_h, out_w; /* pixels that are computed */
   int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
   int32_t pad_h, pad_w, pad_value;
-  int32_t groups, group_in, group_out;
+  int32_t groups, group_in, group_out, group_weights;
   int32_t out_batch, out_row, out_pixel; /* bytes from one to the next */
   int32_t block, crop_h, crop_w, shown_h, shown_w; /* DEPTH_TO_SPACE and crop behind it, block 1: none */
 } convolution;
@@ -19,7 +19,7 @@ static void dot(const channels *c, const int8_t *w, int32_t first, int32_t count
                 int32_t row_bytes, int32_t row_step, int8_t *out) {
   const int32_t last = first + count;
   int32_t o = first;
-  for (; o + 4 <= last; o += 4) {
+  for (; o < last; o += 4) {
     int32_t sums[4];
     int32_t a0 = c->bias[o], a1 = c->bias[o + 1], a2 = c->bias[o + 2], a3 = c->bias[o + 3];
     const int8_t *row = x;
@@ -29,11 +29,10 @@ static void dot(const channels *c, const int8_t *w, int32_t first, int32_t count
       const int8_t *const end = row + row_bytes;
       do {
         const int32_t value = *p++;
-        a0 += value * w[0];
-        a1 += value * w[1];
-        a2 += value * w[2];
-        a3 += value * w[3];
-        w += 4;
+        a0 += value * *w++;
+        a1 += value * *w++;
+        a2 += value * *w++;
+        a3 += value * *w++;
       } while (p != end);
       row += row_step;
     }
@@ -41,22 +40,26 @@ static void dot(const channels *c, const int8_t *w, int32_t first, int32_t count
     sums[1] = a1;
     sums[2] = a2;
     sums[3] = a3;
-    finish(c, o, 4, sums, out);
+    finish(c, o, last - o < 4 ? last - o : 4, sums, out);
     out += 4;
   }
-  for (; o < last; ++o) {
-    int32_t sum = c->bias[o];
-    const int8_t *row = x;
-    int32_t r;
-    for (r = rows; r > 0; --r) {
-      const int8_t *p = row;
-      const int8_t *const end = row + row_bytes;
-      do {
-        sum += *p++ * *w++;
-      } while (p != end);
-      row += row_step;
-    }
-    finish(c, o, 1, &sum, out++);
+}
+
+/* The same end as finish, of two pixels at once: sums[4] and on are those of the second. */
+static void finish_pair(const channels *c, int32_t first, int32_t count, const int32_t *sums, int8_t *out,
+                        int32_t apart) {
+  const int32_t *multiplier = c->multiplier + first;
+  const int8_t *shift = c->shift + first;
+  const int8_t *const table = c->table ? c->table + 128 : c->table;
+  const int32_t zero = c->zero, low = c->low, high = c->high;
+  for (; count > 0; --count) {
+    const int32_t by = *multiplier++, places = *shift++;
+    const int8_t a = clamp(requantize(sums[0], by, places) + zero, low, high);
+    const int8_t b = clamp(requantize(sums[4], by, places) + zero, low, high);
+    out[0] = table ? table[a] : a;
+    out[apart] = table ? table[b] : b;
+    ++sums;
+    ++out;
   }
 }
 
@@ -65,7 +68,7 @@ static void dot_pair(const channels *c, const int8_t *w, int32_t first, int32_t 
                      int32_t rows, int32_t row_bytes, int32_t row_step, int8_t *out, int32_t out_apart) {
   const int32_t last = first + count;
   int32_t o = first;
-  for (; o + 4 <= last; o += 4) {
+  for (; o < last; o += 4) {
     int32_t sums[8];
     int32_t a0 = c->bias[o], a1 = c->bias[o + 1], a2 = c->bias[o + 2], a3 = c->bias[o + 3];
     int32_t b0 = a0, b1 = a1, b2 = a2, b3 = a3;
@@ -76,19 +79,18 @@ static void dot_pair(const channels *c, const int8_t *w, int32_t first, int32_t 
       const int8_t *const end = row + row_bytes;
       do {
         const int32_t u = *p++, v = *q++;
-        int32_t weight = w[0];
+        int32_t weight = *w++;
         a0 += u * weight;
         b0 += v * weight;
-        weight = w[1];
+        weight = *w++;
         a1 += u * weight;
         b1 += v * weight;
-        weight = w[2];
+        weight = *w++;
         a2 += u * weight;
         b2 += v * weight;
-        weight = w[3];
+        weight = *w++;
         a3 += u * weight;
         b3 += v * weight;
-        w += 4;
       } while (p != end);
       row += row_step;
     }
@@ -100,13 +102,8 @@ static void dot_pair(const channels *c, const int8_t *w, int32_t first, int32_t 
     sums[5] = b1;
     sums[6] = b2;
     sums[7] = b3;
-    finish(c, o, 4, sums, out);
-    finish(c, o, 4, sums + 4, out + out_apart);
+    finish_pair(c, o, last - o < 4 ? last - o : 4, sums, out, out_apart);
     out += 4;
-  }
-  if (o < last) {
-    dot(c, w, o, last - o, x, rows, row_bytes, row_step, out);
-    dot(c, w, o, last - o, x + apart, rows, row_bytes, row_step, out + out_apart);
   }
 }
 
@@ -178,10 +175,10 @@ static void convolve(const convolution *k, const int8_t *input, int8_t *output, 
             copy_window(k, input, g, in_y, in_x + i * k->stride_w, windows + i * size);
           }
           if (pixels == 2) {
-            dot_pair(&k->c, k->c.weights + first * size, first, k->group_out, start, apart, rows, row_bytes,
+            dot_pair(&k->c, k->c.weights + g * k->group_weights, first, k->group_out, start, apart, rows, row_bytes,
                      k->dilation_h * k->in_w * k->in_c, pixel + first, k->block > 1 ? depth : k->out_pixel);
           } else {
-            dot(&k->c, k->c.weights + first * size, first, k->group_out, start, rows, row_bytes,
+            dot(&k->c, k->c.weights + g * k->group_weights, first, k->group_out, start, rows, row_bytes,
                 k->dilation_h * k->in_w * k->in_c, pixel + first);
           }
         }

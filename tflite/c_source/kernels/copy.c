@@ -13,7 +13,8 @@ static void copy(const movement *k, const int8_t *input, int8_t *output) {
     for (b = 0; b < k->sides[1]; ++b) {
       for (c = 0; c < k->sides[2]; ++c) {
         for (d = 0; d < k->sides[3]; ++d) {
-          const int8_t *from = input + a * k->in_steps[0] + b * k->in_steps[1] + c * k->in_steps[2] + d * k->in_steps[3];
+          const int8_t *from =
+              input + a * k->in_steps[0] + b * k->in_steps[1] + c * k->in_steps[2] + d * k->in_steps[3];
           int8_t *to = output + a * k->out_steps[0] + b * k->out_steps[1] + c * k->out_steps[2] + d * k->out_steps[3];
           if (k->run == 1) {
             for (e = k->sides[4]; e > 0; --e) {

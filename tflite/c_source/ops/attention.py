@@ -35,7 +35,7 @@ def softmax(program: Program) -> None:
             "depth": depth,
             "entries": entries,
         },
-        in_place=True,
+        in_place=(0,),
     )
 
 
@@ -57,6 +57,8 @@ def batch_matmul(program: Program) -> None:
     # The kernel multiplies the scales in single precision.
     real = float(np.float32(first.scale) * np.float32(second.scale)) / result.scale
     multiplier, shift = quantize_multiplier(real)
+
+    program.reach(depth * 255 * 255)
 
     def steps(shape: tuple[int, ...]) -> list[int]:
         return [0 if shape[axis] == 1 else math.prod(shape[axis + 1 :]) for axis in range(BATCH_AXES)]

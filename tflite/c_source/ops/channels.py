@@ -18,6 +18,7 @@ def channel_fields(
     source: TensorInfo,
     bias: np.ndarray | None,
     groups: int = 1,
+    whole: bool = True,
 ) -> Fields:
     """``channels`` of kernels/dot.c.
 
@@ -28,6 +29,7 @@ def channel_fields(
         source: The op's input.
         bias: int32 (output channels,); None: none.
         groups: Whose channels are blocked by themselves.
+        whole: As for ``interleave``.
     """
     result = program.op.outputs[0]
     outputs = len(weights)
@@ -35,9 +37,10 @@ def channel_fields(
     low, high = activation_range(program.op.options.fusedActivationFunction, result.scale, result.zero_point)
     total = np.zeros(outputs, np.int64) if bias is None else bias.astype(np.int64)
     total = total - source.zero_point * weights.sum(1, dtype=np.int64)
-    return {
-        "weights": np.concatenate([interleave(part) for part in np.split(weights, groups)]),
-        "bias": ((total + (1 << 31)) % (1 << 32) - (1 << 31)).astype(np.int32),
+    channels: Fields = {
+        "weights": np.concatenate([interleave(part, whole) for part in np.split(weights, groups)]),
+        # The kernels read four at a time.
+        "bias": np.pad(((total + (1 << 31)) % (1 << 32) - (1 << 31)).astype(np.int32), (0, -outputs % BLOCK)),
         "multiplier": np.array([one for one, _ in multipliers], np.int32),
         "shift": np.array([shift for _, shift in multipliers], np.int8),
         "table": None,
@@ -45,13 +48,28 @@ def channel_fields(
         "low": low,
         "high": high,
     }
+    program.reach(largest_sum(weights, channels))
+    return channels
 
 
-def interleave(weights: np.ndarray) -> np.ndarray:
-    """(channels, n) -> as the kernels read it: of four channels n times four, then the rest one by one."""
-    whole = len(weights) // BLOCK * BLOCK
-    blocks = weights[:whole].reshape(-1, BLOCK, weights.shape[1]).transpose(0, 2, 1)
-    return np.concatenate([blocks.ravel(), weights[whole:].ravel()])
+def interleave(weights: np.ndarray, whole: bool = True) -> np.ndarray:
+    """(channels, n) -> as the kernels read it: of four channels n times four.
+
+    Args:
+        weights: int8.
+        whole: Whether zeros fill the last four; else the channels that are left over follow one by one.
+    """
+    if whole:
+        weights = np.pad(weights, ((0, -len(weights) % BLOCK), (0, 0)))
+    count = len(weights) // BLOCK * BLOCK
+    blocks = weights[:count].reshape(-1, BLOCK, weights.shape[1]).transpose(0, 2, 1)
+    return np.concatenate([blocks.ravel(), weights[count:].ravel()])
+
+
+def largest_sum(weights: np.ndarray, channels: Fields) -> int:
+    """What an accumulator of these channels may reach, before it is shifted to the left."""
+    total = 128 * np.abs(weights.astype(np.int64)).sum(1) + np.abs(channels["bias"][: len(weights)].astype(np.int64))
+    return int((total << np.maximum(channels["shift"].astype(np.int64), 0)).max())
 
 
 def _multiplier(name: str, kernel: TensorInfo, index: int, source: TensorInfo, result: TensorInfo) -> tuple[int, int]:

@@ -73,6 +73,7 @@ def _emit_convolution(
         "groups": groups,
         "group_in": in_c // groups,
         "group_out": outputs // groups,
+        "group_weights": len(channels["weights"]) // groups,
         "out_batch": out_batch,
         "out_row": placement.get("out_row", steps["out_w"] * outputs),
         "out_pixel": placement.get("out_pixel", outputs),
@@ -136,7 +137,7 @@ def depthwise_conv_2d(program: Program) -> None:
     if outputs != depth:
         _emit_convolution(program, channel_fields(program, weights, kernel, source, bias, depth), steps, depth, outputs)
         return
-    channels = channel_fields(program, weights, kernel, source, bias)
+    channels = channel_fields(program, weights, kernel, source, bias, whole=False)
     batches, in_h, in_w, _ = source.shape
     program.emit(
         ("clamp", "requantize", "dot", "depthwise"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...file.flatbuffer import OpInfo, TensorInfo
-from ..fixed_point import activation_range, float32_quotient, quantize_multiplier, requantize
+from ..fixed_point import INT32_MAX, activation_range, float32_quotient, quantize_multiplier, requantize
 from ..program import Fields, Program
 
 Parameters = dict[str, int]
@@ -124,6 +124,17 @@ def binary(program: Program) -> None:
             table = row.compute(a - zeros[0], b - zeros[1], parameters) + zeros[2]
             program.set_function(result, maps.pop(), np.clip(table, low, high).astype(np.int8))
             return
+    if op.name == "ADD" and first.scale < second.scale:  # the kernel shifts the one of the larger scale
+        first, second = second, first
+        parameters["b_multiplier"], parameters["b_shift"] = parameters["a_multiplier"], parameters["a_shift"]
+        zeros = (zeros[1], zeros[0], zeros[2])
+    if op.name == "ADD":
+        program.require(parameters["shift"] < 0, "has an output scale that is too small for its inputs")
+        if (
+            parameters["b_shift"] == 0
+        ):  # the same scale: half of (almost) 1 is as exact, and the kernel shifts to the right
+            parameters["b_multiplier"], parameters["b_shift"] = INT32_MAX, -1
+    program.reach(255 * 255 << max(parameters["shift"], parameters["a_shift"], 0))
     fields: Fields = _axes(program, first, second, result)
     fields.update(
         a_zero=zeros[0],
@@ -147,14 +158,17 @@ def binary(program: Program) -> None:
         [program.new_map(result)],
         struct="binary",
         fields=fields,
-        in_place=math.prod(first.shape) == math.prod(result.shape),
+        in_place=tuple(
+            place for place, tensor in enumerate((first, second)) if math.prod(tensor.shape) == math.prod(result.shape)
+        ),
         channels=fields,
     )
 
 
 def _needs(kernel: str) -> tuple[str, ...]:
-    compares = kernel in ("maximum", "minimum")
-    return ("clamp", *(() if compares else ("requantize",)), "broadcast", kernel)
+    alone = kernel in ("add", "maximum", "minimum")
+    ends = ("broadcast", kernel) if kernel == "add" else ("broadcast", "finish_binary", kernel)
+    return ("clamp", *(() if alone else ("requantize",)), *ends)
 
 
 def _values(program: Program, tensor: TensorInfo, result: TensorInfo) -> tuple[int | None, np.ndarray | None]:

@@ -70,6 +70,7 @@ def mean_or_sum(program: Program) -> None:
     if op.name == "MEAN":
         bits = min(count.bit_length() - 1, 32, 31 + shift)
         multiplier, shift = (multiplier << bits) // count, shift - bits
+    program.reach(255 * count << max(shift, 0))
     program.emit(
         ("clamp", "requantize", "sum"),
         "sum_axes(&{k}, {r0}, {w0});",
