@@ -15,6 +15,14 @@ SLOW_FIXTURES = {
 # Tests, and cases of tests, that only run at night.
 NIGHTLY: tuple[str, ...] = (
     "test_boundaries.py::test_import_stays_light",
+    "test_c_source.py::test_a_published_network_is_bit_equal",
+    "test_c_source.py::test_buffers_that_live_at_once_do_not_overlap",
+    "test_c_source.py::test_networks_are_bit_equal[nearest]",
+    "test_c_source.py::test_networks_are_bit_equal[pixel_shuffle]",
+    "test_c_source.py::test_token_mixers_are_bit_equal[DynaMixer]",
+    "test_c_source.py::test_token_mixers_are_bit_equal[Fourier]",
+    "test_c_source.py::test_token_mixers_are_bit_equal[MLP-Mixer]",
+    "test_c_source.py::test_token_mixers_are_bit_equal[PoolFormer]",
     "test_class_counts.py::test_fit_prints_them_once_before_it_trains",
     "test_cli.py::test_a_device_too_small_is_reported_by_how_much",
     "test_cli.py::test_a_file_of_other_weights_is_not_taken_for_ours",
