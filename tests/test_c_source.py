@@ -38,6 +38,7 @@ def micro():
     server.close()
 
 
+@pytest.mark.slow
 @requires_cc
 @pytest.mark.parametrize("op", sorted(LOWERINGS.keys() - NO_FILE))
 def test_every_op_is_bit_equal(op, micro, tmp_path):
@@ -172,6 +173,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @requires_cc
 @pytest.mark.parametrize("name", list(FORMS))
 def test_forms_of_ops_are_bit_equal(name, micro, tmp_path, monkeypatch):
@@ -180,6 +182,7 @@ def test_forms_of_ops_are_bit_equal(name, micro, tmp_path, monkeypatch):
     assert_bit_equal(content, random_inputs(read_file(content)), tmp_path, micro)
 
 
+@pytest.mark.slow
 @requires_cc
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_networks_are_bit_equal(name, micro, tmp_path):
@@ -193,8 +196,9 @@ def systems():
     return Made(lambda name: export_random(quantize(stand_in(SYSTEMS[name]), images, target="c"), "c").content)
 
 
+@pytest.mark.slow
 @requires_cc
-@pytest.mark.filterwarnings("ignore:Calibration image", "ignore:The stand-ins of")  # of random weights
+@pytest.mark.filterwarnings("ignore:Calibration image", "ignore:Replacing ")  # of random weights
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_token_mixers_are_bit_equal(name, systems, micro, tmp_path):
     content = systems[name]
@@ -204,6 +208,7 @@ def test_token_mixers_are_bit_equal(name, systems, micro, tmp_path):
     assert_bit_equal(content, [inputs], tmp_path, micro)
 
 
+@pytest.mark.slow
 @requires_cc
 @pytest.mark.filterwarnings("ignore:Calibration image")
 def test_a_published_network_is_bit_equal(micro, tmp_path):
@@ -213,6 +218,7 @@ def test_a_published_network_is_bit_equal(micro, tmp_path):
     assert_bit_equal(content, random_inputs(read_file(content), 3), tmp_path, micro)
 
 
+@pytest.mark.slow
 @requires_cc
 @pytest.mark.parametrize(
     ("compiler", "options"),
@@ -229,6 +235,7 @@ def test_other_compilers_and_checks_of_memory(compiler, options, micro, tmp_path
     assert_bit_equal(content, inputs, tmp_path, micro, compiler=compiler, options=options, link=link)
 
 
+@pytest.mark.slow
 @requires_cc
 def test_sums_of_any_size_are_rounded_alike(micro, tmp_path, monkeypatch):
     content = FILES["deconv", "c", None].content
@@ -251,6 +258,7 @@ def test_what_it_does_not_take_is_named(op, dtype, message):
         write_c(files.write(op, dtype)[0], "net")
 
 
+@pytest.mark.slow
 def test_int16x8_and_other_ends_are_refused():
     with pytest.raises(ValueError, match="int16x8"):
         export_random(QUANTIZED["deconv"], "c", "int16x8")
@@ -262,6 +270,7 @@ def test_the_table_of_the_target_is_what_the_generator_takes():
     assert TARGETS["c"].ops.keys() == LOWERINGS.keys()
 
 
+@pytest.mark.slow
 def test_a_saved_file_comes_with_its_program(tmp_path):
     artifact = FILES["deconv", "c", None]
     assert artifact.arena_bytes is None
@@ -280,6 +289,7 @@ def test_a_saved_file_comes_with_its_program(tmp_path):
     assert not (tmp_path / "my_net.c").exists()
 
 
+@pytest.mark.slow
 @requires_cc
 def test_the_arena_may_be_a_buffer_of_the_firmware(micro, tmp_path):
     content = FILES["deconv", "c", None].content
@@ -288,12 +298,14 @@ def test_the_arena_may_be_a_buffer_of_the_firmware(micro, tmp_path):
     assert_bit_equal(content, random_inputs(read_file(content)), tmp_path, micro, options=options, link=("buffer.c",))
 
 
+@pytest.mark.slow
 def test_names_of_classes_are_utf8_in_octal():
     source = write_c(FILES["deconv", "c", None].content, "net", ['a"b', "é?", "*/", "c", "d"]).source
     assert r'"a\042b"' in source
     assert r'"\303\251\077"' in source
 
 
+@pytest.mark.slow
 def test_a_program_is_written_alike_each_time():
     content = FILES["deconv", "c", None].content
     first, second = write_c(content, "net"), write_c(content, "net")
@@ -301,6 +313,7 @@ def test_a_program_is_written_alike_each_time():
     assert set(first.kernels) <= set(KERNEL_ORDER)
 
 
+@pytest.mark.slow
 def test_a_convolution_takes_its_neighbors():
     made = write_c(FILES["deconv", "mcu", None].content, "net")
     together = [ops for ops in made.ops if "DEPTH_TO_SPACE" in ops]
@@ -321,6 +334,7 @@ def overlapping(plan):
     ]
 
 
+@pytest.mark.slow
 def test_buffers_that_live_at_once_do_not_overlap():
     for name in NETWORKS:
         plan = write_c(FILES[name, "mcu", None].content, "net").plan
@@ -358,6 +372,7 @@ def test_a_multiplier_stands_for_its_number(real):
 # --- the kit ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @requires_cc
 def test_a_kit_compiles_and_passes_its_own_vectors(tmp_path):
     FILES["deconv", "c", None].save_kit(tmp_path / "kit", name="my-net")
