@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config, items):
         if is_nightly(item.nodeid):
             item.add_marker(pytest.mark.nightly)
             item.add_marker(pytest.mark.slow)
-        if SLOW_FIXTURES & set(item.fixturenames):
+        if SLOW_FIXTURES & {f"{item.path.name}::{name}" for name in item.fixturenames}:
             item.add_marker(pytest.mark.slow)
     if config.option.markexpr == EVERY_CHANGE and any("::" in str(word) for word in config.args):
         config.option.markexpr = ""

@@ -112,6 +112,12 @@ def test_order_and_augmentation_depend_on_seed_and_epoch_alone(digits):
     assert not np.array_equal(two_epochs[0][0], batches_of(digits, dataclasses.replace(recipe, seed=1))[0][0])
 
 
+def test_every_epoch_has_its_own_order(digits):
+    recipe = dataclasses.replace(DIGITS, shift=0, rotation=0)
+    first, second = (batches_of(digits, recipe, epoch, epoch + 1)[0][0] for epoch in (0, 1))
+    assert not np.array_equal(first, second)
+
+
 def test_an_epoch_shows_every_image_at_most_once(digits):
     recipe = dataclasses.replace(DIGITS, shift=0, rotation=0, batch_size=13)
     seen = [image.tobytes() for images, _ in batches_of(digits, recipe) for image in images]

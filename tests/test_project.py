@@ -5,6 +5,7 @@ import importlib.metadata
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -75,14 +76,15 @@ def test_the_readme_is_short():
 
 def test_the_reference_has_every_public_name():
     reference = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
-    tables = {"CHECKPOINT_NORMALIZATION", "MIXERS", "VARIANTS", "training", "tflite"}
-    for name in set(wm.__all__) - tables:
-        assert f"::: wavemix_tf.{name}\n" in reference, name
+    names = {name: getattr(wm, name) for name in set(wm.__all__) - {"training", "tflite"}}
     for part in ("training", "tflite"):
         module = getattr(wm, part)
-        for name in module.__all__:
-            if callable(getattr(module, name)) and not name.endswith("Error"):
-                assert f"::: wavemix_tf.{part}.{name}\n" in reference, name
+        names |= {f"{part}.{name}": getattr(module, name) for name in module.__all__}
+    for name, value in names.items():
+        if isinstance(value, (Mapping, tuple)):
+            assert f"- `wm.{name}`: " in reference, name
+        elif not (isinstance(value, type) and issubclass(value, Exception) and name.startswith("tflite.")):
+            assert f"::: wavemix_tf.{name}\n" in reference, name  # errors of tflite: as a module
 
 
 def test_every_module_that_architecture_names_is_there():

@@ -7,14 +7,19 @@ take the same path on a smaller or another case. ``tests/test_tiers.py`` checks 
 
 from __future__ import annotations
 
-# Fixtures that train or convert: whatever uses one is slow.
+# Fixtures that train or convert: every test that uses one is slow.
 SLOW_FIXTURES = {
-    *("artifact", "artifacts", "enlarged", "ethos", "exported", "files", "finished", "kits", "mcu"),
-    *("quantized", "runners", "segmented", "spoiled", "trained"),
+    *("test_cli.py::finished", "test_cli_pictures.py::enlarged", "test_cli_pictures.py::segmented"),
+    *("test_cli_predict.py::exported", "test_fit.py::finished", "test_tasks.py::segmented"),
+    *("test_tflite_benchmark.py::files", "test_tflite_device_costs.py::ethos", "test_tflite_device_costs.py::mcu"),
+    *("test_tflite_device_costs.py::runners", "test_tflite_export.py::mcu", "test_tflite_export.py::quantized"),
+    *("test_tflite_judgement.py::spoiled", "test_tflite_kit.py::artifacts", "test_tflite_kit.py::kits"),
+    *("test_tflite_layers.py::artifact", "test_tflite_layers.py::quantized", "test_tflite_quantize.py::quantized"),
+    *("test_tflite_systems.py::quantized", "test_tflite_targets.py::ethos", "test_tflite_targets.py::files"),
+    *("test_tflite_tfmot.py::trained",),
 }
 # Tests, and cases of tests, that only run at night.
 NIGHTLY: tuple[str, ...] = (
-    "test_boundaries.py::test_import_stays_light",
     "test_c_source.py::test_a_published_network_is_bit_equal",
     "test_c_source.py::test_buffers_that_live_at_once_do_not_overlap",
     "test_c_source.py::test_networks_are_bit_equal[nearest]",
@@ -57,7 +62,6 @@ NIGHTLY: tuple[str, ...] = (
     "test_command_start.py::test_a_script_named_as_the_command_loads_models",
     "test_command_start.py::test_only_the_console_script_starts_without_keras[module]",
     "test_data.py::test_streamed_records_are_the_same_images",
-    "test_data_augmentation.py::test_in_a_pipeline_as_eagerly",
     "test_dynamixer.py::test_official_names_of_a_published_network",
     "test_dynamixer.py::test_training_on_digits_lowers_the_loss",
     "test_examples.py::test_firmware_make_kit",
@@ -78,7 +82,6 @@ NIGHTLY: tuple[str, ...] = (
     "test_fit_distribution.py::test_mirrored_strategy",
     "test_given.py::test_that_a_data_set_is_compared_by_its_first_batch_alone_is_reported_once[False-tf_data]",
     "test_gradient_registry.py::test_fits_leave_nothing_behind",
-    "test_keras_internals.py::test_no_other_module_reaches_into_keras",
     "test_mixers.py::test_every_mixer_learns_what_no_patch_alone_can_tell",
     "test_models.py::test_errors_state_the_rule[<lambda>-head_dims must be an integer of at least 1]",
     "test_models.py::test_every_row_names_its_class_and_its_arguments",

@@ -92,11 +92,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = error.format_message()
             if not message:
                 return 2
-            return _fail(f"{message}{'' if message.endswith(('.', '?', '!')) else '.'} See: wavemix-tf --help", 2)
+            return _fail(f"{message}{'' if message.endswith(('.', '?', '!')) else '.'} See: {_help_of(line.verb)}", 2)
         if line.debug:
             raise
         return _fail(one_line(error, line.verb))
     return _interrupted(line) if code == INTERRUPTED else int(code or 0)
+
+
+def _help_of(verb: str) -> str:
+    known = verb in {command.name for command in app.registered_commands}
+    return f"wavemix-tf {verb} --help" if known else "wavemix-tf --help"
 
 
 def script() -> None:

@@ -183,7 +183,7 @@ class Artifact:
             write_bytes(file, content)
         stem = c_identifier(Path(path).stem)
         for old in (_compiled_path(Path(path)), *(Path(path).with_name(f"{stem}{suffix}") for suffix in C_SUFFIXES)):
-            if old not in files and overwrite:  # the C or the compiled form of the replaced file
+            if old not in files and overwrite:  # C code or a compiled file that belongs to the file that is replaced
                 old.unlink(missing_ok=True)
         return Path(path)
 

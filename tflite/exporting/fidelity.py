@@ -25,9 +25,9 @@ from ..verification.judgement import MIN_IMAGES, Bounds, check_judged, judge_out
 from ..verification.verifier import compare, fault, warn_if_degenerate
 
 VERIFY_IMAGES = 256
-VERIFY_BYTES = 64 << 20  # of a model's outputs: with outputs for each pixel, fewer images are enough
-VERIFY_MOST_BYTES = 512 << 20  # for ``MIN_IMAGES``
-VERIFY_LIMIT_S = 10.0  # for each runtime; reference kernels are slow
+VERIFY_BYTES = 64 << 20  # limit of a model's outputs: with outputs for each pixel, fewer images are enough
+VERIFY_MOST_BYTES = 512 << 20  # the limit if ``MIN_IMAGES`` images exceed ``VERIFY_BYTES``
+VERIFY_LIMIT_S = 10.0  # limit for each runtime; reference kernels are slow
 
 
 def verify_images(model: Any) -> int:

@@ -48,7 +48,7 @@ def bounds(model: Any, target: str, row: Target, accelerator: str | None) -> dic
         accelerator: Accelerator of an Ethos-U.
     """
     found = dict.fromkeys((*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ())), (0.0, math.inf))
-    macs_per_cycle = 0 if row.npu is None else int(str(accelerator).rsplit("-", 1)[1])
+    macs_per_cycle = row.macs_per_cycle(accelerator)
     if type(model) is WaveMixClassifier and model.block == "wavemix" and None not in model.image_shape:
         return found | _wavemix_bounds(model, row, macs_per_cycle, tuple(found))
     return found | _lower_bounds(model, row, macs_per_cycle, tuple(found))

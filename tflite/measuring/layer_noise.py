@@ -21,7 +21,7 @@ from ..runtimes.running import run_raw
 from ..targets.table import get_target
 
 BATCH = 8  # images whose tensors are in memory at once, of the file and of the model
-NOISE_IMAGES = 16  # for the noise of each layer, which runs about half the network for every layer
+NOISE_IMAGES = 16  # images for the noise of a layer; each layer runs about half the network again
 CEILING_DB = 100.0  # where float32 itself rounds; also the value for a tensor without any noise
 
 

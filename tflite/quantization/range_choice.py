@@ -19,12 +19,10 @@ from ..layers.saturation import MOST_VALUES
 WORST = 0.25  # weight of the worst image relative to the mean of all
 ENOUGH = 1.25  # factor (1 dB) by which clipping must reduce the error
 SOLE = 2.0  # times the width that all other images need: then a single image determines the range
-QUANTILES = (
-    0.9999,
-    0.999,
-    0.99,
-)  # of the sampled values by their importance: further ends to try, with those of the images' extremes
-ROUNDED_SAMPLES = 64  # of each image, on which rounding is measured
+# Candidates for a range's ends, in addition to the extremes of the images: quantiles of the sampled values, weighted by
+# importance.
+QUANTILES = (0.9999, 0.999, 0.99)
+ROUNDED_SAMPLES = 64  # samples of each image on which rounding is measured
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from ..names import CMSIS_NN, FIRMWARE_BYTES, FIRMWARE_REFERENCE_BYTES, REFERENC
 
 KIB = 1024
 
-# Kernels (keys of ``names.KERNELS``) -> bytes that whole firmware took in addition to the file, least and most of the
-# measured networks: TensorFlow Lite Micro's interpreter with only the file's ops, for Cortex-M4 and M55, and a main of
-# a few lines. A float layer, other compilers or a custom console need more.
+# Kernels (keys of ``names.KERNELS``) -> (smallest, largest) flash of whole firmware without the file, in bytes, over the
+# measured networks: TensorFlow Lite Micro's interpreter with only the file's ops and a short main, for Cortex-M4 and
+# M55. A float layer, another compiler or a console needs more.
 RUNTIME_BYTES: dict[str, tuple[int, int]] = {
     REFERENCE_KERNELS: (90 * KIB, 135 * KIB),
     CMSIS_NN: (125 * KIB, 175 * KIB),

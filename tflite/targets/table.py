@@ -135,6 +135,10 @@ class Target:
         """Allowed values of ``accelerator``, the default first; empty if there is no compiler."""
         return () if self.npu is None else self.npu.accelerators
 
+    def macs_per_cycle(self, accelerator: str | None) -> int:
+        """Multiply-accumulates per cycle of one of ``accelerators``, which end in that number; 0: no NPU."""
+        return int(str(accelerator).rsplit("-", 1)[1]) if self.accelerators else 0
+
     @property
     def tool(self) -> str | None:
         """Tool that compiles or runs its files in a separate process: key of ``processes.SCRIPTS``; None: nothing."""

@@ -25,7 +25,8 @@ MAX_SNR_DB = 200.0  # also the value for equality
 MARGIN_STEPS = 2.0  # of 255 over the range of the model's output: the effect of rounding
 RARE = 0.05  # share of the images that differ most; ``typical_db`` excludes them
 PEAK_RADIUS = 3  # pixels: a peak is the largest value of a window of 7 x 7
-PEAK_HEIGHT, PEAK_LEAD = 0.5, 0.25  # of the map's range: above its least value, and over all but the 8 neighbors
+# Share of the map's range by which a peak must exceed the map's minimum, and all values but its 8 neighbors.
+PEAK_HEIGHT, PEAK_MARGIN = 0.5, 0.25
 MAX_PEAKS = 20_000
 DECISION_NAMES = {"first class": "top-1 class"}  # ``Agreement.what`` -> its name in texts, where that differs
 
@@ -200,7 +201,7 @@ def _peaks(expected: np.ndarray, found: np.ndarray) -> list[Agreement]:
     centre = windows[:, PEAK_RADIUS, PEAK_RADIUS].copy()
     inner = slice(PEAK_RADIUS - 1, PEAK_RADIUS + 2)
     windows[:, inner, inner] = -np.inf
-    sharp = centre - windows.max((1, 2)) >= PEAK_LEAD * reach[places[:, 3]]
+    sharp = centre - windows.max((1, 2)) >= PEAK_MARGIN * reach[places[:, 3]]
     if not sharp.any():
         return []
     again = _windows(found, places[sharp])
@@ -353,7 +354,7 @@ def _judge_agreement(found: Mapping[str, Any], who: str, model: str, bounds: Bou
     least = bounds.least_agreement
     what, share, counted = DECISION_NAMES.get(found["what"], found["what"]), found["share"], found["counted"]
     wrong = round((1 - share) * counted)
-    if wrong > max(1.0, (1 - least) * counted + 1e-6):  # a single one is no share
+    if wrong > max(1.0, (1 - least) * counted + 1e-6):  # one wrong case is always accepted
         raise FidelityError(
             f"The file and {model} have the same {what} in {share:.1%} of {counted} cases that rounding cannot change; "
             f"required is {least:.0%} ({who}). Calibrate with more images, quantize and fine-tune, or accept it with "

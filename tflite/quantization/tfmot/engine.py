@@ -144,7 +144,7 @@ def _ranges(graph: Graph, images: list[np.ndarray], observer: str, limits: list[
     insert_fake_quant(graph, limits)
     find_ranges(graph, images, observer)
     found: dict[str, Range] = {}
-    owners: dict[int, str] = {}  # of a quantizer: the layer whose output it rounded first
+    owners: dict[int, str] = {}  # id of a quantizer -> name of the first layer whose output it rounds
     for node in graph.nodes():
         if node.kind == "FakeQuant":
             name = node.inputs[0].node.name
