@@ -108,8 +108,8 @@ class RangeWatch(keras.metrics.Metric):
     """Warns, once, that training exceeded a quantizer's range since it was calibrated.
 
     Keras calls every metric's ``result`` at the end of an epoch, outside compiled code: the only hook of a layer there.
-    It returns no value, so it adds no column to the logs. The first watch whose range changed also reports the others of the
-    model, so that an epoch has one warning.
+    It returns no value, so it adds no column to the logs. The first watch whose range changed also reports the
+    others of the model, so that an epoch has one warning.
 
     Args:
         quantizer: The watched ``FakeQuant``.

@@ -6,7 +6,7 @@ from ..names import CMSIS_NN, FIRMWARE_BYTES, FIRMWARE_REFERENCE_BYTES, REFERENC
 
 KIB = 1024
 
-# Kernels (keys of ``names.KERNELS``) -> (smallest, largest) flash of whole firmware without the file, in bytes, over the
+# Kernels (keys of ``names.KERNELS``) -> (smallest, largest) flash of whole firmware without the file, in bytes, of the
 # measured networks: TensorFlow Lite Micro's interpreter with only the file's ops and a short main, for Cortex-M4 and
 # M55. A float layer, another compiler or a console needs more.
 RUNTIME_BYTES: dict[str, tuple[int, int]] = {
