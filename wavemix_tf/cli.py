@@ -21,6 +21,7 @@ from .command.command_line import CommandLine
 from .command.terminal import console, one_line, suppress_tensorflow_logs
 from .command.verbs.benchmark import benchmark
 from .command.verbs.compare import compare
+from .command.verbs.evaluate import evaluate
 from .command.verbs.explain import explain
 from .command.verbs.export import export
 from .command.verbs.fit import fit
@@ -51,6 +52,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": export,
     "verify": verify,
     "benchmark": benchmark,
+    "evaluate": evaluate,
     "predict": predict,
     "explain": explain,
     "list": list_names,

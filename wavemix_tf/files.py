@@ -111,21 +111,35 @@ def remove_abandoned(folder: str | os.PathLike[str]) -> list[Path]:
     """
     found = []
     for place, folders, names in os.walk(folder):
-        for name in [*folders, *names]:
-            match, path = _TEMPORARY.fullmatch(name), Path(place, name)
-            if match is None or not _abandoned(path, match):
-                continue
-            found.append(path)
-            target = path.with_name(match["name"])
-            with contextlib.suppress(OSError):
-                if match["kind"] == "old" and not target.exists():
-                    os.replace(path, target)
-                elif path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+        found += [path for name in [*folders, *names] if _remove_if_abandoned(path := Path(place, name))]
         folders[:] = [name for name in folders if _TEMPORARY.fullmatch(name) is None]
     return found
+
+
+def remove_abandoned_beside(path: str | os.PathLike[str]) -> list[Path]:
+    """As ``remove_abandoned``, for the incomplete versions of one file or folder, which are beside it."""
+    path = Path(path).absolute()
+    if not path.parent.is_dir():
+        return []
+    matches = filter(None, map(_TEMPORARY.fullmatch, sorted(os.listdir(path.parent))))
+    beside = [path.with_name(match[0]) for match in matches if match["name"] == path.name]
+    return [place for place in beside if _remove_if_abandoned(place)]
+
+
+def _remove_if_abandoned(path: Path) -> bool:
+    """Remove a temporary file or folder whose process is gone, or restore what it was replacing."""
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None or not _abandoned(path, match):
+        return False
+    target = path.with_name(match["name"])
+    with contextlib.suppress(OSError):
+        if match["kind"] == "old" and not target.exists():
+            os.replace(path, target)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return True
 
 
 def _abandoned(path: Path, match: re.Match[str]) -> bool:

@@ -70,6 +70,25 @@ def mean_iou(confusion: np.ndarray) -> float:
     return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
 
 
+def precision_recall_f1(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 of each class.
+
+    Args:
+        confusion: (K, K) counts of the whole set; row: true class, column: predicted class.
+
+    Returns:
+        float64 (K,) each. NaN where nothing can be counted: the precision of a class that is never predicted, the
+        recall of a class that does not occur, the F1 of a class that is neither.
+    """
+    hits = np.diag(confusion).astype(np.float64)
+    predicted, actual = confusion.sum(0), confusion.sum(1)
+
+    def share(of: np.ndarray) -> np.ndarray:
+        return np.divide(hits, of, out=np.full(len(hits), np.nan), where=of > 0)
+
+    return share(predicted), share(actual), share((predicted + actual) / 2)  # F1 = 2 TP / (2 TP + FP + FN)
+
+
 def psnr_y(image: np.ndarray, truth: np.ndarray, shave: int) -> float:
     """PSNR of the luma in dB by the usual protocol of super-resolution: BT.601 studio range, border shaved, peak 255.
 

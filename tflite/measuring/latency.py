@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -210,6 +210,39 @@ def times_ms(
         before = time.perf_counter()
         interpreter.invoke()
         times.append(1e3 * (time.perf_counter() - before))
+    return times
+
+
+def opened_run(content: bytes, threads: int = 1) -> Callable[[], Any]:
+    """A call that runs one inference of a file under LiteRT with XNNPACK, on a generated input."""
+    inputs = [to_input(part, generated_values(part.shape[1:], None, count=1)) for part in read_file(content).inputs]
+    return _open_interpreter(content, inputs, threads).invoke
+
+
+def alternating_times_ms(
+    runs: Sequence[Callable[[], Any]], warmup: int = 10, rounds: int = 100, limit_s: float = 5.0
+) -> list[list[float]]:
+    """Time several calls in turns, so that a disturbance of the machine affects all of them.
+
+    Args:
+        runs: The calls.
+        warmup: Calls of each before timing starts.
+        rounds: Largest number of timed calls of each.
+        limit_s: Stop timing after so many seconds (at least 3 rounds).
+
+    Returns:
+        For each call its times in milliseconds.
+    """
+    for run in runs:
+        for _ in range(warmup):
+            run()
+    times: list[list[float]] = [[] for _ in runs]
+    start = time.perf_counter()
+    while len(times[0]) < rounds and (len(times[0]) < 3 or time.perf_counter() - start < limit_s):
+        for run, found in zip(runs, times, strict=True):
+            before = time.perf_counter()
+            run()
+            found.append(1e3 * (time.perf_counter() - before))
     return times
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -80,16 +80,7 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
     streamed = not in_memory(recipe, sum(map(len, found.values())))
 
     def source(split: str) -> FileSource:
-        kept = readable([path for path, _ in found[split]], recipe, streamed, notes)
-        rows = [(path, labels[name]) for path, name in found[split] if path in kept]
-        paths = tuple(path for path, _ in rows)
-        return FileSource(
-            paths=paths,
-            labels=np.array([label for _, label in rows], np.int64),
-            image_shape=recipe.image_shape,
-            crop_to_aspect_ratio=recipe.crop_to_aspect_ratio,
-            files=describe(paths, root),
-        )
+        return _source(found[split], labels, root, recipe, streamed, notes)
 
     train = source("train")
     for name, label in labels.items():
@@ -103,8 +94,100 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
     return ImageFolder(class_names, train, validation, test)
 
 
+def scan_labelled(recipe: Recipe, notes: Notes, class_names: Sequence[str]) -> FileSource:
+    """List the images of ``recipe.data_dir`` as one set, to evaluate a network that is trained elsewhere.
+
+    The folder has one subfolder for each class of the network. If it has splits instead, its test images are listed.
+    Files are read as ``scan_folder`` reads them; a class needs one image only.
+
+    Args:
+        recipe: Gives ``data_dir``.
+        notes: Gains notes about the files.
+        class_names: The classes of the network: a label is a position in them.
+
+    Returns:
+        A source that decodes the images at every read.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ValueError: other classes than those of the network, a class without images, an unreadable image, or splits
+            without test images.
+    """
+    whole = data_folder(recipe, "a folder with one subfolder of images per class")
+    root = held_out_folder(whole, class_names)
+    if root != whole:
+        notes.append(f"{whole} has splits: only the test images are used, those in {root}")
+    there = [folder.name for folder in folders_in(root)]
+    strange, missing = sorted(set(there) - set(class_names)), [name for name in class_names if name not in there]
+    if strange or missing:
+        found = [f"with {_named(strange, class_names)}"] if strange else []
+        found += [f"without {_named(missing, there)}"] if missing else []
+        raise ValueError(
+            "The subfolders must be the classes of the network: rename, add or remove folders. Received: "
+            f"{root} {' and '.join(found)}"
+        )
+    files = _list_classes({"train": root}, recipe, notes, None)["train"]
+    labels = {name: index for index, name in enumerate(class_names)}
+    return _source(files, labels, whole, recipe, True, notes)
+
+
+def held_out_folder(root: Path, class_names: Sequence[str]) -> Path:
+    """The subfolder of test images if a folder has splits, and otherwise the folder itself.
+
+    Args:
+        root: The folder.
+        class_names: Names of classes, which are no splits.
+
+    Raises:
+        ValueError: the folder has splits, but no test images.
+    """
+    splits = {
+        split: folder
+        for split, names in SPLIT_FOLDERS.items()
+        for folder in (root / name for name in names)
+        if folder.name not in class_names and folder.is_dir() and folders_in(folder)
+    }
+    if not splits:
+        return root
+    if "test" not in splits:
+        raise ValueError(
+            "A folder with splits must have test images: name one of its folders instead. Received: "
+            f"{root} with {', '.join(folder.name for folder in splits.values())}"
+        )
+    return splits["test"]
+
+
+def _source(
+    found: Sequence[tuple[str, str]],
+    labels: Mapping[str, int],
+    root: Path,
+    recipe: Recipe,
+    streamed: bool,
+    notes: Notes,
+) -> FileSource:
+    """The source of listed files, (path, class name) each, without the unreadable ones."""
+    kept = readable([path for path, _ in found], recipe, streamed, notes)
+    rows = [(path, labels[name]) for path, name in found if path in kept]
+    paths = tuple(path for path, _ in rows)
+    return FileSource(
+        paths=paths,
+        labels=np.array([label for _, label in rows], np.int64),
+        image_shape=recipe.image_shape,
+        crop_to_aspect_ratio=recipe.crop_to_aspect_ratio,
+        files=describe(paths, root),
+    )
+
+
 def _strange_classes(strange: Sequence[str], class_names: Sequence[str], split: Path, train: Path) -> str:
     """Error message for class folders that the training images lack, with advice."""
+    return (
+        "Every split must have the same classes: add images of them to the training folder, rename the folders, or "
+        f"remove them. Received: {train} lacks {_named(strange, class_names)}, which {split} has"
+    )
+
+
+def _named(strange: Sequence[str], class_names: Sequence[str]) -> str:
+    """The first unknown class names; one that resembles a known name is shown with it."""
     described = []
     for name in strange[:8]:
         twin = next((other for other in class_names if _shown(other).casefold() == _shown(name).casefold()), None)
@@ -114,10 +197,8 @@ def _strange_classes(strange: Sequence[str], class_names: Sequence[str], split: 
             described.append(f"{name!a} (looks like {twin!a})")
         else:
             described.append(f"{name!r} (differs only by case: {twin!r})")
-    return (
-        "Every split must have the same classes: add images of them to the training folder, rename the folders, or "
-        f"remove them. Received: {train} lacks {', '.join(described)}, which {split} has"
-    )
+    more = f" and {len(strange) - len(described):,} more" if len(strange) > len(described) else ""
+    return f"{', '.join(described)}{more}"
 
 
 def _shown(name: str) -> str:

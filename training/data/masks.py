@@ -47,9 +47,15 @@ KNOWN = {
 
 
 def scan_masks(
-    recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
+    recipe: Recipe, notes: Notes, only: frozenset[str] | None = None, training: bool = True
 ) -> tuple[tuple[str, ...], list[FileSource | None]]:
     """List the images and masks of ``recipe.data_dir``.
+
+    Args:
+        recipe: Gives ``data_dir`` and the format of the masks.
+        notes: Gains notes about the files.
+        only: Names of the files to use; None: all.
+        training: Whether a network will be trained on them, so that every class must occur.
 
     Returns:
         (class names; sources of the training, validation and test images, None where the folder has none).
@@ -85,7 +91,7 @@ def scan_masks(
     every = sum(counts.values(), collections.Counter())
     names = _class_names(root, recipe, counts["train"], every)
     for split, count in counts.items():
-        check_masks(_as_classes(count, form), names, recipe, split == "train", every)
+        check_masks(_as_classes(count, form), names, recipe, training and split == "train", every)
     sources = {
         split: FileSource(
             paths=tuple(seen.image for seen in part),

@@ -14,11 +14,13 @@ from ..training.data.listing import list_files
 from ..training.recipe import Recipe, parse_field
 from ..training.recipes.table import RECIPES
 from ..training.run_files import RunFiles
-from ..training.tasks import EXPORTS, TASKS, Classification
+from ..training.tasks import EXPORTS, MASK_FIELDS, TASKS, Classification
 from ..variants import VARIANTS
 
 COUNTED = ("calibration_images", "batch_size")  # defaults for own images that depend on their number
 RECORDS = ("comparison.json", "search.json")  # files of `compare` and `tune` that contain the recipe
+READ_MASKS_BY = (*MASK_FIELDS, "ignore_index")
+READ_BY = ("on_bad_image", "crop_to_aspect_ratio", "image_shape", *READ_MASKS_BY)  # fields of `evaluate --set`
 START_FILE = "start.keras"  # in a run folder: the weights that training starts from
 
 
@@ -166,6 +168,21 @@ def apply_settings(recipe: Recipe, settings: Sequence[str] | None) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
+def reading_settings(settings: Sequence[str] | None) -> dict[str, Any]:
+    """Return the values of --set, which may state how images are read; field -> value.
+
+    Raises:
+        ValueError: Another field, or a value of another type.
+    """
+    found = {}
+    for setting in settings or ():
+        key, equals, text = setting.partition("=")
+        if not equals or key.strip() not in READ_BY:
+            raise ValueError(f"--set takes only {', '.join(READ_BY)} here. Received: {setting}")
+        found[key.strip()] = read_value(key.strip(), text.strip())
+    return found
+
+
 def _suggestion(key: str, known: Sequence[str]) -> str:
     """Suggest keys similar to a mistyped one; otherwise list all keys."""
     field, dot, _ = key.partition(".")
@@ -220,6 +237,36 @@ def check_export(
     return chosen
 
 
+def check_targets(text: str) -> tuple[str, ...]:
+    """Return the targets that ``--targets A,B`` names, each once.
+
+    Raises:
+        ValueError: One of them is unknown, or there is none.
+    """
+    from ..tflite.targets.table import TARGETS
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in TARGETS]
+    if unknown or not names:
+        raise ValueError(
+            f"--targets must name some of {', '.join(TARGETS)}, separated by commas. Received: "
+            f"{', '.join(unknown) or text!r}"
+        )
+    return names
+
+
+def exports_to(targets: Sequence[str] | None, of_task: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the (target, dtype) pairs that `run` writes.
+
+    Args:
+        targets: From --targets; None: those of the task.
+        of_task: ``Task.exports``. Another target gets its preferred dtype.
+    """
+    if targets is None:
+        return list(of_task)
+    return [pair for target in targets for pair in _selected(target, None, of_task)]
+
+
 def _selected(target: str | None, dtype: str | None, of_run: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the pairs that `run` writes for the target, or else the target's preferred dtype."""
     from ..tflite.targets.table import TARGETS, get_target
@@ -230,6 +277,11 @@ def _selected(target: str | None, dtype: str | None, of_run: Sequence[tuple[str,
             chosen = [(name, dtype) for name in dict(of_run) if dtype in TARGETS[name].dtypes]
         if not chosen:
             known = dict.fromkeys(kind for row in TARGETS.values() for kind in row.dtypes)
+            if dtype in known:
+                raise ValueError(
+                    f"--dtype must be one of a target of the run ({', '.join(dict(of_run))}), or name another with "
+                    f"--target. Received: {dtype}"
+                )
             raise ValueError(f"--dtype must be one of {', '.join(known)}. Received: {dtype}")
         return chosen
     allowed = get_target(target).dtypes

@@ -34,6 +34,7 @@ SHOWN_SIDE = 480  # pixels, longer side of a picture
 CROP = 96  # pixels, side of a crop of an enlarged image
 
 Run = Callable[[np.ndarray], np.ndarray]
+Advance = Callable[[int], None]  # takes the number of images that were just run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +68,20 @@ def file_run(content: bytes, runtime: str) -> Run:
     return with_sampling_grid(computed, file_sampling_grid(info))
 
 
-def _score_masks(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None) -> Score:
+def _ignored(count: int) -> None:
+    """An ``Advance`` that shows nothing."""
+
+
+def _score_masks(
+    recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None, advance: Advance
+) -> Score:
     classes, begun, images = len(data.class_names), time.perf_counter(), 0
     total = np.zeros((classes, classes), np.int64)
     for batch, masks in _batches(data.test_source, 1 if limit_s is not None else BATCH):
         batch, masks = batch[: limit - images], masks[: limit - images]
         total += confusion_matrix(masks, run(batch).argmax(-1), classes, recipe.void)
         images += len(batch)
+        advance(len(batch))
         if images >= limit or (limit_s is not None and time.perf_counter() - begun > limit_s):
             break
     ious = [None if np.isnan(value) else float(value) for value in class_iou(total)]
@@ -88,10 +96,13 @@ def _batches(source: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.asarray(images), np.asarray(masks)
 
 
-def _score_enlarged(recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None) -> Score:
+def _score_enlarged(
+    recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None, advance: Advance
+) -> Score:
     begun, rows = time.perf_counter(), []
     for name, small, large in _mixed(data.test_source):
         rows.append({"name": name, **qualities(enlarge(run, small, recipe), large, recipe.scale)})
+        advance(1)
         if len(rows) >= limit or (limit_s is not None and time.perf_counter() - begun > limit_s):
             break
     return _means(rows)
@@ -203,7 +214,15 @@ class Evaluation:
 
     example: str
 
-    def score(self, recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
+    def score(
+        self,
+        recipe: Recipe,
+        data: DataBundle,
+        run: Run,
+        limit: int,
+        limit_s: float | None = None,
+        advance: Advance = _ignored,
+    ) -> Score:
         """Return the task's metric on at most ``limit`` test images and ``limit_s`` seconds (at least one image)."""
         raise NotImplementedError
 
@@ -229,8 +248,16 @@ class MaskEvaluation(Evaluation):
 
     example = "the first"
 
-    def score(self, recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
-        return _score_masks(recipe, data, run, limit, limit_s)
+    def score(
+        self,
+        recipe: Recipe,
+        data: DataBundle,
+        run: Run,
+        limit: int,
+        limit_s: float | None = None,
+        advance: Advance = _ignored,
+    ) -> Score:
+        return _score_masks(recipe, data, run, limit, limit_s, advance)
 
     def pictures(self, recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
         return _overlays(recipe, data, runs)
@@ -245,8 +272,16 @@ class EnlargedEvaluation(Evaluation):
 
     example = "a patch"
 
-    def score(self, recipe: Recipe, data: DataBundle, run: Run, limit: int, limit_s: float | None = None) -> Score:
-        return _score_enlarged(recipe, data, run, limit, limit_s)
+    def score(
+        self,
+        recipe: Recipe,
+        data: DataBundle,
+        run: Run,
+        limit: int,
+        limit_s: float | None = None,
+        advance: Advance = _ignored,
+    ) -> Score:
+        return _score_enlarged(recipe, data, run, limit, limit_s, advance)
 
     def pictures(self, recipe: Recipe, data: DataBundle, runs: dict[str, Run]) -> list[dict[str, Any]]:
         return _details(recipe, data, runs)

@@ -16,6 +16,7 @@ from ..tflite.exporting.fidelity import verify_images
 from ..tflite.exporting.limits import check_arguments
 from ..tflite.file.model_cards import card_path
 from ..tflite.kit.writer import kit_digest
+from ..tflite.runtimes.ethos import require_vela
 from ..tflite.targets.table import get_target
 from ..training.data.bundle import DataBundle
 from ..training.data.sources import whole_pictures
@@ -32,6 +33,12 @@ from .terminal import advising_export, as_options, console, headline, note
 
 KIT_IMAGES = 4
 LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes")
+
+
+def check_tools(pairs: Sequence[tuple[str, str]]) -> None:
+    """Raise ExportError, before any training, if the compiler of a target is not installed."""
+    if any(get_target(target).npu is not None for target, _ in pairs):
+        require_vela()
 
 
 def write_exports(

@@ -20,6 +20,20 @@ MISTAKES = 12
 PACKAGES = ("wavemix-tf", "keras", "tensorflow", "ai-edge-litert", "tflite-micro", "numpy")
 
 
+def surest_errors(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Return the rows of the wrongly classified images, those with the largest margin over the true class first.
+
+    Args:
+        labels: (N,) integers.
+        logits: (N, classes).
+    """
+    rows = np.arange(len(labels))
+    predictions = logits.argmax(-1)
+    margin = logits[rows, predictions] - logits[rows, labels]
+    wrong = rows[predictions != labels]
+    return wrong[np.argsort(-margin[wrong], kind="stable")]
+
+
 def mistakes(
     images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str], names: Sequence[str]
 ) -> list[Any]:
@@ -32,10 +46,7 @@ def mistakes(
         class_names: Name of each class.
         names: Name of each image.
     """
-    rows = np.arange(len(labels))
     predictions = logits.argmax(-1)
-    margin = logits[rows, predictions] - logits[rows, labels]
-    wrong = rows[predictions != labels]
     return [
         {
             "image_png": thumbnail(images[row]),
@@ -43,7 +54,7 @@ def mistakes(
             "prediction": class_names[predictions[row]],
             "file": printable(names[row]),
         }
-        for row in wrong[np.argsort(-margin[wrong], kind="stable")][:MISTAKES]
+        for row in surest_errors(labels, logits)[:MISTAKES]
     ]
 
 

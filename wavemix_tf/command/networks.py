@@ -42,6 +42,8 @@ class Network:
         mask_values: Pixel value of each class in a mask, see ``Recipe``; empty: class indices.
         most_images: Largest batch of ``run``.
         model: The Keras model; None for a .tflite file.
+        named: Whether ``names`` were found; otherwise they are numbers.
+        runtime: Key of ``tflite.names.RUNTIMES`` that runs a .tflite file; None for a .keras file.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
@@ -54,6 +56,8 @@ class Network:
     mask_values: tuple[int | str, ...]
     most_images: int
     model: Any = None
+    named: bool = True
+    runtime: str | None = None
 
     @property
     def kind(self) -> type[Task]:
@@ -98,12 +102,13 @@ def task_by_shape(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -
     )
 
 
-def check_model_file(out: Path | None, model: Path | None) -> Path:
+def check_model_file(out: Path | None, model: Path | None, option: str = "--model") -> Path:
     """Return the file that --out and --model name, checked without Keras.
 
     Args:
         out: Run folder.
         model: .keras or .tflite file; None: the run's model.keras.
+        option: The option that names the file.
     """
     if model is None:
         path = (out or Path()) / "model.keras"
@@ -113,15 +118,15 @@ def check_model_file(out: Path | None, model: Path | None) -> Path:
             raise FileNotFoundError(f"{path} is missing: `{made_by}` creates it.")
         return path
     if model.suffix not in (".keras", ".tflite"):
-        raise ValueError(f"--model must be a .keras or .tflite file. Received: {model}")
+        raise ValueError(f"{option} must be a .keras or .tflite file. Received: {model}")
     if not model.is_file():
         raise FileNotFoundError(f"There is no file {model}")
     with model.open("rb") as file:
         head = file.read(8)
     if model.suffix == ".tflite" and head[4:] != b"TFL3":
-        raise ValueError(f"--model must be a TensorFlow Lite file (identifier TFL3). Received: {model}")
+        raise ValueError(f"{option} must be a TensorFlow Lite file (identifier TFL3). Received: {model}")
     if model.suffix == ".keras" and not zipfile.is_zipfile(model):
-        raise ValueError(f"--model must be a .keras file saved by Keras. Received: {model}")
+        raise ValueError(f"{option} must be a .keras file saved by Keras. Received: {model}")
     return model
 
 
@@ -133,7 +138,7 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         out: Run folder, if given; otherwise the run is searched beside the file.
         images: Number of images to run; a few run eagerly, as tracing a graph would take longer.
     """
-    model = None
+    model = runtime = None
     if path.suffix == ".keras":
         model = load_keras(path)
         if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -146,14 +151,15 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         run, names, most = _keras_runner(model, images), None, 32
         preprocessing = read_from_keras_file(path)
     else:
-        run, given, computed, names, preprocessing, most = _open_file(path)
+        run, given, computed, names, preprocessing, most, runtime = _open_file(path)
         probe = given
     task = task_by_shape(probe, computed)
     kind = TASKS[task]
     classes = max(2, computed[-1]) if kind.has_classes else 0  # one output: two classes
-    if names is None or len(names) != classes:
-        names = _names(path, out, classes)
-    settings = _settings(path, out)
+    named = names is not None and len(names) == classes
+    if names is None or not named:
+        names, named = _names(path, out, classes)
+    settings = run_settings(path, out)
     values = tuple(settings.get("mask_values") or ())
     if kind.large_outputs and kind.has_classes and not settings:
         note(f"there is no recipe.json for {path}: masks are written with class numbers")
@@ -168,6 +174,8 @@ def load_network(path: Path, out: Path | None, images: int) -> Network:
         mask_values=values if len(values) == classes else (),
         most_images=most,
         model=model,
+        named=named,
+        runtime=runtime,
     )
 
 
@@ -223,11 +231,11 @@ def _keras_runner(model: Any, images: int) -> Callable[[np.ndarray], np.ndarray]
 
 def _open_file(
     path: Path,
-) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None, Preprocessing | None, int]:
+) -> tuple[Callable[[np.ndarray], np.ndarray], Any, Any, tuple[str, ...] | None, Preprocessing | None, int, str]:
     """Open a .tflite file.
 
     Returns:
-        (runner, input shape, output shape, class names and preprocessing of the card or file, largest batch).
+        (runner, input shape, output shape, class names and preprocessing of the card or file, largest batch, runtime).
     """
     from ..tflite.errors import ExportError
     from ..tflite.exporting.artifact import Artifact
@@ -272,7 +280,7 @@ def _open_file(
     preprocessing = preprocessing or (artifact.preprocessing if artifact else None)
     # TensorFlow Lite Micro starts a process for every call; LiteRT keeps its interpreter.
     most = 64 if runtime == MICRO else 1
-    return runner, source.shape, sink.shape, names, preprocessing, most
+    return runner, source.shape, sink.shape, names, preprocessing, most, runtime
 
 
 def _usable_grid(run: Any, given: Any) -> tuple[int, int] | None:
@@ -287,30 +295,30 @@ def with_sampling_grid(run: Callable[[np.ndarray], Any], grid: tuple[int, int] |
     return run
 
 
-def _homes(path: Path, out: Path | None) -> list[Path]:
-    """Return the folders that may hold a model's labels and recipe: its own and its run's."""
+def homes(path: Path, out: Path | None = None) -> list[Path]:
+    """Return the folders that may hold a model's labels, recipe and list of images: its own and its run's."""
     return [path.parent, *([path.parent.parent] if path.parent.name == "exports" else []), *([out] if out else [])]
 
 
-def _names(path: Path, out: Path | None, classes: int) -> tuple[str, ...]:
-    """Return class names from the first list of labels of the right length; otherwise numbers."""
+def _names(path: Path, out: Path | None, classes: int) -> tuple[tuple[str, ...], bool]:
+    """Return class names from the first list of labels of the right length, and True; otherwise numbers, and False."""
     if not classes:
-        return ()
-    lists = {path.with_suffix(".labels.txt"): _own_names, **dict.fromkeys(_homes(path, out), read_labels)}
+        return (), True
+    lists = {path.with_suffix(".labels.txt"): _own_names, **dict.fromkeys(homes(path, out), read_labels)}
     for place, read in lists.items():
         names = read(place)
         if names is None:
             continue
         if len(names) == classes:
-            return tuple(names)
+            return tuple(names), True
         labels = place / LABELS_FILE if read is read_labels else place
         note(f"{labels} names {len(names)} classes, the network has {classes}: it is not used")
-    for home in _homes(path, out):
+    for home in homes(path, out):
         # Imported weights: the class names of the first data that was used with them.
         listed = SplitList.load(home)
         if listed is not None and len(listed.fingerprint["classes"]) == classes:
-            return tuple(listed.fingerprint["classes"])
-    return tuple(map(str, range(classes)))
+            return tuple(listed.fingerprint["classes"]), True
+    return tuple(map(str, range(classes))), False
 
 
 def _own_names(labels: Path) -> list[str] | None:
@@ -321,9 +329,9 @@ def _own_names(labels: Path) -> list[str] | None:
         return labels.read_bytes().decode("utf-8").splitlines()
 
 
-def _settings(path: Path, out: Path | None) -> dict[str, Any]:
+def run_settings(path: Path, out: Path | None = None) -> dict[str, Any]:
     """Return the recipe of the run that a file belongs to; empty if there is none."""
-    for home in _homes(path, out):
+    for home in homes(path, out):
         path = home / "recipe.json"
         if path.is_file():
             return dict(read_json(path, "It states how images are resized: restore the run's recipe.", {}))

@@ -72,7 +72,7 @@ def predict_images(
     failures: list[ImageFile] = []
     deep: dict[str, int] = {}
     # A reader that closes the pipe, such as `head`, ends the work without an error.
-    with contextlib.suppress(BrokenPipeError), _progress(len(images)) as advance:
+    with contextlib.suppress(BrokenPipeError), progress(len(images)) as advance:
 
         def failed(image: ImageFile, error: Exception) -> None:
             failures.append(image)
@@ -346,19 +346,20 @@ def legend(names: Sequence[str], colours: np.ndarray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
+def progress(total: int, title: str = "images") -> Iterator[Callable[[int], None]]:
     """Show a progress bar below the lines, on a terminal and for several images."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     watched = console.is_terminal or sys.stderr.isatty()
     if total < 2 or not watched:
         yield lambda count: None
         return
-    columns = (TextColumn("  images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(f"  {escape(title)}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # If standard output is a file or a pipe, it must get the lines and nothing else.
     where: dict[str, Any] = {"console": console} if console.is_terminal else {"redirect_stdout": False}
     where.setdefault("console", Console(stderr=True))
-    with Progress(*columns, transient=True, **where) as progress:
-        task = progress.add_task("images", total=total)
-        yield lambda count: progress.advance(task, count)
+    with Progress(*columns, transient=True, **where) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)

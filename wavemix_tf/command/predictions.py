@@ -37,11 +37,15 @@ def rows_of(
 
 
 def write(out: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Write the file; paths keep their bytes, even if these are not UTF-8."""
+    """Write the file, in the order of the paths."""
+    write_table(out / FILE, COLUMNS, sorted(rows, key=_in_order))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a CSV file; paths in it keep their bytes, even if these are not UTF-8."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([COLUMNS, *sorted(rows, key=_in_order)])
-    write_bytes(out / FILE, text.getvalue().encode("utf-8", "surrogateescape"))
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _in_order(row: Sequence[Any]) -> tuple[int, str]:

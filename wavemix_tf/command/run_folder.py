@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import check_writable, remove_abandoned
+from ..files import check_writable, remove_abandoned, write_text
 from ..state_files import DamagedFileError, Fields, check_fields, check_keras_file, read_json, reading
 from ..tflite.file.model_cards import card_path, read_card, read_content
 from ..training.data.identity import SplitList, folder_is_as_trained, read_labels
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
-from .arguments import START_FILE, apply_settings, choose_recipe
+from ..training.tasks import task_type
+from .arguments import START_FILE, apply_settings, check_targets, choose_recipe, exports_to
 from .command_line import shell
 from .pages.report import FORMAT
 from .terminal import announce_loading, note
@@ -27,6 +29,7 @@ REPORT: Fields = {
     **dict.fromkeys(("results", "exports"), list),
     "verification": dict,
 }
+TARGETS_FILE = "targets.json"  # of `run --targets`
 START_REMEDY = "To write it again: `wavemix-tf import-torch ... --new-head --overwrite`."
 
 
@@ -87,6 +90,45 @@ def choose_run(
     out = out or Path("runs") / recipe.name
     check_folder(out, recipe, overwrite)
     return recipe, out
+
+
+def choose_exports(recipe: Recipe, out: Path, targets: str | None, overwrite: bool = False) -> list[tuple[str, str]]:
+    """Return the (target, dtype) pairs of a run: those of --targets, or of the folder, or of the task.
+
+    Args:
+        recipe: Recipe of the run.
+        out: Run folder, which keeps the targets of its last `run --targets`.
+        targets: --targets, a list of names separated by commas; None: not given.
+        overwrite: Whether the run starts over, so that the folder's targets are ignored.
+    """
+    names = check_targets(targets) if targets is not None else None if overwrite else read_targets(out)
+    return exports_to(names, task_type(recipe).exports)
+
+
+def read_targets(out: Path) -> tuple[str, ...] | None:
+    """Return the targets that `run --targets` saved in a run folder; None if there are none.
+
+    Raises:
+        DamagedFileError: The file is damaged, or names an unknown target.
+    """
+    path = out / TARGETS_FILE
+    if not path.is_file():
+        return None
+    remedy = (
+        "It names the targets of the run: `wavemix-tf run --targets` writes it again; without it they are the task's."
+    )
+    with reading(path, remedy):
+        found = read_json(path, remedy, {"targets": list})["targets"]
+        return check_targets(",".join(map(str, found)))
+
+
+def save_targets(out: Path, targets: str | None, overwrite: bool) -> None:
+    """Save --targets in a run folder, for later calls; with ``overwrite`` and without --targets, delete saved ones."""
+    path = out / TARGETS_FILE
+    if targets is not None:
+        write_text(path, json.dumps({"targets": check_targets(targets)}) + "\n")
+    elif overwrite:
+        path.unlink(missing_ok=True)
 
 
 def check_state(out: Path, stages: Sequence[str] = STAGES, exports: bool = False) -> None:
@@ -166,8 +208,14 @@ def read_report(out: Path, remedy: str | None = None) -> dict[str, Any] | None:
         return dict(report)
 
 
-def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
-    """Return the report of a finished run of this recipe, if any; a damaged one is reported and None returned."""
+def finished_report(out: Path, recipe: Recipe, pairs: Sequence[tuple[str, str]] = ()) -> dict[str, Any] | None:
+    """Return the report of a finished run of this recipe, if any; a damaged one is reported and None returned.
+
+    Args:
+        out: Run folder.
+        recipe: Recipe of the run.
+        pairs: (target, dtype) of the files that the run must have.
+    """
     try:
         report = read_report(out, "All files are measured and it is written again.")
     except DamagedFileError as error:
@@ -178,6 +226,9 @@ def finished_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
     if report is None or not (out / "recipe.json").is_file() or not (out / "report.html").is_file():
         return None
     if saved_recipe(out) != recipe or report["refused"]:  # refused files are tried again
+        return None
+    names = {row["name"] for row in report["exports"]}
+    if any(f"{target}-{dtype}" not in names for target, dtype in pairs):
         return None
     return report if all(_is_current(out, row) for row in report["exports"]) else None
 

@@ -91,6 +91,12 @@ def wavelet(report: Mapping[str, Any]) -> str:
     return _card("Wavelet bands", note, figure)
 
 
+def _share(mistake: Mapping[str, Any]) -> str:
+    """The probability of the predicted class, if it is known."""
+    value = mistake.get("confidence")
+    return "" if value is None else f"<small>{value:.1%}</small>"
+
+
 def mistakes(report: Mapping[str, Any]) -> str:
     """Wrongly classified test images."""
     mistakes = report.get("mistakes") or []
@@ -101,7 +107,7 @@ def mistakes(report: Mapping[str, Any]) -> str:
     listed = f"<code>{escape(str(file))}</code> lists every test image." if file else ""
     cells = "".join(
         f"<figure title='{escape(str(m.get('file', '')))}'><img alt='' src='{escape(m['image_png'])}'><figcaption>"
-        f"{escape(str(m['label']))} <span>→ {escape(str(m['prediction']))}</span>"
+        f"{escape(str(m['label']))} <span>→ {escape(str(m['prediction']))}</span>{_share(m)}"
         f"<small>{escape(str(m.get('file', '')))}</small></figcaption></figure>"
         for m in mistakes
     )

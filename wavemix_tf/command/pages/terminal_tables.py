@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...tflite.targets.firmware import runtime_words
 from ..terminal import grid, styled
-from .formats import kibibytes, metric_of, milliseconds
+from .formats import kibibytes, metric_of, milliseconds, percent
 from .results import interval_text, latency_ms
 from .verification import COLUMNS, MATRIX_NOTE, cell_texts, runtime_columns, steps_text, worst_layers
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+SHOWN_CLASSES = 20  # of an evaluation
 
 
 def results_table(report: Mapping[str, Any]) -> Table:
@@ -78,6 +80,49 @@ def verification_table(found: Mapping[str, Any]) -> Table:
         table.add_row(row["file"], *shown)
     table.caption, table.caption_justify = f"On {found['images']:,} test images. {MATRIX_NOTE}", "left"
     return table
+
+
+def evaluation_table(report: Mapping[str, Any]) -> Table:
+    """Return one row per file of an evaluation: metric, images, size, latency and arena."""
+    metric, title, text = metric_of(report)
+    timed = any(row.get("latency_ms") for row in report["results"])
+    table = grid("file", "runtime", title, "images", "size", *(["p50 ms"] if timed else []), "arena")
+    for row in report["results"]:
+        latency = [milliseconds(latency_ms(row, "p50"))] if timed else []
+        table.add_row(
+            str(row["name"]),
+            str(row["runtime"]),
+            f"{text(row.get(metric))} {interval_text(row, metric)}".strip(),
+            f"{row['images']:,}",
+            kibibytes(row.get("size_bytes")),
+            *latency,
+            kibibytes(row.get("arena_bytes")),
+        )
+    return table
+
+
+def class_table(report: Mapping[str, Any]) -> Table:
+    """Return precision, recall and F1 of each class; of many classes, of those with the lowest F1."""
+    rows = report["classes"]
+    if len(rows) > SHOWN_CLASSES:
+        rows = sorted(rows, key=lambda row: row["f1"] or 0.0)[:SHOWN_CLASSES]
+    table = grid("class", "precision", "recall", "F1", "images")
+    for row in rows:
+        table.add_row(row["name"], *(percent(row[key]) for key in ("precision", "recall", "f1")), f"{row['images']:,}")
+    if len(rows) < len(report["classes"]):
+        table.caption, table.caption_justify = f"The lowest F1 of {len(report['classes']):,} classes.", "left"
+    return table
+
+
+def gate_text(report: Mapping[str, Any]) -> str:
+    """Return the figures of a release gate in one line."""
+    against = report["against"]
+    low, high = (100 * value for value in against["interval"])
+    changed = f"{against['changed']:,} of {report['dataset']['images']:,} images"
+    return (
+        f"accuracy {100 * against['difference']:+.2f} percentage points, 95 % interval {low:+.2f} to {high:+.2f}, "
+        f"McNemar p = {against['p_value']:.2g}; {changed} changed class"
+    )
 
 
 def worst_layers_text(layers: Mapping[str, Any]) -> str:

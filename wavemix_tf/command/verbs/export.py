@@ -7,10 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from ...tflite.names import IO_DTYPES
-from ...training.tasks import task_type
 from ..arguments import check_export
 from ..options import TEST_IMAGES, Debug, DtypeOption, OldSplit, RunFolder, Settings, TargetOption, alternatives
-from ..run_folder import check_finished_data, check_state, read_report, saved_recipe
+from ..run_folder import check_finished_data, check_state, choose_exports, read_report, saved_recipe
 from ..terminal import announce_loading, console, step
 
 
@@ -51,7 +50,7 @@ def export(
 ) -> None:
     """Audit, verify and write .tflite files: exports/<target>-<dtype>.tflite, with labels and model card."""
     recipe = saved_recipe(out, settings)
-    chosen = check_export(target, dtype, io_dtype, task_type(recipe).exports)
+    chosen = check_export(target, dtype, io_dtype, choose_exports(recipe, out, None))
     read_report(out)  # report damage before the work
     check_state(out)
     announce_loading()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from ...training.tasks import task_type
 from ..options import TEST_IMAGES, Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings, TestImages
 from ..pages.report import write_report
 from ..pages.terminal_tables import results_table
-from ..run_folder import check_finished_data, check_state, choose_run, finished_report
+from ..run_folder import check_finished_data, check_state, choose_exports, choose_run, finished_report, save_targets
 from ..terminal import announce_loading, console, step, styled
 
 
@@ -21,6 +20,13 @@ def run(
     data: Data = None,
     out: RecipeOut = None,
     settings: Settings = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET,...",
+            help="Targets to export to, see `wavemix-tf list` (default: the task's); the folder keeps them.",
+        ),
+    ] = None,
     test_images: TestImages = TEST_IMAGES,
     old_split: OldSplit = False,
     overwrite: Overwrite = False,
@@ -30,21 +36,25 @@ def run(
     chosen, out = choose_run(recipe, data, out, settings, overwrite)
     if not overwrite:
         check_state(out, exports=True)
-    done = None if overwrite else finished_report(out, chosen)
+    pairs = choose_exports(chosen, out, targets, overwrite)
+    done = None if overwrite else finished_report(out, chosen, pairs)
     if done:
         check_finished_data(chosen, out, old_split)
+        save_targets(out, targets, overwrite)
         show_results(done, out)
         console.print("Nothing to do: this run is finished. --overwrite starts over.")
         return
     announce_loading()
     from .. import exports, measuring, predictions, steps
 
+    exports.check_tools(pairs)
     steps.check_network(chosen)
     seconds: dict[str, float] = {}
     with step(f"Read {chosen.dataset}", seconds):
         images = steps.load_images(chosen, out, quantizes=True, fresh=overwrite, known_only=old_split)
     if overwrite:
         exports.delete_exports(out)
+    save_targets(out, targets, overwrite)
     with step("Train", seconds):
         steps.announce_resumption(out, overwrite)
         start = steps.load_start(out, chosen)
@@ -52,7 +62,6 @@ def run(
     tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
     models = {"float32": trained.model, "int8": tuned.model}
     with step("Export", seconds):
-        pairs = task_type(chosen).exports
         artifacts, refused = exports.write_exports(ctx.obj, out, pairs, models, images)
         artifacts += exports.other_exports_of(out, models, artifacts)
     with step("Run the test images through every file", seconds):
