@@ -250,7 +250,7 @@ def check_targets(text: str) -> tuple[str, ...]:
     if unknown or not names:
         raise ValueError(
             f"--targets must name some of {', '.join(TARGETS)}, separated by commas. Received: "
-            f"{', '.join(unknown) or text!r}"
+            f"{', '.join(unknown) or repr(text)}"
         )
     return names
 

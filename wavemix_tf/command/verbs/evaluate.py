@@ -51,7 +51,7 @@ def evaluate(
                 f"{option} compares with a shipped file: name it with --against. Received: {option} {limit:g}"
             )
         if limit is not None and not math.isfinite(limit):
-            raise ValueError(f"{option} must be a number. Received: {limit}")
+            raise ValueError(f"{option} must be finite. Received: {limit}")
     given = reading_settings(settings)
     out = out or model.parent / "evaluation"
     check_folder(out, model, folder)
