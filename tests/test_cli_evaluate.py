@@ -248,6 +248,7 @@ def test_counts_and_changes_of_answers():
 
 
 def test_what_the_gate_lets_pass():
+    np.testing.assert_allclose(Paired(90, 0, 3, 7).interval, (-0.083, 0.0145), atol=5e-4)  # the example in the docs
     better, equal, worse = Paired(80, 9, 3, 8), Paired(85, 4, 6, 5), Paired(70, 2, 20, 8)
     assert failures(better, 12, None, None) == failures(equal, 10, None, None) == []
     assert worse.interval[1] < 0
@@ -536,6 +537,7 @@ cli.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_half_folder(folder, models, tmp_path, capsys):
     words = ["evaluate", str(folder), "--model", str(models / "model.keras"), "--out", str(tmp_path / "out")]
     done = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True, check=False)
@@ -575,7 +577,7 @@ def test_text_for_a_terminal(folder, models, tmp_path, capsys):
     )  # fmt: skip
     assert code == 0, err
     lines = out.splitlines()
-    assert any(line.startswith("model.keras") and "Keras" in line for line in lines)
+    assert any(line.startswith("new: model.keras") and "Keras" in line for line in lines)
     assert any(line.startswith("green") and f" {COUNTS['green']}" in line for line in lines)
     assert str(tmp_path / "out" / "report.html") in out
     assert "McNemar p = " in lines[-1]

@@ -85,12 +85,12 @@ def _header(report: Mapping[str, Any]) -> str:
         f"<small>{escape(str(small))}</small></div>"
         for label, value, small, kind in tiles
     )
-    notes = "".join(f"<p class='note'>{escape(str(text))}</p>" for text in report["notes"])
+    notes = "".join(f"<li>{escape(str(text))}</li>" for text in report["notes"])
     return (
-        f"<header><p class='kicker'>wavemix-tf · evaluation</p><h1 class='name'>{escape(str(report['name']))}</h1>"
+        f"<header><p class='kicker'>wavemix-tf · evaluation</p><h1>{escape(str(report['name']))}</h1>"
         f"<p class='facts'>{' · '.join(map(escape, facts))}</p>"
         f"<pre class='command'><code>$ {escape(str(report['command']))}</code></pre>"
-        f"<div class='tiles'>{cells}</div></header>{f'<section class=card>{notes}</section>' if notes else ''}"
+        f"<div class='tiles'>{cells}</div>{f'<ul class=remarks>{notes}</ul>' if notes else ''}</header>"
     )
 
 

@@ -14,7 +14,7 @@ CSS = """
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 var(--font);-webkit-text-size-adjust:100%}
 main{max-width:1120px;margin:0 auto;padding:32px 20px 64px}
 header{margin:8px 0 28px}
-h1{font-size:clamp(2rem,6vw,3.1rem);line-height:1.1;letter-spacing:-.025em;margin:.1em 0 .25em}
+h1{font-size:clamp(2rem,6vw,3.1rem);line-height:1.1;letter-spacing:-.025em;margin:.1em 0 .25em;overflow-wrap:anywhere}
 h2{font-size:1.2rem;letter-spacing:-.01em;margin:0 0 4px}
 h3{font-size:1.05rem;margin:0;display:flex;align-items:center;gap:8px}
 h4{font-size:.72rem;letter-spacing:.08em;text-transform:uppercase;color:var(--muted);margin:18px 0 6px}

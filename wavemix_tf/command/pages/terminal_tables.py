@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -86,11 +87,12 @@ def evaluation_table(report: Mapping[str, Any]) -> Table:
     """Return one row per file of an evaluation: metric, images, size, latency and arena."""
     metric, title, text = metric_of(report)
     timed = any(row.get("latency_ms") for row in report["results"])
+    roles = ("new: ", "shipped: ") if "against" in report else itertools.repeat("")  # both may have the same name
     table = grid("file", "runtime", title, "images", "size", *(["p50 ms"] if timed else []), "arena")
-    for row in report["results"]:
+    for role, row in zip(roles, report["results"], strict=False):
         latency = [milliseconds(latency_ms(row, "p50"))] if timed else []
         table.add_row(
-            str(row["name"]),
+            f"{role}{row['name']}",
             str(row["runtime"]),
             f"{text(row.get(metric))} {interval_text(row, metric)}".strip(),
             f"{row['images']:,}",
