@@ -19,7 +19,6 @@ from tflite_support import UNJUDGED
 
 from wavemix_tf import cli
 from wavemix_tf.command import evaluating
-from wavemix_tf.command.paired import Paired, changes, failures, paired
 from wavemix_tf.files import remove_abandoned_beside
 from wavemix_tf.metrics import precision_recall_f1
 from wavemix_tf.preprocessing import Preprocessing, write_to_keras_file
@@ -194,73 +193,6 @@ def test_a_network_of_one_logit_has_two_classes(folder, tmp_path, capsys):
 
 # --- the comparison of two files --------------------------------------------------------------------------------------
 
-# Newcombe, Statistics in Medicine 17 (1998) 2635-2650, table III, method 10.
-TABLE_III = [
-    ((36, 12, 2, 0), (0.0569, 0.3404)),
-    ((20, 12, 2, 16), (0.0562, 0.3292)),
-    ((18, 12, 2, 18), (0.0562, 0.3290)),
-    ((36, 14, 0, 0), (0.1528, 0.4167)),
-    ((35, 14, 0, 1), (0.1461, 0.4175)),
-    ((18, 14, 0, 18), (0.1441, 0.3963)),
-    ((2, 97, 1, 0), (0.8721, 0.9854)),
-    ((0, 29, 1, 0), (0.6666, 0.9882)),
-    ((2, 98, 0, 0), (0.9178, 0.9945)),
-    ((1, 98, 0, 1), (0.9171, 0.9916)),
-    ((0, 30, 0, 0), (0.8395, 1.0)),
-    ((54, 0, 0, 0), (-0.0664, 0.0664)),
-    ((53, 0, 0, 1), (-0.0729, 0.0729)),
-    ((30, 0, 0, 24), (-0.0358, 0.0358)),
-    ((27, 0, 0, 27), (-0.0351, 0.0351)),
-]
-
-
-@pytest.mark.parametrize(("cells", "limits"), TABLE_III)
-def test_the_paired_interval_is_the_published_one(cells, limits):
-    np.testing.assert_allclose(Paired(*cells).interval, limits, atol=5.1e-5)
-    a, b, c, d = cells
-    np.testing.assert_allclose(Paired(a, c, b, d).interval, [-limits[1], -limits[0]], atol=5.1e-5)
-
-
-@pytest.mark.parametrize(("gained", "lost"), [(12, 2), (2, 12), (0, 0), (1, 0), (5, 5), (40, 41), (700, 800)])
-def test_mcnemar_is_the_binomial_test(gained, lost):
-    found = Paired(100, gained, lost, 100).p_value
-    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    assert found == pytest.approx(expected, rel=1e-9)
-
-
-def test_mcnemar_as_published():
-    """Armitage & Berry (1994, p. 127), two media for tuberculosis: 20, 12, 2, 16; exact two-sided P 0.0129."""
-    assert round(Paired(20, 12, 2, 16).p_value, 4) == 0.0129
-
-
-def test_counts_and_changes_of_answers():
-    labels = np.array([0, 0, 1, 1, 2, 2])
-    new, shipped = np.eye(3)[[0, 1, 1, 2, 0, 2]], np.eye(3)[[0, 0, 0, 0, 1, 2]]
-    counts = paired(labels, new.argmax(-1), shipped.argmax(-1))
-    assert (counts.both_right, counts.gained, counts.lost, counts.both_wrong) == (2, 1, 1, 2)
-    found = changes(list("abcdef"), labels, 9 * new, 9 * shipped, NAMES)
-    assert [(row.cells[0], row.kind) for row in found] == [
-        ("b", "right->wrong"),
-        ("c", "wrong->right"),
-        ("d", "wrong->wrong"),
-        ("e", "wrong->wrong"),
-    ]
-
-
-def test_what_the_gate_lets_pass():
-    np.testing.assert_allclose(Paired(90, 0, 3, 7).interval, (-0.083, 0.0145), atol=5e-4)  # the example in the docs
-    better, equal, worse = Paired(80, 9, 3, 8), Paired(85, 4, 6, 5), Paired(70, 2, 20, 8)
-    assert failures(better, 12, None, None) == failures(equal, 10, None, None) == []
-    assert worse.interval[1] < 0
-    assert "significantly lower" in failures(worse, 22, None, None)[0]
-    # The limit replaces the test of significance; it is met when it is reached.
-    assert failures(worse, 22, 18, None) == []
-    assert "fell by 18.00 percentage points" in failures(worse, 22, 17.9, None)[0]
-    assert "fell by 2.00" in failures(equal, 10, 1, None)[0]
-    assert failures(equal, 10, 2, 0.1) == []
-    assert "10 of 100 images (10.00%) changed class" in failures(equal, 10, None, 0.09)[0]
-    assert len(failures(worse, 22, 1, 0.01)) == 2
-
 
 def test_against_a_shipped_file(folder, models, tmp_path, capsys):
     out = tmp_path / "found"
@@ -323,6 +255,20 @@ def test_a_worse_file_fails_with_one_line(folder, models, tmp_path, capsys):
     assert "--max-changed" in err.splitlines()[-1]
 
 
+def test_names_of_any_bytes(folder, models, tmp_path, capsys):
+    """A name that is not UTF-8 keeps its bytes in the tables and is shown as escapes."""
+    data = tmp_path / os.fsdecode(b"data\xfe")
+    shutil.copytree(folder, data)
+    for place in list(data.glob("*/*.png")):
+        place.rename(place.with_name(os.fsdecode(b"\xff") + place.name))
+    words = (data, "--model", models / "worse.keras", "--against", models / "other.keras", "--max-drop", 100)
+    report, _ = summary(capsys, *words, "--out", tmp_path / "out")
+    assert report["dataset"]["folder"].endswith("data\\xfe")
+    assert b"red/\xff" in (tmp_path / "out" / "predictions.csv").read_bytes()
+    assert b"red/\xff" in (tmp_path / "out" / "changed.csv").read_bytes()
+    assert "/\\xff1" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_file_against_itself_changes_nothing(folder, models, tmp_path, capsys):
     path = models / "model.keras"
     words = (folder, "--model", path, "--against", path, "--out", tmp_path / "out", "--max-changed", 0, "--max-drop", 0)
@@ -356,7 +302,10 @@ def test_exported_files(folder, models, tmp_path, capsys):
     keras_report, _ = summary(capsys, folder, "--model", models / "model.keras", "--out", tmp_path / "keras")
     assert report["results"][1]["accuracy"] == keras_report["results"][0]["accuracy"]
 
-    summary(capsys, *words, "--max-drop", 20)  # again: replaces its own evaluation
+    mixed = ("--against", models / "model.keras", "--max-drop", 20, "--out", tmp_path / "mixed")
+    report_of_both, _ = summary(capsys, folder, "--model", tmp_path / "phone.tflite", *mixed)
+    assert report_of_both["against"]["latency_ratio"] is None  # of different runtimes
+    assert report_of_both["against"]["changed"] == 0
     bare = tmp_path / "bare" / "file.tflite"
     bare.parent.mkdir()
     shutil.copy(tmp_path / "phone.tflite", bare)
@@ -468,6 +417,12 @@ def test_a_broken_image_is_named_or_skipped(kind, folder, models, tmp_path, caps
     report, _ = summary(capsys, *words, "--set", "on_bad_image=skip")
     assert report["dataset"]["images"] == sum(COUNTS.values()) - 1
     assert [row[0] for row in report["dataset"]["skipped"]] == [str(data / "red" / "3.png")]
+    shutil.copytree(data, tmp_path / "all")
+    for path in (tmp_path / "all").glob("*/*.png"):
+        path.write_bytes(b"no image")
+    code, _, err = call(capsys, "evaluate", tmp_path / "all", *words[1:], "--set", "on_bad_image=skip")
+    assert code == 1
+    assert "must have readable images" in err
     assert "red/3.png" not in {row["path"] for row in table(tmp_path / "out" / "predictions.csv")}
 
 

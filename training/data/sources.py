@@ -18,8 +18,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,10 @@ class FileSource:
         """Whether labels are paths of masks."""
         return self.labels.dtype.kind == "U"
 
+    @property
+    def _tensor_labels(self) -> np.ndarray:
+        return _as_bytes(self.labels) if self.has_masks else self.labels
+
     def take(self, rows: np.ndarray) -> FileSource:
         """Select files as a new source."""
         return dataclasses.replace(
@@ -275,7 +280,7 @@ class FileSource:
     def batches(self, batch_size: int) -> Any:
         import tensorflow as tf
 
-        files = tf.data.Dataset.from_tensor_slices((np.array(self.paths), self.labels))
+        files = tf.data.Dataset.from_tensor_slices((_as_bytes(self.paths), self._tensor_labels))
         whole = files.map(
             lambda path, label: (self._fit(self._decode(path)), self._target(path, label)), tf.data.AUTOTUNE
         )
@@ -284,7 +289,7 @@ class FileSource:
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         import tensorflow as tf
 
-        paths, labels = tf.constant(self.paths), tf.convert_to_tensor(self.labels)
+        paths, labels = tf.constant(_as_bytes(self.paths)), tf.convert_to_tensor(self._tensor_labels)
 
         def read(index: Any, row: Any) -> Any:
             image = self._decode(paths[row])
@@ -365,12 +370,17 @@ class FileSource:
     def _recording_failures(self, read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         def recording(*names: bytes) -> np.ndarray:
             try:
-                return read(*(name.decode() for name in names))
+                return read(*map(os.fsdecode, names))
             except (ValueError, OSError) as error:
                 self.failures.append(f"{error}; on_bad_image='skip' skips such files")
                 raise
 
         return recording
+
+
+def _as_bytes(paths: Iterable[str]) -> np.ndarray:
+    """Paths for TensorFlow, which takes bytes only: a name need not be UTF-8."""
+    return np.array([os.fsencode(str(path)) for path in paths], object)
 
 
 def whole_pictures(source: Any, recipe: Recipe, limit: int) -> list[np.ndarray] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..escaping import printable
 from ..tflite.exporting.artifact import Artifact
 from ..tflite.measuring.latency import alternating_times_ms, opened_run
 from ..tflite.names import RUNTIMES, XNNPACK
@@ -49,8 +50,8 @@ class EvaluatedFile:
         runtime = "Keras" if self.is_keras else RUNTIMES[self.network.runtime or XNNPACK].title
         preprocessing = self.network.preprocessing
         return {
-            "name": self.path.name,
-            "path": str(self.path),
+            "name": printable(self.path.name),
+            "path": printable(str(self.path)),
             "sha256": hashlib.sha256(content).hexdigest(),
             "runtime": runtime,
             "target": None if card is None else card.target,

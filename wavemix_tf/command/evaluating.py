@@ -111,8 +111,9 @@ def _evaluate_classes(
         _check_pair(file, shipped)
     names, notes = file.network.names, Notes()
     source = scan_labelled(file.recipe, notes, names)
-    scores = _scores(file, source)
-    files, labels = source.files, source.labels
+    if not source.size:
+        raise ValueError(f"The folder must have readable images. Received: none in {file.recipe.data_dir}")
+    files, labels, scores = source.files, source.labels, _scores(file, source)
     paths = [] if files is None else list(files.names)
     used, run = trained_on(file.path, () if files is None else files.digests)
     if used:
@@ -125,10 +126,10 @@ def _evaluate_classes(
     predicted = probabilities(scores).argmax(-1)
     matrix = confusion_matrix(labels, predicted, len(names))
     report["results"] = [_result(file, labels, predicted)]
-    report["confusion"] = {"of": file.path.name, "matrix": matrix.tolist()}
+    report["confusion"] = {"of": report["name"], "matrix": matrix.tolist()}
     report["classes"] = _class_rows(matrix, names)
     report["mistakes"] = _mistakes(source, scores, names, paths)
-    report["predictions"] = {"of": file.path.name, "images": source.size, "file": predictions.FILE}
+    report["predictions"] = {"of": report["name"], "images": source.size, "file": predictions.FILE}
     found.predictions = predictions.rows_of(paths, labels, scores, names)
     if shipped is not None:
         _compare(found, file, shipped, source, scores, paths, max_drop, max_changed)
@@ -225,7 +226,7 @@ def _compare(
     before = _scores(shipped, theirs)[:, order]
     now, was = probabilities(scores).argmax(-1), probabilities(before).argmax(-1)
     counts = paired.paired(labels, now, was)
-    found.changes = paired.changes([printable(path) for path in paths], labels, scores, before, names)
+    found.changes = paired.changes(paths, labels, scores, before, names)
     found.failures = paired.failures(counts, len(found.changes), max_drop, max_changed)
     times = latencies([file, shipped])
     found.report["results"].append(_result(shipped, labels, was))
@@ -258,7 +259,7 @@ def _compare(
     found.report["changes"] = [
         {
             "image_png": findings.thumbnail(image / np.float32(255)),
-            "file": change.cells[0],
+            "file": printable(change.cells[0]),
             **dict(zip(paired.COLUMNS[1:], change.cells[1:], strict=True)),
         }
         for change, image in zip(shown, images, strict=True)
@@ -271,22 +272,23 @@ def _about(file: EvaluatedFile, command: str, notes: Notes, names: Sequence[str]
     texts = [*notes, *([dark] if dark else [])]
     for text in texts:
         note(text)
+    name = printable(file.path.name)
     return {
         "format": FORMAT,
         "kind": KIND,
-        "name": file.path.name,
+        "name": name,
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": command,
+        "command": printable(command),
         "task": file.network.task,
         "model": file.facts(),
         "dataset": {
-            "folder": file.recipe.data_dir,
+            "folder": printable(str(file.recipe.data_dir)),
             "class_names": list(names),
             "image_shape": list(file.recipe.image_shape),
             "images": images,
             "skipped": [list(map(printable, pair)) for pair in notes.left_out],
         },
-        "notes": texts,
+        "notes": list(map(printable, texts)),
         "machine": findings.machine(),
         "versions": findings.versions(),
     }
@@ -314,7 +316,8 @@ def _evaluate_pictures(file: EvaluatedFile, command: str) -> Evaluated:
             score = judged.score(recipe, data, run, count, advance=advance)
         except NoNumbersError as error:
             raise ValueError(f"{file.path}: {error}") from None
-    results.append({**_row(file), metric: score.value, "images": score.images, **score.details})
+    value = None if np.isnan(score.value) else score.value  # masks without a pixel of a class
+    results.append({**_row(file), metric: value, "images": score.images, **score.details})
     shown, side = judged.pictures(recipe, data, {file.path.name: run}), evaluation.SHOWN_SIDE
     report |= {
         "metric": metric,

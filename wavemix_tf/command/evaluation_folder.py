@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..escaping import printable
 from ..files import remove_abandoned_beside
 from ..state_files import read_json
 from ..training.data.listing import first_names
@@ -41,7 +42,7 @@ def check_folder(out: Path, model: Path, images: Path) -> None:
             f"--out must be a new folder, or one with an evaluation of {model.name}: use another. Received: {out} with "
             f"{first_names(other or there)}"
         )
-    if of != model.name:
+    if of != printable(model.name):
         raise ValueError(
             f"{out} holds the evaluation of another file: use another --out. Received: that of {of}, --model {model}"
         )
