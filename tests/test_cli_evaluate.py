@@ -574,6 +574,13 @@ def test_masks(tmp_path, capsys):
     code, _, err = call(capsys, "evaluate", data, "--model", path, "--against", path)
     assert code == 1
     assert "--against compares classifiers" in err
+    part = tmp_path / "part"  # nothing is learned: masks of one class will do
+    for place, value in (("images", 9), ("masks", 0)):
+        (part / place).mkdir(parents=True)
+        Image.fromarray(np.full((8, 8, 3) if value else (8, 8), value, np.uint8)).save(part / place / "0.png")
+    report, err = summary(capsys, part, "--model", path)
+    assert report["results"][0]["mean_iou"] == 1
+    assert "learned" not in err
     (data / "classes.txt").write_text("red\nblue\ngreen\n")
     code, _, err = call(capsys, "evaluate", data, "--model", path)
     assert code == 1
