@@ -57,6 +57,7 @@ NIGHTLY: tuple[str, ...] = (
     "test_cli_predict.py::test_an_image_on_standard_input",
     "test_cli_predict.py::test_explain_another_class",
     "test_cli_predict.py::test_explain_draws_one_picture_an_image",
+    "test_cli_targets.py::test_a_run_to_some_targets",
     "test_cli_tune.py::test_a_search_on_a_folder_ends_in_a_recipe_whose_file_is_within_the_budget",
     "test_cli_tune.py::test_local_workers",
     "test_command_start.py::test_a_script_named_as_the_command_loads_models",
