@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from wavemix_tf import cli
-from wavemix_tf.command.arguments import saved_recipe
+from wavemix_tf.command.run_folder import saved_recipe
 from wavemix_tf.training import load_data
 
 

@@ -12,12 +12,15 @@ import os
 import runpy
 import signal
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 LIMIT_S = 1800  # of one request
+Tool = Callable[[Sequence[str]], int | None]  # command line arguments -> exit status; None is 0
 
 
-def load(tool):
+def load(tool: str) -> Tool:
     """The tool as a function of its command line arguments."""
     if tool == "vela":
         from ethosu.vela.vela import main
@@ -30,7 +33,7 @@ def load(tool):
     return lambda arguments: worker["main"](*arguments)
 
 
-def run(tool, request):
+def run(tool: Tool, request: Mapping[str, Any]) -> NoReturn:
     """In the forked process: run the tool with its output in files, and exit."""
     code = 1
     try:
@@ -49,7 +52,7 @@ def run(tool, request):
         os._exit(code)
 
 
-def main(name):
+def main(name: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # only answers may go to the original stdout
     tool = load(name)

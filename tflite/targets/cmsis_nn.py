@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..file.flatbuffer import OpInfo, schema
+from ai_edge_litert import schema_py_generated as schema
+
+from ..file.flatbuffer import OpInfo
 
 # With more input channels than this, and strides of at most 2, a transposed convolution runs as a convolution with
 # reversed filters (arm_transpose_conv_wrapper_s8.c); the other cases run in its own kernel.

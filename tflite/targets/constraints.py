@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
-from ..file.flatbuffer import OpInfo, schema
+from ..file.flatbuffer import OpInfo
 from . import cmsis_nn, op_checks
 
 GPU = "tensorflow/lite/tools/versioning/gpu_compatibility.cc"

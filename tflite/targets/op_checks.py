@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
-from ..file.flatbuffer import OpInfo, TensorInfo, schema
+from ..file.flatbuffer import OpInfo, TensorInfo
 from . import cmsis_nn
 
 # Rounding of float32 scales, which the converter multiplies in another order than this module.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -230,7 +230,10 @@ def proposal(counts: Mapping[int, int], recipe: Recipe, classes: int | None = No
     """
     every = sorted(value for value, count in counts.items() if count)
     kept = [value for value in every if value != recipe.ignore_index]
-    fits = (lambda found: len(found) == classes) if classes else (lambda found: 2 <= len(found) <= MOST_PROPOSED)
+
+    def fits(found: Sequence[int]) -> bool:
+        return len(found) == classes if classes else 2 <= len(found) <= MOST_PROPOSED
+
     texts = []
     for found in (kept, every):
         if fits(found) and found != list(range(len(found))) and setting(found) not in texts:

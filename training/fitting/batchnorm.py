@@ -64,11 +64,10 @@ def _compiled(model: Any) -> Any:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        @tf.function(reduce_retracing=True)
         def forward(images: Any) -> None:
             model(images, training=True)
 
-        return forward
+        return tf.function(forward, reduce_retracing=True)
     if backend == "torch":
         import torch
 

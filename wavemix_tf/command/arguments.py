@@ -124,8 +124,9 @@ def folder_recipe(folder: Path, task: str = "classification") -> Recipe:
     """Return the defaults for own images: a small WaveMix that a CPU trains in minutes."""
     like = TASKS[task].folder_recipe if task in TASKS else ""  # an unknown task is refused by `--set task=` later
     if like:
-        own = {"name": folder.resolve().name, "data_dir": str(folder.resolve()), "description": ""}
-        return dataclasses.replace(RECIPES[like], **own, **TASKS[task].folder_changes)
+        there = folder.resolve()
+        changes = TASKS[task].folder_changes
+        return dataclasses.replace(RECIPES[like], name=there.name, data_dir=str(there), description="", **changes)
     train = folder / "train"
     count = len(list_files([train if train.is_dir() else folder])[0].images)
     return Recipe(

@@ -238,9 +238,14 @@ class Comparison:
             if dtype == "int8":
                 model = self._quantized(name, model, data)
             images, _ = verification_images(data, 256)
-            names = data.class_names
-            options = {"class_names": names, "crop_to_aspect_ratio": self.recipe.crop_to_aspect_ratio}
-            artifact = export(model, target=TARGET, dtype=dtype, images=images, **options)
+            artifact = export(
+                model,
+                target=TARGET,
+                dtype=dtype,
+                images=images,
+                class_names=data.class_names,
+                crop_to_aspect_ratio=self.recipe.crop_to_aspect_ratio,
+            )
         except (ExportError, UnsupportedLayerError) as error:
             return {"refused": str(error).splitlines()[0]}
         artifact.save(self._file(name, dtype), overwrite=True)
@@ -257,8 +262,8 @@ class Comparison:
 
     def _quantized(self, name: str, model: Any, data: DataBundle) -> Any:
         """Return the quantization-aware model; layers without int8 support stay float, and the file lists them."""
-        options = {"target": TARGET, "observer": self.recipe.qat_observer, "skip": "unsupported"}
-        qat = quantize(model, data.calibration, **options)
+        observer = self.recipe.qat_observer
+        qat = quantize(model, data.calibration, observer=observer, skip="unsupported", target=TARGET)
         if not self.qat:
             return qat
         chosen = system_recipe(self.recipe, name, self.row(name).get("width"), self.seeds[0])

@@ -16,12 +16,13 @@ from ..metrics import confusion_matrix
 from ..tflite.exporting.artifact import Artifact
 from ..tflite.exporting.fidelity import verify_images
 from ..tflite.file.flatbuffer import read_file
+from ..tflite.graph.inputs import predict
 from ..tflite.measuring.latency import benchmark
 from ..tflite.measuring.layer_noise import layer_errors
 from ..tflite.names import FAKE_QUANT, RUNTIMES, XNNPACK
 from ..tflite.runtimes.running import runtimes_of
 from ..tflite.targets.table import get_target
-from ..tflite.verification.verifier import VerifyReport, compare, fault, predict, verify
+from ..tflite.verification.verifier import VerifyReport, compare, fault, verify
 from ..training.data.bundle import DataBundle
 from ..training.data.class_counts import split_sizes
 from ..training.data.copies import copy_notes
@@ -290,8 +291,7 @@ def verify_file(
     cells, reports_of = {}, []
     for runtime in runtimes:
         limit_s = VERIFY_LIMIT_S if runtime == runtimes[0] else other_limit_s
-        options: dict[str, Any] = {"runtimes": [runtime], "limit_s": limit_s, "expected": logits[kind]}
-        found = verify(artifact, model, images, labels, **options)
+        found = verify(artifact, model, images, labels, runtimes=[runtime], limit_s=limit_s, expected=logits[kind])
         bound = artifact.verification["error_bound_steps"][runtime]
         cells[runtime] = _cell(found, bound)
         reports_of.append(found)

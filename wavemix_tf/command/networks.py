@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import state_files
 from ..preprocessing import Preprocessing, read_from_keras_file
 from ..state_files import read_json, reading
 from ..training.data.identity import LABELS_FILE, SplitList, read_labels
@@ -195,7 +196,7 @@ def load_keras(path: Path) -> Any:
 
     if (path.parent / "recipe.json").is_file():
         return steps.load_model(path)
-    return steps.load_keras(path, "Save it again with Keras: model.save(path).")
+    return state_files.load_keras(path, "Save it again with Keras: model.save(path).")
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import typer
 
 from ..tflite.names import DTYPES
 from ..tflite.targets.table import TARGETS
-from .arguments import EXPORTS
+from ..training.tasks import EXPORTS
 
 TEST_IMAGES = 10_000
 

@@ -185,9 +185,11 @@ def _compute(network: Network, batch: np.ndarray, tiled: bool) -> Any:
     tile = network.image_shape[0] or TILE, network.image_shape[1] or TILE
     finish = first_class if network.gives_masks else None
     multiple, overlap = grid_multiple(network.run, tile, None)
-    options: dict[str, Any] = {"overlap": overlap, "multiple": multiple, "finish": finish}
-    options["batch"] = max(1, min(network.most_images, BATCH_PIXELS // (tile[0] * tile[1])))
-    return [predict_tiled(network.run, image, tile, scale=network.scale, **options) for image in images]
+    batch_size = max(1, min(network.most_images, BATCH_PIXELS // (tile[0] * tile[1])))
+    return [
+        predict_tiled(network.run, image, tile, overlap, network.scale, multiple, batch_size, finish)
+        for image in images
+    ]
 
 
 def run_whole(network: Network, images: np.ndarray) -> np.ndarray:

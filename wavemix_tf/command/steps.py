@@ -24,6 +24,7 @@ from ..training.data.bundle import DataBundle
 from ..training.data.class_counts import write_counts
 from ..training.data.datasets import load_data
 from ..training.data.identity import check_run
+from ..training.fitting.results import FitResult
 from ..training.fitting.run_output import prepare_run_folder
 from ..training.fitting.saving import save_model
 from ..training.fitting.trainer import build, fit
@@ -102,15 +103,21 @@ def save_start(model: Any, recipe: Recipe, out: Path, overwrite: bool) -> None:
     save_model(model, out / START_FILE, recipe)
 
 
+def train(recipe: Recipe, data: DataBundle, out: Path, overwrite: bool) -> FitResult:
+    """Train the float network from the run folder's start, if it has one; an interrupted training resumes."""
+    if (out / "checkpoint.npz").is_file() and not overwrite:
+        console.print("  resuming after the last finished epoch")
+    return fit(recipe, model=load_start(out, recipe), data=data, out=out, overwrite=overwrite)
+
+
 def quantize_for_tuning(recipe: Recipe, model: Any, data: DataBundle) -> Any:
     """Return the quantization-aware model to fine-tune, by the recipe's ``qat_*`` fields, for every int8 target."""
-    options = {"observer": recipe.qat_observer, "skip": recipe.qat_skip}
-    return quantize(model, data.calibration, target="mcu", **options)
+    return quantize(model, data.calibration, observer=recipe.qat_observer, skip=recipe.qat_skip, target="mcu")
 
 
 def fine_tune(
     recipe: Recipe, model: Any, data: DataBundle, out: Path, overwrite: bool, seconds: dict[str, float]
-) -> Any:
+) -> FitResult:
     """Quantize and fine-tune for every int8 target, with the activations of the most limited one."""
     with step("Quantize", seconds):
         qat = quantize_for_tuning(recipe, model, data)
@@ -132,12 +139,6 @@ def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
     if (out / "qat.keras").is_file():
         return load_model(out / "qat.keras")
     return quantize(load_model(out / "model.keras"), data.calibration, target=artifact.target)  # as `export` did
-
-
-def announce_resumption(out: Path, overwrite: bool) -> None:
-    """Report that an interrupted training resumes."""
-    if (out / "checkpoint.npz").is_file() and not overwrite:
-        console.print("  resuming after the last finished epoch")
 
 
 def count_parameters(model: Any) -> int:

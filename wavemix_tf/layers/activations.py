@@ -9,13 +9,16 @@ import keras
 from keras import ops
 
 
-@keras.saving.register_keras_serializable(package="wavemix_tf")
 def quick_gelu(x: Any) -> Any:
     """``x * sigmoid(1.702 x)``, the sigmoid approximation of GELU (Hendrycks & Gimpel, arXiv 1606.08415, section 2).
 
     It needs only a logistic and a multiplication, which every runtime supports; TF Lite Micro has no GELU kernel.
     """
     return x * ops.sigmoid(1.702 * x)
+
+
+# As a decorator, which has no type in Keras, it would take away the type of the function.
+keras.saving.register_keras_serializable(package="wavemix_tf")(quick_gelu)
 
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {

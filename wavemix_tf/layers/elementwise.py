@@ -71,7 +71,6 @@ def gelu_dropout(x: Any, keep: Any = None, scale: float = 1.0) -> Any:
     def masked(y: Any) -> Any:
         return ops.cast(y if keep is None else y * ops.cast(keep, wide), dtype)
 
-    @ops.custom_gradient
     def apply(x: Any) -> Any:
         def gradient(*args: Any, upstream: Any = None) -> Any:
             upstream = args[0] if upstream is None else upstream
@@ -83,4 +82,4 @@ def gelu_dropout(x: Any, keep: Any = None, scale: float = 1.0) -> Any:
         w = ops.cast(x, wide)
         return masked((ops.erf(w * math.sqrt(0.5)) + 1.0) * w * (0.5 * scale)), gradient
 
-    return apply(x)
+    return ops.custom_gradient(apply)(x)  # as a decorator, which has no type, it would take away that of `apply`

@@ -27,11 +27,13 @@ def benchmark(
     saved_recipe(out, settings)
     check_export(target, dtype)
     announce_loading()
-    from .. import exports, measuring
+    from ...tflite.measuring import latency
+    from .. import exports
 
     artifacts = exports.saved_exports(out, target, dtype)
-    options = {"threads": threads, "runs": runs, "profile": profile}
-    results = [(name, measuring.benchmark(artifact, **options)) for name, artifact in artifacts]
+    results = [
+        (name, latency.benchmark(artifact, threads=threads, runs=runs, profile=profile)) for name, artifact in artifacts
+    ]
     for table in benchmark_tables(results):
         console.print(table)
         console.print()

@@ -34,9 +34,7 @@ def fit(
         images = steps.load_images(chosen, out, fresh=overwrite, known_only=old_split)
     exports.delete_exports(out)
     with step("Train", seconds):
-        steps.announce_resumption(out, overwrite)
-        start = steps.load_start(out, chosen)
-        result = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
+        result = steps.train(chosen, images, out, overwrite)
     console.print(
         f"{out / 'model.keras'}: {score_text(result.metric, result.validation_score)} on the validation images "
         f"(epoch {result.best_epoch})."

@@ -26,10 +26,11 @@ def quantize(
         console.print(f"Nothing to do: {out / 'qat.keras'} is fine-tuned. --overwrite starts over.")
         return
     announce_loading()
+    from ...tflite.quantization.quantizer import check_options
     from .. import exports, steps
 
     model = steps.load_model(out / "model.keras")
-    steps.check_options(model, observer=recipe.qat_observer, skip=recipe.qat_skip)
+    check_options(model, observer=recipe.qat_observer, skip=recipe.qat_skip)
     seconds: dict[str, float] = {}
     with step(f"Read {recipe.dataset}", seconds):
         images = steps.load_images(recipe, out, quantizes=True, known_only=old_split)

@@ -56,9 +56,7 @@ def run(
         exports.delete_exports(out)
     save_targets(out, targets, overwrite)
     with step("Train", seconds):
-        steps.announce_resumption(out, overwrite)
-        start = steps.load_start(out, chosen)
-        trained = steps.fit(chosen, model=start, data=images, out=out, overwrite=overwrite)
+        trained = steps.train(chosen, images, out, overwrite)
     tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
     models = {"float32": trained.model, "int8": tuned.model}
     with step("Export", seconds):
