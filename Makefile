@@ -20,7 +20,7 @@ quick: install  ## without the tests that train or convert for long
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python .ci/check_types.py
 
 docs: install  ## the documentation site, into build/site
 	$(BIN)/pip install -q -e ".[docs]"

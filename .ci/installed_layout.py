@@ -4,6 +4,7 @@
 do not read ``package-dir`` of pyproject.toml, so they need folders of these names.
 """
 
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,8 +15,9 @@ def link_installed_layout() -> Path:
     folder = ROOT / "build" / "installed_layout"
     package = folder / "wavemix_tf"
     package.mkdir(parents=True, exist_ok=True)
-    sources = [*(ROOT / "wavemix_tf").iterdir(), ROOT / "training", ROOT / "tflite"]
-    wanted = {source.name: source for source in sources if source.name != "__pycache__"}
+    wanted = {source.name: source for source in (ROOT / "wavemix_tf").iterdir() if source.name != "__pycache__"}
+    mapped = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
+    wanted |= {name.removeprefix("wavemix_tf."): ROOT / place for name, place in mapped.items() if "." in name}
     for link in package.iterdir():
         if link.name not in wanted:
             link.unlink()

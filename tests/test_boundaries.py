@@ -139,7 +139,7 @@ def room_of(path, folder):
 @pytest.mark.parametrize("part", ["training", "tflite"])
 @pytest.mark.slow
 def test_mapped_packages_import_relatively_inside_themselves(part):
-    """Absolutely they could only be named by the installed name, which mypy and a reader of the folder do not see."""
+    """Absolutely they could only be named by the installed name, which a reader of the folder does not see."""
     for path in files(part):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         absolute = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
