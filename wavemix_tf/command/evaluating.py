@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +255,7 @@ def _compare(
         "failures": found.failures,
     }
     shown = found.changes[:SHOWN_CHANGES]
-    images = source.take(np.array([change.row for change in shown])).arrays()[0] if shown else []
+    images: Iterable[np.ndarray] = source.take(np.array([change.row for change in shown])).arrays()[0] if shown else []
     found.report["changes"] = [
         {
             "image_png": findings.thumbnail(image / np.float32(255)),
