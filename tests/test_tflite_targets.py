@@ -358,6 +358,12 @@ BREAKS = {
         "TRANSPOSE_CONV",
         lambda e: e.options(fusedActivationFunction=schema.ActivationFunctionType.RELU),
     ),
+    "at most 4 dimensions (CMSIS-NN writes nothing)": (
+        "mcu",
+        "attention",
+        "TRANSPOSE",
+        lambda e: shape(e.source(), 1, 1, 4, 4, 8),
+    ),
     "float operands": ("mcu", "EXP", "EXP", lambda e: None),
     "int32 bias": ("android-cpu", "int8", "CONV_2D", lambda e: scaled(e.source(2), 1.01)),
     "one scale per feature map": ("android-cpu", "int8", "ADD", lambda e: two_scales(e.result())),

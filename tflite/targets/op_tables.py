@@ -334,7 +334,7 @@ MCU_OPS: dict[str, tuple[str, ...]] = {
     "STRIDED_SLICE": ("plain slice",),
     "SUB": (),
     "TANH": (),
-    "TRANSPOSE": (),
+    "TRANSPOSE": ("at most 4 dimensions (CMSIS-NN writes nothing)",),
     "TRANSPOSE_CONV": (
         "CMSIS-NN: top padding a multiple of the stride, or over 16 channels and strides of 2 at most",
         "CMSIS-NN: exactly the rows that it writes, or over 16 channels and strides of 2 at most",
