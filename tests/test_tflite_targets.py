@@ -358,7 +358,7 @@ BREAKS = {
         "TRANSPOSE_CONV",
         lambda e: e.options(fusedActivationFunction=schema.ActivationFunctionType.RELU),
     ),
-    "at most 4 dimensions (CMSIS-NN writes nothing)": (
+    "at most 4 dimensions (CMSIS-NN)": (
         "mcu",
         "attention",
         "TRANSPOSE",

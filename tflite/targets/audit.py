@@ -20,7 +20,7 @@ ADVICE = {
     "CMSIS-NN: ": "leave upsample_form at None, or use 'subpixel_crop' or 'transposed_crop', which write the same "
     "function without this error of the kernels that firmware for a Cortex-M links (ARM-software/CMSIS-NN issue 230; "
     "the reference kernels are correct); a model of engine='tfmot' has no other form, use engine='native'",
-    "(CMSIS-NN writes nothing)": "use target 'c', whose program computes it, or a layer that does not transpose 5 "
+    "(CMSIS-NN)": "use target 'c', whose program computes it, or a layer without 5 "
     "dimensions (the reference kernels are correct)",
 }
 

@@ -303,7 +303,7 @@ MCU_OPS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("EXP", "LOG", "SQRT"), ("float operands",)),
     "ADD": (),
     "AVERAGE_POOL_2D": (),
-    "BATCH_MATMUL": (),
+    "BATCH_MATMUL": ("at most 4 dimensions (CMSIS-NN)",),
     "CONCATENATION": (),
     "CONV_2D": (),
     "DEPTHWISE_CONV_2D": (),
@@ -334,7 +334,7 @@ MCU_OPS: dict[str, tuple[str, ...]] = {
     "STRIDED_SLICE": ("plain slice",),
     "SUB": (),
     "TANH": (),
-    "TRANSPOSE": ("at most 4 dimensions (CMSIS-NN writes nothing)",),
+    **dict.fromkeys(("MAXIMUM", "MINIMUM", "TRANSPOSE"), ("at most 4 dimensions (CMSIS-NN)",)),
     "TRANSPOSE_CONV": (
         "CMSIS-NN: top padding a multiple of the stride, or over 16 channels and strides of 2 at most",
         "CMSIS-NN: exactly the rows that it writes, or over 16 channels and strides of 2 at most",
