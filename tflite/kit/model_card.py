@@ -11,7 +11,6 @@ from ..file.flatbuffer import FileInfo
 from ..names import KERNELS, RUNTIMES
 from ..targets.firmware import flash_words
 from ..targets.table import get_target
-from ..verification.judgement import DECISION_NAMES
 from . import templates
 from .c_files import c_arena_bytes
 from .firmware_files import file_tolerance
@@ -175,10 +174,7 @@ def _snr(value: float | None) -> str:
 
 def _judged(row: Mapping[str, Any], output: Mapping[str, Any]) -> str:
     """Line for one output against the float model."""
-    shares = [
-        f"same {DECISION_NAMES.get(one['what'], one['what'])} for {_percent(one['share'])} of {one['counted']:,}"
-        for one in output["agreements"]
-    ]
+    shares = [f"same {one['what']} for {_percent(one['share'])} of {one['counted']:,}" for one in output["agreements"]]
     return (
         f"- {output['name']}: {', '.join([_snr(output['snr_db']), *shares])}; counted {output['judged']:,} of "
         f"{row['images']:,} images ({RUNTIMES[row['runtime']].words})"

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import weakref
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 import keras
 from keras import ops
 
+from wavemix_tf.keras_internals import model_that_reads_its_metrics
 from wavemix_tf.warning import warn_user
 
 # An image's clipping error is the sum of its squares over the number of values of the tensor, limited to this number:
@@ -174,11 +173,8 @@ class RangeWatch(keras.metrics.Metric):
 
 
 def _watches_of_model() -> list[RangeWatch]:
-    """All watches of the model that requests its metrics' results; empty for another caller, as a custom loop."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != "get_metrics_result":  # of `keras.Model`
-        frame = frame.f_back
-    model = None if frame is None else frame.f_locals.get("self")
+    """All watches of the model that reads its metrics; empty for another caller, such as a custom loop."""
+    model = model_that_reads_its_metrics()
     return [metric for metric in getattr(model, "metrics", ()) if isinstance(metric, RangeWatch)]
 
 
