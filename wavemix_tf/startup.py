@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 COMMAND_MODULE = "wavemix_tf.cli"
-MODULES = ("wavemix_tf", "wavemix_tf.__main__", COMMAND_MODULE)  # of `python -m`
+MODULES = ("wavemix_tf", "wavemix_tf.__main__", COMMAND_MODULE)  # modules that `python -m` runs as the command
 
 
 def is_command() -> bool:

@@ -17,7 +17,11 @@ from .firmware_files import file_tolerance
 from .tensors import is_image, quantization
 from .vectors import UNKNOWN, Vectors
 
-METRICS = {"accuracy": "top-1", "mean_iou": "mIoU", "psnr_y": "PSNR of the luma"}  # of report.json
+METRICS = {
+    "accuracy": "top-1",
+    "mean_iou": "mIoU",
+    "psnr_y": "PSNR of the luma",
+}  # metric in report.json -> its name in the card
 LARGEST_LIST = 40  # class names; a longer list is only in the labels
 
 

@@ -16,13 +16,13 @@ import numpy as np
 from ..errors import FidelityError
 
 MIN_SNR_DB = 10.0  # an error of a third of the output's spread
-WARN_SNR_DB = 20.0  # of a tenth
+WARN_SNR_DB = 20.0  # 20 dB: an error of a tenth
 MIN_AGREEMENT = 0.9
 WARN_AGREEMENT = 0.98
 MIN_IMAGES = 32
 MIN_JUDGED = 0.5  # share of the images that must be conclusive
 MAX_SNR_DB = 200.0  # also the value for equality
-MARGIN_STEPS = 2.0  # of 255 over the range of the model's output: the effect of rounding
+MARGIN_STEPS = 2.0  # the effect of rounding, in steps of 1/255 of the output's range
 RARE = 0.05  # share of the images that differ most; ``typical_db`` excludes them
 PEAK_RADIUS = 3  # pixels: a peak is the largest value of a window of 7 x 7
 # Share of the map's range by which a peak must exceed the map's minimum, and all values but its 8 neighbors.

@@ -14,7 +14,7 @@ from typing import Any
 from ...layers.fake_quant import QUANT_LAYERS
 
 INSTALL = "engine='tfmot' needs tensorflow-model-optimization and tf_keras: pip install 'wavemix-tf[tfmot]'"
-TIE_SHIFT = 1e-3 / 255  # of a range: raises an average that lies half-way between two integers, see FakeQuant
+TIE_SHIFT = 1e-3 / 255  # share of a range that raises an average that lies half-way between two integers, see FakeQuant
 converting: ContextVar[bool] = ContextVar("converting", default=False)
 CALLBACK_HOOKS = (
     *(f"on_{phase}_{edge}" for phase in ("train", "test", "predict", "epoch") for edge in ("begin", "end")),
