@@ -11,6 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from .recompute import hand_over_statistics, is_recomputed
+
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -36,6 +38,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         if _is_replica() and not self.renorm:
             return self._train_across_replicas(inputs)
         if not self._has_fused_kernel(inputs):
+            if is_recomputed() and not self.renorm:
+                return self._train_on_batch(inputs)
             return super().call(inputs, training=training)
         import tensorflow as tf
 
@@ -48,8 +52,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         # The kernel returns the unbiased variance; Keras averages the biased one.
         count = tf.cast(tf.size(inputs, out_type=tf.int64) // channels, "float32")
         variance = variance * ((count - 1.0) / count)
-        self._average(mean, variance)
+        self._keep(mean, variance)
         return outputs
+
+    def _train_on_batch(self, inputs: Any) -> Any:
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        mean, variance = ops.moments(x, [axis for axis in range(len(x.shape)) if axis != self.axis % len(x.shape)])
+        self._keep(mean, variance)
+        return self._normalized(x, mean, variance)
 
     def _train_across_replicas(self, inputs: Any) -> Any:
         import tensorflow as tf
@@ -65,13 +75,21 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         shape = [-1 if axis not in axes else 1 for axis in range(len(x.shape))]
         centered = x - ops.reshape(mean, shape)
         variance = context.all_reduce("SUM", ops.sum(ops.square(centered), axes)) / count
-        self._average(mean, variance)
+        self._keep(mean, variance)
+        return self._normalized(x, mean, variance)
+
+    def _normalized(self, x: Any, mean: Any, variance: Any) -> Any:
         gamma = ops.cast(self.gamma, x.dtype) if self.scale else None
         beta = ops.cast(self.beta, x.dtype) if self.center else None
         outputs = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
         return ops.cast(outputs, self.compute_dtype)
 
-    def _average(self, mean: Any, variance: Any) -> None:
+    def _keep(self, mean: Any, variance: Any) -> None:
+        if not hand_over_statistics(self, mean, variance):
+            self.average(mean, variance)
+
+    def average(self, mean: Any, variance: Any) -> None:
+        """Update the moving statistics with a batch's."""
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + ops.cast(batch, moving.dtype) * (1.0 - self.momentum))
 

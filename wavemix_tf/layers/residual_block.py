@@ -8,7 +8,9 @@ from typing import Any
 from keras import layers
 
 from ..checks import check_option, check_positive, check_rate
+from ..keras_internals import flatten_layers
 from .activations import ACTIVATIONS
+from .recompute import RECOMPUTE, recomputed
 
 # PyTorch's defaults. The official weights were trained with this epsilon; with Keras's momentum of 0.99 the moving
 # statistics lag far behind the weights in a run of a few hundred steps.
@@ -36,8 +38,9 @@ class ResidualBlock(layers.Layer):
     A subclass creates its sublayers in its constructor with ``_named``, and defines ``inline``.
     """
 
-    def __init__(self, width: int, dropout: float, activation: str, **kwargs: Any) -> None:
+    def __init__(self, width: int, dropout: float, activation: str, recompute: str = "none", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.recompute = check_option("recompute", recompute, RECOMPUTE)
         self.width = check_positive("width", width)
         self.dropout = check_rate("dropout", dropout)
         self.activation = check_option("activation", activation, tuple(ACTIVATIONS))
@@ -70,6 +73,12 @@ class ResidualBlock(layers.Layer):
         raise NotImplementedError
 
     def call(self, x: Any, training: bool | None = None) -> Any:
+        if training and self.recompute == "block":
+            return recomputed(lambda x: self._compute(x, True), flatten_layers(self, include_self=False), x)
+        return self._compute(x, training)
+
+    def _compute(self, x: Any, training: bool | None) -> Any:
+        """As ``inline``, but a subclass may fold layers to save time and memory."""
         return self.inline(x, training)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -81,4 +90,5 @@ class ResidualBlock(layers.Layer):
             "width": self.width,
             "dropout": self.dropout,
             "activation": self.activation,
+            "recompute": self.recompute,
         }

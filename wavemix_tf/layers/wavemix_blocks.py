@@ -95,7 +95,7 @@ class _WaveletBlock(ResidualBlock):
         """
         raise NotImplementedError
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def _compute(self, x: Any, training: bool | None) -> Any:
         if None in self.built_size or tuple(x.shape[1:3]) != tuple(self.built_size):
             y = self._mix(pad_to_multiple(x, 2**self.levels), training, contract=True)
             return x + crop_to(y, x)

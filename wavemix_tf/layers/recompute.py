@@ -1,0 +1,81 @@
+"""Blocks whose activations are computed again in the backward pass, so that training keeps only each block's input.
+
+Chen et al., "Training Deep Nets with Sublinear Memory Cost" (arXiv 1604.06174). ``keras.remat`` computes a function
+again; it must then draw the same random numbers and leave the moving statistics alone, which is what this file adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import keras
+from keras import ops
+
+RECOMPUTE = ("none", "block")
+
+# (layer, mean, variance) of the batch norms inside a block that is computed again; None outside.
+_statistics: ContextVar[list[tuple[Any, Any, Any]] | None] = ContextVar("statistics", default=None)
+
+
+def hand_over_statistics(layer: Any, mean: Any, variance: Any) -> bool:
+    """Give a batch's statistics to the block that is computed again; False where the layer must average them itself.
+
+    Args:
+        layer: With a method ``average(mean, variance)``.
+        mean: (C,).
+        variance: (C,), biased.
+    """
+    found = _statistics.get()
+    if found is None:
+        return False
+    found.append((layer, mean, variance))
+    return True
+
+
+def is_recomputed() -> bool:
+    """Whether the calling layer is inside a block that is computed again."""
+    return _statistics.get() is not None
+
+
+def recomputed(function: Callable[[Any], Any], layers: Sequence[Any], x: Any) -> Any:
+    """Return ``function(x)``, whose activations are dropped and computed again in the backward pass.
+
+    Args:
+        function: Computes a tensor from a tensor with ``layers`` in training mode.
+        layers: All layers that it uses, at any depth.
+        x: Tensor.
+    """
+    generators = [layer.seed_generator for layer in layers if getattr(layer, "seed_generator", None) is not None]
+    seeds = [generator.next() for generator in generators]
+    norms: list[Any] = []
+
+    def pure(x: Any) -> tuple[Any, ...]:
+        token = _statistics.set([])
+        try:
+            with _fixed(generators, seeds):
+                y = function(x)
+            found = _statistics.get() or []
+        finally:
+            _statistics.reset(token)
+        norms[:] = [layer for layer, _, _ in found]
+        return (y, *(ops.stop_gradient(part) for _, *both in found for part in both))
+
+    y, *statistics = keras.remat(pure)(x)
+    for layer, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
+        layer.average(mean, variance)
+    return y
+
+
+@contextmanager
+def _fixed(generators: Sequence[Any], seeds: Sequence[Any]) -> Iterator[None]:
+    """Let every generator return its seed of this step instead of a new one."""
+    for generator, seed in zip(generators, seeds, strict=True):
+        generator.next = lambda ordered=True, seed=seed: seed
+    try:
+        yield
+    finally:
+        for generator in generators:
+            del generator.next
