@@ -49,13 +49,13 @@ def recomputed(function: Callable[[Any], Any], layers: Sequence[Any], x: Any) ->
         x: Tensor.
     """
     generators = [layer.seed_generator for layer in layers if getattr(layer, "seed_generator", None) is not None]
-    seeds = [generator.next() for generator in generators]
+    replays = [_Replay(generator) for generator in generators]
     norms: list[Any] = []
 
     def pure(x: Any) -> tuple[Any, ...]:
         token = _statistics.set([])
         try:
-            with _fixed(generators, seeds):
+            with _replaying(replays):
                 y = function(x)
             found = _statistics.get() or []
         finally:
@@ -64,18 +64,47 @@ def recomputed(function: Callable[[Any], Any], layers: Sequence[Any], x: Any) ->
         return (y, *(ops.stop_gradient(part) for _, *both in found for part in both))
 
     y, *statistics = keras.remat(pure)(x)
+    for replay in replays:
+        replay.advance()
     for layer, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
         layer.average(mean, variance)
     return y
 
 
+class _Replay:
+    """The random numbers of a generator in one step, which may be drawn several times.
+
+    Args:
+        generator: A Keras ``SeedGenerator``.
+    """
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+        self.first = generator.state.value * 1  # a copy
+        self.draws = 0
+
+    def next(self, ordered: bool = True) -> Any:
+        """Return the seed that the generator would return in its place."""
+        seed = self._seed(self.draws)
+        self.draws += 1
+        return seed
+
+    def advance(self) -> None:
+        """Leave the generator as after the draws of one pass."""
+        self.generator.state.assign(self._seed(self.draws))
+
+    def _seed(self, draws: int) -> Any:
+        return self.first + ops.convert_to_tensor([0, draws], dtype=self.first.dtype)
+
+
 @contextmanager
-def _fixed(generators: Sequence[Any], seeds: Sequence[Any]) -> Iterator[None]:
-    """Let every generator return its seed of this step instead of a new one."""
-    for generator, seed in zip(generators, seeds, strict=True):
-        generator.next = lambda ordered=True, seed=seed: seed
+def _replaying(replays: Sequence[_Replay]) -> Iterator[None]:
+    """Let generators draw the numbers of this step, from the first one."""
+    for replay in replays:
+        replay.draws = 0
+        replay.generator.next = replay.next
     try:
         yield
     finally:
-        for generator in generators:
-            del generator.next
+        for replay in replays:
+            del replay.generator.next

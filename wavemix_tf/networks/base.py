@@ -12,7 +12,8 @@ from keras import layers
 from ..checks import check_option, check_positive, check_rate
 from ..layers.activations import ACTIVATIONS
 from ..layers.normalization import FusedBatchNormalization
-from ..layers.residual_block import BATCH_NORM
+from ..layers.recompute import RECOMPUTE
+from ..layers.residual_block import BATCH_NORM, ResidualBlock
 
 STEMS = ("strided", "patchify")
 
@@ -21,11 +22,15 @@ class Network(keras.Model):
     """Base class of the networks: the constructor's arguments are attributes and config keys.
 
     A subclass builds its graph of layers with the policy of ``_policy`` and passes it to ``_init_functional``.
+
+    Every network takes ``recompute`` beside ``name`` and ``trainable``: "none", or "block" for training in less memory,
+    which keeps only the input of each block and computes the block again in the backward pass, with the same dropout
+    and statistics. The gradients are the same, up to rounding.
     """
 
     def _policy(self, arguments: dict[str, Any]) -> Any:
         """Return the layers' dtype policy; refuse arguments that the class does not have."""
-        unknown, dtype = sorted(set(arguments["kwargs"]) - {"name", "trainable"}), arguments["dtype"]
+        unknown, dtype = sorted(set(arguments["kwargs"]) - {"name", "trainable", "recompute"}), arguments["dtype"]
         if unknown:
             known = ", ".join(list(inspect.signature(type(self)).parameters)[:-1])
             raise ValueError(f"The arguments are {known}. Received: {', '.join(unknown)}")
@@ -34,7 +39,13 @@ class Network(keras.Model):
 
     def _init_functional(self, inputs: Any, outputs: Any, arguments: dict[str, Any], policy: Any) -> None:
         """Initialize as a functional model, and keep the constructor's arguments."""
-        super().__init__(inputs=inputs, outputs=outputs, **arguments["kwargs"])
+        options = dict(arguments["kwargs"])
+        recompute = check_option("recompute", options.pop("recompute", "none"), RECOMPUTE)
+        super().__init__(inputs=inputs, outputs=outputs, **options)
+        self.recompute = recompute
+        for layer in self.layers:
+            if isinstance(layer, ResidualBlock):
+                layer.recompute = recompute
         self.layer_policy = policy
         # Keras's `compile` scales the loss by this policy, as float16 gradients need.
         self.dtype_policy = policy
@@ -52,6 +63,7 @@ class Network(keras.Model):
             "name": self.name,
             "trainable": self.trainable,
             **{name: _plain(getattr(self, name)) for name in self._argument_names()},
+            **({} if self.recompute == "none" else {"recompute": self.recompute}),
             "dtype": keras.dtype_policies.serialize(self.layer_policy),
         }
 
