@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from .recompute import is_recomputed
+
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class ByteDropout(keras.layers.Dropout):
@@ -82,4 +84,6 @@ def gelu_dropout(x: Any, keep: Any = None, scale: float = 1.0) -> Any:
         w = ops.cast(x, wide)
         return masked((ops.erf(w * math.sqrt(0.5)) + 1.0) * w * (0.5 * scale)), gradient
 
+    if is_recomputed() and keras.backend.backend() == "jax":
+        return apply(x)[0]  # JAX's checkpoint keeps only the block's input, and its gradients may not enclose `keep`
     return ops.custom_gradient(apply)(x)  # as a decorator, which has no type, it would hide the type of `apply`
