@@ -44,6 +44,7 @@ def _fuse_one(program: Program, outputs: set[int]) -> bool:
             for writer in writers:
                 writer.writes = list(reader.writes)
             writers[-1].ops += reader.ops
+            writers[-1].op = max(writers[-1].op, reader.op)
             steps.remove(reader)
             return True
     return False

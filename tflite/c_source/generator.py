@@ -13,7 +13,7 @@ from ..errors import UnsupportedOpError
 from ..file.flatbuffer import FileInfo, TensorInfo, read_file
 from .c_text import Constants, initializer
 from .fusion import fuse
-from .memory_plan import MemoryPlan, Use, plan_memory
+from .memory_plan import ProgramPlan, Use, plan_memory
 from .ops.table import LOWERINGS
 from .program import Program, Step
 
@@ -42,7 +42,7 @@ class CSource:
 
     source: str
     header: str
-    plan: MemoryPlan
+    plan: ProgramPlan
     ops: tuple[tuple[str, ...], ...]
     kernels: tuple[str, ...]
 
@@ -114,7 +114,7 @@ def _place_outputs(program: Program, info: FileInfo) -> dict[int, int]:
         if source in inputs or source in placed.values():
             key = program.new_map(_copy_of(tensor))
             call = f"memcpy({{w0}}, {{r0}}, {program.sizes[source]});"
-            program.steps.append(Step(["output"], (), call, [source], [key]))
+            program.steps.append(Step(["output"], (), call, [source], [key], op=len(info.ops) - 1))
             source = key
         placed[index] = source
     return placed
@@ -131,6 +131,7 @@ def _use(step: Step, program: Program) -> Use:
         tuple((key, program.sizes[key]) for key in step.writes),
         step.scratch_bytes,
         tuple((step.writes[0], key) for key in over if isinstance(key, int)),
+        step.op,
     )
 
 
@@ -155,7 +156,7 @@ def _source(
     program: Program,
     info: FileInfo,
     name: str,
-    plan: MemoryPlan,
+    plan: ProgramPlan,
     outputs: dict[int, int],
     kernels: Sequence[str],
     class_names: Sequence[str],
@@ -210,7 +211,7 @@ static int32_t {name}_arena[{upper}_ARENA_BYTES / 4];
 """
 
 
-def _header(info: FileInfo, name: str, plan: MemoryPlan, class_names: Sequence[str]) -> str:
+def _header(info: FileInfo, name: str, plan: ProgramPlan, class_names: Sequence[str]) -> str:
     upper, lines = name.upper(), []
     for kind, tensors, said in (("input", info.inputs, info.input_names), ("output", info.outputs, info.output_names)):
         for parameter, tensor, title in zip(_parameters(kind, tensors), tensors, said, strict=True):

@@ -49,6 +49,7 @@ class TensorInfo:
     axis: int = 0  # axis of the scales, if there are several
     folded: bool = False  # a float16 constant that a DEQUANTIZE op converts: constant, though the file computes it
     data: bytes = field(default=b"", compare=False, repr=False)  # of a constant
+    index: int = field(default=-1, compare=False)  # in the file
 
     def values(self) -> np.ndarray:
         """Values of a constant; empty for other tensors."""
@@ -122,7 +123,7 @@ def _read(model: Any, check_tensors: bool) -> FileInfo:
         raise ExportError(f"A file must contain one graph. Received: {len(model.subgraphs)} graphs")
     graph = model.subgraphs[0]
     _check_indices(model, graph)
-    tensors = [_tensor(tensor, model.buffers) for tensor in graph.tensors]
+    tensors = [_tensor(index, tensor, model.buffers) for index, tensor in enumerate(graph.tensors)]
     for tensor, raw in zip(tensors, graph.tensors, strict=True):
         if check_tensors and raw.sparsity is None:
             _check_tensor(tensor)
@@ -204,7 +205,7 @@ def _check_tensor(tensor: TensorInfo) -> None:
             )
 
 
-def _tensor(tensor: Any, buffers: list[Any]) -> TensorInfo:
+def _tensor(index: int, tensor: Any, buffers: list[Any]) -> TensorInfo:
     quantization = tensor.quantization
     scales = quantization.scale if quantization is not None and quantization.scale is not None else []
     zero_points = quantization.zeroPoint if quantization is not None and quantization.zeroPoint is not None else []
@@ -224,6 +225,7 @@ def _tensor(tensor: Any, buffers: list[Any]) -> TensorInfo:
         zero_points=tuple(map(int, zero_points)),
         axis=int(quantization.quantizedDimension) if quantization is not None else 0,
         data=bytes(data) if data is not None else b"",
+        index=index,
     )
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..file.flatbuffer import FileInfo, OpInfo
-from ..file.op_costs import tensor_bytes
+from ..file.memory_plan import plan_file
 from ..names import CMSIS_NN, REFERENCE_KERNELS
 from ..targets import cmsis_nn
 
-ALIGNMENT_BYTES = 16
 STEP_BYTES = 128  # resolution of a reported arena
 
 
@@ -35,33 +34,4 @@ def planned_bytes(info: FileInfo, scratch_bytes: Callable[[OpInfo], int]) -> int
         info: The file.
         scratch_bytes: Returns the scratch memory of an op's kernel.
     """
-    lives: dict[int, list[int]] = {}  # id of a tensor -> [bytes, first op, last op]
-    for tensor in info.inputs:
-        lives[id(tensor)] = [tensor_bytes(tensor), 0, 0]
-    for index, op in enumerate(info.ops, start=1):
-        for tensor in (*op.inputs, *op.outputs):
-            if not tensor.constant:
-                lives.setdefault(id(tensor), [tensor_bytes(tensor), index, index])[2] = index
-    for tensor in info.outputs:
-        if id(tensor) in lives:
-            lives[id(tensor)][2] = len(info.ops)
-    buffers = [(_aligned(size), first, last) for size, first, last in lives.values() if size]
-    for index, op in enumerate(info.ops, start=1):
-        if scratch := scratch_bytes(op):
-            buffers.append((_aligned(scratch), index, index))
-    placed: list[tuple[int, int, int, int]] = []  # (offset, bytes, first op, last op), by offset
-    for size, first, last in sorted(buffers, key=lambda buffer: -buffer[0]):
-        offset = 0
-        for other, taken, begins, ends in placed:
-            if begins > last or first > ends:
-                continue
-            if other - offset >= size:
-                break
-            offset = max(offset, other + taken)
-        placed.append((offset, size, first, last))
-        placed.sort(key=lambda entry: entry[0])
-    return max((offset + size for offset, size, _, _ in placed), default=0)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    return plan_file(info, scratch_bytes).arena_bytes
