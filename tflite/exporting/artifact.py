@@ -37,7 +37,6 @@ class Artifact:
         content: The file.
         target: Key of ``TARGETS``.
         dtype: "float32", "float16", "int8" or "int16x8".
-        dtype: "float32", "float16", "int8" or "int16x8".
         ops: Ops in execution order.
         class_names: Name of each output; empty where the outputs are not classes.
         model_name: Name of the Keras model it came from.
@@ -52,6 +51,8 @@ class Artifact:
         model_sha256: Digest of the layers and weights of the model it was made from.
         npu: The file compiled for an Ethos-U and the compiler's figures; None for other targets.
         preprocessing: How pictures were resized to the input's size in training; None: unknown, or no pictures.
+        op_layers: For each of ``ops`` the layer of the Keras model that it belongs to, "" where that is unknown; ()
+            in cards of earlier versions.
     """
 
     content: bytes = field(repr=False)
@@ -71,6 +72,7 @@ class Artifact:
     kernel_arena_bytes: Mapping[str, int] = field(default_factory=dict)
     npu: NpuReport | None = None
     preprocessing: Preprocessing | None = None
+    op_layers: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -126,6 +128,7 @@ class Artifact:
             "npu": None if self.npu is None else self.npu.to_dict(),
             "ops": {name: self.ops.count(name) for name in sorted(set(self.ops))},
             "op_sequence": list(self.ops),
+            "op_layers": list(self.op_layers),
             "upsample_form": self.upsample_form,
             "substituted_activations": list(self.substituted),
             "verification": self.verification,
@@ -272,6 +275,7 @@ class Artifact:
                     model_sha256=card["model_sha256"],
                     npu=npu,
                     preprocessing=Preprocessing.from_dict(card.get("preprocessing")),
+                    op_layers=tuple(card.get("op_layers", ())),  # cards of 1.0 had none
                 )
         except FileNotFoundError as error:
             raise ExportError(f"save() writes a file and its model card. Received: {error.filename} missing") from error

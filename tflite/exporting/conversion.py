@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..file.flatbuffer import FileInfo
+from ..file.layer_names import op_layers, user_layer
 from ..file.metadata import add_metadata
-from ..graph.graph import Graph
+from ..graph.graph import UNROUNDED, Graph
 from ..graph.lowering import DEPLOYED
 from ..graph.pipeline import finishing_passes, lowering_passes, run
 from ..runtimes.converter import convert
@@ -28,6 +29,7 @@ class Written:
         arenas: Arena by kernels; empty for targets without one.
         npu: The file compiled for an Ethos-U; None for other targets.
         deployed: The graph that was converted, as a model; None where the model converts itself.
+        op_layers: For each op the layer of the given model that it belongs to; "" where that is unknown.
     """
 
     content: bytes
@@ -36,6 +38,7 @@ class Written:
     arenas: dict[str, int]
     npu: NpuReport | None
     deployed: Any
+    op_layers: tuple[str, ...]
 
     @property
     def arena_bytes(self) -> int | None:
@@ -58,13 +61,14 @@ def write(job: Prepared, accelerator: str | None) -> Written:
         ExportError: the converter, or the target's compiler, refused it.
     """
     deployed: dict[str, Any] = {}
+    layers: dict[str, dict[str, str]] = {}  # form -> name in the converted model -> name in the given one
     lowered = None if job.facts.converts_itself else _lower(job)
 
     def written(form: str) -> bytes:
         if lowered is None:
             content = job.model.convert(job.io_dtype)
         else:
-            deployed[form] = _finish(job, lowered, form)
+            deployed[form], layers[form] = _finish(job, lowered, form)
             content = convert(deployed[form], job.dtype, job.io_dtype, job.calibration)
         return add_metadata(content, job.input_ranges, job.preprocessing)
 
@@ -81,7 +85,8 @@ def write(job: Prepared, accelerator: str | None) -> Written:
     npu = compile_for(job.row, content, accelerator)
     if npu is not None:
         check_all_on_npu(npu, job.target)
-    file = Written(content, info, form, arenas, npu, deployed.get(form))
+    names = layers.get(form) or {layer.name: layer.name for layer in job.facts.model.layers}
+    file = Written(content, info, form, arenas, npu, deployed.get(form), op_layers(info, names))
     check_limits(job.limits, MemoryUse(file.arena_bytes, len(content), npu), info, job.target)
     return file
 
@@ -93,8 +98,10 @@ def _lower(job: Prepared) -> Graph:
     return graph
 
 
-def _finish(job: Prepared, lowered: Graph, form: str) -> Any:
-    """The graph of one form, as a model."""
+def _finish(job: Prepared, lowered: Graph, form: str) -> tuple[Any, dict[str, str]]:
+    """(the graph of one form, as a model; name of each of its layers -> that of the given model's layer)."""
     graph = lowered.copy()
     run(graph, finishing_passes(form, job.row.max_stride, job.row.dense_as_convolution))
-    return graph.to_model(DEPLOYED)
+    model = graph.to_model(DEPLOYED)  # may rename layers
+    names = {node.name: user_layer(node.origin or (node.name,), UNROUNDED) for node in graph.nodes() if node.layer}
+    return model, names

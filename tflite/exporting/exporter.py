@@ -148,6 +148,7 @@ def export(
         float_layers=job.float_layers,
         model_sha256=model_sha256(model),
         preprocessing=job.preprocessing,
+        op_layers=file.op_layers,
     )
 
 
