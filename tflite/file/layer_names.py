@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Mapping
 
@@ -58,5 +59,5 @@ def user_layer(origin: tuple[str, ...], suffix: str = "") -> str:
         suffix: Removed from the end of a name.
     """
     names = [name.removesuffix(suffix) for name in origin]
-    kept = [one for one, part in zip(names, names[1:], strict=False) if not part.startswith(one)]
+    kept = [one for one, part in itertools.pairwise(names) if not part.startswith(one)]
     return "/".join([*kept, *names[-1:]])

@@ -175,6 +175,4 @@ def plan_file(
         size, first, last, index, kind = requested[place]
         name = "input" if index == INPUT_OP else f"{'scratch' if kind == SCRATCH else 'map'} {index}"
         placements.append(Placement(name, offset, size, max(first, 0), max(last, 0), index, kind))
-    return MemoryPlan(
-        tuple(placements), max((one.end for one in placements), default=0), tuple(range(len(info.ops)))
-    )
+    return MemoryPlan(tuple(placements), max((one.end for one in placements), default=0), tuple(range(len(info.ops))))

@@ -20,9 +20,10 @@ WIDTH, TEXT = 400, 12
 PLAN_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 262, 56, 6, 46, 40
 TICKS = 5  # at most, of the axis of bytes
 BARS = 12  # layers that are drawn, the others are one bar
-ROW, NAME, BAR_END, LETTERS = 21, 172, 300, 25
+ROW, NAME, BAR_END, VALUE_END, LETTERS = 21, 172, 296, 362, 25
 COLORS = {FEATURE_MAP: "float", SCRATCH: "accent", WEIGHTS: "muted"}
 PEAK = "int8"
+UNITS = {"cycles": "cycles", "time_us": "µs", "macs": "multiply-accumulates"}
 LEGEND = {FEATURE_MAP: "feature map", SCRATCH: "scratch of an op", WEIGHTS: "weights, copied"}
 
 
@@ -58,8 +59,8 @@ def plan_svg(report: OpReport, standalone: bool) -> str:
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, base + 32, "op" if per_op else "step, in order", anchor="middle"))
     row = report.peak
     if row is not None:
-        most = f"{_bytes(max(plan.live_bytes))} in {'op' if per_op else 'step'} {plan.peak_step}: {row.title}"
-        parts.append(_text(0, 13, _cut(f"peak {most}", 62), color=PEAK, weight="600"))
+        most = f"peak: {_bytes(max(plan.live_bytes))} of {_bytes(plan.arena_bytes)} in {'op' if per_op else 'step'} "
+        parts.append(_text(0, 13, _cut(f"{most}{peak}, {row.title}", 60), color=PEAK, weight="600"))
     parts += _legend(plan)
     described = f"Memory plan: {plan.arena_bytes} bytes, {len(plan.placements)} buffers over {steps} steps"
     return _svg(PLAN_HEIGHT, parts, described, standalone)
@@ -100,29 +101,36 @@ def costs_svg(report: OpReport, standalone: bool) -> str:
         words = f"{len(rest)} other{'s' if len(rest) > 1 else ''}"
         share, value = sum(layer.share for layer in rest), sum(layer.value for layer in rest)
         parts.append(_text(0, ROW * count + 15, words))
-        parts.append(_text(WIDTH, ROW * count + 15, f"{_value(report, value)}  {share:.0%}", anchor="end"))
+        parts += _numbers(report, value, share, ROW * count + 15, most)
         count += 1
     return _svg(ROW * max(count, 1) + 2, parts, f"Cost by layer: {report.measured}", standalone)
 
 
 def _bar(report: OpReport, layer: LayerCost, place: int, most: float) -> list[str]:
     y, color = ROW * place, PEAK if place == 0 else "float"
-    words = f"{layer.layer}: {_value(report, layer.value)} {report.measure}, {', '.join(layer.ops)}"
+    words = f"{layer.layer}: {layer.value:,.10g} {UNITS[report.measure]}, {', '.join(layer.ops)}"
     return [
         f"<g><title>{_safe(words)}</title>" + _text(0, y + 15, _cut(layer.layer, LETTERS), color="ink"),
         f'<rect x="{NAME}" y="{y + 5}" width="{max((BAR_END - NAME) * layer.value / most, 0.7):.2f}" height="12" '
         f'rx="2" style="fill:var(--{color});fill-opacity:{0.9 if place == 0 else 0.6}"/>',
-        _text(WIDTH, y + 15, f"{_value(report, layer.value)}  {layer.share:.0%}", anchor="end") + "</g>",
+        *_numbers(report, layer.value, layer.share, y + 15, most),
+        "</g>",
     ]
 
 
-def _value(report: OpReport, value: float) -> str:
-    """A cost in few letters: cycles 35,320; MAC 1.25 M; 12.3 µs."""
+def _numbers(report: OpReport, value: float, share: float, y: float, most: float) -> list[str]:
+    words = _value(report, value, most)
+    return [_text(VALUE_END, y, words, anchor="end"), _text(WIDTH, y, f"{share:.0%}", anchor="end")]
+
+
+def _value(report: OpReport, value: float, most: float) -> str:
+    """A cost in few letters, in the unit of the largest: cycles 35,320; MAC 102 k; 12.3 µs."""
     if report.measure == "time_us":
-        return f"{value:.1f} µs"
-    if report.measure == "macs":
-        return f"{value / 1e6:.3g} M"
-    return f"{value:,.0f}"
+        return f"{value:,.1f} µs"
+    if report.measure == "cycles":
+        return f"{value:,.0f}"
+    unit, name = next(((size, name) for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if most >= size), (1, ""))
+    return f"{value / unit:.3g} {name}".rstrip()
 
 
 def _ticks(most: int) -> list[int]:

@@ -19,9 +19,7 @@ from .drawing import costs_svg, plan_svg
 from .model_explorer import node_data
 
 LITERT_ALIGNMENT_BYTES = 64  # of its arena
-# Measures of an op, the best first -> title.
-CYCLES, TIME_US, MACS = "cycles", "time_us", "macs"
-MEASURES = {CYCLES: "NPU cycles", TIME_US: "µs", MACS: "MAC"}
+CYCLES, TIME_US, MACS = "cycles", "time_us", "macs"  # measures of an op, the best first
 
 
 @dataclass(frozen=True)
@@ -111,9 +109,7 @@ class OpReport:
         for layer, rows in groups.items():
             value = sum(map(self.value, rows))
             live = [row.live_bytes for row in rows if row.live_bytes is not None]
-            found.append(
-                LayerCost(layer, tuple(row.op for row in rows), value, value / total, max(live, default=None))
-            )
+            found.append(LayerCost(layer, tuple(row.op for row in rows), value, value / total, max(live, default=None)))
         return tuple(found)
 
     @property
@@ -221,7 +217,8 @@ def _plan(artifact: Any, info: FileInfo) -> tuple[MemoryPlan | None, str]:
     if npu is not None:
         return npu.plan, f"the SRAM of {npu.accelerator}, as {npu.compiler} laid it out"
     if row.writes_c:
-        return write_c(artifact.content, "net").plan, "the static arena of the C program; inputs and outputs lie outside"
+        plan = write_c(artifact.content, "net").plan
+        return plan, "the static arena of the C program; inputs and outputs lie outside"
     if ARENA_BYTES in row.costs:
         scratch = {REFERENCE_KERNELS: cmsis_nn.reference_scratch_bytes, CMSIS_NN: cmsis_nn.scratch_bytes}
         plans = {kernels: plan_file(info, needs) for kernels, needs in scratch.items()}

@@ -147,4 +147,3 @@ def converter_error(error: Exception, function: Any, layers: Sequence[str] = ())
         )
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return ExportError(f"TensorFlow's converter refused the model: {first}")
-

@@ -140,13 +140,16 @@ def compile_file(content: bytes, npu: Npu, accelerator: str | None = None, run: 
     memory = {
         key: float(row[f"{key}_memory_used"]) * KIB for key in ("sram", "dram", "off_chip_flash", "on_chip_flash")
     }
+    cycles = int(float(row["cycles_total"]))
+    if sum(one.cycles for one in passes) != cycles:  # this compiler's rows mean something else
+        passes = ()
     op_cycles, op_sram_bytes = by_op(passes, len(info.ops)) if passes else ((), ())
     left = tuple(op.name for op in read_file(result).ops if op.name != NPU_OP)
     return NpuReport(
         accelerator=accelerator,
         system=npu.system,
         memory=npu.memory,
-        cycles=int(float(row["cycles_total"])),
+        cycles=cycles,
         inferences_per_second=float(row["inferences_per_second"]),
         sram_bytes=round(memory["sram"]),
         constants_bytes=round(memory["off_chip_flash"] + memory["on_chip_flash"] + memory["dram"]),

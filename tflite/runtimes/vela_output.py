@@ -14,7 +14,8 @@ from ..file.memory_plan import FEATURE_MAP, INPUT_OP, WEIGHTS, MemoryPlan, Place
 OPTIONS = ("--verbose-performance", "--verbose-allocation")
 _SECTION = re.compile(r"^Allocation, memory (\w+),", re.MULTILINE)
 _LINE = re.compile(
-    r"^ *(?P<first>\d+) - +(?P<last>\d+): +0x(?P<start>[0-9a-f]+) - +0x(?P<end>[0-9a-f]+): +\d+: +\d+: \S+ *: (?P<name>.*)$"
+    r"^ *(?P<first>\d+) - +(?P<last>\d+): +0x(?P<start>[0-9a-f]+) - +0x(?P<end>[0-9a-f]+): +\d+: +\d+: \S+ *: "
+    r"(?P<name>.*)$"
 )
 _COPIED = re.compile(r"WB_\w+_op(\d+)$")  # a buffer for weights; the number of the pass that reads them
 
@@ -74,7 +75,7 @@ def _producer(info: FileInfo, op: int, kind: str, named: Mapping[str, int]) -> i
 
 
 def _kind(name: str) -> str:
-    """ "CONV_2D" and "Conv2D" alike."""
+    """One form of "CONV_2D" and "Conv2D"."""
     return name.replace("_", "").upper().removesuffix("2D")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ... import theme
 
-CSS = theme.CSS + """\
+CSS = (
+    theme.CSS
+    + """\
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 var(--font);-webkit-text-size-adjust:100%}
 main{max-width:1120px;margin:0 auto;padding:32px 20px 64px}
@@ -82,6 +84,7 @@ margin-bottom:14px}
 .mark.pass::before{content:"✓";color:var(--good)}
 .mark.fail::before{content:"✗";color:var(--bad)}.mark.fail b{color:var(--bad)}
 .layers svg{min-width:700px}.layers{margin-bottom:14px}
+.per-op figure{margin-bottom:8px}.per-op summary{font-size:.9rem}
 .compact thead th,.compact td{white-space:normal}.compact thead th{vertical-align:bottom}
 .unbroken{white-space:nowrap}.compact th,.compact td{padding-left:7px;padding-right:7px}
 .small{font-size:.84rem}.small th,.small td{padding-top:5px;padding-bottom:5px}
@@ -100,6 +103,7 @@ white-space:normal}.n{text-align:left}.bar{margin-left:0}
 td.empty{display:none}td[data-label]::before{content:attr(data-label);display:block;color:var(--muted);font-size:.74rem}}
 @media print{body{background:#fff}.card,.tile{break-inside:avoid}}
 """
+)
 
 
 def page(title: str, content: str) -> str:
