@@ -28,7 +28,7 @@ if TYPE_CHECKING or not is_command():
     from .measuring.device_costs import DeviceCosts
     from .measuring.latency import BenchmarkReport, benchmark
     from .measuring.layer_noise import LayerError, layer_errors
-    from .per_op.report import LayerCost, OpReport, OpRow, op_report
+    from .per_op.layer_costs import LayerCost, OpReport, OpRow, op_report
     from .quantization.copy_check import QuantizationReport
     from .quantization.quantizer import calibrate, quantize
     from .quantization.range_choice import LayerRange

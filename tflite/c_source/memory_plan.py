@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..file.memory_plan import FEATURE_MAP, SCRATCH, MemoryPlan, Placement, aligned, greedy_offsets
+from ..file.arena_plan import FEATURE_MAP, SCRATCH, MemoryPlan, Placement, aligned, greedy_offsets
 
 ALIGNMENT_BYTES = 4
 

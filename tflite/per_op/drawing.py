@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from wavemix_tf import theme
 from wavemix_tf.escaping import printable
 
-from ..file.memory_plan import FEATURE_MAP, INPUT_OP, SCRATCH, WEIGHTS, MemoryPlan, Placement
+from ..file.arena_plan import FEATURE_MAP, INPUT_OP, SCRATCH, WEIGHTS, MemoryPlan, Placement
 
 if TYPE_CHECKING:
-    from .report import LayerCost, OpReport
+    from .layer_costs import LayerCost, OpReport
 
 WIDTH, TEXT = 400, 12
 PLAN_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 262, 56, 6, 46, 40

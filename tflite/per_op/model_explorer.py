@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .report import OpReport
+    from .layer_costs import OpReport
 
 GRAPH = "main"
 GRADIENT = (

@@ -16,7 +16,7 @@ from wavemix_tf.checks import check_option
 
 from ..errors import ExportError, UnsupportedOpError
 from ..file.flatbuffer import read_file
-from ..file.memory_plan import MemoryPlan
+from ..file.arena_plan import MemoryPlan
 from ..names import VELA
 from ..targets.op_tables import INSTEAD
 from ..targets.table import Npu, Target

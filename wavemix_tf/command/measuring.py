@@ -20,7 +20,7 @@ from ..tflite.graph.inputs import predict
 from ..tflite.measuring.latency import BenchmarkReport, benchmark
 from ..tflite.measuring.layer_noise import layer_errors
 from ..tflite.names import FAKE_QUANT, LATENCY_MS, RUNTIMES, XNNPACK
-from ..tflite.per_op.report import op_report
+from ..tflite.per_op.layer_costs import op_report
 from ..tflite.runtimes.running import runtimes_of
 from ..tflite.targets.table import get_target
 from ..tflite.verification.verifier import VerifyReport, compare, fault, verify

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from ...tflite.per_op.report import OpReport, OpRow
+from ...tflite.per_op.layer_costs import OpReport, OpRow
 from .formats import cell, kibibytes
 
 COST_TITLES = {"cycles": "NPU cycles", "time_us": "µs", "macs": ""}  # multiply-accumulates have a column of their own

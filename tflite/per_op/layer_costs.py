@@ -10,7 +10,7 @@ from typing import Any
 from ..c_source.generator import write_c
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.layer_names import op_layers
-from ..file.memory_plan import INPUT_OP, MemoryPlan, plan_file
+from ..file.arena_plan import INPUT_OP, MemoryPlan, plan_file
 from ..file.op_costs import count_costs
 from ..names import ARENA_BYTES, CMSIS_NN, KERNELS, REFERENCE_KERNELS
 from ..targets import cmsis_nn
