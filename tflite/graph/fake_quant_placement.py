@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import UnsupportedLayerError
 from ..layers.copying import config_of, copy_variables
 from ..layers.fake_quant import FIXED_RANGES, QUANT_LAYERS, FakeQuant, KeepFloat, QuantBatchNormalization
-from .activations import activation_name
+from .activation_names import activation_name
 from .affines import affine_source
 from .graph import Graph, Node, Value
 from .layer_kinds import (

@@ -19,8 +19,8 @@ from ..graph.layer_kinds import WEIGHTED
 from ..names import ARENA_BYTES, FILE_BYTES, FLASH_BYTES, NPU_CYCLES, SRAM_BYTES
 from ..targets.firmware import COST_KERNELS, RUNTIME_BYTES
 from ..targets.table import DEVICE_COSTS, FIRMWARE_COSTS, Target
+from .file_plan import Plan, transposed_4x4
 from .graph_plan import graph_plans
-from .plans import Plan, transposed_4x4
 from .wavemix_plan import wavemix_plan
 
 # Minimum content of a file beside its constants: for an op its tables and those of its output, for weights and for a

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from ..graph.activations import activation_name
+from ..graph.activation_names import activation_name
 from ..graph.fake_quant_placement import is_nearest
 from ..graph.graph import Graph, Node, Value
 from ..graph.inputs import predict

@@ -10,8 +10,8 @@ from wavemix_tf.escaping import printable
 
 from . import cluster
 from .candidates import Candidates, format_cost
-from .options import SearchOptions
-from .results import FAILED, OUTCOME_FILE, OVER_BUDGET, SearchResult
+from .search_options import SearchOptions
+from .search_result import FAILED, OUTCOME_FILE, OVER_BUDGET, SearchResult
 
 LONGEST_ERROR = 300  # characters in the line of a trial; its outcome file has all
 

@@ -24,7 +24,7 @@ from ..training.data.bundle import DataBundle
 from ..training.data.class_counts import write_counts
 from ..training.data.datasets import load_data
 from ..training.data.identity import check_run
-from ..training.fitting.results import FitResult
+from ..training.fitting.fit_result import FitResult
 from ..training.fitting.run_output import prepare_run_folder
 from ..training.fitting.saving import save_model
 from ..training.fitting.trainer import build, fit

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...files import write_text
 from ...training.run_files import RunFiles
-from . import class_counts, diagnosis, exported_files, op_sections, results, verification
+from . import data_sections, diagnosis, exported_files, op_sections, result_table, verification
 from . import pictures as picture_sections
 from .formats import metric_of
 from .style import page
@@ -56,10 +56,10 @@ def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Se
     body = "\n".join(
         part
         for part in (
-            results.header(report),
-            results.section(report),
-            class_counts.section(report),
-            class_counts.copies(report),
+            result_table.header(report),
+            result_table.section(report),
+            data_sections.section(report),
+            data_sections.copies(report),
             '<div class="grid">',
             diagnosis.curves(history or {}, metric_of(report)[0]),
             picture_sections.class_iou(report),

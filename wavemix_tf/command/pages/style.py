@@ -84,7 +84,7 @@ margin-bottom:14px}
 .mark.pass::before{content:"✓";color:var(--good)}
 .mark.fail::before{content:"✗";color:var(--bad)}.mark.fail b{color:var(--bad)}
 .layers svg{min-width:700px}.layers{margin-bottom:14px}
-.per-op figure{margin-bottom:8px}.per-op summary{font-size:.9rem}
+.per-op{align-self:start}.per-op figure{margin-bottom:8px}.per-op summary{font-size:.9rem}
 .compact thead th,.compact td{white-space:normal}.compact thead th{vertical-align:bottom}
 .unbroken{white-space:nowrap}.compact th,.compact td{padding-left:7px;padding-right:7px}
 .small{font-size:.84rem}.small th,.small td{padding-top:5px;padding-bottom:5px}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...tflite.targets.firmware import runtime_words
 from ..terminal import grid, styled
 from .formats import kibibytes, metric_of, milliseconds, percent
-from .results import interval_text, latency_ms
+from .result_table import interval_text, latency_ms
 from .verification import COLUMNS, MATRIX_NOTE, cell_texts, runtime_columns, steps_text, worst_layers
 
 if TYPE_CHECKING:
