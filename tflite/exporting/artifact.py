@@ -21,12 +21,13 @@ from ..file.identifiers import c_identifier
 from ..file.model_cards import card_path, read_card, read_content, remedy
 from ..kit.writer import write_kit
 from ..names import KERNELS
+from ..per_op.layer_costs import op_report
 from ..runtimes.ethos import NpuReport
 from ..runtimes.microcontroller import c_array
 from ..targets.firmware import firmware_bytes
 from ..targets.table import get_target
 
-C_SUFFIXES = (".h", ".cc", ".c")
+C_SUFFIXES = (".h", ".cc", ".c", "_plan.svg")
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,14 @@ class Artifact:
             program = write_c(self.content, name, self.class_names)
             files[base.with_name(f"{name}.h")] = program.header.encode()
             files[base.with_name(f"{name}.c")] = program.source.encode()
+            files[base.with_name(f"{name}_plan.svg")] = op_report(self).plan_svg().encode()
         return files
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the file, its labels, its model card and, for a microcontroller, the C array or program.
 
-        For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one to put on the device.
+        For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one to put on the device. Beside a program in
+        C, ``<name>_plan.svg`` is the picture of its arena.
 
         Every file is written under a temporary name and then renamed. The ``.tflite`` comes last: if it exists, the
         others exist too.

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wavemix_tf.escaping import markdown
 from wavemix_tf.files import replacing_folder
 
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.identifiers import c_identifier, check_name, kotlin_class
 from ..names import ANDROID_KIT, RUNTIMES
+from ..per_op.layer_costs import OpReport, op_report
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
 from . import templates
@@ -27,6 +29,7 @@ from .picture import PictureInput, picture_h, png
 from .tensors import is_classes, is_exact, is_image, output_formula, quantization
 from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
 
+COSTS = "costs"  # folder
 VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/, so that several kits of one app do not collide
 
 
@@ -92,6 +95,8 @@ def kit_files(
     c_name = header.removesuffix(".h") if header is not None else c_identifier(name)
     files: dict[str, bytes] = {}
     for file, content in saved.items():
+        if file.endswith(".svg"):  # among the pictures of every kit
+            continue
         files[f"{own}/{file}" if file.endswith((".h", ".cc", ".c")) else file] = content
     taken, beside = PictureInput.of(artifact, info), f"test_vectors/{name}"
     c_folder = own if header is not None else "native" if taken is not None else beside
@@ -114,8 +119,10 @@ def kit_files(
     if android and has_kotlin(info):
         for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
             files[f"android/{path}"] = text.encode()
+    costs = op_report(artifact)
+    files |= {f"{COSTS}/{path}": content for path, content in costs.files().items()}
     files["MODEL_CARD.md"] = model_card(artifact, info, name, vectors, report).encode()
-    files["README.md"] = readme(artifact, info, name, c_name, class_name, vectors, files).encode()
+    files["README.md"] = readme(artifact, info, name, c_name, class_name, vectors, files, costs).encode()
     return files
 
 
@@ -123,7 +130,14 @@ def kit_files(
 
 
 def readme(
-    artifact: Any, info: FileInfo, name: str, c_name: str, class_name: str, vectors: Vectors, files: Iterable[str]
+    artifact: Any,
+    info: FileInfo,
+    name: str,
+    c_name: str,
+    class_name: str,
+    vectors: Vectors,
+    files: Iterable[str],
+    costs: OpReport,
 ) -> str:
     """README of the folder: its content and its use."""
     android = f"android/{class_name}.kt"
@@ -150,7 +164,8 @@ def readme(
         f"native/{c_name}_vectors.h": "the test vectors as C arrays",
         f"test_vectors/{name}/{c_name}_vectors.h": "the test vectors as C arrays",
     }
-    present = {*files, f"test_vectors/{name}/"}
+    described[f"{COSTS}/"] = "pictures of memory and cost by op, and node data for Model Explorer"
+    present = {*files, f"test_vectors/{name}/", f"{COSTS}/"}
     sections = []
     if android in present:
         sections.append(android_section(artifact, info, name, class_name))
@@ -164,6 +179,7 @@ def readme(
         sections.append(c_section(artifact, info, c_name))
     if artifact.npu is not None:
         sections.append(ethos_section(artifact, name))
+    sections.append(costs_section(costs))
     return (
         templates.README.substitute(
             name=name,
@@ -176,6 +192,28 @@ def readme(
         ).rstrip("\n")
         + "\n"
     )
+
+
+def costs_section(costs: OpReport) -> str:
+    """README's section on memory and cost by op."""
+    lines = ["## Memory and cost by op", ""]
+    if costs.plan is not None and costs.peak is not None:
+        most = f"{max(costs.plan.live_bytes):,} bytes in op {costs.peak.index}, {markdown(costs.peak.title)}"
+        lines += [
+            f"Memory plan of {costs.plan.arena_bytes:,} bytes: {costs.planned}. The peak is {most}.",
+            "",
+            f"![Memory plan: bytes over the steps of an inference]({COSTS}/memory_plan.svg)",
+            "",
+        ]
+    lines += [
+        f"Cost by layer of the Keras model, the largest first: {costs.measured}.",
+        "",
+        f"![Cost by layer]({COSTS}/cost_by_layer.svg)",
+        "",
+        "The same over the graph of the file: `pip install ai-edge-model-explorer`, run `model-explorer` and open the "
+        f"`.tflite` file, then add a `{COSTS}/*.node_data.json` file as per-node data.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _input_section(artifact: Any, info: FileInfo) -> str:

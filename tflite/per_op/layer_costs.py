@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..c_source.generator import write_c
+from ..file.arena_plan import INPUT_OP, MemoryPlan, plan_file
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.layer_names import op_layers
-from ..file.arena_plan import INPUT_OP, MemoryPlan, plan_file
 from ..file.op_costs import count_costs
 from ..names import ARENA_BYTES, CMSIS_NN, KERNELS, REFERENCE_KERNELS
 from ..targets import cmsis_nn
@@ -138,6 +139,14 @@ class OpReport:
     def node_data(self) -> dict[str, dict[str, Any]]:
         """Node data for Model Explorer: name of a measure -> content of a JSON file, which it loads over the file."""
         return node_data(self)
+
+    def files(self) -> dict[str, bytes]:
+        """Name -> content of every picture and every file of node data."""
+        pictures = {"memory_plan.svg": self.plan_svg(), "cost_by_layer.svg": self.costs_svg()}
+        found = {name: text.encode() for name, text in pictures.items() if text}
+        for measure, values in self.node_data().items():
+            found[f"{measure}.node_data.json"] = (json.dumps(values, indent=1) + "\n").encode()
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..file.flatbuffer import FileInfo, OpInfo
 from ..file.arena_plan import plan_file
+from ..file.flatbuffer import FileInfo, OpInfo
 from ..names import CMSIS_NN, REFERENCE_KERNELS
 from ..targets import cmsis_nn
 

@@ -15,8 +15,8 @@ from typing import Any
 from wavemix_tf.checks import check_option
 
 from ..errors import ExportError, UnsupportedOpError
-from ..file.flatbuffer import read_file
 from ..file.arena_plan import MemoryPlan
+from ..file.flatbuffer import read_file
 from ..names import VELA
 from ..targets.op_tables import INSTEAD
 from ..targets.table import Npu, Target
@@ -81,9 +81,14 @@ class NpuReport:
     def from_dict(cls, figures: dict[str, Any], content: bytes) -> NpuReport:
         """Inverse of ``to_dict``, with the file; ExportError if the file does not match."""
         report = cls(**{key: value for key, value in figures.items() if key != "sha256"}, content=content)
-        lists = {key: tuple(getattr(report, key)) for key in ("cpu_ops", "op_cycles", "op_sram_bytes")}
         plan = figures.get("plan")  # cards of 1.0 had none
-        report = replace(report, **lists, plan=None if plan is None else MemoryPlan.from_dict(plan))
+        report = replace(
+            report,
+            cpu_ops=tuple(report.cpu_ops),
+            op_cycles=tuple(report.op_cycles),
+            op_sram_bytes=tuple(report.op_sram_bytes),
+            plan=None if plan is None else MemoryPlan.from_dict(plan),
+        )
         if report.to_dict()["sha256"] != figures["sha256"]:
             raise ExportError("The compiled file is not the one that the model card describes.")
         return report

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..file.flatbuffer import FileInfo
 from ..file.arena_plan import FEATURE_MAP, INPUT_OP, WEIGHTS, MemoryPlan, Placement
+from ..file.flatbuffer import FileInfo
 
 # "--verbose-performance" writes the CSV file, "--verbose-allocation" the text.
 OPTIONS = ("--verbose-performance", "--verbose-allocation")

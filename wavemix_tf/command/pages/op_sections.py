@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...tflite.per_op.layer_costs import OpReport, OpRow
 from .formats import cell, kibibytes
+
+if TYPE_CHECKING:
+    from ...tflite.per_op.layer_costs import OpReport, OpRow
 
 COST_TITLES = {"cycles": "NPU cycles", "time_us": "µs", "macs": ""}  # multiply-accumulates have a column of their own
 
@@ -26,6 +28,8 @@ def section(report: Mapping[str, Any]) -> str:
 
 
 def _card(export: Mapping[str, Any]) -> str:
+    from ...tflite.per_op.layer_costs import OpReport  # loads the schema of files: not at the start of the command
+
     found = OpReport.from_dict(export["per_op"])
     kind = "int8" if str(export["dtype"]).startswith("int") else "float"
     plan = "<p class='note'>The compiler stated no plan.</p>"
