@@ -1,6 +1,6 @@
 """The pictures of an ``OpReport``: the memory plan over time, and the costs by layer. Each is one <svg>.
 
-They are 400 units wide, so that the text is legible on a telephone, and take the colors of ``wavemix_tf.theme``.
+They are 400 units wide, so that the text is legible on a telephone, and take the colors of ``wavemix_tf.page_style``.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from wavemix_tf import theme
 from wavemix_tf.escaping import printable
+from wavemix_tf.page_style import PALETTE_CSS
 
 from ..file.arena_plan import FEATURE_MAP, INPUT_OP, SCRATCH, WEIGHTS, MemoryPlan, Placement
 
@@ -176,7 +176,7 @@ def _svg(height: float, parts: list[str], described: str, standalone: bool) -> s
     if standalone:
         box = f"-14 -12 {WIDTH + 28} {height + 24:g}"
         size = f' width="{1.5 * (WIDTH + 28):g}" height="{1.5 * (height + 24):g}"'
-        style = f"<style>{theme.CSS}</style>"
+        style = f"<style>{PALETTE_CSS}</style>"
         ground = f'<rect x="-14" y="-12" width="{WIDTH + 28}" height="{height + 24:g}" style="fill:var(--card)"/>'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}"{size} role="img" aria-label="{_safe(described)}" '

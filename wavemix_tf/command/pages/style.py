@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ... import theme
+from ...page_style import PALETTE_CSS
 
 CSS = (
-    theme.CSS
+    PALETTE_CSS
     + """\
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 var(--font);-webkit-text-size-adjust:100%}
