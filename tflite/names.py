@@ -66,3 +66,5 @@ RAM_COSTS = (ARENA_BYTES, SRAM_BYTES)
 # What a kit contains for a device in addition to the file and its test vectors.
 ANDROID_KIT = "android"  # a Kotlin class
 MICRO_KIT = "micro"  # a C array and a self-test in C++
+ETHOS_KIT = "ethos-u"  # the same for the compiled file, with the NPU's driver
+EDGE_TPU_KIT = "edge-tpu"  # a self-test in Python

@@ -23,7 +23,7 @@ from ..kit.writer import write_kit
 from ..names import KERNELS
 from ..per_op.layer_costs import op_report
 from ..runtimes.ethos import NpuReport
-from ..runtimes.microcontroller import c_array
+from ..runtimes.microcontroller import c_array, kernel_arena_texts
 from ..targets.firmware import firmware_bytes
 from ..targets.table import get_target
 
@@ -151,7 +151,9 @@ class Artifact:
         if self.arena_bytes is not None:
             # The source file includes the header by the stem of the files, so both share it.
             name = c_identifier(base.stem)
-            header, source = c_array(self.content, name, self.ops, self.arena_bytes, self.kernel_arena_bytes)
+            header, source = c_array(
+                self.content, name, self.ops, self.arena_bytes, kernel_arena_texts(self.kernel_arena_bytes)
+            )
             files[base.with_name(f"{name}.h")] = header.encode()
             files[base.with_name(f"{name}.cc")] = source.encode()
         if get_target(self.target).writes_c:

@@ -12,8 +12,8 @@ class Template(string.Template):
 
 
 MAIN_CC = Template("""\
-// Runs @{name} on its test vectors under TensorFlow Lite Micro and compares every output with the expected one, which
-// the same interpreter's reference kernels computed when the file was made. Prints PASS or FAIL; returns 0 or 1.
+// Runs @{name} on its test vectors under @{runtime} and compares every output with the
+// expected one, which @{expected_by}. Prints PASS or FAIL; returns 0 or 1.
 @{tolerance}
 //
 // Build: with TensorFlow Lite Micro's headers and library, and with -DTF_LITE_STATIC_MEMORY, like the library itself
@@ -31,23 +31,23 @@ MAIN_CC = Template("""\
 
 #include "@{name}.h"
 #include "@{name}_vectors.h"
-@{picture_header}
-// The arena is enough for the reference kernels and CMSIS-NN; kernels tuned for other chips may need more.
+@{picture_header}@{includes}
+// @{arena}
 #ifndef EXTRA_ARENA_BYTES
 #define EXTRA_ARENA_BYTES 0
 #endif
-
+@{placement_default}
 namespace {
 
-alignas(@{name}_alignment) uint8_t arena[@{name}_arena_bytes + EXTRA_ARENA_BYTES];
+alignas(@{name}_alignment) uint8_t arena[@{name}_arena_bytes + EXTRA_ARENA_BYTES]@{placement};
 
 bool Fail(const char* reason) {
   MicroPrintf("FAIL @{name}: %s", reason);
   return false;
 }
-
+@{code}
 bool Check() {
-  const tflite::Model* model = tflite::GetModel(@{name});
+@{start}  const tflite::Model* model = tflite::GetModel(@{name});
   if (model->version() != TFLITE_SCHEMA_VERSION) return Fail("the schema version of the file differs");
 
   // Exactly the ops of this file: @{op_list}.
@@ -188,18 +188,6 @@ On a board: use the two `@{c_name}` files, and `main.cc` as an example.
 - **Tolerance.** @{tolerance}. `main.cc` fails on larger differences. Kernels tuned for chips other than Cortex-M were
   not tried.
 - **Transposed convolutions.** @{transposed}
-""")
-
-ETHOS_SECTION = Template("""\
-## Ethos-U
-
-**`@{name}_vela.tflite` is the file for the device**: `@{name}.tflite` compiled by @{compiler} for `@{accelerator}`, and
-for no other accelerator (system `@{system}`, memory `@{memory}` of `Arm/vela.ini`). `@{name}.tflite` is the verified
-file; the NPU cannot run it. In the firmware register one op, `AddEthosU()`.
-
-The compiler's estimates: @{cycles} cycles and @{sram_bytes} bytes of SRAM per inference. The compiled file takes
-@{flash_bytes} bytes of flash, without TensorFlow Lite Micro and Arm's driver for the NPU, which were not measured.
-No NPU was run.
 """)
 
 MODEL_CARD = Template("""\

@@ -16,14 +16,16 @@ from wavemix_tf.files import replacing_folder
 
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.identifiers import c_identifier, check_name, kotlin_class
-from ..names import ANDROID_KIT, RUNTIMES
+from ..names import ANDROID_KIT, EDGE_TPU_KIT, RUNTIMES
 from ..per_op.layer_costs import OpReport, op_report
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
 from . import templates
 from .android import android_section, has_kotlin, kotlin_files
 from .c_files import c_section, main_c
-from .firmware_files import compiled_words, ethos_section, main_cc, micro_section
+from .edge_tpu import check_py, edge_tpu_section
+from .ethos_files import compiled_words, ethos_files, ethos_section
+from .firmware_files import main_cc, micro_section
 from .model_card import model_card
 from .picture import PictureInput, picture_h, png
 from .tensors import is_classes, is_exact, is_image, output_formula, quantization
@@ -90,8 +92,8 @@ def kit_files(
     saved = {path.name: content for path, content in artifact.files(Path(f"{name}.tflite")).items()}
     header = next((file for file in saved if file.endswith(".h")), None)
     row = get_target(artifact.target)
-    micro, android = header is not None and not row.writes_c, row.kit == ANDROID_KIT
-    own = "c" if row.writes_c else "micro"  # folder of the file in C
+    npu, micro, android = artifact.npu is not None, header is not None and not row.writes_c, row.kit == ANDROID_KIT
+    own = "c" if row.writes_c else "ethos_u" if npu else "micro"  # folder of the file in C
     c_name = header.removesuffix(".h") if header is not None else c_identifier(name)
     files: dict[str, bytes] = {}
     for file, content in saved.items():
@@ -99,8 +101,10 @@ def kit_files(
             continue
         files[f"{own}/{file}" if file.endswith((".h", ".cc", ".c")) else file] = content
     taken, beside = PictureInput.of(artifact, info), f"test_vectors/{name}"
-    c_folder = own if header is not None else "native" if taken is not None else beside
-    files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro).encode()
+    if npu:
+        files |= {f"{own}/{file}": content for file, content in ethos_files(artifact, info, c_name).items()}
+    c_folder = own if header is not None or npu else "native" if taken is not None else beside
+    files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro or npu).encode()
     if taken is not None:
         files[f"{c_folder}/{c_name}_picture.h"] = picture_h(taken, c_name).encode()
     files[f"{beside}/{VECTORS_JSON}"] = (
@@ -115,6 +119,8 @@ def kit_files(
         files["micro/main.cc"] = main_cc(artifact, info, c_name).encode()
     if row.writes_c:
         files["c/main.c"] = main_c(info, c_name).encode()
+    if row.kit == EDGE_TPU_KIT:
+        files["edge_tpu/check.py"] = check_py(artifact, info, name).encode()
     class_name = kotlin_class(name)
     if android and has_kotlin(info):
         for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
@@ -157,6 +163,11 @@ def readme(
         "micro/main.cc": "a self-test for TensorFlow Lite Micro",
         f"micro/{c_name}.h": "array, size, arena and ops of the model; `.cc` contains the array",
         f"micro/{c_name}_vectors.h": "the test vectors as C arrays",
+        "ethos_u/main.cc": "a self-test for TensorFlow Lite Micro with the NPU's driver",
+        f"ethos_u/{c_name}.h": "array, size, arena and op of the compiled model; `.cc` contains the array",
+        f"ethos_u/{c_name}_picture.h": "makes the input from a picture, as in training, in C",
+        f"ethos_u/{c_name}_vectors.h": "the test vectors as C arrays",
+        "edge_tpu/check.py": "a self-test in Python, with or without the Edge TPU",
         "c/main.c": "a self-test in C99",
         f"c/{c_name}.h": "sizes and scales of the program; `.c` is the program",
         f"c/{c_name}_picture.h": "how a picture becomes the input, as in training, in C",
@@ -178,7 +189,9 @@ def readme(
     if "c/main.c" in present:
         sections.append(c_section(artifact, info, c_name))
     if artifact.npu is not None:
-        sections.append(ethos_section(artifact, name))
+        sections.append(ethos_section(artifact, info, name, c_name))
+    if get_target(artifact.target).kit == EDGE_TPU_KIT:
+        sections.append(edge_tpu_section(artifact, info, name))
     sections.append(costs_section(costs))
     return (
         templates.README.substitute(

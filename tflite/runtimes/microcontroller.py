@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +30,7 @@ RESOLVER_NAMES = {
     "BATCH_MATMUL": "BatchMatMul",
     "CONV_2D": "Conv2D",
     "CUMSUM": "CumSum",
+    "CUSTOM ethos-u": "EthosU",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2D",
     "L2_POOL_2D": "L2Pool2D",
     "MAX_POOL_2D": "MaxPool2D",
@@ -137,9 +140,37 @@ def resolver_name(op: str) -> str:
     return RESOLVER_NAMES.get(op, "".join(part.capitalize() for part in op.split("_")))
 
 
-def c_array(
-    content: bytes, name: str, ops: tuple[str, ...], arena_bytes: int, arenas: Mapping[str, int] | None = None
-) -> tuple[str, str]:
+@dataclass(frozen=True)
+class ArrayTexts:
+    """Comments of a C array.
+
+    Args:
+        arena: On the size of the arena.
+        about: On the file; "": none.
+        placement: Macro that may be defined to say where the array lies; "": none.
+    """
+
+    arena: str
+    about: str = ""
+    placement: str = ""
+
+
+def kernel_arena_texts(arenas: Mapping[str, int]) -> ArrayTexts:
+    """Comments for a file of TensorFlow Lite Micro's own kernels; ``arenas``: need of each of ``arena.KERNELS``."""
+    needs = "; ".join(f"{KERNELS[kernels]}: {size}" for kernels, size in arenas.items())
+    return ArrayTexts(
+        "Tensor arena: measured with the reference kernels on a 64-bit host, and calculated from that for CMSIS-NN "
+        f"({needs or 'not separated'}). Kernels tuned for other chips may need additional scratch memory: the "
+        "interpreter's arena_used_bytes() reports the use there."
+    )
+
+
+def placement_default(macro: str) -> str:
+    """C text: an empty definition of a macro that may say where a variable lies; "" without one."""
+    return f"#ifndef {macro}\n#define {macro}\n#endif\n\n" if macro else ""
+
+
+def c_array(content: bytes, name: str, ops: tuple[str, ...], arena_bytes: int, texts: ArrayTexts) -> tuple[str, str]:
     """The file as C++ source: (header text, source text).
 
     Args:
@@ -148,9 +179,10 @@ def c_array(
             ``_op_count``; for C++ the function ``<name>_ops``.
         ops: Ops of the file.
         arena_bytes: Arena that is enough for all kernels.
-        arenas: Need of each of ``arena.KERNELS``, for a comment.
+        texts: Comments.
     """
-    needs = "; ".join(f"{KERNELS[kernels]}: {size}" for kernels, size in (arenas or {}).items())
+    about = f"// {texts.about}\n" if texts.about else ""
+    comment = textwrap.fill(texts.arena, 112, initial_indent="  // ", subsequent_indent="  // ")
     methods = [resolver_name(op) for op in sorted(set(ops))]
     guard = f"{name.upper()}_H_"
     ends = "".join(
@@ -160,7 +192,7 @@ def c_array(
     register = "".join(f"  if (resolver.Add{method}() != kTfLiteOk) return kTfLiteError;\n" for method in methods)
     header = f"""\
 // {len(content)} bytes, {len(methods)} kinds of op: {", ".join(sorted(set(ops)))}.
-{ends}#ifndef {guard}
+{about}{ends}#ifndef {guard}
 #define {guard}
 
 #ifdef __cplusplus
@@ -174,9 +206,7 @@ extern const unsigned char {name}[];
 enum {{
   {name}_size = {len(content)},
   {name}_alignment = {ALIGNMENT_BYTES},  // of the array, and of the tensor arena
-  // Tensor arena: measured with the reference kernels on a 64-bit host, and calculated from that for CMSIS-NN
-  // ({needs or "not separated"}). Kernels tuned for other chips may need additional scratch memory: the
-  // interpreter's arena_used_bytes() reports the use there.
+{comment}
   {name}_arena_bytes = {arena_bytes},
   {name}_op_count = {len(methods)}
 }};
@@ -193,9 +223,9 @@ inline TfLiteStatus {name}_ops(tflite::MicroMutableOpResolver<{name}_op_count>& 
 #endif  // {guard}
 """
     rows = [", ".join(f"0x{byte:02x}" for byte in content[i : i + 16]) for i in range(0, len(content), 16)]
+    place = f" {texts.placement}" if texts.placement else ""
     source = (
-        f'#include "{name}.h"\n\nalignas({ALIGNMENT_BYTES}) const unsigned char {name}[] = {{\n    '
-        + ",\n    ".join(rows)
-        + "};\n"
+        f'#include "{name}.h"\n\n{placement_default(texts.placement)}'
+        f"alignas({ALIGNMENT_BYTES}) const unsigned char {name}[]{place} = {{\n    " + ",\n    ".join(rows) + "};\n"
     )
     return header, source

@@ -12,6 +12,8 @@ from wavemix_tf.checks import check_option
 from ..names import (
     ANDROID_KIT,
     ARENA_BYTES,
+    EDGE_TPU_KIT,
+    ETHOS_KIT,
     FILE_BYTES,
     FLASH_BYTES,
     IO_DTYPES_OF,
@@ -85,7 +87,8 @@ class Target:
         runtime_flash_bytes: Kernels -> (least, most) flash of the program that runs a file, without the file; empty if
             it was not measured.
         npu: Settings of the Ethos-U compiler; None for other devices.
-        kit: What a kit contains for it, ``ANDROID_KIT`` or ``MICRO_KIT``; None: only the file and its vectors.
+        kit: What a kit contains for it: ``ANDROID_KIT``, ``MICRO_KIT``, ``ETHOS_KIT`` or ``EDGE_TPU_KIT``; None: only
+            the file and its vectors, or a program in C.
         litert_accelerator: Accelerator that LiteRT's Kotlin API runs a file on: "CPU", "GPU" or "NPU".
         strips_names: Whether the names of inner tensors, which no runtime reads, are removed to save flash.
         rounds_twice: Whether products are rounded twice, as in the reference kernels but not in XNNPACK, which computes
@@ -206,6 +209,7 @@ TARGETS: dict[str, Target] = {
             "Shared_Sram",
         ),
         costs=NPU_COSTS,
+        kit=ETHOS_KIT,
     ),
     "ethos-u65": Target(
         device="Arm Ethos-U65 beside a Cortex-M; compiled for 512 MACs a cycle",
@@ -225,6 +229,7 @@ TARGETS: dict[str, Target] = {
             "Shared_Sram",
         ),
         costs=NPU_COSTS,
+        kit=ETHOS_KIT,
     ),
     "ethos-u85": Target(
         device="Arm Ethos-U85 beside a Cortex-M; compiled for 512 MACs a cycle",
@@ -244,6 +249,7 @@ TARGETS: dict[str, Target] = {
             "Shared_Sram",
         ),
         costs=NPU_COSTS,
+        kit=ETHOS_KIT,
     ),
     "edge-tpu": Target(
         device="Coral Edge TPU",
@@ -260,6 +266,7 @@ TARGETS: dict[str, Target] = {
         activation="quick_gelu",
         substitutes={"gelu": "quick_gelu"},
         dense_as_convolution=True,  # FULLY_CONNECTED has a one-dimensional output there
+        kit=EDGE_TPU_KIT,
     ),
     "mcu": Target(
         device="TensorFlow Lite Micro on a microcontroller",
