@@ -74,8 +74,9 @@ which starts Arm's driver, runs the vectors and prints PASS or FAIL. It register
    ```
 
    with the values of your chip: these are those of Arm's Corstone-300. `-DNPU_SECURE=0` starts the NPU in the
-   non-secure state. Where the port of TensorFlow Lite Micro starts the NPU in `InitializeTarget()`, as that for Corstone-300 with
-   `CO_PROCESSOR=ethos_u`, pass `-DNPU_STARTED_BY_TARGET` instead.
+   non-secure state. Where the port of TensorFlow Lite Micro starts the NPU in `InitializeTarget()`, as that for
+   Corstone-300 with `CO_PROCESSOR=ethos_u`, pass `-DNPU_STARTED_BY_TARGET` instead; where it does not, the driver then
+   waits for ever.
 3. Put the arena and the model where the NPU reaches them; it does not reach a processor's DTCM. For example
    `'-DARENA_PLACEMENT=__attribute__((section(".bss.npu_sram")))'` and
    `'-D@{placement}=__attribute__((section(".rodata.npu_flash")))'`, with sections of your linker script.

@@ -45,7 +45,7 @@ static inline void @{name}_levels(const uint8_t* pixel, int32_t bytes, int32_t* 
 
 // Resizes one row of a picture to the network's width and adds it to the sums with a weight.
 static inline void @{name}_add_row(const uint8_t* row, int32_t width, int32_t bytes, int64_t weight, int64_t* sums) {
-  const int64_t reach = 2 * (int64_t)(width > @{name}_picture_width ? width : @{name}_picture_width);
+  const int64_t reach = 2 * (int64_t)(width > @{name}_picture_width ? width : (int32_t)@{name}_picture_width);
   for (int32_t x = 0; x < @{name}_picture_width; ++x) {
     const int64_t middle = (2 * (int64_t)x + 1) * width;
     int64_t total = 0, column[@{name}_picture_channels];
@@ -77,7 +77,7 @@ static inline void @{name}_add_row(const uint8_t* row, int32_t width, int32_t by
 static inline int @{name}_from_picture(const uint8_t* picture, int32_t height, int32_t width, int32_t bytes,
                                        int64_t row_bytes, @{ctype}* input, int64_t* sums) {
 @{fit}
-  const int64_t reach = 2 * (int64_t)(height > @{name}_picture_height ? height : @{name}_picture_height);
+  const int64_t reach = 2 * (int64_t)(height > @{name}_picture_height ? height : (int32_t)@{name}_picture_height);
   for (int32_t y = 0; y < @{name}_picture_height; ++y) {
     const int64_t middle = (2 * (int64_t)y + 1) * height;
     int64_t total = 0;

@@ -12,8 +12,10 @@ class Template(string.Template):
 
 
 MAIN_CC = Template("""\
-// Runs @{name} on its test vectors under @{runtime} and compares every output with the
-// expected one, which @{expected_by}. Prints PASS or FAIL; returns 0 or 1.
+// Runs @{name} on its test vectors under @{runtime}
+// and compares every output with the expected one, which
+// @{expected_by}.
+// Prints PASS or FAIL; returns 0 or 1.
 @{tolerance}
 //
 // Build: with TensorFlow Lite Micro's headers and library, and with -DTF_LITE_STATIC_MEMORY, like the library itself
