@@ -9,8 +9,8 @@ from ..runtimes.microcontroller import ArrayTexts, c_array
 from .ethos_templates import DEVICE_CODE, DEVICE_INCLUDES, ETHOS_SECTION
 from .firmware_files import MainTexts, file_tolerance, main_cc
 
-# What TensorFlow Lite Micro keeps beside the NPU's memory: 452 bytes for files with one input and one output, with Arm's
-# driver 1.0 on an emulated 32-bit processor.
+# What TensorFlow Lite Micro keeps beside the NPU's memory: 452 bytes for files with one input and one output, with
+# Arm's driver 1.0 on an emulated 32-bit processor.
 RUNTIME_BYTES, END_BYTES = 768, 128  # and for each input and output
 # Arm's models of whole systems.
 FVP = {
