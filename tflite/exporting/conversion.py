@@ -8,8 +8,9 @@ from typing import Any
 from ..file.flatbuffer import FileInfo
 from ..file.layer_names import op_layers, user_layer
 from ..file.metadata import add_metadata
-from ..graph.graph import UNROUNDED, Graph
+from ..graph.graph import UNROUNDED, Graph, Node
 from ..graph.lowering import DEPLOYED
+from ..graph.passes.substitute_activations import STAND_IN
 from ..graph.pipeline import finishing_passes, lowering_passes, run
 from ..runtimes.converter import convert
 from ..runtimes.ethos import NpuReport, check_all_on_npu, compile_for
@@ -103,5 +104,13 @@ def _finish(job: Prepared, lowered: Graph, form: str) -> tuple[Any, dict[str, st
     graph = lowered.copy()
     run(graph, finishing_passes(form, job.row.max_stride, job.row.dense_as_convolution))
     model = graph.to_model(DEPLOYED)  # may rename layers
-    names = {node.name: user_layer(node.origin or (node.name,), UNROUNDED) for node in graph.nodes() if node.layer}
-    return model, names
+    return model, {node.name: user_layer(tuple(map(_given_name, _origin(node)))) for node in graph.nodes()}
+
+
+def _origin(node: Node) -> tuple[str, ...]:
+    return node.origin or (node.name,)
+
+
+def _given_name(name: str) -> str:
+    """Name of a layer before ``quantize`` renamed it or wrote its activation with several layers."""
+    return STAND_IN.split(name)[0].removesuffix(UNROUNDED)

@@ -51,13 +51,11 @@ def _paths(op: OpInfo) -> list[str]:
     return [part for path in paths for part in (path, path.replace(f"/{QUANT_PREFIX}", "/"))]
 
 
-def user_layer(origin: tuple[str, ...], suffix: str = "") -> str:
+def user_layer(names: tuple[str, ...]) -> str:
     """One name for a layer and its owners: ("backbone", "block1", "block1_reduce") -> "backbone/block1_reduce".
 
     Args:
-        origin: Names from the outermost model or composite layer to the layer itself.
-        suffix: Removed from the end of a name.
+        names: From the outermost model or composite layer to the layer itself.
     """
-    names = [name.removesuffix(suffix) for name in origin]
     kept = [one for one, part in itertools.pairwise(names) if not part.startswith(one)]
     return "/".join([*kept, *names[-1:]])
