@@ -323,7 +323,7 @@ def test_the_picture_of_a_plan_has_a_block_for_each_buffer(drawn):
     taken = sorted(p.size * (p.last - p.first + 1) for p in drawn.plan.placements)
     assert [area / areas[-1] for area in areas] == pytest.approx([part / taken[-1] for part in taken], rel=0.02)
     left, right = min(x for x, *_ in found), max(x + width for x, _, width, *_ in found)
-    assert (left, right) == (pytest.approx(56), pytest.approx(394, abs=0.1))
+    assert (left, right) == (pytest.approx(56), pytest.approx(366, abs=0.1))
     heights = [(y, y + height) for _, y, _, height, _ in found]
     for index, a in enumerate(found):  # as in the plan, no two overlap
         for b in found[:index]:

@@ -1,6 +1,6 @@
 """The pictures of an ``OpReport``: the memory plan over time, and the costs by layer. Each is one <svg>.
 
-They are 400 units wide, so that the text is legible on a telephone, and take the colors of ``wavemix_tf.page_style``.
+They are 372 units wide, so that the text is legible on a telephone, and take the colors of ``wavemix_tf.page_style``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from ..file.arena_plan import FEATURE_MAP, INPUT_OP, SCRATCH, WEIGHTS, MemoryPla
 if TYPE_CHECKING:
     from .layer_costs import LayerCost, OpReport
 
-WIDTH, TEXT = 400, 12
+WIDTH, TEXT = 372, 12
 PLAN_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 262, 56, 6, 46, 40
 TICKS = 5  # at most, of the axis of bytes
 BARS = 12  # layers that are drawn, the others are one bar
-ROW, NAME, BAR_END, VALUE_END, LETTERS = 21, 172, 296, 362, 25
+ROW, NAME, BAR_END, VALUE_END, LETTERS = 21, 160, 266, 334, 22
 COLORS = {FEATURE_MAP: "float", SCRATCH: "accent", WEIGHTS: "muted"}
 PEAK = "int8"
+PEAK_LETTERS = 49  # in bold
 UNITS = {"cycles": "cycles", "time_us": "µs", "macs": "multiply-accumulates"}
 LEGEND = {FEATURE_MAP: "feature map", SCRATCH: "scratch of an op", WEIGHTS: "weights, copied"}
 
@@ -60,7 +61,7 @@ def plan_svg(report: OpReport, standalone: bool) -> str:
     row = report.peak
     if row is not None:
         most = f"peak: {_bytes(max(plan.live_bytes))} of {_bytes(plan.arena_bytes)} in {'op' if per_op else 'step'} "
-        parts.append(_text(0, 13, _cut(f"{most}{peak}, {row.title}", 60), color=PEAK, weight="600"))
+        parts.append(_text(0, 13, _cut(f"{most}{peak}, {row.title}", PEAK_LETTERS), color=PEAK, weight="600"))
     parts += _legend(plan)
     described = f"Memory plan: {plan.arena_bytes} bytes, {len(plan.placements)} buffers over {steps} steps"
     return _svg(PLAN_HEIGHT, parts, described, standalone)

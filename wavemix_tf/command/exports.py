@@ -261,7 +261,8 @@ def measure_exports(
     """
     report = read_report(out)
     # A file exported again with other limits may have the same content.
-    known = [(row["card"].get("sha256"), row.get("float_model_bounds")) for row in report["exports"]] if report else []
+    rows = [row for row in report["exports"] if "per_op" in row] if report else []  # earlier versions wrote none
+    known = [(row["card"].get("sha256"), row.get("float_model_bounds")) for row in rows]
     unknown = [
         (name, artifact)
         for name, artifact in artifacts
