@@ -134,6 +134,7 @@ def test_scratch_memory_is_taken_during_its_op_alone():
 
 def test_buffers_are_placed_in_the_first_gap_that_is_large_enough():
     assert greedy_offsets([(64, 0, 9), (32, 0, 1), (32, 2, 9), (16, 1, 2), (8, 5, 6)]) == [0, 64, 64, 96, 96]
+    assert greedy_offsets([(32, 0, 9), (32, 0, 1), (16, 0, 9), (32, 5, 6)]) == [0, 32, 64, 32]  # just large enough
 
 
 @pytest.mark.slow
@@ -324,12 +325,13 @@ def test_the_picture_of_a_plan_has_a_block_for_each_buffer(drawn):
     assert [area / areas[-1] for area in areas] == pytest.approx([part / taken[-1] for part in taken], rel=0.02)
     left, right = min(x for x, *_ in found), max(x + width for x, _, width, *_ in found)
     assert (left, right) == (pytest.approx(56), pytest.approx(366, abs=0.1))
-    heights = [(y, y + height) for _, y, _, height, _ in found]
+    scale = (222 - 46) / drawn.plan.arena_bytes  # from the lower edge of the plot to the upper one
+    for (_, y, _, height, _), one in zip(found, drawn.plan.placements, strict=True):
+        assert (y, y + height) == pytest.approx((222 - one.end * scale, 222 - one.offset * scale), abs=0.02)
     for index, a in enumerate(found):  # as in the plan, no two overlap
         for b in found[:index]:
             apart = a[0] + a[2] <= b[0] + 0.02 or b[0] + b[2] <= a[0] + 0.02
             assert apart or a[1] + a[3] <= b[1] + 0.02 or b[1] + b[3] <= a[1] + 0.02
-    assert min(top for top, _ in heights) >= 46 - 0.1
     assert "ADD, b: 16 bytes at 64, ops 1 to 2" in " ".join(text for *_, text in found)
 
 

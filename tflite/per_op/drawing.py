@@ -60,8 +60,9 @@ def plan_svg(report: OpReport, standalone: bool) -> str:
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, base + 32, "op" if per_op else "step, in order", anchor="middle"))
     row = report.peak
     if row is not None:
-        most = f"peak: {_bytes(max(plan.live_bytes))} of {_bytes(plan.arena_bytes)} in {'op' if per_op else 'step'} "
-        parts.append(_text(0, 13, _cut(f"{most}{peak}, {row.title}", PEAK_LETTERS), color=PEAK, weight="600"))
+        sizes = " of ".join(f"{size / 1024:.1f}" for size in (max(plan.live_bytes), plan.arena_bytes))
+        words = f"peak: {sizes} KiB in {'op' if per_op else 'step'} {peak}, "
+        parts.append(_text(0, 13, words + _cut(row.title, PEAK_LETTERS - len(words)), color=PEAK, weight="600"))
     parts += _legend(plan)
     described = f"Memory plan: {plan.arena_bytes} bytes, {len(plan.placements)} buffers over {steps} steps"
     return _svg(PLAN_HEIGHT, parts, described, standalone)
