@@ -9,8 +9,8 @@ from typing import Any
 from .flatbuffer import FileInfo, OpInfo
 from .op_costs import tensor_bytes
 
-MICRO_ALIGNMENT_BYTES = 16  # of TensorFlow Lite Micro's arena
-COLUMNS = 64  # of the picture in text
+MICRO_ALIGNMENT_BYTES = 16  # alignment of buffers in TensorFlow Lite Micro's arena
+COLUMNS = 64  # columns of the picture in text
 INPUT_OP = -1  # "op" of a buffer that is filled before the first op
 FEATURE_MAP, SCRATCH, WEIGHTS = "feature map", "scratch", "weights"
 

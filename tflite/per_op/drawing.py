@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 WIDTH, TEXT = 372, 12
 PLAN_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 262, 56, 6, 46, 40
-TICKS = 5  # at most, of the axis of bytes
-BARS = 12  # layers that are drawn, the others are one bar
+TICKS = 5  # most numbers on the axis of bytes
+BARS = 12  # most layers that have a bar; the others are one line
 ROW, NAME, BAR_END, VALUE_END, LETTERS = 21, 160, 266, 334, 22
 COLORS = {FEATURE_MAP: "float", SCRATCH: "accent", WEIGHTS: "muted"}
 PEAK = "int8"
-PEAK_LETTERS = 49  # in bold
+PEAK_LETTERS = 49  # most letters of the line about the peak, which is bold
 UNITS = {"cycles": "cycles", "time_us": "µs", "macs": "multiply-accumulates"}
 LEGEND = {FEATURE_MAP: "feature map", SCRATCH: "scratch of an op", WEIGHTS: "weights, copied"}
 

@@ -19,7 +19,7 @@ from ..targets.table import get_target
 from .drawing import costs_svg, plan_svg
 from .model_explorer import node_data
 
-LITERT_ALIGNMENT_BYTES = 64  # of its arena
+LITERT_ALIGNMENT_BYTES = 64  # alignment of buffers in LiteRT's arena
 CYCLES, TIME_US, MACS = "cycles", "time_us", "macs"  # measures of an op, the best first
 
 

@@ -38,8 +38,8 @@ from .terminal import console
 
 LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
 VERIFY_LIMIT_S = 60.0
-PROFILE_S = 0.25  # for the ops of a file
-OTHER_LIMIT_S = 3.0  # in `run`, for each runtime other than the file's own
+PROFILE_S = 0.25  # least time for the profile of a file in a report
+OTHER_LIMIT_S = 3.0  # limit in `run` for each runtime other than the file's own
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ...tflite.per_op.layer_costs import OpReport
 
-SHOWN_CLASSES = 20  # of an evaluation
+SHOWN_CLASSES = 20  # most classes in the table of an evaluation
 
 
 def results_table(report: Mapping[str, Any]) -> Table:
