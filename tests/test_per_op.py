@@ -300,7 +300,13 @@ Allocation Peak Tensor Size: 96 bytes == 0.09 KiB
 def drawn():
     """A report by hand, whose layers have names that must be escaped."""
     plan = plan_file(chain([32, 64, 16, 48]), lambda op: 16 * (op.outputs[0].index == 1))
-    values = {"target": "mcu", "measure": "macs", "measured": "counted", "planned": "a <plan>", "plan": plan.to_dict()}
+    values = {
+        "target": "mcu",
+        "measure": "macs",
+        "measured": "counted <here>",
+        "planned": "a <plan>",
+        "plan": plan.to_dict(),
+    }
     row = {"op": "ADD", "shape": [1, 8], "moved_bytes": 8, "live_bytes": 64, "cycles": None, "time_us": None}
     rows = [{**row, "index": i, "layer": name, "macs": i * 1000 + 1000} for i, name in enumerate((ODD, "b", ""))]
     return OpReport.from_dict({**values, "rows": rows})
@@ -432,6 +438,7 @@ def test_the_page_of_a_run_shows_each_file(drawn):
     assert text.count("<section") == 1
     assert "mcu-&lt;int8&gt;" in text
     assert "a &lt;plan&gt;" in text
+    assert "Counted &lt;here&gt;." in text
     assert text.count("<svg") == 2
     assert text.count("<tr>") == 1 + len(drawn.rows)
     assert "3,000" in text
