@@ -25,7 +25,7 @@ from .layer_kinds import (
 )
 from .rectifiers import quantized_prelu
 
-UNSUPPORTED = "unsupported"  # for ``skip``
+UNSUPPORTED = "unsupported"  # a value of ``skip``
 # Activations whose output has a calibrated range by TensorFlow Lite's int8 specification; that of others is fixed.
 OWN_RANGE_ACTIVATIONS = ("gelu", "hard_silu", "leaky_relu", "relu", "relu6")
 # Layers without a rule -> an equivalent that has one.

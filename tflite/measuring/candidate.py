@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..exporting.forms import audited_files, measure_arenas
+from ..exporting.forms import audited_files, run_for_arenas
 from ..file.flatbuffer import FileInfo
 from ..file.metadata import add_metadata
 from ..graph.activation_names import activation_name
@@ -54,7 +54,7 @@ def measure(
         tried = []
         for _, content, info in files:
             inputs = [np.zeros(tensor.shape, tensor.dtype) for tensor in info.inputs]
-            tried.append((max(measure_arenas(content, info, inputs, run).values()), len(content), content))
+            tried.append((max(run_for_arenas(content, info, inputs, run).values()), len(content), content))
         arena, size, content = min(tried)  # the choice of ``export``
         sizes = {ARENA_BYTES: arena, FLASH_BYTES: size}
         sizes |= {name: firmware_bytes(size, kernels)[1] for name, kernels in COST_KERNELS.items()}

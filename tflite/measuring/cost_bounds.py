@@ -35,7 +35,7 @@ OP_BYTES_HIGH, FILE_BYTES_HIGH = 340, 4608
 # planner left up to 7 % of the feature maps' peak unused.
 NODE_BYTES, TENSOR_BYTES, MULTIPLIER_BYTES = 64, 24, 8
 NODE_BYTES_HIGH, ARENA_BYTES_HIGH, ARENA_SLACK = 400, 4096, 1.15
-NPU_CHANNEL_BYTES = 10  # of bias and scale, in every Ethos-U's format
+NPU_CHANNEL_BYTES = 10  # bytes of a channel's bias and scale in every Ethos-U's format
 
 
 def bounds(model: Any, target: str, row: Target, accelerator: str | None) -> dict[str, tuple[float, float]]:

@@ -23,14 +23,13 @@ from ..names import ARENA_BYTES, XNNPACK
 from ..runtimes.arena import arena_by_kernels
 from ..runtimes.ethos import compile_for
 from ..runtimes.litert import invoke, make_interpreter
-from ..runtimes.microcontroller import measure_arena
 from ..targets.table import get_target
 
 # Slots of the tables in the schema (schema_py_generated has these numbers only inside its functions).
 SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18
 # A profile's cuts are timed in turns, so that a disturbance affects a round and not an op. Minimum time and rounds:
 PROFILE_S, PROFILE_ROUNDS = 4.0, 10
-PROFILE_BYTES = 1 << 30  # of the cuts in memory at once
+PROFILE_BYTES = 1 << 30  # bytes of the cuts in memory at once
 PEAK_SIDE, PEAK_CHANNELS = 32, 512  # 268 million multiply-accumulates
 PEAK_S = 0.3
 MEMORY_TIMEOUT_S = 120.0
@@ -155,7 +154,7 @@ def benchmark(
     arena = None
     row = get_target(artifact.target)
     if ARENA_BYTES in row.costs:
-        arena = max(arena_by_kernels(info, measure_arena(artifact.content, inputs)[1]).values())
+        arena = max(arena_by_kernels(info).values())
     compiled = compile_for(row, artifact.content, artifact.npu.accelerator if artifact.npu else None)
     costs = count_costs(info)
     macs = sum(cost.macs for cost in costs)

@@ -21,7 +21,7 @@ DEPTHWISE_BLOCK = 124  # channels that the Helium kernel processes at a time (CH
 # Its builds: for cores with DSP instructions or less, the same with Arm's compiler, and for cores with Helium.
 DSP, ARMCLANG, HELIUM = "dsp", "armclang", "helium"
 BUILDS = (DSP, ARMCLANG, HELIUM)
-ONE_CHANNEL_OUTPUTS = 8  # with more, a depthwise convolution of one channel becomes a convolution
+ONE_CHANNEL_OUTPUTS = 8  # a depthwise convolution of one channel with more outputs becomes a convolution
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Transposed:
     source: tuple[int, int]
     result: tuple[int, int]
     same: bool
-    channels: int  # of the input
+    channels: int  # channels of the input
     filters: int
 
     @property

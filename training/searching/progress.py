@@ -28,7 +28,7 @@ class Progress:
         self._begun = time.perf_counter()
         self._ended: set[str] = set()
         self._first = 0  # trials that earlier calls finished
-        self.trained_s = 0.0  # in this call
+        self.trained_s = 0.0  # seconds of training in this call
 
     def _print(self, text: str) -> None:
         if self._options.verbose:

@@ -37,7 +37,7 @@ from .terminal import console
 
 LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
 VERIFY_LIMIT_S = 60.0
-OTHER_LIMIT_S = 3.0  # in `run`, for each runtime other than the file's own
+OTHER_LIMIT_S = 3.0  # limit in `run` for each runtime other than the file's own
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 

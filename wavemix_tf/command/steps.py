@@ -138,7 +138,7 @@ def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
         return load_model(out / "model.keras")
     if (out / "qat.keras").is_file():
         return load_model(out / "qat.keras")
-    return quantize(load_model(out / "model.keras"), data.calibration, target=artifact.target)  # as `export` did
+    return quantize(load_model(out / "model.keras"), data.calibration, target=artifact.target)  # `export` did the same
 
 
 def count_parameters(model: Any) -> int:

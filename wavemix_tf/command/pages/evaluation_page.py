@@ -12,7 +12,7 @@ from .formats import cell, interval, kibibytes, metric_of, milliseconds, percent
 from .result_table import latency_ms
 from .style import page
 
-FORMAT = 1  # of report.json; raised when a field changes its meaning
+FORMAT = 1  # version of report.json, raised when a field changes its meaning
 KIND_WORDS = {
     "right->wrong": "right → wrong",
     "wrong->right": "wrong → right",

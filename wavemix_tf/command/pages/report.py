@@ -20,7 +20,7 @@ from . import pictures as picture_sections
 from .formats import metric_of
 from .style import page
 
-FORMAT = 1  # of report.json; raised when a field changes its meaning
+FORMAT = 1  # version of report.json, raised when a field changes its meaning
 
 
 def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path:

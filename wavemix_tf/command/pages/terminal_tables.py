@@ -15,7 +15,7 @@ from .verification import COLUMNS, MATRIX_NOTE, cell_texts, runtime_columns, ste
 if TYPE_CHECKING:
     from rich.table import Table
 
-SHOWN_CLASSES = 20  # of an evaluation
+SHOWN_CLASSES = 20  # most classes in the table of an evaluation
 
 
 def results_table(report: Mapping[str, Any]) -> Table:
