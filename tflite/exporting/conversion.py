@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..c_source.generator import c_arena_bytes
 from ..file.flatbuffer import FileInfo
 from ..file.metadata import add_metadata
 from ..graph.graph import Graph
@@ -28,6 +29,7 @@ class Written:
         arenas: Arena by kernels; empty for targets without one.
         npu: The file compiled for an Ethos-U; None for other targets.
         deployed: The graph that was converted, as a model; None where the model converts itself.
+        arena_bytes: The largest of ``arenas``, or that of the C program; None for other targets.
     """
 
     content: bytes
@@ -36,11 +38,7 @@ class Written:
     arenas: dict[str, int]
     npu: NpuReport | None
     deployed: Any
-
-    @property
-    def arena_bytes(self) -> int | None:
-        """The largest of ``arenas``."""
-        return max(self.arenas.values(), default=None)
+    arena_bytes: int | None
 
 
 def write(job: Prepared, accelerator: str | None) -> Written:
@@ -81,7 +79,8 @@ def write(job: Prepared, accelerator: str | None) -> Written:
     npu = compile_for(job.row, content, accelerator)
     if npu is not None:
         check_all_on_npu(npu, job.target)
-    file = Written(content, info, form, arenas, npu, deployed.get(form))
+    arena = c_arena_bytes(content) if job.row.writes_c else max(arenas.values(), default=None)
+    file = Written(content, info, form, arenas, npu, deployed.get(form), arena)
     check_limits(job.limits, MemoryUse(file.arena_bytes, len(content), npu), info, job.target)
     return file
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..c_source.generator import check_c, write_c
+from ..c_source.generator import check_c
 from ..errors import RuntimeFailureError, UnsupportedOpError
 from ..file.flatbuffer import FileInfo, read_file, strip_names, to_input
 from ..names import ARENA_BYTES

@@ -177,7 +177,7 @@ def planned_bytes(buffers: Sequence[Buffer]) -> int:
         buffers: In the order in which they are added; of equal ones the last comes first.
     """
     placed: list[tuple[int, Buffer]] = []  # by offset
-    for buffer in sorted(reversed(buffers), key=lambda buffer: -buffer.size):
+    for _, buffer in sorted(enumerate(buffers), key=lambda pair: (-pair[1].size, -pair[0])):
         offset = 0
         for other, taken in placed:
             if taken.first > buffer.last or buffer.first > taken.last:
