@@ -40,6 +40,10 @@ REFERENCE_KERNELS = "reference"
 CMSIS_NN = "cmsis-nn"
 KERNELS = {REFERENCE_KERNELS: "TensorFlow Lite Micro's reference kernels", CMSIS_NN: "CMSIS-NN"}
 
+# What may run a file on a board: these kernels, or the program in C.
+C_PROGRAM = "c"
+BOARD_RUNTIMES = (*KERNELS, C_PROGRAM)
+
 # Arithmetic of a file -> dtypes that its inputs and outputs may have, the preferred one first.
 IO_DTYPES_OF: dict[str, tuple[str, ...]] = {
     "float32": ("float32",),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from ..tflite.names import (
+    ARENA_BYTES,
     FIRMWARE_BYTES,
     FIRMWARE_REFERENCE_BYTES,
     FLASH_BYTES,
@@ -74,6 +75,29 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
             raise ValueError(f"A budget must give each kind once; {part.strip()!r} repeats one. Received: {text!r}")
         limits[name] = value
     return target, limits
+
+
+def board_budget(name: str) -> tuple[str, dict[str, float]]:
+    """The budget of a board: (target, cost -> upper limit in bytes).
+
+    The arena must fit into the largest block of RAM and leave room for the runtime's own; the file and the program that
+    runs it into flash. The program counts with CMSIS-NN's kernels where the board's core has them.
+
+    Args:
+        name: Key of ``BOARDS``.
+
+    Example:
+    >>> board_budget("nucleo-f446re")
+    ('mcu', {'arena_bytes': 129024.0, 'firmware_bytes': 524288.0})
+    """
+    from ..tflite.names import CMSIS_NN
+    from ..tflite.targets.boards import CORES, get_board
+    from ..tflite.targets.firmware import OWN_RAM_BYTES
+
+    row = get_board(name)
+    firmware = FIRMWARE_BYTES if CMSIS_NN in CORES[row.core] else FIRMWARE_REFERENCE_BYTES
+    arena = min(row.block_bytes, row.ram_bytes - OWN_RAM_BYTES)
+    return "mcu", {ARENA_BYTES: float(arena), firmware: float(row.flash_bytes)}
 
 
 def flash_note(target: str | None, limits: Mapping[str, float]) -> str | None:
