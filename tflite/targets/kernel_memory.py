@@ -64,6 +64,7 @@ DATA_BYTES: dict[str, int] = {
     "BATCH_MATMUL": 16,
     "CONCATENATION": 24,
     "CONV_2D": 56,
+    "CUMSUM": 36,
     "DEPTHWISE_CONV_2D": 56,
     "DEQUANTIZE": 32,
     "DIV": 28,
