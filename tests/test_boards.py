@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from wavemix_tf.cli import main
-from wavemix_tf.command.budgets import board_budget
+from wavemix_tf.command.budgets import board_budget, parse_budget
+from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.measuring.board_fit import check_boards, needs_by_runtime
+from wavemix_tf.tflite.measuring.instructions import estimate_instructions
 from wavemix_tf.tflite.names import BOARD_RUNTIMES, CMSIS_NN, KERNELS
 from wavemix_tf.tflite.targets.boards import BOARDS, CORES
 from wavemix_tf.tflite.targets.firmware import OWN_RAM_BYTES, firmware_bytes
@@ -49,8 +52,6 @@ def test_a_file_fits_or_lacks_so_many_bytes():
 
 def test_the_arena_must_lie_in_one_piece(monkeypatch):
     """A board may have much RAM in parts too small for the arena."""
-    from dataclasses import replace
-
     whole = BOARDS["nucleo-h743zi2"]
     monkeypatch.setitem(BOARDS, "nucleo-h743zi2", replace(whole, block_bytes=4096))
     one = check_boards(NETWORK.read_bytes(), ["nucleo-h743zi2"])[0]
@@ -123,3 +124,29 @@ def test_a_board_is_a_budget(capsys):
     assert "exclude each other" in capsys.readouterr().err
     assert main(["tune", "digits", "--board", "esp32"]) == 1
     assert "'esp32-s3'" in capsys.readouterr().err
+
+
+def test_instructions_are_near_what_the_emulator_counted():
+    """Counts of the last of two inferences: tflite-micro 90b983c2, gcc 12.2 -O2, one tick an instruction."""
+    info = read_file(NETWORK.read_bytes())
+    for core, kernels, counted in (
+        ("cortex-m4", "reference", 6_763_880),
+        ("cortex-m4", "cmsis-nn", 2_700_200),
+        ("cortex-m55", "cmsis-nn", 1_341_875),
+    ):
+        found = estimate_instructions(info, core, kernels)
+        assert abs(found / counted - 1) < 0.2, (core, kernels, found)
+    assert estimate_instructions(info, "cortex-m7", "cmsis-nn") == estimate_instructions(info, "cortex-m4", "cmsis-nn")
+
+
+def test_what_was_not_measured_has_no_instructions():
+    info = read_file(NETWORK.read_bytes())
+    assert estimate_instructions(info, "xtensa-lx7", "reference") is None
+    assert estimate_instructions(info, "cortex-m0+", "reference") is None
+    assert estimate_instructions(info, "cortex-m4", "c") is None
+    unknown = replace(info, ops=(*info.ops, replace(info.ops[-1], name="CUMSUM")))
+    assert estimate_instructions(unknown, "cortex-m4", "cmsis-nn") is None
+
+
+def test_instructions_are_a_budget():
+    assert parse_budget("mcu:5M-instructions") == ("mcu", {"instructions": 5e6})

@@ -148,7 +148,7 @@ class Artifact:
         if get_target(self.target).kit == MICRO_KIT:
             # The source file includes the header by the stem of the files, so both share it.
             name = c_identifier(base.stem)
-            header, source = c_array(self.content, name, self.ops, self.arena_bytes, self.kernel_arena_bytes)
+            header, source = c_array(self.content, name, self.ops, self.arena_bytes or 0, self.kernel_arena_bytes)
             files[base.with_name(f"{name}.h")] = header.encode()
             files[base.with_name(f"{name}.cc")] = source.encode()
         if get_target(self.target).writes_c:

@@ -17,6 +17,7 @@ from ..targets.audit import audit
 from ..targets.boards import BOARDS, CORES, get_board
 from ..targets.firmware import C_CHANNEL_BYTES, C_CODE_BYTES, C_STACK_BYTES, OWN_RAM_BYTES, firmware_bytes
 from ..targets.table import TARGETS, Target
+from .instructions import estimate_instructions
 
 # Each of ``names.BOARD_RUNTIMES`` -> its name in tables.
 RUNTIME_NAMES = {
@@ -54,6 +55,7 @@ class Fit:
         need: What it needs.
         missing_ram_bytes: RAM that the board lacks, also if the arena does not fit into its largest block.
         missing_flash_bytes: Flash that it lacks.
+        instructions: Of an inference, an estimate (``instructions``); None if the core or an op was not measured.
     """
 
     board: str
@@ -61,6 +63,7 @@ class Fit:
     need: Need
     missing_ram_bytes: int
     missing_flash_bytes: int
+    instructions: int | None
 
     @property
     def fits(self) -> bool:
@@ -90,6 +93,7 @@ class Fit:
             **dataclasses.asdict(self.need),
             "missing_ram_bytes": self.missing_ram_bytes,
             "missing_flash_bytes": self.missing_flash_bytes,
+            "instructions": self.instructions,
             "fits": self.fits,
         }
 
@@ -106,9 +110,11 @@ def check_boards(content: bytes, boards: Sequence[str]) -> list[Fit]:
         ExportError: no TensorFlow Lite file, or a damaged one.
     """
     rows = {name: get_board(name) for name in boards}
-    needs = needs_by_runtime(content)
+    needs, info = needs_by_runtime(content), read_file(content)
     return [
-        _fit(name, runtime, needs[runtime]) for name, row in rows.items() for runtime in (*CORES[row.core], C_PROGRAM)
+        _fit(name, runtime, needs[runtime], info)
+        for name, row in rows.items()
+        for runtime in (*CORES[row.core], C_PROGRAM)
     ]
 
 
@@ -140,10 +146,11 @@ def _program(content: bytes, info: FileInfo) -> Need:
     return Need(arena, arena + ends + C_STACK_BYTES, constants + C_CHANNEL_BYTES * channels + C_CODE_BYTES[1])
 
 
-def _fit(board: str, runtime: str, need: Need) -> Fit:
+def _fit(board: str, runtime: str, need: Need, info: FileInfo) -> Fit:
     row = BOARDS[board]
     ram = max(need.ram_bytes - row.ram_bytes, need.arena_bytes - row.block_bytes, 0)
-    return Fit(board, runtime, need, ram, max(need.flash_bytes - row.flash_bytes, 0))
+    instructions = None if need.refusal is not None else estimate_instructions(info, row.core, runtime)
+    return Fit(board, runtime, need, ram, max(need.flash_bytes - row.flash_bytes, 0), instructions)
 
 
 def _refusal(info: FileInfo, kernels: str) -> str | None:

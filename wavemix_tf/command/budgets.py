@@ -11,6 +11,7 @@ from ..tflite.names import (
     FIRMWARE_BYTES,
     FIRMWARE_REFERENCE_BYTES,
     FLASH_BYTES,
+    INSTRUCTIONS,
     LATENCY_MS,
     NPU_CYCLES,
     RAM_COSTS,
@@ -30,6 +31,7 @@ DEVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ram": (SIZES, RAM_COSTS),
     "flash": (SIZES, (FLASH_BYTES,)),  # the file only
     "cycles": (COUNTS, (NPU_CYCLES,)),
+    "instructions": (COUNTS, (INSTRUCTIONS,)),  # an estimate
     "latency": (("ms",), (LATENCY_MS,)),
 }
 FIRMWARE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # the file and the program that runs it
@@ -45,8 +47,9 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
 
     A size is in B, KB (1024 bytes, as KiB) or MB (1024 KB, as MiB), a count plain or with k (thousand) or M (million),
     a time in ms. Kinds: ``ram``, ``flash`` (the file only), ``firmware`` (the file and the program that runs it, with
-    CMSIS-NN) or ``firmware-reference`` (with the reference kernels), ``cycles`` and ``latency`` of a target,
-    ``parameters``, ``macs``, ``weights`` and ``activations`` (both of 8 bits) of any network. A time needs no kind.
+    CMSIS-NN) or ``firmware-reference`` (with the reference kernels), ``cycles``, ``instructions`` (of an inference on a
+    Cortex-M4 with CMSIS-NN, an estimate) and ``latency`` of a target, ``parameters``, ``macs``, ``weights`` and
+    ``activations`` (both of 8 bits) of any network. A time needs no kind.
 
     Args:
         text: E.g. "mcu:64KB-ram,100KB-flash", "ethos-u55:500k-cycles", "android-cpu:5ms" or "12k-parameters".

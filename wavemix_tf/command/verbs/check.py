@@ -41,17 +41,22 @@ def check(
         rows = {"file": str(file), "file_bytes": len(content), "boards_that_do_not_fit": misfits}
         print(json.dumps(rows | {"checks": [one.to_dict() for one in found]}, ensure_ascii=True, allow_nan=False))
     else:
-        table = grid("board", "runtime", "RAM", "of", "flash", "of", "fits")
+        table = grid("board", "runtime", "RAM", "of", "flash", "of", "instructions", "fits")
         for one in found:
             row, need = BOARDS[one.board], one.need
             sizes = [f"{part:,}" for part in (need.ram_bytes, row.ram_bytes, need.flash_bytes, row.flash_bytes)]
             if need.refusal is not None:
                 sizes[0] = sizes[2] = "-"
-            table.add_row(one.board, RUNTIME_NAMES[one.runtime], *sizes, one.words)
+            table.add_row(one.board, RUNTIME_NAMES[one.runtime], *sizes, _millions(one.instructions), one.words)
         console.print(table)
         console.print(
             "RAM: the arena on a 32-bit device, calculated, the runtime's own data and the stack. Flash: the file and "
-            "the largest measured size of the program that runs it. Both in bytes, without the rest of your firmware."
+            "the largest measured size of the program that runs it. Both in bytes, without the rest of your firmware. "
+            "Instructions of an inference: an estimate from an emulator's counts; a time would need the device."
         )
     if misfits:
         raise typer.Exit(1)
+
+
+def _millions(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.2f} M"
