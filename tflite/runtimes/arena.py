@@ -26,7 +26,8 @@ EVAL_TENSOR_BYTES, NODE_BYTES, TENSOR_BYTES, QUANTIZATION_BYTES = 12, 32, 32, 12
 # While tensors are allocated: a request for scratch memory, of which every op may make so many more; a row of the list
 # of lifetimes; a row of the planner's lists.
 REQUEST_BYTES, REQUESTS, LIFETIME_BYTES, PLANNED_BYTES = 12, 12, 24, 40
-LOOKS_TWICE = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
+LOOKS_TWICE = {REFERENCE_KERNELS: CONVOLUTIONS, CMSIS_NN: (*CONVOLUTIONS, "AVERAGE_POOL_2D")}
 # Kernels that a file is planned for -> their builds.
 BUILDS = {REFERENCE_KERNELS: ("",), CMSIS_NN: CMSIS_NN_BUILDS}
 
@@ -91,7 +92,7 @@ def arena_use(info: FileInfo, kernels: str = REFERENCE_KERNELS, build: str = "")
     for op, one in zip(info.ops, memory, strict=True):
         for size in one.prepared:
             arena.keep(size)
-        arena.borrow(_looked_at_bytes(op))
+        arena.borrow(_looked_at_bytes(op, kernels))
         requests += len(one.scratch)
         arena.request(requests)
     arena.keep(WORD * requests, WORD)
@@ -196,10 +197,10 @@ def _tensor_parts(tensor: TensorInfo) -> tuple[int, ...]:
     return (TENSOR_BYTES, QUANTIZATION_BYTES, WORD + WORD * count) if count else (TENSOR_BYTES,)
 
 
-def _looked_at_bytes(op: OpInfo) -> int:
-    """Tensors in their long form while a kernel prepares: convolutions read all but the bias twice."""
+def _looked_at_bytes(op: OpInfo, kernels: str) -> int:
+    """Tensors in their long form while a kernel prepares: some read all but the bias twice."""
     once = sum(sum(_tensor_parts(tensor)) for tensor in (*op.inputs, *op.outputs))
-    if op.name not in LOOKS_TWICE:
+    if op.name not in LOOKS_TWICE[kernels]:
         return once
     return once + sum(sum(_tensor_parts(tensor)) for tensor in (*op.inputs[:2], *op.outputs))
 
