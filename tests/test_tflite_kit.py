@@ -139,7 +139,7 @@ def test_vectors_are_what_tensorflow_lite_micro_computes(kits, artifacts, images
     folder = kits["mcu-int8"]
     (inputs,), (expected,) = arrays(folder, "inputs"), arrays(folder, "outputs")
     content = (folder / "mcu-int8.tflite").read_bytes()
-    (found,), _ = run_micro(content, [inputs], artifacts["mcu-int8"].arena_bytes)
+    (found,), _ = run_micro(content, [inputs], 2 * artifacts["mcu-int8"].arena_bytes)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(inputs[:4], np.round(images[:4] * 255) - 128)
     said = card(folder)

@@ -40,6 +40,10 @@ REFERENCE_KERNELS = "reference"
 CMSIS_NN = "cmsis-nn"
 KERNELS = {REFERENCE_KERNELS: "TensorFlow Lite Micro's reference kernels", CMSIS_NN: "CMSIS-NN"}
 
+# What may run a file on a board: these kernels, or the program in C.
+C_PROGRAM = "c"
+BOARD_RUNTIMES = (*KERNELS, C_PROGRAM)
+
 # Arithmetic of a file -> dtypes that its inputs and outputs may have, the preferred one first.
 IO_DTYPES_OF: dict[str, tuple[str, ...]] = {
     "float32": ("float32",),
@@ -61,6 +65,7 @@ SRAM_BYTES = "sram_bytes"  # RAM by Vela's estimate
 NPU_CYCLES = "npu_cycles"
 FIRMWARE_BYTES = "firmware_bytes"  # flash for the file and the program that runs it, with CMSIS-NN's kernels
 FIRMWARE_REFERENCE_BYTES = "firmware_reference_bytes"  # the same with the reference kernels
+INSTRUCTIONS = "instructions"  # of an inference on a Cortex-M4 with CMSIS-NN's kernels, an estimate
 RAM_COSTS = (ARENA_BYTES, SRAM_BYTES)
 
 # What a kit contains for a device in addition to the file and its test vectors.

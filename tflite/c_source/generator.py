@@ -82,6 +82,11 @@ def write_c(content: bytes, name: str, class_names: Sequence[str] = ()) -> CSour
     )
 
 
+def c_arena_bytes(content: bytes) -> int:
+    """Working memory of the program that ``write_c`` writes, in bytes, beside inputs and outputs."""
+    return write_c(content, "net").plan.arena_bytes
+
+
 def check_c(info: FileInfo) -> None:
     """UnsupportedOpError if ``write_c`` does not take a file."""
     _place_outputs(lower(info), info)

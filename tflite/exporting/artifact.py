@@ -20,7 +20,7 @@ from ..file.flatbuffer import TensorInfo, read_file
 from ..file.identifiers import c_identifier
 from ..file.model_cards import card_path, read_card, read_content, remedy
 from ..kit.writer import write_kit
-from ..names import KERNELS
+from ..names import KERNELS, MICRO_KIT
 from ..per_op.layer_costs import op_report
 from ..runtimes.ethos import NpuReport
 from ..runtimes.microcontroller import c_array, kernel_arena_texts
@@ -43,9 +43,10 @@ class Artifact:
         model_name: Name of the Keras model it came from.
         upsample_form: How transposed convolutions were written; None if there are none.
         substituted: Layers whose activation was replaced, for this target or when the model was quantized.
-        arena_bytes: Tensor arena under TensorFlow Lite Micro, enough for all of ``kernel_arena_bytes``; None for other
-            targets.
-        kernel_arena_bytes: By kernels ("reference": measured; "cmsis-nn": calculated); empty for other targets.
+        arena_bytes: Tensor arena under TensorFlow Lite Micro on a 32-bit device, enough for all of
+            ``kernel_arena_bytes``; for "c" the program's working memory; None for other targets.
+        kernel_arena_bytes: By kernels ("reference", "cmsis-nn"): the smallest arena in which the file starts,
+            calculated (``arena``); empty for other targets.
         verification: Figures of the check that ``export`` made.
         input_ranges: Range of the values of each input; None where it was measured.
         float_layers: Layers that stay float in an int8 file.
@@ -82,7 +83,7 @@ class Artifact:
     @property
     def firmware_bytes(self) -> dict[str, tuple[int, int]] | None:
         """(least, most) flash of the file and the program that runs it, by kernels; None for other targets."""
-        if self.arena_bytes is None:
+        if not get_target(self.target).runtime_flash_bytes:
             return None
         return {kernels: firmware_bytes(self.size_bytes, kernels) for kernels in KERNELS}
 
@@ -148,12 +149,11 @@ class Artifact:
             files[base.with_suffix(".labels.txt")] = "".join(f"{name}\n" for name in self.class_names).encode()
         if self.npu is not None:
             files[_compiled_path(base)] = self.npu.content
-        if self.arena_bytes is not None:
+        if get_target(self.target).kit == MICRO_KIT:
             # The source file includes the header by the stem of the files, so both share it.
             name = c_identifier(base.stem)
-            header, source = c_array(
-                self.content, name, self.ops, self.arena_bytes, kernel_arena_texts(self.kernel_arena_bytes)
-            )
+            texts = kernel_arena_texts(self.kernel_arena_bytes)
+            header, source = c_array(self.content, name, self.ops, self.arena_bytes or 0, texts)
             files[base.with_name(f"{name}.h")] = header.encode()
             files[base.with_name(f"{name}.cc")] = source.encode()
         if get_target(self.target).writes_c:

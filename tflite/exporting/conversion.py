@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..c_source.generator import c_arena_bytes
 from ..file.flatbuffer import FileInfo
 from ..file.layer_names import op_layers, user_layer
 from ..file.metadata import add_metadata
@@ -30,6 +31,7 @@ class Written:
         arenas: Arena by kernels; empty for targets without one.
         npu: The file compiled for an Ethos-U; None for other targets.
         deployed: The graph that was converted, as a model; None where the model converts itself.
+        arena_bytes: The largest of ``arenas``, or that of the C program; None for other targets.
         op_layers: For each op the layer of the given model that it belongs to; "" where that is unknown.
     """
 
@@ -39,12 +41,8 @@ class Written:
     arenas: dict[str, int]
     npu: NpuReport | None
     deployed: Any
+    arena_bytes: int | None
     op_layers: tuple[str, ...]
-
-    @property
-    def arena_bytes(self) -> int | None:
-        """The largest of ``arenas``."""
-        return max(self.arenas.values(), default=None)
 
 
 def write(job: Prepared, accelerator: str | None) -> Written:
@@ -86,8 +84,9 @@ def write(job: Prepared, accelerator: str | None) -> Written:
     npu = compile_for(job.row, content, accelerator)
     if npu is not None:
         check_all_on_npu(npu, job.target)
+    arena = c_arena_bytes(content) if job.row.writes_c else max(arenas.values(), default=None)
     names = layers.get(form) or {layer.name: layer.name for layer in job.facts.model.layers}
-    file = Written(content, info, form, arenas, npu, deployed.get(form), op_layers(info, names))
+    file = Written(content, info, form, arenas, npu, deployed.get(form), arena, op_layers(info, names))
     check_limits(job.limits, MemoryUse(file.arena_bytes, len(content), npu), info, job.target)
     return file
 

@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Memory of a file: its arena under TensorFlow Lite Micro (None elsewhere), its size, its compiled form."""
+    """Memory of a file: its arena (None for targets without one), its size, its compiled form."""
 
     arena_bytes: int | None
     file_bytes: int
@@ -68,9 +68,9 @@ def check_arguments(
             "max_firmware_bytes applies to mcu, where the size of the program that runs the file was measured. "
             f"Received: target={target!r}"
         )
-    if max_arena_bytes is not None and not set(RAM_COSTS) & set(row.costs):
+    if max_arena_bytes is not None and not row.writes_c and not set(RAM_COSTS) & set(row.costs):
         raise ValueError(
-            f"max_arena_bytes applies to mcu and Ethos-U targets, which report an arena. Received: target={target!r}"
+            f"max_arena_bytes applies to mcu, c and Ethos-U targets, which report an arena. Received: target={target!r}"
         )
     if accelerator is not None:
         if not row.accelerators:

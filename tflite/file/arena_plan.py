@@ -12,6 +12,7 @@ from .op_costs import tensor_bytes
 MICRO_ALIGNMENT_BYTES = 16  # alignment of buffers in TensorFlow Lite Micro's arena
 COLUMNS = 64  # columns of the picture in text
 INPUT_OP = -1  # "op" of a buffer that is filled before the first op
+UNUSED = (-2, -2, INPUT_OP)  # first and last step, and op, of a tensor that no op uses: before the inputs
 FEATURE_MAP, SCRATCH, WEIGHTS = "feature map", "scratch", "weights"
 
 
@@ -131,13 +132,29 @@ def greedy_offsets(buffers: Sequence[tuple[int, int, int]]) -> list[int]:
     return offsets
 
 
+def largest_first_offsets(buffers: Sequence[tuple[int, int, int]]) -> list[int]:
+    """Place the largest buffer first; of equal ones the one that was requested last, as GreedyMemoryPlanner does.
+
+    Args:
+        buffers: (bytes, first step, last step), in the order of the requests.
+
+    Returns:
+        For each buffer its offset in bytes.
+    """
+    order = sorted(range(len(buffers)), key=lambda place: (-buffers[place][0], -place))
+    offsets = dict(zip(order, greedy_offsets([buffers[place] for place in order]), strict=True))
+    return [offsets[place] for place in range(len(buffers))]
+
+
 def aligned(size: int, alignment_bytes: int) -> int:
     """``size`` rounded up."""
     return -(-size // alignment_bytes) * alignment_bytes
 
 
 def plan_file(
-    info: FileInfo, scratch_bytes: Callable[[OpInfo], int] = lambda op: 0, alignment_bytes: int = MICRO_ALIGNMENT_BYTES
+    info: FileInfo,
+    scratch_bytes: Callable[[OpInfo], Sequence[int]] = lambda op: (),
+    alignment_bytes: int = MICRO_ALIGNMENT_BYTES,
 ) -> MemoryPlan:
     """The plan that TensorFlow Lite Micro's GreedyMemoryPlanner makes for a file.
 
@@ -148,31 +165,28 @@ def plan_file(
 
     Args:
         info: The file.
-        scratch_bytes: Returns the scratch memory of an op's kernel, in bytes.
+        scratch_bytes: Returns the scratch buffers of an op's kernel, in bytes.
         alignment_bytes: Sizes are rounded up to a multiple of it.
     """
-    # Tensor's index in the file -> [bytes, first, last, op]; the inputs are there before the first op, at -1.
-    lives: dict[int, list[int]] = {t.index: [tensor_bytes(t), INPUT_OP, INPUT_OP, INPUT_OP] for t in info.inputs}
+    # id of a tensor -> [first, last, op]; the inputs are there before the first op, at -1.
+    lives = {id(tensor): [INPUT_OP, INPUT_OP, INPUT_OP] for tensor in info.inputs}
     for index, op in enumerate(info.ops):
         for tensor in (*op.inputs, *op.outputs):
-            if not tensor.constant:
-                lives.setdefault(tensor.index, [tensor_bytes(tensor), index, index, index])[2] = index
+            lives.setdefault(id(tensor), [index, index, index])[1] = index
     for tensor in info.outputs:
-        if tensor.index in lives:
-            lives[tensor.index][2] = len(info.ops) - 1
+        lives.setdefault(id(tensor), [0, 0, INPUT_OP])[1] = len(info.ops) - 1
     requested = [
-        (aligned(size, alignment_bytes), first, last, op, FEATURE_MAP)
-        for _, (size, first, last, op) in sorted(lives.items())
-        if size
+        (aligned(size, alignment_bytes), *lives.get(id(tensor), UNUSED), FEATURE_MAP)
+        for tensor in info.tensors
+        if not tensor.constant and not tensor.variable and (size := tensor_bytes(tensor))
     ]
     for index, op in enumerate(info.ops):
-        if scratch := scratch_bytes(op):
-            requested.append((aligned(scratch, alignment_bytes), index, index, index, SCRATCH))
-    order = sorted(range(len(requested)), key=lambda place: (-requested[place][0], -place))
-    offsets = greedy_offsets([requested[place][:3] for place in order])
+        requested += [
+            (aligned(scratch, alignment_bytes), index, index, index, SCRATCH) for scratch in scratch_bytes(op)
+        ]
+    offsets = largest_first_offsets([one[:3] for one in requested])
     placements = []
-    for place, offset in sorted(zip(order, offsets, strict=True)):
-        size, first, last, index, kind = requested[place]
+    for (size, first, last, index, kind), offset in zip(requested, offsets, strict=True):
         name = "input" if index == INPUT_OP else f"{'scratch' if kind == SCRATCH else 'map'} {index}"
         placements.append(Placement(name, offset, size, max(first, 0), max(last, 0), index, kind))
     return MemoryPlan(tuple(placements), max((one.end for one in placements), default=0), tuple(range(len(info.ops))))

@@ -39,7 +39,10 @@ class MainTexts:
     includes: str = ""
     code: str = ""
     start: str = ""
-    arena: str = "The arena is enough for the reference kernels and CMSIS-NN; kernels for other chips may need more."
+    arena: str = (
+        "The arena is enough for the reference kernels and CMSIS-NN on a 32-bit device; kernels tuned for other chips\n"
+        "// may need more, and so do the pointers of a 64-bit computer."
+    )
     placement: str = ""
 
 

@@ -36,7 +36,7 @@ MAIN_CC = Template("""\
 @{picture_header}@{includes}
 // @{arena}
 #ifndef EXTRA_ARENA_BYTES
-#define EXTRA_ARENA_BYTES 0
+#define EXTRA_ARENA_BYTES (sizeof(void*) > 4 ? @{name}_arena_bytes : 0)
 #endif
 @{placement_default}
 namespace {
@@ -183,9 +183,9 @@ g++ -std=c++17 -DTF_LITE_STATIC_MEMORY micro/*.cc -Itflite-micro -I$downloads/fl
 
 On a board: use the two `@{c_name}` files, and `main.cc` as an example.
 
-- **RAM.** An arena of @{arena_bytes} bytes is enough for the reference kernels and for CMSIS-NN@{arenas}: the first was
-  measured on a 64-bit host, the second is calculated from it. If `AllocateTensors` fails with kernels tuned for another
-  chip, build with `-DEXTRA_ARENA_BYTES=8192`.
+- **RAM.** An arena of @{arena_bytes} bytes is enough for the reference kernels and for CMSIS-NN@{arenas}: both are
+  calculated for a 32-bit device. If `AllocateTensors` fails with kernels tuned for another chip, build with
+  `-DEXTRA_ARENA_BYTES=8192`.
 - **Flash.** @{flash}.
 - **Tolerance.** @{tolerance}. `main.cc` fails on larger differences. Kernels tuned for chips other than Cortex-M were
   not tried.

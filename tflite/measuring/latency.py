@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from ..c_source.generator import c_arena_bytes
 from ..file.flatbuffer import FILE_IDENTIFIER, FileInfo, read_file, to_input
 from ..file.op_costs import OpCost, count_costs, energy_proxy_uj
 from ..graph.inputs import generated_values
@@ -23,7 +24,6 @@ from ..names import ARENA_BYTES, XNNPACK
 from ..runtimes.arena import arena_by_kernels
 from ..runtimes.ethos import compile_for
 from ..runtimes.litert import invoke, make_interpreter
-from ..runtimes.microcontroller import measure_arena
 from ..targets.table import get_target
 
 # Slots of the tables in the schema (schema_py_generated has these numbers only inside its functions).
@@ -162,7 +162,9 @@ def benchmark(
     arena = None
     row = get_target(artifact.target)
     if ARENA_BYTES in row.costs:
-        arena = max(arena_by_kernels(info, measure_arena(artifact.content, inputs)[1]).values())
+        arena = max(arena_by_kernels(info).values())
+    elif row.writes_c:
+        arena = c_arena_bytes(artifact.content)
     compiled = compile_for(row, artifact.content, artifact.npu.accelerator if artifact.npu else None)
     costs = count_costs(info)
     macs = sum(cost.macs for cost in costs)

@@ -13,8 +13,9 @@ from ..file.arena_plan import INPUT_OP, MemoryPlan, plan_file
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.layer_names import op_layers
 from ..file.op_costs import count_costs
-from ..names import ARENA_BYTES, CMSIS_NN, KERNELS, REFERENCE_KERNELS
-from ..targets import cmsis_nn
+from ..names import KERNELS, MICRO_KIT
+from ..runtimes.arena import BUILDS
+from ..targets.kernel_memory import kernel_memory
 from ..targets.table import get_target
 from .drawing import costs_svg, plan_svg
 from .model_explorer import node_data
@@ -226,15 +227,18 @@ def _plan(artifact: Any, info: FileInfo) -> tuple[MemoryPlan | None, str]:
     if npu is not None:
         return npu.plan, f"the SRAM of {npu.accelerator}, as {npu.compiler} laid it out"
     if row.writes_c:
-        plan = write_c(artifact.content, "net").plan
-        return plan, "the static arena of the C program; inputs and outputs lie outside"
-    if ARENA_BYTES in row.costs:
-        scratch = {REFERENCE_KERNELS: cmsis_nn.reference_scratch_bytes, CMSIS_NN: cmsis_nn.scratch_bytes}
-        plans = {kernels: plan_file(info, needs) for kernels, needs in scratch.items()}
-        kernels = max(plans, key=lambda key: plans[key].arena_bytes)
-        return plans[kernels], f"TensorFlow Lite Micro's plan with the scratch memory of {KERNELS[kernels]}"
+        words = "the static arena of the C program; inputs and outputs lie outside"
+        return write_c(artifact.content, "net").plan, words
+    if row.kit == MICRO_KIT:
+        plans = [(_micro_plan(info, kernels, build), kernels) for kernels, builds in BUILDS.items() for build in builds]
+        plan, kernels = max(plans, key=lambda pair: pair[0].arena_bytes)
+        return plan, f"TensorFlow Lite Micro's plan with the scratch memory of {KERNELS[kernels]}"
     words = "the feature maps, placed by TensorFlow Lite's rule; XNNPACK's own workspace is not part of it"
     return plan_file(info, alignment_bytes=LITERT_ALIGNMENT_BYTES), words
+
+
+def _micro_plan(info: FileInfo, kernels: str, build: str) -> MemoryPlan:
+    return plan_file(info, lambda op: kernel_memory(op, kernels, build).scratch)
 
 
 def _live_by_op(plan: MemoryPlan, count: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from ..names import (
     ETHOS_KIT,
     FILE_BYTES,
     FLASH_BYTES,
+    INSTRUCTIONS,
     IO_DTYPES_OF,
     LATENCY_MS,
     MICRO,
@@ -307,9 +308,9 @@ TARGETS: dict[str, Target] = {
 # Targets whose costs ``DeviceCosts`` measures -> their names.
 DEVICE_COSTS: dict[str, tuple[str, ...]] = {name: row.costs for name, row in TARGETS.items() if row.costs}
 
-# Reported only if named: flash of the file and of the program that runs it (see ``firmware``).
+# Reported only if named: flash of the file and of the program that runs it (see ``firmware``), and instructions.
 FIRMWARE_COSTS: dict[str, tuple[str, ...]] = {
-    name: tuple(COST_KERNELS) for name, row in TARGETS.items() if row.runtime_flash_bytes
+    name: (*COST_KERNELS, INSTRUCTIONS) for name, row in TARGETS.items() if row.runtime_flash_bytes
 }
 
 
