@@ -15,7 +15,7 @@ from wavemix_tf.files import replacing_folder
 
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.identifiers import c_identifier, check_name, kotlin_class
-from ..names import ANDROID_KIT, RUNTIMES
+from ..names import ANDROID_KIT, RUNTIMES, WEB_KIT
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
 from . import templates
@@ -24,8 +24,9 @@ from .c_files import c_section, main_c
 from .firmware_files import compiled_words, ethos_section, main_cc, micro_section
 from .model_card import model_card
 from .picture import PictureInput, picture_h, png
-from .tensors import is_classes, is_exact, is_image, output_formula, quantization
+from .tensors import gives_probabilities, is_classes, is_exact, is_image, output_formula, quantization
 from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
+from .web import page_task, web_files, web_section
 
 VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/, so that several kits of one app do not collide
 
@@ -95,8 +96,10 @@ def kit_files(
         files[f"{own}/{file}" if file.endswith((".h", ".cc", ".c")) else file] = content
     taken, beside = PictureInput.of(artifact, info), f"test_vectors/{name}"
     c_folder = own if header is not None else "native" if taken is not None else beside
-    files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro).encode()
-    if taken is not None:
+    in_c = row.kit != WEB_KIT  # a browser runs no C
+    if in_c:
+        files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro).encode()
+    if in_c and taken is not None:
         files[f"{c_folder}/{c_name}_picture.h"] = picture_h(taken, c_name).encode()
     files[f"{beside}/{VECTORS_JSON}"] = (
         json.dumps(vectors_card(artifact, info, f"{name}.tflite", vectors), indent=2) + "\n"
@@ -114,6 +117,11 @@ def kit_files(
     if android and has_kotlin(info):
         for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
             files[f"android/{path}"] = text.encode()
+    if row.kit == WEB_KIT and taken is not None and page_task(artifact, info) is not None:
+        for path, content in web_files(artifact, info, name, vectors, taken).items():
+            files[f"web/{path}"] = content
+        for path in [path for path in files if path.startswith(f"{beside}/") and path.endswith((".json", ".bin", ".png"))]:
+            files[f"web/vectors/{Path(path).name}"] = files[path]
     files["MODEL_CARD.md"] = model_card(artifact, info, name, vectors, report).encode()
     files["README.md"] = readme(artifact, info, name, c_name, class_name, vectors, files).encode()
     return files
@@ -143,6 +151,8 @@ def readme(
         "micro/main.cc": "a self-test for TensorFlow Lite Micro",
         f"micro/{c_name}.h": "array, size, arena and ops of the model; `.cc` contains the array",
         f"micro/{c_name}_vectors.h": "the test vectors as C arrays",
+        "web/index.html": "the page for browsers; `web/README.md` starts it",
+        "web/picture.js": "makes the input from a picture, as in training, in JavaScript",
         "c/main.c": "a self-test in C99",
         f"c/{c_name}.h": "sizes and scales of the program; `.c` is the program",
         f"c/{c_name}_picture.h": "how a picture becomes the input, as in training, in C",
@@ -162,6 +172,8 @@ def readme(
         sections.append(micro_section(artifact, info, c_name))
     if "c/main.c" in present:
         sections.append(c_section(artifact, info, c_name))
+    if get_target(artifact.target).kit == WEB_KIT:
+        sections.append(web_section("web/index.html" in present))
     if artifact.npu is not None:
         sections.append(ethos_section(artifact, name))
     return (
@@ -213,9 +225,9 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
     for tensor in info.outputs:
         shape = " x ".join(map(str, tensor.shape))
         parts.append(f"{shape} {tensor.dtype}: {quantization(tensor)}. Real value: {output_formula(tensor)}.")
-    last = artifact.ops[-1] if artifact.ops[-1] not in ("QUANTIZE", "DEQUANTIZE") else artifact.ops[-2]
     if is_classes(artifact, info.outputs[0]):
-        kind = "probabilities" if last == "SOFTMAX" else "scores (logits): use the largest; softmax gives probabilities"
+        logits = "scores (logits): use the largest; softmax gives probabilities"
+        kind = "probabilities" if gives_probabilities(artifact) else logits
         parts.append(f"One value per class, in the order of the labels: {kind}.")
     return "\n\n".join(parts)
 
