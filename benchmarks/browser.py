@@ -4,16 +4,22 @@ Needs node, Chromium and a ``node_modules`` folder with ``@litertjs/core`` and `
 ``CONTRIBUTING.md``.
 """
 
+import base64
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from wavemix_tf.command.serving import HOST, MODULES, litert_folder, open_server
+
 SCRIPT = Path(__file__).with_name("browser.mjs")
-MODULES = "WAVEMIX_TF_NODE_MODULES"  # environment variable
 PACKAGES = ("@litertjs/core", "@litertjs/wasm-utils", "playwright-core")
 # Software rendering, so that WebGPU is there without a GPU.
 WEBGPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
@@ -80,3 +86,57 @@ class Browser:
         self._process.wait(timeout=30)
         self._process.stdout.close()
         self._profile.cleanup()
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """Serve a folder and LiteRT.js as `wavemix-tf demo` does; gives the address."""
+    server = open_server(Path(folder), litert_folder(None), 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{HOST}:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+BLANK = """<!doctype html><body><script type="importmap">{"imports": {"@litertjs/core": "./litert/core.js",
+"@litertjs/wasm-utils": "./litert/wasm-utils.js"}}</script></body>"""
+RUN = """
+self.core ??= await import("@litertjs/core");
+self.loaded ??= await core.loadLiteRt("./litert/");
+const types = {float32: Float32Array, int32: Int32Array, uint8: Uint8Array, int8: Int8Array};
+const model = await core.loadAndCompile(Uint8Array.from(atob(given.content), (c) => c.charCodeAt(0)),
+                                        {accelerator: "wasm"});
+const inputs = given.inputs.map((one) => new core.Tensor(new types[one.dtype](one.values), one.shape));
+const results = await model.run(inputs);
+const found = [];
+for (const result of results) found.push([result.type.dtype, Array.from(await result.data())]);
+for (const tensor of [...inputs, ...results]) tensor.delete();
+model.delete();
+return found;
+"""
+
+
+class LiteRtJs:
+    """LiteRT.js, on WebAssembly, in a blank page."""
+
+    def __init__(self):
+        self._stack = contextlib.ExitStack()
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "index.html").write_text(BLANK)
+        address = self._stack.enter_context(serving(folder))
+        self._browser = self._stack.enter_context(Browser())
+        self._browser.do("open", url=address)
+
+    def run(self, content, inputs):
+        """Outputs of a file, flat arrays of their dtypes; a RuntimeError if LiteRT.js refuses it."""
+        rows = [{"dtype": array.dtype.name, "shape": array.shape, "values": array.ravel().tolist()} for array in inputs]
+        given = {"content": base64.b64encode(content).decode(), "inputs": rows}
+        return [np.array(values, dtype) for dtype, values in self._browser.do("evaluate", script=RUN, argument=given)]
+
+    def close(self):
+        """End the browser and the server."""
+        self._stack.close()

@@ -20,9 +20,10 @@ from wavemix_tf.escaping import markdown, printable
 from wavemix_tf.page_style import PALETTE_CSS
 from wavemix_tf.preprocessing import NONE
 
-from ..file.flatbuffer import FileInfo, TensorInfo
+from ..file.flatbuffer import FileInfo
 from ..verification.tolerance import FLOAT_SHARE, FLOAT_STEPS, Tolerance, tolerance, value_tolerance
 from . import web_templates as templates
+from .npm import LITERT_JS_VERSION, npm_lock, npm_package
 from .picture import PictureInput
 from .tensors import gives_probabilities, is_classes
 from .vectors import Vectors, vectors_card
@@ -32,28 +33,9 @@ COPIED = (*(f"{name}.js" for name in ("app", "decode", "network", "picture", "re
 CLASSES, MASK, PICTURE = "classes", "mask", "picture"  # what a page can show
 WASM, WEBGPU = "wasm", "webgpu"
 
-LITERT_JS_VERSION = "2.5.3"  # the version that the tests ran
-# npm package -> the digest of this version in the registry.
-PACKAGES = {
-    "@litertjs/core": "sha512-PlGmbMOq9WitX7FO0jhbdJw9GthatsyuCQXjTt/wJZo0FLaw48q4tz8IwqgqCIkviYGr9OFDL1kCnN4nzWoyJQ==",
-    "@litertjs/wasm-utils": (
-        "sha512-4fJiw6tBQnIs+0jH/OQ16nYOiSl8/+zZnn5h2ul8aTKHi05sVqZW580Tmk78pC2kT39A9OYBVdFawteZ/sI1kQ=="
-    ),
-}
-# File in the page's folder litert/ -> file in node_modules/. "compat" is for browsers without relaxed SIMD.
-LITERT_FILES = {
-    "core.js": "@litertjs/core/dist/index.js",
-    "wasm-utils.js": "@litertjs/wasm-utils/dist/index.js",
-    **{
-        file: f"@litertjs/core/wasm/{file}"
-        for part in ("", "_compat")
-        for file in (f"litert_wasm{part}_internal.js", f"litert_wasm{part}_internal.wasm")
-    },
-}
 IMPORT_MAP = json.dumps(
     {"imports": {"@litertjs/core": "./litert/core.js", "@litertjs/wasm-utils": "./litert/wasm-utils.js"}}
 )
-SERVER = "http-server@14.1.1"  # any static server will do
 
 
 def page_task(artifact: Any, info: FileInfo) -> str | None:
@@ -71,7 +53,9 @@ def page_task(artifact: Any, info: FileInfo) -> str | None:
     return PICTURE if resize == NONE and not artifact.class_names and found.shape[-1] == given.shape[-1] else None
 
 
-def web_files(artifact: Any, info: FileInfo, name: str, vectors: Vectors, taken: PictureInput) -> dict[str, bytes]:
+def web_files(
+    artifact: Any, info: FileInfo, name: str, vectors: Vectors, taken: PictureInput, title: str
+) -> dict[str, bytes]:
     """Path in the page's folder -> content, without the vectors' own files.
 
     Args:
@@ -80,17 +64,18 @@ def web_files(artifact: Any, info: FileInfo, name: str, vectors: Vectors, taken:
         name: Name of the file, without its ending.
         vectors: The kit's test vectors.
         taken: The file's input.
+        title: Name of the page.
     """
     card = _page_json(artifact, info, name, vectors, taken)
     files = {file: (PAGE / file).read_bytes() for file in (*COPIED, "setup.mjs")}
     files["style.css"] = (PALETTE_CSS.lstrip("\n") + (PAGE / "style.css").read_text(encoding="utf-8")).encode()
-    files["index.html"] = _index_html(artifact, info, card, taken).encode()
+    files["index.html"] = _index_html(artifact, info, card, taken, title).encode()
     files["page.json"] = (json.dumps(card, indent=1, allow_nan=False) + "\n").encode()
     package = npm_package(name)
     files["package.json"] = (json.dumps(package, indent=2) + "\n").encode()
-    files["package-lock.json"] = (json.dumps(_npm_lock(package), indent=2) + "\n").encode()
+    files["package-lock.json"] = (json.dumps(npm_lock(package), indent=2) + "\n").encode()
     files["README.md"] = templates.WEB_README.substitute(
-        title=markdown(artifact.model_name), file=f"{name}.tflite", version=LITERT_JS_VERSION
+        title=markdown(title), file=f"{name}.tflite", version=LITERT_JS_VERSION
     ).encode()
     for file, content in artifact.files(Path(f"{name}.tflite")).items():
         if file.suffix != ".json":
@@ -98,9 +83,7 @@ def web_files(artifact: Any, info: FileInfo, name: str, vectors: Vectors, taken:
     return files
 
 
-def _page_json(
-    artifact: Any, info: FileInfo, name: str, vectors: Vectors, taken: PictureInput
-) -> dict[str, Any]:
+def _page_json(artifact: Any, info: FileInfo, name: str, vectors: Vectors, taken: PictureInput) -> dict[str, Any]:
     """All that the page needs to know of the model."""
     task = page_task(artifact, info)
     _, height, width, channels = taken.tensor.shape
@@ -179,19 +162,19 @@ def _allowed(
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 
-def _index_html(artifact: Any, info: FileInfo, card: dict[str, Any], taken: PictureInput) -> str:
+def _index_html(artifact: Any, info: FileInfo, card: dict[str, Any], taken: PictureInput, title: str) -> str:
     _, height, width, channels = taken.tensor.shape
     kind = "gray" if channels == 1 else "color"
     count = len(artifact.class_names)
     facts = [artifact.dtype, f"{artifact.size_bytes / 1024:,.1f} KiB", f"{width} × {height} {kind}"]
-    title, note = templates.RESULTS[card["task"]]
+    result_title, note = templates.RESULTS[card["task"]]
     digest = base64.b64encode(hashlib.sha256(IMPORT_MAP.encode()).digest()).decode()
     texts = {
-        "title": printable(artifact.model_name),
+        "title": printable(title),
         "facts": " · ".join([*facts, f"{count} classes"] if count else facts),
-        "result_title": title,
+        "result_title": result_title,
         "result_note": note,
-        "input_words": f"{width} × {height}, {taken.words}",
+        "input_words": f"{width} × {height}, {taken.preprocessing.words}{taken.doubt}",
         "litert_version": LITERT_JS_VERSION,
         "tolerance_words": _tolerance_words(artifact, info),
     }
@@ -210,39 +193,3 @@ def _tolerance_words(artifact: Any, info: FileInfo) -> str:
 def web_section(has_page: bool) -> str:
     """README's part."""
     return templates.WEB_SECTION if has_page else templates.NO_PAGE_SECTION
-
-
-# --- npm --------------------------------------------------------------------------------------------------------------
-
-
-def npm_package(name: str) -> dict[str, Any]:
-    """Content of ``package.json``: pinned versions, and what ``setup.mjs`` copies."""
-    return {
-        "name": f"model-{name}".lower(),
-        "version": "1.0.0",
-        "private": True,
-        "type": "module",
-        "scripts": {"postinstall": "node setup.mjs", "start": f"npx --yes {SERVER} . -a 127.0.0.1 -p 8000 -c-1"},
-        "dependencies": dict.fromkeys(PACKAGES, LITERT_JS_VERSION),
-        "engines": {"node": ">=18"},
-        "litert": LITERT_FILES,
-    }
-
-
-def _npm_lock(package: dict[str, Any]) -> dict[str, Any]:
-    """Content of ``package-lock.json``, so that `npm ci` accepts only the packages that were tested."""
-    root = {key: package[key] for key in ("name", "version")}
-    own = {**root, "hasInstallScript": True, "dependencies": package["dependencies"], "engines": package["engines"]}
-    return {
-        **root,
-        "lockfileVersion": 3,
-        "requires": True,
-        "packages": {
-            "": own,
-            **{
-                f"node_modules/{one}": {"version": LITERT_JS_VERSION, "integrity": digest, "license": "Apache-2.0"}
-                | ({"dependencies": {"@litertjs/wasm-utils": f"^{LITERT_JS_VERSION}"}} if one.endswith("core") else {})
-                for one, digest in PACKAGES.items()
-            },
-        },
-    }

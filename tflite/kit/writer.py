@@ -21,6 +21,7 @@ from ..verification.tolerance import tolerance
 from . import templates
 from .android import android_section, has_kotlin, kotlin_files
 from .c_files import c_section, main_c
+from .existing import VECTORS_JSON, kit_digest, vectors_json
 from .firmware_files import compiled_words, ethos_section, main_cc, micro_section
 from .model_card import model_card
 from .picture import PictureInput, picture_h, png
@@ -28,7 +29,7 @@ from .tensors import gives_probabilities, is_classes, is_exact, is_image, output
 from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
 from .web import page_task, web_files, web_section
 
-VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/, so that several kits of one app do not collide
+__all__ = ["VECTORS_JSON", "kit_digest", "kit_files", "readme", "write_kit"]
 
 
 def write_kit(
@@ -47,7 +48,7 @@ def write_kit(
     folder = Path(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"Pass overwrite=True to replace {folder}. Received: overwrite=False")
-    if folder.exists() and _vectors_json(folder) is None:
+    if folder.exists() and vectors_json(folder) is None:
         # A wrong path must not delete another folder.
         raise FileExistsError(
             f"overwrite replaces a folder that save_kit wrote, with {VECTORS_JSON} in test_vectors/. Received: {folder}"
@@ -64,21 +65,6 @@ def write_kit(
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
             (temporary / path).write_bytes(content)
     return folder
-
-
-def kit_digest(folder: Path) -> str | None:
-    """sha256 of the file that a kit in ``folder`` was made for; None if there is no kit."""
-    path = _vectors_json(folder)
-    try:
-        return None if path is None else str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _vectors_json(folder: Path) -> Path | None:
-    """Path of a kit's ``vectors.json``; earlier versions wrote it into test_vectors/ itself."""
-    found = (folder / "test_vectors").glob(f"*/{VECTORS_JSON}")
-    return next((path for path in (*found, folder / "test_vectors" / VECTORS_JSON) if path.is_file()), None)
 
 
 def kit_files(
@@ -117,11 +103,12 @@ def kit_files(
     if android and has_kotlin(info):
         for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
             files[f"android/{path}"] = text.encode()
+    title = str((report or {}).get("name") or artifact.model_name)
     if row.kit == WEB_KIT and taken is not None and page_task(artifact, info) is not None:
-        for path, content in web_files(artifact, info, name, vectors, taken).items():
+        for path, content in web_files(artifact, info, name, vectors, taken, title).items():
             files[f"web/{path}"] = content
-        for path in [path for path in files if path.startswith(f"{beside}/") and path.endswith((".json", ".bin", ".png"))]:
-            files[f"web/vectors/{Path(path).name}"] = files[path]
+        own_vectors = [path for path in files if path.startswith(f"{beside}/")]
+        files |= {f"web/vectors/{Path(path).name}": files[path] for path in own_vectors}
     files["MODEL_CARD.md"] = model_card(artifact, info, name, vectors, report).encode()
     files["README.md"] = readme(artifact, info, name, c_name, class_name, vectors, files).encode()
     return files

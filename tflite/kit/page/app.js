@@ -137,6 +137,8 @@ function setState(state, text, small = "") {
   document.body.dataset.state = state;
   $("state").textContent = text;
   $("state-words").textContent = small;
+  $("alert").textContent = `${text}. ${small}`;
+  $("alert").hidden = state !== "failed";
 }
 
 async function changeBackend(backend) {
