@@ -86,7 +86,6 @@ def web_files(
 def _page_json(artifact: Any, info: FileInfo, name: str, vectors: Vectors, taken: PictureInput) -> dict[str, Any]:
     """All that the page needs to know of the model."""
     task = page_task(artifact, info)
-    _, height, width, channels = taken.tensor.shape
     labels = list(map(printable, artifact.class_names))
     return {
         "file": f"{name}.tflite",
@@ -96,18 +95,7 @@ def _page_json(artifact: Any, info: FileInfo, name: str, vectors: Vectors, taken
         "probabilities": gives_probabilities(artifact),
         # With integers at its ends, LiteRT.js cannot read its own results from WebGPU.
         "webgpu": all(tensor.dtype == "float32" for tensor in (*info.inputs, *info.outputs)),
-        "input": {
-            "shape": list(taken.tensor.shape),
-            "dtype": taken.tensor.dtype,
-            "height": height,
-            "width": width,
-            "channels": channels,
-            "resize": taken.preprocessing.resize,
-            "crop": taken.preprocessing.crop_to_aspect_ratio,
-            "range": list(taken.limits),
-            "values": [_number(value) for value in taken.values],
-            "level": taken.level,
-        },
+        "input": input_card(taken),
         "outputs": _outputs(artifact, info, vectors),
         "pictures": [
             {
@@ -119,6 +107,23 @@ def _page_json(artifact: Any, info: FileInfo, name: str, vectors: Vectors, taken
             }
             for index, (picture, label) in enumerate(zip(vectors.pictures, vectors.labels, strict=True))
         ],
+    }
+
+
+def input_card(taken: PictureInput) -> dict[str, Any]:
+    """What ``picture.js`` needs to know of the input."""
+    _, height, width, channels = taken.tensor.shape
+    return {
+        "shape": list(taken.tensor.shape),
+        "dtype": taken.tensor.dtype,
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "resize": taken.preprocessing.resize,
+        "crop": taken.preprocessing.crop_to_aspect_ratio,
+        "range": list(taken.limits),
+        "values": [_number(value) for value in taken.values],
+        "level": taken.level,
     }
 
 
