@@ -298,7 +298,7 @@ def test_a_mask(window, tmp_path):
 
 
 def test_an_enlarged_picture(window, tmp_path):
-    model = randomise(wm.WaveMixSuperResolver(2, image_shape=(12, 12, 3), width=8, depth=1))
+    model = randomise(wm.WaveMixSuperResolver("sisr", 2, (12, 12, 3), width=8, depth=1))
     artifact = export_random(model, "web", "float32", class_names=())
     images = np.random.default_rng(0).random((2, 12, 12, 3)).astype(np.float32)
     folder = save_kit(artifact, tmp_path / "kit", images)
