@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/, so that several kits of one app do not collide
+VECTORS_JSON = "vectors.json"  # lies in test_vectors/<name>/, so that several kits of one app do not collide
 
 
 def kit_digest(folder: Path) -> str | None:
