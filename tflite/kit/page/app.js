@@ -129,7 +129,7 @@ async function start(backend) {
   $("details").open = !passed;
   const failed = lines.filter((line) => !line.passed).length;
   if (passed) setState("passed", "Self-test passed", `${lines.length} checks`);
-  else setState("failed", "Self-test failed", `${failed} of ${lines.length} checks: do not trust the results`);
+  else setState("failed", "Self-test failed", `${failed} of ${lines.length} checks failed: do not trust the results`);
   network = loaded;
 }
 
