@@ -28,8 +28,9 @@ cd web && npm ci && npm start
 NO_PAGE_SECTION = """\
 ## Browser
 
-There is no page: the kit's page shows classes, masks and enlarged pictures, and this file has another output. Load the
-file with LiteRT.js (`npm install @litertjs/core@2.5.3`) and compare it with `test_vectors/`.
+There is no page: the kit's page takes one picture and shows classes, a mask or an enlarged picture, and this file has
+another input or output. Load the file with LiteRT.js (`npm install @litertjs/core@2.5.3`) and compare it with
+`test_vectors/`.
 """
 
 WEB_README = Template("""\

@@ -45,8 +45,8 @@ def demo(
             export(ctx, out=out, target=target, dtype=kind, kit=True, settings=settings)
         if not (page / "index.html").is_file():
             raise ValueError(
-                "The page shows classes, masks and enlarged pictures. Received: "
-                f"{page.parent.name.removesuffix('_kit')}.tflite, which has another output"
+                "The page takes one picture and shows classes, a mask or an enlarged picture. Received: "
+                f"{page.parent.name.removesuffix('_kit')}.tflite, which has another input or output"
             )
         console.print(f"http://{serving.HOST}:{server.server_port}/  (Ctrl-C stops)")
         try:
