@@ -327,7 +327,13 @@ def test_an_enlarged_picture(window, tmp_path):
         window.do("choose", selector="#file", paths=[str(tmp_path / "small.png")])
         window.do("wait", selector="#message:not([hidden])", timeout=20_000)
         message = window.do("evaluate", script="return document.getElementById('message').innerText")
+        window.do("select", selector="#choice", value="webgpu")  # this window has no GPU
+        window.do("wait", selector="#message:has-text('WebAssembly runs it.')", timeout=20_000)
+        state = test_state(window)
+        backend = "return [document.getElementById('backend').innerText, document.getElementById('choice').value]"
+        fallback = window.do("evaluate", script=backend)
         window.do("open", url="about:blank")
+    assert (state, fallback) == ("Self-test passed", ["WebAssembly", "wasm"])
     tile = random[4:16, 2:14].astype(np.float32) / 255
     (wanted,) = run_raw(artifact.content, [tile[None]], "litert-xnnpack")
     assert np.abs(found - np.clip(255 * wanted[0], 0, 255)).max() <= 0.51
