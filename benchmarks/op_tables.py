@@ -217,6 +217,13 @@ WRITTEN = {
     ("QUANTIZE", "int8"): lambda: _rescale("QUANTIZE", ("INT8", 0.02), ("INT8", 0.03)),
     ("DEQUANTIZE", "int8"): lambda: _rescale("DEQUANTIZE", ("INT8", 0.02), ("FLOAT32", None)),
 }
+# For a browser, with uint8 in place of int8.
+WRITTEN_FOR_BROWSER = {
+    **WRITTEN,
+    ("QUANTIZE", "float32"): lambda: _rescale("QUANTIZE", ("FLOAT32", None), ("UINT8", 0.02)),
+    ("QUANTIZE", "int8"): lambda: _rescale("QUANTIZE", ("UINT8", 0.02), ("UINT8", 0.03)),
+    ("DEQUANTIZE", "int8"): lambda: _rescale("DEQUANTIZE", ("UINT8", 0.02), ("FLOAT32", None)),
+}
 # Ops without a file in one dtype: the converter keeps some in float, and a DEQUANTIZE has no float input.
 NO_INT8 = {"ELU", "EXPAND_DIMS", "NEG", "POW", "SQUEEZE", "UNIDIRECTIONAL_SEQUENCE_LSTM"}
 NO_FLOAT = {"DEQUANTIZE"}
@@ -237,8 +244,9 @@ def write(op, dtype, for_browser=False):
     """(file, inputs) of one op whose first input is "float32" or "int8"; for a browser uint8 in place of int8."""
     rng = np.random.default_rng(1)
     ends = "uint8" if for_browser and dtype == "int8" else dtype
-    if (op, dtype) in WRITTEN:
-        content, shapes = WRITTEN[op, dtype]()
+    written = WRITTEN_FOR_BROWSER if for_browser else WRITTEN
+    if (op, dtype) in written:
+        content, shapes = written[op, dtype]()
         low, high = -1.0, 1.0
     else:
         function, shapes, *limits = FLOAT[op]

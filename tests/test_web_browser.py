@@ -345,19 +345,24 @@ def test_an_enlarged_picture(window, tmp_path):
 
 def kinds(op):
     """Arithmetic in which an op of the table stands."""
-    return ["float32", "int8"] if op in op_tables.INT8_RULES and op not in op_files.NO_INT8 else ["float32"]
+    if op in op_files.NO_FLOAT:
+        return ["int8"]
+    rescales = op == "QUANTIZE"
+    return (
+        ["float32", "int8"] if rescales or (op in op_tables.INT8_RULES and op not in op_files.NO_INT8) else ["float32"]
+    )
 
 
 def test_every_op_of_the_table_gives_litert_s_numbers():
     opened, different = browser.LiteRtJs(), []
     try:
-        for op in sorted(TARGETS["android-cpu"].ops.keys() - {"QUANTIZE", "DEQUANTIZE"}):
+        for op in sorted(TARGETS["android-cpu"].ops):
             for dtype in kinds(op):
                 found = op_files.run_in_browser(op, dtype, opened)
                 runs = not isinstance(found, str)
                 if runs != (op in TARGETS["web"].ops) or (runs and found > (0 if dtype == "int8" else 1e-6)):
                     different.append((op, dtype, found))
-        # QUANTIZE and DEQUANTIZE stand at the ends of int8 files.
+        # Whole files.
         for io_dtype in ("uint8", "float32"):
             content = FILES["deconv", "web", io_dtype if io_dtype == "float32" else None].content
             tensor = read_file(content).inputs[0]
