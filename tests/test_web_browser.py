@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from tflite_support import CALIBRATION, FILES, FLOAT, HELD_OUT, export_random, randomise
+from tflite_support import FILES, FLOAT, HELD_OUT, export_random, randomise
 from web_support import HOSTILE
 
 import wavemix_tf as wm
@@ -291,8 +291,7 @@ def canvas(window):
 def test_a_mask(window, tmp_path):
     model = randomise(wm.WaveMixSegmenter(3, image_shape=(16, 16, 3), width=8, depth=1))
     names = ("sky", "<b>grass</b>", "road")
-    options = {"calibration": CALIBRATION["deconv"], "class_names": names, "crop_to_aspect_ratio": False}
-    artifact = export_random(model, "web", "int8", **options)
+    artifact = export_random(model, "web", "float32", class_names=names, crop_to_aspect_ratio=False)
     folder = save_kit(artifact, tmp_path / "kit", HELD_OUT["deconv"][:2])
     with browser.serving(folder) as address:
         window.do("open", url=address)
@@ -301,7 +300,7 @@ def test_a_mask(window, tmp_path):
         window.do("wait", selector="#result canvas", timeout=20_000)
         found, rows = canvas(window), shares(window)
         window.do("open", url="about:blank")
-    expected = np.frombuffer((folder / "vectors/expected_0.bin").read_bytes(), np.uint8).reshape(-1, 16, 16, 3)[1]
+    expected = np.frombuffer((folder / "vectors/expected_0.bin").read_bytes(), np.float32).reshape(-1, 16, 16, 3)[1]
     mask = expected.argmax(-1)
     with Image.open(folder / "vectors/picture_1.png") as image:
         levels = np.asarray(image)
