@@ -86,8 +86,10 @@ def test_files(kit):
     code = ("app", "decode", "network", "picture", "results", "selftest")
     page = {*(f"{name}.js" for name in code), "index.html", "style.css", "icon.svg", "page.json", "README.md"}
     page |= {"setup.mjs", "package.json", "package-lock.json", "net.tflite", "net.labels.txt"}
+    costs = ("cost_by_layer.svg", "live_bytes.node_data.json", "macs.node_data.json", "memory_plan.svg")
     assert found == {
         *("MODEL_CARD.md", "README.md", "net.json", "net.labels.txt", "net.tflite"),
+        *(f"costs/{name}" for name in costs),
         *(f"test_vectors/net/{name}" for name in vectors),
         *(f"web/vectors/{name}" for name in vectors),
         *(f"web/{name}" for name in page),
