@@ -281,10 +281,10 @@ def test_benchmark(finished, capsys):
     assert len(re.findall(r"KiB", out)) >= 5
 
 
-def test_benchmark_with_a_profile(finished, capsys, monkeypatch):
+def test_benchmark_with_a_profile(finished, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(terminal.console, "width", 160)
     words = ["benchmark", "--out", finished["out"], "--target", "mcu", "--runs", 5, "--threads", 2, "--profile"]
-    code, out, err = call(capsys, *words)
+    code, out, err = call(capsys, *words, "--save", tmp_path / "pictures")
     assert code == 0, err
     assert "2 threads" in out
     assert "proxy" in out
@@ -292,6 +292,17 @@ def test_benchmark_with_a_profile(finished, capsys, monkeypatch):
     card = json.loads((finished["out"] / "exports" / "mcu-int8.json").read_text())
     rows = [line.split()[0] for line in out.splitlines() if line.strip() and line.split()[0] in card["ops"]]
     assert rows == card["op_sequence"]
+    assert all(name in out for name in card["op_layers"])
+    assert re.search(
+        r"^Memory: [\d.]+ KiB, TensorFlow Lite Micro's plan .* The peak is [\d.]+ KiB in op \d+", out, re.M
+    )
+    report = json.loads((finished["out"] / "report.json").read_text())
+    measures = {row["name"]: row["per_op"]["measure"] for row in report["exports"]}
+    assert measures["mcu-int8"] == "macs"
+    assert measures["android-cpu-int8"] == "time_us"
+    names = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert "mcu-int8_memory_plan.svg" in names
+    assert "mcu-int8_time_us.node_data.json" in names
 
 
 @pytest.mark.parametrize("file", [None, "mcu-int8", "android-cpu-float32"])

@@ -29,6 +29,9 @@ RUNTIMES = {
     MICRO: Runtime("TFLite Micro", "TensorFlow Lite Micro's reference kernels", "tflite-micro"),
 }
 
+# Runtime of a browser, which only `benchmarks/op_tables.py --browser` and the tests run.
+LITERT_JS = "litert.js"
+
 # A further row of verification tables: the quantized Keras model, whose rounding is simulated.
 FAKE_QUANT = "keras-fake-quant"
 
@@ -73,3 +76,4 @@ ANDROID_KIT = "android"  # a Kotlin class
 MICRO_KIT = "micro"  # a C array and a self-test in C++
 ETHOS_KIT = "ethos-u"  # the same for the compiled file, with the NPU's driver
 EDGE_TPU_KIT = "edge-tpu"  # a self-test in Python
+WEB_KIT = "web"  # a page for browsers

@@ -16,7 +16,7 @@ from wavemix_tf.files import replacing_folder
 
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.identifiers import c_identifier, check_name, kotlin_class
-from ..names import ANDROID_KIT, EDGE_TPU_KIT, RUNTIMES
+from ..names import ANDROID_KIT, EDGE_TPU_KIT, RUNTIMES, WEB_KIT
 from ..per_op.layer_costs import OpReport, op_report
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
@@ -25,14 +25,16 @@ from .android import android_section, has_kotlin, kotlin_files
 from .c_files import c_section, main_c
 from .edge_tpu import check_py, edge_tpu_section
 from .ethos_files import compiled_words, ethos_files, ethos_section
+from .existing import VECTORS_JSON, kit_digest, vectors_json
 from .firmware_files import main_cc, micro_section
 from .model_card import model_card
 from .picture import PictureInput, picture_h, png
-from .tensors import is_classes, is_exact, is_image, output_formula, quantization
+from .tensors import gives_probabilities, is_classes, is_exact, is_image, output_formula, quantization
 from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
+from .web import page_task, web_files, web_section
 
+__all__ = ["VECTORS_JSON", "kit_digest", "kit_files", "readme", "write_kit"]
 COSTS = "costs"  # folder of the pictures and node data
-VECTORS_JSON = "vectors.json"  # lies in test_vectors/<name>/, so that several kits of one app do not collide
 
 
 def write_kit(
@@ -51,7 +53,7 @@ def write_kit(
     folder = Path(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"Pass overwrite=True to replace {folder}. Received: overwrite=False")
-    if folder.exists() and _vectors_json(folder) is None:
+    if folder.exists() and vectors_json(folder) is None:
         # A wrong path must not delete another folder.
         raise FileExistsError(
             f"overwrite replaces a folder that save_kit wrote, with {VECTORS_JSON} in test_vectors/. Received: {folder}"
@@ -68,21 +70,6 @@ def write_kit(
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
             (temporary / path).write_bytes(content)
     return folder
-
-
-def kit_digest(folder: Path) -> str | None:
-    """sha256 of the file that a kit in ``folder`` was made for; None if there is no kit."""
-    path = _vectors_json(folder)
-    try:
-        return None if path is None else str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _vectors_json(folder: Path) -> Path | None:
-    """Path of a kit's ``vectors.json``; earlier versions wrote it into test_vectors/ itself."""
-    found = (folder / "test_vectors").glob(f"*/{VECTORS_JSON}")
-    return next((path for path in (*found, folder / "test_vectors" / VECTORS_JSON) if path.is_file()), None)
 
 
 def kit_files(
@@ -104,8 +91,10 @@ def kit_files(
     if npu:
         files |= {f"{own}/{file}": content for file, content in ethos_files(artifact, info, c_name).items()}
     c_folder = own if header is not None or npu else "native" if taken is not None else beside
-    files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro or npu).encode()
-    if taken is not None:
+    in_c = row.kit != WEB_KIT  # a browser runs no C
+    if in_c:
+        files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro or npu).encode()
+    if in_c and taken is not None:
         files[f"{c_folder}/{c_name}_picture.h"] = picture_h(taken, c_name).encode()
     files[f"{beside}/{VECTORS_JSON}"] = (
         json.dumps(vectors_card(artifact, info, f"{name}.tflite", vectors), indent=2) + "\n"
@@ -125,6 +114,12 @@ def kit_files(
     if android and has_kotlin(info):
         for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
             files[f"android/{path}"] = text.encode()
+    title = str((report or {}).get("name") or artifact.model_name)
+    if row.kit == WEB_KIT and taken is not None and page_task(artifact, info) is not None:
+        for path, content in web_files(artifact, info, name, vectors, taken, title).items():
+            files[f"web/{path}"] = content
+        own_vectors = [path for path in files if path.startswith(f"{beside}/")]
+        files |= {f"web/vectors/{Path(path).name}": files[path] for path in own_vectors}
     costs = op_report(artifact)
     files |= {f"{COSTS}/{path}": content for path, content in costs.files().items()}
     files["MODEL_CARD.md"] = model_card(artifact, info, name, vectors, report).encode()
@@ -168,6 +163,8 @@ def readme(
         f"ethos_u/{c_name}_picture.h": "makes the input from a picture, as in training, in C",
         f"ethos_u/{c_name}_vectors.h": "the test vectors as C arrays",
         "edge_tpu/check.py": "a self-test in Python, with or without the Edge TPU",
+        "web/index.html": "the page for browsers; `web/README.md` starts it",
+        "web/picture.js": "makes the input from a picture, as in training, in JavaScript",
         "c/main.c": "a self-test in C99",
         f"c/{c_name}.h": "sizes and scales of the program; `.c` is the program",
         f"c/{c_name}_picture.h": "how a picture becomes the input, as in training, in C",
@@ -188,6 +185,8 @@ def readme(
         sections.append(micro_section(artifact, info, c_name))
     if "c/main.c" in present:
         sections.append(c_section(artifact, info, c_name))
+    if get_target(artifact.target).kit == WEB_KIT:
+        sections.append(web_section("web/index.html" in present))
     if artifact.npu is not None:
         sections.append(ethos_section(artifact, info, name, c_name))
     if get_target(artifact.target).kit == EDGE_TPU_KIT:
@@ -264,9 +263,9 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
     for tensor in info.outputs:
         shape = " x ".join(map(str, tensor.shape))
         parts.append(f"{shape} {tensor.dtype}: {quantization(tensor)}. Real value: {output_formula(tensor)}.")
-    last = artifact.ops[-1] if artifact.ops[-1] not in ("QUANTIZE", "DEQUANTIZE") else artifact.ops[-2]
     if is_classes(artifact, info.outputs[0]):
-        kind = "probabilities" if last == "SOFTMAX" else "scores (logits): use the largest; softmax gives probabilities"
+        logits = "scores (logits): use the largest; softmax gives probabilities"
+        kind = "probabilities" if gives_probabilities(artifact) else logits
         parts.append(f"One value per class, in the order of the labels: {kind}.")
     return "\n\n".join(parts)
 
