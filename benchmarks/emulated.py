@@ -92,9 +92,8 @@ def main() -> None:
             print(f"{name}: no count of {', '.join(sorted(missing))}")
             continue
         estimate = sum(float(np.dot(features(op), table[op.name])) for op in info.ops)
-        print(
-            f"{name}: {row['instructions']:,} instructions, estimate {100 * (estimate / row['instructions'] - 1):+.0f} %"
-        )
+        percent = 100 * (estimate / row["instructions"] - 1)
+        print(f"{name}: {row['instructions']:,} instructions, estimate {percent:+.0f} %")
     if given.table:
         for kind, row in table.items():
             print(f'        "{kind}": ({", ".join(f"{value:g}" for value in np.round(row, 2))}),')

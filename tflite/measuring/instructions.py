@@ -3,7 +3,7 @@
 The table is a fit of ``benchmarks/emulated.py`` to TensorFlow Lite Micro at revision 90b983c2 with gcc 12.2 -O2,
 emulated with one tick an instruction. For MobileNetV2, digits, ConvMixer and ViT, which it was not fitted to, the
 estimate was off by -1 to +10 % (Cortex-M4, reference kernels), -7 to +1 % (Cortex-M4, CMSIS-NN) and -3 to +12 %
-(Cortex-M55, CMSIS-NN). An instruction is not a cycle: memories, caches and the pipeline decide how many cycles it takes.
+(Cortex-M55, CMSIS-NN). An instruction is not a cycle: memories, caches and the pipeline decide how many it takes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ..names import CMSIS_NN, REFERENCE_KERNELS
 LANES = 16  # values of 8 bits in a vector of Helium
 Features = tuple[float, float, float, float, float, float]
 # (core, kernels) -> op -> instructions for each multiply-accumulate, each window of filters or of a pool, each value of
-# the output, each value that is copied into columns, each vector of Helium, and each call. LOGISTIC takes less where its
-# input is far from zero: the table has the most.
+# the output, each value that is copied into columns, each vector of Helium, and each call. LOGISTIC takes less where
+# its input is far from zero: the table has the most.
 TABLE: dict[tuple[str, str], dict[str, Features]] = {
     ("cortex-m4", REFERENCE_KERNELS): {
         "ABS": (0, 0, 50.62, 0, 0, 0),
