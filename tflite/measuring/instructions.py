@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 
-from ..file.flatbuffer import FileInfo, OpInfo, schema
+from ai_edge_litert import schema_py_generated as schema
+
+from ..file.flatbuffer import FileInfo, OpInfo
 from ..file.op_costs import count_macs
 from ..names import CMSIS_NN, REFERENCE_KERNELS
 
