@@ -15,7 +15,7 @@ from ..tflite.exporting.exporter import export, model_sha256
 from ..tflite.exporting.fidelity import verify_images
 from ..tflite.exporting.limits import check_arguments
 from ..tflite.file.model_cards import card_path
-from ..tflite.kit.writer import kit_digest
+from ..tflite.kit.existing import kit_digest
 from ..tflite.runtimes.ethos import require_vela
 from ..tflite.targets.table import get_target
 from ..training.data.bundle import DataBundle
