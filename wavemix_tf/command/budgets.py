@@ -91,7 +91,7 @@ def board_budget(name: str) -> tuple[str, dict[str, float]]:
 
     Example:
     >>> board_budget("nucleo-f446re")
-    ('mcu', {'arena_bytes': 129024.0, 'firmware_bytes': 524288.0})
+    ('mcu', {'arena_bytes': 128000.0, 'firmware_bytes': 524288.0})
     """
     from ..tflite.names import CMSIS_NN
     from ..tflite.targets.boards import CORES, get_board
