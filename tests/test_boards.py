@@ -9,7 +9,8 @@ import pytest
 
 from wavemix_tf.cli import main
 from wavemix_tf.command.budgets import board_budget, parse_budget
-from wavemix_tf.tflite.file.flatbuffer import read_file
+from wavemix_tf.tflite.file.flatbuffer import pack, read_file, schema
+from wavemix_tf.tflite.file.metadata import min_runtime
 from wavemix_tf.tflite.measuring.board_fit import check_boards, needs_by_runtime
 from wavemix_tf.tflite.measuring.instructions import estimate_instructions
 from wavemix_tf.tflite.names import BOARD_RUNTIMES, CMSIS_NN, KERNELS
@@ -150,3 +151,12 @@ def test_what_was_not_measured_has_no_instructions():
 
 def test_instructions_are_a_budget():
     assert parse_budget("mcu:5M-instructions") == ("mcu", {"instructions": 5e6})
+
+
+def test_a_file_states_the_oldest_release_that_runs_it():
+    """As TensorFlow's converter wrote it: DEPTH_TO_SPACE of version 2 needs 2.5.0, the other file has none."""
+    assert min_runtime(NETWORK.read_bytes()) == "2.5.0"
+    assert min_runtime((FOLDER / "c_network_deconv.tflite").read_bytes()) == "2.3.0"
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(NETWORK.read_bytes(), 0))
+    model.metadata = None
+    assert min_runtime(pack(model)) is None

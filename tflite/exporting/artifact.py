@@ -18,6 +18,7 @@ from ..c_source.generator import write_c
 from ..errors import ExportError
 from ..file.flatbuffer import TensorInfo, read_file
 from ..file.identifiers import c_identifier
+from ..file.metadata import min_runtime
 from ..file.model_cards import card_path, read_card, read_content, remedy
 from ..kit.writer import write_kit
 from ..names import KERNELS, MICRO_KIT
@@ -120,6 +121,7 @@ class Artifact:
             "outputs": list(map(_tensor_card, info.outputs, info.output_names)),
             "input_ranges": self.input_ranges,
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_dict(),
+            "min_runtime": min_runtime(self.content),
             "float_layers": list(self.float_layers),
             "class_names": list(self.class_names),
             "size_bytes": self.size_bytes,

@@ -10,6 +10,7 @@ Unknown values take as many bytes as known ones: a file's size, which may be a b
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from wavemix_tf.preprocessing import Preprocessing
 from .flatbuffer import TensorInfo, pack, read_file
 
 STANDARD_ENTRY, OWN_ENTRY = "TFLITE_METADATA", "wavemix_tf"
+RUNTIME_ENTRY = "min_runtime_version"
 OWN_BYTES = 128  # the size of the own entry is a multiple of this
 STANDARD_IDENTIFIER = b"M001"
 PARSER_VERSION = "1.0.0"
@@ -74,6 +76,25 @@ def read_metadata(content: bytes) -> tuple[Preprocessing | None, list[tuple[floa
         return Preprocessing.from_dict(found.get("preprocessing")), checked
     except (ValueError, TypeError, IndexError, AttributeError):  # a foreign entry of that name, or damage
         return None, None
+
+
+def min_runtime(content: bytes) -> str | None:
+    """The oldest release of TensorFlow Lite that runs a file, as "2.5.0".
+
+    TensorFlow's converter writes it by its table of op versions (tensorflow/lite/tools/versioning/runtime_version.cc).
+    TensorFlow Lite Micro has no releases and does not read the versions of ops.
+
+    Args:
+        content: A ``.tflite`` file.
+
+    Returns:
+        None if the file does not state it.
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    entry = next((entry for entry in model.metadata or [] if _name(entry) == RUNTIME_ENTRY), None)
+    data = None if entry is None else model.buffers[entry.buffer].data
+    text = "" if data is None else bytes(data).rstrip(b"\0").decode("ascii", "replace")
+    return text if re.fullmatch(r"\d+(\.\d+)+", text) else None
 
 
 def _name(entry: Any) -> str:

@@ -9,6 +9,7 @@ from wavemix_tf.escaping import markdown, markdown_code
 
 from ..c_source.generator import c_arena_bytes
 from ..file.flatbuffer import FileInfo
+from ..file.metadata import min_runtime
 from ..names import KERNELS, MICRO_KIT, RUNTIMES
 from ..targets.firmware import flash_words
 from ..targets.table import get_target
@@ -41,6 +42,7 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         *_device_rows(artifact, name),
         ("tolerance against test vectors", file_tolerance(artifact, info).words),
         ("tensor arena", _arena(artifact)),
+        ("oldest TensorFlow Lite that runs it", _oldest(artifact)),
         ("sha256", f"`{artifact.sha256}`"),
         ("upsampling written as", artifact.upsample_form or "no transposed convolution in the model"),
         ("activations replaced", markdown(", ".join(artifact.substituted)) or "none"),
@@ -220,6 +222,11 @@ def _device_rows(artifact: Any, name: str) -> list[tuple[str, str]]:
         ]
     interpreted = get_target(artifact.target).kit == MICRO_KIT
     return [("flash", flash_words(artifact.size_bytes))] if interpreted else []
+
+
+def _oldest(artifact: Any) -> str:
+    release = min_runtime(artifact.content)
+    return UNKNOWN if release is None else f"{release}, by the versions of its ops"
 
 
 def _arena(artifact: Any) -> str:

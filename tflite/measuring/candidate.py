@@ -58,7 +58,7 @@ def measure(
             inputs = [np.zeros(tensor.shape, tensor.dtype) for tensor in info.inputs]
             tried.append((max(run_for_arenas(content, info, inputs, run).values()), len(content), content))
         arena, size, content = min(tried)  # the choice of ``export``
-        sizes = {ARENA_BYTES: arena, FLASH_BYTES: size}
+        sizes: dict[str, float] = {ARENA_BYTES: arena, FLASH_BYTES: size}
         sizes |= {name: firmware_bytes(size, kernels)[1] for name, kernels in COST_KERNELS.items()}
         counted = estimate_instructions(read_file(content), "cortex-m4", CMSIS_NN)
         sizes[INSTRUCTIONS] = math.inf if counted is None else counted  # an op that was not measured fits no budget

@@ -21,7 +21,7 @@ DEPTHWISE_BLOCK = 124  # channels that the Helium kernel processes at a time (CH
 # Its builds: for cores with DSP instructions or less, the same with Arm's compiler, and for cores with Helium.
 DSP, ARMCLANG, HELIUM = "dsp", "armclang", "helium"
 BUILDS = (DSP, ARMCLANG, HELIUM)
-# A depthwise convolution of one channel with more outputs becomes a convolution with Helium: 1 with gcc, 8 with armclang.
+# With Helium, a depthwise convolution of one channel with more outputs becomes a convolution; 8 with armclang.
 ONE_CHANNEL_OUTPUTS = 1
 
 

@@ -31,12 +31,12 @@ DEVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ram": (SIZES, RAM_COSTS),
     "flash": (SIZES, (FLASH_BYTES,)),  # the file only
     "cycles": (COUNTS, (NPU_CYCLES,)),
-    "instructions": (COUNTS, (INSTRUCTIONS,)),  # an estimate
     "latency": (("ms",), (LATENCY_MS,)),
 }
-FIRMWARE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # the file and the program that runs it
+FIRMWARE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # only if named; first: the file and its program
     "firmware": (SIZES, (FIRMWARE_BYTES,)),  # with CMSIS-NN's kernels
     "firmware-reference": (SIZES, (FIRMWARE_REFERENCE_BYTES,)),  # with TensorFlow Lite Micro's reference kernels
+    "instructions": (COUNTS, (INSTRUCTIONS,)),  # of an inference, an estimate
 }
 FORM = "[TARGET:]AMOUNT-KIND,... as in mcu:64KB-ram,100KB-flash or android-cpu:5ms"
 AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([A-Za-z]*)(?:-([A-Za-z]+(?:-[A-Za-z]+)*))?")
@@ -91,7 +91,7 @@ def board_budget(name: str) -> tuple[str, dict[str, float]]:
 
     Example:
     >>> board_budget("nucleo-f446re")
-    ('mcu', {'arena_bytes': 129024.0, 'firmware_bytes': 524288.0})
+    ('mcu', {'arena_bytes': 128000.0, 'firmware_bytes': 524288.0})
     """
     from ..tflite.names import CMSIS_NN
     from ..tflite.targets.boards import CORES, get_board
