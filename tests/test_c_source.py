@@ -14,11 +14,12 @@ from mixer_support import SHAPE, SYSTEMS, stand_in
 from tflite_support import CLASS_NAMES, FILES, HELD_OUT, NETWORKS, QUANTIZED, Made, export_random, randomise
 
 from wavemix_tf.tflite import TARGETS, Artifact, UnsupportedOpError, quantize
-from wavemix_tf.tflite.c_source import generator
+from wavemix_tf.tflite.c_source import variants
 from wavemix_tf.tflite.c_source.fixed_point import quantize_multiplier, requantize
-from wavemix_tf.tflite.c_source.generator import KERNEL_ORDER, write_c
+from wavemix_tf.tflite.c_source.generator import write_c
 from wavemix_tf.tflite.c_source.memory_plan import Use, plan_memory
 from wavemix_tf.tflite.c_source.ops.table import LOWERINGS
+from wavemix_tf.tflite.c_source.variants import KERNEL_ORDER
 from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.runtimes.processes import ForkServer
@@ -240,7 +241,7 @@ def test_other_compilers_and_checks_of_memory(compiler, options, micro, tmp_path
 def test_sums_of_any_size_are_rounded_alike(micro, tmp_path, monkeypatch):
     content = FILES["deconv", "c", None].content
     assert "requantize" in write_c(content, "net").kernels
-    monkeypatch.setattr(generator, "SUM_LIMIT", 1)
+    monkeypatch.setattr(variants, "SUM_LIMIT", 1)
     made = assert_bit_equal(content, random_inputs(read_file(content)), tmp_path, micro)
     assert {"requantize", "requantize_wide"} & set(made.kernels) == {"requantize_wide"}
 

@@ -72,7 +72,7 @@ def _gives_padding(step: Step, reader: Step) -> bool:
         return False
     fields.update(pad_h=fields["pad_h"] + top, pad_w=fields["pad_w"] + left, in_h=rows, in_w=columns)
     window = fields["kernel_h"] * fields["kernel_w"] * fields.get("group_in", fields.get("depth"))
-    held = 0 if fields.get("block", 1) == 1 else fields["groups"] * fields["group_out"]
+    held = fields["groups"] * fields["group_out"] if fields.get("b", {"block": 1})["block"] > 1 else 0
     reader.scratch_bytes = PIXELS * (held + window) if reader.struct == "convolution" else window
     return True
 
@@ -82,17 +82,18 @@ def _takes_blocks(program: Program, step: Step, reader: Step) -> bool:
     if step.struct != "convolution" or not reader.form:
         return False
     fields = step.fields
-    if reader.form[0] == "blocks" and fields["block"] == 1:
+    blocks = fields["b"]
+    if reader.form[0] == "blocks" and blocks["block"] == 1:
         _, block, rows, columns = reader.form
-        fields.update(block=block, shown_h=rows, shown_w=columns)
+        blocks.update(block=block, shown_h=rows, shown_w=columns)
         step.scratch_bytes += PIXELS * fields["groups"] * fields["group_out"]
-    elif reader.form[0] == "crop" and fields["block"] > 1:
+    elif reader.form[0] == "crop" and blocks["block"] > 1:
         _, top, left, rows, columns = reader.form
-        fields.update(crop_h=fields["crop_h"] + top, crop_w=fields["crop_w"] + left, shown_h=rows, shown_w=columns)
+        blocks.update(crop_h=blocks["crop_h"] + top, crop_w=blocks["crop_w"] + left, shown_h=rows, shown_w=columns)
     else:
         return False
     fields["out_batch"] = program.sizes[reader.writes[0]] // fields["batches"]
     assert fields["out_batch"] == math.prod(
-        (fields["shown_h"], fields["shown_w"], fields["groups"] * fields["group_out"] // fields["block"] ** 2)
+        (blocks["shown_h"], blocks["shown_w"], fields["groups"] * fields["group_out"] // blocks["block"] ** 2)
     )
     return True

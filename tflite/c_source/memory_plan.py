@@ -78,13 +78,14 @@ class _Buffer:
     offset: int = 0
 
 
-def plan_memory(uses: Sequence[Use], names: dict[int, str]) -> MemoryPlan:
+def plan_memory(uses: Sequence[Use], names: dict[int, str], alignment_bytes: int = ALIGNMENT_BYTES) -> MemoryPlan:
     """Lay out the arena.
 
     Args:
         uses: Of each step, in order. A key that no step writes lies elsewhere (inputs of the program); so does one that
             ``names`` lacks (outputs).
         names: Key -> name, of the maps that lie in the arena.
+        alignment_bytes: Of every buffer.
     """
     last_read: dict[int, int] = {}
     for step, use in enumerate(uses):
@@ -98,7 +99,7 @@ def plan_memory(uses: Sequence[Use], names: dict[int, str]) -> MemoryPlan:
             if key in of_key:  # another part of it
                 of_key[key].last = max(of_key[key].last, step)
                 continue
-            size = _aligned(size)
+            size = _aligned(size, alignment_bytes)
             last = last_read.get(key, step)
             over = next(
                 (
@@ -116,7 +117,7 @@ def plan_memory(uses: Sequence[Use], names: dict[int, str]) -> MemoryPlan:
                 of_key[key] = _Buffer(size, step, last, [key])
                 buffers.append(of_key[key])
         if use.scratch_bytes:
-            buffers.append(_Buffer(_aligned(use.scratch_bytes), step, step, [], step))
+            buffers.append(_Buffer(_aligned(use.scratch_bytes, alignment_bytes), step, step, [], step))
     _place(buffers)
     return MemoryPlan(
         tuple(
@@ -150,5 +151,5 @@ def _place(buffers: Iterable[_Buffer]) -> None:
         placed.sort(key=lambda one: one.offset)
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+def _aligned(size: int, alignment_bytes: int) -> int:
+    return -(-size // alignment_bytes) * alignment_bytes

@@ -12,7 +12,7 @@ typedef struct {
   int32_t pad_h, pad_w, pad_value;
   int32_t groups, group_in, group_out, group_weights;
   int32_t out_batch, out_row, out_pixel; /* bytes from one to the next */
-  int32_t block, crop_h, crop_w, shown_h, shown_w; /* DEPTH_TO_SPACE and crop behind it, block 1: none */
+  blocks b;
 } convolution;
 
 static void dot(const channels *c, const int8_t *w, int32_t first, int32_t count, const int8_t *x, int32_t rows,
@@ -125,28 +125,12 @@ static void copy_window(const convolution *k, const int8_t *input, int32_t group
   }
 }
 
-/* One pixel of block * block * depth values -> block rows of pixels. */
-static void spread_block(const convolution *k, const int8_t *values, int32_t y, int32_t x, int8_t *output) {
-  const int32_t depth = k->groups * k->group_out / (k->block * k->block);
-  const int32_t left = x * k->block - k->crop_w;
-  const int32_t from = left < 0 ? -left : 0;
-  const int32_t to = left + k->block > k->shown_w ? k->shown_w - left : k->block;
-  int32_t i;
-  for (i = 0; i < k->block; ++i) {
-    const int32_t row = y * k->block + i - k->crop_h;
-    if (row >= 0 && row < k->shown_h && from < to) {
-      memcpy(output + (row * k->shown_w + left + from) * depth, values + (i * k->block + from) * depth,
-             (size_t)((to - from) * depth));
-    }
-  }
-}
-
 /* scratch: the values of two pixels where block is above 1, behind them two windows. */
 static void convolve(const convolution *k, const int8_t *input, int8_t *output, int8_t *scratch) {
   const int32_t size = k->kernel_h * k->kernel_w * k->group_in, depth = k->groups * k->group_out;
   const int32_t reach_h = (k->kernel_h - 1) * k->dilation_h, reach_w = (k->kernel_w - 1) * k->dilation_w;
   const int whole_rows = k->groups == 1 && k->dilation_w == 1;
-  int8_t *const windows = scratch + (k->block > 1 ? 2 * depth : 0);
+  int8_t *const windows = scratch + (k->b.block > 1 ? 2 * depth : 0);
   int32_t b, y, x, g, i;
   for (b = 0; b < k->batches; ++b) {
     for (y = 0; y < k->out_h; ++y) {
@@ -155,7 +139,7 @@ static void convolve(const convolution *k, const int8_t *input, int8_t *output, 
       int32_t pixels = 2;
       for (x = 0; x < k->out_w; x += pixels) {
         const int32_t in_x = x * k->stride_w - k->pad_w;
-        int8_t *const pixel = k->block > 1 ? scratch : output + y * k->out_row + x * k->out_pixel;
+        int8_t *const pixel = k->b.block > 1 ? scratch : output + y * k->out_row + x * k->out_pixel;
         const int8_t *start = windows;
         int32_t apart = size, rows = 1, row_bytes = size;
         int inside;
@@ -176,15 +160,15 @@ static void convolve(const convolution *k, const int8_t *input, int8_t *output, 
           }
           if (pixels == 2) {
             dot_pair(&k->c, k->c.weights + g * k->group_weights, first, k->group_out, start, apart, rows, row_bytes,
-                     k->dilation_h * k->in_w * k->in_c, pixel + first, k->block > 1 ? depth : k->out_pixel);
+                     k->dilation_h * k->in_w * k->in_c, pixel + first, k->b.block > 1 ? depth : k->out_pixel);
           } else {
             dot(&k->c, k->c.weights + g * k->group_weights, first, k->group_out, start, rows, row_bytes,
                 k->dilation_h * k->in_w * k->in_c, pixel + first);
           }
         }
-        if (k->block > 1) {
+        if (k->b.block > 1) {
           for (i = 0; i < pixels; ++i) {
-            spread_block(k, pixel + i * depth, y, x + i, output);
+            spread_block(&k->b, depth / (k->b.block * k->b.block), pixel + i * depth, y, x + i, output);
           }
         }
       }

@@ -66,6 +66,14 @@ def interleave(weights: np.ndarray, whole: bool = True) -> np.ndarray:
     return np.concatenate([blocks.ravel(), weights[count:].ravel()])
 
 
+def in_order(interleaved: np.ndarray, outputs: int, whole: bool = True) -> np.ndarray:
+    """The inverse of ``interleave``: (outputs, n)."""
+    n = len(interleaved) // (-(-outputs // BLOCK) * BLOCK if whole else outputs)
+    count = len(interleaved) // n // BLOCK * BLOCK
+    blocks = interleaved[: count * n].reshape(-1, n, BLOCK).transpose(0, 2, 1).reshape(count, n)
+    return np.concatenate([blocks, interleaved[count * n :].reshape(-1, n)])[:outputs]
+
+
 def largest_sum(weights: np.ndarray, channels: Fields) -> int:
     """What an accumulator of these channels may reach, before it is shifted to the left."""
     total = 128 * np.abs(weights.astype(np.int64)).sum(1) + np.abs(channels["bias"][: len(weights)].astype(np.int64))

@@ -10,7 +10,7 @@ import numpy as np
 from ..program import Fields, Program
 from .channels import channel_fields, check_weights, same_padding
 
-KERNELS = ("clamp", "requantize", "dot", "convolution")
+KERNELS = ("clamp", "requantize", "dot", "spread", "convolution")
 PIXELS = 2  # that it computes at a time
 CALL = "convolve(&{k}, {r0}, {w0}, {scratch});"
 
@@ -77,11 +77,7 @@ def _emit_convolution(
         "out_batch": out_batch,
         "out_row": placement.get("out_row", steps["out_w"] * outputs),
         "out_pixel": placement.get("out_pixel", outputs),
-        "block": 1,
-        "crop_h": 0,
-        "crop_w": 0,
-        "shown_h": 0,
-        "shown_w": 0,
+        "b": {"block": 1, "crop_h": 0, "crop_w": 0, "shown_h": 0, "shown_w": 0},
     }
     # A window is copied at the edges alone, and wherever its rows do not lie beside each other.
     edges = (
@@ -117,7 +113,7 @@ def fully_connected(program: Program) -> None:
     bias = op.inputs[2].values() if len(op.inputs) > 2 else None
     rows = math.prod(source.shape) // depth
     steps = dict.fromkeys(("out_h", "out_w", "kernel_h", "kernel_w", "stride_h", "stride_w"), 1)
-    steps.update(dilation_h=1, dilation_w=1, pad_h=0, pad_w=0, pad_value=0, out_w=rows)
+    steps.update(dilation_h=1, dilation_w=1, pad_h=0, pad_w=0, pad_value=source.zero_point, out_w=rows)
     channels = channel_fields(program, kernel.values().reshape(outputs, depth), kernel, source, bias)
     program.new_map(op.outputs[0])
     _emit_convolution(program, channels, steps, 1, outputs, in_shape=(1, 1, rows, depth), start=0)

@@ -25,7 +25,7 @@ def pool(program: Program) -> None:
         "MAX_POOL_2D": ("max_pool", "pool_max"),
     }[op.name]
     program.emit(
-        ("clamp", "pool", kernel),
+        ("clamp", "pool", "pool_window", kernel),
         f"{function}(&{{k}}, {{r0}}, {{w0}});",
         [program.read(source)],
         [program.new_map(result)],

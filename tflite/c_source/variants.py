@@ -1,0 +1,105 @@
+"""The forms of one program: its own kernels, and one form for each library. Each has its steps and its memory plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from .libraries.table import LIBRARIES, Library
+from .memory_plan import MemoryPlan, Use, plan_memory
+from .program import Program, Step
+
+# Kernels in the order in which they build on each other.
+KERNEL_ORDER = (
+    *("clamp", "requantize", "requantize_wide", "dot", "spread", "convolution", "depthwise", "look_up", "broadcast"),
+    *("finish_binary", "add", "subtract", "multiply", "squared_difference", "maximum", "minimum", "prelu", "copy"),
+    *("pick", "pool", "pool_window", "average_pool", "max_pool", "sum", "extreme", "arg_max", "resize_bilinear"),
+    *("reciprocal", "softmax", "matmul", "library", "library_binary", "cmsis_nn", "cmsis_nn_convolution"),
+    *("library_convolution", "cmsis_nn_depthwise", "cmsis_nn_add", "cmsis_nn_multiply", "cmsis_nn_pool"),
+)
+SUM_LIMIT = 1 << 30  # of kernels/requantize.c
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One form.
+
+    Args:
+        library: None: the program's own kernels.
+        steps: In order.
+        plan: Where each feature map lies in the arena.
+        kernels: Files of ``kernels/``, in order.
+    """
+
+    library: Library | None
+    steps: tuple[Step, ...]
+    plan: MemoryPlan
+    kernels: tuple[str, ...]
+
+
+def make_variants(program: Program, outside: set[int]) -> tuple[Variant, ...]:
+    """The own kernels first, then every library.
+
+    Args:
+        program: Whose steps are merged already.
+        outside: Keys of the maps that the caller has.
+    """
+    variants = []
+    for library in (None, *LIBRARIES):
+        steps = tuple((library.translate(step) if library else None) or step for step in program.steps)
+        kernels = {kernel for step in steps for kernel in step.kernels}
+        if "requantize" in kernels and program.largest_sum >= SUM_LIMIT:
+            kernels = kernels - {"requantize"} | {"requantize_wide"}
+        plan = plan_memory(
+            [_use(step, program) for step in steps],
+            {key: words for key, words in program.names.items() if key not in outside},
+            library.alignment_bytes if library else 4,
+        )
+        variants.append(Variant(library, steps, plan, tuple(one for one in KERNEL_ORDER if one in kernels)))
+    return tuple(variants)
+
+
+def _use(step: Step, program: Program) -> Use:
+    over = [step.reads[place] for place in step.in_place]
+    return Use(
+        tuple(step.keys_read()),
+        tuple((key, program.sizes[key]) for key in step.writes),
+        step.scratch_bytes,
+        tuple((step.writes[0], key) for key in over if isinstance(key, int)),
+    )
+
+
+def condition(users: set[int]) -> str:
+    """What a build must define so that some of the forms, by their places, are compiled; "": they all are."""
+    macros = [library.macro for library in LIBRARIES]
+    if len(users) == len(macros) + 1:
+        return ""
+    inside = [macro for index, macro in enumerate(macros, 1) if index in users]
+    if 0 not in users:
+        return " || ".join(f"defined({macro})" for macro in inside)
+    return " && ".join(f"!defined({macro})" for macro in macros if macro not in inside)
+
+
+def guarded(texts: Iterable[tuple[str, set[int]]]) -> str:
+    """Texts, each of some forms, with what lets the preprocessor pass over those of other forms."""
+    lines: list[str] = []
+    now = ""
+    for text, users in texts:
+        wanted = condition(users)
+        if wanted != now:
+            lines += ([f"#endif /* {now} */"] if now else []) + ([f"#if {wanted}"] if wanted else [])
+            now = wanted
+        lines.append(text)
+    return "\n".join([*lines, *([f"#endif /* {now} */"] if now else [])])
+
+
+def by_form(variants: Sequence[Variant], text: Callable[[Variant], str]) -> str:
+    """A text of each form, of which a build compiles one."""
+    made = [text(variant) for variant in variants]
+    if len(set(made)) == 1:
+        return made[0]
+    lines = []
+    for index, variant in enumerate(variants[1:], 1):
+        assert variant.library is not None
+        lines += [f"#{'if' if index == 1 else 'elif'} defined({variant.library.macro})", made[index]]
+    return "\n".join([*lines, "#else", made[0], "#endif"])
