@@ -173,7 +173,7 @@ extern "C" {{
 
 /* Working memory, beside inputs and outputs: a static array. Where {name}.c is compiled with -D{upper}_ARENA=buffer:
  * int32_t buffer[{upper}_ARENA_BYTES / 4], which is defined elsewhere. */
-{by_form(variants, lambda variant: f'#define {upper}_ARENA_BYTES {variant.plan.arena_bytes}')}
+{by_form(variants, lambda variant: f"#define {upper}_ARENA_BYTES {variant.plan.arena_bytes}")}
 {labels}
 /* Computes the integers of TensorFlow Lite Micro's reference kernels. Real value: (integer - ZERO_POINT) * SCALE.
  * Inputs are not changed; inputs and outputs must not overlap. Not to be called by two threads at once. */

@@ -11,10 +11,30 @@ from .program import Program, Step
 
 # Kernels in the order in which they build on each other.
 KERNEL_ORDER = (
-    *("clamp", "requantize", "requantize_wide", "dot", "spread", "convolution", "depthwise", "look_up", "broadcast"),
+    *(
+        "clamp",
+        "requantize",
+        "requantize_wide",
+        "dot",
+        "blocks",
+        "spread",
+        "convolution",
+        "depthwise",
+        "look_up",
+        "broadcast",
+    ),
     *("finish_binary", "add", "subtract", "multiply", "squared_difference", "maximum", "minimum", "prelu", "copy"),
     *("pick", "pool", "pool_window", "average_pool", "max_pool", "sum", "extreme", "arg_max", "resize_bilinear"),
-    *("reciprocal", "softmax", "matmul", "library", "library_binary", "cmsis_nn", "cmsis_nn_convolution"),
+    *(
+        "reciprocal",
+        "softmax",
+        "matmul",
+        "library",
+        "apply_table",
+        "library_binary",
+        "cmsis_nn",
+        "cmsis_nn_convolution",
+    ),
     *("library_convolution", "cmsis_nn_depthwise", "cmsis_nn_add", "cmsis_nn_multiply", "cmsis_nn_pool"),
 )
 SUM_LIMIT = 1 << 30  # of kernels/requantize.c

@@ -1,8 +1,3 @@
-/* DEPTH_TO_SPACE and a crop behind it; block 1: neither. */
-typedef struct {
-  int32_t block, crop_h, crop_w, shown_h, shown_w;
-} blocks;
-
 /* One pixel of block * block * depth values -> block rows of pixels. */
 static void spread_block(const blocks *k, int32_t depth, const int8_t *values, int32_t y, int32_t x, int8_t *output) {
   const int32_t left = x * k->block - k->crop_w;

@@ -12,6 +12,7 @@ from ...targets.cmsis_nn import convolution_scratch_bytes, depthwise_scratch_byt
 from ..program import Fields, Step
 from . import layers
 
+LAYER = ("blocks", "library", "apply_table", "cmsis_nn")
 GROUP_CHANNELS = 4  # from so many input channels a group on
 
 
@@ -44,9 +45,7 @@ def _convolution(step: Step) -> Step | None:
         return None
     taps = fields["kernel_h"] * fields["kernel_w"] * fields["group_in"]
     made = layers.convolution(step, convolution_scratch_bytes(taps, pointwise), rows=1)
-    return replace(
-        made, kernels=("spread", "library", "cmsis_nn", "cmsis_nn_convolution", "library_convolution"), channels=None
-    )
+    return replace(made, kernels=(*LAYER, "spread", "cmsis_nn_convolution", "library_convolution"), channels=None)
 
 
 def _is_pointwise(fields: Fields) -> bool:
@@ -56,7 +55,7 @@ def _is_pointwise(fields: Fields) -> bool:
 
 
 def _is_one_row(fields: Fields) -> bool:
-    """What runs as ``arm_convolve_1_x_n_s8``, whose Helium build refuses paddings other than those of SAME and VALID."""
+    """What runs as ``arm_convolve_1_x_n_s8``, which on Helium refuses some paddings."""
     return bool(fields["kernel_h"] == 1 and (fields["in_h"] == 1 or layers.is_placed(fields)))
 
 
@@ -66,7 +65,7 @@ def _depthwise(step: Step) -> Step | None:
         return None
     taps = fields["kernel_h"] * fields["kernel_w"]
     made = layers.depthwise(step, depthwise_scratch_bytes(taps, fields["depth"]))
-    return replace(made, kernels=("spread", "library", "cmsis_nn", "cmsis_nn_depthwise"), channels=None)
+    return replace(made, kernels=(*LAYER, "cmsis_nn_depthwise"), channels=None)
 
 
 def _pool(step: Step) -> Step:
@@ -84,6 +83,4 @@ def _pair(step: Step, kernel: str) -> Step | None:
     made = layers.pair(step, f"{kernel}_by_library")
     if made is None:
         return None
-    return replace(
-        made, kernels=("spread", "library", "library_binary", "cmsis_nn", f"cmsis_nn_{kernel}"), channels=None
-    )
+    return replace(made, kernels=("apply_table", "library_binary", "cmsis_nn", f"cmsis_nn_{kernel}"), channels=None)

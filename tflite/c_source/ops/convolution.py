@@ -10,7 +10,7 @@ import numpy as np
 from ..program import Fields, Program
 from .channels import channel_fields, check_weights, same_padding
 
-KERNELS = ("clamp", "requantize", "dot", "spread", "convolution")
+KERNELS = ("clamp", "requantize", "dot", "blocks", "spread", "convolution")
 PIXELS = 2  # that it computes at a time
 CALL = "convolve(&{k}, {r0}, {w0}, {scratch});"
 
