@@ -240,10 +240,10 @@ def test_other_compilers_and_checks_of_memory(compiler, options, micro, tmp_path
 @requires_cc
 def test_sums_of_any_size_are_rounded_alike(micro, tmp_path, monkeypatch):
     content = FILES["deconv", "c", None].content
-    assert "requantize" in write_c(content, "net").kernels
+    assert "scale" in write_c(content, "net").kernels
     monkeypatch.setattr(variants, "SUM_LIMIT", 1)
     made = assert_bit_equal(content, random_inputs(read_file(content)), tmp_path, micro)
-    assert {"requantize", "requantize_wide"} & set(made.kernels) == {"requantize_wide"}
+    assert {"scale", "scale_wide"} & set(made.kernels) == {"scale_wide"}
 
 
 @pytest.mark.parametrize(

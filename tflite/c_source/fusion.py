@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from .ops.convolution import PIXELS
+from .ops.convolution import PIXELS, window_bytes
 from .program import Program, Step
 
 
@@ -73,7 +73,7 @@ def _gives_padding(step: Step, reader: Step) -> bool:
     fields.update(pad_h=fields["pad_h"] + top, pad_w=fields["pad_w"] + left, in_h=rows, in_w=columns)
     window = fields["kernel_h"] * fields["kernel_w"] * fields.get("group_in", fields.get("depth"))
     held = fields["groups"] * fields["group_out"] if fields.get("b", {"block": 1})["block"] > 1 else 0
-    reader.scratch_bytes = PIXELS * (held + window) if reader.struct == "convolution" else window
+    reader.scratch_bytes = window_bytes(window) + PIXELS * held if reader.struct == "convolution" else window
     return True
 
 

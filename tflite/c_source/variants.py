@@ -11,33 +11,14 @@ from .program import Program, Step
 
 # Kernels in the order in which they build on each other.
 KERNEL_ORDER = (
-    *(
-        "clamp",
-        "requantize",
-        "requantize_wide",
-        "dot",
-        "blocks",
-        "spread",
-        "convolution",
-        "depthwise",
-        "look_up",
-        "broadcast",
-    ),
-    *("finish_binary", "add", "subtract", "multiply", "squared_difference", "maximum", "minimum", "prelu", "copy"),
-    *("pick", "pool", "pool_window", "average_pool", "max_pool", "sum", "extreme", "arg_max", "resize_bilinear"),
-    *(
-        "reciprocal",
-        "softmax",
-        "matmul",
-        "library",
-        "apply_table",
-        "library_binary",
-        "cmsis_nn",
-        "cmsis_nn_convolution",
-    ),
+    *("clamp", "scale", "scale_wide", "round_shift", "requantize", "channels", "finish", "blocks", "spread"),
+    *("convolution", "convolve_separately", "convolve_pairs", "depthwise", "look_up", "broadcast", "finish_binary"),
+    *("add", "subtract", "multiply", "squared_difference", "maximum", "minimum", "prelu", "copy", "pick", "pool"),
+    *("pool_window", "average_pool", "max_pool", "sum", "extreme", "arg_max", "resize_bilinear", "reciprocal"),
+    *("softmax", "matmul", "library", "apply_table", "library_binary", "cmsis_nn", "cmsis_nn_convolution"),
     *("library_convolution", "cmsis_nn_depthwise", "cmsis_nn_add", "cmsis_nn_multiply", "cmsis_nn_pool"),
 )
-SUM_LIMIT = 1 << 30  # of kernels/requantize.c
+SUM_LIMIT = 1 << 29  # of kernels/scale.c
 
 
 @dataclass(frozen=True)
@@ -68,8 +49,8 @@ def make_variants(program: Program, outside: set[int]) -> tuple[Variant, ...]:
     for library in (None, *LIBRARIES):
         steps = tuple((library.translate(step) if library else None) or step for step in program.steps)
         kernels = {kernel for step in steps for kernel in step.kernels}
-        if "requantize" in kernels and program.largest_sum >= SUM_LIMIT:
-            kernels = kernels - {"requantize"} | {"requantize_wide"}
+        if "scale" in kernels and program.largest_sum >= SUM_LIMIT:
+            kernels = kernels - {"scale"} | {"scale_wide"}
         plan = plan_memory(
             [_use(step, program) for step in steps],
             {key: words for key, words in program.names.items() if key not in outside},

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..program import Fields, Program
+from ..program import REQUANTIZE, Fields, Program
 from .channels import channel_fields, check_weights, same_padding
 
-KERNELS = ("clamp", "requantize", "dot", "blocks", "spread", "convolution")
+ENDS = ("clamp", *REQUANTIZE, "channels")
+KERNELS = (*ENDS, "blocks", "spread", "convolution", "convolve_separately", "convolve_pairs")
 PIXELS = 2  # that it computes at a time
 CALL = "convolve(&{k}, {r0}, {w0}, {scratch});"
 
@@ -79,12 +80,6 @@ def _emit_convolution(
         "out_pixel": placement.get("out_pixel", outputs),
         "b": {"block": 1, "crop_h": 0, "crop_w": 0, "shown_h": 0, "shown_w": 0},
     }
-    # A window is copied at the edges alone, and wherever its rows do not lie beside each other.
-    edges = (
-        groups > 1
-        or steps["dilation_w"] > 1
-        or any(_reaches_out(steps, size, axis) for size, axis in ((in_h, "h"), (in_w, "w")))
-    )
     start = placement.get("start", 0)
     program.emit(
         KERNELS,
@@ -93,9 +88,14 @@ def _emit_convolution(
         [program.key(op.outputs[0]) if placement else program.new_map(op.outputs[0])],
         struct="convolution",
         fields=fields,
-        scratch_bytes=PIXELS * steps["kernel_h"] * steps["kernel_w"] * (in_c // groups) if edges else 0,
+        scratch_bytes=window_bytes(steps["kernel_h"] * steps["kernel_w"] * (in_c // groups)),
         channels=channels,
     )
+
+
+def window_bytes(taps: int) -> int:
+    """Of the windows that kernels/convolution.c lays out: two pixels are one number of 32 bits."""
+    return 4 * taps
 
 
 def _reaches_out(steps: Fields, size: int, axis: str) -> bool:
@@ -136,7 +136,7 @@ def depthwise_conv_2d(program: Program) -> None:
     channels = channel_fields(program, weights, kernel, source, bias, whole=False)
     batches, in_h, in_w, _ = source.shape
     program.emit(
-        ("clamp", "requantize", "dot", "depthwise"),
+        (*ENDS, "finish", "depthwise"),
         "filter_depthwise(&{k}, {r0}, {w0}, {scratch});",
         [program.read(source)],
         [program.new_map(op.outputs[0])],

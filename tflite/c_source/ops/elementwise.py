@@ -10,7 +10,7 @@ import numpy as np
 
 from ...file.flatbuffer import OpInfo, TensorInfo
 from ..fixed_point import INT32_MAX, activation_range, float32_quotient, quantize_multiplier, requantize
-from ..program import Fields, Program
+from ..program import REQUANTIZE, Fields, Program
 
 Parameters = dict[str, int]
 AXES = 4  # of kernels/broadcast.c
@@ -166,9 +166,12 @@ def binary(program: Program) -> None:
 
 
 def _needs(kernel: str) -> tuple[str, ...]:
-    alone = kernel in ("add", "maximum", "minimum")
-    ends = ("broadcast", kernel) if kernel == "add" else ("broadcast", "finish_binary", kernel)
-    return ("clamp", *(() if alone else ("requantize",)), *ends)
+    scales: tuple[str, ...] = REQUANTIZE
+    if kernel in ("maximum", "minimum"):
+        scales = ()
+    elif kernel == "add":
+        scales = ("scale", "round_shift")
+    return ("clamp", *scales, "broadcast", "finish_binary", kernel)
 
 
 def _values(program: Program, tensor: TensorInfo, result: TensorInfo) -> tuple[int | None, np.ndarray | None]:
