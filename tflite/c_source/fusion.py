@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .ops.convolution import PIXELS, window_bytes
 from .program import Program, Step
 
@@ -53,11 +55,13 @@ def _takes_table(writers: list[Step], reader: Step) -> bool:
     if reader.kernels != ("look_up",):
         return False
     channels = [writer.channels for writer in writers]
-    if any(one is None or one["table"] is not None for one in channels):
+    table = reader.reads[0]
+    if any(one is None for one in channels) or isinstance(table, int):
         return False
     for one in channels:
         assert one is not None
-        one["table"] = reader.reads[0]
+        before = one["table"]
+        one["table"] = table if before is None else table[before.astype(np.int64) + 128]
     return True
 
 

@@ -11,7 +11,18 @@ from .program import Program, Step
 
 # Kernels in the order in which they build on each other.
 KERNEL_ORDER = (
-    *("clamp", "scale", "scale_wide", "round_shift", "requantize", "channels", "finish", "blocks", "spread"),
+    *(
+        "clamp",
+        "saturate",
+        "scale",
+        "scale_wide",
+        "round_shift",
+        "requantize",
+        "channels",
+        "finish",
+        "blocks",
+        "spread",
+    ),
     *("convolution", "convolve_separately", "convolve_pairs", "depthwise", "look_up", "broadcast", "finish_binary"),
     *("add", "subtract", "multiply", "squared_difference", "maximum", "minimum", "prelu", "copy", "pick", "pool"),
     *("pool_window", "average_pool", "max_pool", "sum", "extreme", "arg_max", "resize_bilinear", "reciprocal"),

@@ -4,7 +4,6 @@ typedef struct {
   const int32_t *bias; /* with -zero point * (sum of the weights) folded in */
   const int32_t *multiplier;
   const int8_t *shift;
-  const int8_t *table; /* of the activation behind it, by value + 128; or none */
+  const int8_t *table; /* of the activation, by value + 128; or none */
   int32_t zero; /* the output's zero point */
-  int32_t low, high;
 } channels;

@@ -4,18 +4,18 @@
  */
 #define PAIRED_TAPS 254 /* 254 * 128 * 128 is below 2^22: the sum of the first pixel does not reach that of the second */
 
-static void finish_pairs(const channels *c, int32_t first, int32_t count, const int64_t *sums, const int32_t *more,
+/* lows: what the sums of the first pixel start with; those of the second start with the bias. */
+static void finish_pairs(const channels *c, int32_t first, int32_t count, const int64_t *sums, const int32_t *lows,
                          int8_t *out, int32_t apart) {
   const int32_t *bias = c->bias + first, *multiplier = c->multiplier + first;
   const int8_t *shift = c->shift + first;
   const int8_t *const table = c->table ? c->table + 128 : c->table;
-  const int32_t zero = c->zero, low = c->low, high = c->high;
+  const int32_t zero = c->zero;
   for (; count > 0; --count) {
     const int64_t sum = *sums++;
-    const int32_t by = *multiplier++, places = *shift++, start = *bias++;
-    int32_t a = (int32_t)((uint32_t)sum << 9) >> 9;
-    int32_t b = (int32_t)(sum >> 23) + (int32_t)((sum >> 22) & 1) + start;
-    a += *more++ + start;
+    const int32_t by = *multiplier++, places = *shift++;
+    int32_t a = ((int32_t)((uint32_t)sum << 9) >> 9) + *lows++;
+    int32_t b = (int32_t)(sum >> 23) + (int32_t)((sum >> 22) & 1) + *bias++;
     if (places < 0) {
       a = round_shift(scale(a, by), -places);
       b = round_shift(scale(b, by), -places);
@@ -23,19 +23,23 @@ static void finish_pairs(const channels *c, int32_t first, int32_t count, const 
       a = requantize(a, by, places);
       b = requantize(b, by, places);
     }
-    a = clamp(a + zero, low, high);
-    b = clamp(b + zero, low, high);
-    out[apart] = (int8_t)(table ? table[b] : b); /* of one pixel, apart is 0: the first is what remains */
-    *out++ = (int8_t)(table ? table[a] : a);
+    a = saturate(a + zero);
+    b = saturate(b + zero);
+    if (table) {
+      a = table[a];
+      b = table[b];
+    }
+    out[apart] = (int8_t)b; /* of one pixel, apart is 0: the first is what remains */
+    *out++ = (int8_t)a;
   }
 }
 
 /* Takes the sums of the first pixels out of those of both, before they grow too large. */
-static void move_sums(int64_t *sums, int32_t *more) {
+static void move_sums(int64_t *sums, int32_t *lows) {
   int32_t i;
   for (i = 0; i < 4; ++i) {
     const int32_t first = (int32_t)((uint32_t)sums[i] << 9) >> 9;
-    more[i] += first;
+    lows[i] += first;
     sums[i] -= first;
   }
 }
@@ -46,29 +50,17 @@ static void dot_pairs(const channels *c, const int8_t *w, int32_t first, int32_t
   int32_t o = first;
   for (; o < last; o += 4) {
     int64_t sums[4], s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    int32_t more[4] = {0, 0, 0, 0}, left = taps;
-    const int32_t *p = x;
+    int32_t moved[4], left = taps;
+    const int32_t *p = x, *lows = c->bias + o;
     for (;;) {
       const int32_t *const end = p + (left > PAIRED_TAPS ? PAIRED_TAPS : left);
-      if ((left & 1) && left < PAIRED_TAPS) {
-        const int64_t pair = *p++;
-        s0 += pair * *w++;
-        s1 += pair * *w++;
-        s2 += pair * *w++;
-        s3 += pair * *w++;
-      }
-      while (p != end) {
-        int64_t pair = *p++;
-        s0 += pair * *w++;
-        s1 += pair * *w++;
-        s2 += pair * *w++;
-        s3 += pair * *w++;
-        pair = *p++;
-        s0 += pair * *w++;
-        s1 += pair * *w++;
-        s2 += pair * *w++;
-        s3 += pair * *w++;
-      }
+      do {
+        const int32_t pair = *p++;
+        s0 += (int64_t)pair * *w++;
+        s1 += (int64_t)pair * *w++;
+        s2 += (int64_t)pair * *w++;
+        s3 += (int64_t)pair * *w++;
+      } while (p != end);
       sums[0] = s0;
       sums[1] = s1;
       sums[2] = s2;
@@ -77,37 +69,22 @@ static void dot_pairs(const channels *c, const int8_t *w, int32_t first, int32_t
       if (left <= 0) {
         break;
       }
-      move_sums(sums, more);
+      if (lows != moved) {
+        memcpy(moved, lows, sizeof moved);
+        lows = moved;
+      }
+      move_sums(sums, moved);
       s0 = sums[0];
       s1 = sums[1];
       s2 = sums[2];
       s3 = sums[3];
     }
-    finish_pairs(c, o, last - o < 4 ? last - o : 4, sums, more, out, apart);
+    finish_pairs(c, o, last - o < 4 ? last - o : 4, sums, lows, out, apart);
     out += 4;
   }
 }
 
-/* Two windows of one group, at (y, x) and 'apart' columns behind it, tap by tap. */
-static void pair_windows(const convolution *k, const int8_t *input, int32_t y, int32_t x, int32_t apart,
-                         int32_t *pairs) {
-  int32_t i, j, n;
-  for (i = 0; i < k->kernel_h; ++i) {
-    const int32_t in_y = y + i * k->dilation_h;
-    const int row_inside = in_y >= 0 && in_y < k->in_h;
-    for (j = 0; j < k->kernel_w; ++j) {
-      const int32_t u_x = x + j * k->dilation_w, v_x = u_x + apart;
-      const int8_t *u = row_inside && u_x >= 0 && u_x < k->in_w ? input + (in_y * k->in_w + u_x) * k->in_c : 0;
-      const int8_t *v = row_inside && v_x >= 0 && v_x < k->in_w ? input + (in_y * k->in_w + v_x) * k->in_c : 0;
-      for (n = k->group_in; n > 0; --n) {
-        const int32_t a = u ? *u++ : k->pad_value, b = v ? *v++ : k->pad_value;
-        *pairs++ = a + b * (1 << 23);
-      }
-    }
-  }
-}
-
-/* The same of windows that lie inside: their rows are whole. */
+/* Windows that lie inside, at u and 'apart' bytes behind it. */
 static void pair_rows(const int8_t *u, int32_t apart, int32_t rows, int32_t row_bytes, int32_t row_step,
                       int32_t *pairs) {
   for (; rows > 0; --rows) {
@@ -118,6 +95,31 @@ static void pair_rows(const int8_t *u, int32_t apart, int32_t rows, int32_t row_
       *pairs++ = *p++ + b * (1 << 23);
     } while (p != end);
     u += row_step;
+  }
+}
+
+/* Windows of one group, at (y, x) and 'apart' columns behind it, which may reach beyond the edges. */
+static void pair_windows(const convolution *k, const int8_t *input, int32_t y, int32_t x, int32_t apart,
+                         int32_t *pairs) {
+  int32_t i, j, n;
+  for (i = 0; i < k->kernel_h; ++i) {
+    const int32_t in_y = y + i * k->dilation_h;
+    const int row_inside = in_y >= 0 && in_y < k->in_h;
+    for (j = 0; j < k->kernel_w; ++j) {
+      const int32_t in_x = x + j * k->dilation_w;
+      const int u_inside = row_inside && in_x >= 0 && in_x < k->in_w;
+      const int v_inside = row_inside && in_x + apart >= 0 && in_x + apart < k->in_w;
+      const int8_t *const u = input + (in_y * k->in_w + in_x) * k->in_c;
+      if (u_inside && v_inside) {
+        pair_rows(u, apart * k->in_c, 1, k->group_in, 0, pairs);
+      } else {
+        for (n = 0; n < k->group_in; ++n) {
+          const int32_t a = u_inside ? u[n] : k->pad_value, b = v_inside ? u[n + apart * k->in_c] : k->pad_value;
+          pairs[n] = a + b * (1 << 23);
+        }
+      }
+      pairs += k->group_in;
+    }
   }
 }
 

@@ -5,11 +5,11 @@ static void finish_pair(const channels *c, int32_t first, int32_t count, const i
   const int32_t *multiplier = c->multiplier + first;
   const int8_t *shift = c->shift + first;
   const int8_t *const table = c->table ? c->table + 128 : c->table;
-  const int32_t zero = c->zero, low = c->low, high = c->high;
+  const int32_t zero = c->zero;
   for (; count > 0; --count) {
     const int32_t by = *multiplier++, places = *shift++;
-    const int8_t a = clamp(requantize(sums[0], by, places) + zero, low, high);
-    const int8_t b = clamp(requantize(sums[4], by, places) + zero, low, high);
+    const int8_t a = saturate(requantize(sums[0], by, places) + zero);
+    const int8_t b = saturate(requantize(sums[4], by, places) + zero);
     out[0] = table ? table[a] : a;
     out[apart] = table ? table[b] : b;
     ++sums;

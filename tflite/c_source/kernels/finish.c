@@ -3,9 +3,9 @@ static void finish(const channels *c, int32_t first, int32_t count, const int32_
   const int32_t *multiplier = c->multiplier + first;
   const int8_t *shift = c->shift + first;
   const int8_t *const table = c->table ? c->table + 128 : c->table;
-  const int32_t zero = c->zero, low = c->low, high = c->high;
+  const int32_t zero = c->zero;
   for (; count > 0; --count) {
-    const int8_t value = clamp(requantize(*sums++, *multiplier++, *shift++) + zero, low, high);
+    const int8_t value = saturate(requantize(*sums++, *multiplier++, *shift++) + zero);
     *out++ = table ? table[value] : value;
   }
 }

@@ -5,7 +5,7 @@ typedef struct {
   const int8_t *weights;
   const int32_t *bias, *multiplier, *shift;
   const int8_t *table; /* of the activation behind it, by value + 128; or none */
-  int32_t in_zero, zero, low, high;
+  int32_t in_zero, zero;
   int32_t batches, in_h, in_w, in_c;
   int32_t out_h, out_w, out_c;
   int32_t kernel_h, kernel_w, kernel_c, stride_h, stride_w, dilation_h, dilation_w, pad_h, pad_w;

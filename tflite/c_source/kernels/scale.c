@@ -4,5 +4,6 @@
  * negative numbers must be arithmetic, as they are with every compiler for these devices.
  */
 static int32_t scale(int32_t value, int32_t multiplier) {
-  return ((int32_t)(((int64_t)(value * 4) * multiplier) >> 32) + 1) >> 1;
+  const int32_t four = (int32_t)((uint32_t)value << 2);
+  return ((int32_t)(((int64_t)four * multiplier) >> 32) + 1) >> 1;
 }

@@ -97,7 +97,7 @@ def pair(step: Step, function: str) -> Step | None:
             "b_zero": fields["b_zero"],
             "b_multiplier": b[0],
             "b_shift": b[1],
-            **{name: fields[name] for name in ("zero", "multiplier", "shift", "low", "high", "table")},
+            **{name: fields[name] for name in ("zero", "multiplier", "shift", "table")},
         },
     )
 
@@ -136,7 +136,7 @@ def _channels(channels: Fields, weights: np.ndarray, flat: np.ndarray, in_zero: 
         "shift": channels["shift"].astype(np.int32),
         "table": channels["table"],
         "in_zero": in_zero,
-        **{name: channels[name] for name in ("zero", "low", "high")},
+        "zero": channels["zero"],
     }
 
 

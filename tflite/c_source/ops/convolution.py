@@ -10,7 +10,7 @@ import numpy as np
 from ..program import REQUANTIZE, Fields, Program
 from .channels import channel_fields, check_weights, same_padding
 
-ENDS = ("clamp", *REQUANTIZE, "channels")
+ENDS = ("saturate", *REQUANTIZE, "channels")
 KERNELS = (*ENDS, "blocks", "spread", "convolution", "convolve_separately", "convolve_pairs")
 PIXELS = 2  # that it computes at a time
 CALL = "convolve(&{k}, {r0}, {w0}, {scratch});"

@@ -11,6 +11,7 @@ import numpy as np
 from ...file.flatbuffer import OpInfo, TensorInfo
 from ..fixed_point import INT32_MAX, activation_range, float32_quotient, quantize_multiplier, requantize
 from ..program import REQUANTIZE, Fields, Program
+from .channels import clipped
 
 Parameters = dict[str, int]
 AXES = 4  # of kernels/broadcast.c
@@ -146,9 +147,7 @@ def binary(program: Program) -> None:
         zero=zeros[2],
         multiplier=parameters["multiplier"],
         shift=parameters["shift"],
-        low=low,
-        high=high,
-        table=None,
+        table=clipped(low, high),
     )
     reads = [program.read(first), program.read(second)]
     program.emit(
@@ -166,12 +165,10 @@ def binary(program: Program) -> None:
 
 
 def _needs(kernel: str) -> tuple[str, ...]:
-    scales: tuple[str, ...] = REQUANTIZE
-    if kernel in ("maximum", "minimum"):
-        scales = ()
-    elif kernel == "add":
-        scales = ("scale", "round_shift")
-    return ("clamp", *scales, "broadcast", "finish_binary", kernel)
+    if kernel == "add":
+        return ("saturate", "scale", "round_shift", "broadcast", "add")
+    scales = () if kernel in ("maximum", "minimum") else REQUANTIZE
+    return ("saturate", *scales, "broadcast", "finish_binary", kernel)
 
 
 def _values(program: Program, tensor: TensorInfo, result: TensorInfo) -> tuple[int | None, np.ndarray | None]:
