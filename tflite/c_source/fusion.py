@@ -37,6 +37,7 @@ def _fuse_one(program: Program, outputs: set[int]) -> bool:
         reader = readers[0]
         if len(writers) == 1 and _gives_padding(step, reader):
             reader.reads = list(step.reads)
+            reader.in_place = ()
             reader.ops[:0] = step.ops
             steps.remove(step)
             return True

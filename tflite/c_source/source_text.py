@@ -11,7 +11,7 @@ import numpy as np
 from ..file.flatbuffer import FileInfo, TensorInfo
 from .c_text import Constants, initializer
 from .program import Program
-from .variants import KERNEL_ORDER, Variant, by_form, guarded
+from .variants import KERNEL_ORDER, Variant, by_form, forms, guarded
 
 C_TYPES = {"int8": "int8_t", "int32": "int32_t"}
 
@@ -58,13 +58,13 @@ def source_text(
 #include "{name}.h"
 
 #include <string.h>
-{by_form(variants, _includes)}
-{guarded(_kernels(variants))}
-{guarded(constants.declarations)}
-{guarded(structs.items())}
-{by_form(variants, lambda variant: _arena(variant, name))}{labels}
+{by_form(variants, _includes, name)}
+{guarded(_kernels(variants), name)}
+{guarded(constants.declarations, name)}
+{guarded(structs.items(), name)}
+{by_form(variants, lambda variant: _arena(variant, name), name)}{labels}
 {_signature(info, name)} {{
-{by_form(variants, lambda variant: calls[id(variant)])}
+{by_form(variants, lambda variant: calls[id(variant)], name)}
 }}
 """
 
@@ -106,12 +106,12 @@ def _pictures(variants: Sequence[Variant]) -> str:
         if variant.library is None:
             texts.append(picture)
         elif picture != texts[0]:
-            texts.append(f"Compiled with -D{variant.library.macro}:\n\n{picture}")
+            texts.append(f"Compiled with -D{variant.library.macro}, {variant.library.title}:\n\n{picture}")
     return "\n".join(f" * {line}".rstrip() for line in "\n\n".join(texts).split("\n"))
 
 
 def _includes(variant: Variant) -> str:
-    uses_library = variant.library and any(kernel.startswith(variant.library.name) for kernel in variant.kernels)
+    uses_library = variant.library and any(kernel.startswith(("cmsis_nn", "esp_nn")) for kernel in variant.kernels)
     headers = variant.library.headers if variant.library and uses_library else ()
     return "\n".join(f"#include {header}" for header in headers)
 
@@ -171,9 +171,13 @@ extern "C" {{
 
 {text}
 
+/* Which kernels compute it. A build that defines WAVEMIX_CMSIS_NN (for every file that includes this header) calls
+ * CMSIS-NN, where it takes fewer instructions; the integers are the same. */
+{forms(name)}
+
 /* Working memory, beside inputs and outputs: a static array. Where {name}.c is compiled with -D{upper}_ARENA=buffer:
  * int32_t buffer[{upper}_ARENA_BYTES / 4], which is defined elsewhere. */
-{by_form(variants, lambda variant: f"#define {upper}_ARENA_BYTES {variant.plan.arena_bytes}")}
+{by_form(variants, lambda variant: f"#define {upper}_ARENA_BYTES {variant.plan.arena_bytes}", name)}
 {labels}
 /* Computes the integers of TensorFlow Lite Micro's reference kernels. Real value: (integer - ZERO_POINT) * SCALE.
  * Inputs are not changed; inputs and outputs must not overlap. Not to be called by two threads at once. */

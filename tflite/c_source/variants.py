@@ -81,23 +81,33 @@ def _use(step: Step, program: Program) -> Use:
     )
 
 
-def condition(users: set[int]) -> str:
-    """What a build must define so that some of the forms, by their places, are compiled; "": they all are."""
-    macros = [library.macro for library in LIBRARIES]
-    if len(users) == len(macros) + 1:
+def forms(name: str) -> str:
+    """Text of a header that says which form a build compiles: ``<NAME>_KERNELS``, unless the build defines it."""
+    lines = [f"#ifndef {name.upper()}_KERNELS"]
+    for index, library in enumerate(LIBRARIES, 1):
+        lines += [
+            f"#{'if' if index == 1 else 'elif'} {library.condition}",
+            f"#define {name.upper()}_KERNELS {index} /* {library.title} */",
+        ]
+    return "\n".join([*lines, "#else", f"#define {name.upper()}_KERNELS 0 /* {name}.c alone */", "#endif", "#endif"])
+
+
+def condition(users: set[int], name: str) -> str:
+    """Of the preprocessor, true of some forms by their places; "": of all."""
+    count, macro = len(LIBRARIES) + 1, f"{name.upper()}_KERNELS"
+    if len(users) == count:
         return ""
-    inside = [macro for index, macro in enumerate(macros, 1) if index in users]
-    if 0 not in users:
-        return " || ".join(f"defined({macro})" for macro in inside)
-    return " && ".join(f"!defined({macro})" for macro in macros if macro not in inside)
+    if len(users) == count - 1:
+        return f"{macro} != {(set(range(count)) - users).pop()}"
+    return " || ".join(f"{macro} == {user}" for user in sorted(users))
 
 
-def guarded(texts: Iterable[tuple[str, set[int]]]) -> str:
+def guarded(texts: Iterable[tuple[str, set[int]]], name: str) -> str:
     """Texts, each of some forms, with what lets the preprocessor pass over those of other forms."""
     lines: list[str] = []
     now = ""
     for text, users in texts:
-        wanted = condition(users)
+        wanted = condition(users, name)
         if wanted != now:
             lines += ([f"#endif /* {now} */"] if now else []) + ([f"#if {wanted}"] if wanted else [])
             now = wanted
@@ -105,13 +115,9 @@ def guarded(texts: Iterable[tuple[str, set[int]]]) -> str:
     return "\n".join([*lines, *([f"#endif /* {now} */"] if now else [])])
 
 
-def by_form(variants: Sequence[Variant], text: Callable[[Variant], str]) -> str:
+def by_form(variants: Sequence[Variant], text: Callable[[Variant], str], name: str) -> str:
     """A text of each form, of which a build compiles one."""
-    made = [text(variant) for variant in variants]
-    if len(set(made)) == 1:
-        return made[0]
-    lines = []
-    for index, variant in enumerate(variants[1:], 1):
-        assert variant.library is not None
-        lines += [f"#{'if' if index == 1 else 'elif'} defined({variant.library.macro})", made[index]]
-    return "\n".join([*lines, "#else", made[0], "#endif"])
+    texts: dict[str, set[int]] = {}
+    for index, variant in enumerate(variants):
+        texts.setdefault(text(variant), set()).add(index)
+    return guarded([(one, users) for one, users in texts.items() if one or len(texts) == 1], name)

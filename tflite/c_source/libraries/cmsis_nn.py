@@ -13,10 +13,21 @@ from ..program import Fields, Step
 from . import layers
 
 LAYER = ("blocks", "library", "apply_table", "cmsis_nn")
+WIDE_CHANNELS = 48
 GROUP_CHANNELS = 4  # from so many input channels a group on
 
 
 def translate(step: Step) -> Step | None:
+    """For cores without Helium: wide products of matrices. The generator's other kernels take fewer instructions.
+
+    Counted on an emulated Cortex-M4 with DSP (docs/targets.md).
+    """
+    if step.struct == "convolution" and _is_pointwise(step.fields) and step.fields["group_in"] >= WIDE_CHANNELS:
+        return _convolution(step)
+    return None
+
+
+def translate_helium(step: Step) -> Step | None:
     """The same step by CMSIS-NN; None: the generator's own kernel computes it.
 
     The buffer is the largest that CMSIS-NN asks for in its plain, DSP and Helium builds.
@@ -65,7 +76,7 @@ def _depthwise(step: Step) -> Step | None:
         return None
     taps = fields["kernel_h"] * fields["kernel_w"]
     made = layers.depthwise(step, depthwise_scratch_bytes(taps, fields["depth"]))
-    return replace(made, kernels=(*LAYER, "cmsis_nn_depthwise"), channels=None)
+    return replace(made, kernels=(*LAYER, "cmsis_nn_depthwise"), channels=None, in_place=())
 
 
 def _pool(step: Step) -> Step:

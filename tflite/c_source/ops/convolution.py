@@ -143,6 +143,7 @@ def depthwise_conv_2d(program: Program) -> None:
         struct="depthwise",
         fields={"c": channels, "batches": batches, "in_h": in_h, "in_w": in_w, "depth": depth, **steps},
         scratch_bytes=rows * columns * depth if _reaches_out(steps, in_h, "h") or _reaches_out(steps, in_w, "w") else 0,
+        in_place=(0,) if rows == columns == options.strideH == options.strideW == 1 else (),
         channels=channels,
     )
 
