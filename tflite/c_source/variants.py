@@ -25,7 +25,17 @@ KERNEL_ORDER = (
     ),
     *("convolution", "convolve_separately", "convolve_pairs", "depthwise", "look_up", "broadcast", "finish_binary"),
     *("add", "subtract", "multiply", "squared_difference", "maximum", "minimum", "prelu", "copy", "pick", "pool"),
-    *("pool_window", "average_pool", "max_pool", "sum", "extreme", "arg_max", "resize_bilinear", "reciprocal"),
+    *(
+        "pool_window",
+        "average_pool",
+        "max_pool",
+        "sum",
+        "extreme",
+        "arg_max",
+        "resize_bilinear",
+        "reciprocal",
+        "divide",
+    ),
     *("softmax", "matmul", "library", "apply_table", "library_binary", "cmsis_nn", "cmsis_nn_convolution"),
     *("library_convolution", "cmsis_nn_depthwise", "cmsis_nn_add", "cmsis_nn_multiply", "cmsis_nn_pool"),
 )
