@@ -44,9 +44,8 @@ class Constants:
                 line += f"{text},"
             lines.append(line.rstrip(","))
             body = "\n    ".join(lines)
-            self._texts[self._names[key]] = (
-                f"static const {TYPES[values.dtype.name]} {self._names[key]}[{len(values)}] = {{\n    {body}}};"
-            )
+            head = f"static const {TYPES[values.dtype.name]} {self._names[key]}[{len(values)}]"
+            self._texts[self._names[key]] = f"{head} {self._prefix.upper()}_ALIGNED = {{\n    {body}}};"
         self._users.setdefault(self._names[key], set()).add(user)
         return self._names[key]
 

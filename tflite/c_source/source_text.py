@@ -10,6 +10,7 @@ import numpy as np
 
 from ..file.flatbuffer import FileInfo, TensorInfo
 from .c_text import Constants, initializer
+from .memory_plan import ALIGNMENT_BYTES
 from .program import Program
 from .variants import KERNEL_ORDER, Variant, by_form, forms, guarded
 
@@ -60,6 +61,7 @@ def source_text(
 #include <string.h>
 {by_form(variants, _includes, name)}
 {guarded(_kernels(variants), name)}
+{by_form(variants, lambda variant: f"#define {name.upper()}_ALIGNED{_alignment(variant)}", name)}
 {guarded(constants.declarations, name)}
 {guarded(structs.items(), name)}
 {by_form(variants, lambda variant: _arena(variant, name), name)}{labels}
@@ -116,6 +118,11 @@ def _includes(variant: Variant) -> str:
     return "\n".join(f"#include {header}" for header in headers)
 
 
+def _alignment(variant: Variant) -> str:
+    size = variant.library.alignment_bytes if variant.library else ALIGNMENT_BYTES
+    return f" __attribute__((aligned({size})))" if size > ALIGNMENT_BYTES else ""
+
+
 def _kernels(variants: Sequence[Variant]) -> list[tuple[str, set[int]]]:
     folder = files(__package__) / "kernels"
     return [
@@ -133,7 +140,7 @@ def _arena(variant: Variant, name: str) -> str:
 #ifdef {upper}_ARENA
 extern int32_t {upper}_ARENA[];
 #else
-static int32_t {name}_arena[{upper}_ARENA_BYTES / 4];
+static int32_t {name}_arena[{upper}_ARENA_BYTES / 4] {upper}_ALIGNED;
 #define {upper}_ARENA {name}_arena
 #endif
 """
@@ -172,7 +179,8 @@ extern "C" {{
 {text}
 
 /* Which kernels compute it. A build that defines WAVEMIX_CMSIS_NN (for every file that includes this header) calls
- * CMSIS-NN, where it takes fewer instructions; the integers are the same. */
+ * CMSIS-NN, where it takes fewer instructions; one that defines WAVEMIX_ESP_NN calls ESP-NN, whose assembly needs
+ * inputs, outputs and {upper}_ARENA at multiples of 16 bytes. The integers are the same. */
 {forms(name)}
 
 /* Working memory, beside inputs and outputs: a static array. Where {name}.c is compiled with -D{upper}_ARENA=buffer:

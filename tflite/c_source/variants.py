@@ -36,8 +36,18 @@ KERNEL_ORDER = (
         "reciprocal",
         "divide",
     ),
-    *("softmax", "matmul", "library", "apply_table", "library_binary", "cmsis_nn", "cmsis_nn_convolution"),
-    *("library_convolution", "cmsis_nn_depthwise", "cmsis_nn_add", "cmsis_nn_multiply", "cmsis_nn_pool"),
+    *(
+        "softmax",
+        "matmul",
+        "library",
+        "apply_table",
+        "library_binary",
+        "cmsis_nn",
+        "cmsis_nn_convolution",
+        "esp_nn_convolution",
+    ),
+    *("library_convolution", "cmsis_nn_depthwise", "cmsis_nn_add", "cmsis_nn_multiply", "cmsis_nn_pool", "esp_nn_add"),
+    "esp_nn_multiply",
 )
 SUM_LIMIT = 1 << 29  # of kernels/scale.c
 

@@ -1,9 +1,9 @@
 /* A convolution by a library, some rows of the output at a time: the rows of the input that they read, as a map.
- * scratch: the library's buffer, behind it a row of values where they are placed.
+ * scratch: the library's buffer, behind it the values of these rows where they are placed.
  */
 static void convolve_by_library(const layer *k, const int8_t *input, int8_t *output, int8_t *scratch) {
   const int32_t count = k->out_w * k->out_c, depth = k->out_c / (k->b.block * k->b.block);
-  int32_t n, y, x, rows;
+  int32_t n, y, i, rows;
   for (n = 0; n < k->batches; ++n) {
     for (y = 0; y < k->out_h; y += rows) {
       const int32_t first = y * k->stride_h - k->pad_h, top = first < 0 ? 0 : first;
@@ -14,11 +14,12 @@ static void convolve_by_library(const layer *k, const int8_t *input, int8_t *out
       bottom = bottom > k->in_h ? k->in_h : bottom;
       call_convolution(k, input + top * k->in_w * k->in_c, bottom - top, top - first, rows, values, scratch);
       apply_table(k->table, values, rows * count);
-      for (x = 0; k->placed && x < k->out_w; ++x) {
+      for (i = 0; k->placed && i < rows * k->out_w; ++i) {
+        const int32_t row = y + i / k->out_w, x = i % k->out_w;
         if (k->b.block > 1) {
-          spread_block(&k->b, depth, values + x * k->out_c, y, x, output);
+          spread_block(&k->b, depth, values + i * k->out_c, row, x, output);
         } else {
-          memcpy(output + y * k->out_row + x * k->out_pixel, values + x * k->out_c, (size_t)k->out_c);
+          memcpy(output + row * k->out_row + x * k->out_pixel, values + i * k->out_c, (size_t)k->out_c);
         }
       }
     }

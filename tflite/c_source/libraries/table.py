@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..program import Step
-from . import cmsis_nn
+from . import cmsis_nn, esp_nn
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,14 @@ LIBRARIES = (
         "CMSIS-NN on other cores",
         CMSIS_NN_HEADERS,
         cmsis_nn.translate,
+    ),
+    Library(
+        "esp_nn",
+        "WAVEMIX_ESP_NN",
+        "defined(WAVEMIX_ESP_NN)",
+        "ESP-NN",
+        ('"esp_nn.h"',),
+        esp_nn.translate,
+        esp_nn.KERNELS_ALIGNMENT,
     ),
 )
