@@ -56,13 +56,14 @@ class _Buffer:
     offset: int = 0
 
 
-def plan_memory(uses: Sequence[Use], names: dict[int, str]) -> ProgramPlan:
+def plan_memory(uses: Sequence[Use], names: dict[int, str], alignment_bytes: int = ALIGNMENT_BYTES) -> ProgramPlan:
     """Lay out the arena.
 
     Args:
         uses: Of each step, in order. A key that no step writes lies elsewhere (inputs of the program); so does one that
             ``names`` lacks (outputs).
         names: Key -> name, of the maps that lie in the arena.
+        alignment_bytes: Of every buffer.
     """
     last_read: dict[int, int] = {}
     for step, use in enumerate(uses):
@@ -76,7 +77,7 @@ def plan_memory(uses: Sequence[Use], names: dict[int, str]) -> ProgramPlan:
             if key in of_key:  # another part of it
                 of_key[key].last = max(of_key[key].last, step)
                 continue
-            size = aligned(size, ALIGNMENT_BYTES)
+            size = aligned(size, alignment_bytes)
             last = last_read.get(key, step)
             over = next(
                 (
@@ -94,7 +95,7 @@ def plan_memory(uses: Sequence[Use], names: dict[int, str]) -> ProgramPlan:
                 of_key[key] = _Buffer(size, step, last, [key])
                 buffers.append(of_key[key])
         if use.scratch_bytes:
-            buffers.append(_Buffer(aligned(use.scratch_bytes, ALIGNMENT_BYTES), step, step, [], step))
+            buffers.append(_Buffer(aligned(use.scratch_bytes, alignment_bytes), step, step, [], step))
     buffers_by_size = sorted(buffers, key=lambda one: (-one.size, one.first))
     offsets = greedy_offsets([(one.size, one.first, one.last) for one in buffers_by_size])
     for one, offset in zip(buffers_by_size, offsets, strict=True):

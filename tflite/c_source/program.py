@@ -13,6 +13,7 @@ from ..errors import UnsupportedOpError
 from ..file.flatbuffer import FileInfo, OpInfo, TensorInfo
 from ..targets.audit import describe
 
+REQUANTIZE = ("scale", "round_shift", "requantize")  # kernels
 Operand = int | np.ndarray  # a feature map's key, or what a constant holds
 Fields = dict[str, Any]  # of a struct in C, in its order: int, array, None, a list of ints, another struct
 
