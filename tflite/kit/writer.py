@@ -24,7 +24,7 @@ from .c_files import c_section, main_c
 from .firmware_files import compiled_words, ethos_section, main_cc, micro_section
 from .model_card import model_card
 from .picture import PictureInput, picture_h, png
-from .tensors import is_classes, is_exact, is_image, output_formula, quantization
+from .tensors import SCORES, is_classes, is_exact, is_image, output_formula, quantization, score_kind
 from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
 
 VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/, so that several kits of one app do not collide
@@ -213,10 +213,8 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
     for tensor in info.outputs:
         shape = " x ".join(map(str, tensor.shape))
         parts.append(f"{shape} {tensor.dtype}: {quantization(tensor)}. Real value: {output_formula(tensor)}.")
-    last = artifact.ops[-1] if artifact.ops[-1] not in ("QUANTIZE", "DEQUANTIZE") else artifact.ops[-2]
     if is_classes(artifact, info.outputs[0]):
-        kind = "probabilities" if last == "SOFTMAX" else "scores (logits): use the largest; softmax gives probabilities"
-        parts.append(f"One value per class, in the order of the labels: {kind}.")
+        parts.append(f"One value per class, in the order of the labels: {SCORES[score_kind(info)]}.")
     return "\n\n".join(parts)
 
 

@@ -21,22 +21,30 @@ class Project:
     Args:
         title: Name in texts.
         targets: Keys of ``TARGETS`` that it admits.
+        checked: What was built and run when this project was written, as a phrase: it begins with "built and run",
+            "compiled only" or "not built".
         write: Makes the files, path in the project -> content; an ExportError if the file does not suit the project.
     """
 
     title: str
     targets: tuple[str, ...]
     write: Callable[[Subject], Mapping[str, bytes]]
+    checked: str
 
 
 def _cmake(subject: Subject) -> Mapping[str, bytes]:
-    from .firmware import cmake_files
+    from .cmake import project_files
 
-    return cmake_files(subject)
+    return project_files(subject, PROJECTS["cmake"].checked)
 
 
 PROJECTS: dict[str, Project] = {
-    "cmake": Project("CMake", MICRO_TARGETS, _cmake),
+    "cmake": Project(
+        "CMake",
+        MICRO_TARGETS,
+        _cmake,
+        "built and run: on a computer, and on an emulated Cortex-M4 and M55 (qemu-system-arm); no board",
+    ),
 }
 
 
