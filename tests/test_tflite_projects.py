@@ -130,6 +130,7 @@ def test_the_tools_can_read_their_files(made):
             ini.read_string(files["platformio.ini"].decode())
             assert ini["env:nano33ble"]["framework"] == "arduino"
             assert ("lib_deps" in ini["env"]) == (target == "mcu")
+            assert all(value for part in ini.sections() for value in ini[part].values())  # PlatformIO refuses ""
     west = yaml.safe_load(made["zephyr", "mcu"]["app/west.yml"])["manifest"]
     assert "tflite-micro" in west["projects"][0]["import"]["name-allowlist"]
     assert west["group-filter"] == ["+optional"]

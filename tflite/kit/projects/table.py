@@ -79,7 +79,12 @@ PROJECTS: dict[str, Project] = {
     "platformio": Project(
         "PlatformIO", MICRO_TARGETS, _platformio, f"{COMPILED}PlatformIO read platformio.ini, but built nothing"
     ),
-    "esp-idf": Project("ESP-IDF", MICRO_TARGETS, _esp_idf, f"{COMPILED}not built with ESP-IDF, and no board was run"),
+    "esp-idf": Project(
+        "ESP-IDF",
+        MICRO_TARGETS,
+        _esp_idf,
+        f"{COMPILED}the component manager read idf_component.yml, but ESP-IDF built nothing",
+    ),
     "zephyr": Project("Zephyr", MICRO_TARGETS, _zephyr, f"{COMPILED}west read west.yml, but Zephyr was not built"),
     "cmake": Project(
         "CMake",

@@ -11,8 +11,7 @@ NATIVE = """
 ; This machine: pio run -e native && .pio/build/native/program
 [env:native]
 platform = native
-build_flags = -lm
-monitor_speed =
+build_flags = -O2 -lm
 """
 ESP_COMPONENT = '  espressif/esp-tflite-micro: "^1.4.0"\n'
 ZEPHYR_MODULES = ("cmsis", "cmsis_6", "hal_nordic", "hal_stm32")
