@@ -83,7 +83,7 @@ PROJECTS: dict[str, Project] = {
         "ESP-IDF",
         MICRO_TARGETS,
         _esp_idf,
-        f"{COMPILED}the component manager read idf_component.yml, but ESP-IDF built nothing",
+        f"{COMPILED}its component manager read the manifest, ESP-IDF built nothing",
     ),
     "zephyr": Project("Zephyr", MICRO_TARGETS, _zephyr, f"{COMPILED}west read west.yml, but Zephyr was not built"),
     "cmake": Project(
