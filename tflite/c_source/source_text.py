@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 
 from ..file.flatbuffer import FileInfo, TensorInfo
-from .c_text import Constants, initializer
+from .c_text import Constants, c_string, initializer
 from .memory_plan import ALIGNMENT_BYTES
 from .program import Program
 from .variants import KERNEL_ORDER, Variant, by_form, forms, guarded
@@ -49,7 +49,7 @@ def source_text(
     }
     labels = ""
     if class_names:
-        entries = ",\n    ".join(_c_string(one) for one in class_names)
+        entries = ",\n    ".join(c_string(one) for one in class_names)
         labels = f"\nconst char *const {name}_labels[{name.upper()}_LABELS] = {{\n    {entries}}};\n"
     return f"""\
 /* {name}: written by wavemix-tf from a TensorFlow Lite file of {len(info.ops)} ops; see {name}.h.
@@ -201,11 +201,3 @@ extern "C" {{
 
 def _comment(text: str) -> str:
     return re.sub(r"[^ -~]", "?", text).replace("*/", "* /")
-
-
-def _c_string(text: str) -> str:
-    """UTF-8 as octal escapes: no compiler's source encoding matters."""
-    escaped = "".join(
-        chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode()
-    )
-    return f'"{escaped}"'

@@ -20,6 +20,7 @@ from ..file.flatbuffer import TensorInfo, read_file
 from ..file.identifiers import c_identifier
 from ..file.metadata import min_runtime
 from ..file.model_cards import card_path, read_card, read_content, remedy
+from ..kit.projects.writer import write_project
 from ..kit.writer import write_kit
 from ..names import KERNELS, MICRO_KIT
 from ..per_op.layer_costs import op_report
@@ -240,6 +241,56 @@ class Artifact:
         return write_kit(
             self,
             folder,
+            overwrite,
+            name=name,
+            images=images,
+            labels=labels,
+            vectors=vectors,
+            report=report,
+            pictures=pictures,
+        )
+
+    def save_project(
+        self,
+        folder: str | os.PathLike[str],
+        project: str,
+        overwrite: bool = False,
+        *,
+        name: str | None = None,
+        images: Any = None,
+        labels: Any = None,
+        vectors: int = 4,
+        report: Mapping[str, Any] | None = None,
+        pictures: Any = None,
+    ) -> Path:
+        """Write a project that the tools of a device build: source code, build files, test vectors, README.
+
+        The folder is written under a temporary name and then renamed.
+
+        Args:
+            folder: Path of the project; must not exist.
+            project: Key of ``kit.projects.table.PROJECTS``, such as "cmake"; each row states the targets it admits.
+            overwrite: Replace ``folder`` if it contains a project.
+            name: As for ``save_kit``.
+            images: As for ``save_kit``.
+            labels: As for ``save_kit``.
+            vectors: As for ``save_kit``.
+            pictures: As for ``save_kit``.
+            report: As for ``save_kit``.
+
+        Returns:
+            ``folder``.
+
+        Raises:
+            ValueError: the project is unknown, or does not admit the file's target.
+            ExportError: the project cannot use such a file.
+            FileExistsError: ``folder`` exists and ``overwrite`` is False, or it is not a project.
+            RuntimeFailureError: the target's runtime cannot run the file.
+        """
+        return write_project(
+            self,
+            folder,
+            project,
             overwrite,
             name=name,
             images=images,

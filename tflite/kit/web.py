@@ -25,7 +25,7 @@ from ..verification.tolerance import FLOAT_SHARE, FLOAT_STEPS, Tolerance, tolera
 from . import web_templates as templates
 from .npm import LITERT_JS_VERSION, npm_lock, npm_package
 from .picture import PictureInput
-from .tensors import gives_probabilities, is_classes
+from .tensors import INDEPENDENT, PROBABILITIES, is_classes, score_kind
 from .vectors import Vectors, vectors_card
 
 PAGE = Path(__file__).with_name("page")
@@ -92,7 +92,7 @@ def _page_json(artifact: Any, info: FileInfo, name: str, vectors: Vectors, taken
         "task": task,
         "labels": labels,
         "colors": palette(len(labels)).tolist() if task == MASK else None,
-        "probabilities": gives_probabilities(artifact),
+        "probabilities": score_kind(info) in (PROBABILITIES, INDEPENDENT),
         # With integers at its ends, LiteRT.js cannot read its own results from WebGPU.
         "webgpu": all(tensor.dtype == "float32" for tensor in (*info.inputs, *info.outputs)),
         "input": input_card(taken),

@@ -29,7 +29,7 @@ from .existing import VECTORS_JSON, kit_digest, vectors_json
 from .firmware_files import main_cc, micro_section
 from .model_card import model_card
 from .picture import PictureInput, picture_h, png
-from .tensors import gives_probabilities, is_classes, is_exact, is_image, output_formula, quantization
+from .tensors import SCORES, is_classes, is_exact, is_image, output_formula, quantization, score_kind
 from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
 from .web import page_task, web_files, web_section
 
@@ -264,9 +264,7 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
         shape = " x ".join(map(str, tensor.shape))
         parts.append(f"{shape} {tensor.dtype}: {quantization(tensor)}. Real value: {output_formula(tensor)}.")
     if is_classes(artifact, info.outputs[0]):
-        logits = "scores (logits): use the largest; softmax gives probabilities"
-        kind = "probabilities" if gives_probabilities(artifact) else logits
-        parts.append(f"One value per class, in the order of the labels: {kind}.")
+        parts.append(f"One value per class, in the order of the labels: {SCORES[score_kind(info)]}.")
     return "\n\n".join(parts)
 
 

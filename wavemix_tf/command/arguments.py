@@ -243,6 +243,27 @@ def check_export(
     return chosen
 
 
+def check_project_option(project: str | None, chosen: Sequence[tuple[str, str]]) -> None:
+    """Raise a ValueError unless every file that --target and --dtype select suits --project.
+
+    Args:
+        project: --project; None: nothing to check.
+        chosen: (target, dtype) pairs.
+    """
+    from ..tflite.kit.projects.table import PROJECTS
+
+    if project is None:
+        return
+    if project not in PROJECTS:
+        raise ValueError(f"--project must be {' or '.join(PROJECTS)}. Received: {project}")
+    admitted = PROJECTS[project].targets
+    refused = [target for target, _ in chosen if target not in admitted]
+    if refused:
+        raise ValueError(
+            f"--project {project} takes --target {' or '.join(admitted)}. Received: {', '.join(dict.fromkeys(refused))}"
+        )
+
+
 def check_targets(text: str) -> tuple[str, ...]:
     """Return the targets that ``--targets A,B`` names, each once.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from ..tflite.exporting.fidelity import verify_images
 from ..tflite.exporting.limits import check_arguments
 from ..tflite.file.model_cards import card_path
 from ..tflite.kit.existing import kit_digest
+from ..tflite.kit.projects.table import PROJECTS
+from ..tflite.kit.projects.writer import project_digest
 from ..tflite.runtimes.ethos import require_vela
 from ..tflite.targets.table import get_target
 from ..training.data.bundle import DataBundle
@@ -103,7 +105,8 @@ def write_exports(
             if seen:
                 verification = {**artifact.verification, CALIBRATION_IMAGES: seen}
                 artifact = dataclasses.replace(artifact, verification=verification)
-            shutil.rmtree(_kit_folder(path), ignore_errors=True)  # that of the previous file
+            for folder in _made_of(path):  # those of the previous file
+                shutil.rmtree(folder, ignore_errors=True)
             artifact.save(path, overwrite=True)
             artifacts.append((name, artifact))
         state = "refused" if name in refused else f"{kibibytes(artifact.size_bytes)}, passed every check"
@@ -220,8 +223,9 @@ def delete_exports(out: Path) -> None:
     stale = [out / "report.json", out / "report.html", out / predictions.FILE]
     if (out / "exports").is_dir():
         stale += [path for path in (out / "exports").iterdir() if path.is_file()]
-        for kit in (out / "exports").glob("*_kit"):
-            shutil.rmtree(kit)
+        for kind in ("kit", *PROJECTS):
+            for folder in (out / "exports").glob(f"*_{kind}"):
+                shutil.rmtree(folder)
     for path in stale:
         path.unlink(missing_ok=True)
 
@@ -234,6 +238,23 @@ def kits_missing(out: Path, chosen: Sequence[tuple[str, str]]) -> bool:
 
 def _kit_folder(path: Path) -> Path:
     return path.with_name(f"{path.stem}_kit")
+
+
+def projects_missing(out: Path, chosen: Sequence[tuple[str, str]], project: str | None) -> bool:
+    """Return whether a chosen file (all exist) has no project of this kind or that of another file."""
+    if project is None:
+        return False
+    paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
+    return any(project_digest(_project_folder(path, project)) != Artifact.load(path).sha256 for path in paths)
+
+
+def _project_folder(path: Path, project: str) -> Path:
+    return path.with_name(f"{path.stem}_{project}")
+
+
+def _made_of(path: Path) -> list[Path]:
+    """Return the folders that may have been made of an exported file: its kit and its projects."""
+    return [_kit_folder(path), *(_project_folder(path, project) for project in PROJECTS)]
 
 
 def measure_exports(
@@ -298,20 +319,39 @@ def write_kits(
     out: Path, artifacts: Sequence[tuple[str, Artifact]], data: DataBundle, report: dict[str, Any] | None
 ) -> None:
     """Write the deployment kit of each file, with test vectors from the test images; keep kits that are up to date."""
-    images, labels = data.sample("test", KIT_IMAGES)
-    pictures = whole_pictures(data.test_source, saved_recipe(out), len(images))
+    given = _vector_images(out, data)
     for name, artifact in artifacts:
         folder = _kit_folder(out / "exports" / f"{name}.tflite")
         if kit_digest(folder) == artifact.sha256:
             continue
         with console.status(f"  {name}: kit"):
-            artifact.save_kit(
-                folder,
-                overwrite=kit_digest(folder) is not None,
-                name=name,
-                images=images,
-                pictures=pictures if artifact.preprocessing is not None else None,
-                labels=labels if labels.ndim == 1 else None,
-                report=report,
-            )
+            replace = kit_digest(folder) is not None
+            artifact.save_kit(folder, overwrite=replace, name=name, report=report, **given(artifact))
         console.print(f"  {folder}/: written")
+
+
+def write_projects(
+    out: Path, project: str, artifacts: Sequence[tuple[str, Artifact]], data: DataBundle, report: dict[str, Any] | None
+) -> None:
+    """Write a project of each file, with test vectors from the test images; keep projects that are up to date."""
+    given = _vector_images(out, data)
+    for name, artifact in artifacts:
+        folder = _project_folder(out / "exports" / f"{name}.tflite", project)
+        if project_digest(folder) == artifact.sha256:
+            continue
+        with console.status(f"  {name}: {PROJECTS[project].title} project"):
+            replace = project_digest(folder) is not None
+            artifact.save_project(folder, project, overwrite=replace, name=name, report=report, **given(artifact))
+        console.print(f"  {folder}/: written")
+
+
+def _vector_images(out: Path, data: DataBundle) -> Callable[[Artifact], dict[str, Any]]:
+    """Return a function from a file to the test images of its vectors, as arguments of ``save_kit``."""
+    images, labels = data.sample("test", KIT_IMAGES)
+    pictures = whole_pictures(data.test_source, saved_recipe(out), len(images))
+    classes = labels if labels.ndim == 1 else None
+    return lambda artifact: {
+        "images": images,
+        "pictures": pictures if artifact.preprocessing is not None else None,
+        "labels": classes,
+    }

@@ -1,0 +1,64 @@
+"""``Artifact.save_project``: a folder that a device's own tools build, with ``project.json``, which says of what."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wavemix_tf.files import replacing_folder
+
+from ...file.flatbuffer import read_file
+from ...file.identifiers import check_name
+from ..vectors import compute_vectors
+from .subject import Subject
+from .table import check_project
+
+PROJECT_JSON = "wavemix_project.json"
+
+
+def write_project(
+    artifact: Any,
+    folder: str | os.PathLike[str],
+    project: str,
+    overwrite: bool = False,
+    *,
+    name: str | None = None,
+    images: Any = None,
+    labels: Any = None,
+    vectors: int = 4,
+    report: Mapping[str, Any] | None = None,
+    pictures: Any = None,
+) -> Path:
+    """Write a project of an artifact; see ``Artifact.save_project``."""
+    row = check_project(project, artifact.target)
+    folder = Path(folder)
+    if folder.exists() and not overwrite:
+        raise FileExistsError(f"Pass overwrite=True to replace {folder}. Received: overwrite=False")
+    if folder.exists() and not (folder / PROJECT_JSON).is_file():
+        # A wrong path must not delete another folder.
+        raise FileExistsError(
+            f"overwrite replaces a folder that save_project wrote, with {PROJECT_JSON}. Received: {folder}"
+        )
+    name = check_name(f"{artifact.target}-{artifact.dtype}" if name is None else name)
+    if vectors < 1:
+        raise ValueError(f"vectors must be at least 1. Received: vectors={vectors}")
+    info = read_file(artifact.content)
+    computed = compute_vectors(artifact, info, images, labels, vectors, pictures)
+    files = row.write(Subject(artifact, info, name, computed, report))
+    card = {"project": project, "target": artifact.target, "name": name, "sha256": artifact.sha256}
+    with replacing_folder(folder) as temporary:
+        for path, content in {**files, PROJECT_JSON: (json.dumps(card, indent=2) + "\n").encode()}.items():
+            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / path).write_bytes(content)
+    return folder
+
+
+def project_digest(folder: Path) -> str | None:
+    """sha256 of the file that a project in ``folder`` was made for; None if there is no project."""
+    try:
+        return str(json.loads((folder / PROJECT_JSON).read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
