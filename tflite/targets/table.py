@@ -87,6 +87,7 @@ class Target:
         npu: Settings of the Ethos-U compiler; None for other devices.
         kit: What a kit contains for it, ``ANDROID_KIT`` or ``MICRO_KIT``; None: only the file and its vectors.
         litert_accelerator: Accelerator that LiteRT's Kotlin API runs a file on: "CPU", "GPU" or "NPU".
+        holds_class_names: Whether the file describes its outputs and ends with their class names, for ML Kit and MediaPipe.
         strips_names: Whether the names of inner tensors, which no runtime reads, are removed to save flash.
         rounds_twice: Whether products are rounded twice, as in the reference kernels but not in XNNPACK, which computes
             the test vectors.
@@ -114,6 +115,7 @@ class Target:
     kit: str | None = None
     litert_accelerator: str = "CPU"
     last_form: str | None = None
+    holds_class_names: bool = False
     strips_names: bool = False
     rounds_twice: bool = False
     writes_c: bool = False
@@ -157,6 +159,7 @@ TARGETS: dict[str, Target] = {
         upsample_forms=("subpixel_crop",),  # TRANSPOSE_CONV was 50-79 % of int8 latency on a CPU
         costs=(LATENCY_MS, FILE_BYTES),
         kit=ANDROID_KIT,
+        holds_class_names=True,
     ),
     "android-gpu": Target(
         device="LiteRT GPU delegate (OpenCL, OpenGL) on a phone",
@@ -170,6 +173,7 @@ TARGETS: dict[str, Target] = {
         upsample_forms=("transposed_conv",),
         dense_as_convolution=True,  # the converter turns rows after a reshape into a batch
         kit=ANDROID_KIT,
+        holds_class_names=True,
         litert_accelerator="GPU",
     ),
     "android-npu": Target(
@@ -186,6 +190,7 @@ TARGETS: dict[str, Target] = {
         upsample_forms=("transposed_conv",),  # the only upsampling with weights that both support
         dense_as_convolution=True,  # the converter turns rows after a reshape into a batch
         kit=ANDROID_KIT,
+        holds_class_names=True,
         litert_accelerator="NPU",
     ),
     "ethos-u55": Target(
