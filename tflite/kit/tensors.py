@@ -18,6 +18,12 @@ def is_classes(artifact: Any, tensor: TensorInfo) -> bool:
     return len(tensor.shape) == 2 and tensor.shape[-1] == len(artifact.class_names)
 
 
+def holds_shares(artifact: Any) -> bool:
+    """Whether the first output's values are shares of 0 to 1, not scores (logits)."""
+    computing = [op for op in artifact.ops if op not in ("QUANTIZE", "DEQUANTIZE")]
+    return bool(computing) and computing[-1] in ("SOFTMAX", "LOGISTIC")
+
+
 def is_exact(info: FileInfo) -> bool:
     """Whether the outputs are integers, which can be compared exactly."""
     return all(tensor.dtype != "float32" for tensor in info.outputs)

@@ -23,9 +23,9 @@ from .android import android_section, has_kotlin, kotlin_files
 from .c_files import c_section, main_c
 from .firmware_files import compiled_words, ethos_section, main_cc, micro_section
 from .model_card import model_card
-from .picture import PictureInput, picture_h, png
-from .tensors import is_classes, is_exact, is_image, output_formula, quantization
-from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
+from .picture import PictureInput, picture_h
+from .tensors import holds_shares, is_classes, is_exact, is_image, output_formula, quantization
+from .vectors import Vectors, compute_vectors, vector_files, vectors_card, vectors_h, version
 
 VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/, so that several kits of one app do not collide
 
@@ -101,11 +101,7 @@ def kit_files(
     files[f"{beside}/{VECTORS_JSON}"] = (
         json.dumps(vectors_card(artifact, info, f"{name}.tflite", vectors), indent=2) + "\n"
     ).encode()
-    for kind, arrays in (("input", vectors.inputs), ("expected", vectors.outputs)):
-        for index, array in enumerate(arrays):
-            files[f"{beside}/{kind}_{index}.bin"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    for index, picture in enumerate(vectors.pictures):
-        files[f"{beside}/picture_{index}.png"] = png(picture)
+    files |= vector_files(name, vectors)
     if micro:
         files["micro/main.cc"] = main_cc(artifact, info, c_name).encode()
     if row.writes_c:
@@ -213,9 +209,12 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
     for tensor in info.outputs:
         shape = " x ".join(map(str, tensor.shape))
         parts.append(f"{shape} {tensor.dtype}: {quantization(tensor)}. Real value: {output_formula(tensor)}.")
-    last = artifact.ops[-1] if artifact.ops[-1] not in ("QUANTIZE", "DEQUANTIZE") else artifact.ops[-2]
     if is_classes(artifact, info.outputs[0]):
-        kind = "probabilities" if last == "SOFTMAX" else "scores (logits): use the largest; softmax gives probabilities"
+        kind = (
+            "probabilities"
+            if holds_shares(artifact)
+            else "scores (logits): use the largest; softmax gives probabilities"
+        )
         parts.append(f"One value per class, in the order of the labels: {kind}.")
     return "\n\n".join(parts)
 

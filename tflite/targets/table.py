@@ -87,7 +87,8 @@ class Target:
         npu: Settings of the Ethos-U compiler; None for other devices.
         kit: What a kit contains for it, ``ANDROID_KIT`` or ``MICRO_KIT``; None: only the file and its vectors.
         litert_accelerator: Accelerator that LiteRT's Kotlin API runs a file on: "CPU", "GPU" or "NPU".
-        holds_class_names: Whether the file describes its outputs and ends with their class names, for ML Kit and MediaPipe.
+        holds_class_names: Whether the file describes its outputs and ends with the class names, as ML Kit and MediaPipe
+            read them.
         strips_names: Whether the names of inner tensors, which no runtime reads, are removed to save flash.
         rounds_twice: Whether products are rounded twice, as in the reference kernels but not in XNNPACK, which computes
             the test vectors.

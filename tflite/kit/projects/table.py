@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .subject import Subject
 
 MICRO_TARGETS = ("mcu", "c")
+ANDROID_TARGETS = ("android-cpu", "android-gpu", "android-npu")
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,15 @@ def _cmake(subject: Subject) -> Mapping[str, bytes]:
     return cmake_files(subject)
 
 
+def _android(subject: Subject) -> Mapping[str, bytes]:
+    from .android import android_files
+
+    return android_files(subject)
+
+
 PROJECTS: dict[str, Project] = {
     "cmake": Project("CMake", MICRO_TARGETS, _cmake),
+    "android": Project("Android", ANDROID_TARGETS, _android),
 }
 
 
