@@ -201,3 +201,100 @@ class PreviewView : android.view.View() {
 }
 """,
 }
+
+# Drives the app as a person would, and prints what the screen shows.
+DRIVER = r"""
+package com.example.wavemix
+import androidx.camera.core.*
+import androidx.camera.lifecycle.ProcessCameraProvider
+import androidx.activity.result.contract.ActivityResultContracts.*
+import com.google.ai.edge.litert.*
+import java.io.File
+import java.nio.ByteBuffer
+
+inline fun <T : AutoCloseable, R> T.use(block: (T) -> R): R = try { block(this) } finally { close() }
+
+class Frame(file: File, override val rotationDegrees: Int) : ImageProxy, ImageInfo, ImageProxy.PlaneProxy {
+    private val image = javax.imageio.ImageIO.read(file)
+    override val rowStride = 4 * (image.width + 5) + 4
+    override val pixelStride = 4
+    override val cropRect = Rect(2, 1, 2 + image.width, 1 + image.height)
+    override val imageInfo get() = this
+    override val planes get() = arrayOf<ImageProxy.PlaneProxy>(this)
+    override val buffer: ByteBuffer
+        get() {
+            val bytes = ByteBuffer.allocateDirect(rowStride * (image.height + 2))
+            for (y in 0 until image.height) for (x in 0 until image.width) {
+                val color = image.getRGB(x, y)
+                val at = (y + 1) * rowStride + (x + 2) * 4
+                bytes.put(at, (color shr 16).toByte()).put(at + 1, (color shr 8).toByte()).put(at + 2, color.toByte())
+                bytes.put(at + 3, -1)
+            }
+            return bytes
+        }
+    override fun close() { open-- }
+    init { open++ }
+    companion object { @Volatile var open = 0 }
+}
+
+/** Waits until the worker has done what it was given. */
+fun MainActivity.settle() {
+    val worker = MainActivity::class.java.getDeclaredField("worker").also { it.isAccessible = true }.get(this)
+    for (i in 0..1) (worker as java.util.concurrent.ExecutorService).submit {}.get()
+}
+fun MainActivity.text(id: Int) = findViewById<android.widget.TextView>(id).text.toString()
+fun MainActivity.places() = findViewById<android.widget.Spinner>(R.id.places)
+
+fun main(words: Array<String>) {
+    val frames = words.map { File(it) }
+    val activity = MainActivity()
+    RequestPermission.grants = false
+    activity.onCreate(null)
+    println(activity.text(R.id.answer))
+    println(activity.places().adapter!!.items.joinToString() + "; " + activity.places().selected)
+    RequestPermission.grants = true
+    activity.findViewById<android.widget.Button>(R.id.camera).performClick()
+    val analysis = ProcessCameraProvider.bound.filterIsInstance<ImageAnalysis>().single()
+    check(ProcessCameraProvider.bound.any { it is Preview })
+    for ((present, wanted) in listOf(
+        setOf(Accelerator.CPU) to Place.NPU,
+        setOf(Accelerator.CPU, Accelerator.GPU) to Place.NPU,
+        setOf(Accelerator.CPU, Accelerator.GPU, Accelerator.NPU) to Place.NPU,
+        setOf(Accelerator.CPU, Accelerator.GPU) to Place.CPU,
+        setOf(Accelerator.NPU) to Place.GPU
+    )) {
+        CompiledModel.present = present
+        activity.places().choose(wanted.ordinal)
+        activity.settle()
+        println("STATUS " + activity.text(R.id.status).replace("\n", " | "))
+    }
+    CompiledModel.present = setOf(Accelerator.CPU)
+    activity.places().choose(Place.CPU.ordinal)
+    for (frame in frames.drop(1)) {
+        analysis.deliver(Frame(frame, frame.nameWithoutExtension.toInt()))
+        activity.settle()
+        println(activity.text(R.id.answer))
+    }
+    println("TIME " + Regex("[0-9]+[.][0-9]{2} ms").containsMatchIn(activity.text(R.id.status)))
+    PickVisualMedia.chosen = android.net.Uri(frames[0])
+    activity.findViewById<android.widget.Button>(R.id.picture).performClick()
+    activity.settle()
+    println(activity.text(R.id.answer))
+    check(ProcessCameraProvider.bound.isEmpty())
+    check(activity.findViewById<android.widget.ImageView>(R.id.shown).picture != null)
+    PickVisualMedia.chosen = android.net.Uri(null)
+    activity.findViewById<android.widget.Button>(R.id.picture).performClick()
+    activity.settle()
+    println(activity.text(R.id.status))
+    ProcessCameraProvider.present = false
+    activity.findViewById<android.widget.Button>(R.id.camera).performClick()
+    println(activity.text(R.id.status))
+    androidx.test.platform.app.InstrumentationRegistry.context = activity
+    PlacesTest().theCpuComputesTheTestVectors()
+    PlacesTest().thePlacesAfterARefusedOneAreTried()
+    activity.settle()
+    activity.onDestroy()
+    java.lang.Thread.sleep(200)
+    println("OPEN ${JniHandle.open} ${Frame.open}")
+}
+"""

@@ -153,6 +153,8 @@ class CompiledModel private constructor(private val inputs: ByteArray, private v
         found[0].raw = outputs.copyOfRange(vector * each, (vector + 1) * each)
     }
     companion object {
+        /** The form of LiteRT's own message. */
+        const val REFUSED = "ERROR: [litert_compiled_model.h:1]\\n└ Some ops are not accelerated."
         /** As the runtime of a device with these accelerators, which run every op. */
         var present = setOf(Accelerator.CPU, Accelerator.GPU)
         fun create(
@@ -164,7 +166,7 @@ class CompiledModel private constructor(private val inputs: ByteArray, private v
             // LiteRT adds the CPU to the NPU alone.
             val alone = options.accelerators == setOf(Accelerator.NPU)
             val allowed = if (alone) setOf(Accelerator.NPU, Accelerator.CPU) else options.accelerators
-            if (allowed.none { it in present }) throw LiteRtException("Some ops are not accelerated.\\nAdd the CPU.")
+            if (allowed.none { it in present }) throw LiteRtException(REFUSED)
             val (assets, file) = Pair(assetManager, assetName)
             assets.open(file).close()
             val folder = "test_vectors/" + file.removeSuffix(".tflite")

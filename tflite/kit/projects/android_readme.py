@@ -69,9 +69,9 @@ For an app of your own, change the package `com.example.wavemix` and the `applic
 ## Where the network runs
 
 The menu starts with @{accelerator}. `Recognizer` never lets LiteRT add the CPU to another accelerator. LiteRT then
-throws if the accelerator cannot run every op, and the next place is tried: NPU, GPU, CPU. So the place on the screen is the
-one that ran every op. With `CompiledModel.Options(Accelerator.GPU, Accelerator.CPU)` LiteRT falls back to the CPU
-without a word.
+throws if the accelerator cannot run every op, and the next place is tried: NPU, GPU, CPU. So the place on the screen
+is the one that ran every op. With `CompiledModel.Options(Accelerator.GPU, Accelerator.CPU)` LiteRT falls back to the
+CPU without a word.
 
 The time is that of writing the input, `CompiledModel.run` and reading the output: the median of the last 31 pictures.
 The first inferences, those of the test vectors, are not in it.
