@@ -136,7 +136,7 @@ def test_the_c_code(cases, tmp_path):
           int64_t sums[{name}_picture_sums];
           int rc = {name}_from_picture(picture, head[1], head[2], head[3], (int64_t)head[2] * head[3] + 5, input, sums);
           if (rc != 0) return 2;
-          if ({name}_from_picture(picture, head[1], head[2], 2, 0, input, sums) != -1) return 3;
+          if ({name}_from_picture(picture, head[1], head[2], 5, 0, input, sums) != -1) return 3;
           fwrite(input, sizeof input, 1, stdout);
         }}""")
     includes = "\n".join(f'#include "{name}_picture.h"' for name in names)

@@ -64,3 +64,11 @@ def _value(value: Any, constants: Constants) -> str:
     if isinstance(value, np.ndarray):
         return constants.name(value)
     return number(int(value))
+
+
+def c_string(text: str) -> str:
+    """UTF-8 as octal escapes: no compiler's source encoding matters."""
+    escaped = "".join(
+        chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode()
+    )
+    return f'"{escaped}"'

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UnsupportedOpError
 from ..file.flatbuffer import FileInfo, TensorInfo, read_file
-from .c_text import Constants, initializer
+from .c_text import Constants, c_string, initializer
 from .fusion import fuse
 from .memory_plan import MemoryPlan, Use, plan_memory
 from .ops.table import LOWERINGS
@@ -185,7 +185,7 @@ static int32_t {name}_arena[{upper}_ARENA_BYTES / 4];
         calls.insert(0, f"  int8_t *const arena = (int8_t *){upper}_ARENA;")
     labels = ""
     if class_names:
-        entries = ",\n    ".join(_c_string(one) for one in class_names)
+        entries = ",\n    ".join(c_string(one) for one in class_names)
         labels = f"\nconst char *const {name}_labels[{upper}_LABELS] = {{\n    {entries}}};\n"
     picture = "\n".join(f" * {line}".rstrip() for line in plan.picture().split("\n"))
     folder = files(__package__) / "kernels"
@@ -259,11 +259,3 @@ extern "C" {{
 
 def _comment(text: str) -> str:
     return re.sub(r"[^ -~]", "?", text).replace("*/", "* /")
-
-
-def _c_string(text: str) -> str:
-    """UTF-8 as octal escapes: no compiler's source encoding matters."""
-    escaped = "".join(
-        chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode()
-    )
-    return f'"{escaped}"'

@@ -12,7 +12,7 @@ from ..targets.table import get_target
 from ..verification.verifier import OUTPUT_SHARE
 from . import android_templates as templates
 from .picture import PictureInput, picture_kt
-from .tensors import c_float, holds_shares, is_classes, is_exact, output_formula
+from .tensors import INDEPENDENT, PROBABILITIES, c_float, is_classes, is_exact, output_formula, score_kind
 from .vectors import Vectors
 
 LITERT_VERSION = "2.3.0"  # of com.google.ai.edge.litert; from 2.3.0 on the GPU accelerator is a separate artifact
@@ -128,7 +128,7 @@ def _kotlin(
     )
     classes = is_classes(artifact, sink)
     if taken is not None and classes:
-        has_shares = holds_shares(artifact)
+        has_shares = score_kind(info) in (PROBABILITIES, INDEPENDENT)
         imports |= set() if has_shares else {"kotlin.math.exp"}
         postprocessing += templates.KOTLIN_IMAGE.substitute(
             output_array=given.array,

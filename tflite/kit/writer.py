@@ -24,7 +24,7 @@ from .c_files import c_section, main_c
 from .firmware_files import compiled_words, ethos_section, main_cc, micro_section
 from .model_card import model_card
 from .picture import PictureInput, picture_h
-from .tensors import holds_shares, is_classes, is_exact, is_image, output_formula, quantization
+from .tensors import SCORES, is_classes, is_exact, is_image, output_formula, quantization, score_kind
 from .vectors import Vectors, compute_vectors, vector_files, vectors_card, vectors_h, version
 
 VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/, so that several kits of one app do not collide
@@ -210,12 +210,7 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
         shape = " x ".join(map(str, tensor.shape))
         parts.append(f"{shape} {tensor.dtype}: {quantization(tensor)}. Real value: {output_formula(tensor)}.")
     if is_classes(artifact, info.outputs[0]):
-        kind = (
-            "probabilities"
-            if holds_shares(artifact)
-            else "scores (logits): use the largest; softmax gives probabilities"
-        )
-        parts.append(f"One value per class, in the order of the labels: {kind}.")
+        parts.append(f"One value per class, in the order of the labels: {SCORES[score_kind(info)]}.")
     return "\n\n".join(parts)
 
 

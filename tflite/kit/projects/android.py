@@ -26,8 +26,12 @@ NPU_LIBRARIES = {
 }
 
 
-def android_files(subject: Subject) -> dict[str, bytes]:
+def android_files(subject: Subject, checked: str) -> dict[str, bytes]:
     """Path in the project -> content.
+
+    Args:
+        subject: The file.
+        checked: ``Project.checked``.
 
     Raises:
         ExportError: the file does not classify pictures of any size, or Kotlin's TensorBuffer has not its dtypes.
@@ -45,7 +49,7 @@ def android_files(subject: Subject) -> dict[str, bytes]:
     class_name = kotlin_class(name)
     kotlin = kotlin_files(artifact, info, name, class_name, subject.vectors, taken)
     kotlin |= _app_kotlin(subject, class_name)
-    files: dict[str, bytes] = {"README.md": readme(subject, class_name, taken.words, NPU_LIBRARIES).encode()}
+    files: dict[str, bytes] = {"README.md": readme(subject, class_name, taken.words, checked, NPU_LIBRARIES).encode()}
     files["MODEL_CARD.md"] = model_card(artifact, info, name, subject.vectors, subject.report).encode()
     for path, text in {**_build_files(class_name, name), **_placed(kotlin)}.items():
         files[path] = text.encode()

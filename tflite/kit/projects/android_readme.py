@@ -110,15 +110,13 @@ chip only; Google Play delivers several as an AI pack (`ai_edge_litert.aot.ai_pa
 
 ## What was checked
 
-The Kotlin of such projects is compiled with stubs of Android, CameraX and LiteRT @{litert} in the tests of wavemix-tf
-and run on a JVM: pictures of any size, and turned frames, become the inputs that training makes of them. The manifest
-and the resources are linked by `aapt2`. This project was not built with Gradle, and it was not run on a phone, a GPU
-or an NPU. The compilers of the vendors were not run. The versions of the libraries are those that Google's LiteRT
-samples used in August 2026.
+When this kind of project was written: @{checked}. The tests of wavemix-tf do that: pictures of any size, and turned
+frames, become the inputs that training makes of them. The compilers of the NPUs were not run. The versions of the
+libraries are those that Google's LiteRT samples used in August 2026.
 """)
 
 
-def readme(subject: Subject, class_name: str, words: str, npu_libraries: Mapping[str, str]) -> str:
+def readme(subject: Subject, class_name: str, words: str, checked: str, npu_libraries: Mapping[str, str]) -> str:
     also = {
         "Qualcomm": "the libraries of Qualcomm's AI Runtime (QNN) for the chip",
         "MediaTek": "Android 15 or later",
@@ -129,6 +127,7 @@ def readme(subject: Subject, class_name: str, words: str, npu_libraries: Mapping
         name=subject.name,
         class_name=class_name,
         words=words,
+        checked=checked,
         gradle=GRADLE_VERSION,
         sdk=COMPILE_SDK,
         litert=LITERT_VERSION,

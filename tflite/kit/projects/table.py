@@ -22,29 +22,43 @@ class Project:
     Args:
         title: Name in texts.
         targets: Keys of ``TARGETS`` that it admits.
+        checked: What was built and run when this project was written, as a phrase: it begins with "built and run",
+            "compiled only" or "not built".
         write: Makes the files, path in the project -> content; an ExportError if the file does not suit the project.
     """
 
     title: str
     targets: tuple[str, ...]
     write: Callable[[Subject], Mapping[str, bytes]]
+    checked: str
 
 
 def _cmake(subject: Subject) -> Mapping[str, bytes]:
-    from .firmware import cmake_files
+    from .cmake import project_files
 
-    return cmake_files(subject)
+    return project_files(subject, PROJECTS["cmake"].checked)
 
 
 def _android(subject: Subject) -> Mapping[str, bytes]:
     from .android import android_files
 
-    return android_files(subject)
+    return android_files(subject, PROJECTS["android"].checked)
 
 
 PROJECTS: dict[str, Project] = {
-    "cmake": Project("CMake", MICRO_TARGETS, _cmake),
-    "android": Project("Android", ANDROID_TARGETS, _android),
+    "cmake": Project(
+        "CMake",
+        MICRO_TARGETS,
+        _cmake,
+        "built and run: on a computer, and on an emulated Cortex-M4 and M55 (qemu-system-arm); no board",
+    ),
+    "android": Project(
+        "Android",
+        ANDROID_TARGETS,
+        _android,
+        "compiled only: the Kotlin with stubs of Android, and run so on a JVM; the resources linked by aapt2; not built "
+        "with Gradle, no phone",
+    ),
 }
 
 
