@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -122,7 +123,8 @@ def main() -> None:
             same, other = classify(python, file, own), classify(python, file, large)
         row = f"| {target} {dtype} | {io_dtype} | {channels} |"
         if "refused" in same:
-            print(row, same["refused"].splitlines()[0][:120], "| | |")
+            reason = re.sub(r" tensor \S+;;\S+", " tensor", same["refused"].splitlines()[0])
+            print(row, f"refuses it: {reason}", "| | |")
             continue
         expected = scores_of_litert(artifact.content, own)
         found = np.array([[dict(map(tuple, one))[name] for name in CLASS_NAMES] for one in same["found"]])
@@ -131,6 +133,8 @@ def main() -> None:
         fitted = np.array([fit_picture(picture, SIDE, SIDE, False) for picture in large])
         first = [CLASS_NAMES[i] for i in scores_of_litert(artifact.content, fitted).argmax(1)]
         agreed = sum(one[0][0] == name for one, name in zip(other["found"], first, strict=True))
+        if len(set(first)) < 3:
+            raise RuntimeError(f"The pictures must have several classes. Received: {set(first)}")
         tops = sum(one[0] == other[0] for one, other in zip(order, wanted, strict=True))
         print(
             f"{row} {same['version']} takes it | largest difference {np.abs(found - expected).max():.2g}, "

@@ -174,15 +174,19 @@ def android_section(artifact: Any, info: FileInfo, name: str, class_name: str) -
     if kind == "GPU":
         dependencies.append(f'    implementation("com.google.ai.edge.litert:litert-gpu:{LITERT_VERSION}")')
         words = (
-            "\nWith only `Accelerator.GPU`, `CompiledModel.create` throws if the phone's GPU cannot run the whole "
-            "model; with `CompiledModel.Options(Accelerator.GPU, Accelerator.CPU)` the CPU runs the rest.\n"
+            "\nLiteRT throws if the phone's GPU cannot run the whole model. With `setOf(Accelerator.GPU, "
+            f"Accelerator.CPU)` as second argument of `{class_name}` the CPU runs the rest, or all of it, without a "
+            "word.\n"
         )
     elif kind == "NPU":
         dependencies.append("    // and the runtime of the NPU's vendor, for example")
         dependencies.append(
             f'    // implementation("com.google.ai.edge.litert:litert-npu-runtime-qualcomm:{LITERT_VERSION}")'
         )
-        words = "\nOps that the NPU does not support run on the CPU.\n"
+        words = (
+            "\nOps that the NPU does not support run on the CPU. With `setOf(Accelerator.NPU, Accelerator.NONE)` as "
+            f"second argument of `{class_name}` LiteRT throws if there are any.\n"
+        )
     taken = PictureInput.of(artifact, info)
     usage = [f'    Log.i("{class_name}", "largest difference: ${{model.checkVectors(context.assets)}}")']
     sources = [f"`android/{class_name}.kt`"]

@@ -6,7 +6,7 @@ from .templates import Template
 
 KOTLIN = Template("""\
 // @{class_name}: @{file} with LiteRT's CompiledModel API (com.google.ai.edge.litert @{version}).
-// Change the package to your own. README.md in the parent folder has the Gradle lines and the assets.
+// Change the package to your own. README.md says which Gradle lines and assets it needs.
 package com.example.wavemix
 
 @{imports}
@@ -20,7 +20,7 @@ package com.example.wavemix
  *     op; with it, LiteRT does not say which ops the CPU ran.
  */
 class @{class_name}(context: Context, accelerators: Set<Accelerator> = setOf(@{accelerators})) : AutoCloseable {
-    private val environment: Environment? = // with the libraries of the NPU's vendor
+@{labels}    private val environment: Environment? = // with the libraries of the NPU's vendor
         if (Accelerator.NPU !in accelerators) null
         else Environment.create(context, BuiltinNpuAcceleratorProvider(context))
     private val model = orClose(environment) {
@@ -28,7 +28,7 @@ class @{class_name}(context: Context, accelerators: Set<Accelerator> = setOf(@{a
     }
     private val inputs = orClose(model, environment) { model.createInputBuffers() }
     private val outputs = orClose(model, environment) { model.createOutputBuffers() }
-@{labels}@{pictures}
+@{pictures}
     /** Runs the model on its input: @{input_words}. */
     fun run(input: @{input_array}): @{output_array} {
         inputs[0].@{write}(input)

@@ -110,9 +110,11 @@ chip only; Google Play delivers several as an AI pack (`ai_edge_litert.aot.ai_pa
 
 ## What was checked
 
-When this kind of project was written: @{checked}. The tests of wavemix-tf do that: pictures of any size, and turned
-frames, become the inputs that training makes of them. The compilers of the NPUs were not run. The versions of the
-libraries are those that Google's LiteRT samples used in August 2026.
+@{checked}.
+
+The tests of wavemix-tf do that: pictures of any size, and turned frames, become the inputs that training makes of them.
+The compilers of the NPUs were not run. The versions of the libraries are those that Google's LiteRT samples used in
+August 2026.
 """)
 
 
@@ -127,7 +129,7 @@ def readme(subject: Subject, class_name: str, words: str, checked: str, npu_libr
         name=subject.name,
         class_name=class_name,
         words=words,
-        checked=checked,
+        checked=checked[0].upper() + checked[1:],
         gradle=GRADLE_VERSION,
         sdk=COMPILE_SDK,
         litert=LITERT_VERSION,
