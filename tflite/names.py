@@ -55,7 +55,7 @@ BITS = {"int8": 8, "int16x8": 16}
 # Costs of a file on a device, each with its unit.
 LATENCY_MS = "latency_ms"
 FILE_BYTES = "file_bytes"
-FLASH_BYTES = "flash_bytes"  # of the file only
+FLASH_BYTES = "flash_bytes"  # the file only
 ARENA_BYTES = "arena_bytes"  # RAM under TensorFlow Lite Micro
 SRAM_BYTES = "sram_bytes"  # RAM by Vela's estimate
 NPU_CYCLES = "npu_cycles"

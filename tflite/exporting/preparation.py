@@ -14,7 +14,7 @@ from wavemix_tf.checks import check_option
 from wavemix_tf.preprocessing import NONE, Preprocessing
 
 from ..errors import ExportError
-from ..graph.activations import activation_name
+from ..graph.activation_names import activation_name
 from ..graph.graph import Graph
 from ..graph.inputs import value_ranges
 from ..graph.lowering import converts_itself, float_layers, has_float_ends, quantized_dtype

@@ -27,7 +27,7 @@ from .picture import PictureInput, picture_h
 from .tensors import SCORES, is_classes, is_exact, is_image, output_formula, quantization, score_kind
 from .vectors import Vectors, compute_vectors, vector_files, vectors_card, vectors_h, version
 
-VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/, so that several kits of one app do not collide
+VECTORS_JSON = "vectors.json"  # lies in test_vectors/<name>/, so that several kits of one app do not collide
 
 
 def write_kit(

@@ -17,7 +17,7 @@ from ..exporting.forms import audited_files, measure_arenas
 from ..exporting.preparation import check_class_names
 from ..file.flatbuffer import FileInfo
 from ..file.metadata import add_metadata
-from ..graph.activations import activation_name
+from ..graph.activation_names import activation_name
 from ..graph.graph import Graph
 from ..graph.inputs import value_ranges
 from ..graph.lowering import DEPLOYED

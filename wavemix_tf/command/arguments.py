@@ -52,7 +52,11 @@ def choose_recipe(
             raise FileNotFoundError(f"There is no recipe file {name}")
         recipe = Recipe.from_json(Path(name))
     else:
-        raise ValueError(f"RECIPE must be one of {', '.join(RECIPES)} or the path of a .json file. Received: {name}")
+        near = difflib.get_close_matches(name, RECIPES, n=3)
+        meant = f". Did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(
+            f"RECIPE must be one of {', '.join(RECIPES)} or the path of a .json file. Received: {name}{meant}"
+        )
     if name is not None and data is not None:
         # Own images have other classes; `--set data_dir=` gives the place of the recipe's own data.
         recipe = dataclasses.replace(recipe, dataset="folder", data_dir=str(data.resolve()), num_classes=None)

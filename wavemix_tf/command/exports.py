@@ -178,7 +178,7 @@ def saved_exports(out: Path, target: str | None, dtype: str | None) -> list[tupl
         try:
             found.append((path.stem, Artifact.load(path)))
         except ExportError as error:
-            if all(word in path.stem for word in (target, dtype) if word):  # by its name, it is one of those chosen
+            if all(word in path.stem for word in (target, dtype) if word):  # its name is one of those chosen
                 raise
             note(str(error))
     chosen = [(n, a) for n, a in found if target in (None, a.target) and dtype in (None, a.dtype)]
