@@ -268,8 +268,11 @@ fun main(words: Array<String>) {
         activity.settle()
         println("STATUS " + activity.text(R.id.status).replace("\n", " | "))
     }
-    CompiledModel.present = setOf(Accelerator.CPU)
-    activity.places().choose(Place.CPU.ordinal)
+    CompiledModel.present = setOf(Accelerator.CPU, Accelerator.GPU)
+    CompiledModel.breaks = Accelerator.GPU
+    activity.places().choose(Place.GPU.ordinal)
+    activity.settle()
+    println("STATUS " + activity.text(R.id.status).replace("\n", " | "))
     for (frame in frames.drop(1)) {
         analysis.deliver(Frame(frame, frame.nameWithoutExtension.toInt()))
         activity.settle()

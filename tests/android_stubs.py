@@ -140,11 +140,14 @@ class TensorBuffer : JniHandle() {
         return FloatArray(raw.size / 4) { bytes.getFloat() }
     }
 }
-class CompiledModel private constructor(private val inputs: ByteArray, private val outputs: ByteArray) : JniHandle() {
+class CompiledModel private constructor(
+    private val inputs: ByteArray, private val outputs: ByteArray, private val broken: Boolean
+) : JniHandle() {
     class Options(val accelerators: Set<Accelerator>)
     fun createInputBuffers() = listOf(TensorBuffer())
     fun createOutputBuffers() = listOf(TensorBuffer())
     fun run(given: List<TensorBuffer>, found: List<TensorBuffer>) {
+        if (broken) throw LiteRtException("Failed to run")
         val size = given[0].raw.size
         val vectors = inputs.size / size
         val row = { vector: Int -> inputs.copyOfRange(vector * size, (vector + 1) * size) }
@@ -157,6 +160,8 @@ class CompiledModel private constructor(private val inputs: ByteArray, private v
         const val REFUSED = "ERROR: [litert_compiled_model.h:1]\\n└ Some ops are not accelerated."
         /** As the runtime of a device with these accelerators, which run every op. */
         var present = setOf(Accelerator.CPU, Accelerator.GPU)
+        /** An accelerator that opens a file and does not run it. */
+        var breaks = Accelerator.NONE
         fun create(
             assetManager: android.content.res.AssetManager,
             assetName: String,
@@ -171,7 +176,7 @@ class CompiledModel private constructor(private val inputs: ByteArray, private v
             assets.open(file).close()
             val folder = "test_vectors/" + file.removeSuffix(".tflite")
             val (given, found) = listOf("input_0.bin", "expected_0.bin").map { assets.open("$folder/$it").readBytes() }
-            return CompiledModel(given, found)
+            return CompiledModel(given, found, breaks != Accelerator.NONE && breaks in allowed)
         }
     }
 }

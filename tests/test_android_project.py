@@ -275,9 +275,8 @@ def test_the_app_on_a_jvm(tmp_path):
         "STATUS The network runs nowhere on this device: {GPU=ERROR: [litert_compiled_model.h:1] └ Some ops are not "
         "accelerated., CPU=ERROR: [litert_compiled_model.h:1] └ Some ops are not accelerated.}",
     ]
-    assert lines[7:27] == [line for row in scores[:4] for line in answer(row)]
-    assert lines[27] == "TIME true"
-    assert lines[28:33] == answer(scores[0])
-    assert lines[33] == "The picture cannot be read: content://null"
-    assert lines[34] == "no camera"
-    assert lines[35] == "OPEN 0 0"
+    assert lines[7] == f"STATUS CPU, {test} | GPU refused: Failed to run"
+    assert lines[8:28] == [line for row in scores[:4] for line in answer(row)]
+    assert lines[28] == "TIME true"
+    assert lines[29:34] == answer(scores[0])
+    assert lines[34:] == ["The picture cannot be read: content://null", "no camera", "OPEN 0 0"]
