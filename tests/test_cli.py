@@ -420,8 +420,15 @@ def test_export_kits(finished, tmp_path, capsys):
     code, _, err = call(capsys, *again)
     assert code == 0, err
     assert not (out / "exports" / "mcu-int8_kit").exists()
-    code, _, err = call(capsys, *again, "--kit")
+    code, _, err = call(capsys, *again, "--kit", "--project", "cmake")
     assert code == 0, err
+    project = out / "exports" / "mcu-int8_cmake"
+    assert "uint8_t network_input_t" in (project / "src" / "network.h").read_text()
+    assert "Accuracy: unknown" not in (project / "MODEL_CARD.md").read_text()
+    code, shown, err = call(capsys, *again[:5], "--project", "cmake")
+    assert (code, "Nothing to do" in shown) == (0, True), err
+    code, _, err = call(capsys, "export", "--out", out, "--target", "android-cpu", "--project", "cmake")
+    assert (code, "--project cmake takes --target mcu or c. Received: android-cpu" in err) == (2, True)
     card = json.loads((out / "exports" / "mcu-int8_kit" / "mcu-int8.json").read_text())
     assert card["input"]["dtype"] == "uint8"
 

@@ -134,7 +134,7 @@ def sources(
         "input_enum": LITERT_TYPES[taken.tensor.dtype],
         "output_enum": LITERT_TYPES[output.dtype],
         "input_bytes": f"sizeof(network_input_t) * {int(np.prod(taken.tensor.shape))}",
-        "output_bytes": "sizeof(network_output_t) * CLASS_COUNT",
+        "output_bytes": f"sizeof(network_output_t) * {int(np.prod(output.shape))}",
         "tolerance": file_tolerance(artifact, info).words,
         "wide": "float" if floats else "int",
         "limit": c_float(np.float32(limit)) if floats else str(int(limit)),

@@ -33,6 +33,30 @@ class Project:
     checked: str
 
 
+def _arduino(subject: Subject) -> Mapping[str, bytes]:
+    from .worlds import arduino_files
+
+    return arduino_files(subject, PROJECTS["arduino"].checked)
+
+
+def _platformio(subject: Subject) -> Mapping[str, bytes]:
+    from .worlds import platformio_files
+
+    return platformio_files(subject, PROJECTS["platformio"].checked)
+
+
+def _esp_idf(subject: Subject) -> Mapping[str, bytes]:
+    from .worlds import esp_idf_files
+
+    return esp_idf_files(subject, PROJECTS["esp-idf"].checked)
+
+
+def _zephyr(subject: Subject) -> Mapping[str, bytes]:
+    from .worlds import zephyr_files
+
+    return zephyr_files(subject, PROJECTS["zephyr"].checked)
+
+
 def _cmake(subject: Subject) -> Mapping[str, bytes]:
     from .cmake import project_files
 
@@ -45,13 +69,32 @@ def _android(subject: Subject) -> Mapping[str, bytes]:
     return android_files(subject, PROJECTS["android"].checked)
 
 
+def _cmsis(subject: Subject) -> Mapping[str, bytes]:
+    from .worlds import cmsis_files
+
+    return cmsis_files(subject, PROJECTS["cmsis"].checked)
+
+
+COMPILED = "compiled only, every C and C++ file for a Cortex-M; "
 PROJECTS: dict[str, Project] = {
+    "arduino": Project(
+        "Arduino",
+        MICRO_TARGETS,
+        _arduino,
+        f"{COMPILED}the sketch was not built with the Arduino IDE, and no board was run",
+    ),
+    "platformio": Project(
+        "PlatformIO", MICRO_TARGETS, _platformio, f"{COMPILED}PlatformIO read platformio.ini, but built nothing"
+    ),
+    "esp-idf": Project("ESP-IDF", MICRO_TARGETS, _esp_idf, f"{COMPILED}not built with ESP-IDF, and no board was run"),
+    "zephyr": Project("Zephyr", MICRO_TARGETS, _zephyr, f"{COMPILED}west read west.yml, but Zephyr was not built"),
     "cmake": Project(
         "CMake",
         MICRO_TARGETS,
         _cmake,
-        "built and run: on a computer, and on an emulated Cortex-M4 and M55 (qemu-system-arm); no board",
+        "built and run on a computer and on an emulated Cortex-M4 and M55 (qemu-system-arm); no board was run",
     ),
+    "cmsis": Project("CMSIS", MICRO_TARGETS, _cmsis, f"{COMPILED}not built with the CMSIS-Toolbox"),
     "android": Project(
         "Android",
         ANDROID_TARGETS,

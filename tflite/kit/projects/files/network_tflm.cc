@@ -1,8 +1,9 @@
-// See network.h.
+// See network.h. To be compiled without exceptions, like TensorFlow Lite Micro itself (-fno-exceptions).
 #include "network.h"
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 @{library_header}
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
@@ -32,53 +33,56 @@ bool Matches(const TfLiteTensor* tensor, TfLiteType type, size_t bytes) {
   return tensor != nullptr && tensor->type == type && tensor->bytes == bytes;
 }
 
-// The interpreter, ready to run; nullptr if it could not be started.
-tflite::MicroInterpreter* Interpreter() {
-  // Exactly the ops of this file: @{op_list}.
-  static tflite::MicroMutableOpResolver<@{name}_op_count> resolver;
-  static const bool registered = @{name}_ops(resolver) == kTfLiteOk;
-  static tflite::MicroInterpreter interpreter(tflite::GetModel(@{name}), resolver, arena, sizeof(arena));
-  static const bool ready = [] {
-    tflite::InitializeTarget();
-    if (tflite::GetModel(@{name})->version() != TFLITE_SCHEMA_VERSION) return Refuse("the schema of the file differs");
-    if (!registered) return Refuse("an op could not be registered");
-    if (interpreter.AllocateTensors() != kTfLiteOk) return Refuse("the arena is too small: raise EXTRA_ARENA_BYTES");
-    if (interpreter.inputs_size() != 1 || interpreter.outputs_size() != 1 ||
-        !Matches(interpreter.input(0), @{input_enum}, @{input_bytes}) ||
-        !Matches(interpreter.output(0), @{output_enum}, @{output_bytes})) {
-      return Refuse("input or output differ: is TF_LITE_STATIC_MEMORY as in the library?");
-    }
-    return true;
-  }();
-  return ready ? &interpreter : nullptr;
+// Exactly the ops of this file: @{op_list}.
+using Resolver = tflite::MicroMutableOpResolver<@{name}_op_count>;
+
+// Objects that are never destroyed: a static object would register its destructor, which may take memory of the heap.
+alignas(Resolver) uint8_t resolver_place[sizeof(Resolver)];
+alignas(tflite::MicroInterpreter) uint8_t interpreter_place[sizeof(tflite::MicroInterpreter)];
+tflite::MicroInterpreter* interpreter = nullptr;
+
+bool Start() {
+  const tflite::Model* model = tflite::GetModel(@{name});
+  tflite::InitializeTarget();
+  if (model->version() != TFLITE_SCHEMA_VERSION) return Refuse("the schema version of the file differs");
+  Resolver* resolver = new (resolver_place) Resolver;
+  if (@{name}_ops(*resolver) != kTfLiteOk) return Refuse("an op could not be registered");
+  interpreter = new (interpreter_place) tflite::MicroInterpreter(model, *resolver, arena, sizeof(arena));
+  if (interpreter->AllocateTensors() != kTfLiteOk) return Refuse("the arena is too small: raise EXTRA_ARENA_BYTES");
+  if (interpreter->inputs_size() != 1 || interpreter->outputs_size() != 1 ||
+      !Matches(interpreter->input(0), @{input_enum}, @{input_bytes}) ||
+      !Matches(interpreter->output(0), @{output_enum}, @{output_bytes})) {
+    return Refuse("input or output differ: is TF_LITE_STATIC_MEMORY as in the library?");
+  }
+  return true;
+}
+
+// Starts the interpreter at the first call; whether it can run.
+bool Ready() {
+  static bool started = false, ready = false;
+  if (!started) ready = Start();
+  started = true;
+  return ready;
 }
 
 }  // namespace
 
 network_input_t* network_input(void) {
-  tflite::MicroInterpreter* interpreter = Interpreter();
-  return interpreter == nullptr ? nullptr : reinterpret_cast<network_input_t*>(interpreter->input(0)->data.raw);
+  return Ready() ? reinterpret_cast<network_input_t*>(interpreter->input(0)->data.raw) : nullptr;
 }
 
 int network_run(void) {
-  tflite::MicroInterpreter* interpreter = Interpreter();
-  if (interpreter == nullptr) return -1;
-  error = "";
-  if (interpreter->Invoke() == kTfLiteOk) return 0;
-  error = "an op refused to run";
-  return -1;
+  if (!Ready()) return -1;
+  error = interpreter->Invoke() == kTfLiteOk ? "" : "an op refused to run";
+  return *error == '\0' ? 0 : -1;
 }
 
 const network_output_t* network_output(void) {
-  tflite::MicroInterpreter* interpreter = Interpreter();
-  return interpreter == nullptr ? nullptr : reinterpret_cast<network_output_t*>(interpreter->output(0)->data.raw);
+  return Ready() ? reinterpret_cast<network_output_t*>(interpreter->output(0)->data.raw) : nullptr;
 }
 
 const char* network_error(void) { return error; }
 
-int network_ram_used(void) {
-  tflite::MicroInterpreter* interpreter = Interpreter();
-  return interpreter == nullptr ? 0 : static_cast<int>(interpreter->arena_used_bytes());
-}
+int network_ram_used(void) { return Ready() ? static_cast<int>(interpreter->arena_used_bytes()) : 0; }
 
 int network_ram_reserved(void) { return static_cast<int>(sizeof(arena)); }
