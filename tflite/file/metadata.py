@@ -129,7 +129,7 @@ def _input(builder: Any, tensor: TensorInfo, limits: tuple[float, float] | None)
         fields[3] = _table(builder, {1: properties}, 3, IMAGE_PROPERTIES)
         if limits is not None:  # a value is (pixel - mean) / std
             std = 255 / (limits[1] - limits[0])
-            numbers = {0: _floats(builder, [-limits[0] * std]), 1: _floats(builder, [std])}
+            numbers = {0: _floats(builder, [0.0 - limits[0] * std]), 1: _floats(builder, [std])}
             unit = _table(builder, {1: _table(builder, numbers, 2)}, 2, NORMALIZATION_OPTIONS)
             fields[4] = _vector(builder, [unit])
     if limits is not None:

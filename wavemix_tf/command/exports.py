@@ -15,9 +15,9 @@ from ..tflite.exporting.exporter import export, model_sha256
 from ..tflite.exporting.fidelity import verify_images
 from ..tflite.exporting.limits import check_arguments
 from ..tflite.file.model_cards import card_path
+from ..tflite.kit.existing import kit_digest
 from ..tflite.kit.projects.table import PROJECTS
 from ..tflite.kit.projects.writer import project_digest
-from ..tflite.kit.writer import kit_digest
 from ..tflite.runtimes.ethos import require_vela
 from ..tflite.targets.table import get_target
 from ..training.data.bundle import DataBundle
