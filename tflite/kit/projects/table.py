@@ -99,8 +99,8 @@ PROJECTS: dict[str, Project] = {
         "Android",
         ANDROID_TARGETS,
         _android,
-        "compiled only: the Kotlin with stubs of Android, and run so on a JVM; the resources linked by aapt2; not "
-        "built with Gradle, no phone",
+        "compiled only: the Kotlin (1.3 and 2.4) with stubs of Android, and run so on a JVM; the resources linked by "
+        "aapt2; not built with Gradle, and no phone was run",
     ),
 }
 
