@@ -20,6 +20,7 @@ SLOW_FIXTURES = {
 }
 # Tests, and cases of tests, that only run at night.
 NIGHTLY: tuple[str, ...] = (
+    "test_android_project.py::test_the_app_on_a_jvm",
     "test_c_source.py::test_a_published_network_is_bit_equal",
     "test_c_source.py::test_buffers_that_live_at_once_do_not_overlap",
     "test_c_source.py::test_networks_are_bit_equal[bilinear]",

@@ -69,7 +69,8 @@ def write(job: Prepared, accelerator: str | None) -> Written:
         else:
             deployed[form], layers[form] = _finish(job, lowered, form)
             content = convert(deployed[form], job.dtype, job.io_dtype, job.calibration)
-        return add_metadata(content, job.input_ranges, job.preprocessing)
+        class_names = job.class_names if job.row.holds_class_names else None
+        return add_metadata(content, job.input_ranges, job.preprocessing, class_names)
 
     content, info, form, arenas = write_smallest(
         written,

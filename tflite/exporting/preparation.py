@@ -188,8 +188,7 @@ def prepare(
     if given is not reference:
         (check_in_float32 if facts.is_quantized else check_copy)(reference, given, held_out)
     _check_calibration(facts, dtype, calibration)
-    no_classes = class_names is None and _enlarges(given)
-    names = _check_class_names(() if no_classes else class_names, _class_count(given.outputs[0]))
+    names = check_class_names(given, class_names)
     fresh = not facts.is_quantized or is_fresh(model)
     quantizes = dtype in BITS and not facts.is_quantized
     if quantizes:
@@ -303,7 +302,11 @@ def _class_count(output: Any) -> int:
     return int(output.shape[-1] or 0) if len(output.shape) > 1 and "float" in output.dtype else 0
 
 
-def _check_class_names(names: Any, count: int) -> tuple[str, ...]:
+def check_class_names(model: Any, names: Any) -> tuple[str, ...]:
+    """Names of the classes of a model's first output, one a class; None: their numbers, if it has classes."""
+    if names is None and _enlarges(model):
+        return ()
+    count = _class_count(model.outputs[0])
     chosen = tuple(map(str, range(count))) if names is None else tuple(map(str, names))
     if chosen and len(chosen) != count:
         raise ValueError(f"class_names must name each of the {count} outputs. Received: {len(chosen)} names")

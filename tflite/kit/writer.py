@@ -28,9 +28,9 @@ from .ethos_files import compiled_words, ethos_files, ethos_section
 from .existing import VECTORS_JSON, kit_digest, vectors_json
 from .firmware_files import main_cc, micro_section
 from .model_card import model_card
-from .picture import PictureInput, picture_h, png
+from .picture import PictureInput, picture_h
 from .tensors import SCORES, is_classes, is_exact, is_image, output_formula, quantization, score_kind
-from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
+from .vectors import Vectors, compute_vectors, vector_files, vectors_card, vectors_h, version
 from .web import page_task, web_files, web_section
 
 __all__ = ["VECTORS_JSON", "kit_digest", "kit_files", "readme", "write_kit"]
@@ -99,11 +99,7 @@ def kit_files(
     files[f"{beside}/{VECTORS_JSON}"] = (
         json.dumps(vectors_card(artifact, info, f"{name}.tflite", vectors), indent=2) + "\n"
     ).encode()
-    for kind, arrays in (("input", vectors.inputs), ("expected", vectors.outputs)):
-        for index, array in enumerate(arrays):
-            files[f"{beside}/{kind}_{index}.bin"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    for index, picture in enumerate(vectors.pictures):
-        files[f"{beside}/picture_{index}.png"] = png(picture)
+    files |= vector_files(name, vectors)
     if micro:
         files["micro/main.cc"] = main_cc(artifact, info, c_name).encode()
     if row.writes_c:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..exporting.forms import audited_files, run_for_arenas
+from ..exporting.preparation import check_class_names
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.metadata import add_metadata
 from ..graph.activation_names import activation_name
@@ -98,11 +99,13 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
     transposed = any(node.kind.endswith("Conv2DTranspose") for node in graph.nodes())
     run_passes(graph, lowering_passes(row.substitutes))
 
+    class_names = check_class_names(model, None) if row.holds_class_names else None
+
     def write(form: str) -> bytes:
         written = graph.copy()
         run_passes(written, finishing_passes(form, row.max_stride, row.dense_as_convolution))
         content = convert(written.to_model(DEPLOYED), "int8", row.io_dtypes["int8"])
-        return add_metadata(content, value_ranges((0.0, 1.0), graph.inputs))
+        return add_metadata(content, value_ranges((0.0, 1.0), graph.inputs), class_names=class_names)
 
     forms = row.upsample_forms if transposed else row.upsample_forms[:1]
     yield from audited_files(write, forms, row, target, "int8", False)

@@ -72,7 +72,8 @@ def _wavemix_bounds(
         return {ARENA_BYTES: (low, min(map(_most_arena_bytes, plans, peaks))), FLASH_BYTES: size, **_firmware(size)}
     # Names of inner tensors are kept: paths through the model, of up to three layers each.
     tensor_names = 9 * (len(model.name) + 50) * len(plans[0].steps)
-    return {FILE_BYTES: (size[0], size[1] + tensor_names)}
+    class_names = 8 * model.num_classes if row.holds_class_names else 0  # numbers, a line each
+    return {FILE_BYTES: (size[0], size[1] + tensor_names + class_names)}
 
 
 def _lower_bounds(

@@ -94,6 +94,8 @@ class Target:
         kit: What a kit contains for it: ``ANDROID_KIT``, ``MICRO_KIT``, ``ETHOS_KIT``, ``EDGE_TPU_KIT`` or ``WEB_KIT``;
             None: only the file and its vectors, or a program in C.
         litert_accelerator: Accelerator that LiteRT's Kotlin API runs a file on: "CPU", "GPU" or "NPU".
+        holds_class_names: Whether the file describes its outputs and ends with the class names, as ML Kit and MediaPipe
+            read them.
         strips_names: Whether the names of inner tensors, which no runtime reads, are removed to save flash.
         rounds_twice: Whether products are rounded twice, as in the reference kernels but not in XNNPACK, which computes
             the test vectors.
@@ -122,6 +124,7 @@ class Target:
     kit: str | None = None
     litert_accelerator: str = "CPU"
     last_form: str | None = None
+    holds_class_names: bool = False
     strips_names: bool = False
     rounds_twice: bool = False
     writes_c: bool = False
@@ -170,6 +173,7 @@ TARGETS: dict[str, Target] = {
         upsample_forms=("subpixel_crop",),  # TRANSPOSE_CONV was 50-79 % of int8 latency on a CPU
         costs=(LATENCY_MS, FILE_BYTES),
         kit=ANDROID_KIT,
+        holds_class_names=True,
     ),
     "android-gpu": Target(
         device="LiteRT GPU delegate (OpenCL, OpenGL) on a phone",
@@ -183,6 +187,7 @@ TARGETS: dict[str, Target] = {
         upsample_forms=("transposed_conv",),
         dense_as_convolution=True,  # the converter turns rows after a reshape into a batch
         kit=ANDROID_KIT,
+        holds_class_names=True,
         litert_accelerator="GPU",
     ),
     "android-npu": Target(
@@ -199,6 +204,7 @@ TARGETS: dict[str, Target] = {
         upsample_forms=("transposed_conv",),  # the only upsampling with weights that both support
         dense_as_convolution=True,  # the converter turns rows after a reshape into a batch
         kit=ANDROID_KIT,
+        holds_class_names=True,
         litert_accelerator="NPU",
     ),
     "ethos-u55": Target(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .subject import Subject
 
 MICRO_TARGETS = ("mcu", "c")
+ANDROID_TARGETS = ("android-cpu", "android-gpu", "android-npu")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,12 @@ def _cmake(subject: Subject) -> Mapping[str, bytes]:
     return project_files(subject, PROJECTS["cmake"].checked)
 
 
+def _android(subject: Subject) -> Mapping[str, bytes]:
+    from .android import android_files
+
+    return android_files(subject, PROJECTS["android"].checked)
+
+
 def _cmsis(subject: Subject) -> Mapping[str, bytes]:
     from .worlds import cmsis_files
 
@@ -93,6 +100,13 @@ PROJECTS: dict[str, Project] = {
         "built and run on a computer and on an emulated Cortex-M4 and M55 (qemu-system-arm); no board was run",
     ),
     "cmsis": Project("CMSIS", MICRO_TARGETS, _cmsis, f"{COMPILED}not built with the CMSIS-Toolbox"),
+    "android": Project(
+        "Android",
+        ANDROID_TARGETS,
+        _android,
+        "compiled only: the Kotlin (1.3 and 2.4) with stubs of Android, and run so on a JVM; the resources linked by "
+        "aapt2; not built with Gradle, and no phone was run",
+    ),
 }
 
 
