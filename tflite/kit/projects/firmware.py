@@ -10,6 +10,7 @@ import numpy as np
 from wavemix_tf.escaping import markdown, markdown_code
 
 from ...c_source.c_text import c_string
+from ...c_source.generator import c_arena_bytes
 from ...errors import ExportError
 from ...file.identifiers import c_identifier
 from ...names import KERNELS
@@ -17,7 +18,6 @@ from ...runtimes.microcontroller import resolver_name
 from ...targets.firmware import flash_words
 from ...targets.table import get_target
 from ...verification.tolerance import value_tolerance
-from ..c_files import c_arena_bytes
 from ..firmware_files import file_tolerance, transposed_words
 from ..model_card import model_card
 from ..picture import C_TYPES, PictureInput, picture_h
@@ -193,7 +193,7 @@ def _memory_words(subject: Subject) -> str:
     artifact = subject.artifact
     if is_program(subject):
         return (
-            f"- **RAM**: {c_arena_bytes(artifact):,} bytes of working memory, beside input and output. All of it is "
+            f"- **RAM**: {c_arena_bytes(artifact.content):,} bytes of working memory, beside input and output. All of it is "
             "static.\n- **Flash**: by `arm-none-eabi-size`, or the tool of your board."
         )
     arenas = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())
