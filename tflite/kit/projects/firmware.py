@@ -193,8 +193,8 @@ def _memory_words(subject: Subject) -> str:
     artifact = subject.artifact
     if is_program(subject):
         return (
-            f"- **RAM**: {c_arena_bytes(artifact.content):,} bytes of working memory, beside input and output. All of it is "
-            "static.\n- **Flash**: by `arm-none-eabi-size`, or the tool of your board."
+            f"- **RAM**: {c_arena_bytes(artifact.content):,} bytes of working memory, beside input and output. All "
+            "of it is static.\n- **Flash**: by `arm-none-eabi-size`, or the tool of your board."
         )
     arenas = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())
     return (
