@@ -169,3 +169,8 @@ def test_what_instructions_depend_on_is_counted():
     assert features(conv) == (taps * 4 * 5, taps * 4, out, 6 * 7 * 9 * 5, out * 3, 1)  # 45 values are 3 vectors
     depthwise = read_file((FOLDER / "depthwise_of_one_channel.tflite").read_bytes()).ops[0]
     assert features(depthwise) == (taps * 6, 0, 6 * 7 * 6, 6 * 7 * 9, 6 * 7 * 9, 1)
+    points = [
+        op for op in read_file(NETWORK.read_bytes()).ops if op.name == "CONV_2D" and op.inputs[1].shape[1:3] == (1, 1)
+    ]
+    assert points
+    assert all(features(op)[3] == 0 for op in points)  # nothing is copied into columns
