@@ -12,7 +12,7 @@ from wavemix_tf.command.budgets import board_budget, parse_budget
 from wavemix_tf.tflite.file.flatbuffer import pack, read_file, schema
 from wavemix_tf.tflite.file.metadata import min_runtime
 from wavemix_tf.tflite.measuring.board_fit import check_boards, needs_by_runtime
-from wavemix_tf.tflite.measuring.instructions import estimate_instructions
+from wavemix_tf.tflite.measuring.instructions import estimate_instructions, features
 from wavemix_tf.tflite.names import BOARD_RUNTIMES, CMSIS_NN, KERNELS
 from wavemix_tf.tflite.targets.boards import BOARDS, CORES
 from wavemix_tf.tflite.targets.firmware import OWN_RAM_BYTES, firmware_bytes
@@ -160,3 +160,17 @@ def test_a_file_states_the_oldest_release_that_runs_it():
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(NETWORK.read_bytes(), 0))
     model.metadata = None
     assert min_runtime(pack(model)) is None
+
+
+def test_what_instructions_depend_on_is_counted():
+    """3x3 over 6x7 with "same" padding: of 18 x 21 taps, 16 x 19 lie in the map."""
+    (conv,) = (op for op in read_file((FOLDER / "conv_with_relu.tflite").read_bytes()).ops if op.name == "CONV_2D")
+    taps, out = 16 * 19, 6 * 7 * 4
+    assert features(conv) == (taps * 4 * 5, taps * 4, out, 6 * 7 * 9 * 5, out * 3, 1)  # 45 values are 3 vectors
+    depthwise = read_file((FOLDER / "depthwise_of_one_channel.tflite").read_bytes()).ops[0]
+    assert features(depthwise) == (taps * 6, 0, 6 * 7 * 6, 6 * 7 * 9, 6 * 7 * 9, 1)
+    points = [
+        op for op in read_file(NETWORK.read_bytes()).ops if op.name == "CONV_2D" and op.inputs[1].shape[1:3] == (1, 1)
+    ]
+    assert points
+    assert all(features(op)[3] == 0 for op in points)  # nothing is copied into columns
