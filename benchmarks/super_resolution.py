@@ -24,10 +24,10 @@ from side_by_side import write_atomically
 
 
 def scores(run: Path, folder: str) -> dict[str, dict[str, float]]:
-    """Name of a model or file -> its means over the images of a folder, from `evaluation.Score`."""
+    """Name of a model or file -> its means over the images of a folder, from `task_evaluation.Score`."""
     import keras
 
-    from wavemix_tf.command import evaluation
+    from wavemix_tf.command import task_evaluation
     from wavemix_tf.tflite import TARGETS
     from wavemix_tf.tflite.exporting.artifact import Artifact
     from wavemix_tf.training.data.patches import PatchSource, file_pictures
@@ -37,16 +37,18 @@ def scores(run: Path, folder: str) -> dict[str, dict[str, float]]:
     paths = sorted(str(path) for path in Path(folder).iterdir() if path.suffix.lower() in (".png", ".bmp", ".jpg"))
     source = PatchSource(file_pictures(paths, recipe), recipe.image_shape, recipe.scale, 1)
     data: Any = dataclasses.make_dataclass("Data", ["test_source"])(source)
-    found = {"bicubic": evaluation.bicubic(recipe, data, len(paths))}
+    found = {"bicubic": task_evaluation.bicubic(recipe, data, len(paths))}
     model = keras.saving.load_model(run / "model.keras")
-    found["float model"] = evaluation.evaluation_of(recipe).score(recipe, data, evaluation.keras_run(model), len(paths))
+    found["float model"] = task_evaluation.evaluation_of(recipe).score(
+        recipe, data, task_evaluation.keras_run(model), len(paths)
+    )
     for path in sorted((run / "exports").glob("*.tflite")):
         if path.stem.endswith("_vela"):
             continue
         artifact = Artifact.load(path)
         runtime = TARGETS[artifact.target].runtimes[0]
-        compute = evaluation.file_run(artifact.content, runtime)
-        found[path.stem] = evaluation.evaluation_of(recipe).score(recipe, data, compute, len(paths))
+        compute = task_evaluation.file_run(artifact.content, runtime)
+        found[path.stem] = task_evaluation.evaluation_of(recipe).score(recipe, data, compute, len(paths))
     keys = ("psnr_y", "ssim_y", "official_psnr_y")
     return {name: {key: score.details[key] for key in keys} for name, score in found.items()}
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from wavemix_tf.command.pages.class_counts import section
+from wavemix_tf.command.pages.data_sections import section
 from wavemix_tf.training import Recipe, fit, load_data
 from wavemix_tf.training.data.bundle import DataBundle, missing_classes
 from wavemix_tf.training.data.class_counts import counts_lines, majority_text

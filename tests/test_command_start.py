@@ -54,6 +54,25 @@ def test_a_script_named_as_the_command_loads_models(name, tmp_path):
     assert done.stdout.split() == ["WaveMixClassifier", "WaveMixBlock"], done.stderr
 
 
+@pytest.mark.slow
+def test_python_m_starts_without_keras_only_for_the_command(tmp_path):
+    def imported(module):
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", module, *(["--version"] if module != "other" else [])],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        return re.search(r"\| +keras$", done.stderr, re.MULTILINE) is not None
+
+    (tmp_path / "other.py").write_text("import wavemix_tf\n")
+    assert not imported("wavemix_tf")
+    assert not imported("wavemix_tf.cli")
+    assert imported("other")
+
+
 @pytest.mark.parametrize(
     ("program", "keras"),
     [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wavemix_tf.command.pages.class_counts import copies as section
+from wavemix_tf.command.pages.data_sections import copies as section
 from wavemix_tf.training import Recipe, load_data
 from wavemix_tf.training.data.copies import copy_notes
 

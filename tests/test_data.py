@@ -12,7 +12,7 @@ from wavemix_tf.training.data.given import as_bundle
 from wavemix_tf.training.data.records import RecordSource
 from wavemix_tf.training.data.sources import ArraySource, FileSource
 from wavemix_tf.training.data.splits import draw_classwise
-from wavemix_tf.training.fitting.pipeline import training_batches
+from wavemix_tf.training.fitting.epoch_batches import training_batches
 from wavemix_tf.training.images import fit_image, read_image
 from wavemix_tf.training.tasks import task_of
 

@@ -9,7 +9,7 @@ import pytest
 from wavemix_tf.training import Recipe
 from wavemix_tf.training.augment import Augmenter, BatchSeed, Policy
 from wavemix_tf.training.data.sources import ArraySource
-from wavemix_tf.training.fitting.pipeline import training_batches
+from wavemix_tf.training.fitting.epoch_batches import training_batches
 from wavemix_tf.training.tasks import task_of
 
 PLAIN = Recipe(name="plain", dataset="digits", image_shape=(12, 12, 3), batch_size=16)

@@ -13,8 +13,8 @@ from PIL import Image
 from wavemix_tf import WaveMixClassifier
 from wavemix_tf.training import RECIPES, FitResult, Recipe, fit, load_data
 from wavemix_tf.training.fitting.batchnorm import BatchNormRecalibration
+from wavemix_tf.training.fitting.epoch_batches import EpochBatches
 from wavemix_tf.training.fitting.optimizers import build_optimizer, phases
-from wavemix_tf.training.fitting.pipeline import EpochBatches
 from wavemix_tf.training.fitting.trainer import build
 from wavemix_tf.training.losses import accuracy, cross_entropy
 

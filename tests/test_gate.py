@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from wavemix_tf.training import Recipe, fit
+from wavemix_tf.training.data.example_weights import Weighting, class_table
 from wavemix_tf.training.data.gate import Gate
 from wavemix_tf.training.data.given import as_bundle, unwrapped_errors
-from wavemix_tf.training.data.weights import Weighting, class_table
-from wavemix_tf.training.fitting.pipeline import training_batches
+from wavemix_tf.training.fitting.epoch_batches import training_batches
 from wavemix_tf.training.tasks import task_of
 
 SHAPE = (4, 4, 1)

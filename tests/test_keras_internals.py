@@ -147,6 +147,27 @@ def test_an_optimizers_schedule_and_its_moving_averages():
     assert internals.excludes_from_weight_decay(optimizer)
 
 
+def test_a_metric_finds_the_model_that_reads_it():
+    found = []
+
+    class Watch(keras.metrics.Metric):
+        def update_state(self, *args, **kwargs):
+            pass
+
+        def result(self):
+            found.append(internals.model_that_reads_its_metrics())
+            return {}
+
+    watch = Watch(name="watch")
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[watch])
+    model.fit(np.ones((2, 1)), np.zeros((2, 1)), epochs=1, verbose=0)
+    assert model in found  # outside compiled code, at the end of the epoch
+    found.clear()
+    watch.result()
+    assert found == [None]
+
+
 def test_classes_of_a_back_end_have_a_public_module():
     kept = keras.saving.serialize_keras_object(keras.optimizers.SGD(0.1))
     module = internals.public_module(kept["module"], kept["class_name"])

@@ -17,7 +17,7 @@ from wavemix_tf.training.fitting.trainer import build
 from wavemix_tf.training.searching import oracles
 from wavemix_tf.training.searching.candidates import BudgetError, Candidates, graph_costs
 from wavemix_tf.training.searching.folder import SearchFolder
-from wavemix_tf.training.searching.results import Trial
+from wavemix_tf.training.searching.search_result import Trial
 from wavemix_tf.training.searching.tuner import SearchStoppedError
 
 

@@ -24,7 +24,7 @@ from wavemix_tf.training.data.identity import SplitList
 from wavemix_tf.training.fitting import checkpoint
 from wavemix_tf.training.run_files import RunFiles
 from wavemix_tf.training.searching.candidates import Candidates
-from wavemix_tf.training.searching.results import SearchResult, Trial
+from wavemix_tf.training.searching.search_result import SearchResult, Trial
 from wavemix_tf.warning import WavemixWarning
 
 RECIPE = RECIPES["digits"]

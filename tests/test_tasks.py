@@ -15,7 +15,7 @@ from wavemix_tf.training import RECIPES, Recipe, fit, load_data
 from wavemix_tf.training.augment import BatchSeed, MaskAugmenter, PairAugmenter
 from wavemix_tf.training.data.mask_formats import AS_NUMBERED
 from wavemix_tf.training.data.patches import as_pair, enlarged, reduced
-from wavemix_tf.training.fitting.pipeline import training_batches
+from wavemix_tf.training.fitting.epoch_batches import training_batches
 from wavemix_tf.training.losses import PixelCrossEntropy
 from wavemix_tf.training.tasks import task_of
 

@@ -29,8 +29,8 @@ from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.measuring import candidate
 from wavemix_tf.tflite.measuring.candidate import write_files
+from wavemix_tf.tflite.measuring.file_plan import Plan
 from wavemix_tf.tflite.measuring.graph_plan import graph_plans
-from wavemix_tf.tflite.measuring.plans import Plan
 from wavemix_tf.tflite.measuring.wavemix_plan import wavemix_plan
 from wavemix_tf.tflite.runtimes.microcontroller import measure_arena
 from wavemix_tf.tflite.runtimes.processes import ForkServer

@@ -200,7 +200,7 @@ def test_each_bound_refuses_and_is_loosened_by_name(changes, bounds, words):
         ({"snr_db": 19.0}, "19.0 dB against the given float model"),
         ({"least_channel_db": 9.0}, "channel 1 has an SNR of 9.0 dB"),
         ({"typical_db": 9.0}, "9.0 dB without the 5%"),
-        ({"agreements": (Agreement("first class", 0.95, 100),)}, "differ in the top-1 class in 5.0% of 100"),
+        ({"agreements": (Agreement("top-1 class", 0.95, 100),)}, "differ in the top-1 class in 5.0% of 100"),
     ],
 )
 def test_what_is_doubtful_is_reported(changes, words):

@@ -17,6 +17,7 @@ from wavemix_tf.tflite import TARGETS
 from wavemix_tf.tflite.graph.graph import Graph, Value
 from wavemix_tf.tflite.graph.inputs import generated_values, value_ranges
 from wavemix_tf.tflite.graph.lowering import deploy
+from wavemix_tf.tflite.graph.pass_trace import trace, trace_passes
 from wavemix_tf.tflite.graph.passes.write_transposed import UPSAMPLE_FORMS
 from wavemix_tf.tflite.graph.pipeline import (
     CANONICAL,
@@ -27,7 +28,6 @@ from wavemix_tf.tflite.graph.pipeline import (
     run,
     target_passes,
 )
-from wavemix_tf.tflite.graph.tracing import trace, trace_passes
 from wavemix_tf.tflite.layers.augmentation import takes_training
 from wavemix_tf.tflite.quantization.ranges import connect_steps, find_ranges
 

@@ -194,8 +194,8 @@ def test_grids_of_networks():
 def test_a_file_has_its_network_s_grid(rng):
     import wavemix_tf as wm
     from wavemix_tf.sampling_grid import sampling_grid
+    from wavemix_tf.tflite.file.file_sampling_grid import file_sampling_grid
     from wavemix_tf.tflite.file.flatbuffer import read_file
-    from wavemix_tf.tflite.file.sampling_grid import file_sampling_grid
 
     model = wm.WaveMixSegmenter(3, (48, 80, 3), width=8, depth=1, levels=2, stride=2)
     artifact = wm.tflite.export(model, "android-cpu", images=rng.random((32, 48, 80, 3)).astype(np.float32))

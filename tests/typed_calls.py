@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, assert_type
 
 import wavemix_tf as wm
-from wavemix_tf.training.fitting.results import FitResult
+from wavemix_tf.training.fitting.fit_result import FitResult
 
 
 def types(model: Any, images: Any) -> None:

@@ -29,6 +29,9 @@ RUNTIMES = {
     MICRO: Runtime("TFLite Micro", "TensorFlow Lite Micro's reference kernels", "tflite-micro"),
 }
 
+# Runtime of a browser, which only `benchmarks/op_tables.py --browser` and the tests run.
+LITERT_JS = "litert.js"
+
 # A further row of verification tables: the quantized Keras model, whose rounding is simulated.
 FAKE_QUANT = "keras-fake-quant"
 
@@ -55,7 +58,7 @@ BITS = {"int8": 8, "int16x8": 16}
 # Costs of a file on a device, each with its unit.
 LATENCY_MS = "latency_ms"
 FILE_BYTES = "file_bytes"
-FLASH_BYTES = "flash_bytes"  # of the file only
+FLASH_BYTES = "flash_bytes"  # the file only
 ARENA_BYTES = "arena_bytes"  # RAM under TensorFlow Lite Micro
 SRAM_BYTES = "sram_bytes"  # RAM by Vela's estimate
 NPU_CYCLES = "npu_cycles"
@@ -66,3 +69,4 @@ RAM_COSTS = (ARENA_BYTES, SRAM_BYTES)
 # What a kit contains for a device in addition to the file and its test vectors.
 ANDROID_KIT = "android"  # a Kotlin class
 MICRO_KIT = "micro"  # a C array and a self-test in C++
+WEB_KIT = "web"  # a page for browsers

@@ -17,10 +17,10 @@ from .searching.spaces import SPACES
 if TYPE_CHECKING or not is_command():
     from .data.bundle import DataBundle
     from .data.datasets import load_data
-    from .fitting.results import FitResult
+    from .fitting.fit_result import FitResult
     from .fitting.trainer import fit
     from .searching.candidates import BudgetError
-    from .searching.results import SearchResult
+    from .searching.search_result import SearchResult
     from .searching.tuner import SearchStoppedError, search
 
 __all__ = [

@@ -158,7 +158,7 @@ def evaluate(model: Any, batches: Any) -> dict[str, float]:
     with devices_of(model) as devices:
         if devices.count == 1:
             return _floats(model.evaluate(batches, verbose=0, return_dict=True))
-        passes: list[tuple[int, list[np.ndarray]]] = []  # of each complete pass: images yielded, remainder
+        passes: list[tuple[int, list[np.ndarray]]] = []  # each complete pass: images yielded, remainder
 
         def even() -> Iterator[Any]:
             rest: list[np.ndarray] = []

@@ -15,8 +15,8 @@ UNREAD_EXTENSIONS = (".heic", ".heif", ".avif")  # images that Pillow, or some o
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 EXIF_ORIENTATION, EXIF_TURNED = 0x0112, (5, 6, 7, 8)  # rotated by 90 degrees
 DEEPEST = 65_535  # largest value of 16 bits; 257 of its steps are one step of 8 bits
-NEARLY_BLACK = 15  # of 255: the largest value of 12-bit pixels that were not scaled to 16 bits
-DEEP_RAW = re.compile(r"\b(I|LA?|RGB[AXa]?|CMYK);16")  # in Pillow's names of the stored pixel format
+NEARLY_BLACK = 15  # of 255 levels: the largest value of 12-bit pixels that were not scaled to 16 bits
+DEEP_RAW = re.compile(r"\b(I|LA?|RGB[AXa]?|CMYK);16")  # Pillow's names of the stored pixel format contain it
 
 
 class PixelError(ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -285,63 +285,98 @@ def is_mask_name(text: str) -> bool:
     return 1 <= len(parts := text.split(":")) <= 2 and all(part.count("{}") == 1 and "/" not in part for part in parts)
 
 
-def _check(recipe: Recipe) -> None:
-    def rule(holds: bool, text: str, *names: str) -> None:
+class _Rules:
+    """Rules of a recipe's fields; the first that does not hold raises a ValueError with the values of its fields."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def __call__(self, holds: bool, text: str, *names: str) -> None:
         if not holds:
-            received = ", ".join(f"{name}={getattr(recipe, name)!r}" for name in names)
+            received = ", ".join(f"{name}={getattr(self.recipe, name)!r}" for name in names)
             raise ValueError(f"{text}. Received: {received}")
 
-    def option(name: str, options: tuple[str, ...], none: bool = False) -> None:
-        value = getattr(recipe, name)
+    def option(self, name: str, options: tuple[str, ...], none: bool = False) -> None:
+        value = getattr(self.recipe, name)
         choice = ", ".join(repr(item) for item in options) + (" or None" if none else "")
-        rule(value in options or (none and value is None), f"{name} must be one of {choice}", name)
+        self(value in options or (none and value is None), f"{name} must be one of {choice}", name)
 
+    def each(self, text: str, holds: Callable[[Any], bool], *names: str) -> None:
+        for name in names:
+            self(holds(getattr(self.recipe, name)), f"{name} {text}", name)
+
+
+def _check(recipe: Recipe) -> None:
+    rule = _Rules(recipe)
     rule(
         recipe.name.strip() != "" and not set(recipe.name) & set('/\\:*?"<>|\n') and recipe.name not in (".", ".."),
         "name must be valid as the name of a folder", "name",
     )  # fmt: skip
-    option("task", tuple(TASKS))
+    rule.option("task", tuple(TASKS))
+    _check_task(recipe, rule)
+    rule.option("optimizer", OPTIMIZERS)
+    rule.option("policy", POLICIES, none=True)
+    rule.option("on_bad_image", BAD_IMAGE)
+    rule.option("model", (*VARIANTS, *NETWORKS), none=True)
+    _check_numbers(rule)
+    _check_pictures(recipe, rule)
+    _check_masks(recipe, rule)
+    rule(recipe.warmup_epochs < recipe.epochs, "warmup_epochs must be less than epochs", "warmup_epochs", "epochs")
+    rule(
+        recipe.optimizer != "adamw_then_sgd" or recipe.patience is not None,
+        "optimizer='adamw_then_sgd' needs patience, the epochs without gain that end a phase", "patience",
+    )  # fmt: skip
+
+
+def _check_task(recipe: Recipe, rule: _Rules) -> None:
     task = task_type(recipe)
     defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
     for name in task.excluded_fields:
         rule(getattr(recipe, name) == defaults[name], f"task={recipe.task!r} takes no {name}", name)
-    option("optimizer", OPTIMIZERS)
-    option("policy", POLICIES, none=True)
-    option("on_bad_image", BAD_IMAGE)
-    option("model", (*VARIANTS, *NETWORKS), none=True)
+
+
+def _check_numbers(rule: _Rules) -> None:
+    """Rules of one number each."""
+    rule.each(
+        "must be positive", lambda value: value > 0,
+        "batch_size", "shuffle_buffer", "epochs", "calibration_images", "learning_rate", "sgd_learning_rate",
+        "qat_learning_rate", "patches",
+    )  # fmt: skip
+    rule.each(
+        "must be 0 or more", lambda value: value >= 0,
+        "seed", "warmup_epochs", "momentum", "weight_decay", "qat_weight_decay", "shift", "rotation", "zoom", "mixup",
+        "cutmix", "erase", "qat_epochs", "rand_augment_ops",
+    )  # fmt: skip
+    rule.each("is too small", lambda value: value is None or value > 1, "num_classes")
+    rule.each("is too small", lambda value: value is None or value > 0, "patience", "clip_norm")
+    rule.each("must be 2, 4 or 8", lambda value: value in (2, 4, 8), "scale")
+    rule.each(
+        "must be in [0, 1)", lambda value: 0 <= value < 1,
+        "ema", "label_smoothing", "zoom", "erase", "brightness", "contrast", "saturation",
+    )  # fmt: skip
+    rule.each("must be in [0, 1]", lambda value: 0 <= value <= 1, "rand_augment_strength", "cutmix")
+    rule.each("must be between 0 and 1", lambda value: 0 < value < 1, "validation_fraction", "test_fraction")
+    rule.each("must be in (0, 1]", lambda value: value is None or 0 < value <= 1, "crop_area")
+
+
+def _check_pictures(recipe: Recipe, rule: _Rules) -> None:
     rule(
         min(recipe.image_shape) > 0 and recipe.image_shape[2] in (1, 3), "image_shape must be (height, width, 1 or 3)",
         "image_shape",
     )  # fmt: skip
-    for name in (
-        *("batch_size", "shuffle_buffer", "epochs", "calibration_images"),
-        *("learning_rate", "sgd_learning_rate", "qat_learning_rate"),
-    ):
-        rule(getattr(recipe, name) > 0, f"{name} must be positive", name)
-    for name in (
-        *("seed", "warmup_epochs", "momentum", "weight_decay", "qat_weight_decay", "shift", "rotation", "zoom"),
-        *("mixup", "cutmix", "erase", "qat_epochs", "rand_augment_ops"),
-    ):
-        rule(getattr(recipe, name) >= 0, f"{name} must be 0 or more", name)
-    for name in ("num_classes", "patience", "clip_norm"):
-        value = getattr(recipe, name)
-        rule(value is None or value > (1 if name == "num_classes" else 0), f"{name} is too small", name)
-    rule(recipe.scale in (2, 4, 8), "scale must be 2, 4 or 8", "scale")
     rule(
-        recipe.image_shape[2] in task.channels, f"task={recipe.task!r} takes RGB images",
-        "image_shape",
+        recipe.image_shape[2] in task_type(recipe).channels, f"task={recipe.task!r} takes RGB images", "image_shape"
     )  # fmt: skip
-    rule(recipe.patches > 0, "patches must be positive", "patches")
+    rule(recipe.shift < min(recipe.image_shape[:2]), "shift must be less than a side", "shift", "image_shape")
     rule(
         0 < recipe.smallest_scale <= recipe.largest_scale, "smallest_scale must be positive, and at most largest_scale",
         "smallest_scale", "largest_scale",
     )  # fmt: skip
-    rule(
-        recipe.ignore_index is None or 0 <= recipe.ignore_index <= 255,
-        "ignore_index must be in [0, 255]",
-        "ignore_index",
-    )
-    rule(is_mask_name(recipe.mask_name), "mask_name must have {} once, for the image's name", "mask_name")
+
+
+def _check_masks(recipe: Recipe, rule: _Rules) -> None:
+    rule.each("must be in [0, 255]", lambda value: value is None or 0 <= value <= 255, "ignore_index")
+    rule.each("must have {} once, for the image's name", is_mask_name, "mask_name")
     table, void = recipe.mask_values, recipe.mask_void
     rule(len(table) != 1 and len(table) <= 254, "mask_values must have 2 to 254 classes", "mask_values")
     rule(
@@ -351,17 +386,4 @@ def _check(recipe: Recipe) -> None:
     rule(
         recipe.num_classes is None or len(table) in (0, recipe.num_classes),
         "num_classes must equal the number of mask_values", "num_classes", "mask_values",
-    )  # fmt: skip
-    for name in ("ema", "label_smoothing", "zoom", "erase", "brightness", "contrast", "saturation"):
-        rule(0 <= getattr(recipe, name) < 1, f"{name} must be in [0, 1)", name)
-    rule(0 <= recipe.rand_augment_strength <= 1, "rand_augment_strength must be in [0, 1]", "rand_augment_strength")
-    for name in ("validation_fraction", "test_fraction"):
-        rule(0 < getattr(recipe, name) < 1, f"{name} must be between 0 and 1", name)
-    rule(recipe.cutmix <= 1, "cutmix must be in [0, 1]", "cutmix")
-    rule(recipe.crop_area is None or 0 < recipe.crop_area <= 1, "crop_area must be in (0, 1]", "crop_area")
-    rule(recipe.warmup_epochs < recipe.epochs, "warmup_epochs must be less than epochs", "warmup_epochs", "epochs")
-    rule(recipe.shift < min(recipe.image_shape[:2]), "shift must be less than a side", "shift", "image_shape")
-    rule(
-        recipe.optimizer != "adamw_then_sgd" or recipe.patience is not None,
-        "optimizer='adamw_then_sgd' needs patience, the epochs without gain that end a phase", "patience",
     )  # fmt: skip

@@ -21,6 +21,7 @@ from .command.command_line import CommandLine
 from .command.terminal import console, one_line, suppress_tensorflow_logs
 from .command.verbs.benchmark import benchmark
 from .command.verbs.compare import compare
+from .command.verbs.demo import demo
 from .command.verbs.evaluate import evaluate
 from .command.verbs.explain import explain
 from .command.verbs.export import export
@@ -55,6 +56,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "explain": explain,
+    "demo": demo,
     "list": list_names,
     "import-torch": import_torch,
 }

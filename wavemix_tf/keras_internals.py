@@ -5,8 +5,10 @@ No other module of the package uses these attributes. Where Keras has a public w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import keras
@@ -98,3 +100,14 @@ def public_module(module: str | None, class_name: str) -> str | None:
     if str(module).startswith("keras.src.backend.") and hasattr(keras.optimizers, class_name):
         return "keras.optimizers"
     return module
+
+
+def model_that_reads_its_metrics() -> Any:
+    """Return the model whose ``get_metrics_result`` is being computed, or None.
+
+    A metric does not know its model, and Keras passes nothing to ``Metric.result``.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "get_metrics_result":
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals.get("self")

@@ -95,7 +95,7 @@ def _matmul(operation: Any, call: Any) -> int:
 
 def _tensordot(operation: Any, call: Any) -> int:
     first, second = (size_of(shape_of(tensor)) for tensor in _tensors(call)[:2])
-    return math.isqrt(first * second * size_of(shape_of(call.outputs[0])))  # of sides kept and summed: (k s)(s m)(k m)
+    return math.isqrt(first * second * size_of(shape_of(call.outputs[0])))  # the sides kept and summed: (k s)(s m)(k m)
 
 
 def _attention_op(operation: Any, call: Any) -> int:

@@ -94,7 +94,7 @@ def scale_behind(
     """
     if sides == (1, 1):
         return None  # a mean has no position
-    if source is None or source[1] is None:  # from tokens, or from a mean
+    if source is None or source[1] is None:  # tokens or a mean have no grid
         share = Fraction(whole[0], sides[0])
         patches = share.denominator == 1 and share == Fraction(whole[1], sides[1])
         return (1 / share, 1 / share) if patches else None  # attention matrices have four axes too

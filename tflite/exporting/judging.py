@@ -91,6 +91,6 @@ def _with_stand_ins(model: Any, row: Target) -> tuple[list[str], Any]:
     if not names:
         return [], None
     if is_quantized(model):
-        decompose_swish(graph)  # with the rounding of its logistic
-        connect_steps(graph)  # of scaled ranges
+        decompose_swish(graph)  # so that its logistic is rounded
+        connect_steps(graph)  # so that scaled ranges share their steps
     return names, graph.to_model(model.name)

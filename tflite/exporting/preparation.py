@@ -14,13 +14,13 @@ from wavemix_tf.checks import check_option
 from wavemix_tf.preprocessing import NONE, Preprocessing
 
 from ..errors import ExportError
-from ..graph.activations import activation_name
+from ..graph.activation_names import activation_name
 from ..graph.graph import Graph
 from ..graph.inputs import value_ranges
 from ..graph.lowering import converts_itself, float_layers, has_float_ends, quantized_dtype
 from ..graph.passes.write_crops import crop_at_inference
 from ..graph.passes.write_transposed import UPSAMPLE_FORMS
-from ..names import BITS, DTYPES, IO_DTYPES, IO_DTYPES_OF, VELA
+from ..names import BITS, DTYPES, IO_DTYPES, VELA
 from ..quantization.copy_check import check_copy, check_in_float32, in_float32
 from ..quantization.freshness import is_fresh
 from ..quantization.quantizer import input_ranges, quantize
@@ -238,10 +238,11 @@ def _check_dtypes(
     if io_dtype is None:
         io_dtype = "float32" if facts.has_float_ends else row.io_dtypes[dtype]
     check_option("io_dtype", io_dtype, IO_DTYPES)
-    allowed = IO_DTYPES_OF[dtype]
+    allowed = row.io_dtypes_of(dtype)
     if io_dtype not in allowed:
+        of_target = f" for target {target!r}" if row.end_dtypes else ""
         raise ValueError(
-            f"A {dtype} file has {' or '.join(allowed)} inputs and outputs. Received: io_dtype={io_dtype!r}"
+            f"A {dtype} file{of_target} has {' or '.join(allowed)} inputs and outputs. Received: io_dtype={io_dtype!r}"
         )
     if io_dtype != "float32" and facts.has_float_ends:
         raise ValueError(

@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ..errors import ExportError
 
 FILE_IDENTIFIER = b"TFL3"
-ALIGNMENT_BYTES = 16  # of constants, as kernels for microcontrollers require
+ALIGNMENT_BYTES = 16  # alignment of constants that kernels for microcontrollers require
 OP_NAMES = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 SIZES_BYTES = {
     "bool": 1,
@@ -48,7 +48,7 @@ class TensorInfo:
     zero_points: tuple[int, ...] = ()
     axis: int = 0  # axis of the scales, if there are several
     folded: bool = False  # a float16 constant that a DEQUANTIZE op converts: constant, though the file computes it
-    data: bytes = field(default=b"", compare=False, repr=False)  # of a constant
+    data: bytes = field(default=b"", compare=False, repr=False)  # content of a constant
 
     def values(self) -> np.ndarray:
         """Values of a constant; empty for other tensors."""

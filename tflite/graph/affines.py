@@ -29,7 +29,7 @@ def affine_of(node: Node) -> tuple[np.ndarray, np.ndarray] | None:
     last = ((), (-1,), (len(node.output.shape) - 1,))
     if node.kind == "Normalization" and not layer.invert and tuple(np.ravel(layer.axis or ())) in last:
         mean, variance = (to_float64(v).ravel() for v in (layer.mean, layer.variance))
-        scale = 1.0 / np.maximum(np.sqrt(variance), keras.backend.epsilon())  # as the layer computes it
+        scale = 1.0 / np.maximum(np.sqrt(variance), keras.backend.epsilon())  # the layer computes it in this way
         return np.broadcast_to(scale, (channels,)), np.broadcast_to(-mean * scale, (channels,))
     if node.kind == "ChannelAffine":
         return to_float64(layer.scale), to_float64(layer.offset)

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import UnsupportedLayerError
 from ..layers.copying import config_of, copy_variables
 from ..layers.fake_quant import FIXED_RANGES, QUANT_LAYERS, FakeQuant, KeepFloat, QuantBatchNormalization
-from .activations import activation_name
+from .activation_names import activation_name
 from .affines import affine_source
 from .graph import Graph, Node, Value
 from .layer_kinds import (
@@ -25,7 +25,7 @@ from .layer_kinds import (
 )
 from .rectifiers import quantized_prelu
 
-UNSUPPORTED = "unsupported"  # for ``skip``
+UNSUPPORTED = "unsupported"  # a value of ``skip``
 # Activations whose output has a calibrated range by TensorFlow Lite's int8 specification; that of others is fixed.
 OWN_RANGE_ACTIVATIONS = ("gelu", "hard_silu", "leaky_relu", "relu", "relu6")
 # Layers without a rule -> an equivalent that has one.

@@ -130,9 +130,9 @@ class Graph:
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
-        self.dtypes = list(dtypes)  # of each input
-        self.output_names = list(output_names)  # for losses and metrics; passes can ignore them
-        self.kept: dict[int, Any] = {}  # by id, layers that could not be copied and belong to the given model
+        self.dtypes = list(dtypes)  # one for each input
+        self.output_names = list(output_names)  # losses and metrics use them; passes can ignore them
+        self.kept: dict[int, Any] = {}  # id -> a layer that could not be copied and belongs to the given model
         self._structure = structure  # structure of the model's inputs and outputs: a single tensor, a list or a dict
 
     @classmethod
@@ -288,7 +288,7 @@ class Graph:
                 node.layer.name += "_again"
             if node in skipped:
                 source = tensors[node.inputs[0]]
-                if "float" not in source.dtype and node.output.is_float:  # after pixels
+                if "float" not in source.dtype and node.output.is_float:  # the input is pixels
                     source = keras.ops.cast(source, node.layer.compute_dtype)
                 tensors[node.output] = source
                 continue
@@ -401,7 +401,7 @@ def _nested_inputs(model: Any, call: Any) -> list[tuple[Any, Any]]:
     """(input of a nested model, argument of its call) pairs."""
     given = call.arguments.args[0] if call.arguments.args else next(iter(call.arguments.kwargs.values()))
     if isinstance(given, dict) and not isinstance(structures(model)[0], dict):
-        return [(tensor, given[tensor.name]) for tensor in model.inputs]  # as Keras does: by the inputs' names
+        return [(tensor, given[tensor.name]) for tensor in model.inputs]  # Keras also goes by the inputs' names
     return list(zip(model.inputs, call.arguments.keras_tensors, strict=True))
 
 

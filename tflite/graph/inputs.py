@@ -15,8 +15,10 @@ from ..layers.whole_numbers import RANGES, is_whole
 from .graph import is_functional, structures
 
 BATCH = 16
-MAX_PARTS = 65_536  # of an iterable: an endless dataset must not hang
-LEAST_FILLED = 0.5  # of an input's range by calibration images; with less, a bit of every value is lost: a warning
+MAX_PARTS = 65_536  # most parts of an iterable: an endless dataset must not hang
+LEAST_FILLED = (
+    0.5  # least share of an input's range that calibration images fill; below it every value loses a bit: a warning
+)
 EAGER_PIXELS = 256 * 32 * 32  # fewer run faster without tracing a graph, and fit in memory
 
 

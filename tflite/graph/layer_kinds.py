@@ -62,7 +62,7 @@ KINDS: dict[str, Kind] = {
     "Rescaling": Kind(rounding="own", affine="fixed", keeps_channels=True),
     "Normalization": Kind(rounding="own", affine="fixed"),
     "ChannelAffine": Kind(affine="trained", keeps_channels=True),  # a layer norm's scale and offset
-    "LayerScale": Kind(affine="trained"),  # of a residual branch
+    "LayerScale": Kind(affine="trained"),  # scales a residual branch
     # Wavelets: merged into the convolution after them, or depthwise convolutions.
     "DWT2D": Kind(rounding="own"),
     "LowPass2D": Kind(rounding="own"),
@@ -142,5 +142,5 @@ KEEPS_CHANNELS = kinds_where(lambda kind: kind.keeps_channels)
 # Groups whose members are equal in the table.
 RESIZES = ("UpSampling2D", "Resizing")
 WAVELETS = ("DWT2D", "LowPass2D")
-INDICES = ("ops.Argmax", "ops.Argmin")  # of the largest or least value on a grid: unscaled integers
+INDICES = ("ops.Argmax", "ops.Argmin")  # their outputs are indices: integers without a scale
 CLAMPS = ("relu", "relu6")  # activations that are fused into the op before them

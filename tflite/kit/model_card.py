@@ -11,14 +11,17 @@ from ..file.flatbuffer import FileInfo
 from ..names import KERNELS, RUNTIMES
 from ..targets.firmware import flash_words
 from ..targets.table import get_target
-from ..verification.judgement import DECISION_NAMES
 from . import templates
 from .c_files import c_arena_bytes
 from .firmware_files import file_tolerance
 from .tensors import is_image, quantization
 from .vectors import UNKNOWN, Vectors
 
-METRICS = {"accuracy": "top-1", "mean_iou": "mIoU", "psnr_y": "PSNR of the luma"}  # of report.json
+METRICS = {
+    "accuracy": "top-1",
+    "mean_iou": "mIoU",
+    "psnr_y": "PSNR of the luma",
+}  # metric in report.json -> its name in the card
 LARGEST_LIST = 40  # class names; a longer list is only in the labels
 
 
@@ -175,10 +178,7 @@ def _snr(value: float | None) -> str:
 
 def _judged(row: Mapping[str, Any], output: Mapping[str, Any]) -> str:
     """Line for one output against the float model."""
-    shares = [
-        f"same {DECISION_NAMES.get(one['what'], one['what'])} for {_percent(one['share'])} of {one['counted']:,}"
-        for one in output["agreements"]
-    ]
+    shares = [f"same {one['what']} for {_percent(one['share'])} of {one['counted']:,}" for one in output["agreements"]]
     return (
         f"- {output['name']}: {', '.join([_snr(output['snr_db']), *shares])}; counted {output['judged']:,} of "
         f"{row['images']:,} images ({RUNTIMES[row['runtime']].words})"

@@ -53,8 +53,12 @@ class PictureInput:
     def words(self) -> str:
         """The rules as a phrase."""
         _, height, width, _ = self.tensor.shape
-        unknown = "" if self.known else "; this is assumed: the rule of training is unknown"
-        return f"{self.preprocessing.words}, {height} x {width} (height x width){unknown}"
+        return f"{self.preprocessing.words}, {height} x {width} (height x width){self.doubt}"
+
+    @property
+    def doubt(self) -> str:
+        """What to add to the rules where the artifact does not state them."""
+        return "" if self.known else "; this is assumed: the rule of training is unknown"
 
     @property
     def level(self) -> float:

@@ -18,6 +18,12 @@ def is_classes(artifact: Any, tensor: TensorInfo) -> bool:
     return len(tensor.shape) == 2 and tensor.shape[-1] == len(artifact.class_names)
 
 
+def gives_probabilities(artifact: Any) -> bool:
+    """Whether the file ends in a softmax."""
+    last = artifact.ops[-1] if artifact.ops[-1] not in ("QUANTIZE", "DEQUANTIZE") else artifact.ops[-2]
+    return bool(last == "SOFTMAX")
+
+
 def is_exact(info: FileInfo) -> bool:
     """Whether the outputs are integers, which can be compared exactly."""
     return all(tensor.dtype != "float32" for tensor in info.outputs)

@@ -18,8 +18,8 @@ from . import templates
 from .picture import PictureInput, check_picture
 from .tensors import c_float, is_exact, quantization
 
-VECTOR_BYTES = 64 << 10  # of input; more vectors would not fit the flash of a self-test
-PICTURE_BYTES, MICRO_PICTURE_BYTES = 512 << 10, 16 << 10  # of the generated picture
+VECTOR_BYTES = 64 << 10  # bytes of input; more vectors would not fit the flash of a self-test
+PICTURE_BYTES, MICRO_PICTURE_BYTES = 512 << 10, 16 << 10  # size of the generated picture
 C_TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t"}
 UNKNOWN = "unknown"
 

@@ -15,19 +15,21 @@ from wavemix_tf.files import replacing_folder
 
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.identifiers import c_identifier, check_name, kotlin_class
-from ..names import ANDROID_KIT, RUNTIMES
+from ..names import ANDROID_KIT, RUNTIMES, WEB_KIT
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
 from . import templates
 from .android import android_section, has_kotlin, kotlin_files
 from .c_files import c_section, main_c
+from .existing import VECTORS_JSON, kit_digest, vectors_json
 from .firmware_files import compiled_words, ethos_section, main_cc, micro_section
 from .model_card import model_card
 from .picture import PictureInput, picture_h, png
-from .tensors import is_classes, is_exact, is_image, output_formula, quantization
+from .tensors import gives_probabilities, is_classes, is_exact, is_image, output_formula, quantization
 from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
+from .web import page_task, web_files, web_section
 
-VECTORS_JSON = "vectors.json"  # in test_vectors/<name>/, so that several kits of one app do not collide
+__all__ = ["VECTORS_JSON", "kit_digest", "kit_files", "readme", "write_kit"]
 
 
 def write_kit(
@@ -46,7 +48,7 @@ def write_kit(
     folder = Path(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"Pass overwrite=True to replace {folder}. Received: overwrite=False")
-    if folder.exists() and _vectors_json(folder) is None:
+    if folder.exists() and vectors_json(folder) is None:
         # A wrong path must not delete another folder.
         raise FileExistsError(
             f"overwrite replaces a folder that save_kit wrote, with {VECTORS_JSON} in test_vectors/. Received: {folder}"
@@ -65,21 +67,6 @@ def write_kit(
     return folder
 
 
-def kit_digest(folder: Path) -> str | None:
-    """sha256 of the file that a kit in ``folder`` was made for; None if there is no kit."""
-    path = _vectors_json(folder)
-    try:
-        return None if path is None else str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _vectors_json(folder: Path) -> Path | None:
-    """Path of a kit's ``vectors.json``; earlier versions wrote it into test_vectors/ itself."""
-    found = (folder / "test_vectors").glob(f"*/{VECTORS_JSON}")
-    return next((path for path in (*found, folder / "test_vectors" / VECTORS_JSON) if path.is_file()), None)
-
-
 def kit_files(
     artifact: Any, info: FileInfo, name: str, vectors: Vectors, report: Mapping[str, Any] | None
 ) -> dict[str, bytes]:
@@ -95,8 +82,10 @@ def kit_files(
         files[f"{own}/{file}" if file.endswith((".h", ".cc", ".c")) else file] = content
     taken, beside = PictureInput.of(artifact, info), f"test_vectors/{name}"
     c_folder = own if header is not None else "native" if taken is not None else beside
-    files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro).encode()
-    if taken is not None:
+    in_c = row.kit != WEB_KIT  # a browser runs no C
+    if in_c:
+        files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro).encode()
+    if in_c and taken is not None:
         files[f"{c_folder}/{c_name}_picture.h"] = picture_h(taken, c_name).encode()
     files[f"{beside}/{VECTORS_JSON}"] = (
         json.dumps(vectors_card(artifact, info, f"{name}.tflite", vectors), indent=2) + "\n"
@@ -114,6 +103,12 @@ def kit_files(
     if android and has_kotlin(info):
         for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
             files[f"android/{path}"] = text.encode()
+    title = str((report or {}).get("name") or artifact.model_name)
+    if row.kit == WEB_KIT and taken is not None and page_task(artifact, info) is not None:
+        for path, content in web_files(artifact, info, name, vectors, taken, title).items():
+            files[f"web/{path}"] = content
+        own_vectors = [path for path in files if path.startswith(f"{beside}/")]
+        files |= {f"web/vectors/{Path(path).name}": files[path] for path in own_vectors}
     files["MODEL_CARD.md"] = model_card(artifact, info, name, vectors, report).encode()
     files["README.md"] = readme(artifact, info, name, c_name, class_name, vectors, files).encode()
     return files
@@ -143,6 +138,8 @@ def readme(
         "micro/main.cc": "a self-test for TensorFlow Lite Micro",
         f"micro/{c_name}.h": "array, size, arena and ops of the model; `.cc` contains the array",
         f"micro/{c_name}_vectors.h": "the test vectors as C arrays",
+        "web/index.html": "the page for browsers; `web/README.md` starts it",
+        "web/picture.js": "makes the input from a picture, as in training, in JavaScript",
         "c/main.c": "a self-test in C99",
         f"c/{c_name}.h": "sizes and scales of the program; `.c` is the program",
         f"c/{c_name}_picture.h": "how a picture becomes the input, as in training, in C",
@@ -162,6 +159,8 @@ def readme(
         sections.append(micro_section(artifact, info, c_name))
     if "c/main.c" in present:
         sections.append(c_section(artifact, info, c_name))
+    if get_target(artifact.target).kit == WEB_KIT:
+        sections.append(web_section("web/index.html" in present))
     if artifact.npu is not None:
         sections.append(ethos_section(artifact, name))
     return (
@@ -213,9 +212,9 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
     for tensor in info.outputs:
         shape = " x ".join(map(str, tensor.shape))
         parts.append(f"{shape} {tensor.dtype}: {quantization(tensor)}. Real value: {output_formula(tensor)}.")
-    last = artifact.ops[-1] if artifact.ops[-1] not in ("QUANTIZE", "DEQUANTIZE") else artifact.ops[-2]
     if is_classes(artifact, info.outputs[0]):
-        kind = "probabilities" if last == "SOFTMAX" else "scores (logits): use the largest; softmax gives probabilities"
+        logits = "scores (logits): use the largest; softmax gives probabilities"
+        kind = "probabilities" if gives_probabilities(artifact) else logits
         parts.append(f"One value per class, in the order of the labels: {kind}.")
     return "\n\n".join(parts)
 

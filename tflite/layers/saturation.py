@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import weakref
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 import keras
 from keras import ops
 
+from wavemix_tf.keras_internals import model_that_reads_its_metrics
 from wavemix_tf.warning import warn_user
 
 # An image's clipping error is the sum of its squares over the number of values of the tensor, limited to this number:
@@ -27,9 +26,9 @@ MOST_VALUES = 65_536
 FREE = 4.0  # clipping error that moves no range, times the error of rounding (or the intended clipping of calibration)
 WARN_EXCESS = 64.0  # times the free error, for a fixed range: a root mean square of 5 steps in one image
 WARN_GROWTH = 1.25  # times its width, for a range that grew
-RATE = 0.2  # of the way to the batch's extreme in one step: a single outlier batch does not spoil the range
+RATE = 0.2  # share of the way to the batch's extreme in one step: one outlier batch does not spoil the range
 GROWTH = 1.0  # largest growth in one step, in widths
-LAYERS_NAMED = 3  # by name, in one warning; the others are counted
+LAYERS_NAMED = 3  # most layers named in one warning; the others are counted
 
 
 def per_image(values: Any) -> Any:
@@ -119,7 +118,7 @@ class RangeWatch(keras.metrics.Metric):
         super().__init__(name=f"{quantizer.name}_watch")
         self._quantizer = weakref.ref(quantizer)
         self._before: tuple[float, ...] | None = None
-        self._seen: tuple[float, ...] | None = None  # at the end of the last epoch or evaluation
+        self._seen: tuple[float, ...] | None = None  # values at the end of the last epoch or evaluation
         self._warned = False
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
@@ -174,11 +173,8 @@ class RangeWatch(keras.metrics.Metric):
 
 
 def _watches_of_model() -> list[RangeWatch]:
-    """All watches of the model that requests its metrics' results; empty for another caller, as a custom loop."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != "get_metrics_result":  # of `keras.Model`
-        frame = frame.f_back
-    model = None if frame is None else frame.f_locals.get("self")
+    """All watches of the model that reads its metrics; empty for another caller, such as a custom loop."""
+    model = model_that_reads_its_metrics()
     return [metric for metric in getattr(model, "metrics", ()) if isinstance(metric, RangeWatch)]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ..exporting.forms import audited_files, measure_arenas
 from ..file.flatbuffer import FileInfo
 from ..file.metadata import add_metadata
-from ..graph.activations import activation_name
+from ..graph.activation_names import activation_name
 from ..graph.graph import Graph
 from ..graph.inputs import value_ranges
 from ..graph.lowering import DEPLOYED

@@ -19,8 +19,8 @@ from ..graph.layer_kinds import WEIGHTED
 from ..names import ARENA_BYTES, FILE_BYTES, FLASH_BYTES, NPU_CYCLES, SRAM_BYTES
 from ..targets.firmware import COST_KERNELS, RUNTIME_BYTES
 from ..targets.table import DEVICE_COSTS, FIRMWARE_COSTS, Target
+from .file_plan import Plan, transposed_4x4
 from .graph_plan import graph_plans
-from .plans import Plan, transposed_4x4
 from .wavemix_plan import wavemix_plan
 
 # Minimum content of a file beside its constants: for an op its tables and those of its output, for weights and for a
@@ -35,7 +35,7 @@ OP_BYTES_HIGH, FILE_BYTES_HIGH = 340, 4608
 # planner left up to 7 % of the feature maps' peak unused.
 NODE_BYTES, TENSOR_BYTES, MULTIPLIER_BYTES = 64, 24, 8
 NODE_BYTES_HIGH, ARENA_BYTES_HIGH, ARENA_SLACK = 400, 4096, 1.15
-NPU_CHANNEL_BYTES = 10  # of bias and scale, in every Ethos-U's format
+NPU_CHANNEL_BYTES = 10  # bytes of a channel's bias and scale in every Ethos-U's format
 
 
 def bounds(model: Any, target: str, row: Target, accelerator: str | None) -> dict[str, tuple[float, float]]:

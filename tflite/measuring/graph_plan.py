@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.activations import activation_name
+from ..graph.activation_names import activation_name
 from ..graph.graph import Graph, Node, Value
 from ..graph.inputs import value_ranges
 from ..graph.layer_kinds import KINDS
@@ -19,7 +19,7 @@ from ..graph.pipeline import finishing_passes, lowering_passes, quantizing_passe
 from ..graph.weights import bias_of, kernel_of
 from ..targets import cmsis_nn
 from ..targets.table import Target
-from .plans import Plan, Step, filled, taps_inside
+from .file_plan import Plan, Step, filled, taps_inside
 
 # Activations that become one op of the file. A relu is mostly part of the op before it.
 ACTIVATION_OPS = {

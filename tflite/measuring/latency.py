@@ -30,7 +30,7 @@ from ..targets.table import get_target
 SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18
 # A profile's cuts are timed in turns, so that a disturbance affects a round and not an op. Minimum time and rounds:
 PROFILE_S, PROFILE_ROUNDS = 4.0, 10
-PROFILE_BYTES = 1 << 30  # of the cuts in memory at once
+PROFILE_BYTES = 1 << 30  # bytes of the cuts in memory at once
 PEAK_SIDE, PEAK_CHANNELS = 32, 512  # 268 million multiply-accumulates
 PEAK_S = 0.3
 MEMORY_TIMEOUT_S = 120.0

@@ -22,7 +22,7 @@ from ..targets.table import get_target
 
 BATCH = 8  # images whose tensors are in memory at once, of the file and of the model
 NOISE_IMAGES = 16  # images for the noise of a layer; each layer runs about half the network again
-CEILING_DB = 100.0  # where float32 itself rounds; also the value for a tensor without any noise
+CEILING_DB = 100.0  # here float32 itself rounds; also the value for a tensor without any noise
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class _Twin:
         args, kwargs = keras.tree.map_structure(value_of, (node.args, kwargs))
         layer = node.layer if rounded else self.plain[id(node.layer)]
         results = keras.tree.flatten(layer(*args, **kwargs))
-        known.update(zip(node.outputs, results, strict=False))  # without rounding there are no steps to emit
+        known.update(zip(node.outputs, results, strict=False))  # a graph without rounding has no steps to emit
 
 
 def _noise_db(graph: Graph, quantizers: Sequence[Node], arrays: list[np.ndarray]) -> list[float]:

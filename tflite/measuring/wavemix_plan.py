@@ -12,7 +12,7 @@ from wavemix_tf.networks.wavemix import WaveMixClassifier
 
 from ..graph.passes.split_strides import stride_factors
 from ..targets.table import Target
-from .plans import Map, Plan
+from .file_plan import Map, Plan
 
 RESIZES = {"bilinear": "RESIZE_BILINEAR", "nearest": "RESIZE_NEAREST_NEIGHBOR"}
 

@@ -25,8 +25,8 @@ from ..graph.pipeline import canonicalize
 from ..verification.judgement import WARN_SNR_DB, snr_db
 from .float_network import float_network, remove_rounding
 
-MAX_DIFFERENCE = 1e-3  # of the output's spread
-ROUNDINGS = 32  # of the coarsest dtype that the model computes in, relative to its largest output; float32: 4e-6
+MAX_DIFFERENCE = 1e-3  # share of the output's spread
+ROUNDINGS = 32  # roundings of the model's coarsest dtype, relative to its largest output; float32: 4e-6
 MAX_TIES = 0.01
 LOCATING_IMAGES = 8
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph.activations import activation_name
+from ..graph.activation_names import activation_name
 from ..graph.graph import Graph, Node, Value
 from ..graph.layer_kinds import KEEPS_CHANNELS, WEIGHTED
 from ..graph.weights import kernel_of

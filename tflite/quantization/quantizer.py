@@ -195,7 +195,7 @@ def calibrate(model: Any, calibration: Any, observer: str | None = None) -> tupl
     for layer in model.layers:
         if layer.name in found:
             layer.set_weights(found[layer.name].get_weights())
-        elif getattr(layer, "input_step", 0.0):  # of version 0.1
+        elif getattr(layer, "input_step", 0.0):  # saved by version 0.1
             layer.input_step, constants = steps.get(layer.name, 0.0), True
     if constants:  # functions that Keras compiled contain the old ones
         model.train_function = model.test_function = model.predict_function = None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from ..graph.activations import activation_name
+from ..graph.activation_names import activation_name
 from ..graph.fake_quant_placement import is_nearest
 from ..graph.graph import Graph, Node, Value
 from ..graph.inputs import predict
@@ -20,7 +20,7 @@ OBSERVERS = ("image_error", "minmax", "moving_average", "percentile", "mse")
 DEFAULT_OBSERVER = "image_error"
 MIN_IMAGES = 32
 PERCENTILE = 99.99
-AVERAGING_IMAGES = 16  # in each batch of the moving average; its weight is the next constant
+AVERAGING_IMAGES = 16  # images in each batch of the moving average; its weight is the next constant
 AVERAGING_MOMENTUM = 0.9
 SAMPLES_PER_IMAGE = 512  # values of each tensor and calibration image that the percentile and MSE observers use
 # A score below MASK_FROM is masked before a softmax. MASKED is its distance below the least score, by bits: exp(-7) is
@@ -202,7 +202,7 @@ def _rows(
     rows = []
     for index, node in enumerate(observed):
         table, shares = tables[index], clipped.get(index, np.zeros((1, 2)))
-        if node.layer.watched:  # in training, intentional clipping changes no range
+        if node.layer.watched:  # intentional clipping in training changes no range
             node.layer.tolerance.assign(min(float(shares[:, 1].max()), 1e30))
             node.layer.excess.assign(0.0)
         low, high = node.layer.get_range()

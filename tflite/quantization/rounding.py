@@ -19,8 +19,8 @@ from ..layers.fake_quant import QUANT_LAYERS, WEIGHT_LEVELS
 
 POSITIONS_PER_IMAGE = 32  # sampled output positions; with 128 images 4,096 equations for a channel's weights
 MAX_IMAGES = 128
-DAMPING = 0.01  # of the mean squared input, added to each: inputs that are always zero must not divide by zero
-PROBE_BYTES = 256 << 20  # of sampled inputs in memory at once
+DAMPING = 0.01  # share of the mean squared input, added to each input: one that is always zero must not divide by zero
+PROBE_BYTES = 256 << 20  # bytes of sampled inputs in memory at once
 
 
 class _SamplePatches(layers.Layer):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-LIMIT_S = 1800  # of one request
+LIMIT_S = 1800  # limit of one request
 Tool = Callable[[Sequence[str]], int | None]  # command line arguments -> exit status; None is 0
 
 

@@ -41,7 +41,7 @@ def main(
             outputs.append([np.array(interpreter.get_output(index)[0]) for index in range(int(count))])
             if time.perf_counter() - start > float(limit_s):
                 break
-        interpreter.print_allocations()  # to stderr; the caller reads the total
+        interpreter.print_allocations()  # it prints to stderr; the caller reads the total
         np.savez(outputs_path, *[np.stack(column) for column in zip(*outputs, strict=True)])
         return
     sys.exit(3)

@@ -18,7 +18,7 @@ from ..names import KERNELS, MICRO
 from .micro_worker import STEP_BYTES
 from .processes import Runner, new_process_runner
 
-ALIGNMENT_BYTES = 16  # of the arena and of the C array: required by TF Lite Micro
+ALIGNMENT_BYTES = 16  # TF Lite Micro requires it of the arena and of the C array
 PROBE_ARENA_BYTES = 256 << 20
 PLANNING_BYTES = 64 << 10  # larger arenas than twice the reported use plus this are not tried
 TIMEOUT_S = 600.0

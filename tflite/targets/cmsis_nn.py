@@ -18,7 +18,7 @@ from ..file.flatbuffer import OpInfo
 REVERSED_ABOVE_CHANNELS = 16
 REVERSED_STRIDE = 2
 DEPTHWISE_BLOCK = 124  # channels that the Helium kernel processes at a time (CH_IN_BLOCK_MVE)
-ONE_CHANNEL_OUTPUTS = 8  # with more, a depthwise convolution of one channel becomes a convolution
+ONE_CHANNEL_OUTPUTS = 8  # a depthwise convolution of one channel with more outputs becomes a convolution
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Transposed:
     source: tuple[int, int]
     result: tuple[int, int]
     same: bool
-    channels: int  # of the input
+    channels: int  # channels of the input
     filters: int
 
     @property

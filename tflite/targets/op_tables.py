@@ -160,6 +160,11 @@ ANDROID_CPU_OPS: dict[str, tuple[str, ...]] = {
     "TRANSPOSE_CONV": (),
 }
 
+# LiteRT.js has the kernels of LiteRT; a file with this op was refused when it was loaded.
+WEB_OPS: dict[str, tuple[str, ...]] = {
+    op: rules for op, rules in ANDROID_CPU_OPS.items() if op != "UNIDIRECTIONAL_SEQUENCE_LSTM"
+}
+
 ANDROID_GPU_OPS: dict[str, tuple[str, ...]] = {
     "ADD": ("two inputs",),
     "AVERAGE_POOL_2D": ("one runtime input", "window and strides positive", "known fused activation"),

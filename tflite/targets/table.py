@@ -16,12 +16,14 @@ from ..names import (
     FLASH_BYTES,
     IO_DTYPES_OF,
     LATENCY_MS,
+    LITERT_JS,
     MICRO,
     MICRO_KIT,
     NPU_CYCLES,
     REFERENCE,
     SRAM_BYTES,
     VELA,
+    WEB_KIT,
     XNNPACK,
 )
 from .firmware import COST_KERNELS, RUNTIME_BYTES
@@ -34,6 +36,7 @@ from .op_tables import (
     ETHOS_U55_OPS,
     ETHOS_U85_OPS,
     MCU_OPS,
+    WEB_OPS,
 )
 
 LITERT = (XNNPACK, REFERENCE)
@@ -85,12 +88,14 @@ class Target:
         runtime_flash_bytes: Kernels -> (least, most) flash of the program that runs a file, without the file; empty if
             it was not measured.
         npu: Settings of the Ethos-U compiler; None for other devices.
-        kit: What a kit contains for it, ``ANDROID_KIT`` or ``MICRO_KIT``; None: only the file and its vectors.
+        kit: What a kit contains for it, ``ANDROID_KIT``, ``MICRO_KIT`` or ``WEB_KIT``; None: only the file and its
+            vectors.
         litert_accelerator: Accelerator that LiteRT's Kotlin API runs a file on: "CPU", "GPU" or "NPU".
         strips_names: Whether the names of inner tensors, which no runtime reads, are removed to save flash.
         rounds_twice: Whether products are rounded twice, as in the reference kernels but not in XNNPACK, which computes
             the test vectors.
         writes_c: Whether the file becomes a C program, with int8 inside and out.
+        end_dtypes: Supported dtypes of a file's inputs and outputs; empty: those of its arithmetic.
         max_arena_bytes: RAM for tensors that every device of the family has; None: they differ too much for a limit.
         max_flash_bytes: Flash for the file only; None as above.
     """
@@ -117,13 +122,18 @@ class Target:
     strips_names: bool = False
     rounds_twice: bool = False
     writes_c: bool = False
+    end_dtypes: tuple[str, ...] = ()
     max_arena_bytes: int | None = None
     max_flash_bytes: int | None = None
 
     @property
     def io_dtypes(self) -> dict[str, str]:
         """Default dtype of the file's input and output for each of ``dtypes``."""
-        return {dtype: IO_DTYPES_OF[dtype][0] for dtype in self.dtypes}
+        return {dtype: self.io_dtypes_of(dtype)[0] for dtype in self.dtypes}
+
+    def io_dtypes_of(self, dtype: str) -> tuple[str, ...]:
+        """Allowed dtypes of the input and output of a file with the arithmetic ``dtype``, the preferred one first."""
+        return tuple(one for one in IO_DTYPES_OF[dtype] if one in self.end_dtypes or not self.end_dtypes)
 
     @property
     def compiler(self) -> str | None:
@@ -293,6 +303,19 @@ TARGETS: dict[str, Target] = {
         activation="quick_gelu",
         substitutes={"gelu": "quick_gelu"},
         writes_c=True,
+    ),
+    "web": Target(
+        device="LiteRT.js in a web browser (WebAssembly)",
+        dtypes=("int8", "float32", "float16"),
+        ops=WEB_OPS,
+        source="@litertjs/core 2.5.3 of npm, its WebAssembly (XNNPACK) in headless Chromium 150: each op was run as a "
+        "separate file (`benchmarks/op_tables.py --browser`), and every int8 op gave LiteRT's integers; int8, int16 "
+        "and bool inputs and outputs are refused",
+        tried_in=(LITERT_JS,),
+        runtimes=LITERT,
+        upsample_forms=("subpixel_crop",),  # as on a phone's CPU
+        end_dtypes=("uint8", "float32", "int32"),  # an int32 output contains indices
+        kit=WEB_KIT,
     ),
 }
 

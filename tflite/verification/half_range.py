@@ -11,7 +11,7 @@ from ..errors import FidelityError
 from ..graph.graph import Graph
 from ..graph.inputs import predict
 
-LARGEST = 65504.0  # of a finite float16
+LARGEST = 65504.0  # largest finite float16
 
 
 class _Largest(layers.Layer):

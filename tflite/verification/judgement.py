@@ -16,19 +16,18 @@ import numpy as np
 from ..errors import FidelityError
 
 MIN_SNR_DB = 10.0  # an error of a third of the output's spread
-WARN_SNR_DB = 20.0  # of a tenth
+WARN_SNR_DB = 20.0  # 20 dB: an error of a tenth
 MIN_AGREEMENT = 0.9
 WARN_AGREEMENT = 0.98
 MIN_IMAGES = 32
 MIN_JUDGED = 0.5  # share of the images that must be conclusive
 MAX_SNR_DB = 200.0  # also the value for equality
-MARGIN_STEPS = 2.0  # of 255 over the range of the model's output: the effect of rounding
+MARGIN_STEPS = 2.0  # the effect of rounding, in steps of 1/255 of the output's range
 RARE = 0.05  # share of the images that differ most; ``typical_db`` excludes them
 PEAK_RADIUS = 3  # pixels: a peak is the largest value of a window of 7 x 7
 # Share of the map's range by which a peak must exceed the map's minimum, and all values but its 8 neighbors.
 PEAK_HEIGHT, PEAK_MARGIN = 0.5, 0.25
 MAX_PEAKS = 20_000
-DECISION_NAMES = {"first class": "top-1 class"}  # ``Agreement.what`` -> its name in texts, where that differs
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Agreement:
     """Agreement of a file with the model in one kind of decision.
 
     Args:
-        what: "first class" (top-1), "sign" (on which side of 0, or of 0.5 for an output that is a share), "peaks" (of a
+        what: "top-1 class", "sign" (on which side of 0, or of 0.5 for an output that is a share), "peaks" (of a
             map: found again within a pixel) or "index" (of an integer output: the same number).
         share: Share of the counted places where both agree.
         counted: Places where the model's own margin exceeds the rounding: images, pixels or peaks.
@@ -123,7 +122,7 @@ def measure(
     agreements: list[Agreement] = []
     if decides and several and certain is not None:
         same = found.argmax(-1) == expected[:count].argmax(-1)
-        agreements += _share("first class", same, certain[:count])
+        agreements += _share("top-1 class", same, certain[:count])
     elif decides and not several:
         agreements += _signs(expected, found, margin)
     if expected.ndim == 4:
@@ -352,7 +351,7 @@ def _judge_snr(output: Mapping[str, Any], who: str, model: str, bounds: Bounds, 
 
 def _judge_agreement(found: Mapping[str, Any], who: str, model: str, bounds: Bounds, notes: dict[str, str]) -> None:
     least = bounds.least_agreement
-    what, share, counted = DECISION_NAMES.get(found["what"], found["what"]), found["share"], found["counted"]
+    what, share, counted = found["what"], found["share"], found["counted"]
     wrong = round((1 - share) * counted)
     if wrong > max(1.0, (1 - least) * counted + 1e-6):  # one wrong case is always accepted
         raise FidelityError(

@@ -16,7 +16,7 @@ from .verifier import ERROR_BOUND_STEPS, OUTPUT_SHARE
 # TensorFlow Lite Micro on a Cortex-M4 and M55 (emulated), with its reference kernels and with CMSIS-NN.
 LOOSE_OPS = {"SOFTMAX": 2, "BATCH_MATMUL": 2, "RSQRT": 2}
 FLOAT_STEPS = 2  # where some layers compute in float: processors differ in the last digits, which may change a rounding
-FLOAT_SHARE = 1e-4  # of the largest value, for outputs of float files
+FLOAT_SHARE = 1e-4  # tolerance of a float file's outputs, as a share of the largest value
 
 
 @dataclass(frozen=True)

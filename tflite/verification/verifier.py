@@ -33,7 +33,7 @@ ERROR_BOUND_STEPS = {
     "int8": {XNNPACK: 2.0, REFERENCE: 4.0, MICRO: 4.0},
     "int16x8": dict.fromkeys(RUNTIMES, 0.5),
 }
-INTEGERS = ("int32", "int64", "bool")  # of an output: indices and masks, which have no scale
+INTEGERS = ("int32", "int64", "bool")  # dtypes of indices and masks, which have no scale
 INT8_STEPS = {"int16": 256}  # steps of an output of this dtype that count as one: 1/256 of its range
 MIN_AGREEMENT = {XNNPACK: 0.98, REFERENCE: 0.95, MICRO: 0.95}
 OUTPUT_SHARE = 3.0  # one wrong class must not hide among many right ones

@@ -29,7 +29,7 @@ LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE = "splits.json", "labels.txt", "bad_imag
 BEGUN_WITH = (LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE)  # what `write_split_list` writes
 FORMAT = 1
 CHANGES_SHOWN = 6
-UNKNOWN_CHECKSUM = 0  # for a dataset whose order changes from pass to pass, and for every dataset of version 0.1
+UNKNOWN_CHECKSUM = 0  # checksum of a dataset whose order changes from pass to pass, and of every dataset of version 0.1
 KNOWN_ONLY = "--old-split (load_data: known_only=True) continues without new images"
 
 

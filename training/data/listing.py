@@ -19,7 +19,7 @@ from ..images import EXTENSIONS, UNREAD_EXTENSIONS
 
 DIGEST_BLOCK = 4096  # bytes
 READ_BYTES = 1 << 20  # per read of a file that is read completely
-DIGEST_BLOCKS = 16  # of a longer JPEG or PNG, at equal distances: a dataset is not read twice before training
+DIGEST_BLOCKS = 16  # equally spaced blocks of a longer JPEG or PNG: a dataset is not read twice before training
 SAMPLED = (b"\xff\xd8\xff", b"\x89PNG")  # first bytes of JPEG and PNG
 NAMES_SHOWN = 3
 

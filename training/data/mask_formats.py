@@ -16,7 +16,7 @@ from ..recipe import Recipe
 VOID = 255  # class number of a pixel without class, if there is a table
 UNLISTED = 254  # class number of values that are not in a table, for masks that cannot be refused one by one
 MOST_VALUES = 254  # classes of a table
-MOST_COLORS = 256  # of one mask; a photograph, or colors mixed by JPEG or smoothing, has more
+MOST_COLORS = 256  # most colors of one mask; a photograph, or colors mixed by JPEG or smoothing, has more
 MOST_PROPOSED = 64
 NUMBERS = ("L", "P", "1", "I", "I;16", "I;16L", "I;16B")
 RULE = "A mask must be a gray or palette image whose pixels are class numbers, or colors of mask_values"

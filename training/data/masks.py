@@ -33,7 +33,7 @@ LAYOUT = (
     "train/ and trainannot/ and so on, or train/images/ and train/masks/, or images and masks in one folder; a mask "
     "has its image's name, or a name by mask_name"
 )
-MASKS_LOOKED_AT = 64  # of a streamed TFDS split, before training
+MASKS_LOOKED_AT = 64  # masks of a streamed TFDS split that are read before training
 CITYSCAPES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
     *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),

@@ -18,8 +18,8 @@ from .listing import Files, Notes, describe, list_files, name_hash, note_other_f
 from .sources import SAMPLE_SEED, as_float, epoch_order, shuffled
 
 CALIBRATION_SHARE = 0.02  # share of the training images that is held out for calibration
-WHOLE_BYTES = 2 << 30  # of a split's decoded images, kept in memory if Recipe.in_memory is None
-PATCHES_OF_AN_IMAGE = 4  # in a fixed set: validation, the test's patches, calibration
+WHOLE_BYTES = 2 << 30  # most bytes of a split's decoded images that stay in memory if Recipe.in_memory is None
+PATCHES_OF_AN_IMAGE = 4  # patches of each image in a fixed set: validation, the test's patches, calibration
 
 
 def reduced(image: np.ndarray, scale: int) -> np.ndarray:

@@ -25,7 +25,7 @@ CALIBRATION = "calibration"  # the fourth set; its images may also be trained on
 TEST_SEED = 0  # a test set split from the data is the same for every seed of a recipe
 LEAST_IMAGES = 4  # minimum of training images
 LEAST_SHARE = 0.2  # minimum share of training images among the images that are split
-ASIDE_SHARE = 0.1  # of the training images: calibration holds out at most this share
+ASIDE_SHARE = 0.1  # calibration holds out at most this share of the training images
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from wavemix_tf.keras_internals import flatten_layers
 
 from ..distribution import to_devices
 
-BATCHES = 8  # with 128 images of 28x28: means over 800,000 values per channel
+BATCHES = 8  # 128 images of 28x28 each give means over 800,000 values per channel
 
 
 class BatchNormRecalibration:

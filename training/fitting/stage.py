@@ -14,8 +14,8 @@ from wavemix_tf.keras_internals import moving_averages
 
 from ..data import identity
 from ..data.bundle import DataBundle
+from ..data.example_weights import Weighting, class_table, plain_weights
 from ..data.given import unwrapped_errors
-from ..data.weights import Weighting, class_table, plain_weights
 from ..distribution import Devices, evaluate, without_distribution
 from ..endings import check_logits
 from ..recipe import Recipe
@@ -23,9 +23,9 @@ from ..run_files import RunFiles
 from ..tasks import task_of
 from . import checkpoint
 from .batchnorm import BATCHES, BatchNormRecalibration
+from .epoch_batches import EpochBatches, first_batches, training_batches
+from .fit_result import FitResult, make_result
 from .optimizers import Phase, build_optimizer, phases, with_loss_scaling
-from .pipeline import EpochBatches, first_batches, training_batches
-from .results import FitResult, make_result
 from .run_output import write_history, write_result
 from .saving import compile_for_use, save_model
 

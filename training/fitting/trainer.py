@@ -16,15 +16,15 @@ from ..data import identity
 from ..data.bundle import DataBundle
 from ..data.class_counts import write_counts
 from ..data.datasets import check_finished, load_data
+from ..data.example_weights import check_class_weight
 from ..data.given import as_bundle
-from ..data.weights import check_class_weight
 from ..distribution import devices_of
 from ..endings import check_logits
 from ..recipe import Recipe
 from ..run_files import RunFiles
 from ..tasks import task_of
 from . import checkpoint
-from .results import FitResult, finished_result
+from .fit_result import FitResult, finished_result
 from .run_output import STAGES, check_same_recipe, prepare_run_folder, remove_failed_start, write_result
 from .saving import compile_for_use, save_model
 from .stage import StageTraining, print_order_note

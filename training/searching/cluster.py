@@ -16,11 +16,11 @@ from concurrent import futures
 from typing import Any
 
 ALIVE_S = 2.0  # between a worker's heartbeats
-SILENT_S = 20.0  # without a heartbeat, before its trial is reassigned
+SILENT_S = 20.0  # a worker without a heartbeat for so long loses its trial
 POLL_S = 0.5
 LINGER_S = 5.0  # how long the chief answers late workers
 CONNECT_S = 120.0  # how long a worker waits for its chief
-THREADS = 8  # of the server: measuring a candidate must not block heartbeats
+THREADS = 8  # threads of the server: measuring a candidate must not block heartbeats
 
 
 def role() -> str | None:

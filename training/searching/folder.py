@@ -12,7 +12,7 @@ from typing import Any
 from wavemix_tf.files import is_temporary, remove_abandoned, write_text
 
 from ..recipe import Recipe
-from .results import SEARCH_FILE, read_settings
+from .search_result import SEARCH_FILE, read_settings
 
 STATE_FOLDER, COSTS_FILE, TRIALS_FOLDER = "keras_tuner", "costs.json", "trials"
 WORKERS_FOLDER = "workers"  # workers may write logs before the chief starts

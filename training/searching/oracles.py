@@ -41,7 +41,7 @@ STATE: Fields = {
     **dict.fromkeys(("ongoing_trials", "trials", "hyperparameters", "id_to_hash", "run_times"), dict),
     **dict.fromkeys(("start_order", "end_order", "retry_queue"), list),
 }
-IDLE_S = 0.5  # before a worker requests a trial again
+IDLE_S = 0.5  # a worker waits so long before it requests a trial again
 RUNNING, STOPPED, IDLE = (getattr(trial_module.TrialStatus, name) for name in ("RUNNING", "STOPPED", "IDLE"))
 COMPLETED, FAILED = trial_module.TrialStatus.COMPLETED, trial_module.TrialStatus.FAILED
 
@@ -112,7 +112,7 @@ class _Oracle(OracleInternals):
     ongoing_trials: dict[str, Any]
     error: Exception | None = None  # ended the search, and is not a fault of a candidate
     halted: str | None = None  # the first message of the failures that ended the search
-    restarted: bool = False  # for a chief: workers keep their trials until they are silent for too long
+    restarted: bool = False  # a chief started again: workers keep their trials until they are silent for too long
 
     def __init__(self, **options: Any) -> None:
         super().__init__(max_consecutive_failed_trials=FAILURES, **options)

@@ -10,8 +10,8 @@ from wavemix_tf.escaping import printable
 
 from . import cluster
 from .candidates import Candidates, format_cost
-from .options import SearchOptions
-from .results import FAILED, OUTCOME_FILE, OVER_BUDGET, SearchResult
+from .search_options import SearchOptions
+from .search_result import FAILED, OUTCOME_FILE, OVER_BUDGET, SearchResult
 
 LONGEST_ERROR = 300  # characters in the line of a trial; its outcome file has all
 
@@ -28,7 +28,7 @@ class Progress:
         self._begun = time.perf_counter()
         self._ended: set[str] = set()
         self._first = 0  # trials that earlier calls finished
-        self.trained_s = 0.0  # in this call
+        self.trained_s = 0.0  # seconds of training in this call
 
     def _print(self, text: str) -> None:
         if self._options.verbose:

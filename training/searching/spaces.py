@@ -29,7 +29,7 @@ Space = Callable[[Any, Recipe], Recipe]
 WIDTH_FACTORS = (1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 3 / 2, 2)
 WIDTH_MULTIPLE = 4  # a block's transform splits its channels into four
 AUGMENTATION = ("shift", "rotation", "zoom", "erase", "mixup", "cutmix")  # `full` varies their strength
-SMALLEST_SIDE = 4  # of the feature maps that the blocks mix
+SMALLEST_SIDE = 4  # smallest side of the feature maps that the blocks mix
 
 
 def depth_width(hp: Any, recipe: Recipe) -> Recipe:
@@ -66,7 +66,7 @@ def full(hp: Any, recipe: Recipe) -> Recipe:
         activation=hp.Choice("activation", _first(base["activation"], ("gelu", "quick_gelu", "relu6", "hard_swish"))),
     )
     own_share = 1.0 if base["ff_dim"] is None else base["ff_dim"] / base["width"]
-    share = hp.Choice("ff_share", _first(own_share, (0.5, 1.0, 2.0)))  # of the width
+    share = hp.Choice("ff_share", _first(own_share, (0.5, 1.0, 2.0)))  # share of the width
     width = recipe.model_args["width"]
     recipe = _with(recipe, ff_dim=_multiples([share * width], WIDTH_MULTIPLE)[0])
     recipe = _with_resolution(hp, recipe)
@@ -130,7 +130,7 @@ def _with_resolution(hp: Any, recipe: Recipe) -> Recipe:
 
 
 def _with_stem(hp: Any, recipe: Recipe, base: Mapping[str, Any], side: int) -> Recipe:
-    smallest = min(min(recipe.image_shape[:2]), side // 2)  # at any resolution the features keep a few pixels
+    smallest = min(min(recipe.image_shape[:2]), side // 2)  # the features keep a few pixels at any resolution
     strides = [stride for stride in (1, 2, 3) if stride**2 * SMALLEST_SIDE <= max(smallest, SMALLEST_SIDE)]
     patches = [patch for patch in (2, 4, 8) if patch * SMALLEST_SIDE <= max(smallest, 2 * SMALLEST_SIDE)]
     stem = hp.Choice("stem", _first(base["stem"], ("strided", "patchify")))

@@ -153,7 +153,7 @@ def widest(recipe: Recipe, name: str, candidates: Candidates) -> int | None:
         return None
     step = SYSTEMS[name].step
     _check_within_budget(name, excess(step), f"width {step}", candidates, system_recipe(recipe, name, step))
-    low, high = 1, 2  # in steps; low fits
+    low, high = 1, 2  # widths in steps; low fits
     while high * step <= WIDEST and not excess(high * step):
         low, high = high, 2 * high
     if high * step > WIDEST:

@@ -23,9 +23,9 @@ from ..fitting.trainer import build, fit
 from ..recipe import Recipe
 from ..run_files import BEGIN_ANEW, RunFiles
 from . import cluster
-from .options import SearchOptions
 from .progress import Progress
-from .results import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, Trial
+from .search_options import SearchOptions
+from .search_result import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, Trial
 
 
 class TrialTraining:

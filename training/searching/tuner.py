@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ..data.bundle import DataBundle
-from ..data.weights import class_table
-from ..fitting.results import FitResult
+from ..data.example_weights import class_table
+from ..fitting.fit_result import FitResult
 from ..recipe import Recipe
 from . import cluster
 from .candidates import Candidates, check_budget
 from .folder import COSTS_FILE, STATE_FOLDER, SearchFolder
-from .options import SearchOptions, resolve_objective
 from .progress import LONGEST_ERROR, Progress
-from .results import OUTCOME_FILE, SearchResult
+from .search_options import SearchOptions, resolve_objective
+from .search_result import OUTCOME_FILE, SearchResult
 from .spaces import SPACES, Space
 from .trial_training import TrialTraining, import_oracles
 

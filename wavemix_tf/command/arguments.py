@@ -52,7 +52,11 @@ def choose_recipe(
             raise FileNotFoundError(f"There is no recipe file {name}")
         recipe = Recipe.from_json(Path(name))
     else:
-        raise ValueError(f"RECIPE must be one of {', '.join(RECIPES)} or the path of a .json file. Received: {name}")
+        near = difflib.get_close_matches(name, RECIPES, n=3)
+        meant = f". Did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(
+            f"RECIPE must be one of {', '.join(RECIPES)} or the path of a .json file. Received: {name}{meant}"
+        )
     if name is not None and data is not None:
         # Own images have other classes; `--set data_dir=` gives the place of the recipe's own data.
         recipe = dataclasses.replace(recipe, dataset="folder", data_dir=str(data.resolve()), num_classes=None)
@@ -224,13 +228,14 @@ def check_export(
         io_dtype: --io-dtype, which every pair must allow.
         of_run: ``Task.exports``.
     """
-    from ..tflite.names import IO_DTYPES, IO_DTYPES_OF
+    from ..tflite.names import IO_DTYPES
+    from ..tflite.targets.table import get_target
 
     chosen = _selected(target, dtype, of_run)
     if io_dtype is not None and io_dtype not in IO_DTYPES:
         raise ValueError(f"--io-dtype must be {' or '.join(IO_DTYPES)}. Received: {io_dtype}")
     for name, kind in chosen:
-        allowed = IO_DTYPES_OF[kind]
+        allowed = get_target(name).io_dtypes_of(kind)
         if io_dtype not in (None, *allowed):
             raise ValueError(
                 f"{name}-{kind} has {' or '.join(allowed)} inputs and outputs. Received: --io-dtype {io_dtype}"

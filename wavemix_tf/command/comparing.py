@@ -46,7 +46,7 @@ from .terminal import console, headline
 FORMAT = 1
 RECORD, COSTS, DATA = "comparison.json", "costs.json", "data"
 TARGET = "android-cpu"
-TEST_LIMIT_S = 60.0  # for running the test images in one file
+TEST_LIMIT_S = 60.0  # limit for running the test images in one file
 ROUNDS, LATENCY_S, STEPS = 5, 0.2, 5
 
 
@@ -286,7 +286,7 @@ class Comparison:
                 for dtype in dtypes:
                     runners[name, f"{dtype}_ms"] = self._latency(self._file(name, dtype))
                 runners[name, "step_ms"] = self._training_step(name)
-            except Exception as error:  # as in the other steps
+            except Exception as error:  # a row reports it, as in the other steps
                 console.print(f"  {name}: failed: {self._fail(name, 'time', error)}", highlight=False)
                 runners = {key: run for key, run in runners.items() if key[0] != name}
         found: dict[tuple[str, str], list[float]] = {key: [] for key in runners}

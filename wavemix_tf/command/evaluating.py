@@ -21,11 +21,11 @@ from ..training.data.masks import CLASSES_FILE, scan_masks
 from ..training.data.patches import PATCHES_OF_AN_IMAGE, PatchSource, file_pictures, scan_pictures
 from ..training.data.sources import FileSource
 from ..training.images import nearly_black_text
-from . import evaluation, findings, paired, predictions
+from . import findings, paired, predictions, task_evaluation
 from .evaluated_files import EvaluatedFile, latencies, trained_on
 from .evaluation_folder import CHANGED_FILE, KIND
 from .networks import NoNumbersError, probabilities, with_sampling_grid
-from .pages.evaluation import FORMAT, render_html
+from .pages.evaluation_page import FORMAT, render_html
 from .pages.formats import wilson_interval
 from .pages.image_urls import jpeg_url
 from .predicting import BATCH_PIXELS, progress
@@ -305,7 +305,7 @@ def _evaluate_pictures(file: EvaluatedFile, command: str) -> Evaluated:
     nothing = np.zeros((0, *recipe.image_shape), np.float32)
     data = DataBundle(names, recipe.image_shape, None, None, source, nothing)
     report = _about(file, command, notes, names, count)
-    judged, metric = evaluation.evaluation_of(recipe), recipe.metric
+    judged, metric = task_evaluation.evaluation_of(recipe), recipe.metric
     results = [
         {"name": name, "runtime": runtime, "dtype": "", metric: score.value, "images": score.images, **score.details}
         for name, runtime, score in judged.baselines(recipe, data, count)
@@ -318,7 +318,7 @@ def _evaluate_pictures(file: EvaluatedFile, command: str) -> Evaluated:
             raise ValueError(f"{file.path}: {error}") from None
     value = None if np.isnan(score.value) else score.value  # masks without a pixel of a class
     results.append({**_row(file), metric: value, "images": score.images, **score.details})
-    shown, side = judged.pictures(recipe, data, {file.path.name: run}), evaluation.SHOWN_SIDE
+    shown, side = judged.pictures(recipe, data, {file.path.name: run}), task_evaluation.SHOWN_SIDE
     report |= {
         "metric": metric,
         "results": judged.comparable(results),

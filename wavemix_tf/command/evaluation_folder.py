@@ -11,7 +11,7 @@ from ..training.data.listing import first_names
 from . import predictions
 from .run_folder import check_out
 
-KIND = "evaluation"  # in report.json: another file of that name is no evaluation
+KIND = "evaluation"  # this field of report.json tells it from other reports
 CHANGED_FILE = "changed.csv"
 FILES = ("report.json", "report.html", predictions.FILE, CHANGED_FILE)
 

@@ -15,7 +15,7 @@ from ..tflite.exporting.exporter import export, model_sha256
 from ..tflite.exporting.fidelity import verify_images
 from ..tflite.exporting.limits import check_arguments
 from ..tflite.file.model_cards import card_path
-from ..tflite.kit.writer import kit_digest
+from ..tflite.kit.existing import kit_digest
 from ..tflite.runtimes.ethos import require_vela
 from ..tflite.targets.table import get_target
 from ..training.data.bundle import DataBundle
@@ -175,7 +175,7 @@ def saved_exports(out: Path, target: str | None, dtype: str | None) -> list[tupl
         try:
             found.append((path.stem, Artifact.load(path)))
         except ExportError as error:
-            if all(word in path.stem for word in (target, dtype) if word):  # by its name, it is one of those chosen
+            if all(word in path.stem for word in (target, dtype) if word):  # its name is one of those chosen
                 raise
             note(str(error))
     chosen = [(n, a) for n, a in found if target in (None, a.target) and dtype in (None, a.dtype)]

@@ -15,7 +15,7 @@ from ..escaping import printable
 from .pages.image_urls import png_url
 
 LARGEST_SIDE = 96  # pixels of an image in report.json
-POINTS = 1500  # in a scatter plot
+POINTS = 1500  # most points in a scatter plot
 MISTAKES = 12
 PACKAGES = ("wavemix-tf", "keras", "tensorflow", "ai-edge-litert", "tflite-micro", "numpy")
 

@@ -28,7 +28,7 @@ from ..training.data.class_counts import split_sizes
 from ..training.data.copies import copy_notes
 from ..training.recipe import Recipe
 from ..training.tasks import task_type
-from . import evaluation, findings, predictions
+from . import findings, predictions, task_evaluation
 from .file_checks import file_checks
 from .pages.image_urls import jpeg_url
 from .pages.report import FORMAT
@@ -37,7 +37,7 @@ from .terminal import console
 
 LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
 VERIFY_LIMIT_S = 60.0
-OTHER_LIMIT_S = 3.0  # in `run`, for each runtime other than the file's own
+OTHER_LIMIT_S = 3.0  # limit in `run` for each runtime other than the file's own
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 
@@ -207,17 +207,17 @@ def _measure_pictures(
     logits = {dtype: predict(model, images) for dtype, model in models.items()}
     results: list[dict[str, Any]] = []
 
-    def add(name: str, runtime: str, dtype: str, found: evaluation.Score, **more: Any) -> None:
+    def add(name: str, runtime: str, dtype: str, found: task_evaluation.Score, **more: Any) -> None:
         row = {"name": name, "runtime": runtime, "dtype": dtype, metric: found.value, "images": found.images}
         results.append({**row, **found.details, **more})
 
-    judged = evaluation.evaluation_of(recipe)
+    judged = task_evaluation.evaluation_of(recipe)
     for name, runtime, found in judged.baselines(recipe, data, limit):
         add(name, runtime, "", found)
     runs = {}
     for dtype, model in models.items():
         with console.status(f"  {MODEL_NAMES[dtype]}"):
-            runs[MODEL_NAMES[dtype]] = evaluation.keras_run(model)
+            runs[MODEL_NAMES[dtype]] = task_evaluation.keras_run(model)
             found = judged.score(recipe, data, runs[MODEL_NAMES[dtype]], limit)
         add(MODEL_NAMES[dtype], "Keras", dtype, found)
     tested = max(row["images"] for row in results)
@@ -229,7 +229,7 @@ def _measure_pictures(
             rows.append(matrix_row)
             timed = benchmark(artifact, memory=False, peak=False)
             runtime = compared.runtimes[0].runtime
-            run = evaluation.file_run(artifact.content, runtime)
+            run = task_evaluation.file_run(artifact.content, runtime)
             found = judged.score(recipe, data, run, limit, VERIFY_LIMIT_S)
         part = "" if found.images == tested else f", {found.images:,} of the images"
         more = {"size_bytes": artifact.size_bytes, "latency_ms": timed.latency_ms, "arena_bytes": timed.arena_bytes}
@@ -243,7 +243,7 @@ def _measure_pictures(
     runs.pop(MODEL_NAMES["int8"], None)  # the pictures of its file are shown instead
     report = _about(recipe, data, models, tested)
     shown = judged.pictures(recipe, data, runs)
-    side = evaluation.SHOWN_SIDE
+    side = task_evaluation.SHOWN_SIDE
     report |= {
         "metric": metric,
         "results": results,

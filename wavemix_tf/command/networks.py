@@ -240,10 +240,10 @@ def _open_file(
     """
     from ..tflite.errors import ExportError
     from ..tflite.exporting.artifact import Artifact
+    from ..tflite.file.file_sampling_grid import file_sampling_grid
     from ..tflite.file.flatbuffer import from_output, read_file, to_input
     from ..tflite.file.metadata import read_metadata
     from ..tflite.file.model_cards import remedy
-    from ..tflite.file.sampling_grid import file_sampling_grid
     from ..tflite.names import MICRO, XNNPACK
     from ..tflite.runtimes.running import open_raw, runtimes_of
     from ..tflite.targets.table import get_target

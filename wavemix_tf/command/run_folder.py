@@ -29,7 +29,7 @@ REPORT: Fields = {
     **dict.fromkeys(("results", "exports"), list),
     "verification": dict,
 }
-TARGETS_FILE = "targets.json"  # of `run --targets`
+TARGETS_FILE = "targets.json"  # the targets that `run --targets` was given
 START_REMEDY = "To write it again: `wavemix-tf import-torch ... --new-head --overwrite`."
 
 
@@ -159,7 +159,7 @@ def check_state(out: Path, stages: Sequence[str] = STAGES, exports: bool = False
 
 def check_finished_data(recipe: Recipe, out: Path, known_only: bool) -> None:
     """Refuse a finished run whose folder of images has changed since the training."""
-    if folder_is_as_trained(recipe, out, known_only):  # without Keras
+    if folder_is_as_trained(recipe, out, known_only):  # this needs no Keras
         return
     announce_loading()
     from ..training.data.datasets import check_finished

@@ -24,7 +24,7 @@ from ..training.data.bundle import DataBundle
 from ..training.data.class_counts import write_counts
 from ..training.data.datasets import load_data
 from ..training.data.identity import check_run
-from ..training.fitting.results import FitResult
+from ..training.fitting.fit_result import FitResult
 from ..training.fitting.run_output import prepare_run_folder
 from ..training.fitting.saving import save_model
 from ..training.fitting.trainer import build, fit
@@ -138,7 +138,7 @@ def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
         return load_model(out / "model.keras")
     if (out / "qat.keras").is_file():
         return load_model(out / "qat.keras")
-    return quantize(load_model(out / "model.keras"), data.calibration, target=artifact.target)  # as `export` did
+    return quantize(load_model(out / "model.keras"), data.calibration, target=artifact.target)  # `export` did the same
 
 
 def count_parameters(model: Any) -> int:

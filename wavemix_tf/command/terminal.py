@@ -151,7 +151,7 @@ def suppress_tensorflow_logs(line: CommandLine) -> Iterator[None]:
         os.close(nowhere)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.filterwarnings("default", category=UserWarning, module=r"wavemix_tf\b")  # from Keras
+            warnings.filterwarnings("default", category=UserWarning, module=r"wavemix_tf\b")  # Keras's warnings
             warnings.filterwarnings("default", category=WavemixWarning)
             warnings.showwarning = lambda message, *_: note(as_options(str(message), line.verb))
             yield

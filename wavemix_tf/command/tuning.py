@@ -15,12 +15,12 @@ from rich.table import Table
 
 from ..tflite.measuring.device_costs import DeviceCosts
 from ..tflite.targets.table import DEVICE_COSTS, FIRMWARE_COSTS
-from ..training.fitting.results import FitResult
+from ..training.fitting.fit_result import FitResult
 from ..training.fitting.trainer import fit
 from ..training.recipe import Recipe
 from ..training.searching.candidates import format_cost
 from ..training.searching.folder import WORKERS_FOLDER
-from ..training.searching.results import SearchResult
+from ..training.searching.search_result import SearchResult
 from .pages.formats import METRICS
 from .steps import quantize_for_tuning
 from .terminal import grid

@@ -82,4 +82,4 @@ def gelu_dropout(x: Any, keep: Any = None, scale: float = 1.0) -> Any:
         w = ops.cast(x, wide)
         return masked((ops.erf(w * math.sqrt(0.5)) + 1.0) * w * (0.5 * scale)), gradient
 
-    return ops.custom_gradient(apply)(x)  # as a decorator, which has no type, it would take away that of `apply`
+    return ops.custom_gradient(apply)(x)  # as a decorator, which has no type, it would hide the type of `apply`

@@ -6,7 +6,7 @@ import numpy as np
 from keras import layers
 
 from ...layers.fake_quant import FakeQuant
-from ..activations import activation_name
+from ..activation_names import activation_name
 from ..graph import Graph, Node, Value
 from ..layer_kinds import SCALE_COMMUTING, WEIGHTED
 from ..weights import bias_of, is_restrained, kernel_of, with_weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..activations import activation_name
+from ..activation_names import activation_name
 from ..graph import Graph
 
 

@@ -19,7 +19,7 @@ def split_activations(graph: Graph) -> None:
     for node, function in fused:
         if function is keras.activations.linear:
             continue
-        node.layer.activation = keras.activations.linear  # in place: calls that share the layer keep sharing it
+        node.layer.activation = keras.activations.linear  # changed in place: calls that share the layer keep sharing it
         name, dtype = f"{node.name}_activation", node.layer.dtype_policy
         if isinstance(function, keras.Layer):  # activation=layers.LeakyReLU(0.1)
             act = copy_layer(function)  # it may have weights, such as a PReLU

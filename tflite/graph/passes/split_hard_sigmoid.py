@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import layers
 
-from ..activations import activation_name
+from ..activation_names import activation_name
 from ..affines import rescaling
 from ..graph import Graph
 

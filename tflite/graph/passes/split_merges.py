@@ -10,7 +10,7 @@ from keras import layers
 from ..affines import rescaling
 from ..graph import Graph
 
-MERGES = ("Add", "Multiply")  # of any number of inputs, in any order
+MERGES = ("Add", "Multiply")  # they take any number of inputs, in any order
 
 
 def split_merges(graph: Graph) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import layers
 
-from ..activations import activation_name
+from ..activation_names import activation_name
 from ..graph import Graph, Node
 from ..layer_kinds import CLAMPS
 from ..weights import bias_of, kernel_of, with_weights

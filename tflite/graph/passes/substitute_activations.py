@@ -9,7 +9,7 @@ from keras import layers
 from wavemix_tf.checks import check_option
 from wavemix_tf.layers.activations import ACTIVATIONS
 
-from ..activations import activation_name
+from ..activation_names import activation_name
 from ..graph import Graph
 
 # Suffix in the name of a layer with a replaced activation, which an export reads.

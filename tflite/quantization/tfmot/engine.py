@@ -19,7 +19,7 @@ import numpy as np
 from wavemix_tf.warning import warn_user
 
 from ...errors import UnsupportedLayerError
-from ...graph.activations import activation_name
+from ...graph.activation_names import activation_name
 from ...graph.fake_quant_placement import insert_fake_quant
 from ...graph.graph import Graph, Node
 from ...graph.inputs import check_inputs, value_ranges

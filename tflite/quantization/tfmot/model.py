@@ -14,7 +14,7 @@ from ...graph.graph import Graph
 from ...layers.fake_quant import QUANT_LAYERS
 from ...names import IO_DTYPES, MICRO, REFERENCE, XNNPACK
 from ...runtimes.converter import run_converter
-from .options import translate_optimizer, translate_option
+from .compile_options import translate_optimizer, translate_option
 from .toolkit import converting, layer_variables, toolkit
 from .translation import DEPTHWISE
 

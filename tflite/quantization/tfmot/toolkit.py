@@ -14,7 +14,7 @@ from typing import Any
 from ...layers.fake_quant import QUANT_LAYERS
 
 INSTALL = "engine='tfmot' needs tensorflow-model-optimization and tf_keras: pip install 'wavemix-tf[tfmot]'"
-TIE_SHIFT = 1e-3 / 255  # of a range: raises an average that lies half-way between two integers, see FakeQuant
+TIE_SHIFT = 1e-3 / 255  # share of a range that raises an average that lies half-way between two integers, see FakeQuant
 converting: ContextVar[bool] = ContextVar("converting", default=False)
 CALLBACK_HOOKS = (
     *(f"on_{phase}_{edge}" for phase in ("train", "test", "predict", "epoch") for edge in ("begin", "end")),
@@ -53,11 +53,28 @@ def toolkit() -> SimpleNamespace:
             import tf_keras as keras2
         except ImportError as error:
             raise ImportError(INSTALL) from error
-    import tensorflow as tf
 
     quantization: Any = tfmot.quantization.keras
-    quantizers: Any = quantization.quantizers
-    registry = quantization.default_8bit.Default8BitQuantizeRegistry()
+    own_layers = _own_layers(keras2)
+    Placement = _placement(quantization, _shared_range(quantization.quantizers))
+    scope: dict[str, Any] = {cls.__name__: cls for cls in (*own_layers, Placement)}
+    for kind in QUANT_LAYERS:
+        scope[f"Frozen{kind}"] = _frozen(getattr(keras2.layers, kind))
+    return SimpleNamespace(
+        keras=keras2,
+        quantization=quantization,
+        scope=scope,
+        Scheme=_scheme(quantization),
+        Placement=Placement,
+        PixelShuffle=own_layers[0],
+        HardSilu=own_layers[1],
+        Callback=_callback(keras2),
+    )
+
+
+def _own_layers(keras2: Any) -> tuple[Any, Any]:
+    """Layers that tf_keras does not have."""
+    import tensorflow as tf
 
     class PixelShuffle(keras2.layers.Layer):
         def __init__(self, factor: int, **kwargs: Any) -> None:
@@ -73,6 +90,12 @@ def toolkit() -> SimpleNamespace:
     class HardSilu(keras2.layers.Layer):
         def call(self, x: Any) -> Any:
             return x * (tf.nn.relu6(x + 3.0) * (1.0 / 6.0))  # a form that the converter recognizes as HARD_SWISH
+
+    return PixelShuffle, HardSilu
+
+
+def _shared_range(quantizers: Any) -> Any:
+    import tensorflow as tf
 
     class SharedRange(quantizers.Quantizer):
         """Rounds an average to its input's grid as the runtime does, half-way values up.
@@ -94,6 +117,13 @@ def toolkit() -> SimpleNamespace:
 
         def get_config(self) -> dict[str, Any]:
             return {}
+
+    return SharedRange
+
+
+def _placement(quantization: Any, SharedRange: Any) -> Any:
+    quantizers: Any = quantization.quantizers
+    registry = quantization.default_8bit.Default8BitQuantizeRegistry()
 
     class Placement(quantization.QuantizeConfig):
         """Whether a layer's weights are rounded, by tfmot's default quantizer, and the range of its output."""
@@ -128,6 +158,10 @@ def toolkit() -> SimpleNamespace:
         def get_config(self) -> dict[str, Any]:
             return {"weights": self.weights, "output": self.output}
 
+    return Placement
+
+
+def _scheme(quantization: Any) -> Any:
     class AsPlaced(quantization.QuantizeLayoutTransform):
         def apply(self, model: Any, layer_quantize_map: Any) -> Any:
             return model, layer_quantize_map
@@ -138,6 +172,10 @@ def toolkit() -> SimpleNamespace:
         def get_layout_transformer(self) -> Any:
             return AsPlaced()
 
+    return Scheme
+
+
+def _callback(keras2: Any) -> Any:
     class Callback(keras2.callbacks.Callback):
         """Forwards every call to a Keras 3 callback."""
 
@@ -155,28 +193,17 @@ def toolkit() -> SimpleNamespace:
             super().set_model(model)
             self.callback.set_model(model)
 
-    def frozen(base: Any) -> Any:
-        class Frozen(base):
-            def add_weight(self, *args: Any, **kwargs: Any) -> Any:
-                # A flag of the weight: tfmot's wrapper ignores the layer's, and a user may set the model's flag.
-                return super().add_weight(*args, **{**kwargs, "trainable": False})
+    return Callback
 
-        Frozen.__name__ = f"Frozen{base.__name__}"
-        return Frozen
 
-    scope: dict[str, Any] = {cls.__name__: cls for cls in (PixelShuffle, HardSilu, Placement)}
-    for kind in QUANT_LAYERS:
-        scope[f"Frozen{kind}"] = frozen(getattr(keras2.layers, kind))
-    return SimpleNamespace(
-        keras=keras2,
-        quantization=quantization,
-        scope=scope,
-        Scheme=Scheme,
-        Placement=Placement,
-        PixelShuffle=PixelShuffle,
-        HardSilu=HardSilu,
-        Callback=Callback,
-    )
+def _frozen(base: Any) -> Any:
+    class Frozen(base):
+        def add_weight(self, *args: Any, **kwargs: Any) -> Any:
+            # A flag of the weight: tfmot's wrapper ignores the layer's, and a user may set the model's flag.
+            return super().add_weight(*args, **{**kwargs, "trainable": False})
+
+    Frozen.__name__ = f"Frozen{base.__name__}"
+    return Frozen
 
 
 def layer_variables(twin: Any, layer_name: str) -> dict[str, Any]:

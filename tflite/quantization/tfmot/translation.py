@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ...graph.activations import activation_name
+from ...graph.activation_names import activation_name
 from ...graph.graph import Graph, Node, Value
 from ...graph.weights import bias_of, kernel_of
 from ...layers.fake_quant import QUANT_LAYERS, round_weights

@@ -15,12 +15,12 @@ from typing import Any
 
 from ...files import write_text
 from ...training.run_files import RunFiles
-from . import class_counts, diagnosis, exported_files, results, verification
+from . import data_sections, diagnosis, exported_files, result_table, verification
 from . import pictures as picture_sections
 from .formats import metric_of
 from .style import page
 
-FORMAT = 1  # of report.json; raised when a field changes its meaning
+FORMAT = 1  # version of report.json, raised when a field changes its meaning
 
 
 def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path:
@@ -56,10 +56,10 @@ def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Se
     body = "\n".join(
         part
         for part in (
-            results.header(report),
-            results.section(report),
-            class_counts.section(report),
-            class_counts.copies(report),
+            result_table.header(report),
+            result_table.section(report),
+            data_sections.section(report),
+            data_sections.copies(report),
             '<div class="grid">',
             diagnosis.curves(history or {}, metric_of(report)[0]),
             picture_sections.class_iou(report),

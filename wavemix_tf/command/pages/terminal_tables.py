@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ...tflite.targets.firmware import runtime_words
 from ..terminal import grid, styled
 from .formats import kibibytes, metric_of, milliseconds, percent
-from .results import interval_text, latency_ms
+from .result_table import interval_text, latency_ms
 from .verification import COLUMNS, MATRIX_NOTE, cell_texts, runtime_columns, steps_text, worst_layers
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-SHOWN_CLASSES = 20  # of an evaluation
+SHOWN_CLASSES = 20  # most classes in the table of an evaluation
 
 
 def results_table(report: Mapping[str, Any]) -> Table:

@@ -69,7 +69,7 @@ def tune(
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
     announce_loading()
     from ...training.searching import cluster
-    from ...training.searching.results import SearchResult
+    from ...training.searching.search_result import SearchResult
     from ...training.searching.tuner import search
     from .. import steps, tuning
 

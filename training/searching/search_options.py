@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data.weights import plain_weights
+from ..data.example_weights import plain_weights
 from ..recipe import Recipe
 from ..tasks import METRICS
 from .spaces import Space

@@ -16,8 +16,8 @@ import numpy as np
 from ..colours import overlay, palette
 from ..metrics import class_iou, confusion_matrix, mean_iou, official_psnr_y, psnr_y, ssim_y
 from ..sampling_grid import sampling_grid
+from ..tflite.file.file_sampling_grid import file_sampling_grid
 from ..tflite.file.flatbuffer import from_output, read_file, to_input
-from ..tflite.file.sampling_grid import file_sampling_grid
 from ..tflite.graph.inputs import predict
 from ..tflite.runtimes.running import open_raw
 from ..tiling import predict_tiled

@@ -9,10 +9,10 @@ from typing import Any
 from . import diagnosis
 from . import pictures as picture_sections
 from .formats import cell, interval, kibibytes, metric_of, milliseconds, percent
-from .results import latency_ms
+from .result_table import latency_ms
 from .style import page
 
-FORMAT = 1  # of report.json; raised when a field changes its meaning
+FORMAT = 1  # version of report.json, raised when a field changes its meaning
 KIND_WORDS = {
     "right->wrong": "right → wrong",
     "wrong->right": "wrong → right",

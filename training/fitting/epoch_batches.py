@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from ..augment import BatchSeed
+from ..data.example_weights import Weighting
 from ..data.given import DatasetSource
 from ..data.sources import ArraySource, NumpySource, epoch_order
-from ..data.weights import Weighting
 from ..distribution import ONE_DEVICE, Devices, in_order
 from ..recipe import Recipe
 from ..tasks import Task

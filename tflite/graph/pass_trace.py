@@ -12,7 +12,7 @@ import numpy as np
 from wavemix_tf.checks import check_option
 
 from ..targets.table import get_target
-from .activations import activation_name
+from .activation_names import activation_name
 from .graph import Graph, Node
 from .inputs import value_ranges
 from .pipeline import Pass, quantizing_passes, target_passes

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..targets import cmsis_nn
 
-ALIGNMENT_BYTES = 16  # of the tensors in an arena
+ALIGNMENT_BYTES = 16  # alignment of the tensors in an arena
 Map = tuple[int, int, int, int]  # number of a tensor, height, width, channels
 
 
@@ -23,8 +23,8 @@ class Step:
     reads: tuple[int, ...]
     writes: int
     weights: int = 0
-    channels: int = 0  # of the output of an op with weights: each has a step, a bias and a multiplier
-    macs: int = 0  # without taps on padding: hardware may skip them
+    channels: int = 0  # output channels of an op with weights: each has a step, a bias and a multiplier
+    macs: int = 0  # taps on padding are not counted: hardware may skip them
     npu_macs: int = 0  # padded as on an NPU: 32 channels of input, 16 of output, zeros between upsampled pixels
     scratch_bytes: int = 0
     biased: bool = True  # whether an op with weights has its own bias
@@ -107,7 +107,7 @@ class Plan:
         one that depends on it reads the tensor.
         """
         makers = {step.writes: index for index, step in enumerate(self.steps)}
-        needs: list[int] = []  # of each op: itself and the ops that run before it in every order, as bits
+        needs: list[int] = []  # for each op, as bits: itself and the ops that run before it in every order
         readers = [0] * len(self.sizes)
         for index, step in enumerate(self.steps):
             before = 1 << index

@@ -15,8 +15,8 @@ from wavemix_tf.state_files import check_keras_file, load_keras
 from ..data import identity
 from ..data.bundle import DataBundle
 from ..data.datasets import load_data
+from ..data.example_weights import plain_weights
 from ..data.given import given_batches, unwrapped_errors
-from ..data.weights import plain_weights
 from ..distribution import devices_of, evaluate
 from ..recipe import Recipe
 from ..run_files import RunFiles
