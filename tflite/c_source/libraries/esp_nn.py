@@ -47,10 +47,12 @@ def _overhang(fields: Fields, axis: str) -> int:
 
 
 def _pads_itself(fields: Fields) -> bool:
-    """Where it pads before the map, it pads as much behind it, on both axes."""
+    """Where it pads before the map, it pads as much behind it, on both axes; 1x1 filters it never pads."""
     if fields["pad_h"] == fields["pad_w"] == 0:
-        return True
-    return all(_overhang(fields, axis) <= fields[f"pad_{axis}"] for axis in "hw")
+        return fields["kernel_h"] * fields["kernel_w"] > 1 or not any(_overhang(fields, axis) for axis in "hw")
+    return fields["kernel_h"] * fields["kernel_w"] > 1 and all(
+        _overhang(fields, axis) <= fields[f"pad_{axis}"] for axis in "hw"
+    )
 
 
 def buffer_bytes(fields: Fields) -> int:
