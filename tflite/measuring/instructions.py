@@ -3,7 +3,8 @@
 The table is a fit of ``benchmarks/emulated.py`` to TensorFlow Lite Micro at revision 90b983c2 with gcc 12.2 -O2,
 emulated with one tick an instruction. The counts of MobileNetV2, digits, ConvMixer and ViT are not in the fit, but the
 features were chosen with their errors in view: -1 to +10 % (Cortex-M4, reference kernels), -7 to +1 % (Cortex-M4,
-CMSIS-NN), -3 to +12 % (Cortex-M55, CMSIS-NN). On another network it was off by 18 %. An instruction is not a cycle: memories, caches and the pipeline decide how many it takes.
+CMSIS-NN), -3 to +12 % (Cortex-M55, CMSIS-NN). On another network it was off by 18 %. An instruction is not a cycle:
+memories, caches and the pipeline decide how many it takes.
 """
 
 from __future__ import annotations
