@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 from ..file.flatbuffer import OpInfo
 from ..file.op_costs import tensor_bytes
-from ..names import CMSIS_NN
+from ..names import CMSIS_NN, REFERENCE_KERNELS
 from . import cmsis_nn
 
 WORD = 4
 INTEGER = ("int8", "int16")
+LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+LSTM_BUFFERS = {REFERENCE_KERNELS: 4, CMSIS_NN: 3}  # of the cell state's size; CMSIS-NN's kernel takes integers only
+LSTM_GATE_BIASES = 8  # two for each gate, with the zero points folded in; CMSIS-NN only
 
 # Op -> (bytes, alignment) of its parsed options (``tensorflow/lite/c/builtin_op_data.h``); others have none.
 OPTIONS_BYTES: dict[str, tuple[int, int]] = {
@@ -52,7 +55,7 @@ OPTIONS_BYTES: dict[str, tuple[int, int]] = {
     "SUB": (2, 1),
     "SUM": (1, 1),
     "TRANSPOSE_CONV": (16, 4),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": (16, 4),
+    LSTM: (16, 4),
     "UNPACK": (8, 4),
 }
 
@@ -96,6 +99,7 @@ DATA_BYTES: dict[str, int] = {
     "SUM": 44,
     "TANH": 16,
     "TRANSPOSE_CONV": 72,
+    LSTM: 688,
 }
 # The same with CMSIS-NN's kernels, where it differs.
 CMSIS_NN_DATA_BYTES: dict[str, int] = {
@@ -108,6 +112,7 @@ CMSIS_NN_DATA_BYTES: dict[str, int] = {
     "FULLY_CONNECTED": 72,
     "MAX_POOL_2D": 36,
     "TRANSPOSE_CONV": 76,
+    LSTM: 912,
 }
 # Ops that copy the shape of their output into the arena.
 COPIES_SHAPE = ("BATCH_MATMUL", "DEPTH_TO_SPACE", "GATHER", "GATHER_ND", "SPACE_TO_DEPTH")
@@ -146,7 +151,19 @@ def kernel_memory(op: OpInfo, kernels: str, build: str) -> KernelMemory:
     if kernels == CMSIS_NN:
         data = CMSIS_NN_DATA_BYTES.get(op.name, data)
         scratch = cmsis_nn.scratch(op, build) if op.name in cmsis_nn.SCRATCH else scratch
-    return KernelMemory(OPTIONS_BYTES.get(op.name, (0, 1)), data, tuple(_prepared(op)), scratch)
+    prepared = tuple(_prepared(op))
+    if op.name == LSTM:
+        prepared, scratch = _lstm(op, kernels)
+    return KernelMemory(OPTIONS_BYTES.get(op.name, (0, 1)), data, prepared, scratch)
+
+
+def _lstm(op: OpInfo, kernels: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(bytes of each part that it keeps, bytes of each scratch buffer) of an LSTM."""
+    cell = [tensor for tensor in op.inputs if tensor.variable][-1]  # (batch, units), after the hidden state
+    if kernels != CMSIS_NN or cell.dtype not in INTEGER:
+        return (), (tensor_bytes(cell),) * LSTM_BUFFERS[REFERENCE_KERNELS]
+    bias_bytes = 2 * WORD if op.inputs[0].dtype == "int16" else WORD
+    return (bias_bytes * cell.shape[-1],) * LSTM_GATE_BIASES, (tensor_bytes(cell),) * LSTM_BUFFERS[CMSIS_NN]
 
 
 def reference_scratch(op: OpInfo) -> tuple[int, ...]:
