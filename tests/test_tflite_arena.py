@@ -9,6 +9,8 @@ import pytest
 from wavemix_tf.tflite.file.arena_plan import largest_first_offsets
 from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.runtimes.arena import arena_by_kernels, arena_use
+from wavemix_tf.tflite.targets.kernel_memory import COPIES_SHAPE, DATA_BYTES, OPTIONS_BYTES
+from wavemix_tf.tflite.targets.table import TARGETS
 
 FOLDER = Path(__file__).parent / "fixtures" / "arena"
 # File -> kernels and build -> [bytes that the interpreter reported as used, smallest arena in which it started], of
@@ -65,3 +67,11 @@ def test_variables_stay_and_tensors_without_a_use_are_planned():
     kept = dataclasses.replace(info, tensors=(*info.tensors, dataclasses.replace(spare, variable=True)))
     assert arena_use(kept).planned_bytes == plain.planned_bytes
     assert arena_use(kept).used_bytes >= plain.used_bytes + 4096
+
+
+def test_every_op_of_the_target_has_its_memory_or_is_known_to_need_none():
+    stated = {*DATA_BYTES, *OPTIONS_BYTES, *COPIES_SHAPE}
+    assert set(TARGETS["mcu"].ops) - stated == {
+        *("BROADCAST_TO", "EXP", "EXPAND_DIMS", "FLOOR", "LOG", "LOGICAL_AND", "LOGICAL_NOT", "LOGICAL_OR", "MAXIMUM"),
+        *("MINIMUM", "NEG", "REVERSE_V2", "SLICE", "SQRT", "SQUARE", "TRANSPOSE"),
+    }
