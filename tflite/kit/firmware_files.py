@@ -119,7 +119,7 @@ def micro_section(artifact: Any, info: FileInfo, c_name: str) -> str:
 def transposed_words(artifact: Any) -> str:
     """README's text about CMSIS-NN's transposed convolution."""
     fault = (
-        "CMSIS-NN up to 7.0.0, and the revision that tflite-micro used until August 2026, computes `TRANSPOSE_CONV` "
+        "CMSIS-NN up to 7.0.0, and the revision that tflite-micro names in August 2026, computes `TRANSPOSE_CONV` "
         "wrongly if the padding is not a multiple of the stride, for at most 16 input channels and for strides above 2 "
         "(ARM-software/CMSIS-NN issue 230, fixed in July 2026); the reference kernels are correct."
     )

@@ -1,7 +1,7 @@
 """Arm's CMSIS-NN, the kernels that TensorFlow Lite Micro runs on Cortex-M: their memory use and their errors.
 
 CMSIS-NN is not run here: everything is taken from its source, releases up to 7.0.0 and revision 4ab83cc3, which
-TensorFlow Lite Micro used until August 2026. The reference kernels, which ``export`` runs, have none of these errors.
+TensorFlow Lite Micro names in August 2026. The reference kernels, which ``export`` runs, have none of these errors.
 """
 
 from __future__ import annotations
