@@ -616,6 +616,16 @@ def test_the_form_with_the_smaller_arena_is_the_larger_file():
     assert tight.upsample_form == "transposed_conv"
     assert tight.size_bytes < free.size_bytes
     assert tight.arena_bytes > free.arena_bytes
+    # DEPTH_TO_SPACE of int8 is version 2, of TensorFlow Lite 2.5; TRANSPOSE_CONV of int8 is older.
+    assert export(quantized, "mcu", images=images, min_runtime="2.4").upsample_form == "transposed_conv"
+    assert export(quantized, "mcu", images=images, min_runtime="2.5.0") == free
+
+
+@pytest.mark.slow
+def test_a_file_that_needs_a_newer_runtime_is_refused(small):
+    message = r"must run on TensorFlow Lite 1\.15; by the versions of its ops \(.*CONV_2D.*\) it needs 2\.\d+\.0\."
+    with pytest.raises(UnsupportedOpError, match=message):
+        export(small[0], "android-cpu", images=small[1], min_runtime="1.15")
 
 
 def test_wrong_limits_name_the_rule(small):
@@ -623,6 +633,7 @@ def test_wrong_limits_name_the_rule(small):
         ("android-cpu", dict(max_arena_bytes=1), "max_arena_bytes applies to mcu, c and Ethos-U targets"),
         ("mcu", dict(max_arena_bytes=0), "max_arena_bytes must be an integer of at least 1"),
         ("mcu", dict(max_flash_bytes=1.5), "max_flash_bytes must be an integer"),
+        ("mcu", dict(min_runtime="new"), "min_runtime must be a release, as '2.8.0'. Received: min_runtime='new'"),
         ("mcu", dict(accelerator="ethos-u55-128"), "accelerator applies to Ethos-U targets"),
         ("ethos-u55", dict(accelerator="ethos-u65-256"), "accelerator must be one of 'ethos-u55-256'"),
     ]:

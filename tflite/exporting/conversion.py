@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..c_source.generator import c_arena_bytes
-from ..file.flatbuffer import FileInfo
+from ..file.flatbuffer import FileInfo, read_file
 from ..file.layer_names import op_layers, user_layer
 from ..file.metadata import add_metadata
 from ..graph.graph import UNROUNDED, Graph, Node
@@ -16,7 +16,7 @@ from ..graph.pipeline import finishing_passes, lowering_passes, run
 from ..runtimes.converter import convert
 from ..runtimes.ethos import NpuReport, check_all_on_npu, compile_for
 from .forms import write_smallest
-from .limits import MemoryUse, check_limits
+from .limits import MemoryUse, check_limits, check_runtime
 from .preparation import Prepared
 
 
@@ -69,6 +69,7 @@ def write(job: Prepared, accelerator: str | None) -> Written:
         else:
             deployed[form], layers[form] = _finish(job, lowered, form)
             content = convert(deployed[form], job.dtype, job.io_dtype, job.calibration)
+        check_runtime(content, job.limits, read_file(content))
         class_names = job.class_names if job.row.holds_class_names else None
         return add_metadata(content, job.input_ranges, job.preprocessing, class_names)
 

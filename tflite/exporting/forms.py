@@ -35,9 +35,9 @@ def audited_files(
     for form in (*forms, *((row.last_form,) if row.last_form and len(forms) > 1 else ())):
         if found and form == row.last_form:
             break
-        content = write(form)
-        info = read_file(content)
         try:
+            content = write(form)
+            info = read_file(content)
             audit(info, target, row, dtype, keeps_float)
             if row.writes_c:
                 check_c(info)

@@ -34,7 +34,7 @@ from .steps import load_model, trained_model
 from .terminal import advising_export, as_options, console, headline, note
 
 KIT_IMAGES = 4
-LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes")
+LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes", "min_runtime")
 
 
 def check_tools(pairs: Sequence[tuple[str, str]]) -> None:
@@ -63,9 +63,9 @@ def write_exports(
         data: For verification, and for calibration of a float model.
         io_dtype: As for ``export``.
         overwrite: Replace existing files.
-        **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``max_firmware_bytes``, ``accelerator``, ``min_snr_db``,
-            ``min_agreement`` and ``allow_unjudged``, as for ``export``; with any of them, existing files are exported
-            again and checked against them.
+        **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``max_firmware_bytes``, ``min_runtime``, ``accelerator``,
+            ``min_snr_db``, ``min_agreement`` and ``allow_unjudged``, as for ``export``; with any of them, existing
+            files are exported again and checked against them.
 
     Returns:
         (name, file) of the files that passed, and name -> reason of the refused ones.

@@ -40,6 +40,9 @@ def export(
     max_firmware_bytes: Annotated[
         int | None, typer.Option(min=1, help="Flash limit for an mcu's file and program, with CMSIS-NN.")
     ] = None,
+    min_runtime: Annotated[
+        str | None, typer.Option(metavar="RELEASE", help="Oldest TensorFlow Lite that must run the file, e.g. 2.8.0.")
+    ] = None,
     accelerator: Annotated[str | None, typer.Option(help="Ethos-U variant, e.g. ethos-u55-128.")] = None,
     min_snr_db: Annotated[
         float | None, typer.Option(help="Least SNR of a file's outputs against the float model (default: 10)")
@@ -78,6 +81,7 @@ def export(
         "max_arena_bytes": max_arena_bytes,
         "max_flash_bytes": max_flash_bytes,
         "max_firmware_bytes": max_firmware_bytes,
+        "min_runtime": min_runtime,
         "accelerator": accelerator,
         "min_snr_db": min_snr_db,
         "min_agreement": min_agreement,
