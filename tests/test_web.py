@@ -245,7 +245,9 @@ def get(address):
 
 
 def test_demo_serves_the_page_and_stops_on_ctrl_c(run, modules):
-    program = "from wavemix_tf.cli import script; script()"  # as the console script, which loads no TensorFlow here
+    # As the console script, which loads no TensorFlow here. A process that was started in the background ignores Ctrl-C.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "from wavemix_tf.cli import script; script()"
     words = [sys.executable, "-c", program, "demo", run, "--port", "0", "--assets", modules.parent]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
