@@ -245,7 +245,7 @@ def get(address):
 
 
 def test_demo_serves_the_page_and_stops_on_ctrl_c(run, modules):
-    # As the console script, which loads no TensorFlow here. A process that was started in the background ignores Ctrl-C.
+    # As the console script, which loads no TensorFlow here. A process started in the background ignores SIGINT.
     program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     program += "from wavemix_tf.cli import script; script()"
     words = [sys.executable, "-c", program, "demo", run, "--port", "0", "--assets", modules.parent]
