@@ -174,3 +174,13 @@ def test_what_instructions_depend_on_is_counted():
     ]
     assert points
     assert all(features(op)[3] == 0 for op in points)  # nothing is copied into columns
+
+
+@pytest.mark.skipif(not (Path(__file__).parents[1] / "docs").is_dir(), reason="runs in a checkout")
+def test_the_page_has_every_board_with_its_figures():
+    text = (Path(__file__).parents[1] / "docs" / "budgets.md").read_text(encoding="utf-8")
+    for name, row in BOARDS.items():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}`: ")]
+        sizes = [f"{size // 1024:,} KB" for size in (row.ram_bytes, row.block_bytes, row.flash_bytes)]
+        assert line.endswith(f" | {row.core} | {row.clock_mhz} MHz | {' | '.join(sizes)} |")
+        assert row.source in line
