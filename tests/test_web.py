@@ -234,10 +234,11 @@ def modules(tmp_path_factory):
     return folder
 
 
-def get(address):
-    """(status, headers, content) of an address."""
+def get(address, host=None):
+    """(status, headers, content) of an address; with another header Host if one is given."""
+    request = urllib.request.Request(address, headers={} if host is None else {"Host": host})
     try:
-        with urllib.request.urlopen(address) as answer:
+        with urllib.request.urlopen(request) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -263,6 +264,11 @@ def test_demo_serves_the_page_and_stops_on_ctrl_c(run, modules):
                 assert headers["Content-Type"].startswith(kind)
             outside = ("vectors/", "litert/", "litert/other.js", "../../web-int8.json", "..%2f..%2f..%2frecipe.json")
             assert [get(address + path)[0] for path in outside] == [404] * len(outside)
+            port = address.rstrip("/").rsplit(":", 1)[1]
+            own = (f"localhost:{port}", "LOCALHOST", "127.0.0.1", f"127.0.0.1:{port}")
+            assert [get(address, host)[0] for host in own] == [200] * len(own)
+            foreign = ("example.com", f"example.com:{port}", "127.0.0.1.example.com", "localhost:", "", "127x0.0.1")
+            assert [get(address + "net.tflite", host)[0] for host in foreign] == [403] * len(foreign)
             process.send_signal(signal.SIGINT)
             rest, errors = process.communicate(timeout=30)
         finally:

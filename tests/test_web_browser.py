@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from tflite_support import FILES, FLOAT, HELD_OUT, export_random, randomise
+from tflite_support import FILES, HELD_OUT, export_random, randomise
 from web_support import HOSTILE
 
 import wavemix_tf as wm
@@ -20,13 +20,10 @@ from wavemix_tf.colours import palette
 from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.kit.picture import PictureInput, png
 from wavemix_tf.tflite.runtimes.running import run_raw
-from wavemix_tf.tflite.targets import op_tables
-from wavemix_tf.tflite.targets.table import TARGETS
 from wavemix_tf.training.images import fit_image, read_image
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import browser
-import op_tables as op_files
 
 MISSING = browser.missing()
 pytestmark = [pytest.mark.skipif(MISSING is not None, reason=MISSING or ""), pytest.mark.slow]
@@ -243,6 +240,70 @@ def test_examples_the_camera_and_a_broken_file(opened, tmp_path):
     assert "no picture" in opened.do("evaluate", script="return document.getElementById('message').innerText")
 
 
+# The camera is permitted only when `permit` is called; `streams` are those that the browser gave.
+ASKED = """
+const devices = navigator.mediaDevices, real = devices.getUserMedia.bind(devices);
+self.streams = [], self.asked = 0;
+devices.getUserMedia = async (wanted) => {
+  ++self.asked;
+  await new Promise((done) => { self.permit = done; });
+  self.streams.push(await real(wanted));
+  return self.streams.at(-1);
+};
+document.getElementById('camera').click();
+document.getElementById('camera').click();
+return [self.asked, document.getElementById('camera').disabled];
+"""
+TRACKS = "return self.streams.flatMap((stream) => stream.getTracks()).map((track) => track.readyState)"
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_no_camera_stays_on(chosen, opened):
+    """After two clicks before it is permitted, and after a picture that is chosen before."""
+    assert opened.do("evaluate", script=ASKED) == [1, True]
+    if chosen:
+        opened.do("click", selector="#examples button")
+        opened.do("wait", selector="body[data-pictures='1']", timeout=20_000)
+        opened.do("evaluate", script="self.permit()")
+    else:
+        opened.do("evaluate", script="self.permit()")
+        opened.do("wait", selector="#camera:has-text('Stop the camera')", timeout=20_000)
+        assert opened.do("evaluate", script=TRACKS) == ["live"]
+        opened.do("click", selector="#camera")
+    opened.do("wait", selector="#camera:enabled:has-text('Use the camera')", timeout=20_000)
+    assert opened.do("evaluate", script=TRACKS) == ["ended"]
+
+
+CHANGE = "document.getElementById('choice').dispatchEvent(new Event('change'));"
+
+
+def test_another_backend_shows_the_picture_again(opened):
+    """The last one, or that which came meanwhile."""
+    latency = "return document.getElementById('latency').innerText"
+    opened.do("click", selector="#examples button:nth-child(3)")
+    opened.do("wait", selector="body[data-pictures='1']", timeout=20_000)
+    third = shares(opened)
+    assert opened.do("evaluate", script=f"{CHANGE} await 0; await 0; await 0; {latency}") == "–"
+    opened.do("wait", selector="body[data-pictures='2'][data-state=passed]", timeout=20_000)
+    assert shares(opened) == third
+    assert opened.do("evaluate", script=latency).endswith(" ms")
+    drop = "document.dispatchEvent(new DragEvent('drop', {dataTransfer: files, bubbles: true}))"
+    opened.do("evaluate", script=f"{FILES_OF_A_PICTURE} {CHANGE} {drop}")
+    opened.do("wait", selector="body[data-pictures='3'][data-state=passed]", timeout=20_000)
+    dropped = shares(opened)
+    opened.do("click", selector="#examples button:nth-child(1)")  # the same picture
+    opened.do("wait", selector="body[data-pictures='4']", timeout=20_000)
+    assert shares(opened) == dropped != third
+
+
+# Whether the first line of the result is in sight.
+IN_SIGHT = """
+await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+const { top, bottom } = document.querySelector("#result li").getBoundingClientRect();
+return top >= 0 && bottom <= innerHeight;
+"""
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_wider_than_the_screen(width, dark, opened):
@@ -250,6 +311,7 @@ def test_nothing_is_wider_than_the_screen(width, dark, opened):
     opened.do("click", selector="#examples button")
     opened.do("wait", selector="#result li", timeout=20_000)
     assert opened.do("evaluate", script="return document.documentElement.scrollWidth") == width
+    assert opened.do("evaluate", script=IN_SIGHT)
     # Contrast of text and background, by WCAG 2: at least 4.5 for every text.
     assert opened.do("evaluate", script=CONTRAST) == []
 
@@ -340,48 +402,6 @@ def test_an_enlarged_picture(window, tmp_path):
     assert "12 x 12 pixels or more. Received: 17 x 5" in message
 
 
-# --- LiteRT.js --------------------------------------------------------------------------------------------------------
-
-
-def kinds(op):
-    """Arithmetic in which an op of the table stands."""
-    if op in op_files.NO_FLOAT:
-        return ["int8"]
-    rescales = op == "QUANTIZE"
-    return (
-        ["float32", "int8"] if rescales or (op in op_tables.INT8_RULES and op not in op_files.NO_INT8) else ["float32"]
-    )
-
-
-def test_every_op_of_the_table_gives_litert_s_numbers():
-    opened, different = browser.LiteRtJs(), []
-    try:
-        for op in sorted(TARGETS["android-cpu"].ops):
-            for dtype in kinds(op):
-                found = op_files.run_in_browser(op, dtype, opened)
-                runs = not isinstance(found, str)
-                if runs != (op in TARGETS["web"].ops) or (runs and found > (0 if dtype == "int8" else 1e-6)):
-                    different.append((op, dtype, found))
-        # Whole files.
-        for io_dtype in ("uint8", "float32"):
-            content = FILES["deconv", "web", io_dtype if io_dtype == "float32" else None].content
-            tensor = read_file(content).inputs[0]
-            inputs = [np.random.default_rng(2).integers(0, 2, tensor.shape).astype(tensor.dtype)]
-            (found,), (wanted,) = opened.run(content, inputs), op_files.run_whole(content, inputs)
-            np.testing.assert_array_equal(found, wanted.ravel())
-        # Weights of 16 bits.
-        content = export_random(FLOAT["deconv"], "web", "float16").content
-        inputs = [HELD_OUT["deconv"][:1]]
-        (found,), (wanted,) = opened.run(content, inputs), op_files.run_whole(content, inputs)
-        np.testing.assert_allclose(found, wanted.ravel(), atol=1e-5)
-        content, inputs = op_files.write("RELU", "int8")
-        with pytest.raises(RuntimeError, match="Element type INT8 is not supported"):
-            opened.run(content, inputs)
-    finally:
-        opened.close()
-    assert different == []
-
-
 def test_webgpu(tmp_path):
     """Software rendering stands in for a GPU; an int8 network differs by at most two steps there."""
     artifact = FILES["deconv", "web", "float32"]
@@ -389,8 +409,10 @@ def test_webgpu(tmp_path):
     with browser.Browser(browser.WEBGPU) as window, browser.serving(folder) as address:
         window.do("open", url=address)
         assert test_state(window) == "Self-test passed"
+        window.do("click", selector="#examples button")
+        window.do("wait", selector="body[data-pictures='1']", timeout=20_000)
         window.do("select", selector="#choice", value="webgpu")
-        window.do("wait", selector="body[data-state=running]", timeout=20_000)
+        window.do("wait", selector="body[data-pictures='2']", timeout=60_000)  # the picture again
         words = test_state(window)
         backend = window.do("evaluate", script="return document.getElementById('backend').innerText")
         lines = window.do("evaluate", script="return document.getElementById('tests').textContent")

@@ -217,7 +217,7 @@ NIGHTLY: tuple[str, ...] = (
     "test_vit.py::test_keras_file_round_trip[options2]",
     "test_vit.py::test_products_are_the_published_ones[deit_base-17.58]",
     "test_vit.py::test_timms_weights_load_into_a_network_that_samples",
-    "test_web_browser.py::test_every_op_of_the_table_gives_litert_s_numbers",
+    "test_web_browser_ops.py::test_every_op_of_the_table_gives_litert_s_numbers",
     "test_web_browser.py::test_webgpu",
     "test_wheel.py::test_command_runs_outside_the_checkout",
 )

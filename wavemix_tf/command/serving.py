@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import os
+import re
 import shlex
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..tflite.kit.npm import CORE, LITERT_FILES, LITERT_JS_VERSION
 from .terminal import note
 
 HOST = "127.0.0.1"
+OWN_NAMES = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?", re.IGNORECASE)  # in the header Host
 MODULES = "WAVEMIX_TF_NODE_MODULES"  # environment variable: a node_modules folder
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -94,6 +96,14 @@ class PageHandler(SimpleHTTPRequestHandler):
         """Return the file of a URL's path."""
         name = unquote(urlsplit(path).path).removeprefix("/litert/")
         return str(self.litert / LITERT_FILES[name]) if name in LITERT_FILES else super().translate_path(path)
+
+    def send_head(self) -> Any:
+        """Refuse another name of this machine: a foreign site whose name leads here could read the model."""
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) != 1 or not OWN_NAMES.fullmatch(hosts[0].strip()):
+            self.send_error(403, "This server answers only to 127.0.0.1 and localhost")
+            return None
+        return super().send_head()
 
     def list_directory(self, path: Any) -> None:
         """Refuse to list a folder."""

@@ -7,33 +7,44 @@ import { drawLevels, show } from "./results.js";
 import { selfTest } from "./selftest.js";
 
 const VIEW = 640; // pixels, the longer side of the shown picture
+const FIRST_LINE = 120; // pixels from the top of the result that hold its first line
 const $ = (id) => document.getElementById(id);
 
 let page; // content of page.json
 let content; // the .tflite file
 let network; // null until it is loaded
-let stream = null; // of the camera
+let camera = null; // {stream} while it runs or is asked for; stream is null until it is permitted
+let shown = null; // the picture in view; it stays open for another backend
 let waiting = null; // the newest picture that is not yet shown
-let working = false;
+let working = null; // promise that every waiting picture is shown
+let changing = Promise.resolve(); // of the newest change of backend
 
-/** Shows a picture and the network's result; while one is computed, only the newest other one is kept. */
+/** Shows a picture and the network's result; while one is computed, or no network is there, only the newest is kept. */
 async function classify(source) {
-  waiting?.close?.();
+  waiting?.close();
   waiting = source;
-  if (working || !network) return;
-  working = true;
-  try {
-    while (waiting) {
-      const next = waiting;
-      waiting = null;
+  await work();
+}
+
+/** Shows the waiting picture, if there is a network. */
+function work() {
+  if (waiting && network) working ??= showWaiting();
+  return working;
+}
+
+async function showWaiting() {
+  while (waiting && network) {
+    const next = waiting;
+    waiting = null;
+    if (next !== shown) shown?.close();
+    shown = next;
+    try {
       await classifyNow(next);
-      next.close?.();
+    } catch (error) {
+      say(error.message);
     }
-  } catch (error) {
-    say(error.message);
-  } finally {
-    working = false;
   }
+  working = null;
 }
 
 async function classifyNow(source) {
@@ -47,7 +58,7 @@ async function classifyNow(source) {
   $("seen-figure").hidden = false;
   $("latency").textContent = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`;
   document.body.dataset.pictures = Number(document.body.dataset.pictures ?? 0) + 1;
-  if (!stream) $("spoken").textContent = sentence; // a screen reader would read every frame
+  if (!camera?.stream) $("spoken").textContent = sentence; // a screen reader would read every frame
   say("");
 }
 
@@ -65,9 +76,16 @@ async function take(blob) {
   stopCamera();
   try {
     await classify(await decode(blob));
+    reveal();
   } catch (error) {
     say(`This file is no picture that the browser can read. (${error.message})`);
   }
+}
+
+/** Scrolls to the result if its first line is out of sight, as on a narrow screen. */
+function reveal() {
+  const { top } = $("result").getBoundingClientRect();
+  if (top < 0 || top + FIRST_LINE > innerHeight) $("result").closest("section").scrollIntoView({ block: "nearest" });
 }
 
 function say(text) {
@@ -80,40 +98,71 @@ async function startCamera() {
     say("The camera needs https or localhost.");
     return;
   }
+  const own = { stream: null };
+  camera = own;
+  $("camera").disabled = true;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    own.stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
   } catch (error) {
-    say(`There is no camera, or it is not permitted. (${error.message})`);
+    if (camera === own) {
+      camera = null;
+      say(`There is no camera, or it is not permitted. (${error.message})`);
+    }
+    return;
+  } finally {
+    $("camera").disabled = false;
+  }
+  if (camera !== own) {
+    stop(own.stream); // a picture was chosen before the camera was permitted
     return;
   }
+  $("camera").textContent = "Stop the camera";
+  try {
+    await showFrames(own);
+  } catch (error) {
+    if (camera !== own) return; // it was stopped meanwhile
+    stopCamera();
+    say(error.message);
+  }
+}
+
+async function showFrames(own) {
   const video = document.createElement("video");
   video.muted = true;
   video.playsInline = true;
-  video.srcObject = stream;
+  video.srcObject = own.stream;
   await video.play();
-  $("camera").textContent = "Stop the camera";
-  const own = stream;
-  while (stream === own) {
+  while (camera === own) {
     await new Promise((resolve) => {
       if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(resolve);
       else requestAnimationFrame(resolve);
     });
-    if (stream === own && video.videoWidth) await classify(await createImageBitmap(video));
+    if (camera !== own || !video.videoWidth) continue;
+    const frame = await createImageBitmap(video);
+    if (camera === own) await classify(frame);
+    else frame.close(); // a picture may have been chosen since
   }
 }
 
+function stop(stream) {
+  for (const track of stream.getTracks()) track.stop();
+}
+
 function stopCamera() {
-  stream?.getTracks().forEach((track) => track.stop());
-  stream = null;
+  if (camera?.stream) stop(camera.stream);
+  camera = null;
   $("camera").textContent = "Use the camera";
 }
 
 /** Loads the model on a backend and runs the self-test there. */
 async function start(backend) {
   setState("running", "Self-test runs");
-  network?.delete();
+  const old = network;
   network = null;
+  await working; // the old network may be running
+  old?.delete();
   $("backend").textContent = "…";
+  $("latency").textContent = "–";
   const loaded = await Network.load(page, content, backend);
   const { passed, lines } = await selfTest(loaded, page, content);
   $("backend").textContent = { wasm: "WebAssembly", webgpu: "WebGPU" }[backend];
@@ -141,14 +190,23 @@ function setState(state, text, small = "") {
   $("alert").hidden = state !== "failed";
 }
 
+/** Loads another backend; then shows the picture that came meanwhile, or the last one again. */
 async function changeBackend(backend) {
+  let refused = null;
   try {
     await start(backend);
   } catch (error) {
-    say(`${error.message} WebAssembly runs it.`);
+    refused = `${error.message} WebAssembly runs it.`;
     $("choice").value = "wasm";
     await start("wasm");
   }
+  waiting ??= shown;
+  await work();
+  if (refused) say(refused); // after the picture, which removes messages
+}
+
+function notLoaded(error) {
+  setState("failed", "The model was not loaded", error.message);
 }
 
 function listen() {
@@ -169,10 +227,12 @@ function listen() {
     if (event.clipboardData.files.length) take(event.clipboardData.files[0]);
   });
   $("camera").addEventListener("click", () => {
-    if (stream) stopCamera();
-    else startCamera().catch((error) => say(error.message));
+    if (camera) stopCamera();
+    else startCamera();
   });
-  $("choice").addEventListener("change", ({ target }) => changeBackend(target.value));
+  $("choice").addEventListener("change", ({ target: { value } }) => {
+    changing = changing.then(() => changeBackend(value)).catch(notLoaded); // one after the other
+  });
 }
 
 function showExamples() {
@@ -198,13 +258,7 @@ async function main() {
   content = new Uint8Array(await (await get(page.file)).arrayBuffer());
   await start("wasm");
   for (const control of document.querySelectorAll("[data-needs-network]")) control.disabled = false;
-  if (waiting) {
-    const next = waiting;
-    waiting = null;
-    await classify(next);
-  }
+  await work();
 }
 
-main().catch((error) => {
-  setState("failed", "The model was not loaded", error.message);
-});
+main().catch(notLoaded);
