@@ -276,7 +276,10 @@ fun main(words: Array<String>) {
     CompiledModel.breaks = Accelerator.NONE
     CompiledModel.unlinked = Accelerator.GPU
     for (flips in listOf(
-        mapOf(), mapOf(Accelerator.GPU to 64), mapOf(Accelerator.GPU to 1), mapOf(Accelerator.GPU to 2, Accelerator.CPU to 64)
+        mapOf(),
+        mapOf(Accelerator.GPU to 64),
+        mapOf(Accelerator.GPU to 1),
+        mapOf(Accelerator.GPU to 2, Accelerator.CPU to 64)
     )) {
         CompiledModel.flips = flips
         activity.places().choose(Place.GPU.ordinal)

@@ -177,7 +177,7 @@ class CompiledModel private constructor(
             val alone = options.accelerators == setOf(Accelerator.NPU)
             val allowed = if (alone) setOf(Accelerator.NPU, Accelerator.CPU) else options.accelerators
             if (allowed.none { it in present }) throw LiteRtException(REFUSED)
-            if (unlinked != Accelerator.NONE && unlinked in allowed) throw UnsatisfiedLinkError("dlopen failed: libx.so")
+            if (unlinked != Accelerator.NONE && unlinked in allowed) throw UnsatisfiedLinkError("dlopen failed: x.so")
             val (assets, file) = Pair(assetManager, assetName)
             assets.open(file).close()
             val folder = "test_vectors/" + file.removeSuffix(".tflite")

@@ -277,7 +277,7 @@ def test_the_app_on_a_jvm(tmp_path):
     ]
     assert lines[7] == f"STATUS CPU, {test} | GPU refused: Failed to run"
     assert lines[8:12] == [
-        f"STATUS CPU, {test} | GPU refused: dlopen failed: libx.so",
+        f"STATUS CPU, {test} | GPU refused: dlopen failed: x.so",
         f"STATUS CPU, {test} | GPU refused: An output is off by 64.0 (output steps); allowed: 1.0",
         f"STATUS GPU, {test.replace('0.0', '1.0')}",
         f"STATUS CPU, {test.replace('passed', 'FAILED').replace('0.0', '64.0')}; allowed: 1.0 | GPU refused: "

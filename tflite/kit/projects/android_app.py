@@ -212,7 +212,7 @@ import java.util.concurrent.TimeUnit
 
 /** Classifies what the camera sees, or a picture, and shows where the network ran and how long it took. */
 class MainActivity : ComponentActivity() {
-    // The only thread that touches the recognizer. After onDestroy it ignores what still comes: frames, chosen pictures.
+    // The only thread that touches the recognizer. After onDestroy it ignores what still comes.
     private val worker = ThreadPoolExecutor(
         1, 1, 0, TimeUnit.SECONDS, LinkedBlockingQueue<Runnable>(), ThreadPoolExecutor.DiscardPolicy()
     )
