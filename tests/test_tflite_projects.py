@@ -193,6 +193,18 @@ def test_the_readme_of_the_cmake_project_is_true(folder):
     assert done.stdout.splitlines()[-1] == "FAILED my_c: 3 of 4 checks passed"
 
 
+@requires_cc
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
+def test_input_and_output_are_aligned_for_esp_nn(folder, tmp_path):
+    """An array alone in its section gives the section its alignment."""
+    command = ["cc", "-c", "-fdata-sections", "src/network.c", "-o", tmp_path / "network.o"]
+    subprocess.run(command, cwd=folder, check=True)
+    said = subprocess.run(["objdump", "-h", tmp_path / "network.o"], capture_output=True, text=True, check=True).stdout
+    found = dict(re.findall(r"\.bss\.(input|output) .* 2\*\*(\d+)\n", said))
+    assert set(found) == {"input", "output"}
+    assert min(map(int, found.values())) >= 4
+
+
 @requires_cmake
 @requires_cc
 def test_an_unknown_board_is_refused(folder, tmp_path):
@@ -234,7 +246,6 @@ int main(void) {
   int head[4], i;
   for (i = 0; i < CLASS_COUNT; ++i) fwrite(class_labels[i], 1, strlen(class_labels[i]) + 1, stderr);
   if (classify(pixels, 0, 4, PIXELS_RGB888) != NULL || classify(pixels, 4, 4, (PixelFormat)5) != NULL) return 2;
-  if ((size_t)network_input() % 16 || (size_t)network_output() % 16) return 7;
   if (classify(NULL, 4, 4, PIXELS_RGB888) != NULL || classify(pixels, 65536, 4, PIXELS_GRAY8) != NULL) return 3;
   while (fread(head, sizeof head, 1, stdin) == 1) {
     const Classification* found;
