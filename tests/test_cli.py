@@ -400,6 +400,8 @@ def test_a_device_too_small_is_reported_by_how_much(finished, tmp_path, capsys):
         assert code == 1
         assert one_line(err)
         assert "1,024" in err or "1024" in err
+    code, shown, err = call(capsys, "export", "--out", out, "--target", "mcu", "--max-arena-bytes", "1000000")
+    assert (code, "within the limits" in shown) == (0, True), err  # not written again in another form
     code, _, err = call(capsys, "export", "--out", out, "--target", "android-cpu", "--max-arena-bytes", "1024")
     assert (code, one_line(err)) == (1, True)
     assert {path: path.stat().st_mtime_ns for path in (out / "exports").iterdir()} == before

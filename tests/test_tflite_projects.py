@@ -402,6 +402,22 @@ def test_a_project_replaces_only_a_project(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_project_in_which_somebody_works_keeps_his_files(tmp_path):
+    artifact = FILES["deconv", "c", None]
+    place = artifact.save_project(tmp_path / "project", "cmake")
+    (place / "app").mkdir()
+    (place / "app" / "mine.c").write_text("int mine;")
+    artifact.save_project(place, "cmake", overwrite=True)
+    assert (place / "app" / "mine.c").read_text() == "int mine;"
+    main = (place / "main.c").read_text()
+    (place / "main.c").write_text(main + "/* mine */")
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    with pytest.raises(FileExistsError, match=r"files were edited is not replaced: move it, or these files: main\.c\."):
+        artifact.save_project(place, "cmake", overwrite=True)
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
 @requires_cc
 @requires_cmake
 def test_a_picture_file_is_classified_on_this_machine(folder, tmp_path):

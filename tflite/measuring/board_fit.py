@@ -21,9 +21,9 @@ from .instructions import estimate_instructions
 
 # Each of ``names.BOARD_RUNTIMES`` -> its name in tables.
 RUNTIME_NAMES = {
-    REFERENCE_KERNELS: "TFLM, reference kernels",
+    REFERENCE_KERNELS: "TFLM",
     CMSIS_NN: "TFLM, CMSIS-NN",
-    C_PROGRAM: "C without interpreter",
+    C_PROGRAM: "C program",
 }
 CMSIS_NN_RULE = "CMSIS-NN"  # in the names of the rules that only its kernels have
 

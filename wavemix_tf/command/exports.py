@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..tflite.errors import ExportError
+from ..tflite.errors import ExportError, MemoryLimitError, UnsupportedOpError
 from ..tflite.exporting.artifact import Artifact
 from ..tflite.exporting.exporter import export, model_sha256
 from ..tflite.exporting.fidelity import verify_images
-from ..tflite.exporting.limits import check_arguments
+from ..tflite.exporting.limits import MemoryUse, check_arguments, check_limits, check_runtime
+from ..tflite.file.flatbuffer import read_file
 from ..tflite.file.model_cards import card_path
 from ..tflite.kit.existing import kit_digest
 from ..tflite.kit.projects.table import PROJECTS
@@ -64,8 +65,8 @@ def write_exports(
         io_dtype: As for ``export``.
         overwrite: Replace existing files.
         **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``max_firmware_bytes``, ``min_runtime``, ``accelerator``,
-            ``min_snr_db``, ``min_agreement`` and ``allow_unjudged``, as for ``export``; with any of them, existing
-            files are exported again and checked against them.
+            ``min_snr_db``, ``min_agreement`` and ``allow_unjudged``, as for ``export``; an existing file that does not
+            meet them, or must be judged again, is exported again.
 
     Returns:
         (name, file) of the files that passed, and name -> reason of the refused ones.
@@ -90,6 +91,10 @@ def write_exports(
         if there is not None and not any_limit_given(limits):
             artifacts.append((name, there))
             continue
+        if there is not None and _is_within(there, limits):
+            artifacts.append((name, there))
+            console.print(f"  {name}: {kibibytes(there.size_bytes)}, within the limits")
+            continue
         with console.status(f"  {name}: convert, audit, run"), _collecting_refusals(line, out, target, dtype, refused):
             artifact = export(
                 model,
@@ -105,13 +110,28 @@ def write_exports(
             if seen:
                 verification = {**artifact.verification, CALIBRATION_IMAGES: seen}
                 artifact = dataclasses.replace(artifact, verification=verification)
-            for folder in _made_of(path):  # those of the previous file
-                shutil.rmtree(folder, ignore_errors=True)
             artifact.save(path, overwrite=True)
+            _remove_kit(_kit_folder(path), artifact.sha256)
+            _name_old_projects(path, artifact.sha256)
             artifacts.append((name, artifact))
         state = "refused" if name in refused else f"{kibibytes(artifact.size_bytes)}, passed every check"
         console.print(f"  {name}: {state}")
     return artifacts, refused
+
+
+def _is_within(file: Artifact, limits: Mapping[str, Any]) -> bool:
+    """Return whether limits of memory and runtime are all that is given, and a file that exists meets them."""
+    memory = {"max_arena_bytes", "max_flash_bytes", "max_firmware_bytes", "min_runtime"}
+    if any_limit_given({key: value for key, value in limits.items() if key not in memory}):
+        return False
+    asked = check_arguments(file.target, get_target(file.target), *(limits.get(key) for key in LIMITS))
+    info = read_file(file.content)
+    try:
+        check_limits(asked, MemoryUse(file.arena_bytes, file.size_bytes, file.npu), info, file.target)
+        check_runtime(file.content, asked, info)
+    except (MemoryLimitError, UnsupportedOpError):
+        return False
+    return True
 
 
 def any_limit_given(limits: Mapping[str, Any]) -> bool:
@@ -223,9 +243,9 @@ def delete_exports(out: Path) -> None:
     stale = [out / "report.json", out / "report.html", out / predictions.FILE]
     if (out / "exports").is_dir():
         stale += [path for path in (out / "exports").iterdir() if path.is_file()]
-        for kind in ("kit", *PROJECTS):
-            for folder in (out / "exports").glob(f"*_{kind}"):
-                shutil.rmtree(folder)
+        for path in (path for path in stale if path.suffix == ".tflite"):
+            _remove_kit(_kit_folder(path))
+            _name_old_projects(path)
     for path in stale:
         path.unlink(missing_ok=True)
 
@@ -252,9 +272,19 @@ def _project_folder(path: Path, project: str) -> Path:
     return path.with_name(f"{path.stem}_{project}")
 
 
-def _made_of(path: Path) -> list[Path]:
-    """Return the folders that may have been made of an exported file: its kit and its projects."""
-    return [_kit_folder(path), *(_project_folder(path, project) for project in PROJECTS)]
+def _remove_kit(folder: Path, sha256: str | None = None) -> None:
+    """Remove a kit that was not made of the file of this digest. A folder that is no kit stays."""
+    if kit_digest(folder) not in (None, sha256):
+        shutil.rmtree(folder, ignore_errors=True)
+        note(f"{folder} was the kit of an earlier file and was removed; --kit writes it again")
+
+
+def _name_old_projects(path: Path, sha256: str | None = None) -> None:
+    """Say which projects hold an earlier file than that of this digest. They stay: users work in them."""
+    for project in PROJECTS:
+        folder = _project_folder(path, project)
+        if project_digest(folder) not in (None, sha256):
+            note(f"{folder} is a project of an earlier file; --project {project} writes it again")
 
 
 def measure_exports(
