@@ -273,6 +273,22 @@ fun main(words: Array<String>) {
     activity.places().choose(Place.GPU.ordinal)
     activity.settle()
     println("STATUS " + activity.text(R.id.status).replace("\n", " | "))
+    CompiledModel.breaks = Accelerator.NONE
+    CompiledModel.unlinked = Accelerator.GPU
+    for (flips in listOf(
+        mapOf(),
+        mapOf(Accelerator.GPU to 64),
+        mapOf(Accelerator.GPU to 1),
+        mapOf(Accelerator.GPU to 2, Accelerator.CPU to 64)
+    )) {
+        CompiledModel.flips = flips
+        activity.places().choose(Place.GPU.ordinal)
+        activity.settle()
+        println("STATUS " + activity.text(R.id.status).replace("\n", " | "))
+        CompiledModel.unlinked = Accelerator.NONE
+    }
+    CompiledModel.flips = mapOf()
+    activity.places().choose(Place.CPU.ordinal)
     for (frame in frames.drop(1)) {
         analysis.deliver(Frame(frame, frame.nameWithoutExtension.toInt()))
         activity.settle()
@@ -299,5 +315,10 @@ fun main(words: Array<String>) {
     activity.onDestroy()
     java.lang.Thread.sleep(200)
     println("OPEN ${JniHandle.open} ${Frame.open}")
+    activity.places().choose(Place.CPU.ordinal)
+    analysis.deliver(Frame(frames[0], 0))
+    activity.findViewById<android.widget.Button>(R.id.picture).performClick()
+    java.lang.Thread.sleep(200)
+    println("LATE ${JniHandle.open}")
 }
 """

@@ -141,7 +141,7 @@ class TensorBuffer : JniHandle() {
     }
 }
 class CompiledModel private constructor(
-    private val inputs: ByteArray, private val outputs: ByteArray, private val broken: Boolean
+    private val inputs: ByteArray, private val outputs: ByteArray, private val broken: Boolean, private val flipped: Int
 ) : JniHandle() {
     class Options(val accelerators: Set<Accelerator>)
     fun createInputBuffers() = listOf(TensorBuffer())
@@ -154,6 +154,7 @@ class CompiledModel private constructor(
         val vector = (0 until vectors).first { row(it).contentEquals(given[0].raw) }
         val each = outputs.size / vectors
         found[0].raw = outputs.copyOfRange(vector * each, (vector + 1) * each)
+        found[0].raw[0] = (found[0].raw[0].toInt() xor flipped).toByte()
     }
     companion object {
         /** The form of LiteRT's own message. */
@@ -162,6 +163,10 @@ class CompiledModel private constructor(
         var present = setOf(Accelerator.CPU, Accelerator.GPU)
         /** An accelerator that opens a file and does not run it. */
         var breaks = Accelerator.NONE
+        /** An accelerator without its library. */
+        var unlinked = Accelerator.NONE
+        /** Accelerator -> the bits of the first output value that it computes wrongly. */
+        var flips = mapOf<Accelerator, Int>()
         fun create(
             assetManager: android.content.res.AssetManager,
             assetName: String,
@@ -172,11 +177,13 @@ class CompiledModel private constructor(
             val alone = options.accelerators == setOf(Accelerator.NPU)
             val allowed = if (alone) setOf(Accelerator.NPU, Accelerator.CPU) else options.accelerators
             if (allowed.none { it in present }) throw LiteRtException(REFUSED)
+            if (unlinked != Accelerator.NONE && unlinked in allowed) throw UnsatisfiedLinkError("dlopen failed: x.so")
             val (assets, file) = Pair(assetManager, assetName)
             assets.open(file).close()
             val folder = "test_vectors/" + file.removeSuffix(".tflite")
             val (given, found) = listOf("input_0.bin", "expected_0.bin").map { assets.open("$folder/$it").readBytes() }
-            return CompiledModel(given, found, breaks != Accelerator.NONE && breaks in allowed)
+            val flipped = flips.filterKeys { it in allowed }.values.sum()
+            return CompiledModel(given, found, breaks != Accelerator.NONE && breaks in allowed, flipped)
         }
     }
 }

@@ -264,7 +264,7 @@ def test_the_app_on_a_jvm(tmp_path):
     raw = np.frombuffer((vectors / "expected_0.bin").read_bytes(), np.uint8).reshape(-1, 5)
     scores = (raw.astype(float) - sink.zero_point) * sink.scale
     refused = "refused: ERROR: [litert_compiled_model.h:1] └ Some ops are not accelerated."
-    test = "every op | Self-test: largest difference 0.0 (output steps)"
+    test = "every op | Self-test: passed, largest difference 0.0 (output steps)"
     assert lines[0] == "The app may not use the camera. Choose a picture."
     assert lines[1] == "NPU, GPU, CPU; 2"
     assert lines[2:7] == [
@@ -276,7 +276,15 @@ def test_the_app_on_a_jvm(tmp_path):
         "accelerated., CPU=ERROR: [litert_compiled_model.h:1] └ Some ops are not accelerated.}",
     ]
     assert lines[7] == f"STATUS CPU, {test} | GPU refused: Failed to run"
+    assert lines[8:12] == [
+        f"STATUS CPU, {test} | GPU refused: dlopen failed: x.so",
+        f"STATUS CPU, {test} | GPU refused: An output is off by 64.0 (output steps); allowed: 1.0",
+        f"STATUS GPU, {test.replace('0.0', '1.0')}",
+        f"STATUS CPU, {test.replace('passed', 'FAILED').replace('0.0', '64.0')}; allowed: 1.0 | GPU refused: "
+        "An output is off by 2.0 (output steps); allowed: 1.0",
+    ]
+    lines[8:12] = []
     assert lines[8:28] == [line for row in scores[:4] for line in answer(row)]
     assert lines[28] == "TIME true"
     assert lines[29:34] == answer(scores[0])
-    assert lines[34:] == ["The picture cannot be read: content://null", "no camera", "OPEN 0 0"]
+    assert lines[34:] == ["The picture cannot be read: content://null", "no camera", "OPEN 0 0", "LATE 0"]

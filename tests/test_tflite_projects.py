@@ -2,6 +2,7 @@
 
 import configparser
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ FIRMWARE = ("arduino", "platformio", "esp-idf", "zephyr", "cmake", "cmsis")
 LABELS = ('ant "1"\n', "b\\ee?", "cät|tom", "dog", "%s*/")  # what C, Markdown and YAML could misread
 requires_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
 requires_cpp = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+CMSIS_NN = os.environ.get("WAVEMIX_TEST_CMSIS_NN", "")
 STRICT = ("-Wall", "-Wextra", "-Werror")
 # Height, width: reduced, enlarged, both at once, the network's size.
 SIZES = [(16, 16), (1, 1), (5, 40), (61, 43), (90, 7)]
@@ -82,7 +84,8 @@ def test_every_placeholder_is_filled_and_every_readme_says_what_was_run(made):
             if not path.endswith(".tflite"):
                 assert "@{" not in content.decode(), path
         readme = files["README.md"].decode()
-        assert f"**What was run**: {PROJECTS[name].checked}" in readme
+        assert f"**What was run**: By the generator's tests, with other files: {PROJECTS[name].checked}." in readme
+        assert "This project was not compiled when it was written." in readme
         assert PROJECTS[name].checked.startswith(("built and run", "compiled only", "not built"))
 
 
@@ -188,6 +191,46 @@ def test_the_readme_of_the_cmake_project_is_true(folder):
     assert done.returncode == 1
     assert re.search(r"vector 0: failed: value 0 is -?\d+, expected 99", done.stdout)
     assert done.stdout.splitlines()[-1] == "FAILED my_c: 3 of 4 checks passed"
+
+
+@requires_cc
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
+def test_input_and_output_are_aligned_for_esp_nn(folder, tmp_path):
+    """An array alone in its section gives the section its alignment."""
+    command = ["cc", "-c", "-fdata-sections", "src/network.c", "-o", tmp_path / "network.o"]
+    subprocess.run(command, cwd=folder, check=True)
+    said = subprocess.run(["objdump", "-h", tmp_path / "network.o"], capture_output=True, text=True, check=True).stdout
+    found = dict(re.findall(r"\.bss\.(input|output) .* 2\*\*(\d+)\n", said))
+    assert set(found) == {"input", "output"}
+    assert min(map(int, found.values())) >= 4
+
+
+@requires_cmake
+@requires_cc
+def test_an_unknown_board_is_refused(folder, tmp_path):
+    command = ["cmake", "-S", folder, "-B", tmp_path, "-DCMAKE_SYSTEM_NAME=Generic", "-DBOARD=stm32"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "BOARD must be mps2-an386 or mps3-an547" in " ".join(done.stderr.split())
+    assert "Received: BOARD=stm32" in " ".join(done.stderr.split())
+
+
+@pytest.mark.slow
+@requires_cmake
+@requires_cc
+@pytest.mark.skipif(not CMSIS_NN, reason="WAVEMIX_TEST_CMSIS_NN names no folder of CMSIS-NN")
+def test_the_cmake_project_calls_cmsis_nn(folder, tmp_path):
+    """On this machine its plain C; the object of the program asks for a function of the library."""
+    command = ["cmake", "-S", folder, "-B", tmp_path, f"-DCMSIS_NN_DIR={CMSIS_NN}", "-DCMAKE_C_FLAGS=-DMY_C_KERNELS=1"]
+    subprocess.run(command, capture_output=True, check=True)
+    subprocess.run(["cmake", "--build", tmp_path, "-j", "2"], capture_output=True, check=True)
+    done = subprocess.run([tmp_path / "self_test"], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "PASSED my_c: 4 of 4 checks passed"
+    assert "-DWAVEMIX_CMSIS_NN" in (tmp_path / "CMakeFiles/classifier.dir/flags.make").read_text()
+    names = subprocess.run(["nm", tmp_path / "libclassifier.a"], capture_output=True, text=True, check=True).stdout
+    assert "U arm_convolve_wrapper_s8" in names
+    wrong = subprocess.run([*command[:5], "-DCMSIS_NN_DIR=/nowhere"], capture_output=True, text=True)
+    assert "Received: CMSIS_NN_DIR=/nowhere" in " ".join(wrong.stderr.split())
 
 
 # --- from pixels to classes -------------------------------------------------------------------------------------------

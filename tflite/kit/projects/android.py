@@ -31,7 +31,7 @@ def android_files(subject: Subject, checked: str) -> dict[str, bytes]:
 
     Args:
         subject: The file.
-        checked: ``Project.checked``.
+        checked: ``Project.what_was_run``.
 
     Raises:
         ExportError: the file does not classify pictures of any size, or Kotlin's TensorBuffer has not its dtypes.

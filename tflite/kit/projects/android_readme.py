@@ -73,6 +73,9 @@ throws if the accelerator cannot run every op, and the next place is tried: NPU,
 is the one that ran every op. With `CompiledModel.Options(Accelerator.GPU, Accelerator.CPU)` LiteRT falls back to the
 CPU without a word.
 
+A GPU or NPU whose outputs differ from the test vectors by more than the tolerance of the tests is refused too, with the
+difference. The CPU is the last place; if it differs, the screen shows `Self-test: FAILED`.
+
 The time is that of writing the input, `CompiledModel.run` and reading the output: the median of the last 31 pictures.
 The first inferences, those of the test vectors, are not in it.
 
@@ -110,9 +113,9 @@ chip only; Google Play delivers several as an AI pack (`ai_edge_litert.aot.ai_pa
 
 ## What was checked
 
-@{checked}.
+@{checked}
 
-The tests of wavemix-tf do that: pictures of any size, and turned frames, become the inputs that training makes of them.
+In these tests pictures of any size, and turned frames, become the inputs that training makes of them.
 The compilers of the NPUs were not run. The versions of the libraries are those that Google's LiteRT samples used in
 August 2026.
 """)
@@ -129,7 +132,7 @@ def readme(subject: Subject, class_name: str, words: str, checked: str, npu_libr
         name=subject.name,
         class_name=class_name,
         words=words,
-        checked=checked[0].upper() + checked[1:],
+        checked=checked,
         gradle=GRADLE_VERSION,
         sdk=COMPILE_SDK,
         litert=LITERT_VERSION,

@@ -12,7 +12,7 @@ PLAIN_FILES = (
 
 
 def project_files(subject: Subject, checked: str) -> dict[str, bytes]:
-    """Path -> content; ``checked`` says what was run."""
+    """Path -> content; ``checked`` is ``Project.what_was_run``."""
     name, program = c_name_of(subject), is_program(subject)
     made = sources("cmake", subject, "src/")
     made["CMakeLists.txt"] = filled(
@@ -21,10 +21,10 @@ def project_files(subject: Subject, checked: str) -> dict[str, bytes]:
             "name": name,
             "project": name,
             "languages": "C" if program else "C CXX",
-            "tflm": "" if program else text_of("cmake/tflm.cmake"),
+            "kernels": text_of("cmake/cmsis_nn.cmake" if program else "cmake/tflm.cmake"),
             "network": "network.c" if program else "network.cc",
             "model": f"{name}.c" if program else f"{name}.cc",
-            "libraries": "m" if program else "tflm m",
+            "libraries": "kernels m" if program else "tflm m",
         },
     )
     made.update({path: filled(f"cmake/{path}") for path in PLAIN_FILES})

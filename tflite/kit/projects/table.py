@@ -22,8 +22,8 @@ class Project:
     Args:
         title: Name in texts.
         targets: Keys of ``TARGETS`` that it admits.
-        checked: What was built and run when this project was written, as a phrase: it begins with "built and run",
-            "compiled only" or "not built".
+        checked: What the generator's tests built and ran of such projects, as a phrase: it begins with "built and
+            run", "compiled only" or "not built".
         write: Makes the files, path in the project -> content; an ExportError if the file does not suit the project.
     """
 
@@ -32,47 +32,55 @@ class Project:
     write: Callable[[Subject], Mapping[str, bytes]]
     checked: str
 
+    @property
+    def what_was_run(self) -> str:
+        """Sentences for the README: the checks were made with other files than the user's."""
+        return (
+            f"By the generator's tests, with other files: {self.checked}. This project was not compiled when it was "
+            "written."
+        )
+
 
 def _arduino(subject: Subject) -> Mapping[str, bytes]:
     from .worlds import arduino_files
 
-    return arduino_files(subject, PROJECTS["arduino"].checked)
+    return arduino_files(subject, PROJECTS["arduino"].what_was_run)
 
 
 def _platformio(subject: Subject) -> Mapping[str, bytes]:
     from .worlds import platformio_files
 
-    return platformio_files(subject, PROJECTS["platformio"].checked)
+    return platformio_files(subject, PROJECTS["platformio"].what_was_run)
 
 
 def _esp_idf(subject: Subject) -> Mapping[str, bytes]:
     from .worlds import esp_idf_files
 
-    return esp_idf_files(subject, PROJECTS["esp-idf"].checked)
+    return esp_idf_files(subject, PROJECTS["esp-idf"].what_was_run)
 
 
 def _zephyr(subject: Subject) -> Mapping[str, bytes]:
     from .worlds import zephyr_files
 
-    return zephyr_files(subject, PROJECTS["zephyr"].checked)
+    return zephyr_files(subject, PROJECTS["zephyr"].what_was_run)
 
 
 def _cmake(subject: Subject) -> Mapping[str, bytes]:
     from .cmake import project_files
 
-    return project_files(subject, PROJECTS["cmake"].checked)
+    return project_files(subject, PROJECTS["cmake"].what_was_run)
 
 
 def _android(subject: Subject) -> Mapping[str, bytes]:
     from .android import android_files
 
-    return android_files(subject, PROJECTS["android"].checked)
+    return android_files(subject, PROJECTS["android"].what_was_run)
 
 
 def _cmsis(subject: Subject) -> Mapping[str, bytes]:
     from .worlds import cmsis_files
 
-    return cmsis_files(subject, PROJECTS["cmsis"].checked)
+    return cmsis_files(subject, PROJECTS["cmsis"].what_was_run)
 
 
 COMPILED = "compiled only, every C and C++ file for a Cortex-M; "

@@ -3,8 +3,15 @@
 
 #include "@{name}.h"
 
-static network_input_t input[@{upper}_INPUT_BYTES / sizeof(network_input_t)];
-static network_output_t output[@{upper}_OUTPUT_BYTES / sizeof(network_output_t)];
+/* ESP-NN's assembly, which a build with WAVEMIX_ESP_NN calls, needs multiples of 16 bytes. */
+#ifdef __GNUC__
+#define ALIGNED __attribute__((aligned(16)))
+#else
+#define ALIGNED
+#endif
+
+static ALIGNED network_input_t input[@{upper}_INPUT_BYTES / sizeof(network_input_t)];
+static ALIGNED network_output_t output[@{upper}_OUTPUT_BYTES / sizeof(network_output_t)];
 
 network_input_t* network_input(void) { return input; }
 
