@@ -57,10 +57,10 @@ def write_project(
         for path, content in {**files, PROJECT_JSON: (json.dumps(card, indent=2) + "\n").encode()}.items():
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
             (temporary / path).write_bytes(content)
-        for path in kept:
-            if not (temporary / path).exists():
-                (temporary / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(folder / path, temporary / path)
+        for own in kept:
+            if not (temporary / own).exists():
+                (temporary / own).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(folder / own, temporary / own)
     return folder
 
 
