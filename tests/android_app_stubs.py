@@ -279,7 +279,7 @@ fun main(words: Array<String>) {
         mapOf(),
         mapOf(Accelerator.GPU to 64),
         mapOf(Accelerator.GPU to 1),
-        mapOf(Accelerator.GPU to 2, Accelerator.CPU to 64)
+        mapOf(Accelerator.GPU to 48, Accelerator.CPU to 64)
     )) {
         CompiledModel.flips = flips
         activity.places().choose(Place.GPU.ordinal)

@@ -263,6 +263,7 @@ def test_the_app_on_a_jvm(tmp_path):
     (sink,) = read_file(file.content).outputs
     raw = np.frombuffer((vectors / "expected_0.bin").read_bytes(), np.uint8).reshape(-1, 5)
     scores = (raw.astype(float) - sink.zero_point) * sink.scale
+    allowed = f"{0.05 * np.ptp(raw):.7g}"
     refused = "refused: ERROR: [litert_compiled_model.h:1] └ Some ops are not accelerated."
     test = "every op | Self-test: passed, largest difference 0.0 (output steps)"
     assert lines[0] == "The app may not use the camera. Choose a picture."
@@ -278,10 +279,10 @@ def test_the_app_on_a_jvm(tmp_path):
     assert lines[7] == f"STATUS CPU, {test} | GPU refused: Failed to run"
     assert lines[8:12] == [
         f"STATUS CPU, {test} | GPU refused: dlopen failed: x.so",
-        f"STATUS CPU, {test} | GPU refused: An output is off by 64.0 (output steps); allowed: 1.0",
+        f"STATUS CPU, {test} | GPU refused: An output is off by 64.0 (output steps); allowed: {allowed}",
         f"STATUS GPU, {test.replace('0.0', '1.0')}",
         f"STATUS CPU, {test.replace('passed', 'FAILED').replace('0.0', '64.0')}; allowed: 1.0 | GPU refused: "
-        "An output is off by 2.0 (output steps); allowed: 1.0",
+        f"An output is off by 48.0 (output steps); allowed: {allowed}",
     ]
     lines[8:12] = []
     assert lines[8:28] == [line for row in scores[:4] for line in answer(row)]

@@ -108,7 +108,7 @@ class Recognizer private constructor(
     private var count = 0
 
     /** Whether the outputs are those of the test vectors: false only at [Place.CPU], after which there is no place. */
-    val passed = difference <= TOLERANCE // false for NaN, too
+    val passed = difference <= allowed(place) // false for NaN, too
 
     fun recognize(picture: Bitmap): Answer = answer { model.pixels(picture) }
 
@@ -130,7 +130,7 @@ class Recognizer private constructor(
         val latest = times.copyOf(minOf(count, TIMES)).sorted()
         val time = if (latest.isEmpty()) "" else ", %.2f ms".format(Locale.ROOT, latest[latest.size / 2])
         val found = "largest difference $difference (@{unit})"
-        val test = if (passed) "Self-test: passed, $found" else "Self-test: FAILED, $found; allowed: $TOLERANCE"
+        val test = if (passed) "Self-test: passed, $found" else "Self-test: FAILED, $found; allowed: ${allowed(place)}"
         val reasons = refused.map { (place, reason) -> "${place.title} refused: $reason" }
         return (listOf("${place.title}, every op$time", test) + reasons).joinToString("\\n")
     }
@@ -141,6 +141,9 @@ class Recognizer private constructor(
         private const val BEST = 5 // classes in an answer
         private const val TIMES = 31 // pictures of the median
         private const val TOLERANCE = @{tolerance} // of the test vectors, in @{unit}
+        private const val ACCELERATOR_TOLERANCE = @{accelerator_tolerance} // they round in their own way
+
+        private fun allowed(place: Place) = if (place == Place.CPU) TOLERANCE else ACCELERATOR_TOLERANCE
 
         /**
          * The network at [wanted], or at the first place after it that runs it and computes the test vectors.
@@ -157,7 +160,7 @@ class Recognizer private constructor(
                     model = @{class_name}(context, place.accelerators)
                     val opened = Recognizer(model, place, refused, model.checkVectors(context.assets))
                     check(opened.passed || place == Place.CPU) {
-                        "An output is off by ${opened.difference} (@{unit}); allowed: $TOLERANCE"
+                        "An output is off by ${opened.difference} (@{unit}); allowed: ${allowed(place)}"
                     }
                     return opened
                 } catch (failure: Exception) {
