@@ -1,11 +1,12 @@
 """Run each op of the targets' tables as a separate ``.tflite`` file in every available runtime.
 
 Each file checks an entry of ``wm.tflite.TARGETS``: in LiteRT with XNNPACK and with its reference kernels, in TensorFlow
-Lite Micro and, for the Ethos-U, with Arm's compiler, which must leave no op to the CPU. A GPU, a phone's NPU and an
-Edge TPU are not available: their tables were not tried. ``tests/test_tflite_op_tables.py`` checks the tables with the
-same files.
+Lite Micro and, for the Ethos-U, with Arm's compiler, which must leave no op to the CPU; with ``--browser`` also with
+LiteRT.js in headless Chromium (see ``browser.py``), where int8 files have uint8 inputs and outputs. A GPU, a phone's
+NPU and an Edge TPU are not available: their tables were not tried. ``tests/test_tflite_op_tables.py`` checks the tables
+with the same files.
 
-Usage: python benchmarks/op_tables.py [--vela] [OP ...]
+Usage: python benchmarks/op_tables.py [--vela] [--browser] [OP ...]
 """
 
 import argparse
@@ -13,11 +14,13 @@ import argparse
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
+from browser import LiteRtJs
 
 from wavemix_tf.tflite import TARGETS, ExportError
 from wavemix_tf.tflite.file.flatbuffer import FILE_IDENTIFIER, read_file
 from wavemix_tf.tflite.runtimes.converter import run_converter
 from wavemix_tf.tflite.runtimes.ethos import compile_file
+from wavemix_tf.tflite.runtimes.litert import invoke, make_interpreter
 from wavemix_tf.tflite.runtimes.microcontroller import run_micro
 from wavemix_tf.tflite.runtimes.processes import ForkServer
 from wavemix_tf.tflite.runtimes.running import run_raw
@@ -214,26 +217,48 @@ WRITTEN = {
     ("QUANTIZE", "int8"): lambda: _rescale("QUANTIZE", ("INT8", 0.02), ("INT8", 0.03)),
     ("DEQUANTIZE", "int8"): lambda: _rescale("DEQUANTIZE", ("INT8", 0.02), ("FLOAT32", None)),
 }
+# For a browser, with uint8 in place of int8.
+WRITTEN_FOR_BROWSER = {
+    **WRITTEN,
+    ("QUANTIZE", "float32"): lambda: _rescale("QUANTIZE", ("FLOAT32", None), ("UINT8", 0.02)),
+    ("QUANTIZE", "int8"): lambda: _rescale("QUANTIZE", ("UINT8", 0.02), ("UINT8", 0.03)),
+    ("DEQUANTIZE", "int8"): lambda: _rescale("DEQUANTIZE", ("UINT8", 0.02), ("FLOAT32", None)),
+}
 # Ops without a file in one dtype: the converter keeps some in float, and a DEQUANTIZE has no float input.
 NO_INT8 = {"ELU", "EXPAND_DIMS", "NEG", "POW", "SQUEEZE", "UNIDIRECTIONAL_SEQUENCE_LSTM"}
 NO_FLOAT = {"DEQUANTIZE"}
 OPS = sorted({*FLOAT, *(op for op, _ in WRITTEN)})
 
 
-def write(op, dtype):
-    """(file, inputs) of one op whose first input is "float32" or "int8"."""
+def _without_bool(function):
+    """The function with float outputs in place of bool ones, which LiteRT.js cannot read."""
+
+    def readable(*inputs):
+        result = function(*inputs)
+        return tf.cast(result, tf.float32) if tf.is_tensor(result) and result.dtype == tf.bool else result
+
+    return readable
+
+
+def write(op, dtype, for_browser=False):
+    """(file, inputs) of one op whose first input is "float32" or "int8"; for a browser uint8 in place of int8."""
     rng = np.random.default_rng(1)
-    if (op, dtype) in WRITTEN:
-        content, shapes = WRITTEN[op, dtype]()
+    ends = "uint8" if for_browser and dtype == "int8" else dtype
+    written = WRITTEN_FOR_BROWSER if for_browser else WRITTEN
+    if (op, dtype) in written:
+        content, shapes = written[op, dtype]()
         low, high = -1.0, 1.0
     else:
         function, shapes, *limits = FLOAT[op]
+        function = _without_bool(function) if for_browser else function
         low, high = limits[0] if limits else (-1.0, 1.0)
         traced = tf.function(function).get_concrete_function(*[tf.TensorSpec(shape, tf.float32) for shape in shapes])
         samples = None
         if dtype == "int8":
             samples = [[rng.uniform(low, high, shape).astype(np.float32) for shape in shapes] for _ in range(4)]
-        content = run_converter(traced, dtype, dtype, owner=tf.Module(), samples=samples and (lambda: samples))
+        content = run_converter(traced, dtype, ends, owner=tf.Module(), samples=samples and (lambda: samples))
+    if ends == "uint8":
+        return content, [rng.integers(0, 256, shape).astype(np.uint8) for shape in shapes]
     if dtype == "int8":
         return content, [rng.integers(-128, 128, shape).astype(np.int8) for shape in shapes]
     return content, [rng.uniform(low, high, shape).astype(np.float32) for shape in shapes]
@@ -251,14 +276,45 @@ def run(content, inputs, runtime, server=None):
     return None
 
 
+def run_in_browser(op, dtype, litert_js):
+    """Run an op in LiteRT.js; return its largest difference from LiteRT, or a refusal as text.
+
+    Args:
+        op: Name of the op.
+        dtype: "float32" or "int8".
+        litert_js: A ``browser.LiteRtJs``.
+    """
+    content, inputs = write(op, dtype, for_browser=True)
+    try:
+        found = litert_js.run(content, inputs)
+    except RuntimeError as error:
+        return str(error).split("\n")[0]
+    return max(
+        float(np.abs(part.astype(np.float64) - other.astype(np.float64).ravel()).max())
+        for part, other in zip(found, run_whole(content, inputs), strict=True)
+    )
+
+
+def run_whole(content, inputs):
+    """Outputs of a file in LiteRT with XNNPACK, with their batch axis."""
+    interpreter = make_interpreter(content)
+    for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(detail["index"], array)
+    invoke(interpreter)
+    return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ops", nargs="*", metavar="OP", help="ops to run; default: all")
     parser.add_argument("--vela", action="store_true", help="also compile the ops of the Ethos-U tables")
+    parser.add_argument("--browser", action="store_true", help="also run the ops with LiteRT.js in headless Chromium")
     arguments = parser.parse_args()
     micro, vela = ForkServer("tflite-micro"), ForkServer("vela")
     ethos = ("ethos-u55", "ethos-u65", "ethos-u85") if arguments.vela else ()
     heads = ("op", "arithmetic", "LiteRT, XNNPACK", "LiteRT, reference", "TensorFlow Lite Micro", *ethos)
+    heads += ("LiteRT.js",) if arguments.browser else ()
+    opened = LiteRtJs() if arguments.browser else None
     print("|", " | ".join(heads), "|")
     print("|---" * len(heads) + "|")
     for op in arguments.ops or OPS:
@@ -278,9 +334,13 @@ def main():
                 else:
                     left = compile_file(content, TARGETS[target].npu, None, vela).cpu_ops
                     cells.append("no" if left else "compiles")
+            if opened is not None:
+                cells.append("no" if isinstance(run_in_browser(op, dtype, opened), str) else "runs")
             print(f"| {op} | {dtype} |", " | ".join(cells), "|", flush=True)
     micro.close()
     vela.close()
+    if opened is not None:
+        opened.close()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def main() -> None:
     print(f"best: depth {best.model_args['depth']}, width {best.model_args['width']}")
 
     # Train the best network with the recipe's epochs.
-    best = dataclasses.replace(best, name="best", epochs=options.final_epochs or best.epochs)
+    epochs = options.final_epochs or best.epochs
+    best = dataclasses.replace(best, name="best", epochs=epochs, warmup_epochs=min(best.warmup_epochs, epochs / 2))
     run = wm.training.fit(best, out=options.out / "best")
     print(f"{run.metric} on the test images: {run.test_score:.4f}")
 

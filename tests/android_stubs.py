@@ -5,7 +5,7 @@
 
 SOURCES = {
     "android.content": """
-class Context(val assets: android.content.res.AssetManager)
+open class Context(val assets: android.content.res.AssetManager)
 """,
     "android.content.res": """
 class AssetManager(private val folder: java.io.File) {
@@ -107,8 +107,26 @@ class ExifInterface(stream: java.io.InputStream) {
     "com.google.ai.edge.litert": """
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
-enum class Accelerator { CPU, GPU, NPU }
-class TensorBuffer {
+enum class Accelerator { NONE, CPU, GPU, NPU }
+abstract class JniHandle : AutoCloseable {
+    init { open++ }
+    override fun close() { open-- }
+    companion object { var open = 0 }
+}
+interface NpuAcceleratorProvider
+class BuiltinNpuAcceleratorProvider(context: android.content.Context) : NpuAcceleratorProvider
+class Environment private constructor() : JniHandle() {
+    companion object {
+        fun create(
+            context: android.content.Context,
+            npuAcceleratorProvider: NpuAcceleratorProvider,
+            options: Map<String, String> = mapOf(),
+            enableCompilerCache: Boolean = true
+        ) = Environment()
+    }
+}
+class LiteRtException(message: String) : Exception(message)
+class TensorBuffer : JniHandle() {
     var raw = ByteArray(0)
     fun writeInt8(values: ByteArray) { raw = values.copyOf() }
     fun readInt8(): ByteArray = raw.copyOf()
@@ -121,27 +139,51 @@ class TensorBuffer {
         val bytes = ByteBuffer.wrap(raw).order(ByteOrder.LITTLE_ENDIAN)
         return FloatArray(raw.size / 4) { bytes.getFloat() }
     }
-    fun close() {}
 }
-class CompiledModel(private val inputs: ByteArray, private val outputs: ByteArray) {
-    class Options(vararg accelerators: Accelerator)
+class CompiledModel private constructor(
+    private val inputs: ByteArray, private val outputs: ByteArray, private val broken: Boolean, private val flipped: Int
+) : JniHandle() {
+    class Options(val accelerators: Set<Accelerator>)
     fun createInputBuffers() = listOf(TensorBuffer())
     fun createOutputBuffers() = listOf(TensorBuffer())
     fun run(given: List<TensorBuffer>, found: List<TensorBuffer>) {
+        if (broken) throw LiteRtException("Failed to run")
         val size = given[0].raw.size
         val vectors = inputs.size / size
         val row = { vector: Int -> inputs.copyOfRange(vector * size, (vector + 1) * size) }
         val vector = (0 until vectors).first { row(it).contentEquals(given[0].raw) }
         val each = outputs.size / vectors
         found[0].raw = outputs.copyOfRange(vector * each, (vector + 1) * each)
+        found[0].raw[0] = (found[0].raw[0].toInt() xor flipped).toByte()
     }
-    fun close() {}
     companion object {
-        fun create(assets: android.content.res.AssetManager, file: String, options: Options): CompiledModel {
+        /** The form of LiteRT's own message. */
+        const val REFUSED = "ERROR: [litert_compiled_model.h:1]\\n└ Some ops are not accelerated."
+        /** As the runtime of a device with these accelerators, which run every op. */
+        var present = setOf(Accelerator.CPU, Accelerator.GPU)
+        /** An accelerator that opens a file and does not run it. */
+        var breaks = Accelerator.NONE
+        /** An accelerator without its library. */
+        var unlinked = Accelerator.NONE
+        /** Accelerator -> the bits of the first output value that it computes wrongly. */
+        var flips = mapOf<Accelerator, Int>()
+        fun create(
+            assetManager: android.content.res.AssetManager,
+            assetName: String,
+            options: Options,
+            optionalEnv: Environment? = null
+        ): CompiledModel {
+            // LiteRT adds the CPU to the NPU alone.
+            val alone = options.accelerators == setOf(Accelerator.NPU)
+            val allowed = if (alone) setOf(Accelerator.NPU, Accelerator.CPU) else options.accelerators
+            if (allowed.none { it in present }) throw LiteRtException(REFUSED)
+            if (unlinked != Accelerator.NONE && unlinked in allowed) throw UnsatisfiedLinkError("dlopen failed: x.so")
+            val (assets, file) = Pair(assetManager, assetName)
             assets.open(file).close()
             val folder = "test_vectors/" + file.removeSuffix(".tflite")
             val (given, found) = listOf("input_0.bin", "expected_0.bin").map { assets.open("$folder/$it").readBytes() }
-            return CompiledModel(given, found)
+            val flipped = flips.filterKeys { it in allowed }.values.sum()
+            return CompiledModel(given, found, breaks != Accelerator.NONE && breaks in allowed, flipped)
         }
     }
 }

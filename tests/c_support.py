@@ -50,9 +50,9 @@ def run_c(content, inputs, folder, name="net", options=("-std=c99", "-O2"), comp
     (folder / f"{name}.h").write_text(made.header)
     (folder / "main.c").write_text(main_c(info, name))
     program = folder / "program"
-    command = [compiler, *options, *WARNINGS, f"{name}.c", "-c", "-o", "net.o"]
+    command = [compiler, *options, *WARNINGS, f"{name}.c", "-c", "-o", f"{name}.o"]
     subprocess.run(command, cwd=folder, check=True)
-    subprocess.run(["cc", *link, "main.c", "net.o", "-o", str(program)], cwd=folder, check=True)
+    subprocess.run(["cc", "main.c", f"{name}.o", *link, "-o", str(program)], cwd=folder, check=True)
     count = len(inputs[0])
     given = b"".join(part[index].tobytes() for index in range(count) for part in inputs)
     raw = subprocess.run([str(program)], input=given, capture_output=True, check=True, timeout=600).stdout

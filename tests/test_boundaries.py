@@ -31,8 +31,8 @@ ROOMS = {
     "core": ["", "layers", "networks", "checkpoints", "top"],
     "training": ["", "recipes", "data", "fitting", "searching", "top"],
     "tflite": [
-        *("", "layers", "file", "targets", "c_source", "graph", "runtimes", "verification", "quantization", "kit"),
-        *("exporting", "measuring", "top"),
+        *("", "layers", "file", "targets", "c_source", "graph", "runtimes", "verification", "quantization", "per_op"),
+        *("kit", "exporting", "measuring", "top"),
     ],
 }
 # Modules of a part's own folder that import its subfolders, instead of being imported by them.

@@ -281,10 +281,10 @@ def test_benchmark(finished, capsys):
     assert len(re.findall(r"KiB", out)) >= 5
 
 
-def test_benchmark_with_a_profile(finished, capsys, monkeypatch):
+def test_benchmark_with_a_profile(finished, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(terminal.console, "width", 160)
     words = ["benchmark", "--out", finished["out"], "--target", "mcu", "--runs", 5, "--threads", 2, "--profile"]
-    code, out, err = call(capsys, *words)
+    code, out, err = call(capsys, *words, "--save", tmp_path / "pictures")
     assert code == 0, err
     assert "2 threads" in out
     assert "proxy" in out
@@ -292,6 +292,17 @@ def test_benchmark_with_a_profile(finished, capsys, monkeypatch):
     card = json.loads((finished["out"] / "exports" / "mcu-int8.json").read_text())
     rows = [line.split()[0] for line in out.splitlines() if line.strip() and line.split()[0] in card["ops"]]
     assert rows == card["op_sequence"]
+    assert all(name in out for name in card["op_layers"])
+    assert re.search(
+        r"^Memory: [\d.]+ KiB, TensorFlow Lite Micro's plan .* The peak is [\d.]+ KiB in op \d+", out, re.M
+    )
+    report = json.loads((finished["out"] / "report.json").read_text())
+    measures = {row["name"]: row["per_op"]["measure"] for row in report["exports"]}
+    assert measures["mcu-int8"] == "macs"
+    assert measures["android-cpu-int8"] == "time_us"
+    names = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert "mcu-int8_memory_plan.svg" in names
+    assert "mcu-int8_time_us.node_data.json" in names
 
 
 @pytest.mark.parametrize("file", [None, "mcu-int8", "android-cpu-float32"])
@@ -389,6 +400,8 @@ def test_a_device_too_small_is_reported_by_how_much(finished, tmp_path, capsys):
         assert code == 1
         assert one_line(err)
         assert "1,024" in err or "1024" in err
+    code, shown, err = call(capsys, "export", "--out", out, "--target", "mcu", "--max-arena-bytes", "1000000")
+    assert (code, "within the limits" in shown) == (0, True), err  # not written again in another form
     code, _, err = call(capsys, "export", "--out", out, "--target", "android-cpu", "--max-arena-bytes", "1024")
     assert (code, one_line(err)) == (1, True)
     assert {path: path.stat().st_mtime_ns for path in (out / "exports").iterdir()} == before
@@ -420,8 +433,15 @@ def test_export_kits(finished, tmp_path, capsys):
     code, _, err = call(capsys, *again)
     assert code == 0, err
     assert not (out / "exports" / "mcu-int8_kit").exists()
-    code, _, err = call(capsys, *again, "--kit")
+    code, _, err = call(capsys, *again, "--kit", "--project", "cmake")
     assert code == 0, err
+    project = out / "exports" / "mcu-int8_cmake"
+    assert "uint8_t network_input_t" in (project / "src" / "network.h").read_text()
+    assert "Accuracy: unknown" not in (project / "MODEL_CARD.md").read_text()
+    code, shown, err = call(capsys, *again[:5], "--project", "cmake")
+    assert (code, "Nothing to do" in shown) == (0, True), err
+    code, _, err = call(capsys, "export", "--out", out, "--target", "android-cpu", "--project", "cmake")
+    assert (code, "--project cmake takes --target mcu or c. Received: android-cpu" in err) == (1, True)
     card = json.loads((out / "exports" / "mcu-int8_kit" / "mcu-int8.json").read_text())
     assert card["input"]["dtype"] == "uint8"
 

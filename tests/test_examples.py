@@ -67,7 +67,7 @@ def test_firmware_make_kit(tmp_path):
     said = run("firmware/make_kit.py", "--epochs", 5, "--out", tmp_path)
     assert (tmp_path / "kit" / "micro" / "main.cc").is_file()
     if shutil.which("cc"):
-        rows = [[int(n) for n in line.split()] for line in said.splitlines() if re.fullmatch(r"( *-?\d+){8}", line)]
+        rows = [[int(n) for n in line.split()] for line in said.splitlines()[-8:]]
         assert np.shape(rows) == (8, 8)
         assert np.ptp(rows) > 150  # a ring, not a constant
 

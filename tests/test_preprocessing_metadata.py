@@ -1,6 +1,8 @@
 """The preprocessing of images is stored in the network's file (.tflite, .keras), and `predict` applies it."""
 
+import io
 import json
+import zipfile
 
 import flatbuffers
 import keras
@@ -12,9 +14,10 @@ from PIL import Image
 
 from wavemix_tf import cli
 from wavemix_tf.preprocessing import Preprocessing, read_from_keras_file, write_to_keras_file
-from wavemix_tf.tflite import Artifact, export
+from wavemix_tf.tflite import TARGETS, Artifact, export
 from wavemix_tf.tflite.file.flatbuffer import pack
-from wavemix_tf.tflite.file.metadata import add_metadata, read_metadata
+from wavemix_tf.tflite.file.metadata import add_metadata, read_labels, read_metadata
+from wavemix_tf.tflite.runtimes.litert import make_interpreter
 from wavemix_tf.training.data.datasets import load_data
 from wavemix_tf.training.data.sources import ArraySource, whole_pictures
 from wavemix_tf.training.fitting.saving import save_model
@@ -174,6 +177,33 @@ def test_the_standard_entry(limits, artifacts):
     assert source.child(5).floats(1) == [limits[0]]
     assert read_metadata(content) == (Preprocessing(), [limits])
     assert add_metadata(content, [limits], Preprocessing()) == content  # replaced, not added
+
+
+def test_a_file_for_a_phone_holds_its_class_names(model, artifacts):
+    """As MediaPipe and ML Kit read them: an output with a name and content, and labels.txt in a ZIP archive behind."""
+    names = ['"a"; $HOME', "Gänse 鴨 | `x`"]
+    content = export(model, "android-cpu", "float32", class_names=names).content
+    assert read_labels(content) == names
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert [(one.filename, one.compress_type) for one in archive.infolist()] == [("labels.txt", zipfile.ZIP_STORED)]
+    parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    entry = next(entry for entry in parsed.metadata if entry.name == b"TFLITE_METADATA")
+    (graph,) = Reader.root(bytes(parsed.buffers[entry.buffer].data)).children(3)
+    (sink,) = graph.children(3)
+    assert sink.text(0) == "output_0"
+    assert sink.child(3).byte(0) == 1  # content: FeatureProperties
+    assert sink.child(3).child(1)  # MediaPipe's reader follows it unchecked
+    (labels,) = sink.children(6)
+    assert labels.text(0) == "labels.txt"
+    assert labels.byte(2) == 2  # TENSOR_AXIS_LABELS
+    assert add_metadata(content, [(0.0, 1.0)], None, names) == content  # replaced, not added
+    run = make_interpreter(content)
+    run.invoke()
+    assert read_labels(add_metadata(content, [None], None, ())) == read_labels(add_metadata(content, [None])) == []
+    holding = {name for name, row in TARGETS.items() if row.holds_class_names}
+    assert {"android-cpu", "android-gpu", "android-npu"} <= holding
+    assert not holding & {"mcu", "c", "ethos-u55"}  # names would take flash
+    assert read_labels(b"") == []
 
 
 def test_somebody_elses_file(artifacts, tmp_path):

@@ -32,7 +32,7 @@ from wavemix_tf.tflite.measuring.candidate import write_files
 from wavemix_tf.tflite.measuring.file_plan import Plan
 from wavemix_tf.tflite.measuring.graph_plan import graph_plans
 from wavemix_tf.tflite.measuring.wavemix_plan import wavemix_plan
-from wavemix_tf.tflite.runtimes.microcontroller import measure_arena
+from wavemix_tf.tflite.runtimes.microcontroller import run_micro
 from wavemix_tf.tflite.runtimes.processes import ForkServer
 from wavemix_tf.tflite.targets.table import DEVICE_COSTS
 
@@ -135,9 +135,9 @@ def test_phone_costs_are_a_time_and_the_exported_file():
 def test_a_forked_tool_says_what_a_started_one_says(runners):
     content = next(content for _, content, _ in write_files(fresh(), "mcu", TARGETS["mcu"]))
     inputs = [np.zeros((1, 8, 8, 1), np.int8)]
-    (forked,), arena = measure_arena(content, inputs, run=runners["mcu"])
-    (started,), expected = measure_arena(content, inputs)
-    assert arena == expected
+    (forked,), used = run_micro(content, inputs, run=runners["mcu"])
+    (started,), expected = run_micro(content, inputs)
+    assert used == expected
     np.testing.assert_array_equal(forked, started)
 
 

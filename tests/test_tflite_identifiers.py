@@ -9,6 +9,7 @@ import pytest
 
 from wavemix_tf.tflite.file.identifiers import CPP_KEPT, KOTLIN_KEPT, c_identifier, check_name, kotlin_class
 from wavemix_tf.tflite.kit import android as kit_android
+from wavemix_tf.tflite.kit.projects import android_app as app
 
 NAMES = [
     "mcu-int8",
@@ -44,7 +45,13 @@ def test_every_class_that_the_kotlin_imports_is_kept():
     imported = set(re.findall(r'"(?:android|androidx|java|com|kotlin)\.[\w.]*\.([A-Z]\w*)"', source))
     imported |= set(re.findall(r'"(\w*Environment|\w*Provider)"', source))
     assert {"Build", "ExifInterface", "Context"} <= imported
+    for text in (app.CAMERA_FRAME, app.RECOGNIZER, app.MAIN_ACTIVITY, app.PLACES_TEST):
+        imported |= set(re.findall(r"^import [\w.]+\.([A-Z]\w*)$", text.template, re.MULTILINE))
+        imported |= set(re.findall(r"^(?:enum )?class ([A-Z]\w*)", text.template, re.MULTILINE))
+    assert {"ImageAnalysis", "Recognizer", "MainActivity", "PlacesTest"} <= imported
     assert imported <= KOTLIN_KEPT
+    assert kotlin_class("mainactivity") == "ModelMainactivity"  # MainActivity.kt, where file names ignore case
+    assert kotlin_class("places") == "ModelPlaces"  # its test would be PlacesTest
     assert kotlin_class("build") == "ModelBuild"
 
 

@@ -1,6 +1,7 @@
-"""A kit's code that resizes an image for a network: its bytes against those of training, in C and in Kotlin."""
+"""A kit's code that resizes an image for a network: its bytes against training's, in C, Kotlin and JavaScript."""
 
 import io
+import json
 import shutil
 import subprocess
 
@@ -12,9 +13,11 @@ from PIL import Image
 from wavemix_tf.preprocessing import Preprocessing, centre, fit_picture, taps
 from wavemix_tf.tflite.file.flatbuffer import TensorInfo
 from wavemix_tf.tflite.kit import picture as kit_picture
+from wavemix_tf.tflite.kit import web
 from wavemix_tf.training import images as training
 
 C_COMPILER, CPP_COMPILER, KOTLIN = shutil.which("gcc"), shutil.which("g++"), shutil.which("kotlinc")
+NODE = shutil.which("node")
 STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover"]
 
 # (network's height, width, channels), dtype, scale, zero point, preprocessing
@@ -136,7 +139,7 @@ def test_the_c_code(cases, tmp_path):
           int64_t sums[{name}_picture_sums];
           int rc = {name}_from_picture(picture, head[1], head[2], head[3], (int64_t)head[2] * head[3] + 5, input, sums);
           if (rc != 0) return 2;
-          if ({name}_from_picture(picture, head[1], head[2], 2, 0, input, sums) != -1) return 3;
+          if ({name}_from_picture(picture, head[1], head[2], 5, 0, input, sums) != -1) return 3;
           fwrite(input, sizeof input, 1, stdout);
         }}""")
     includes = "\n".join(f'#include "{name}_picture.h"' for name in names)
@@ -214,3 +217,58 @@ def test_the_kotlin_code(cases, tmp_path):
     subprocess.run([KOTLIN, *sources, "-include-runtime", "-d", jar], check=True, capture_output=True)
     subprocess.run(["java", "-cp", jar, "com.example.wavemix.MainKt", tmp_path / "fed", tmp_path / "out"], check=True)
     assert (tmp_path / "out").read_bytes() == b"".join(values.tobytes() for *_, values in cases)
+
+
+NODE_PROGRAM = """
+import { readFileSync, writeFileSync } from "node:fs";
+import { inputValues, middleTile, pictureLevels } from "./picture.mjs";
+
+const { inputs, cases } = JSON.parse(readFileSync("cases.json"));
+const pixels = readFileSync("pixels");
+const made = [];
+let at = 0;
+for (const { name, width, height } of cases) {
+  const rgba = pixels.subarray(at, (at += 4 * width * height));
+  const levels = pictureLevels(rgba, width, height, inputs[name]);
+  const values = Float64Array.from(inputValues(levels, inputs[name].values, "float32"));
+  made.push(Buffer.from(levels), Buffer.from(values.buffer));
+}
+writeFileSync("made", Buffer.concat(made));
+const refused = [
+  () => pictureLevels(pixels.subarray(0, 4), 1, 1, inputs.tile),
+  () => pictureLevels(pixels.subarray(0, 4), 2, 1, inputs.rgb),
+  () => pictureLevels(new Uint8Array(4 * 65535), 65535, 1, { ...inputs.rgb, width: 1 }),
+  () => middleTile(pixels.subarray(0, 4), 1, 1, inputs.tile),
+  () => inputValues([0], [0], "int8"),
+];
+for (const call of refused) {
+  try {
+    call();
+  } catch (error) {
+    if (error instanceof RangeError || error instanceof TypeError) continue;
+  }
+  throw new Error(`not refused: ${call}`);
+}
+const tile = middleTile(Uint8Array.from({ length: 4 * 5 * 4 }, (_, i) => i), 5, 4, { width: 2, height: 2 });
+if (String(tile.rgba) !== "24,25,26,27,28,29,30,31,44,45,46,47,48,49,50,51") throw new Error(`tile: ${tile.rgba}`);
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="needs node")
+@pytest.mark.slow
+def test_the_javascript_code(cases, tmp_path):
+    (tmp_path / "picture.mjs").write_bytes((web.PAGE / "picture.js").read_bytes())
+    (tmp_path / "main.mjs").write_text(NODE_PROGRAM)
+    inputs = {name: web.input_card(taken(name)) for name in INPUTS}
+    rows, fed, wanted = [], b"", b""
+    for name, whole, _, values in cases:
+        colours = np.broadcast_to(whole, (*whole.shape[:2], 3)) if whole.shape[2] == 1 else whole[..., :3]
+        alpha = whole[..., 3:] if whole.shape[2] == 4 else np.full_like(whole[..., :1], 255)
+        fed += np.concatenate([colours, alpha], -1).tobytes()
+        rows.append({"name": name, "width": whole.shape[1], "height": whole.shape[0]})
+        wanted += taken(name).levels(whole).tobytes() + values.astype(np.float64).tobytes()
+    (tmp_path / "cases.json").write_text(json.dumps({"inputs": inputs, "cases": rows}))
+    (tmp_path / "pixels").write_bytes(fed)
+    done = subprocess.run([NODE, "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "made").read_bytes() == wanted

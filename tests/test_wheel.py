@@ -43,6 +43,13 @@ def test_contents(wheel):
     }
     kernels = (ROOT / "tflite" / "c_source" / "kernels").glob("*.c")
     expected |= {f"wavemix_tf/tflite/c_source/kernels/{path.name}" for path in kernels}
+    expected |= {f"wavemix_tf/tflite/kit/page/{path.name}" for path in (ROOT / "tflite/kit/page").iterdir()}
+    texts = ROOT / "tflite/kit/projects/files"
+    expected |= {
+        f"wavemix_tf/tflite/kit/projects/files/{path.relative_to(texts).as_posix()}"
+        for path in texts.rglob("*")
+        if path.is_file()
+    }
     expected.add("wavemix_tf/py.typed")  # users' type checkers read its hints
     assert modules == expected  # a subpackage missing in pyproject.toml would be missing here
 

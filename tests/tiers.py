@@ -20,6 +20,7 @@ SLOW_FIXTURES = {
 }
 # Tests, and cases of tests, that only run at night.
 NIGHTLY: tuple[str, ...] = (
+    "test_android_project.py::test_the_app_on_a_jvm",
     "test_c_source.py::test_a_published_network_is_bit_equal",
     "test_c_source.py::test_buffers_that_live_at_once_do_not_overlap",
     "test_c_source.py::test_networks_are_bit_equal[bilinear]",
@@ -216,6 +217,8 @@ NIGHTLY: tuple[str, ...] = (
     "test_vit.py::test_keras_file_round_trip[options2]",
     "test_vit.py::test_products_are_the_published_ones[deit_base-17.58]",
     "test_vit.py::test_timms_weights_load_into_a_network_that_samples",
+    "test_web_browser_ops.py::test_every_op_of_the_table_gives_litert_s_numbers",
+    "test_web_browser.py::test_webgpu",
     "test_wheel.py::test_command_runs_outside_the_checkout",
 )
 # Test -> its cases that run with every change; the others run at night.

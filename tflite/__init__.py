@@ -28,6 +28,7 @@ if TYPE_CHECKING or not is_command():
     from .measuring.device_costs import DeviceCosts
     from .measuring.latency import BenchmarkReport, benchmark
     from .measuring.layer_noise import LayerError, layer_errors
+    from .per_op.layer_costs import LayerCost, OpReport, OpRow, op_report
     from .quantization.copy_check import QuantizationReport
     from .quantization.quantizer import calibrate, quantize
     from .quantization.range_choice import LayerRange
@@ -45,11 +46,14 @@ __all__ = [
     "DeviceCosts",
     "ExportError",
     "FidelityError",
+    "LayerCost",
     "LayerError",
     "LayerRange",
     "MemoryLimitError",
     "Npu",
     "NpuReport",
+    "OpReport",
+    "OpRow",
     "OutputReport",
     "QuantizationReport",
     "RuntimeFailureError",
@@ -64,6 +68,7 @@ __all__ = [
     "export",
     "fold",
     "layer_errors",
+    "op_report",
     "quantize",
     "verify",
 ]

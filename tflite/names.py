@@ -29,6 +29,9 @@ RUNTIMES = {
     MICRO: Runtime("TFLite Micro", "TensorFlow Lite Micro's reference kernels", "tflite-micro"),
 }
 
+# Runtime of a browser, which only `benchmarks/op_tables.py --browser` and the tests run.
+LITERT_JS = "litert.js"
+
 # A further row of verification tables: the quantized Keras model, whose rounding is simulated.
 FAKE_QUANT = "keras-fake-quant"
 
@@ -39,6 +42,10 @@ VELA = "vela"
 REFERENCE_KERNELS = "reference"
 CMSIS_NN = "cmsis-nn"
 KERNELS = {REFERENCE_KERNELS: "TensorFlow Lite Micro's reference kernels", CMSIS_NN: "CMSIS-NN"}
+
+# What may run a file on a board: these kernels, or the program in C.
+C_PROGRAM = "c"
+BOARD_RUNTIMES = (*KERNELS, C_PROGRAM)
 
 # Arithmetic of a file -> dtypes that its inputs and outputs may have, the preferred one first.
 IO_DTYPES_OF: dict[str, tuple[str, ...]] = {
@@ -61,8 +68,12 @@ SRAM_BYTES = "sram_bytes"  # RAM by Vela's estimate
 NPU_CYCLES = "npu_cycles"
 FIRMWARE_BYTES = "firmware_bytes"  # flash for the file and the program that runs it, with CMSIS-NN's kernels
 FIRMWARE_REFERENCE_BYTES = "firmware_reference_bytes"  # the same with the reference kernels
+INSTRUCTIONS = "instructions"  # of an inference on a Cortex-M4 with CMSIS-NN's kernels, an estimate
 RAM_COSTS = (ARENA_BYTES, SRAM_BYTES)
 
 # What a kit contains for a device in addition to the file and its test vectors.
 ANDROID_KIT = "android"  # a Kotlin class
 MICRO_KIT = "micro"  # a C array and a self-test in C++
+ETHOS_KIT = "ethos-u"  # the same for the compiled file, with the NPU's driver
+EDGE_TPU_KIT = "edge-tpu"  # a self-test in Python
+WEB_KIT = "web"  # a page for browsers

@@ -20,7 +20,9 @@ from .command import terminal
 from .command.command_line import CommandLine
 from .command.terminal import console, one_line, suppress_tensorflow_logs
 from .command.verbs.benchmark import benchmark
+from .command.verbs.check import check
 from .command.verbs.compare import compare
+from .command.verbs.demo import demo
 from .command.verbs.evaluate import evaluate
 from .command.verbs.explain import explain
 from .command.verbs.export import export
@@ -52,9 +54,11 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": export,
     "verify": verify,
     "benchmark": benchmark,
+    "check": check,
     "evaluate": evaluate,
     "predict": predict,
     "explain": explain,
+    "demo": demo,
     "list": list_names,
     "import-torch": import_torch,
 }

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 
-from .ops.convolution import PIXELS
+import numpy as np
+
+from .ops.convolution import PIXELS, window_bytes
 from .program import Program, Step
 
 
@@ -35,6 +37,7 @@ def _fuse_one(program: Program, outputs: set[int]) -> bool:
         reader = readers[0]
         if len(writers) == 1 and _gives_padding(step, reader):
             reader.reads = list(step.reads)
+            reader.in_place = ()
             reader.ops[:0] = step.ops
             steps.remove(step)
             return True
@@ -44,6 +47,7 @@ def _fuse_one(program: Program, outputs: set[int]) -> bool:
             for writer in writers:
                 writer.writes = list(reader.writes)
             writers[-1].ops += reader.ops
+            writers[-1].op = max(writers[-1].op, reader.op)
             steps.remove(reader)
             return True
     return False
@@ -53,11 +57,13 @@ def _takes_table(writers: list[Step], reader: Step) -> bool:
     if reader.kernels != ("look_up",):
         return False
     channels = [writer.channels for writer in writers]
-    if any(one is None or one["table"] is not None for one in channels):
+    table = reader.reads[0]
+    if any(one is None for one in channels) or isinstance(table, int):
         return False
     for one in channels:
         assert one is not None
-        one["table"] = reader.reads[0]
+        before = one["table"]
+        one["table"] = table if before is None else table[before.astype(np.int64) + 128]
     return True
 
 
@@ -72,8 +78,8 @@ def _gives_padding(step: Step, reader: Step) -> bool:
         return False
     fields.update(pad_h=fields["pad_h"] + top, pad_w=fields["pad_w"] + left, in_h=rows, in_w=columns)
     window = fields["kernel_h"] * fields["kernel_w"] * fields.get("group_in", fields.get("depth"))
-    held = 0 if fields.get("block", 1) == 1 else fields["groups"] * fields["group_out"]
-    reader.scratch_bytes = PIXELS * (held + window) if reader.struct == "convolution" else window
+    held = fields["groups"] * fields["group_out"] if fields.get("b", {"block": 1})["block"] > 1 else 0
+    reader.scratch_bytes = window_bytes(window) + PIXELS * held if reader.struct == "convolution" else window
     return True
 
 
@@ -82,17 +88,18 @@ def _takes_blocks(program: Program, step: Step, reader: Step) -> bool:
     if step.struct != "convolution" or not reader.form:
         return False
     fields = step.fields
-    if reader.form[0] == "blocks" and fields["block"] == 1:
+    blocks = fields["b"]
+    if reader.form[0] == "blocks" and blocks["block"] == 1:
         _, block, rows, columns = reader.form
-        fields.update(block=block, shown_h=rows, shown_w=columns)
+        blocks.update(block=block, shown_h=rows, shown_w=columns)
         step.scratch_bytes += PIXELS * fields["groups"] * fields["group_out"]
-    elif reader.form[0] == "crop" and fields["block"] > 1:
+    elif reader.form[0] == "crop" and blocks["block"] > 1:
         _, top, left, rows, columns = reader.form
-        fields.update(crop_h=fields["crop_h"] + top, crop_w=fields["crop_w"] + left, shown_h=rows, shown_w=columns)
+        blocks.update(crop_h=blocks["crop_h"] + top, crop_w=blocks["crop_w"] + left, shown_h=rows, shown_w=columns)
     else:
         return False
     fields["out_batch"] = program.sizes[reader.writes[0]] // fields["batches"]
     assert fields["out_batch"] == math.prod(
-        (fields["shown_h"], fields["shown_w"], fields["groups"] * fields["group_out"] // fields["block"] ** 2)
+        (blocks["shown_h"], blocks["shown_w"], fields["groups"] * fields["group_out"] // blocks["block"] ** 2)
     )
     return True

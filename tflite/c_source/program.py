@@ -13,6 +13,7 @@ from ..errors import UnsupportedOpError
 from ..file.flatbuffer import FileInfo, OpInfo, TensorInfo
 from ..targets.audit import describe
 
+REQUANTIZE = ("scale", "round_shift", "requantize")  # kernels
 Operand = int | np.ndarray  # a feature map's key, or what a constant holds
 Fields = dict[str, Any]  # of a struct in C, in its order: int, array, None, a list of ints, another struct
 
@@ -36,6 +37,7 @@ class Step:
         form: What a convolution beside it can do by itself. One before it: ("blocks", block, rows, columns) of
             DEPTH_TO_SPACE, ("crop", top, left, rows, columns) of a slice. One behind it: ("pad", top, left, rows,
             columns of what is padded, value).
+        op: Index of the op of the file that it ends with.
     """
 
     ops: list[str]
@@ -49,6 +51,7 @@ class Step:
     in_place: tuple[int, ...] = ()
     channels: Fields | None = None
     form: tuple[Any, ...] = ()
+    op: int = 0
 
     def keys_read(self) -> list[int]:
         return [key for key in self.reads if isinstance(key, int)]
@@ -70,6 +73,7 @@ class Program:
         # Key -> the map that it is a function of, value by value, and the 256 results: written when it is read.
         self._functions: dict[int, tuple[int, np.ndarray]] = {}
         self._words: dict[int, list[str]] = {}
+        self._written_by: dict[int, int] = {}  # key of a function -> index of its op
         self.index = 0
         self.largest_sum = 0  # that any accumulator may reach
         for tensor in info.inputs:
@@ -128,6 +132,7 @@ class Program:
         before = [self._keys[id(tensor)] for tensor in self.op.inputs if not tensor.constant]
         key = self.new_map(output)
         self._functions[key] = (source, table)
+        self._written_by[key] = self.index
         names = [name for other in before if other in self._functions for name in self._words[other]]
         self._words[key] = [*dict.fromkeys(names), self.op.name]
 
@@ -143,6 +148,7 @@ class Program:
                 [table, source],
                 [key],
                 in_place=(1,),
+                op=self._written_by.pop(key),
             )
         )
 
@@ -150,7 +156,7 @@ class Program:
         self, kernels: Sequence[str], call: str, reads: Sequence[Operand], writes: Sequence[int], **more: Any
     ) -> None:
         """Add a step of the current op."""
-        self.steps.append(Step([self.op.name], tuple(kernels), call, list(reads), list(writes), **more))
+        self.steps.append(Step([self.op.name], tuple(kernels), call, list(reads), list(writes), op=self.index, **more))
 
 
 Lowering = Callable[[Program], None]

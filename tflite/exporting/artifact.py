@@ -18,15 +18,18 @@ from ..c_source.generator import write_c
 from ..errors import ExportError
 from ..file.flatbuffer import TensorInfo, read_file
 from ..file.identifiers import c_identifier
+from ..file.metadata import min_runtime
 from ..file.model_cards import card_path, read_card, read_content, remedy
+from ..kit.projects.writer import write_project
 from ..kit.writer import write_kit
-from ..names import KERNELS
+from ..names import KERNELS, MICRO_KIT
+from ..per_op.layer_costs import op_report
 from ..runtimes.ethos import NpuReport
-from ..runtimes.microcontroller import c_array
+from ..runtimes.microcontroller import c_array, kernel_arena_texts
 from ..targets.firmware import firmware_bytes
 from ..targets.table import get_target
 
-C_SUFFIXES = (".h", ".cc", ".c")
+C_SUFFIXES = (".h", ".cc", ".c", "_plan.svg")
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,23 @@ class Artifact:
         content: The file.
         target: Key of ``TARGETS``.
         dtype: "float32", "float16", "int8" or "int16x8".
-        dtype: "float32", "float16", "int8" or "int16x8".
         ops: Ops in execution order.
         class_names: Name of each output; empty where the outputs are not classes.
         model_name: Name of the Keras model it came from.
         upsample_form: How transposed convolutions were written; None if there are none.
         substituted: Layers whose activation was replaced, for this target or when the model was quantized.
-        arena_bytes: Tensor arena under TensorFlow Lite Micro, enough for all of ``kernel_arena_bytes``; None for other
-            targets.
-        kernel_arena_bytes: By kernels ("reference": measured; "cmsis-nn": calculated); empty for other targets.
+        arena_bytes: Tensor arena under TensorFlow Lite Micro on a 32-bit device, enough for all of
+            ``kernel_arena_bytes``; for "c" the program's working memory; None for other targets.
+        kernel_arena_bytes: By kernels ("reference", "cmsis-nn"): the smallest arena in which the file starts,
+            calculated (``arena``); empty for other targets.
         verification: Figures of the check that ``export`` made.
         input_ranges: Range of the values of each input; None where it was measured.
         float_layers: Layers that stay float in an int8 file.
         model_sha256: Digest of the layers and weights of the model it was made from.
         npu: The file compiled for an Ethos-U and the compiler's figures; None for other targets.
         preprocessing: How pictures were resized to the input's size in training; None: unknown, or no pictures.
+        op_layers: For each of ``ops`` the layer of the Keras model that it belongs to, "" where that is unknown; ()
+            in cards of earlier versions.
     """
 
     content: bytes = field(repr=False)
@@ -71,6 +76,7 @@ class Artifact:
     kernel_arena_bytes: Mapping[str, int] = field(default_factory=dict)
     npu: NpuReport | None = None
     preprocessing: Preprocessing | None = None
+    op_layers: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -79,7 +85,7 @@ class Artifact:
     @property
     def firmware_bytes(self) -> dict[str, tuple[int, int]] | None:
         """(least, most) flash of the file and the program that runs it, by kernels; None for other targets."""
-        if self.arena_bytes is None:
+        if not get_target(self.target).runtime_flash_bytes:
             return None
         return {kernels: firmware_bytes(self.size_bytes, kernels) for kernels in KERNELS}
 
@@ -116,6 +122,7 @@ class Artifact:
             "outputs": list(map(_tensor_card, info.outputs, info.output_names)),
             "input_ranges": self.input_ranges,
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_dict(),
+            "min_runtime": min_runtime(self.content),
             "float_layers": list(self.float_layers),
             "class_names": list(self.class_names),
             "size_bytes": self.size_bytes,
@@ -126,6 +133,7 @@ class Artifact:
             "npu": None if self.npu is None else self.npu.to_dict(),
             "ops": {name: self.ops.count(name) for name in sorted(set(self.ops))},
             "op_sequence": list(self.ops),
+            "op_layers": list(self.op_layers),
             "upsample_form": self.upsample_form,
             "substituted_activations": list(self.substituted),
             "verification": self.verification,
@@ -144,10 +152,11 @@ class Artifact:
             files[base.with_suffix(".labels.txt")] = "".join(f"{name}\n" for name in self.class_names).encode()
         if self.npu is not None:
             files[_compiled_path(base)] = self.npu.content
-        if self.arena_bytes is not None:
+        if get_target(self.target).kit == MICRO_KIT:
             # The source file includes the header by the stem of the files, so both share it.
             name = c_identifier(base.stem)
-            header, source = c_array(self.content, name, self.ops, self.arena_bytes, self.kernel_arena_bytes)
+            texts = kernel_arena_texts(self.kernel_arena_bytes)
+            header, source = c_array(self.content, name, self.ops, self.arena_bytes or 0, texts)
             files[base.with_name(f"{name}.h")] = header.encode()
             files[base.with_name(f"{name}.cc")] = source.encode()
         if get_target(self.target).writes_c:
@@ -155,12 +164,14 @@ class Artifact:
             program = write_c(self.content, name, self.class_names)
             files[base.with_name(f"{name}.h")] = program.header.encode()
             files[base.with_name(f"{name}.c")] = program.source.encode()
+            files[base.with_name(f"{name}_plan.svg")] = op_report(self).plan_svg().encode()
         return files
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the file, its labels, its model card and, for a microcontroller, the C array or program.
 
-        For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one to put on the device.
+        For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one to put on the device. Beside a program in
+        C, ``<name>_plan.svg`` is the picture of its arena.
 
         Every file is written under a temporary name and then renamed. The ``.tflite`` comes last: if it exists, the
         others exist too.
@@ -239,6 +250,56 @@ class Artifact:
             pictures=pictures,
         )
 
+    def save_project(
+        self,
+        folder: str | os.PathLike[str],
+        project: str,
+        overwrite: bool = False,
+        *,
+        name: str | None = None,
+        images: Any = None,
+        labels: Any = None,
+        vectors: int = 4,
+        report: Mapping[str, Any] | None = None,
+        pictures: Any = None,
+    ) -> Path:
+        """Write a project that the tools of a device build: source code, build files, test vectors, README.
+
+        The folder is written under a temporary name and then renamed.
+
+        Args:
+            folder: Path of the project; must not exist.
+            project: Key of ``kit.projects.table.PROJECTS``, such as "cmake"; each row states the targets it admits.
+            overwrite: Replace ``folder`` if it contains a project.
+            name: As for ``save_kit``.
+            images: As for ``save_kit``.
+            labels: As for ``save_kit``.
+            vectors: As for ``save_kit``.
+            pictures: As for ``save_kit``.
+            report: As for ``save_kit``.
+
+        Returns:
+            ``folder``.
+
+        Raises:
+            ValueError: the project is unknown, or does not admit the file's target.
+            ExportError: the project cannot use such a file.
+            FileExistsError: ``folder`` exists and ``overwrite`` is False, or it is not a project.
+            RuntimeFailureError: the target's runtime cannot run the file.
+        """
+        return write_project(
+            self,
+            folder,
+            project,
+            overwrite,
+            name=name,
+            images=images,
+            labels=labels,
+            vectors=vectors,
+            report=report,
+            pictures=pictures,
+        )
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Artifact:
         """Read what ``save`` wrote: the file and its model card.
@@ -272,6 +333,7 @@ class Artifact:
                     model_sha256=card["model_sha256"],
                     npu=npu,
                     preprocessing=Preprocessing.from_dict(card.get("preprocessing")),
+                    op_layers=tuple(card.get("op_layers", ())),  # cards of 1.0 had none
                 )
         except FileNotFoundError as error:
             raise ExportError(f"save() writes a file and its model card. Received: {error.filename} missing") from error

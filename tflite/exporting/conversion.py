@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..file.flatbuffer import FileInfo
+from ..c_source.generator import c_arena_bytes
+from ..file.flatbuffer import FileInfo, read_file
+from ..file.layer_names import op_layers, user_layer
 from ..file.metadata import add_metadata
-from ..graph.graph import Graph
+from ..graph.graph import UNROUNDED, Graph, Node
 from ..graph.lowering import DEPLOYED
+from ..graph.passes.substitute_activations import STAND_IN
 from ..graph.pipeline import finishing_passes, lowering_passes, run
 from ..runtimes.converter import convert
 from ..runtimes.ethos import NpuReport, check_all_on_npu, compile_for
 from .forms import write_smallest
-from .limits import MemoryUse, check_limits
+from .limits import MemoryUse, check_limits, check_runtime
 from .preparation import Prepared
 
 
@@ -28,6 +31,8 @@ class Written:
         arenas: Arena by kernels; empty for targets without one.
         npu: The file compiled for an Ethos-U; None for other targets.
         deployed: The graph that was converted, as a model; None where the model converts itself.
+        arena_bytes: The largest of ``arenas``, or that of the C program; None for other targets.
+        op_layers: For each op the layer of the given model that it belongs to; "" where that is unknown.
     """
 
     content: bytes
@@ -36,11 +41,8 @@ class Written:
     arenas: dict[str, int]
     npu: NpuReport | None
     deployed: Any
-
-    @property
-    def arena_bytes(self) -> int | None:
-        """The largest of ``arenas``."""
-        return max(self.arenas.values(), default=None)
+    arena_bytes: int | None
+    op_layers: tuple[str, ...]
 
 
 def write(job: Prepared, accelerator: str | None) -> Written:
@@ -58,15 +60,18 @@ def write(job: Prepared, accelerator: str | None) -> Written:
         ExportError: the converter, or the target's compiler, refused it.
     """
     deployed: dict[str, Any] = {}
+    layers: dict[str, dict[str, str]] = {}  # form -> name in the converted model -> name in the given one
     lowered = None if job.facts.converts_itself else _lower(job)
 
     def written(form: str) -> bytes:
         if lowered is None:
             content = job.model.convert(job.io_dtype)
         else:
-            deployed[form] = _finish(job, lowered, form)
+            deployed[form], layers[form] = _finish(job, lowered, form)
             content = convert(deployed[form], job.dtype, job.io_dtype, job.calibration)
-        return add_metadata(content, job.input_ranges, job.preprocessing)
+        check_runtime(content, job.limits, read_file(content))
+        class_names = job.class_names if job.row.holds_class_names else None
+        return add_metadata(content, job.input_ranges, job.preprocessing, class_names)
 
     content, info, form, arenas = write_smallest(
         written,
@@ -81,7 +86,9 @@ def write(job: Prepared, accelerator: str | None) -> Written:
     npu = compile_for(job.row, content, accelerator)
     if npu is not None:
         check_all_on_npu(npu, job.target)
-    file = Written(content, info, form, arenas, npu, deployed.get(form))
+    arena = c_arena_bytes(content) if job.row.writes_c else max(arenas.values(), default=None)
+    names = layers.get(form) or {layer.name: layer.name for layer in job.facts.model.layers}
+    file = Written(content, info, form, arenas, npu, deployed.get(form), arena, op_layers(info, names))
     check_limits(job.limits, MemoryUse(file.arena_bytes, len(content), npu), info, job.target)
     return file
 
@@ -93,8 +100,18 @@ def _lower(job: Prepared) -> Graph:
     return graph
 
 
-def _finish(job: Prepared, lowered: Graph, form: str) -> Any:
-    """The graph of one form, as a model."""
+def _finish(job: Prepared, lowered: Graph, form: str) -> tuple[Any, dict[str, str]]:
+    """(the graph of one form, as a model; name of each of its layers -> that of the given model's layer)."""
     graph = lowered.copy()
     run(graph, finishing_passes(form, job.row.max_stride, job.row.dense_as_convolution))
-    return graph.to_model(DEPLOYED)
+    model = graph.to_model(DEPLOYED)  # may rename layers
+    return model, {node.name: user_layer(tuple(map(_given_name, _origin(node)))) for node in graph.nodes()}
+
+
+def _origin(node: Node) -> tuple[str, ...]:
+    return node.origin or (node.name,)
+
+
+def _given_name(name: str) -> str:
+    """Name of a layer before ``quantize`` renamed it or wrote its activation with several layers."""
+    return STAND_IN.split(name)[0].removesuffix(UNROUNDED)

@@ -40,6 +40,7 @@ def export(
     max_flash_bytes: int | None = None,
     max_firmware_bytes: int | None = None,
     accelerator: str | None = None,
+    min_runtime: str | None = None,
 ) -> Artifact:
     """Write a Keras model as a file for a target, check it and run it.
 
@@ -94,6 +95,8 @@ def export(
         max_firmware_bytes: For "mcu": flash for the file and the program that runs it with CMSIS-NN's kernels. The
             program counts with the largest measured size (``firmware.RUNTIME_BYTES``).
         accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.
+        min_runtime: Oldest release of TensorFlow Lite that must run the file, as "2.8.0": a file whose ops need a newer
+            one is refused. TensorFlow Lite Micro has no releases.
 
     Returns:
         An ``Artifact``.
@@ -101,7 +104,7 @@ def export(
     Raises:
         ValueError: unknown target, dtype or io_dtype, or one that the target does not support; invalid images.
         UnsupportedLayerError: the model is not functional, or a layer cannot be exported.
-        UnsupportedOpError: the target does not run an op of the converted file.
+        UnsupportedOpError: the target, or ``min_runtime``, does not run an op of the converted file.
         MemoryLimitError: it needs more than ``max_arena_bytes``, ``max_flash_bytes`` or ``max_firmware_bytes``.
         CopyError: the copy that is written or rounded computes something other than the model, before rounding.
         FidelityError: the file's outputs are too far from the model's; too few images are conclusive; for a GPU, an
@@ -112,7 +115,9 @@ def export(
     >>> wm.tflite.export(qat, target="mcu", images=held_out).save("model.tflite")
     """
     row = get_target(target)
-    limits = check_arguments(target, row, max_arena_bytes, max_flash_bytes, accelerator, max_firmware_bytes)
+    limits = check_arguments(
+        target, row, max_arena_bytes, max_flash_bytes, accelerator, max_firmware_bytes, min_runtime
+    )
     job = prepare(
         model,
         target,
@@ -148,6 +153,7 @@ def export(
         float_layers=job.float_layers,
         model_sha256=model_sha256(model),
         preprocessing=job.preprocessing,
+        op_layers=file.op_layers,
     )
 
 

@@ -12,7 +12,7 @@ from ..errors import RuntimeFailureError, UnsupportedOpError
 from ..file.flatbuffer import FileInfo, read_file, strip_names, to_input
 from ..names import ARENA_BYTES
 from ..runtimes.arena import arena_by_kernels
-from ..runtimes.microcontroller import measure_arena
+from ..runtimes.microcontroller import run_micro
 from ..runtimes.processes import Runner
 from ..targets.audit import audit, describe
 from ..targets.table import Target
@@ -35,9 +35,9 @@ def audited_files(
     for form in (*forms, *((row.last_form,) if row.last_form and len(forms) > 1 else ())):
         if found and form == row.last_form:
             break
-        content = write(form)
-        info = read_file(content)
         try:
+            content = write(form)
+            info = read_file(content)
             audit(info, target, row, dtype, keeps_float)
             if row.writes_c:
                 check_c(info)
@@ -50,10 +50,10 @@ def audited_files(
     return found
 
 
-def measure_arenas(
+def run_for_arenas(
     content: bytes, info: FileInfo, inputs: list[np.ndarray], run: Runner | None = None
 ) -> dict[str, int]:
-    """Arena by kernels, see ``arena.arena_by_kernels``.
+    """Run a file under TensorFlow Lite Micro, and return its arena by kernels (``arena.arena_by_kernels``).
 
     Args:
         content: The file.
@@ -65,9 +65,10 @@ def measure_arenas(
         RuntimeFailureError: TensorFlow Lite Micro refused it; the message names the op and its layer.
     """
     try:
-        return arena_by_kernels(info, measure_arena(content, inputs, run=run)[1])
+        run_micro(content, [part[:1] for part in inputs], run=run)
     except RuntimeFailureError as error:
         raise RuntimeFailureError(f"{error}{_refused_op(str(error), info)}") from error
+    return arena_by_kernels(info)
 
 
 def _refused_op(words: str, info: FileInfo) -> str:
@@ -102,7 +103,7 @@ def write_smallest(
         arenas: dict[str, int] = {}
         if ARENA_BYTES in row.costs:
             first = [to_input(tensor, part[:1]) for tensor, part in zip(info.inputs, images, strict=True)]
-            arenas = measure_arenas(content, info, first)
+            arenas = run_for_arenas(content, info, first)
         tried.append((content, info, form, arenas))
 
     def preference(candidate: Candidate) -> tuple[bool, int, int]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from wavemix_tf.checks import check_option, check_positive
 
-from ..errors import MemoryLimitError
+from ..errors import MemoryLimitError, UnsupportedOpError
 from ..file.flatbuffer import FileInfo, OpInfo, TensorInfo
+from ..file.metadata import min_runtime
 from ..names import RAM_COSTS, REFERENCE_KERNELS
 from ..runtimes.ethos import NpuReport
 from ..targets.audit import describe
@@ -19,11 +21,19 @@ from ..targets.table import Target
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes; None: no limit."""
+    """Limits of a file; None: no limit.
+
+    Args:
+        max_arena_bytes: RAM for tensors.
+        max_flash_bytes: Flash for the file.
+        max_firmware_bytes: Flash for the file and its program.
+        min_runtime: The oldest release of TensorFlow Lite that must run the file.
+    """
 
     max_arena_bytes: int | None
     max_flash_bytes: int | None
     max_firmware_bytes: int | None = None
+    min_runtime: str | None = None
 
     @property
     def file_bytes(self) -> int | None:
@@ -35,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Memory of a file: its arena under TensorFlow Lite Micro (None elsewhere), its size, its compiled form."""
+    """Memory of a file: its arena (None for targets without one), its size, its compiled form."""
 
     arena_bytes: int | None
     file_bytes: int
@@ -49,6 +59,7 @@ def check_arguments(
     max_flash_bytes: int | None,
     accelerator: str | None,
     max_firmware_bytes: int | None = None,
+    min_runtime: str | None = None,
 ) -> Limits:
     """The caller's limits, or else the target's.
 
@@ -63,14 +74,16 @@ def check_arguments(
     for name, value in named.items():
         if value is not None:
             check_positive(name, value)
+    if min_runtime is not None and not (isinstance(min_runtime, str) and re.fullmatch(r"\d+(\.\d+){1,2}", min_runtime)):
+        raise ValueError(f"min_runtime must be a release, as '2.8.0'. Received: min_runtime={min_runtime!r}")
     if max_firmware_bytes is not None and not row.runtime_flash_bytes:
         raise ValueError(
             "max_firmware_bytes applies to mcu, where the size of the program that runs the file was measured. "
             f"Received: target={target!r}"
         )
-    if max_arena_bytes is not None and not set(RAM_COSTS) & set(row.costs):
+    if max_arena_bytes is not None and not row.writes_c and not set(RAM_COSTS) & set(row.costs):
         raise ValueError(
-            f"max_arena_bytes applies to mcu and Ethos-U targets, which report an arena. Received: target={target!r}"
+            f"max_arena_bytes applies to mcu, c and Ethos-U targets, which report an arena. Received: target={target!r}"
         )
     if accelerator is not None:
         if not row.accelerators:
@@ -80,7 +93,36 @@ def check_arguments(
         row.max_arena_bytes if max_arena_bytes is None else max_arena_bytes,
         row.max_flash_bytes if max_flash_bytes is None else max_flash_bytes,
         max_firmware_bytes,
+        min_runtime,
     )
+
+
+def check_runtime(content: bytes, limits: Limits, info: FileInfo) -> None:
+    """Raise an UnsupportedOpError if the file needs a newer release than ``limits.min_runtime``.
+
+    Op versions are not lowered: the converter writes the lowest one that has the op's dtype and options.
+
+    Args:
+        content: The file, with the converter's metadata.
+        limits: From ``check_arguments``.
+        info: The parsed file.
+    """
+    asked = limits.min_runtime
+    if asked is None:
+        return
+    needed = min_runtime(content)
+    if needed is None or _release(needed) > _release(asked):
+        ops = ", ".join(sorted({op.name for op in info.ops}))
+        raise UnsupportedOpError(
+            f"The file must run on TensorFlow Lite {asked}; by the versions of its ops ({ops}) it needs "
+            f"{needed or 'an unknown release'}. Choose another dtype or upsample_form, or a later release. Received: "
+            f"min_runtime={asked!r}"
+        )
+
+
+def _release(text: str) -> tuple[int, ...]:
+    numbers = tuple(map(int, text.split(".")))
+    return numbers + (0,) * (3 - len(numbers))
 
 
 def check_limits(limits: Limits, use: MemoryUse, info: FileInfo, target: str) -> None:

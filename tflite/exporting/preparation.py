@@ -20,7 +20,7 @@ from ..graph.inputs import value_ranges
 from ..graph.lowering import converts_itself, float_layers, has_float_ends, quantized_dtype
 from ..graph.passes.write_crops import crop_at_inference
 from ..graph.passes.write_transposed import UPSAMPLE_FORMS
-from ..names import BITS, DTYPES, IO_DTYPES, IO_DTYPES_OF, VELA
+from ..names import BITS, DTYPES, IO_DTYPES, VELA
 from ..quantization.copy_check import check_copy, check_in_float32, in_float32
 from ..quantization.freshness import is_fresh
 from ..quantization.quantizer import input_ranges, quantize
@@ -188,8 +188,7 @@ def prepare(
     if given is not reference:
         (check_in_float32 if facts.is_quantized else check_copy)(reference, given, held_out)
     _check_calibration(facts, dtype, calibration)
-    no_classes = class_names is None and _enlarges(given)
-    names = _check_class_names(() if no_classes else class_names, _class_count(given.outputs[0]))
+    names = check_class_names(given, class_names)
     fresh = not facts.is_quantized or is_fresh(model)
     quantizes = dtype in BITS and not facts.is_quantized
     if quantizes:
@@ -238,10 +237,11 @@ def _check_dtypes(
     if io_dtype is None:
         io_dtype = "float32" if facts.has_float_ends else row.io_dtypes[dtype]
     check_option("io_dtype", io_dtype, IO_DTYPES)
-    allowed = IO_DTYPES_OF[dtype]
+    allowed = row.io_dtypes_of(dtype)
     if io_dtype not in allowed:
+        of_target = f" for target {target!r}" if row.end_dtypes else ""
         raise ValueError(
-            f"A {dtype} file has {' or '.join(allowed)} inputs and outputs. Received: io_dtype={io_dtype!r}"
+            f"A {dtype} file{of_target} has {' or '.join(allowed)} inputs and outputs. Received: io_dtype={io_dtype!r}"
         )
     if io_dtype != "float32" and facts.has_float_ends:
         raise ValueError(
@@ -302,7 +302,11 @@ def _class_count(output: Any) -> int:
     return int(output.shape[-1] or 0) if len(output.shape) > 1 and "float" in output.dtype else 0
 
 
-def _check_class_names(names: Any, count: int) -> tuple[str, ...]:
+def check_class_names(model: Any, names: Any) -> tuple[str, ...]:
+    """Names of the classes of a model's first output, one a class; None: their numbers, if it has classes."""
+    if names is None and _enlarges(model):
+        return ()
+    count = _class_count(model.outputs[0])
     chosen = tuple(map(str, range(count))) if names is None else tuple(map(str, names))
     if chosen and len(chosen) != count:
         raise ValueError(f"class_names must name each of the {count} outputs. Received: {len(chosen)} names")

@@ -48,6 +48,7 @@ class TensorInfo:
     zero_points: tuple[int, ...] = ()
     axis: int = 0  # axis of the scales, if there are several
     folded: bool = False  # a float16 constant that a DEQUANTIZE op converts: constant, though the file computes it
+    variable: bool = False  # keeps its value from one inference to the next
     data: bytes = field(default=b"", compare=False, repr=False)  # content of a constant
 
     def values(self) -> np.ndarray:
@@ -71,7 +72,7 @@ class FileInfo:
     """A whole file.
 
     ``input_names`` and ``output_names`` are the names in its signature, the only distinction of tensors with the same
-    shape.
+    shape. ``tensors`` are all in the file's order, also those that no op uses.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -79,6 +80,7 @@ class FileInfo:
     ops: tuple[OpInfo, ...]
     input_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
+    tensors: tuple[TensorInfo, ...] = ()
 
     def ends(self) -> Iterator[tuple[str, str, TensorInfo]]:
         """("input 0", its name, the tensor), every input and then every output."""
@@ -152,7 +154,7 @@ def _read(model: Any, check_tensors: bool) -> FileInfo:
         said = {entry.tensorIndex: _text(entry.name) for entry in entries or ()}
         ends.append((tuple(tensors[i] for i in indices), tuple(said.get(i, tensors[i].name) for i in indices)))
     (inputs, input_names), (outputs, output_names) = ends
-    return FileInfo(inputs, outputs, tuple(ops), input_names, output_names)
+    return FileInfo(inputs, outputs, tuple(ops), input_names, output_names, tuple(tensors))
 
 
 def _check_indices(model: Any, graph: Any) -> None:
@@ -223,6 +225,7 @@ def _tensor(tensor: Any, buffers: list[Any]) -> TensorInfo:
         scales=tuple(map(float, scales)),
         zero_points=tuple(map(int, zero_points)),
         axis=int(quantization.quantizedDimension) if quantization is not None else 0,
+        variable=bool(tensor.isVariable),
         data=bytes(data) if data is not None else b"",
     )
 

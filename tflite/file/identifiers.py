@@ -14,15 +14,21 @@ typedef typeid typename union unsigned using virtual void volatile wchar_t while
 """
 # Names that the generated C++ uses at file scope.
 _CPP_NAMES = "main std tflite printf memcpy size_t int8_t uint8_t int16_t int32_t uint32_t NULL"
-# Names that the generated Kotlin uses; a class of the same name would hide them.
+# Names that the generated Kotlin uses, in a kit and in a project; a class of the same name would hide them.
 _KOTLIN_NAMES = """
-Accelerator Any Array AssetManager AutoCloseable Bitmap BitmapFactory Boolean Build BuiltinNpuAcceleratorProvider Byte
-ByteArray ByteArrayInputStream ByteBuffer ByteOrder CompiledModel Context Double Environment Exception ExifInterface
-Float FloatArray IllegalArgumentException ImageDecoder Int IntArray List Log Long LongArray Map Matrix Model Options
-Pair Short ShortArray String TensorBuffer Unit
+Accelerator ActivityResultContracts AdapterView AndroidJUnit4 Answer Any Array ArrayAdapter Assert AssetManager
+AutoCloseable Bitmap BitmapFactory Boolean Build BuiltinNpuAcceleratorProvider Bundle Button Byte ByteArray
+ByteArrayInputStream ByteBuffer ByteOrder CameraFrame CameraSelector CompiledModel ComponentActivity Context
+ContextCompat Double DoubleArray Environment Exception Executors ExifInterface Float FloatArray IllegalArgumentException
+IllegalStateException ImageAnalysis ImageDecoder ImageProxy ImageView InstrumentationRegistry Int IntArray
+LinkedBlockingQueue List Locale Log Long LongArray MainActivity Manifest Map Matrix Model OnItemSelectedListener Options
+PackageManager Pair PickVisualMediaRequest Place Places PlacesTest Preview PreviewView ProcessCameraProvider R
+Recognizer RunWith Runnable Set Short ShortArray Spinner String System TensorBuffer Test TextView ThreadPoolExecutor
+Throwable TimeUnit Unit Uri View
 """
 CPP_KEPT = frozenset((_CPP_KEYWORDS + _CPP_NAMES).split())
 KOTLIN_KEPT = frozenset(_KOTLIN_NAMES.split())
+_KOTLIN_FILES = frozenset(name.lower() for name in KOTLIN_KEPT)  # some file systems ignore case
 
 
 def check_name(name: str) -> str:
@@ -47,4 +53,4 @@ def kotlin_class(name: str) -> str:
     """``name`` as the name of a Kotlin class: AndroidCpuInt8."""
     words = re.findall(r"[A-Za-z0-9]+", name)
     joined = "".join(word[0].upper() + word[1:].lower() for word in words)
-    return f"Model{joined}" if joined in KOTLIN_KEPT or not joined[0].isalpha() else joined
+    return f"Model{joined}" if joined.lower() in _KOTLIN_FILES or not joined[0].isalpha() else joined

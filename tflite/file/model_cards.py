@@ -55,6 +55,9 @@ def read_card(path: Path) -> dict[str, Any]:
         for name in ("op_sequence", "class_names", "substituted_activations", "float_layers"):
             if not all(isinstance(item, str) for item in found[name]):
                 raise ValueError(f"the field {name!r} must be a list of strings")
+        layers = found.get("op_layers", [])  # cards of 1.0 had none
+        if not isinstance(layers, list) or not all(isinstance(item, str) for item in layers):
+            raise ValueError("the field 'op_layers' must be a list of strings")
         labels = path.with_suffix(".labels.txt")
         names = "".join(f"{name}\n" for name in found["class_names"])
         if labels.is_file() and labels.read_bytes().decode("utf-8").replace("\r\n", "\n") != names:

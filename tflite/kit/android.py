@@ -12,10 +12,14 @@ from ..targets.table import get_target
 from ..verification.verifier import OUTPUT_SHARE
 from . import android_templates as templates
 from .picture import PictureInput, picture_kt
-from .tensors import c_float, is_classes, is_exact, output_formula
+from .tensors import INDEPENDENT, PROBABILITIES, c_float, is_classes, is_exact, output_formula, score_kind
 from .vectors import Vectors
 
 LITERT_VERSION = "2.3.0"  # of com.google.ai.edge.litert; from 2.3.0 on the GPU accelerator is a separate artifact
+
+
+# Accelerator of a target -> those that LiteRT may use; an NPU runs no file whole that has an op it lacks.
+ACCELERATORS = {"CPU": ("CPU",), "GPU": ("GPU",), "NPU": ("NPU", "CPU")}
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def kotlin_files(
         f"{class_name}.kt": _kotlin(artifact, info, name, class_name, vectors, taken),
         f"{class_name}Test.kt": templates.KOTLIN_TEST.substitute(
             class_name=class_name,
-            tolerance=c_float(np.float32(_tolerance(artifact, info, vectors))),
+            tolerance=tolerance_kt(artifact, info, vectors),
             pictures=templates.KOTLIN_PICTURE_TEST.substitute(
                 class_name=class_name, level=c_float(np.float32(1.001 * taken.level))
             )
@@ -63,34 +67,36 @@ def kotlin_files(
     return files
 
 
-def _tolerance(artifact: Any, info: FileInfo, vectors: Vectors) -> float:
-    """Largest allowed difference of an output value from the vectors' on a phone, in the unit of ``checkVectors``."""
-    if is_exact(info):
-        return 1.0
+def tolerance_kt(artifact: Any, info: FileInfo, vectors: Vectors) -> str:
+    """Largest allowed difference of an output value from the vectors' on a phone, in ``output_unit``: a literal."""
     bound = artifact.verification.get("error_bound_steps", {}).get(vectors.runtime)
     step = artifact.verification.get("fidelity", {}).get("step")
-    return 0.0 if bound is None or step is None else OUTPUT_SHARE * bound * step
+    unknown = bound is None or step is None
+    return c_float(np.float32(1.0 if is_exact(info) else 0.0 if unknown else OUTPUT_SHARE * bound * step))
+
+
+def output_unit(info: FileInfo) -> str:
+    """Unit of the difference that ``checkVectors`` returns."""
+    return "output steps" if info.outputs[0].scale else "the output's own unit"
 
 
 def _kotlin(
     artifact: Any, info: FileInfo, name: str, class_name: str, vectors: Vectors, taken: PictureInput | None
 ) -> str:
-    source, sink = info.inputs[0], info.outputs[0]
+    source, sink, row = info.inputs[0], info.outputs[0], get_target(artifact.target)
     fed, given = KOTLIN_TYPES[source.dtype], KOTLIN_TYPES[sink.dtype]
-    npu = get_target(artifact.target).litert_accelerator == "NPU"
     imports = {
         "android.content.Context",
         "android.content.res.AssetManager",
         "com.google.ai.edge.litert.Accelerator",
+        "com.google.ai.edge.litert.BuiltinNpuAcceleratorProvider",
         "com.google.ai.edge.litert.CompiledModel",
+        "com.google.ai.edge.litert.Environment",
         "kotlin.math.abs",
     }
     floats = "float32" in (source.dtype, sink.dtype)
     if floats:
         imports |= {"java.nio.ByteBuffer", "java.nio.ByteOrder"}
-    environment = "Environment.create(context, BuiltinNpuAcceleratorProvider(context))"
-    if npu:
-        imports |= {f"com.google.ai.edge.litert.{one}" for one in ("BuiltinNpuAcceleratorProvider", "Environment")}
     picture_functions = ""
     if taken is not None:
         imports |= {
@@ -122,19 +128,24 @@ def _kotlin(
     )
     classes = is_classes(artifact, sink)
     if taken is not None and classes:
-        postprocessing += templates.KOTLIN_IMAGE.substitute()
+        has_shares = score_kind(info) in (PROBABILITIES, INDEPENDENT)
+        imports |= set() if has_shares else {"kotlin.math.exp"}
+        postprocessing += templates.KOTLIN_IMAGE.substitute(
+            output_array=given.array,
+            shares="the output itself" if has_shares else "softmax of the output",
+            shares_body="= values(output)" if has_shares else templates.KOTLIN_SOFTMAX,
+        )
     return templates.KOTLIN.substitute(
         class_name=class_name,
         file=f"{name}.tflite",
         name=name,
         labels=templates.KOTLIN_LABELS.substitute(labels=f"{name}.labels.txt") if artifact.class_names else "",
         version=LITERT_VERSION,
-        device=get_target(artifact.target).device,
+        device=row.device,
         imports="\n".join(f"import {one}" for one in sorted(imports)),
-        environment=f"    private val environment = {environment}\n" if npu else "",
-        env_argument=", environment" if npu else "",
-        close_environment="        environment.close()\n" if npu else "",
-        accelerator=get_target(artifact.target).litert_accelerator,
+        accelerators=", ".join(
+            f"Accelerator.{one}" for one in ACCELERATORS[get_target(artifact.target).litert_accelerator]
+        ),
         pictures=picture_functions,
         postprocessing=postprocessing,
         input_words=f"{'x'.join(map(str, source.shape[1:]))} {source.dtype} values"
@@ -143,7 +154,7 @@ def _kotlin(
         output_array=given.array,
         write=fed.write,
         read=given.read,
-        unit="output steps" if sink.scale else "the output's own unit",
+        unit=output_unit(info),
         input_from_bytes=fed.from_bytes.format("input.copyOfRange(vector * inputBytes, (vector + 1) * inputBytes)"),
         output_from_bytes=given.from_bytes.format(
             "expected.copyOfRange(vector * outputBytes, (vector + 1) * outputBytes)"
@@ -163,15 +174,19 @@ def android_section(artifact: Any, info: FileInfo, name: str, class_name: str) -
     if kind == "GPU":
         dependencies.append(f'    implementation("com.google.ai.edge.litert:litert-gpu:{LITERT_VERSION}")')
         words = (
-            "\nWith only `Accelerator.GPU`, `CompiledModel.create` throws if the phone's GPU cannot run the whole "
-            "model; with `CompiledModel.Options(Accelerator.GPU, Accelerator.CPU)` the CPU runs the rest.\n"
+            "\nLiteRT throws if the phone's GPU cannot run the whole model. With `setOf(Accelerator.GPU, "
+            f"Accelerator.CPU)` as second argument of `{class_name}` the CPU runs the rest, or all of it, without a "
+            "word.\n"
         )
     elif kind == "NPU":
         dependencies.append("    // and the runtime of the NPU's vendor, for example")
         dependencies.append(
             f'    // implementation("com.google.ai.edge.litert:litert-npu-runtime-qualcomm:{LITERT_VERSION}")'
         )
-        words = "\nOps that the NPU does not support run on the CPU.\n"
+        words = (
+            "\nOps that the NPU does not support run on the CPU. With `setOf(Accelerator.NPU, Accelerator.NONE)` as "
+            f"second argument of `{class_name}` LiteRT throws if there are any.\n"
+        )
     taken = PictureInput.of(artifact, info)
     usage = [f'    Log.i("{class_name}", "largest difference: ${{model.checkVectors(context.assets)}}")']
     sources = [f"`android/{class_name}.kt`"]

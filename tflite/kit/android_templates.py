@@ -6,7 +6,7 @@ from .templates import Template
 
 KOTLIN = Template("""\
 // @{class_name}: @{file} with LiteRT's CompiledModel API (com.google.ai.edge.litert @{version}).
-// Change the package to your own. README.md in the parent folder has the Gradle lines and the assets.
+// Change the package to your own. README.md says which Gradle lines and assets it needs.
 package com.example.wavemix
 
 @{imports}
@@ -15,13 +15,20 @@ package com.example.wavemix
  * @{device}.
  *
  * Create, run and close it on one thread, not on the main thread. The first inference is slower than the others.
+ *
+ * @@param accelerators what LiteRT may run it on. Without the CPU among them, LiteRT throws if they cannot run every
+ *     op; with it, LiteRT does not say which ops the CPU ran.
  */
-class @{class_name}(context: Context) : AutoCloseable {
-@{environment}    private val options = CompiledModel.Options(Accelerator.@{accelerator})
-    private val model = CompiledModel.create(context.assets, "@{file}", options@{env_argument})
-    private val inputs = model.createInputBuffers()
-    private val outputs = model.createOutputBuffers()
-@{labels}@{pictures}
+class @{class_name}(context: Context, accelerators: Set<Accelerator> = setOf(@{accelerators})) : AutoCloseable {
+@{labels}    private val environment: Environment? = // with the libraries of the NPU's vendor
+        if (Accelerator.NPU !in accelerators) null
+        else Environment.create(context, BuiltinNpuAcceleratorProvider(context))
+    private val model = orClose(environment) {
+        CompiledModel.create(context.assets, "@{file}", CompiledModel.Options(accelerators), environment)
+    }
+    private val inputs = orClose(model, environment) { model.createInputBuffers() }
+    private val outputs = orClose(model, environment) { model.createOutputBuffers() }
+@{pictures}
     /** Runs the model on its input: @{input_words}. */
     fun run(input: @{input_array}): @{output_array} {
         inputs[0].@{write}(input)
@@ -48,10 +55,20 @@ class @{class_name}(context: Context) : AutoCloseable {
     override fun close() {
         (inputs + outputs).forEach { it.close() }
         model.close()
-@{close_environment}    }
+        environment?.close()
+    }
 
     companion object {
         private const val VECTORS = @{count}
+
+        /** What [make] returns; if it throws, [opened] is closed. */
+        private fun <T> orClose(vararg opened: AutoCloseable?, make: () -> T): T =
+            try {
+                make()
+            } catch (failure: Throwable) {
+                opened.forEach { it?.close() }
+                throw failure
+            }
 @{decoding}@{floats}    }
 }
 """)
@@ -67,9 +84,24 @@ KOTLIN_FLOATS = Template("""\
 KOTLIN_IMAGE = Template("""\
 
     /** Classifies an image of any size: every output with its label, largest first. */
-    fun classify(image: Bitmap): List<Pair<String, Float>> =
-        labels.zip(values(run(pixels(image))).toList()).sortedByDescending { (_, value) -> value }
+    fun classify(image: Bitmap): List<Pair<String, Float>> = ranked(values(run(pixels(image))))
+
+    /** Scores, one a class, with the labels, largest first. */
+    fun ranked(scores: FloatArray): List<Pair<String, Float>> =
+        labels.zip(scores.toList()).sortedByDescending { (_, score) -> score }
+
+    /** Share of each class, 0 to 1: @{shares}. */
+    fun shares(output: @{output_array}): FloatArray @{shares_body}
 """)
+
+KOTLIN_SOFTMAX = """\
+{
+        val scores = values(output)
+        val largest = scores.fold(scores[0]) { one, other -> maxOf(one, other) }
+        val powers = FloatArray(scores.size) { i -> exp(scores[i] - largest) }
+        val sum = powers.sum()
+        return FloatArray(powers.size) { i -> powers[i] / sum }
+    }"""
 
 KOTLIN_LABELS = Template("""\
     val labels: List<String> =

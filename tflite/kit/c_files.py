@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..c_source.generator import write_c
+from ..c_source.generator import c_arena_bytes
 from ..file.flatbuffer import FileInfo
 from .templates import Template
 
@@ -106,10 +106,5 @@ def c_section(artifact: Any, info: FileInfo, c_name: str) -> str:
             f"static {ctype} {name}[{upper}_{size}_BYTES / sizeof({ctype})];" for ctype, name, size in parts
         ),
         arguments=", ".join(name for _, name, _ in parts),
-        arena=f"{c_arena_bytes(artifact):,}",
+        arena=f"{c_arena_bytes(artifact.content):,}",
     )
-
-
-def c_arena_bytes(artifact: Any) -> int:
-    """Working memory of the program, beside inputs and outputs."""
-    return write_c(artifact.content, "net").plan.arena_bytes

@@ -1,14 +1,15 @@
-"""The firmware part of a deployment kit: the self-test in C++, and the README sections for a Cortex-M or an Ethos-U."""
+"""The firmware part of a deployment kit: the self-test in C++, and the README's section for a Cortex-M."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..file.flatbuffer import FileInfo
 from ..names import KERNELS
-from ..runtimes.microcontroller import resolver_name
+from ..runtimes.microcontroller import placement_default, resolver_name
 from ..targets.firmware import flash_words
 from ..verification.tolerance import Tolerance, tolerance, value_tolerance
 from . import templates
@@ -17,7 +18,35 @@ from .tensors import c_float
 from .vectors import C_TYPES
 
 
-def main_cc(artifact: Any, info: FileInfo, c_name: str) -> str:
+@dataclass(frozen=True)
+class MainTexts:
+    """The parts of a self-test in C++ that differ between devices.
+
+    Args:
+        runtime: What runs the file, as a phrase.
+        expected_by: Ends the sentence "which ... computed", in a comment.
+        ops: Ops to register; (): those of the file.
+        includes: Further includes.
+        code: Functions that may call ``Fail``.
+        start: Statements before the model is opened.
+        arena: Comment on the arena.
+        placement: Macro that may be defined to say where the arena lies; "": none.
+    """
+
+    runtime: str = "TensorFlow Lite Micro"
+    expected_by: str = "the same interpreter's reference kernels computed when the file was made"
+    ops: tuple[str, ...] = ()
+    includes: str = ""
+    code: str = ""
+    start: str = ""
+    arena: str = (
+        "The arena is enough for the reference kernels and CMSIS-NN on a 32-bit device; kernels tuned for other chips\n"
+        "// may need more, and so do the pointers of a 64-bit computer."
+    )
+    placement: str = ""
+
+
+def main_cc(artifact: Any, info: FileInfo, c_name: str, texts: MainTexts = MainTexts()) -> str:
     """A self-test for TensorFlow Lite Micro."""
     allowed = file_tolerance(artifact, info)
     checks, feeds, comparisons = [], [], []
@@ -40,7 +69,15 @@ def main_cc(artifact: Any, info: FileInfo, c_name: str) -> str:
         )
     return templates.MAIN_CC.substitute(
         name=c_name,
-        op_list=", ".join(resolver_name(op) for op in sorted(set(artifact.ops))),
+        runtime=texts.runtime,
+        expected_by=texts.expected_by,
+        includes=texts.includes,
+        code=texts.code,
+        start=texts.start,
+        arena=texts.arena,
+        placement_default=placement_default(texts.placement),
+        placement=f" {texts.placement}" if texts.placement else "",
+        op_list=", ".join(resolver_name(op) for op in sorted(set(texts.ops or artifact.ops))),
         tolerance=_comment(f"Tolerance: {allowed.words}."),
         input_count=len(info.inputs),
         output_count=len(info.outputs),
@@ -82,7 +119,7 @@ def micro_section(artifact: Any, info: FileInfo, c_name: str) -> str:
 def transposed_words(artifact: Any) -> str:
     """README's text about CMSIS-NN's transposed convolution."""
     fault = (
-        "CMSIS-NN up to 7.0.0, and the revision that tflite-micro used until August 2026, computes `TRANSPOSE_CONV` "
+        "CMSIS-NN up to 7.0.0, and the revision that tflite-micro names in August 2026, computes `TRANSPOSE_CONV` "
         "wrongly if the padding is not a multiple of the stride, for at most 16 input channels and for strides above 2 "
         "(ARM-software/CMSIS-NN issue 230, fixed in July 2026); the reference kernels are correct."
     )
@@ -91,25 +128,3 @@ def transposed_words(artifact: Any) -> str:
     if "TRANSPOSE_CONV" in artifact.ops:
         return f"{fault} Each `TRANSPOSE_CONV` of this file was checked and is one that CMSIS-NN computes correctly."
     return f"{fault} This file contains no `TRANSPOSE_CONV`."
-
-
-def compiled_words(artifact: Any) -> str:
-    """Description of the compiled file, for the list of files."""
-    if artifact.npu is None:
-        return ""
-    return f"**the file for the device**: compiled by {artifact.npu.compiler} only for {artifact.npu.accelerator}"
-
-
-def ethos_section(artifact: Any, name: str) -> str:
-    """README's section for an Ethos-U."""
-    npu = artifact.npu
-    return templates.ETHOS_SECTION.substitute(
-        name=name,
-        accelerator=npu.accelerator,
-        compiler=npu.compiler,
-        system=npu.system,
-        memory=npu.memory,
-        sram_bytes=f"{npu.sram_bytes:,}",
-        flash_bytes=f"{npu.flash_bytes:,}",
-        cycles=f"{npu.cycles:,}",
-    )

@@ -7,12 +7,13 @@ from typing import Any
 
 from wavemix_tf.escaping import markdown, markdown_code
 
+from ..c_source.generator import c_arena_bytes
 from ..file.flatbuffer import FileInfo
-from ..names import KERNELS, RUNTIMES
+from ..file.metadata import min_runtime
+from ..names import KERNELS, MICRO_KIT, RUNTIMES
 from ..targets.firmware import flash_words
 from ..targets.table import get_target
 from . import templates
-from .c_files import c_arena_bytes
 from .firmware_files import file_tolerance
 from .tensors import is_image, quantization
 from .vectors import UNKNOWN, Vectors
@@ -41,6 +42,7 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         *_device_rows(artifact, name),
         ("tolerance against test vectors", file_tolerance(artifact, info).words),
         ("tensor arena", _arena(artifact)),
+        ("oldest TensorFlow Lite that runs it", _oldest(artifact)),
         ("sha256", f"`{artifact.sha256}`"),
         ("upsampling written as", artifact.upsample_form or "no transposed convolution in the model"),
         ("activations replaced", markdown(", ".join(artifact.substituted)) or "none"),
@@ -200,10 +202,10 @@ def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> l
         limits.append(f"{seen} of the images on which it was verified before it was written are calibration images.")
     if checks.get("fidelity", {}).get("degenerate"):
         limits.append("Its outputs hardly depend on the image: it looks untrained.")
-    if artifact.arena_bytes is not None:
+    if get_target(artifact.target).kit == MICRO_KIT:
         limits.append(
-            "The arena was measured with the reference kernels on a 64-bit host and calculated for CMSIS-NN; kernels "
-            "tuned for other chips may need more."
+            "The arena was calculated for TensorFlow Lite Micro on a 32-bit device with the reference kernels and with "
+            "CMSIS-NN; kernels tuned for other chips may need more."
         )
     if get_target(artifact.target).litert_accelerator != "CPU":
         limits.append("The accelerator's own rounding (float16 on most) is not in the verification figures.")
@@ -218,12 +220,18 @@ def _device_rows(artifact: Any, name: str) -> list[tuple[str, str]]:
             ("file for the device", f"`{name}_vela.tflite`, compiled by {npu.compiler} only for {npu.accelerator}"),
             ("flash", f"{npu.flash_bytes:,} bytes for the compiled file only, without the program that runs it"),
         ]
-    return [("flash", flash_words(artifact.size_bytes))] if artifact.arena_bytes is not None else []
+    interpreted = get_target(artifact.target).kit == MICRO_KIT
+    return [("flash", flash_words(artifact.size_bytes))] if interpreted else []
+
+
+def _oldest(artifact: Any) -> str:
+    release = min_runtime(artifact.content)
+    return UNKNOWN if release is None else f"{release}, by the versions of its ops"
 
 
 def _arena(artifact: Any) -> str:
     if get_target(artifact.target).writes_c:
-        return f"{c_arena_bytes(artifact):,} bytes of the program in C, beside inputs and outputs"
+        return f"{c_arena_bytes(artifact.content):,} bytes of the program in C, beside inputs and outputs"
     if artifact.arena_bytes is None:
         return "none for this target"
     parts = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())

@@ -53,8 +53,17 @@ class PictureInput:
     def words(self) -> str:
         """The rules as a phrase."""
         _, height, width, _ = self.tensor.shape
-        unknown = "" if self.known else "; this is assumed: the rule of training is unknown"
-        return f"{self.preprocessing.words}, {height} x {width} (height x width){unknown}"
+        return f"{self.preprocessing.words}, {height} x {width} (height x width){self.doubt}"
+
+    @property
+    def doubt(self) -> str:
+        """What to add to the rules where the artifact does not state them."""
+        return "" if self.known else "; this is assumed: the rule of training is unknown"
+
+    @property
+    def same_size(self) -> bool:
+        """Whether a picture must have the input's size: nothing is resized."""
+        return self.preprocessing.resize == NONE
 
     @property
     def level(self) -> float:
@@ -65,7 +74,7 @@ class PictureInput:
         """uint8 (h, w, 1, 3 or 4) -> uint8 (H, W, C), by the same computation as the kit's code."""
         _, height, width, channels = self.tensor.shape
         picture = np.asarray(_image(picture).convert("RGB" if channels == 3 else "L")).reshape(*picture.shape[:2], -1)
-        if self.preprocessing.resize == NONE:
+        if self.same_size:
             return picture
         return fit_picture(picture, height, width, self.preprocessing.crop_to_aspect_ratio)
 
@@ -77,7 +86,7 @@ class PictureInput:
     def generated(self, largest_bytes: int) -> np.ndarray:
         """uint8 (h, w, 4): a picture of another size and other proportions, partly transparent."""
         _, height, width, _ = self.tensor.shape
-        if self.preprocessing.resize != NONE:
+        if not self.same_size:
             height, width = 2 * height + 3, width + width // 2 + 2
             if 4 * height * width > largest_bytes:
                 height, width = 43, 61
@@ -127,7 +136,7 @@ def picture_h(taken: PictureInput, c_name: str) -> str:
     """A C header that makes the input from a picture."""
     name = f"{c_name}_picture_values"
     crop = taken.preprocessing.crop_to_aspect_ratio
-    same = taken.preprocessing.resize == NONE
+    same = taken.same_size
     forms = {"level": "level", "float": "(float)level", "share": "(float)level / 255.0f", "looked up": f"{name}[level]"}
     value, table = _value(taken, {**forms, "narrowed": f"({C_TYPES[taken.tensor.dtype]})({{}})"})
     if table:

@@ -29,23 +29,31 @@ static inline int64_t @{name}_nearest(int64_t dividend, int64_t divisor) {
   return quotient + (2 * rest > divisor || (2 * rest == divisor && quotient % 2 == 1));
 }
 
-// A pixel of 1 byte (gray), 3 (red, green, blue) or 4 (and alpha, colors not premultiplied) -> the network's channels.
-// Transparent parts become white.
-static inline void @{name}_levels(const uint8_t* pixel, int32_t bytes, int32_t* levels) {
+// A pixel -> the network's channels. Its format is 1 gray, 2 RGB565 with the low byte first, 3 red, green, blue, 4 and
+// alpha (colors not premultiplied; transparent becomes white), or 10 RGB565 with the high byte first. format & 7 is its
+// number of bytes. 5 and 6 bits become 8 by repeating the highest bits.
+static inline void @{name}_levels(const uint8_t* pixel, int32_t format, int32_t* levels) {
   int32_t colours[3];
-  for (int32_t c = 0; c < 3; ++c) {
-    colours[c] = pixel[bytes < 3 ? 0 : c];
-    if (bytes == 4) {
-      int32_t sum = (colours[c] * pixel[3] + 255 * (255 - pixel[3]) + 128) * 128;
-      colours[c] = ((sum >> 8) + sum) >> 15;
+  if ((format & 7) == 2) {
+    const int32_t both = format == 2 ? pixel[0] | pixel[1] << 8 : pixel[1] | pixel[0] << 8;
+    colours[0] = both >> 11 << 3 | both >> 13;
+    colours[1] = (both >> 5 & 63) << 2 | (both >> 9 & 3);
+    colours[2] = (both & 31) << 3 | (both >> 2 & 7);
+  } else {
+    for (int32_t c = 0; c < 3; ++c) {
+      colours[c] = pixel[format < 3 ? 0 : c];
+      if (format == 4) {
+        int32_t sum = (colours[c] * pixel[3] + 255 * (255 - pixel[3]) + 128) * 128;
+        colours[c] = ((sum >> 8) + sum) >> 15;
+      }
     }
   }
 @{levels}
 }
 
 // Resizes one row of a picture to the network's width and adds it to the sums with a weight.
-static inline void @{name}_add_row(const uint8_t* row, int32_t width, int32_t bytes, int64_t weight, int64_t* sums) {
-  const int64_t reach = 2 * (int64_t)(width > @{name}_picture_width ? width : @{name}_picture_width);
+static inline void @{name}_add_row(const uint8_t* row, int32_t width, int32_t format, int64_t weight, int64_t* sums) {
+  const int64_t reach = 2 * (int64_t)(width > @{name}_picture_width ? width : (int32_t)@{name}_picture_width);
   for (int32_t x = 0; x < @{name}_picture_width; ++x) {
     const int64_t middle = (2 * (int64_t)x + 1) * width;
     int64_t total = 0, column[@{name}_picture_channels];
@@ -57,7 +65,7 @@ static inline void @{name}_add_row(const uint8_t* row, int32_t width, int32_t by
       int32_t levels[@{name}_picture_channels];
       if (distance >= reach) break;
       if (share <= 0) continue;
-      @{name}_levels(row + (int64_t)from * bytes, bytes, levels);
+      @{name}_levels(row + (int64_t)from * (format & 7), format, levels);
       for (int32_t c = 0; c < @{name}_picture_channels; ++c) column[c] += share * levels[c];
       total += share;
     }
@@ -69,15 +77,16 @@ static inline void @{name}_add_row(const uint8_t* row, int32_t width, int32_t by
 
 // Fills `input` with the network's input.
 //
-// picture    rows of `width` pixels of `bytes` bytes: 1 gray, 3 red, green, blue, 4 and alpha (not premultiplied)
+// picture    rows of `width` pixels
+// format     how a pixel lies in memory: 1 gray, 3 red, green, blue, 4 and alpha, 2 or 10 RGB565 (see _levels above)
 // row_bytes  from one row to the next
 // sums       scratch memory of @{name}_picture_sums values
 //
-// Returns 0; -1 if @{sizes}, or if `bytes` is another number.
-static inline int @{name}_from_picture(const uint8_t* picture, int32_t height, int32_t width, int32_t bytes,
+// Returns 0; -1 if @{sizes}, or if `format` is another number.
+static inline int @{name}_from_picture(const uint8_t* picture, int32_t height, int32_t width, int32_t format,
                                        int64_t row_bytes, @{ctype}* input, int64_t* sums) {
 @{fit}
-  const int64_t reach = 2 * (int64_t)(height > @{name}_picture_height ? height : @{name}_picture_height);
+  const int64_t reach = 2 * (int64_t)(height > @{name}_picture_height ? height : (int32_t)@{name}_picture_height);
   for (int32_t y = 0; y < @{name}_picture_height; ++y) {
     const int64_t middle = (2 * (int64_t)y + 1) * height;
     int64_t total = 0;
@@ -88,7 +97,7 @@ static inline int @{name}_from_picture(const uint8_t* picture, int32_t height, i
       const int64_t weight = reach - (distance < 0 ? -distance : distance);
       if (distance >= reach) break;
       if (weight <= 0) continue;
-      @{name}_add_row(picture + from * row_bytes, width, bytes, weight, sums);
+      @{name}_add_row(picture + from * row_bytes, width, format, weight, sums);
       total += weight;
     }
     for (int32_t i = 0; i < @{name}_picture_sums; ++i) {
@@ -118,12 +127,12 @@ PICTURE_CHECK = Template("""\
 
 C_SIZES = Template("""\
   if (height < 1 || height > 65535 || width < 1 || width > 65535) return -1;
-  if (bytes != 1 && bytes != 3 && bytes != 4) return -1;\
+  if (format != 10 && (format < 1 || format > 4)) return -1;\
 """)
 
 C_SAME_SIZE = Template("""\
   if (height != @{name}_picture_height || width != @{name}_picture_width) return -1;
-  if (bytes != 1 && bytes != 3 && bytes != 4) return -1;\
+  if (format != 10 && (format < 1 || format > 4)) return -1;\
 """)
 
 C_CROP = Template("""\
@@ -133,7 +142,7 @@ C_CROP = Template("""\
   const int64_t wide = @{name}_nearest((int64_t)height * @{name}_picture_width, @{name}_picture_height);
   const int32_t kept_height = tall < 1 ? 1 : tall < height ? (int32_t)tall : height;
   const int32_t kept_width = wide < 1 ? 1 : wide < width ? (int32_t)wide : width;
-  picture += (height - kept_height) / 2 * row_bytes + (int64_t)((width - kept_width) / 2) * bytes;
+  picture += (height - kept_height) / 2 * row_bytes + (int64_t)((width - kept_width) / 2) * (format & 7);
   height = kept_height;
   width = kept_width;\
 """)

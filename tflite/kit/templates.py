@@ -12,8 +12,10 @@ class Template(string.Template):
 
 
 MAIN_CC = Template("""\
-// Runs @{name} on its test vectors under TensorFlow Lite Micro and compares every output with the expected one, which
-// the same interpreter's reference kernels computed when the file was made. Prints PASS or FAIL; returns 0 or 1.
+// Runs @{name} on its test vectors under @{runtime}
+// and compares every output with the expected one, which
+// @{expected_by}.
+// Prints PASS or FAIL; returns 0 or 1.
 @{tolerance}
 //
 // Build: with TensorFlow Lite Micro's headers and library, and with -DTF_LITE_STATIC_MEMORY, like the library itself
@@ -31,23 +33,23 @@ MAIN_CC = Template("""\
 
 #include "@{name}.h"
 #include "@{name}_vectors.h"
-@{picture_header}
-// The arena is enough for the reference kernels and CMSIS-NN; kernels tuned for other chips may need more.
+@{picture_header}@{includes}
+// @{arena}
 #ifndef EXTRA_ARENA_BYTES
-#define EXTRA_ARENA_BYTES 0
+#define EXTRA_ARENA_BYTES (sizeof(void*) > 4 ? @{name}_arena_bytes : 0)
 #endif
-
+@{placement_default}
 namespace {
 
-alignas(@{name}_alignment) uint8_t arena[@{name}_arena_bytes + EXTRA_ARENA_BYTES];
+alignas(@{name}_alignment) uint8_t arena[@{name}_arena_bytes + EXTRA_ARENA_BYTES]@{placement};
 
 bool Fail(const char* reason) {
   MicroPrintf("FAIL @{name}: %s", reason);
   return false;
 }
-
+@{code}
 bool Check() {
-  const tflite::Model* model = tflite::GetModel(@{name});
+@{start}  const tflite::Model* model = tflite::GetModel(@{name});
   if (model->version() != TFLITE_SCHEMA_VERSION) return Fail("the schema version of the file differs");
 
   // Exactly the ops of this file: @{op_list}.
@@ -181,25 +183,13 @@ g++ -std=c++17 -DTF_LITE_STATIC_MEMORY micro/*.cc -Itflite-micro -I$downloads/fl
 
 On a board: use the two `@{c_name}` files, and `main.cc` as an example.
 
-- **RAM.** An arena of @{arena_bytes} bytes is enough for the reference kernels and for CMSIS-NN@{arenas}: the first was
-  measured on a 64-bit host, the second is calculated from it. If `AllocateTensors` fails with kernels tuned for another
-  chip, build with `-DEXTRA_ARENA_BYTES=8192`.
+- **RAM.** An arena of @{arena_bytes} bytes is enough for the reference kernels and for CMSIS-NN@{arenas}: both are
+  calculated for a 32-bit device. If `AllocateTensors` fails with kernels tuned for another chip, build with
+  `-DEXTRA_ARENA_BYTES=8192`.
 - **Flash.** @{flash}.
 - **Tolerance.** @{tolerance}. `main.cc` fails on larger differences. Kernels tuned for chips other than Cortex-M were
   not tried.
 - **Transposed convolutions.** @{transposed}
-""")
-
-ETHOS_SECTION = Template("""\
-## Ethos-U
-
-**`@{name}_vela.tflite` is the file for the device**: `@{name}.tflite` compiled by @{compiler} for `@{accelerator}`, and
-for no other accelerator (system `@{system}`, memory `@{memory}` of `Arm/vela.ini`). `@{name}.tflite` is the verified
-file; the NPU cannot run it. In the firmware register one op, `AddEthosU()`.
-
-The compiler's estimates: @{cycles} cycles and @{sram_bytes} bytes of SRAM per inference. The compiled file takes
-@{flash_bytes} bytes of flash, without TensorFlow Lite Micro and Arm's driver for the NPU, which were not measured.
-No NPU was run.
 """)
 
 MODEL_CARD = Template("""\

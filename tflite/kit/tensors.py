@@ -8,6 +8,17 @@ import numpy as np
 
 from ..file.flatbuffer import FileInfo, TensorInfo
 
+MOVING = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE")  # ops that compute nothing
+LOGITS, PROBABILITIES = "logits", "probabilities"
+LOG_PROBABILITIES, INDEPENDENT = "log-probabilities", "independent probabilities"
+# Kind of the scores of a classifier -> a phrase.
+SCORES = {
+    LOGITS: "scores (logits): use the largest; softmax gives probabilities",
+    PROBABILITIES: "probabilities",
+    LOG_PROBABILITIES: "logarithms of probabilities",
+    INDEPENDENT: "probabilities, each for itself: they need not add up to 1",
+}
+
 
 def is_image(tensor: TensorInfo) -> bool:
     """Whether it is one image, gray or RGB."""
@@ -16,6 +27,14 @@ def is_image(tensor: TensorInfo) -> bool:
 
 def is_classes(artifact: Any, tensor: TensorInfo) -> bool:
     return len(tensor.shape) == 2 and tensor.shape[-1] == len(artifact.class_names)
+
+
+def score_kind(info: FileInfo) -> str:
+    """What the scores of a classifier are, by its last op that computes: a key of ``SCORES``."""
+    computing = [op.name for op in info.ops if op.name not in MOVING]
+    return {"SOFTMAX": PROBABILITIES, "LOG_SOFTMAX": LOG_PROBABILITIES, "LOGISTIC": INDEPENDENT}.get(
+        computing[-1] if computing else "", LOGITS
+    )
 
 
 def is_exact(info: FileInfo) -> bool:

@@ -15,7 +15,7 @@ from ..runtimes.running import run_raw, runtimes_of
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
 from . import templates
-from .picture import PictureInput, check_picture
+from .picture import PictureInput, check_picture, png
 from .tensors import c_float, is_exact, quantization
 
 VECTOR_BYTES = 64 << 10  # bytes of input; more vectors would not fit the flash of a self-test
@@ -103,6 +103,17 @@ def _arrays(artifact: Any, info: FileInfo, images: Any, count: int) -> list[np.n
         generated_values(tuple(tensor.shape[1:]), limits, seed, count)
         for seed, (tensor, limits) in enumerate(zip(info.inputs, ranges, strict=True))
     ]
+
+
+def vector_files(name: str, vectors: Vectors) -> dict[str, bytes]:
+    """Path -> content: the inputs and outputs, one vector after another, little-endian, and the pictures."""
+    files = {}
+    for kind, arrays in (("input", vectors.inputs), ("expected", vectors.outputs)):
+        for index, array in enumerate(arrays):
+            files[f"test_vectors/{name}/{kind}_{index}.bin"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    for index, picture in enumerate(vectors.pictures):
+        files[f"test_vectors/{name}/picture_{index}.png"] = png(picture)
+    return files
 
 
 def vectors_card(artifact: Any, info: FileInfo, file: str, vectors: Vectors) -> dict[str, Any]:

@@ -11,23 +11,30 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wavemix_tf.escaping import markdown
 from wavemix_tf.files import replacing_folder
 
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.identifiers import c_identifier, check_name, kotlin_class
-from ..names import ANDROID_KIT, RUNTIMES
+from ..names import ANDROID_KIT, EDGE_TPU_KIT, RUNTIMES, WEB_KIT
+from ..per_op.layer_costs import OpReport, op_report
 from ..targets.table import get_target
 from ..verification.tolerance import tolerance
 from . import templates
 from .android import android_section, has_kotlin, kotlin_files
 from .c_files import c_section, main_c
-from .firmware_files import compiled_words, ethos_section, main_cc, micro_section
+from .edge_tpu import check_py, edge_tpu_section
+from .ethos_files import compiled_words, ethos_files, ethos_section
+from .existing import VECTORS_JSON, kit_digest, vectors_json
+from .firmware_files import main_cc, micro_section
 from .model_card import model_card
-from .picture import PictureInput, picture_h, png
-from .tensors import is_classes, is_exact, is_image, output_formula, quantization
-from .vectors import Vectors, compute_vectors, vectors_card, vectors_h, version
+from .picture import PictureInput, picture_h
+from .tensors import SCORES, is_classes, is_exact, is_image, output_formula, quantization, score_kind
+from .vectors import Vectors, compute_vectors, vector_files, vectors_card, vectors_h, version
+from .web import page_task, web_files, web_section
 
-VECTORS_JSON = "vectors.json"  # lies in test_vectors/<name>/, so that several kits of one app do not collide
+__all__ = ["VECTORS_JSON", "kit_digest", "kit_files", "readme", "write_kit"]
+COSTS = "costs"  # folder of the pictures and node data
 
 
 def write_kit(
@@ -46,7 +53,7 @@ def write_kit(
     folder = Path(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"Pass overwrite=True to replace {folder}. Received: overwrite=False")
-    if folder.exists() and _vectors_json(folder) is None:
+    if folder.exists() and vectors_json(folder) is None:
         # A wrong path must not delete another folder.
         raise FileExistsError(
             f"overwrite replaces a folder that save_kit wrote, with {VECTORS_JSON} in test_vectors/. Received: {folder}"
@@ -65,21 +72,6 @@ def write_kit(
     return folder
 
 
-def kit_digest(folder: Path) -> str | None:
-    """sha256 of the file that a kit in ``folder`` was made for; None if there is no kit."""
-    path = _vectors_json(folder)
-    try:
-        return None if path is None else str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _vectors_json(folder: Path) -> Path | None:
-    """Path of a kit's ``vectors.json``; earlier versions wrote it into test_vectors/ itself."""
-    found = (folder / "test_vectors").glob(f"*/{VECTORS_JSON}")
-    return next((path for path in (*found, folder / "test_vectors" / VECTORS_JSON) if path.is_file()), None)
-
-
 def kit_files(
     artifact: Any, info: FileInfo, name: str, vectors: Vectors, report: Mapping[str, Any] | None
 ) -> dict[str, bytes]:
@@ -87,35 +79,47 @@ def kit_files(
     saved = {path.name: content for path, content in artifact.files(Path(f"{name}.tflite")).items()}
     header = next((file for file in saved if file.endswith(".h")), None)
     row = get_target(artifact.target)
-    micro, android = header is not None and not row.writes_c, row.kit == ANDROID_KIT
-    own = "c" if row.writes_c else "micro"  # folder of the file in C
+    npu, micro, android = artifact.npu is not None, header is not None and not row.writes_c, row.kit == ANDROID_KIT
+    own = "c" if row.writes_c else "ethos_u" if npu else "micro"  # folder of the file in C
     c_name = header.removesuffix(".h") if header is not None else c_identifier(name)
     files: dict[str, bytes] = {}
     for file, content in saved.items():
+        if file.endswith(".svg"):  # among the pictures of every kit
+            continue
         files[f"{own}/{file}" if file.endswith((".h", ".cc", ".c")) else file] = content
     taken, beside = PictureInput.of(artifact, info), f"test_vectors/{name}"
-    c_folder = own if header is not None else "native" if taken is not None else beside
-    files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro).encode()
-    if taken is not None:
+    if npu:
+        files |= {f"{own}/{file}": content for file, content in ethos_files(artifact, info, c_name).items()}
+    c_folder = own if header is not None or npu else "native" if taken is not None else beside
+    in_c = row.kit != WEB_KIT  # a browser runs no C
+    if in_c:
+        files[f"{c_folder}/{c_name}_vectors.h"] = vectors_h(c_name, info, vectors, with_picture=micro or npu).encode()
+    if in_c and taken is not None:
         files[f"{c_folder}/{c_name}_picture.h"] = picture_h(taken, c_name).encode()
     files[f"{beside}/{VECTORS_JSON}"] = (
         json.dumps(vectors_card(artifact, info, f"{name}.tflite", vectors), indent=2) + "\n"
     ).encode()
-    for kind, arrays in (("input", vectors.inputs), ("expected", vectors.outputs)):
-        for index, array in enumerate(arrays):
-            files[f"{beside}/{kind}_{index}.bin"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    for index, picture in enumerate(vectors.pictures):
-        files[f"{beside}/picture_{index}.png"] = png(picture)
+    files |= vector_files(name, vectors)
     if micro:
         files["micro/main.cc"] = main_cc(artifact, info, c_name).encode()
     if row.writes_c:
         files["c/main.c"] = main_c(info, c_name).encode()
+    if row.kit == EDGE_TPU_KIT:
+        files["edge_tpu/check.py"] = check_py(artifact, info, name).encode()
     class_name = kotlin_class(name)
     if android and has_kotlin(info):
         for path, text in kotlin_files(artifact, info, name, class_name, vectors, taken).items():
             files[f"android/{path}"] = text.encode()
+    title = str((report or {}).get("name") or artifact.model_name)
+    if row.kit == WEB_KIT and taken is not None and page_task(artifact, info) is not None:
+        for path, content in web_files(artifact, info, name, vectors, taken, title).items():
+            files[f"web/{path}"] = content
+        own_vectors = [path for path in files if path.startswith(f"{beside}/")]
+        files |= {f"web/vectors/{Path(path).name}": files[path] for path in own_vectors}
+    costs = op_report(artifact)
+    files |= {f"{COSTS}/{path}": content for path, content in costs.files().items()}
     files["MODEL_CARD.md"] = model_card(artifact, info, name, vectors, report).encode()
-    files["README.md"] = readme(artifact, info, name, c_name, class_name, vectors, files).encode()
+    files["README.md"] = readme(artifact, info, name, c_name, class_name, vectors, files, costs).encode()
     return files
 
 
@@ -123,7 +127,14 @@ def kit_files(
 
 
 def readme(
-    artifact: Any, info: FileInfo, name: str, c_name: str, class_name: str, vectors: Vectors, files: Iterable[str]
+    artifact: Any,
+    info: FileInfo,
+    name: str,
+    c_name: str,
+    class_name: str,
+    vectors: Vectors,
+    files: Iterable[str],
+    costs: OpReport,
 ) -> str:
     """README of the folder: its content and its use."""
     android = f"android/{class_name}.kt"
@@ -143,6 +154,13 @@ def readme(
         "micro/main.cc": "a self-test for TensorFlow Lite Micro",
         f"micro/{c_name}.h": "array, size, arena and ops of the model; `.cc` contains the array",
         f"micro/{c_name}_vectors.h": "the test vectors as C arrays",
+        "ethos_u/main.cc": "a self-test for TensorFlow Lite Micro with the NPU's driver",
+        f"ethos_u/{c_name}.h": "array, size, arena and op of the compiled model; `.cc` contains the array",
+        f"ethos_u/{c_name}_picture.h": "makes the input from a picture, as in training, in C",
+        f"ethos_u/{c_name}_vectors.h": "the test vectors as C arrays",
+        "edge_tpu/check.py": "a self-test in Python, with or without the Edge TPU",
+        "web/index.html": "the page for browsers; `web/README.md` starts it",
+        "web/picture.js": "makes the input from a picture, as in training, in JavaScript",
         "c/main.c": "a self-test in C99",
         f"c/{c_name}.h": "sizes and scales of the program; `.c` is the program",
         f"c/{c_name}_picture.h": "how a picture becomes the input, as in training, in C",
@@ -150,7 +168,8 @@ def readme(
         f"native/{c_name}_vectors.h": "the test vectors as C arrays",
         f"test_vectors/{name}/{c_name}_vectors.h": "the test vectors as C arrays",
     }
-    present = {*files, f"test_vectors/{name}/"}
+    described[f"{COSTS}/"] = "pictures of memory and cost by op, and node data for Model Explorer"
+    present = {*files, f"test_vectors/{name}/", f"{COSTS}/"}
     sections = []
     if android in present:
         sections.append(android_section(artifact, info, name, class_name))
@@ -162,8 +181,13 @@ def readme(
         sections.append(micro_section(artifact, info, c_name))
     if "c/main.c" in present:
         sections.append(c_section(artifact, info, c_name))
+    if get_target(artifact.target).kit == WEB_KIT:
+        sections.append(web_section("web/index.html" in present))
     if artifact.npu is not None:
-        sections.append(ethos_section(artifact, name))
+        sections.append(ethos_section(artifact, info, name, c_name))
+    if get_target(artifact.target).kit == EDGE_TPU_KIT:
+        sections.append(edge_tpu_section(artifact, info, name))
+    sections.append(costs_section(costs))
     return (
         templates.README.substitute(
             name=name,
@@ -176,6 +200,28 @@ def readme(
         ).rstrip("\n")
         + "\n"
     )
+
+
+def costs_section(costs: OpReport) -> str:
+    """README's section on memory and cost by op."""
+    lines = ["## Memory and cost by op", ""]
+    if costs.plan is not None and costs.peak is not None:
+        most = f"{max(costs.plan.live_bytes):,} bytes in op {costs.peak.index}, {markdown(costs.peak.title)}"
+        lines += [
+            f"Memory plan of {costs.plan.arena_bytes:,} bytes: {costs.planned}. The peak is {most}.",
+            "",
+            f"![Memory plan: bytes over the steps of an inference]({COSTS}/memory_plan.svg)",
+            "",
+        ]
+    lines += [
+        f"Cost by layer of the Keras model, the largest first: {costs.measured}.",
+        "",
+        f"![Cost by layer]({COSTS}/cost_by_layer.svg)",
+        "",
+        "The same over the graph of the file: `pip install ai-edge-model-explorer`, run `model-explorer` and open the "
+        f"`.tflite` file, then add a `{COSTS}/*.node_data.json` file as per-node data.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _input_section(artifact: Any, info: FileInfo) -> str:
@@ -213,10 +259,8 @@ def _output_section(artifact: Any, info: FileInfo) -> str:
     for tensor in info.outputs:
         shape = " x ".join(map(str, tensor.shape))
         parts.append(f"{shape} {tensor.dtype}: {quantization(tensor)}. Real value: {output_formula(tensor)}.")
-    last = artifact.ops[-1] if artifact.ops[-1] not in ("QUANTIZE", "DEQUANTIZE") else artifact.ops[-2]
     if is_classes(artifact, info.outputs[0]):
-        kind = "probabilities" if last == "SOFTMAX" else "scores (logits): use the largest; softmax gives probabilities"
-        parts.append(f"One value per class, in the order of the labels: {kind}.")
+        parts.append(f"One value per class, in the order of the labels: {SCORES[score_kind(info)]}.")
     return "\n\n".join(parts)
 
 

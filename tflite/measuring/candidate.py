@@ -8,13 +8,15 @@ equal constants: a new network, whose biases are all zero, becomes a smaller fil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..exporting.forms import audited_files, measure_arenas
-from ..file.flatbuffer import FileInfo
+from ..exporting.forms import audited_files, run_for_arenas
+from ..exporting.preparation import check_class_names
+from ..file.flatbuffer import FileInfo, read_file
 from ..file.metadata import add_metadata
 from ..graph.activation_names import activation_name
 from ..graph.graph import Graph
@@ -22,13 +24,14 @@ from ..graph.inputs import value_ranges
 from ..graph.lowering import DEPLOYED
 from ..graph.pipeline import finishing_passes, lowering_passes, quantizing_passes
 from ..graph.pipeline import run as run_passes
-from ..names import ARENA_BYTES, FILE_BYTES, FLASH_BYTES, NPU_CYCLES, SRAM_BYTES
+from ..names import ARENA_BYTES, CMSIS_NN, FILE_BYTES, FLASH_BYTES, INSTRUCTIONS, NPU_CYCLES, SRAM_BYTES
 from ..quantization.ranges import connect_steps
 from ..runtimes.converter import convert
 from ..runtimes.ethos import check_all_on_npu, compile_for
 from ..runtimes.processes import Runner
 from ..targets.firmware import COST_KERNELS, firmware_bytes
 from ..targets.table import Target, get_target
+from .instructions import estimate_instructions
 
 
 def measure(
@@ -54,10 +57,12 @@ def measure(
         tried = []
         for _, content, info in files:
             inputs = [np.zeros(tensor.shape, tensor.dtype) for tensor in info.inputs]
-            tried.append((max(measure_arenas(content, info, inputs, run).values()), len(content), content))
+            tried.append((max(run_for_arenas(content, info, inputs, run).values()), len(content), content))
         arena, size, content = min(tried)  # the choice of ``export``
-        sizes = {ARENA_BYTES: arena, FLASH_BYTES: size}
+        sizes: dict[str, float] = {ARENA_BYTES: arena, FLASH_BYTES: size}
         sizes |= {name: firmware_bytes(size, kernels)[1] for name, kernels in COST_KERNELS.items()}
+        counted = estimate_instructions(read_file(content), "cortex-m4", CMSIS_NN)
+        sizes[INSTRUCTIONS] = math.inf if counted is None else counted  # an op that was not measured fits no budget
     else:
         _, content, _ = next(files)
         npu = compile_for(row, content, accelerator, run)
@@ -94,11 +99,13 @@ def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, byt
     transposed = any(node.kind.endswith("Conv2DTranspose") for node in graph.nodes())
     run_passes(graph, lowering_passes(row.substitutes))
 
+    class_names = check_class_names(model, None) if row.holds_class_names else None
+
     def write(form: str) -> bytes:
         written = graph.copy()
         run_passes(written, finishing_passes(form, row.max_stride, row.dense_as_convolution))
         content = convert(written.to_model(DEPLOYED), "int8", row.io_dtypes["int8"])
-        return add_metadata(content, value_ranges((0.0, 1.0), graph.inputs))
+        return add_metadata(content, value_ranges((0.0, 1.0), graph.inputs), class_names=class_names)
 
     forms = row.upsample_forms if transposed else row.upsample_forms[:1]
     yield from audited_files(write, forms, row, target, "int8", False)

@@ -31,9 +31,9 @@ CHANNEL_BYTES = 4 + 2 * STEP_BYTES
 # Maximum: measured 204 to 407 bytes per op over 45 networks of width 4 to 32, depth 1 to 8 and side 8 to 32.
 OP_BYTES_HIGH, FILE_BYTES_HIGH = 340, 4608
 # Minimum content of TensorFlow Lite Micro's arena beside feature maps: a node per op, the short form of a tensor, and
-# the multiplier and shift of a channel. Maximum: measured 199 to 448 bytes per op over those networks, where the
-# planner left up to 7 % of the feature maps' peak unused.
-NODE_BYTES, TENSOR_BYTES, MULTIPLIER_BYTES = 64, 24, 8
+# the multiplier and shift of a channel. Maximum: 199 to 448 bytes per op of those networks on a 64-bit host, more than
+# on a 32-bit device; the planner left up to 7 % of the feature maps' peak unused.
+NODE_BYTES, TENSOR_BYTES, MULTIPLIER_BYTES = 32, 12, 8
 NODE_BYTES_HIGH, ARENA_BYTES_HIGH, ARENA_SLACK = 400, 4096, 1.15
 NPU_CHANNEL_BYTES = 10  # bytes of a channel's bias and scale in every Ethos-U's format
 
@@ -72,7 +72,8 @@ def _wavemix_bounds(
         return {ARENA_BYTES: (low, min(map(_most_arena_bytes, plans, peaks))), FLASH_BYTES: size, **_firmware(size)}
     # Names of inner tensors are kept: paths through the model, of up to three layers each.
     tensor_names = 9 * (len(model.name) + 50) * len(plans[0].steps)
-    return {FILE_BYTES: (size[0], size[1] + tensor_names)}
+    class_names = 8 * model.num_classes if row.holds_class_names else 0  # numbers, a line each
+    return {FILE_BYTES: (size[0], size[1] + tensor_names + class_names)}
 
 
 def _lower_bounds(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from ..c_source.generator import c_arena_bytes
 from ..file.flatbuffer import FILE_IDENTIFIER, FileInfo, read_file, to_input
 from ..file.op_costs import OpCost, count_costs, energy_proxy_uj
 from ..graph.inputs import generated_values
@@ -23,13 +24,12 @@ from ..names import ARENA_BYTES, XNNPACK
 from ..runtimes.arena import arena_by_kernels
 from ..runtimes.ethos import compile_for
 from ..runtimes.litert import invoke, make_interpreter
-from ..runtimes.microcontroller import measure_arena
 from ..targets.table import get_target
 
 # Slots of the tables in the schema (schema_py_generated has these numbers only inside its functions).
 SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS, MODEL_SIGNATURES = 8, 10, 18
 # A profile's cuts are timed in turns, so that a disturbance affects a round and not an op. Minimum time and rounds:
-PROFILE_S, PROFILE_ROUNDS = 4.0, 10
+PROFILE_S, PROFILE_ROUNDS, FEW_ROUNDS = 4.0, 10, 3
 PROFILE_BYTES = 1 << 30  # bytes of the cuts in memory at once
 PEAK_SIDE, PEAK_CHANNELS = 32, 512  # 268 million multiply-accumulates
 PEAK_S = 0.3
@@ -104,6 +104,11 @@ class BenchmarkReport:
     profiled: str | None = None
     npu: dict[str, Any] | None = None
 
+    @property
+    def op_times_us(self) -> list[float | None] | None:
+        """``time_us`` of each of ``ops``, for ``op_report``; None without a profile."""
+        return None if self.ops is None else [op.time_us for op in self.ops]
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values."""
         values = asdict(self)
@@ -122,6 +127,7 @@ def benchmark(
     profile: bool = False,
     memory: bool = True,
     peak: bool = True,
+    profile_s: float = PROFILE_S,
 ) -> BenchmarkReport:
     """Time a file under LiteRT with XNNPACK at batch 1, count what it computes, and measure its memory.
 
@@ -139,6 +145,7 @@ def benchmark(
             it adds (some seconds). An op that XNNPACK fuses with another one without extra time takes 0.
         memory: Measure memory, in a separate process (a second).
         peak: Also measure a large convolution, as the peak of this machine (half a second, once per process).
+        profile_s: Least time for the profile, in seconds; less than the default is enough to rank the ops.
     """
     if threads < 1 or runs < 1 or warmup < 0:
         raise ValueError(
@@ -155,7 +162,9 @@ def benchmark(
     arena = None
     row = get_target(artifact.target)
     if ARENA_BYTES in row.costs:
-        arena = max(arena_by_kernels(info, measure_arena(artifact.content, inputs)[1]).values())
+        arena = max(arena_by_kernels(info).values())
+    elif row.writes_c:
+        arena = c_arena_bytes(artifact.content)
     compiled = compile_for(row, artifact.content, artifact.npu.accelerator if artifact.npu else None)
     costs = count_costs(info)
     macs = sum(cost.macs for cost in costs)
@@ -181,7 +190,7 @@ def benchmark(
         peak_gmacs_per_s=ceiling,
         peak_share=None if ceiling is None or speed > ceiling else speed / ceiling,
         memory_bytes=measure_memory(artifact.content, inputs, threads) if memory else None,
-        ops=op_times(artifact.content, info, costs, inputs) if profile else None,
+        ops=op_times(artifact.content, info, costs, inputs, profile_s) if profile else None,
         profiled="XNNPACK, 1 thread: the time that each op adds to the graph before it" if profile else None,
     )
 
@@ -277,7 +286,11 @@ def measure_memory(content: bytes, inputs: Sequence[np.ndarray], threads: int = 
 
 
 def op_times(
-    content: bytes, info: FileInfo, costs: tuple[OpCost, ...], inputs: Sequence[np.ndarray]
+    content: bytes,
+    info: FileInfo,
+    costs: tuple[OpCost, ...],
+    inputs: Sequence[np.ndarray],
+    seconds: float = PROFILE_S,
 ) -> tuple[OpProfile, ...]:
     """Time that each op adds to the ops before it, with XNNPACK on one thread.
 
@@ -290,7 +303,9 @@ def op_times(
         info: The parsed file.
         costs: Its costs.
         inputs: For each input of the file an array (1, ...) of its dtype.
+        seconds: Least time for all cuts together.
     """
+    least = PROFILE_ROUNDS if seconds >= PROFILE_S else FEW_ROUNDS
     variable = {tensor.name for tensor in info.inputs}  # depends on the input
     timed = []
     for index, op in enumerate(info.ops):
@@ -303,7 +318,7 @@ def op_times(
         group = timed[first : first + together]
         cuts = [_open_interpreter(cut_after(content, index), inputs, threads=1) for index in group]
         rounds, begun = 0, time.perf_counter()
-        while rounds < PROFILE_ROUNDS or time.perf_counter() - begun < PROFILE_S * len(group) / len(timed):
+        while rounds < least or time.perf_counter() - begun < seconds * len(group) / len(timed):
             rounds += 1
             for position, interpreter in enumerate(cuts, first):
                 interpreter.invoke()  # reloads its weights into the cache after the other cuts

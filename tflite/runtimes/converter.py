@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ExportError
 from ..file.flatbuffer import add_signature, read_integers
+from ..file.layer_names import layer_of
 from ..graph.graph import structures
 from ..graph.inputs import output_names
 from ..names import BITS
@@ -137,7 +138,8 @@ def converter_error(error: Exception, function: Any, layers: Sequence[str] = ())
     if missing is not None:
         lacking = {name.strip() for name in missing[1].split(",")}
         paths = [op.name for op in function.graph.get_operations() if op.type in lacking]
-        near = dict.fromkeys(name for path in paths for name in [_layer_of(path, layers)] if name)
+        names = set(layers)
+        near = dict.fromkeys(name for path in paths for name in [layer_of(path, names)] if name)
         where = f" (layer {', '.join(map(repr, near))})" if near else ""
         return ExportError(
             f"TensorFlow Lite has no op for {missing[1].strip()}{where}: write that part of the model with other "
@@ -145,10 +147,3 @@ def converter_error(error: Exception, function: Any, layers: Sequence[str] = ())
         )
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return ExportError(f"TensorFlow's converter refused the model: {first}")
-
-
-def _layer_of(path: str, layers: Sequence[str]) -> str | None:
-    """The layer of an op's path: "functional_1/codes_1/bincount/DenseBincount" -> "codes"."""
-    scopes = path.split("/")
-    found = [name for name in layers if any(re.fullmatch(rf"{re.escape(name)}(_\d+)?", scope) for scope in scopes)]
-    return max(found, key=len, default=None)

@@ -15,11 +15,13 @@ from typing import Any
 from wavemix_tf.checks import check_option
 
 from ..errors import ExportError, UnsupportedOpError
+from ..file.arena_plan import MemoryPlan
 from ..file.flatbuffer import read_file
 from ..names import VELA
 from ..targets.op_tables import INSTEAD
 from ..targets.table import Npu, Target
 from .processes import Runner, new_process_runner
+from .vela_output import OPTIONS, by_op, read_passes, read_plan
 
 NPU_OP = "CUSTOM ethos-u"
 KIB = 1024
@@ -43,6 +45,9 @@ class NpuReport:
         cpu_ops: Ops left to the CPU; empty in every exported file.
         compiler: Name and version.
         content: The compiled file.
+        op_cycles: NPU cycles of each op of the original file; their sum is ``cycles``. () if this compiler states none.
+        op_sram_bytes: SRAM that is taken while each op runs; () as above.
+        plan: What lies in the SRAM in each pass of the NPU; None as above.
     """
 
     accelerator: str
@@ -57,17 +62,33 @@ class NpuReport:
     cpu_ops: tuple[str, ...]
     compiler: str
     content: bytes = field(repr=False)
+    op_cycles: tuple[int, ...] = field(default=(), repr=False)
+    op_sram_bytes: tuple[int, ...] = field(default=(), repr=False)
+    plan: MemoryPlan | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able figures, and the file's digest instead of the file."""
         figures = {key: value for key, value in asdict(self).items() if key != "content"}
-        return figures | {"cpu_ops": list(self.cpu_ops), "sha256": hashlib.sha256(self.content).hexdigest()}
+        return figures | {
+            "cpu_ops": list(self.cpu_ops),
+            "op_cycles": list(self.op_cycles),
+            "op_sram_bytes": list(self.op_sram_bytes),
+            "plan": None if self.plan is None else self.plan.to_dict(),
+            "sha256": hashlib.sha256(self.content).hexdigest(),
+        }
 
     @classmethod
     def from_dict(cls, figures: dict[str, Any], content: bytes) -> NpuReport:
         """Inverse of ``to_dict``, with the file; ExportError if the file does not match."""
         report = cls(**{key: value for key, value in figures.items() if key != "sha256"}, content=content)
-        report = replace(report, cpu_ops=tuple(report.cpu_ops))
+        plan = figures.get("plan")  # cards of 1.0 had none
+        report = replace(
+            report,
+            cpu_ops=tuple(report.cpu_ops),
+            op_cycles=tuple(report.op_cycles),
+            op_sram_bytes=tuple(report.op_sram_bytes),
+            plan=None if plan is None else MemoryPlan.from_dict(plan),
+        )
         if report.to_dict()["sha256"] != figures["sha256"]:
             raise ExportError("The compiled file is not the one that the model card describes.")
         return report
@@ -105,7 +126,7 @@ def compile_file(content: bytes, npu: Npu, accelerator: str | None = None, run: 
             "--memory-mode": npu.memory,
             "--output-dir": folder,
         }
-        words = [word for pair in options.items() for word in pair]
+        words = [*(word for pair in options.items() for word in pair), *OPTIONS]
         try:
             done = (run or new_process_runner(VELA))([str(path), *words], TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
@@ -119,23 +140,32 @@ def compile_file(content: bytes, npu: Npu, accelerator: str | None = None, run: 
         result = compiled.read_bytes()
         with summaries[0].open(newline="") as file:
             row = next(csv.DictReader(file))
+        info, layers = read_file(content), next(Path(folder).glob("*_per-layer.csv"), None)
+        passes = () if layers is None else read_passes(layers.read_text(encoding="utf-8").splitlines(), info)
     memory = {
         key: float(row[f"{key}_memory_used"]) * KIB for key in ("sram", "dram", "off_chip_flash", "on_chip_flash")
     }
+    cycles = int(float(row["cycles_total"]))
+    if sum(one.cycles for one in passes) != cycles:  # this compiler's rows mean something else
+        passes = ()
+    op_cycles, op_sram_bytes = by_op(passes, len(info.ops)) if passes else ((), ())
     left = tuple(op.name for op in read_file(result).ops if op.name != NPU_OP)
     return NpuReport(
         accelerator=accelerator,
         system=npu.system,
         memory=npu.memory,
-        cycles=int(float(row["cycles_total"])),
+        cycles=cycles,
         inferences_per_second=float(row["inferences_per_second"]),
         sram_bytes=round(memory["sram"]),
         constants_bytes=round(memory["off_chip_flash"] + memory["on_chip_flash"] + memory["dram"]),
         flash_bytes=len(result),
-        npu_ops=len(read_file(content).ops) - len(left),
+        npu_ops=len(info.ops) - len(left),
         cpu_ops=left,
         compiler=f"ethos-u-vela {version('ethos-u-vela')}",
         content=result,
+        op_cycles=op_cycles,
+        op_sram_bytes=op_sram_bytes,
+        plan=read_plan(done.stdout, passes, info, round(memory["sram"])) if passes else None,
     )
 
 

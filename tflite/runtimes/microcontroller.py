@@ -1,4 +1,4 @@
-"""TensorFlow Lite Micro: run a file on its real kernels, measure the arena, write the C array for firmware."""
+"""TensorFlow Lite Micro: run a file on its real kernels, write the C array for firmware."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,12 +17,10 @@ import numpy as np
 from ..errors import RuntimeFailureError
 from ..file.flatbuffer import read_file
 from ..names import KERNELS, MICRO
-from .micro_worker import STEP_BYTES
 from .processes import Runner, new_process_runner
 
 ALIGNMENT_BYTES = 16  # TF Lite Micro requires it of the arena and of the C array
-PROBE_ARENA_BYTES = 256 << 20
-PLANNING_BYTES = 64 << 10  # larger arenas than twice the reported use plus this are not tried
+LARGE_ARENA_BYTES = 256 << 20
 TIMEOUT_S = 600.0
 # Ops whose method in MicroMutableOpResolver is not the op's name in camel case.
 RESOLVER_NAMES = {
@@ -28,6 +28,7 @@ RESOLVER_NAMES = {
     "BATCH_MATMUL": "BatchMatMul",
     "CONV_2D": "Conv2D",
     "CUMSUM": "CumSum",
+    "CUSTOM ethos-u": "EthosU",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2D",
     "L2_POOL_2D": "L2Pool2D",
     "MAX_POOL_2D": "MaxPool2D",
@@ -67,8 +68,7 @@ def run_micro(
     Raises:
         RuntimeFailureError: the interpreter refused the file (the message quotes it) or crashed.
     """
-    size = arena_bytes or PROBE_ARENA_BYTES
-    outputs, used, _, words = _run_worker(content, inputs, size, size, limit_s, run)
+    outputs, used, words = _run_worker(content, inputs, arena_bytes or LARGE_ARENA_BYTES, limit_s, run)
     if outputs is None:
         raise RuntimeFailureError(
             f"TensorFlow Lite Micro could not run the file: {words}. Received: arena_bytes={arena_bytes}"
@@ -76,60 +76,29 @@ def run_micro(
     return outputs, used
 
 
-def measure_arena(
-    content: bytes, inputs: list[np.ndarray], limit_s: float | None = None, run: Runner | None = None
-) -> tuple[list[np.ndarray], int]:
-    """The smallest arena, in steps of 128 bytes, in which the file runs, and its outputs.
-
-    The use that the interpreter reports is not enough: planning the arena needs temporary memory in it. Measured on
-    this machine's 64-bit build, whose pointers make it slightly larger than on a 32-bit device.
-
-    Args:
-        content: The ``.tflite`` file.
-        inputs: As for ``run_micro``.
-        limit_s: As for ``run_micro``.
-        run: As for ``run_micro``.
-
-    Returns:
-        (outputs as for ``run_micro``, arena bytes).
-    """
-    _, used = run_micro(content, [part[:1] for part in inputs], run=run)
-    first = -(-used // STEP_BYTES) * STEP_BYTES
-    largest = 2 * first + PLANNING_BYTES
-    while first <= largest:
-        outputs, _, tried, words = _run_worker(content, inputs, first, largest, limit_s, run)
-        if outputs is not None:
-            return outputs, tried
-        first = tried + STEP_BYTES  # that size crashed the process
-    raise RuntimeFailureError(
-        f"TensorFlow Lite Micro ran the file only in an unbounded arena: {words}. Received: used={used} bytes"
-    )
-
-
 def _run_worker(
-    content: bytes, inputs: list[np.ndarray], first: int, largest: int, limit_s: float | None, run: Runner | None
-) -> tuple[list[np.ndarray] | None, int, int, str]:
-    """(outputs or None, bytes used, last arena tried, the interpreter's message) of one worker process."""
+    content: bytes, inputs: list[np.ndarray], arena_bytes: int, limit_s: float | None, run: Runner | None
+) -> tuple[list[np.ndarray] | None, int, str]:
+    """(outputs or None, bytes used, the interpreter's message) of one worker process."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, name) for name in ("model.tflite", "inputs.npz", "outputs.npz")]
         paths[0].write_bytes(content)
         np.savez(paths[1], *inputs)
         count = len(read_file(content).outputs)
-        arguments = [*map(str, paths), str(first), str(largest), str(limit_s or TIMEOUT_S), str(count)]
+        arguments = [*map(str, paths), str(arena_bytes), str(limit_s or TIMEOUT_S), str(count)]
         require_micro()
         try:
             done = (run or new_process_runner(MICRO))(arguments, 2 * TIMEOUT_S + 60)
         except subprocess.TimeoutExpired as error:
             raise RuntimeFailureError(f"TensorFlow Lite Micro did not end in {error.timeout:.0f} s.") from None
-        tried = int(done.stdout.split()[-1]) if done.stdout.split() else largest
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("Traceback")]
         words = "; ".join(lines[-2:]) if lines else f"exit code {done.returncode}"
         used = re.search(r"Arena allocation total (\d+) bytes", done.stderr)
         if done.returncode or used is None:
-            return None, 0, tried, words
+            return None, 0, words
         with np.load(paths[2]) as file:
             outputs = [file[f"arr_{index}"] for index in range(len(file.files))]
-        return outputs, int(used.group(1)), tried, words
+        return outputs, int(used.group(1)), words
 
 
 def resolver_name(op: str) -> str:
@@ -137,9 +106,37 @@ def resolver_name(op: str) -> str:
     return RESOLVER_NAMES.get(op, "".join(part.capitalize() for part in op.split("_")))
 
 
-def c_array(
-    content: bytes, name: str, ops: tuple[str, ...], arena_bytes: int, arenas: Mapping[str, int] | None = None
-) -> tuple[str, str]:
+@dataclass(frozen=True)
+class ArrayTexts:
+    """Comments of a C array.
+
+    Args:
+        arena: On the size of the arena.
+        about: On the file; "": none.
+        placement: Macro that may be defined to say where the array lies; "": none.
+    """
+
+    arena: str
+    about: str = ""
+    placement: str = ""
+
+
+def kernel_arena_texts(arenas: Mapping[str, int]) -> ArrayTexts:
+    """Comments for a file of TensorFlow Lite Micro's own kernels; ``arenas``: need of each of ``arena.KERNELS``."""
+    needs = "; ".join(f"{KERNELS[kernels]}: {size}" for kernels, size in arenas.items())
+    return ArrayTexts(
+        "Tensor arena: calculated for a 32-bit device whose enumerations are short, as Arm's are "
+        f"({needs or 'not separated'}). Kernels tuned for other chips may need additional scratch memory: the "
+        "interpreter's arena_used_bytes() reports the use there."
+    )
+
+
+def placement_default(macro: str) -> str:
+    """C text: an empty definition of a macro that may say where a variable lies; "" without one."""
+    return f"#ifndef {macro}\n#define {macro}\n#endif\n\n" if macro else ""
+
+
+def c_array(content: bytes, name: str, ops: tuple[str, ...], arena_bytes: int, texts: ArrayTexts) -> tuple[str, str]:
     """The file as C++ source: (header text, source text).
 
     Args:
@@ -148,9 +145,10 @@ def c_array(
             ``_op_count``; for C++ the function ``<name>_ops``.
         ops: Ops of the file.
         arena_bytes: Arena that is enough for all kernels.
-        arenas: Need of each of ``arena.KERNELS``, for a comment.
+        texts: Comments.
     """
-    needs = "; ".join(f"{KERNELS[kernels]}: {size}" for kernels, size in (arenas or {}).items())
+    about = f"// {texts.about}\n" if texts.about else ""
+    comment = textwrap.fill(texts.arena, 112, initial_indent="  // ", subsequent_indent="  // ")
     methods = [resolver_name(op) for op in sorted(set(ops))]
     guard = f"{name.upper()}_H_"
     ends = "".join(
@@ -160,7 +158,7 @@ def c_array(
     register = "".join(f"  if (resolver.Add{method}() != kTfLiteOk) return kTfLiteError;\n" for method in methods)
     header = f"""\
 // {len(content)} bytes, {len(methods)} kinds of op: {", ".join(sorted(set(ops)))}.
-{ends}#ifndef {guard}
+{about}{ends}#ifndef {guard}
 #define {guard}
 
 #ifdef __cplusplus
@@ -174,9 +172,7 @@ extern const unsigned char {name}[];
 enum {{
   {name}_size = {len(content)},
   {name}_alignment = {ALIGNMENT_BYTES},  // of the array, and of the tensor arena
-  // Tensor arena: measured with the reference kernels on a 64-bit host, and calculated from that for CMSIS-NN
-  // ({needs or "not separated"}). Kernels tuned for other chips may need additional scratch memory: the
-  // interpreter's arena_used_bytes() reports the use there.
+{comment}
   {name}_arena_bytes = {arena_bytes},
   {name}_op_count = {len(methods)}
 }};
@@ -193,9 +189,9 @@ inline TfLiteStatus {name}_ops(tflite::MicroMutableOpResolver<{name}_op_count>& 
 #endif  // {guard}
 """
     rows = [", ".join(f"0x{byte:02x}" for byte in content[i : i + 16]) for i in range(0, len(content), 16)]
+    place = f" {texts.placement}" if texts.placement else ""
     source = (
-        f'#include "{name}.h"\n\nalignas({ALIGNMENT_BYTES}) const unsigned char {name}[] = {{\n    '
-        + ",\n    ".join(rows)
-        + "};\n"
+        f'#include "{name}.h"\n\n{placement_default(texts.placement)}'
+        f"alignas({ALIGNMENT_BYTES}) const unsigned char {name}[]{place} = {{\n    " + ",\n    ".join(rows) + "};\n"
     )
     return header, source

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ..errors import UnsupportedOpError
-from ..file.flatbuffer import FileInfo, OpInfo
+from ..file.flatbuffer import FileInfo, OpInfo, TensorInfo
 from .constraints import CONSTRAINTS
 from .op_tables import INSTEAD, INT8_RULES
 from .table import Target
@@ -51,16 +51,25 @@ def audit(info: FileInfo, target_name: str, target: Target, dtype: str, keeps_fl
         advised |= {words for source, words in ADVICE.items() if any(source in fault for fault in found)}
         if found:
             culprits.add(op.name)
+    refused = [] if not target.end_dtypes else _refused_ends(info, target)
+    faults += [f"{tensor.name} is {tensor.dtype}" for tensor in refused]
     if not faults:
         return
     more = [f"{count - ALIKE_SHOWN} more {name} alike" for (name, _), count in seen.items() if count > ALIKE_SHOWN]
     instead = [f"instead of {name} use {INSTEAD[name]}" for name in sorted(culprits) if name in INSTEAD]
+    if refused:
+        advised.add(f"inputs and outputs must be {' or '.join(target.end_dtypes)} for this target")
     rewrite = "write the named layers in another way, or choose a target that runs these ops (docs/targets.md)"
     advice = "; ".join([*instead, *sorted(advised)] or [rewrite])
     raise UnsupportedOpError(
         f"The file does not fit target {target_name!r}: {'; '.join(faults + more)}."
         + (f" {advice[0].upper()}{advice[1:]}." if advice else "")
     )
+
+
+def _refused_ends(info: FileInfo, target: Target) -> list[TensorInfo]:
+    """Inputs and outputs of a dtype that the target does not support."""
+    return [tensor for tensor in (*info.inputs, *info.outputs) if tensor.dtype not in target.end_dtypes]
 
 
 def describe(index: int, op: OpInfo) -> str:

@@ -1,7 +1,7 @@
 """Arm's CMSIS-NN, the kernels that TensorFlow Lite Micro runs on Cortex-M: their memory use and their errors.
 
 CMSIS-NN is not run here: everything is taken from its source, releases up to 7.0.0 and revision 4ab83cc3, which
-TensorFlow Lite Micro used until August 2026. The reference kernels, which ``export`` runs, have none of these errors.
+TensorFlow Lite Micro names in August 2026. The reference kernels, which ``export`` runs, have none of these errors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from ..file.flatbuffer import OpInfo
 REVERSED_ABOVE_CHANNELS = 16
 REVERSED_STRIDE = 2
 DEPTHWISE_BLOCK = 124  # channels that the Helium kernel processes at a time (CH_IN_BLOCK_MVE)
-ONE_CHANNEL_OUTPUTS = 8  # a depthwise convolution of one channel with more outputs becomes a convolution
+# Its builds: for cores with DSP instructions or less, the same with Arm's compiler, and for cores with Helium.
+DSP, ARMCLANG, HELIUM = "dsp", "armclang", "helium"
+BUILDS = (DSP, ARMCLANG, HELIUM)
+# With Helium, a depthwise convolution of one channel with more outputs becomes a convolution; 8 with armclang.
+ONE_CHANNEL_OUTPUTS = 1
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,11 @@ class Transposed:
         taps = math.prod(self.kernel) * self.channels
         if self.reversed:
             return convolution_scratch_bytes(taps) + taps * self.filters
+        return self.row_bytes
+
+    @property
+    def row_bytes(self) -> int:
+        """Arena bytes of its own kernel: accumulators of the rows that one input row reaches."""
         wide = (self.source[1] - 1) * self.stride[1] + max(self.kernel[1], self.stride[0])
         return 4 * wide * max(self.kernel[0], self.stride[0]) * self.filters
 
@@ -142,42 +151,117 @@ def activation_in_range(op: OpInfo) -> bool:
     return least >= low - slack and most <= high + slack
 
 
-def scratch_bytes(op: OpInfo) -> int:
-    """Arena bytes of a CMSIS-NN kernel while it runs, the largest of its builds (plain, DSP, Helium)."""
-    if not op.outputs or not (op.inputs and len(op.inputs[0].shape)):
+def scratch(op: OpInfo, build: str) -> tuple[int, ...]:
+    """Bytes of each scratch buffer that TensorFlow Lite Micro requests for a CMSIS-NN kernel.
+
+    Args:
+        op: One whose name is in ``SCRATCH``.
+        build: Name in ``BUILDS``.
+    """
+    kind = op.outputs[0].dtype
+    return SCRATCH[op.name](op, build) if kind in ("int8", "int16") else ()
+
+
+def _convolution(op: OpInfo, build: str) -> tuple[int, ...]:
+    if op.outputs[0].dtype == "int16":
+        taps = math.prod(op.inputs[1].shape[1:3]) * op.inputs[0].shape[-1]
+        return (64 * -(-taps // 8) if build == HELIUM else 4 * taps,)
+    _, height, width, channels = op.inputs[1].shape
+    return _some(_convolution_bytes(op, build, (height, width), channels))
+
+
+def _convolution_bytes(op: OpInfo, build: str, kernel: tuple[int, int], depth: int) -> int:
+    """arm_convolve_wrapper_s8_get_buffer_size, for filters of ``depth`` channels."""
+    _, height, width, channels = op.inputs[0].shape
+    stride, plain = (op.options.strideH, op.options.strideW), _dilation(op) == (1, 1) and channels == depth
+    pads = [_padding(op, axis, kernel[axis]) for axis in (0, 1)]
+    if plain and kernel == (1, 1) and pads == [0, 0]:
+        return 4 * channels if build == ARMCLANG and stride == (1, 1) else 0
+    taps = math.prod(kernel) * channels
+    if build != HELIUM:
+        return 4 * (-(-taps // 4) * 4)
+    if height == kernel[0] == 1 and plain and stride[1] * channels % 4 == 0:
+        return _row_bytes(width, op.outputs[0].shape[2], kernel[1], stride[1], channels, pads[1])
+    return 64 * -(-taps // 16)
+
+
+def _row_bytes(source: int, result: int, kernel: int, stride: int, channels: int, pad: int) -> int:
+    """arm_convolve_1_x_n_s8_get_buffer_size_mve: a convolution of a map of one row."""
+    odd = math.fmod((result - 1) * stride + kernel - source, 2)  # as in C: of the sign of the dividend
+    right = max(1, int((pad + odd + stride - 1) / stride)) if pad + odd else 0
+    left = max(1, (pad + stride - 1) // stride) if pad else 0
+    if right + max(result - right - left, 0) + left != result:
+        return 64 * -(-kernel * channels // 16)
+    behind = right * channels if odd else pad * channels
+    return max(kernel * channels + pad * channels, (kernel - 1) * channels + behind)
+
+
+def _depthwise(op: OpInfo, build: str) -> tuple[int, ...]:
+    if op.outputs[0].dtype == "int16":
+        return ()
+    _, height, width, filters = op.inputs[1].shape
+    taps, channels = height * width, op.inputs[0].shape[-1]
+    if build == HELIUM and channels == 1 and filters > ONE_CHANNEL_OUTPUTS:
+        return (_convolution_bytes(op, build, (height, width), 1) + taps * filters,)
+    if channels != filters or _dilation(op) != (1, 1):
+        return ()
+    if build == HELIUM:
+        return (4 * DEPTHWISE_BLOCK * taps,)
+    small = (height, width) == (3, 3) and max(_padding(op, axis, 3) for axis in (0, 1)) <= 1
+    return () if small else (2 * channels * taps,)
+
+
+def _transposed(op: OpInfo, build: str) -> tuple[int, ...]:
+    figures = transposed(op)
+    if op.outputs[0].dtype == "int16":
+        return (8 * math.prod(figures.result) * figures.filters,)
+    taps = math.prod(figures.kernel) * figures.channels
+    if figures.reversed:
+        columns = 64 * -(-taps // 16) if build == HELIUM else 4 * (-(-taps // 4) * 4)
+        return (columns, taps * figures.filters)
+    return (figures.row_bytes, 0)
+
+
+def _average_pool(op: OpInfo, build: str) -> tuple[int, ...]:
+    return () if build == HELIUM else (4 * op.outputs[0].shape[-1],)
+
+
+def _fully_connected(op: OpInfo, build: str) -> tuple[int, ...]:
+    result, depth = op.outputs[0].shape, op.inputs[1].shape[-1]
+    if op.outputs[0].dtype == "int16":
+        return ()
+    if len(result) > 2 and depth % 4 == 0:  # it runs as a convolution of 1x1
+        steps = (8 * result[-1],) if op.inputs[1].channel_scales <= 1 else ()
+        return (*steps, *_some(4 * depth if build == ARMCLANG else 0))
+    return _some(4 * result[-1] if build == HELIUM else 0)
+
+
+def _batch_matmul(op: OpInfo, build: str) -> tuple[int, ...]:
+    return _some(4 * op.outputs[0].shape[-1] if build == HELIUM and op.outputs[0].dtype == "int8" else 0)
+
+
+SCRATCH = {
+    "AVERAGE_POOL_2D": _average_pool,
+    "BATCH_MATMUL": _batch_matmul,
+    "CONV_2D": _convolution,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _fully_connected,
+    "TRANSPOSE_CONV": _transposed,
+}
+
+
+def _some(size: int) -> tuple[int, ...]:
+    return (size,) if size else ()
+
+
+def _dilation(op: OpInfo) -> tuple[int, int]:
+    return op.options.dilationHFactor, op.options.dilationWFactor
+
+
+def _padding(op: OpInfo, axis: int, kernel: int) -> int:
+    """Rows or columns that TensorFlow Lite Micro pads before the first."""
+    if op.options.padding != schema.Padding.SAME:
         return 0
-    result = op.outputs[0]
-    wide = {"int8": 1, "int16": 2}.get(result.dtype, 0)  # bytes; other types run by the reference kernels
-    if op.name == "TRANSPOSE_CONV":
-        return transposed(op).scratch_bytes if wide == 1 else reference_scratch_bytes(op)
-    if op.name == "CONV_2D" and wide:
-        _, height, width, _ = op.inputs[1].shape
-        taps = height * width * op.inputs[0].shape[-1]
-        plain = (height, width, op.options.strideH, op.options.strideW) == (1, 1, 1, 1)
-        if wide == 2:
-            return max(4 * taps, 64 * -(-taps // 8))
-        return convolution_scratch_bytes(taps, pointwise=plain)
-    if op.name == "DEPTHWISE_CONV_2D" and wide:
-        _, height, width, filters = op.inputs[1].shape
-        taps, channels = height * width, op.inputs[0].shape[-1]
-        if channels == 1 and filters > ONE_CHANNEL_OUTPUTS:
-            return convolution_scratch_bytes(taps) + taps * filters
-        if channels != filters:
-            return 0
-        return depthwise_scratch_bytes(taps, channels) if wide == 1 else 8 * channels * taps
-    if op.name == "AVERAGE_POOL_2D" and wide:
-        return 4 * result.shape[-1]
-    if op.name == "BATCH_MATMUL" and wide:
-        return 4 * result.shape[-1]
-    if op.name == "FULLY_CONNECTED" and wide:
-        return 8 * result.shape[-1] if op.inputs[1].channel_scales <= 1 else 0
-    return reference_scratch_bytes(op)
-
-
-def reference_scratch_bytes(op: OpInfo) -> int:
-    """Arena bytes of a reference kernel of TensorFlow Lite Micro while it runs."""
-    if op.name == "TRANSPOSE_CONV":
-        return {"int8": 4, "int16": 8}.get(op.outputs[0].dtype, 0) * math.prod(op.outputs[0].shape)
-    if op.name in ("MEAN", "SUM"):
-        return 4 * math.prod(op.outputs[0].shape)
-    return 0
+    stride, reach = (op.options.strideH, op.options.strideW)[axis], (kernel - 1) * _dilation(op)[axis] + 1
+    source = op.inputs[0].shape[1 + axis]
+    return max((-(-source // stride) - 1) * stride + reach - source, 0) // 2

@@ -19,7 +19,7 @@ VELA = "SUPPORTED_OPS.md of ethos-u-vela 5.2.0"
 CORAL = "https://coral.ai/docs/edgetpu/models-intro/"
 SPEC = "https://ai.google.dev/edge/litert/models/quantization_spec"
 MICRO = "tensorflow/lite/micro/kernels of tflite-micro"
-CMSIS = "ARM-software/CMSIS-NN up to 7.0.0 and its revision 4ab83cc3, which tflite-micro took until August 2026"
+CMSIS = "ARM-software/CMSIS-NN up to 7.0.0 and its revision 4ab83cc3, which tflite-micro names in August 2026"
 
 # Rule -> (check of an op that must return True, source of the rule).
 CONSTRAINTS: dict[str, tuple[Callable[[OpInfo], bool], str]] = {

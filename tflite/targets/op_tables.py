@@ -160,6 +160,11 @@ ANDROID_CPU_OPS: dict[str, tuple[str, ...]] = {
     "TRANSPOSE_CONV": (),
 }
 
+# LiteRT.js has the kernels of LiteRT; a file with this op was refused when it was loaded.
+WEB_OPS: dict[str, tuple[str, ...]] = {
+    op: rules for op, rules in ANDROID_CPU_OPS.items() if op != "UNIDIRECTIONAL_SEQUENCE_LSTM"
+}
+
 ANDROID_GPU_OPS: dict[str, tuple[str, ...]] = {
     "ADD": ("two inputs",),
     "AVERAGE_POOL_2D": ("one runtime input", "window and strides positive", "known fused activation"),
@@ -348,7 +353,16 @@ C_OPS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
             *("ABS", "ADD", "ARG_MAX", "AVERAGE_POOL_2D", "BATCH_MATMUL", "BROADCAST_TO", "CONCATENATION"),
-            *("CONV_2D", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE", "ELU", "EXPAND_DIMS", "FULLY_CONNECTED", "GATHER"),
+            *(
+                "CONV_2D",
+                "DEPTHWISE_CONV_2D",
+                "DEPTH_TO_SPACE",
+                "DIV",
+                "ELU",
+                "EXPAND_DIMS",
+                "FULLY_CONNECTED",
+                "GATHER",
+            ),
             *("HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "MIRROR_PAD", "MUL", "PACK"),
             *("PRELU", "QUANTIZE", "RELU", "RELU6", "RESHAPE", "REVERSE_V2", "RSQRT", "SOFTMAX", "SPACE_TO_DEPTH"),
             *("SPLIT", "SQUARED_DIFFERENCE", "SQUEEZE", "SUB", "TANH", "TRANSPOSE_CONV", "UNPACK"),

@@ -12,16 +12,21 @@ from wavemix_tf.checks import check_option
 from ..names import (
     ANDROID_KIT,
     ARENA_BYTES,
+    EDGE_TPU_KIT,
+    ETHOS_KIT,
     FILE_BYTES,
     FLASH_BYTES,
+    INSTRUCTIONS,
     IO_DTYPES_OF,
     LATENCY_MS,
+    LITERT_JS,
     MICRO,
     MICRO_KIT,
     NPU_CYCLES,
     REFERENCE,
     SRAM_BYTES,
     VELA,
+    WEB_KIT,
     XNNPACK,
 )
 from .firmware import COST_KERNELS, RUNTIME_BYTES
@@ -34,6 +39,7 @@ from .op_tables import (
     ETHOS_U55_OPS,
     ETHOS_U85_OPS,
     MCU_OPS,
+    WEB_OPS,
 )
 
 LITERT = (XNNPACK, REFERENCE)
@@ -85,12 +91,16 @@ class Target:
         runtime_flash_bytes: Kernels -> (least, most) flash of the program that runs a file, without the file; empty if
             it was not measured.
         npu: Settings of the Ethos-U compiler; None for other devices.
-        kit: What a kit contains for it, ``ANDROID_KIT`` or ``MICRO_KIT``; None: only the file and its vectors.
+        kit: What a kit contains for it: ``ANDROID_KIT``, ``MICRO_KIT``, ``ETHOS_KIT``, ``EDGE_TPU_KIT`` or ``WEB_KIT``;
+            None: only the file and its vectors, or a program in C.
         litert_accelerator: Accelerator that LiteRT's Kotlin API runs a file on: "CPU", "GPU" or "NPU".
+        holds_class_names: Whether the file describes its outputs and ends with the class names, as ML Kit and MediaPipe
+            read them.
         strips_names: Whether the names of inner tensors, which no runtime reads, are removed to save flash.
         rounds_twice: Whether products are rounded twice, as in the reference kernels but not in XNNPACK, which computes
             the test vectors.
         writes_c: Whether the file becomes a C program, with int8 inside and out.
+        end_dtypes: Supported dtypes of a file's inputs and outputs; empty: those of its arithmetic.
         max_arena_bytes: RAM for tensors that every device of the family has; None: they differ too much for a limit.
         max_flash_bytes: Flash for the file only; None as above.
     """
@@ -114,16 +124,22 @@ class Target:
     kit: str | None = None
     litert_accelerator: str = "CPU"
     last_form: str | None = None
+    holds_class_names: bool = False
     strips_names: bool = False
     rounds_twice: bool = False
     writes_c: bool = False
+    end_dtypes: tuple[str, ...] = ()
     max_arena_bytes: int | None = None
     max_flash_bytes: int | None = None
 
     @property
     def io_dtypes(self) -> dict[str, str]:
         """Default dtype of the file's input and output for each of ``dtypes``."""
-        return {dtype: IO_DTYPES_OF[dtype][0] for dtype in self.dtypes}
+        return {dtype: self.io_dtypes_of(dtype)[0] for dtype in self.dtypes}
+
+    def io_dtypes_of(self, dtype: str) -> tuple[str, ...]:
+        """Allowed dtypes of the input and output of a file with the arithmetic ``dtype``, the preferred one first."""
+        return tuple(one for one in IO_DTYPES_OF[dtype] if one in self.end_dtypes or not self.end_dtypes)
 
     @property
     def compiler(self) -> str | None:
@@ -157,6 +173,7 @@ TARGETS: dict[str, Target] = {
         upsample_forms=("subpixel_crop",),  # TRANSPOSE_CONV was 50-79 % of int8 latency on a CPU
         costs=(LATENCY_MS, FILE_BYTES),
         kit=ANDROID_KIT,
+        holds_class_names=True,
     ),
     "android-gpu": Target(
         device="LiteRT GPU delegate (OpenCL, OpenGL) on a phone",
@@ -170,6 +187,7 @@ TARGETS: dict[str, Target] = {
         upsample_forms=("transposed_conv",),
         dense_as_convolution=True,  # the converter turns rows after a reshape into a batch
         kit=ANDROID_KIT,
+        holds_class_names=True,
         litert_accelerator="GPU",
     ),
     "android-npu": Target(
@@ -186,6 +204,7 @@ TARGETS: dict[str, Target] = {
         upsample_forms=("transposed_conv",),  # the only upsampling with weights that both support
         dense_as_convolution=True,  # the converter turns rows after a reshape into a batch
         kit=ANDROID_KIT,
+        holds_class_names=True,
         litert_accelerator="NPU",
     ),
     "ethos-u55": Target(
@@ -206,6 +225,7 @@ TARGETS: dict[str, Target] = {
             "Shared_Sram",
         ),
         costs=NPU_COSTS,
+        kit=ETHOS_KIT,
     ),
     "ethos-u65": Target(
         device="Arm Ethos-U65 beside a Cortex-M; compiled for 512 MACs a cycle",
@@ -225,6 +245,7 @@ TARGETS: dict[str, Target] = {
             "Shared_Sram",
         ),
         costs=NPU_COSTS,
+        kit=ETHOS_KIT,
     ),
     "ethos-u85": Target(
         device="Arm Ethos-U85 beside a Cortex-M; compiled for 512 MACs a cycle",
@@ -244,6 +265,7 @@ TARGETS: dict[str, Target] = {
             "Shared_Sram",
         ),
         costs=NPU_COSTS,
+        kit=ETHOS_KIT,
     ),
     "edge-tpu": Target(
         device="Coral Edge TPU",
@@ -260,6 +282,7 @@ TARGETS: dict[str, Target] = {
         activation="quick_gelu",
         substitutes={"gelu": "quick_gelu"},
         dense_as_convolution=True,  # FULLY_CONNECTED has a one-dimensional output there
+        kit=EDGE_TPU_KIT,
     ),
     "mcu": Target(
         device="TensorFlow Lite Micro on a microcontroller",
@@ -294,15 +317,28 @@ TARGETS: dict[str, Target] = {
         substitutes={"gelu": "quick_gelu"},
         writes_c=True,
     ),
+    "web": Target(
+        device="LiteRT.js in a web browser (WebAssembly)",
+        dtypes=("int8", "float32", "float16"),
+        ops=WEB_OPS,
+        source="@litertjs/core 2.5.3 of npm, its WebAssembly (XNNPACK) in headless Chromium 150: each op was run as a "
+        "separate file (`benchmarks/op_tables.py --browser`), and every int8 op gave LiteRT's integers; int8, int16 "
+        "and bool inputs and outputs are refused",
+        tried_in=(LITERT_JS,),
+        runtimes=LITERT,
+        upsample_forms=("subpixel_crop",),  # as on a phone's CPU
+        end_dtypes=("uint8", "float32", "int32"),  # an int32 output contains indices
+        kit=WEB_KIT,
+    ),
 }
 
 
 # Targets whose costs ``DeviceCosts`` measures -> their names.
 DEVICE_COSTS: dict[str, tuple[str, ...]] = {name: row.costs for name, row in TARGETS.items() if row.costs}
 
-# Reported only if named: flash of the file and of the program that runs it (see ``firmware``).
+# Reported only if named: flash of the file and of the program that runs it (see ``firmware``), and instructions.
 FIRMWARE_COSTS: dict[str, tuple[str, ...]] = {
-    name: tuple(COST_KERNELS) for name, row in TARGETS.items() if row.runtime_flash_bytes
+    name: (*COST_KERNELS, INSTRUCTIONS) for name, row in TARGETS.items() if row.runtime_flash_bytes
 }
 
 

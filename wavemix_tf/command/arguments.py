@@ -228,18 +228,40 @@ def check_export(
         io_dtype: --io-dtype, which every pair must allow.
         of_run: ``Task.exports``.
     """
-    from ..tflite.names import IO_DTYPES, IO_DTYPES_OF
+    from ..tflite.names import IO_DTYPES
+    from ..tflite.targets.table import get_target
 
     chosen = _selected(target, dtype, of_run)
     if io_dtype is not None and io_dtype not in IO_DTYPES:
         raise ValueError(f"--io-dtype must be {' or '.join(IO_DTYPES)}. Received: {io_dtype}")
     for name, kind in chosen:
-        allowed = IO_DTYPES_OF[kind]
+        allowed = get_target(name).io_dtypes_of(kind)
         if io_dtype not in (None, *allowed):
             raise ValueError(
                 f"{name}-{kind} has {' or '.join(allowed)} inputs and outputs. Received: --io-dtype {io_dtype}"
             )
     return chosen
+
+
+def check_project_option(project: str | None, chosen: Sequence[tuple[str, str]]) -> None:
+    """Raise a ValueError unless every file that --target and --dtype select suits --project.
+
+    Args:
+        project: --project; None: nothing to check.
+        chosen: (target, dtype) pairs.
+    """
+    from ..tflite.kit.projects.table import PROJECTS
+
+    if project is None:
+        return
+    if project not in PROJECTS:
+        raise ValueError(f"--project must be {' or '.join(PROJECTS)}. Received: {project}")
+    admitted = PROJECTS[project].targets
+    refused = [target for target, _ in chosen if target not in admitted]
+    if refused:
+        raise ValueError(
+            f"--project {project} takes --target {' or '.join(admitted)}. Received: {', '.join(dict.fromkeys(refused))}"
+        )
 
 
 def check_targets(text: str) -> tuple[str, ...]:

@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping
 
 from ..tflite.names import (
+    ARENA_BYTES,
     FIRMWARE_BYTES,
     FIRMWARE_REFERENCE_BYTES,
     FLASH_BYTES,
+    INSTRUCTIONS,
     LATENCY_MS,
     NPU_CYCLES,
     RAM_COSTS,
@@ -31,9 +33,10 @@ DEVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cycles": (COUNTS, (NPU_CYCLES,)),
     "latency": (("ms",), (LATENCY_MS,)),
 }
-FIRMWARE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # the file and the program that runs it
+FIRMWARE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # only if named; first: the file and its program
     "firmware": (SIZES, (FIRMWARE_BYTES,)),  # with CMSIS-NN's kernels
     "firmware-reference": (SIZES, (FIRMWARE_REFERENCE_BYTES,)),  # with TensorFlow Lite Micro's reference kernels
+    "instructions": (COUNTS, (INSTRUCTIONS,)),  # of an inference, an estimate
 }
 FORM = "[TARGET:]AMOUNT-KIND,... as in mcu:64KB-ram,100KB-flash or android-cpu:5ms"
 AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([A-Za-z]*)(?:-([A-Za-z]+(?:-[A-Za-z]+)*))?")
@@ -44,8 +47,9 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
 
     A size is in B, KB (1024 bytes, as KiB) or MB (1024 KB, as MiB), a count plain or with k (thousand) or M (million),
     a time in ms. Kinds: ``ram``, ``flash`` (the file only), ``firmware`` (the file and the program that runs it, with
-    CMSIS-NN) or ``firmware-reference`` (with the reference kernels), ``cycles`` and ``latency`` of a target,
-    ``parameters``, ``macs``, ``weights`` and ``activations`` (both of 8 bits) of any network. A time needs no kind.
+    CMSIS-NN) or ``firmware-reference`` (with the reference kernels), ``cycles``, ``instructions`` (of an inference on a
+    Cortex-M4 with CMSIS-NN, an estimate) and ``latency`` of a target, ``parameters``, ``macs``, ``weights`` and
+    ``activations`` (both of 8 bits) of any network. A time needs no kind.
 
     Args:
         text: E.g. "mcu:64KB-ram,100KB-flash", "ethos-u55:500k-cycles", "android-cpu:5ms" or "12k-parameters".
@@ -74,6 +78,29 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
             raise ValueError(f"A budget must give each kind once; {part.strip()!r} repeats one. Received: {text!r}")
         limits[name] = value
     return target, limits
+
+
+def board_budget(name: str) -> tuple[str, dict[str, float]]:
+    """The budget of a board: (target, cost -> upper limit in bytes).
+
+    The arena must fit into the largest block of RAM and leave room for the runtime's own; the file and the program that
+    runs it into flash. The program counts with CMSIS-NN's kernels where the board's core has them.
+
+    Args:
+        name: Key of ``BOARDS``.
+
+    Example:
+    >>> board_budget("nucleo-f446re")
+    ('mcu', {'arena_bytes': 128000.0, 'firmware_bytes': 524288.0})
+    """
+    from ..tflite.names import CMSIS_NN
+    from ..tflite.targets.boards import CORES, get_board
+    from ..tflite.targets.firmware import OWN_RAM_BYTES
+
+    row = get_board(name)
+    firmware = FIRMWARE_BYTES if CMSIS_NN in CORES[row.core] else FIRMWARE_REFERENCE_BYTES
+    arena = min(row.block_bytes, row.ram_bytes - OWN_RAM_BYTES)
+    return "mcu", {ARENA_BYTES: float(arena), firmware: float(row.flash_bytes)}
 
 
 def flash_note(target: str | None, limits: Mapping[str, float]) -> str | None:

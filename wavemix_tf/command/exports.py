@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..tflite.errors import ExportError
+from ..tflite.errors import ExportError, MemoryLimitError, UnsupportedOpError
 from ..tflite.exporting.artifact import Artifact
 from ..tflite.exporting.exporter import export, model_sha256
 from ..tflite.exporting.fidelity import verify_images
-from ..tflite.exporting.limits import check_arguments
+from ..tflite.exporting.limits import MemoryUse, check_arguments, check_limits, check_runtime
+from ..tflite.file.flatbuffer import read_file
 from ..tflite.file.model_cards import card_path
-from ..tflite.kit.writer import kit_digest
+from ..tflite.kit.existing import kit_digest
+from ..tflite.kit.projects.table import PROJECTS
+from ..tflite.kit.projects.writer import project_digest
 from ..tflite.runtimes.ethos import require_vela
 from ..tflite.targets.table import get_target
 from ..training.data.bundle import DataBundle
@@ -32,7 +35,7 @@ from .steps import load_model, trained_model
 from .terminal import advising_export, as_options, console, headline, note
 
 KIT_IMAGES = 4
-LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes")
+LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes", "min_runtime")
 
 
 def check_tools(pairs: Sequence[tuple[str, str]]) -> None:
@@ -61,9 +64,9 @@ def write_exports(
         data: For verification, and for calibration of a float model.
         io_dtype: As for ``export``.
         overwrite: Replace existing files.
-        **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``max_firmware_bytes``, ``accelerator``, ``min_snr_db``,
-            ``min_agreement`` and ``allow_unjudged``, as for ``export``; with any of them, existing files are exported
-            again and checked against them.
+        **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``max_firmware_bytes``, ``min_runtime``, ``accelerator``,
+            ``min_snr_db``, ``min_agreement`` and ``allow_unjudged``, as for ``export``; an existing file that does not
+            meet them, or must be judged again, is exported again.
 
     Returns:
         (name, file) of the files that passed, and name -> reason of the refused ones.
@@ -88,6 +91,10 @@ def write_exports(
         if there is not None and not any_limit_given(limits):
             artifacts.append((name, there))
             continue
+        if there is not None and _is_within(there, limits):
+            artifacts.append((name, there))
+            console.print(f"  {name}: {kibibytes(there.size_bytes)}, within the limits")
+            continue
         with console.status(f"  {name}: convert, audit, run"), _collecting_refusals(line, out, target, dtype, refused):
             artifact = export(
                 model,
@@ -103,12 +110,28 @@ def write_exports(
             if seen:
                 verification = {**artifact.verification, CALIBRATION_IMAGES: seen}
                 artifact = dataclasses.replace(artifact, verification=verification)
-            shutil.rmtree(_kit_folder(path), ignore_errors=True)  # that of the previous file
             artifact.save(path, overwrite=True)
+            _remove_kit(_kit_folder(path), artifact.sha256)
+            _name_old_projects(path, artifact.sha256)
             artifacts.append((name, artifact))
         state = "refused" if name in refused else f"{kibibytes(artifact.size_bytes)}, passed every check"
         console.print(f"  {name}: {state}")
     return artifacts, refused
+
+
+def _is_within(file: Artifact, limits: Mapping[str, Any]) -> bool:
+    """Return whether limits of memory and runtime are all that is given, and a file that exists meets them."""
+    memory = {"max_arena_bytes", "max_flash_bytes", "max_firmware_bytes", "min_runtime"}
+    if any_limit_given({key: value for key, value in limits.items() if key not in memory}):
+        return False
+    asked = check_arguments(file.target, get_target(file.target), *(limits.get(key) for key in LIMITS))
+    info = read_file(file.content)
+    try:
+        check_limits(asked, MemoryUse(file.arena_bytes, file.size_bytes, file.npu), info, file.target)
+        check_runtime(file.content, asked, info)
+    except (MemoryLimitError, UnsupportedOpError):
+        return False
+    return True
 
 
 def any_limit_given(limits: Mapping[str, Any]) -> bool:
@@ -220,8 +243,9 @@ def delete_exports(out: Path) -> None:
     stale = [out / "report.json", out / "report.html", out / predictions.FILE]
     if (out / "exports").is_dir():
         stale += [path for path in (out / "exports").iterdir() if path.is_file()]
-        for kit in (out / "exports").glob("*_kit"):
-            shutil.rmtree(kit)
+        for path in (path for path in stale if path.suffix == ".tflite"):
+            _remove_kit(_kit_folder(path))
+            _name_old_projects(path)
     for path in stale:
         path.unlink(missing_ok=True)
 
@@ -234,6 +258,33 @@ def kits_missing(out: Path, chosen: Sequence[tuple[str, str]]) -> bool:
 
 def _kit_folder(path: Path) -> Path:
     return path.with_name(f"{path.stem}_kit")
+
+
+def projects_missing(out: Path, chosen: Sequence[tuple[str, str]], project: str | None) -> bool:
+    """Return whether a chosen file (all exist) has no project of this kind or that of another file."""
+    if project is None:
+        return False
+    paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
+    return any(project_digest(_project_folder(path, project)) != Artifact.load(path).sha256 for path in paths)
+
+
+def _project_folder(path: Path, project: str) -> Path:
+    return path.with_name(f"{path.stem}_{project}")
+
+
+def _remove_kit(folder: Path, sha256: str | None = None) -> None:
+    """Remove a kit that was not made of the file of this digest. A folder that is no kit stays."""
+    if kit_digest(folder) not in (None, sha256):
+        shutil.rmtree(folder, ignore_errors=True)
+        note(f"{folder} was the kit of an earlier file and was removed; --kit writes it again")
+
+
+def _name_old_projects(path: Path, sha256: str | None = None) -> None:
+    """Say which projects hold an earlier file than that of this digest. They stay: users work in them."""
+    for project in PROJECTS:
+        folder = _project_folder(path, project)
+        if project_digest(folder) not in (None, sha256):
+            note(f"{folder} is a project of an earlier file; --project {project} writes it again")
 
 
 def measure_exports(
@@ -261,7 +312,8 @@ def measure_exports(
     """
     report = read_report(out)
     # A file exported again with other limits may have the same content.
-    known = [(row["card"].get("sha256"), row.get("float_model_bounds")) for row in report["exports"]] if report else []
+    rows = [row for row in report["exports"] if "per_op" in row] if report else []  # earlier versions wrote none
+    known = [(row["card"].get("sha256"), row.get("float_model_bounds")) for row in rows]
     unknown = [
         (name, artifact)
         for name, artifact in artifacts
@@ -297,20 +349,39 @@ def write_kits(
     out: Path, artifacts: Sequence[tuple[str, Artifact]], data: DataBundle, report: dict[str, Any] | None
 ) -> None:
     """Write the deployment kit of each file, with test vectors from the test images; keep kits that are up to date."""
-    images, labels = data.sample("test", KIT_IMAGES)
-    pictures = whole_pictures(data.test_source, saved_recipe(out), len(images))
+    given = _vector_images(out, data)
     for name, artifact in artifacts:
         folder = _kit_folder(out / "exports" / f"{name}.tflite")
         if kit_digest(folder) == artifact.sha256:
             continue
         with console.status(f"  {name}: kit"):
-            artifact.save_kit(
-                folder,
-                overwrite=kit_digest(folder) is not None,
-                name=name,
-                images=images,
-                pictures=pictures if artifact.preprocessing is not None else None,
-                labels=labels if labels.ndim == 1 else None,
-                report=report,
-            )
+            replace = kit_digest(folder) is not None
+            artifact.save_kit(folder, overwrite=replace, name=name, report=report, **given(artifact))
         console.print(f"  {folder}/: written")
+
+
+def write_projects(
+    out: Path, project: str, artifacts: Sequence[tuple[str, Artifact]], data: DataBundle, report: dict[str, Any] | None
+) -> None:
+    """Write a project of each file, with test vectors from the test images; keep projects that are up to date."""
+    given = _vector_images(out, data)
+    for name, artifact in artifacts:
+        folder = _project_folder(out / "exports" / f"{name}.tflite", project)
+        if project_digest(folder) == artifact.sha256:
+            continue
+        with console.status(f"  {name}: {PROJECTS[project].title} project"):
+            replace = project_digest(folder) is not None
+            artifact.save_project(folder, project, overwrite=replace, name=name, report=report, **given(artifact))
+        console.print(f"  {folder}/: written")
+
+
+def _vector_images(out: Path, data: DataBundle) -> Callable[[Artifact], dict[str, Any]]:
+    """Return a function from a file to the test images of its vectors, as arguments of ``save_kit``."""
+    images, labels = data.sample("test", KIT_IMAGES)
+    pictures = whole_pictures(data.test_source, saved_recipe(out), len(images))
+    classes = labels if labels.ndim == 1 else None
+    return lambda artifact: {
+        "images": images,
+        "pictures": pictures if artifact.preprocessing is not None else None,
+        "labels": classes,
+    }

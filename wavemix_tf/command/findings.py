@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..escaping import printable
+from .networks import probabilities
 from .pages.image_urls import png_url
 
 LARGEST_SIDE = 96  # pixels of an image in report.json
@@ -21,23 +22,21 @@ PACKAGES = ("wavemix-tf", "keras", "tensorflow", "ai-edge-litert", "tflite-micro
 
 
 def surest_errors(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Return the rows of the wrongly classified images, those with the largest margin over the true class first.
+    """Return the rows of the wrongly classified images, those with the largest share of the predicted class first.
 
     Args:
         labels: (N,) integers.
         logits: (N, classes).
     """
-    rows = np.arange(len(labels))
-    predictions = logits.argmax(-1)
-    margin = logits[rows, predictions] - logits[rows, labels]
-    wrong = rows[predictions != labels]
-    return wrong[np.argsort(-margin[wrong], kind="stable")]
+    wrong = np.flatnonzero(logits.argmax(-1) != labels)
+    shares = probabilities(logits).max(-1)
+    return wrong[np.argsort(-shares[wrong], kind="stable")]
 
 
 def mistakes(
     images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str], names: Sequence[str]
 ) -> list[Any]:
-    """Return the wrongly classified images with the largest margin of the predicted class over the true one.
+    """Return the wrongly classified images with the largest share of the predicted class.
 
     Args:
         images: float (N, H, W, C) in [0, 1].

@@ -17,9 +17,10 @@ from ..tflite.exporting.artifact import Artifact
 from ..tflite.exporting.fidelity import verify_images
 from ..tflite.file.flatbuffer import read_file
 from ..tflite.graph.inputs import predict
-from ..tflite.measuring.latency import benchmark
+from ..tflite.measuring.latency import BenchmarkReport, benchmark
 from ..tflite.measuring.layer_noise import layer_errors
-from ..tflite.names import FAKE_QUANT, RUNTIMES, XNNPACK
+from ..tflite.names import FAKE_QUANT, LATENCY_MS, RUNTIMES, XNNPACK
+from ..tflite.per_op.layer_costs import op_report
 from ..tflite.runtimes.running import runtimes_of
 from ..tflite.targets.table import get_target
 from ..tflite.verification.verifier import VerifyReport, compare, fault, verify
@@ -37,6 +38,7 @@ from .terminal import console
 
 LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
 VERIFY_LIMIT_S = 60.0
+PROFILE_S = 0.25  # least time for the profile of a file in a report
 OTHER_LIMIT_S = 3.0  # limit in `run` for each runtime other than the file's own
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
@@ -86,7 +88,7 @@ def measure(
         with console.status(f"  {name}"):
             matrix_row, compared = verify_file(name, artifact, models[kind], logits, images, labels, OTHER_LIMIT_S)
             rows.append(matrix_row)
-            timed = benchmark(artifact, memory=False, peak=False)
+            timed = _timed(artifact)
         row = compared.runtimes[0]
         part = "" if row.images == len(images) else f", {row.images:,} of the images"
         results.append(
@@ -102,7 +104,7 @@ def measure(
                 "file": f"exports/{name}.tflite",
             }
         )
-        exports.append(_export_card(name, artifact, compared.to_dict()))
+        exports.append(_export_card(name, artifact, compared.to_dict(), timed))
         if kind == "int8" and (shown is None or row.images >= shown[1].runtimes[0].images):  # prefer the last: mcu
             shown = (name, compared)
 
@@ -227,7 +229,7 @@ def _measure_pictures(
         with console.status(f"  {name}"):
             matrix_row, compared = verify_file(name, artifact, models[kind], logits, images, None, OTHER_LIMIT_S)
             rows.append(matrix_row)
-            timed = benchmark(artifact, memory=False, peak=False)
+            timed = _timed(artifact)
             runtime = compared.runtimes[0].runtime
             run = task_evaluation.file_run(artifact.content, runtime)
             found = judged.score(recipe, data, run, limit, VERIFY_LIMIT_S)
@@ -235,7 +237,7 @@ def _measure_pictures(
         more = {"size_bytes": artifact.size_bytes, "latency_ms": timed.latency_ms, "arena_bytes": timed.arena_bytes}
         more["file"] = f"exports/{name}.tflite"
         add(name, RUNTIMES[runtime].title + part, artifact.dtype, found, **more)
-        exports.append(_export_card(name, artifact, compared.to_dict()))
+        exports.append(_export_card(name, artifact, compared.to_dict(), timed))
         if artifact.dtype == "int8" and runtime == XNNPACK:
             runs[name] = run
     results = judged.comparable(results)
@@ -363,8 +365,14 @@ def layer_rows(artifacts: Sequence[tuple[str, Artifact]], model: Any, images: np
     return {"of": name, "images": len(part), "rows": rows}
 
 
-def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[str, Any]:
-    """Return the report's entry of one file: its model card, and the checks before and after it was written."""
+def _timed(artifact: Artifact) -> BenchmarkReport:
+    """Time a file; each of its ops as well if this machine's times mean something for its target."""
+    profiled = LATENCY_MS in get_target(artifact.target).costs
+    return benchmark(artifact, memory=False, peak=False, profile=profiled, profile_s=PROFILE_S)
+
+
+def _export_card(name: str, artifact: Artifact, tested: dict[str, Any], timed: BenchmarkReport) -> dict[str, Any]:
+    """Return the report's entry of one file: its model card, the checks before and after it was written, its ops."""
     card = artifact.to_dict()
     extra = {
         "an input is": card["input_meaning"],
@@ -380,4 +388,5 @@ def _export_card(name: str, artifact: Artifact, tested: dict[str, Any]) -> dict[
         "checks": file_checks(artifact, tested),
         "float_model_bounds": artifact.verification.get("float_model_bounds"),
         "card": {key: value for key, value in extra.items() if value},
+        "per_op": op_report(artifact, timed.op_times_us).to_dict(),
     }

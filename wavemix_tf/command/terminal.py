@@ -55,7 +55,10 @@ class PlainConsole(Console):
 console = PlainConsole()
 LONGEST_MESSAGE = 1000  # characters; some errors list every tensor of a network
 BOUNDS = ("min_snr_db", "min_agreement", "allow_unjudged")  # arguments of the library's `export`, and options
-EXPORT_OPTIONS = (*BOUNDS, "max_arena_bytes", "max_flash_bytes", "max_firmware_bytes", "io_dtype", "accelerator(?==)")
+EXPORT_OPTIONS = (
+    *(*BOUNDS, "max_arena_bytes", "max_flash_bytes", "max_firmware_bytes", "io_dtype", "min_runtime(?==)"),
+    "accelerator(?==)",
+)
 NO_OPTIONS = ("upsample_form", "class_names", "error_bound_steps")  # the command has none for these
 VALUE = r"'[^']*'|\(\)|-?[\w.,]*\w"
 

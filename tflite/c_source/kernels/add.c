@@ -1,22 +1,14 @@
-/* requantize with a shift to the right, by places + 1. */
-static int32_t requantize_down(int32_t value, int32_t multiplier, int32_t places) {
-  int32_t high = (int32_t)(((int64_t)(value * 2) * multiplier + ((int64_t)1 << 31)) >> 32);
-  high += high >> 31;
-  return ((high >> places) + 1) >> 1;
-}
-
 /* ADD: both inputs on one scale, in 20 more bits. That of the first is the larger one: half of it is a shift. */
 static void add_row(const binary *k, const int8_t *a, const int8_t *b, int8_t *out) {
   /* Copies: the compiler must take a byte that is written for a part of *k. */
   const int32_t a_zero = k->a_zero, b_zero = k->b_zero, a_step = k->a_steps[3], b_step = k->b_steps[3];
-  const int32_t b_multiplier = k->b_multiplier, b_places = -k->b_shift - 1;
-  const int32_t multiplier = k->multiplier, places = -k->shift - 1;
-  const int32_t zero = k->zero, low = k->low, high = k->high;
+  const int32_t b_multiplier = k->b_multiplier, b_places = -k->b_shift;
+  const int32_t multiplier = k->multiplier, places = -k->shift, zero = k->zero;
   const int8_t *const table = k->table ? k->table + 128 : k->table, *const end = out + k->sides[3];
   while (out != end) {
-    const int32_t second = requantize_down((*b - b_zero) * (1 << 20), b_multiplier, b_places);
+    const int32_t second = round_shift(scale((*b - b_zero) * (1 << 20), b_multiplier), b_places);
     const int32_t sum = (*a - a_zero) * (1 << 19) + second;
-    const int8_t value = clamp(requantize_down(sum, multiplier, places) + zero, low, high);
+    const int8_t value = saturate(round_shift(scale(sum, multiplier), places) + zero);
     *out++ = table ? table[value] : value;
     a += a_step;
     b += b_step;

@@ -4,7 +4,7 @@ typedef struct {
   int32_t a_steps[4], b_steps[4];
   int32_t a_zero, a_multiplier, a_shift; /* a zero point is subtracted */
   int32_t b_zero, b_multiplier, b_shift;
-  int32_t zero, multiplier, shift, low, high; /* of the output */
+  int32_t zero, multiplier, shift; /* of the output */
   const int8_t *table;
 } binary;
 

@@ -1,23 +1,6 @@
-/* What AVERAGE_POOL_2D and MAX_POOL_2D share: the part of a window that lies inside. */
+/* What AVERAGE_POOL_2D and MAX_POOL_2D share. */
 typedef struct {
   int32_t batches, in_h, in_w, depth, out_h, out_w;
   int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
   int32_t low, high;
 } pooling;
-
-typedef struct {
-  const int8_t *start;
-  int32_t rows, columns;
-} pool_window;
-
-static pool_window window_at(const pooling *k, const int8_t *input, int32_t y, int32_t x) {
-  const int32_t in_y = y * k->stride_h - k->pad_h, in_x = x * k->stride_w - k->pad_w;
-  const int32_t top = in_y < 0 ? 0 : in_y, left = in_x < 0 ? 0 : in_x;
-  const int32_t bottom = in_y + k->kernel_h > k->in_h ? k->in_h : in_y + k->kernel_h;
-  const int32_t right = in_x + k->kernel_w > k->in_w ? k->in_w : in_x + k->kernel_w;
-  pool_window window;
-  window.start = input + (top * k->in_w + left) * k->depth;
-  window.rows = bottom - top;
-  window.columns = right - left;
-  return window;
-}

@@ -11,13 +11,14 @@ static void resize_bilinear(const bilinear *k, const int8_t *input, int8_t *outp
     for (y = 0; y < k->out_h; ++y) {
       const int32_t *column = k->columns;
       for (x = 0; x < k->out_w; ++x) {
-        const int8_t *const p00 = input + row[0] + column[0], *const p01 = input + row[0] + column[1];
-        const int8_t *const p10 = input + row[1] + column[0], *const p11 = input + row[1] + column[1];
+        const int8_t *p00 = input + row[0] + column[0], *p01 = input + row[0] + column[1];
+        const int8_t *p10 = input + row[1] + column[0], *p11 = input + row[1] + column[1];
         const int32_t w11 = row[2] * column[2], w10 = row[2] * (1024 - column[2]);
         const int32_t w01 = (1024 - row[2]) * column[2], w00 = (1024 - row[2]) * (1024 - column[2]);
-        for (c = 0; c < k->depth; ++c) {
-          const int32_t sum = p00[c] * w00 + p10[c] * w10 + p01[c] * w01 + p11[c] * w11;
-          *output++ = (int8_t)((sum + (sum > 0 ? 1 << 19 : -(1 << 19))) / (1 << 20));
+        for (c = k->depth; c > 0; --c) {
+          int32_t sum = *p00++ * w00 + *p10++ * w10 + *p01++ * w01 + *p11++ * w11;
+          sum += sum >> 31; /* halves are rounded away from zero */
+          *output++ = (int8_t)((sum + (1 << 19)) >> 20);
         }
         column += 3;
       }

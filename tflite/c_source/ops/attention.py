@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..fixed_point import exp_on_negative_values, input_radius, quantize_multiplier, requantize
-from ..program import Program
+from ..program import REQUANTIZE, Program
 
 BATCH_AXES = 3
 INTEGER_BITS = 5  # of the fixed-point difference to the largest value
@@ -64,7 +64,7 @@ def batch_matmul(program: Program) -> None:
         return [0 if shape[axis] == 1 else math.prod(shape[axis + 1 :]) for axis in range(BATCH_AXES)]
 
     program.emit(
-        ("clamp", "requantize", "matmul"),
+        ("clamp", *REQUANTIZE, "matmul"),
         "matmul(&{k}, {r0}, {r1}, {w0});",
         [program.read(first), program.read(second)],
         [program.new_map(result)],

@@ -43,13 +43,16 @@ def channel_fields(
         "bias": np.pad(((total + (1 << 31)) % (1 << 32) - (1 << 31)).astype(np.int32), (0, -outputs % BLOCK)),
         "multiplier": np.array([one for one, _ in multipliers], np.int32),
         "shift": np.array([shift for _, shift in multipliers], np.int8),
-        "table": None,
+        "table": clipped(low, high),
         "zero": result.zero_point,
-        "low": low,
-        "high": high,
     }
     program.reach(largest_sum(weights, channels))
     return channels
+
+
+def clipped(low: int, high: int) -> np.ndarray | None:
+    """The table of a fused activation; None where it changes nothing."""
+    return None if (low, high) == (-128, 127) else np.arange(-128, 128).clip(low, high).astype(np.int8)
 
 
 def interleave(weights: np.ndarray, whole: bool = True) -> np.ndarray:
@@ -64,6 +67,14 @@ def interleave(weights: np.ndarray, whole: bool = True) -> np.ndarray:
     count = len(weights) // BLOCK * BLOCK
     blocks = weights[:count].reshape(-1, BLOCK, weights.shape[1]).transpose(0, 2, 1)
     return np.concatenate([blocks.ravel(), weights[count:].ravel()])
+
+
+def in_order(interleaved: np.ndarray, outputs: int, whole: bool = True) -> np.ndarray:
+    """The inverse of ``interleave``: (outputs, n)."""
+    n = len(interleaved) // (-(-outputs // BLOCK) * BLOCK if whole else outputs)
+    count = len(interleaved) // n // BLOCK * BLOCK
+    blocks = interleaved[: count * n].reshape(-1, n, BLOCK).transpose(0, 2, 1).reshape(count, n)
+    return np.concatenate([blocks, interleaved[count * n :].reshape(-1, n)])[:outputs]
 
 
 def largest_sum(weights: np.ndarray, channels: Fields) -> int:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..program import Fields, Program
+from ..program import REQUANTIZE, Fields, Program
 from .channels import channel_fields, check_weights, same_padding
 
-KERNELS = ("clamp", "requantize", "dot", "convolution")
+ENDS = ("saturate", *REQUANTIZE, "channels")
+KERNELS = (*ENDS, "blocks", "spread", "convolution", "convolve_separately", "convolve_pairs")
 PIXELS = 2  # that it computes at a time
 CALL = "convolve(&{k}, {r0}, {w0}, {scratch});"
 
@@ -77,18 +78,8 @@ def _emit_convolution(
         "out_batch": out_batch,
         "out_row": placement.get("out_row", steps["out_w"] * outputs),
         "out_pixel": placement.get("out_pixel", outputs),
-        "block": 1,
-        "crop_h": 0,
-        "crop_w": 0,
-        "shown_h": 0,
-        "shown_w": 0,
+        "b": {"block": 1, "crop_h": 0, "crop_w": 0, "shown_h": 0, "shown_w": 0},
     }
-    # A window is copied at the edges alone, and wherever its rows do not lie beside each other.
-    edges = (
-        groups > 1
-        or steps["dilation_w"] > 1
-        or any(_reaches_out(steps, size, axis) for size, axis in ((in_h, "h"), (in_w, "w")))
-    )
     start = placement.get("start", 0)
     program.emit(
         KERNELS,
@@ -97,9 +88,14 @@ def _emit_convolution(
         [program.key(op.outputs[0]) if placement else program.new_map(op.outputs[0])],
         struct="convolution",
         fields=fields,
-        scratch_bytes=PIXELS * steps["kernel_h"] * steps["kernel_w"] * (in_c // groups) if edges else 0,
+        scratch_bytes=window_bytes(steps["kernel_h"] * steps["kernel_w"] * (in_c // groups)),
         channels=channels,
     )
+
+
+def window_bytes(taps: int) -> int:
+    """Of the windows that kernels/convolution.c lays out: two pixels are one number of 32 bits."""
+    return 4 * taps
 
 
 def _reaches_out(steps: Fields, size: int, axis: str) -> bool:
@@ -117,7 +113,7 @@ def fully_connected(program: Program) -> None:
     bias = op.inputs[2].values() if len(op.inputs) > 2 else None
     rows = math.prod(source.shape) // depth
     steps = dict.fromkeys(("out_h", "out_w", "kernel_h", "kernel_w", "stride_h", "stride_w"), 1)
-    steps.update(dilation_h=1, dilation_w=1, pad_h=0, pad_w=0, pad_value=0, out_w=rows)
+    steps.update(dilation_h=1, dilation_w=1, pad_h=0, pad_w=0, pad_value=source.zero_point, out_w=rows)
     channels = channel_fields(program, kernel.values().reshape(outputs, depth), kernel, source, bias)
     program.new_map(op.outputs[0])
     _emit_convolution(program, channels, steps, 1, outputs, in_shape=(1, 1, rows, depth), start=0)
@@ -140,13 +136,14 @@ def depthwise_conv_2d(program: Program) -> None:
     channels = channel_fields(program, weights, kernel, source, bias, whole=False)
     batches, in_h, in_w, _ = source.shape
     program.emit(
-        ("clamp", "requantize", "dot", "depthwise"),
+        (*ENDS, "finish", "depthwise"),
         "filter_depthwise(&{k}, {r0}, {w0}, {scratch});",
         [program.read(source)],
         [program.new_map(op.outputs[0])],
         struct="depthwise",
         fields={"c": channels, "batches": batches, "in_h": in_h, "in_w": in_w, "depth": depth, **steps},
         scratch_bytes=rows * columns * depth if _reaches_out(steps, in_h, "h") or _reaches_out(steps, in_w, "w") else 0,
+        in_place=(0,) if rows == columns == options.strideH == options.strideW == 1 else (),
         channels=channels,
     )
 

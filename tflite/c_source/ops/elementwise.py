@@ -10,10 +10,12 @@ import numpy as np
 
 from ...file.flatbuffer import OpInfo, TensorInfo
 from ..fixed_point import INT32_MAX, activation_range, float32_quotient, quantize_multiplier, requantize
-from ..program import Fields, Program
+from ..program import REQUANTIZE, Fields, Program
+from .channels import clipped
 
 Parameters = dict[str, int]
 AXES = 4  # of kernels/broadcast.c
+MOST_SHIFT = 23  # to the left, of DIV: the divisor's leading zeros undo the rest
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,12 @@ class Binary:
     Args:
         kernel: Its file in ``kernels/``; the row function is ``<kernel>_row``.
         parameters: Multipliers and shifts of an op.
-        compute: (a, b less their zero points, parameters) -> the result less its zero point.
+        compute: (a, b less their zero points, parameters) -> the result less its zero point; None: never by table.
     """
 
     kernel: str
     parameters: Callable[[OpInfo], Parameters]
-    compute: Callable[[np.ndarray, np.ndarray, Parameters], np.ndarray]
+    compute: Callable[[np.ndarray, np.ndarray, Parameters], np.ndarray] | None
 
 
 def _scaled(a: float, b: float, out: float) -> Parameters:
@@ -70,6 +72,11 @@ def _prelu(op: OpInfo) -> Parameters:
     return _scaled(source / out, 0, source * slopes / out)
 
 
+def _divide(op: OpInfo) -> Parameters:
+    source, divisor, out = (np.float32(tensor.scale) for tensor in (*op.inputs, *op.outputs))
+    return _scaled(0, 0, float(source / (divisor * out)))
+
+
 def _both(a: np.ndarray, b: np.ndarray, p: Parameters, bits: int) -> tuple[np.ndarray, np.ndarray]:
     return (
         requantize(a << bits, p["a_multiplier"], p["a_shift"]),
@@ -91,6 +98,7 @@ def _extreme(op: OpInfo) -> Parameters:
 
 BINARIES = {
     "ADD": Binary("add", _add, lambda a, b, p: _out(np.add(*_both(a, b, p, 20)), p)),
+    "DIV": Binary("divide", _divide, None),
     "MAXIMUM": Binary("maximum", _extreme, lambda a, b, p: np.maximum(a, b)),
     "MINIMUM": Binary("minimum", _extreme, lambda a, b, p: np.minimum(a, b)),
     "MUL": Binary("multiply", _multiply, lambda a, b, p: _out(a * b, p)),
@@ -116,7 +124,8 @@ def binary(program: Program) -> None:
     parameters = row.parameters(op)
     activation = getattr(op.options, "fusedActivationFunction", 0)
     low, high = activation_range(activation, result.scale, result.zero_point)
-    if not first.constant or not second.constant:
+    program.require(op.name != "DIV" or parameters["shift"] <= MOST_SHIFT, "has an output scale that is too small")
+    if row.compute and not (first.constant and second.constant):
         sources = [_values(program, tensor, result) for tensor in (first, second)]
         maps = {source for source, _ in sources if source is not None}
         if all(values is not None for _, values in sources) and len(maps) == 1:
@@ -134,7 +143,8 @@ def binary(program: Program) -> None:
             parameters["b_shift"] == 0
         ):  # the same scale: half of (almost) 1 is as exact, and the kernel shifts to the right
             parameters["b_multiplier"], parameters["b_shift"] = INT32_MAX, -1
-    program.reach(255 * 255 << max(parameters["shift"], parameters["a_shift"], 0))
+    if op.name != "DIV":
+        program.reach(255 * 255 << max(parameters["shift"], parameters["a_shift"], 0))
     fields: Fields = _axes(program, first, second, result)
     fields.update(
         a_zero=zeros[0],
@@ -146,9 +156,7 @@ def binary(program: Program) -> None:
         zero=zeros[2],
         multiplier=parameters["multiplier"],
         shift=parameters["shift"],
-        low=low,
-        high=high,
-        table=None,
+        table=clipped(low, high),
     )
     reads = [program.read(first), program.read(second)]
     program.emit(
@@ -166,9 +174,12 @@ def binary(program: Program) -> None:
 
 
 def _needs(kernel: str) -> tuple[str, ...]:
-    alone = kernel in ("add", "maximum", "minimum")
-    ends = ("broadcast", kernel) if kernel == "add" else ("broadcast", "finish_binary", kernel)
-    return ("clamp", *(() if alone else ("requantize",)), *ends)
+    if kernel == "add":
+        return ("saturate", "scale", "round_shift", "broadcast", "add")
+    if kernel == "divide":
+        return ("saturate", "round_shift", "broadcast", "finish_binary", "reciprocal", "divide")
+    scales = () if kernel in ("maximum", "minimum") else REQUANTIZE
+    return ("saturate", *scales, "broadcast", "finish_binary", kernel)
 
 
 def _values(program: Program, tensor: TensorInfo, result: TensorInfo) -> tuple[int | None, np.ndarray | None]:

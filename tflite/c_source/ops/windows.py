@@ -8,7 +8,7 @@ import numpy as np
 
 from ...file.flatbuffer import TensorInfo
 from ..fixed_point import activation_range, quantize_multiplier
-from ..program import Program
+from ..program import REQUANTIZE, Program
 from .channels import same_padding
 
 
@@ -25,7 +25,7 @@ def pool(program: Program) -> None:
         "MAX_POOL_2D": ("max_pool", "pool_max"),
     }[op.name]
     program.emit(
-        ("clamp", "pool", kernel),
+        ("clamp", "pool", "pool_window", kernel),
         f"{function}(&{{k}}, {{r0}}, {{w0}});",
         [program.read(source)],
         [program.new_map(result)],
@@ -72,7 +72,7 @@ def mean_or_sum(program: Program) -> None:
         multiplier, shift = (multiplier << bits) // count, shift - bits
     program.reach(255 * count << max(shift, 0))
     program.emit(
-        ("clamp", "requantize", "sum"),
+        ("clamp", *REQUANTIZE, "sum"),
         "sum_axes(&{k}, {r0}, {w0});",
         [program.read(source)],
         [program.new_map(result)],

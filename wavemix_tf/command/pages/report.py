@@ -15,7 +15,7 @@ from typing import Any
 
 from ...files import write_text
 from ...training.run_files import RunFiles
-from . import data_sections, diagnosis, exported_files, result_table, verification
+from . import data_sections, diagnosis, exported_files, op_sections, result_table, verification
 from . import pictures as picture_sections
 from .formats import metric_of
 from .style import page
@@ -72,6 +72,7 @@ def render_html(report: Mapping[str, Any], history: Mapping[str, Mapping[str, Se
             diagnosis.mistakes(report),
             verification.section(report),
             exported_files.section(report),
+            op_sections.section(report),
             _provenance(report),
         )
         if part

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-CSS = """
-:root{--page:#f6f5f1;--card:#fff;--ink:#1c2431;--muted:#626c7c;--line:#e3e1da;--float:#2c6cb0;--int8:#d4602a;
---accent:#1f8a70;
---good:#1f8a70;--bad:#c0392b;--font:Inter,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
---mono:ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace}
-@media(prefers-color-scheme:dark){:root{--page:#10131a;--card:#181c25;--ink:#e9ecf2;--muted:#9aa4b4;--line:#2b313d;
---float:#6aa9e6;
---int8:#f08c58;--accent:#4cc2a3;--good:#4cc2a3;--bad:#ef7b6d}}
+from ...page_style import PALETTE_CSS
+
+CSS = (
+    PALETTE_CSS
+    + """\
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 var(--font);-webkit-text-size-adjust:100%}
 main{max-width:1120px;margin:0 auto;padding:32px 20px 64px}
@@ -87,6 +84,7 @@ margin-bottom:14px}
 .mark.pass::before{content:"✓";color:var(--good)}
 .mark.fail::before{content:"✗";color:var(--bad)}.mark.fail b{color:var(--bad)}
 .layers svg{min-width:700px}.layers{margin-bottom:14px}
+.per-op{align-self:start}.per-op figure{margin-bottom:8px}.per-op summary{font-size:.9rem}
 .compact thead th,.compact td{white-space:normal}.compact thead th{vertical-align:bottom}
 .unbroken{white-space:nowrap}.compact th,.compact td{padding-left:7px;padding-right:7px}
 .small{font-size:.84rem}.small th,.small td{padding-top:5px;padding-bottom:5px}
@@ -105,6 +103,7 @@ white-space:normal}.n{text-align:left}.bar{margin-left:0}
 td.empty{display:none}td[data-label]::before{content:attr(data-label);display:block;color:var(--muted);font-size:.74rem}}
 @media print{body{background:#fff}.card,.tile{break-inside:avoid}}
 """
+)
 
 
 def page(title: str, content: str) -> str:

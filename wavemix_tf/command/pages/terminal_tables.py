@@ -15,6 +15,8 @@ from .verification import COLUMNS, MATRIX_NOTE, cell_texts, runtime_columns, ste
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ...tflite.per_op.layer_costs import OpReport
+
 SHOWN_CLASSES = 20  # most classes in the table of an evaluation
 
 
@@ -200,17 +202,28 @@ def benchmark_notes(result: Any) -> str:
     )
 
 
-def profile_table(result: Any) -> Table:
-    """Return the ops of a ``BenchmarkReport``, in execution order."""
-    total = sum(op.time_us or 0.0 for op in result.ops) or 1.0
-    table = grid("op", "output", "MMAC", "moved", "time", "share")
-    for op in result.ops:
+def profile_table(found: OpReport) -> Table:
+    """Return the ops of a file, in execution order."""
+    total = sum(row.time_us or 0.0 for row in found.rows) or 1.0
+    cycles = ["cycles"] if found.measure == "cycles" else []
+    table = grid("op", "layer", "output", "MMAC", "memory", *cycles, "time", "share")
+    for row in found.rows:
         table.add_row(
-            op.name,
-            "×".join(map(str, op.shape[1:])),
-            f"{op.macs / 1e6:.3g}" if op.macs else "",
-            kibibytes(op.moved_bytes),
-            "once" if op.time_us is None else f"{op.time_us:.1f} µs",
-            "" if op.time_us is None else f"{op.time_us / total:.1%}",
+            row.op,
+            row.layer,
+            "×".join(map(str, row.shape[1:])),
+            f"{row.macs / 1e6:.3g}" if row.macs else "",
+            kibibytes(row.live_bytes),
+            *(f"{row.cycles:,}" for _ in cycles),
+            "once" if row.time_us is None else f"{row.time_us:.1f} µs",
+            "" if row.time_us is None else f"{row.time_us / total:.1%}",
         )
     return table
+
+
+def plan_text(found: OpReport) -> str:
+    """Return the peak of a file's memory plan in a sentence."""
+    if found.plan is None or found.peak is None:
+        return "The compiler stated no memory plan."
+    peak = f"{kibibytes(max(found.plan.live_bytes))} in op {found.peak.index}, {found.peak.title}"
+    return f"Memory: {kibibytes(found.plan.arena_bytes)}, {found.planned}. The peak is {peak}."

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ...tflite.kit.projects.table import PROJECTS
 from ...tflite.names import IO_DTYPES
-from ..arguments import check_export
+from ..arguments import check_export, check_project_option
 from ..options import TEST_IMAGES, Debug, DtypeOption, OldSplit, RunFolder, Settings, TargetOption, alternatives
 from ..run_folder import check_finished_data, check_state, choose_exports, read_report, saved_recipe
 from ..terminal import announce_loading, console, step
@@ -26,12 +27,21 @@ def export(
             help="Also write exports/<target>-<dtype>_kit/ per file: device code, test vectors, model card.",
         ),
     ] = False,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Also write exports/<target>-<dtype>_<project>/ per file: {alternatives(PROJECTS)}.",
+        ),
+    ] = None,
     max_arena_bytes: Annotated[int | None, typer.Option(min=1, help="RAM limit for tensors, mcu or Ethos-U.")] = None,
     max_flash_bytes: Annotated[
         int | None, typer.Option(min=1, help="Flash limit for the file only, mcu or Ethos-U, without the program.")
     ] = None,
     max_firmware_bytes: Annotated[
         int | None, typer.Option(min=1, help="Flash limit for an mcu's file and program, with CMSIS-NN.")
+    ] = None,
+    min_runtime: Annotated[
+        str | None, typer.Option(metavar="RELEASE", help="Oldest TensorFlow Lite that must run the file, e.g. 2.8.0.")
     ] = None,
     accelerator: Annotated[str | None, typer.Option(help="Ethos-U variant, e.g. ethos-u55-128.")] = None,
     min_snr_db: Annotated[
@@ -51,6 +61,7 @@ def export(
     """Audit, verify and write .tflite files: exports/<target>-<dtype>.tflite, with labels and model card."""
     recipe = saved_recipe(out, settings)
     chosen = check_export(target, dtype, io_dtype, choose_exports(recipe, out, None))
+    check_project_option(project, chosen)
     read_report(out)  # report damage before the work
     check_state(out)
     announce_loading()
@@ -70,6 +81,7 @@ def export(
         "max_arena_bytes": max_arena_bytes,
         "max_flash_bytes": max_flash_bytes,
         "max_firmware_bytes": max_firmware_bytes,
+        "min_runtime": min_runtime,
         "accelerator": accelerator,
         "min_snr_db": min_snr_db,
         "min_agreement": min_agreement,
@@ -77,7 +89,7 @@ def export(
     }
     if exported and not exports.any_limit_given(limits):
         exports.check_source(out, chosen, models)
-        if not (kit and exports.kits_missing(out, chosen)):
+        if not ((kit and exports.kits_missing(out, chosen)) or exports.projects_missing(out, chosen, project)):
             check_finished_data(recipe, out, old_split)
             console.print(f"Nothing to do: {out / 'exports'} has these files. --overwrite writes them again.")
             return
@@ -85,8 +97,11 @@ def export(
     with step("Export", seconds):
         data = steps.load_images(recipe, out, known_only=old_split)
         written, refused = exports.write_exports(ctx.obj, out, chosen, models, data, io_dtype, overwrite, **limits)
-    report = exports.measure_exports(ctx.obj, out, recipe, data, written, TEST_IMAGES, kit)
+    report = exports.measure_exports(ctx.obj, out, recipe, data, written, TEST_IMAGES, kit or project is not None)
     if kit:
         with step("Write kits", seconds):
             exports.write_kits(out, written, data, report)
+    if project is not None:
+        with step("Write projects", seconds):
+            exports.write_projects(out, project, written, data, report)
     exports.raise_if_refused(refused)

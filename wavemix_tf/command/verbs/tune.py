@@ -34,6 +34,9 @@ def tune(
             "it), android-cpu:5ms or 12k-parameters.",
         ),
     ] = None,
+    board: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A board's RAM and flash as the budget; check lists the names.")
+    ] = None,
     space: Annotated[str, typer.Option(help=alternatives(SPACES))] = "depth-width",
     tuner: Annotated[str, typer.Option(help="bayesian, hyperband, random or grid")] = "bayesian",
     max_trials: Annotated[int, typer.Option(min=1, help="Trials, including those of earlier calls.")] = 20,
@@ -53,12 +56,15 @@ def tune(
     debug: Debug = False,
 ) -> None:
     """Search for the best network (depth, width and more) within a device's budget. Called again, it resumes."""
-    from ..budgets import flash_note, parse_budget
+    from ..budgets import board_budget, flash_note, parse_budget
 
+    if budget is not None and board is not None:
+        raise ValueError(f"--budget and --board exclude each other. Received: --budget {budget}, --board {board}")
+    given = board_budget(board) if board else parse_budget(budget) if budget else None
     chosen = choose_recipe(recipe, data, settings, None if overwrite else out)
     out = out or Path("runs") / f"{chosen.name}_search"
     check_out(out)
-    target, limits = parse_budget(budget) if budget else (None, {})
+    target, limits = given or (None, {})
     if note := flash_note(target, limits):
         console.print(f"  {note}")
     if qat and objective is not None:

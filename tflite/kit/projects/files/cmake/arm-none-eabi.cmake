@@ -1,0 +1,23 @@
+# Cross compiler for Cortex-M: cmake -DCMAKE_TOOLCHAIN_FILE=arm-none-eabi.cmake -DCPU=cortex-m4
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_SYSTEM_PROCESSOR arm)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES CPU FLOAT_ABI)
+set(CMAKE_C_COMPILER arm-none-eabi-gcc)
+set(CMAKE_CXX_COMPILER arm-none-eabi-g++)
+
+set(CPU cortex-m4 CACHE STRING "Value of -mcpu, such as cortex-m0plus, cortex-m4, cortex-m7, cortex-m33, cortex-m55")
+if(CPU MATCHES "cortex-m(0|0plus|1|3|23)$")
+  set(FLOAT_ABI soft CACHE STRING "Value of -mfloat-abi")
+else()
+  set(FLOAT_ABI hard CACHE STRING "Value of -mfloat-abi: soft for a core without floating-point unit")
+endif()
+set(flags "-mcpu=${CPU} -mthumb -mfloat-abi=${FLOAT_ABI} -ffunction-sections -fdata-sections -funsigned-char")
+if(CPU STREQUAL "cortex-m4" AND FLOAT_ABI STREQUAL "hard")
+  string(APPEND flags " -mfpu=fpv4-sp-d16")
+elseif(FLOAT_ABI STREQUAL "hard")
+  string(APPEND flags " -mfpu=auto")
+endif()
+set(CMAKE_C_FLAGS_INIT "${flags}")
+set(CMAKE_CXX_FLAGS_INIT
+  "${flags} -fno-rtti -fno-exceptions -fno-threadsafe-statics -fno-unwind-tables -fno-asynchronous-unwind-tables")

@@ -1,0 +1,131 @@
+/* See self_test.h. */
+#include "self_test.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "@{name}_vectors.h"
+#include "network.h"
+
+/* Writes a number; printf would bring in a heap on most boards. */
+static void write_number(WriteText write, long number) {
+  char text[24];
+  char* end = text + sizeof text - 1;
+  unsigned long rest = number < 0 ? 0UL - (unsigned long)number : (unsigned long)number;
+  *end = '\0';
+  do {
+    *--end = (char)('0' + rest % 10);
+    rest /= 10;
+  } while (rest != 0);
+  if (number < 0) *--end = '-';
+  write(end);
+}
+
+static void write_found(WriteText write, int place, long value, long wanted) {
+  write("failed: value ");
+  write_number(write, place);
+  write(" is ");
+  write_number(write, value);
+  write(", expected ");
+  write_number(write, wanted);
+  write("\n");
+}
+
+/* Tolerance: @{tolerance}. */
+static int same_output(WriteText write, int vector) {
+  const network_output_t* output = network_output();
+  int i;
+  for (i = 0; i < @{name}_expected_0_size; ++i) {
+    const @{wide} wanted = (@{wide})@{name}_expected_0[vector][i];
+    const @{wide} difference = (@{wide})output[i] - wanted;
+    if (!(difference <= @{limit} && -difference <= @{limit})) {
+      write_found(write, i, (long)output[i], (long)wanted);
+      return 0;
+    }
+  }
+  return 1;
+}
+
+static int test_vector(WriteText write, int vector) {
+  network_input_t* input = network_input();
+  write("vector ");
+  write_number(write, vector);
+  write(": ");
+  if (input == NULL) {
+    write("failed: ");
+    write(network_error());
+    write("\n");
+    return 1;
+  }
+  memcpy(input, @{name}_input_0[vector], sizeof(@{name}_input_0[vector]));
+  if (network_run() != 0) {
+    write("failed: ");
+    write(network_error());
+    write("\n");
+    return 1;
+  }
+  if (!same_output(write, vector)) return 1;
+  write("passed\n");
+  return 0;
+}
+
+static int largest(const network_output_t* values) {
+  int i, best = 0;
+  for (i = 0; i < CLASS_COUNT; ++i) {
+    if (values[i] > values[best]) best = i;
+  }
+  return best;
+}
+
+/* From pixels to the class, on the picture of the last vector. */
+static int test_picture(WriteText write) {
+  const int last = @{name}_vector_count - 1;
+  const Classification* result;
+  write("picture: ");
+  if (prepare_input(@{name}_picture[0], @{name}_picture_columns, @{name}_picture_rows, PIXELS_RGBA8888) != 0) {
+    write("failed: it was refused\n");
+    return 1;
+  }
+  if (memcmp(network_input(), @{name}_input_0[last], sizeof(@{name}_input_0[last])) != 0) {
+    write("failed: the input made from it differs\n");
+    return 1;
+  }
+  result = classify_input();
+  if (result == NULL || !same_output(write, last)) return 1;
+  if (result->best != largest(network_output())) {
+    write("failed: the class is not that of the largest output\n");
+    return 1;
+  }
+  write("passed: ");
+  write_classification(write, result);
+  return 0;
+}
+
+int self_test(WriteText write) {
+  int vector, failures = 0;
+  for (vector = 0; vector < @{name}_vector_count; ++vector) failures += test_vector(write, vector);
+  failures += test_picture(write);
+  write("RAM: ");
+  write_number(write, network_ram_used());
+  write(" of ");
+  write_number(write, network_ram_reserved());
+  write(" bytes used\n");
+  write(failures == 0 ? "PASSED @{name}: " : "FAILED @{name}: ");
+  write_number(write, @{name}_vector_count + 1 - failures);
+  write(" of ");
+  write_number(write, @{name}_vector_count + 1);
+  write(" checks passed\n");
+  return failures;
+}
+
+void write_classification(WriteText write, const Classification* result) {
+  if (result == NULL) {
+    write("not classified: the picture was refused\n");
+    return;
+  }
+  write(class_labels[result->best]);
+  write(", share ");
+  write_number(write, (long)(1000.0f * result->shares[result->best] + 0.5f));
+  write(" / 1000, ");
+  write(result->accepted ? "accepted\n" : "rejected\n");
+}

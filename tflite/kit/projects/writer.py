@@ -1,0 +1,101 @@
+"""``Artifact.save_project``: a folder that a device's own tools build, with ``project.json``, which says of what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wavemix_tf.files import replacing_folder
+
+from ...file.flatbuffer import read_file
+from ...file.identifiers import check_name
+from ..vectors import compute_vectors
+from .subject import Subject
+from .table import check_project
+
+PROJECT_JSON = "wavemix_project.json"
+
+
+def write_project(
+    artifact: Any,
+    folder: str | os.PathLike[str],
+    project: str,
+    overwrite: bool = False,
+    *,
+    name: str | None = None,
+    images: Any = None,
+    labels: Any = None,
+    vectors: int = 4,
+    report: Mapping[str, Any] | None = None,
+    pictures: Any = None,
+) -> Path:
+    """Write a project of an artifact; see ``Artifact.save_project``."""
+    row = check_project(project, artifact.target)
+    folder = Path(folder)
+    if folder.exists() and not overwrite:
+        raise FileExistsError(f"Pass overwrite=True to replace {folder}. Received: overwrite=False")
+    if folder.exists() and not (folder / PROJECT_JSON).is_file():
+        # A wrong path must not delete another folder.
+        raise FileExistsError(
+            f"overwrite replaces a folder that save_project wrote, with {PROJECT_JSON}. Received: {folder}"
+        )
+    kept = _files_to_keep(folder)
+    name = check_name(f"{artifact.target}-{artifact.dtype}" if name is None else name)
+    if vectors < 1:
+        raise ValueError(f"vectors must be at least 1. Received: vectors={vectors}")
+    info = read_file(artifact.content)
+    computed = compute_vectors(artifact, info, images, labels, vectors, pictures)
+    files = row.write(Subject(artifact, info, name, computed, report))
+    digests = {path: _digest(content) for path, content in files.items()}
+    card = {"project": project, "target": artifact.target, "name": name, "sha256": artifact.sha256, "files": digests}
+    with replacing_folder(folder) as temporary:
+        for path, content in {**files, PROJECT_JSON: (json.dumps(card, indent=2) + "\n").encode()}.items():
+            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / path).write_bytes(content)
+        for own in kept:
+            if not (temporary / own).exists():
+                (temporary / own).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(folder / own, temporary / own)
+    return folder
+
+
+def _files_to_keep(folder: Path) -> list[Path]:
+    """Files in a project that ``write_project`` did not write.
+
+    Raises:
+        FileExistsError: a file that it wrote was edited since.
+    """
+    try:
+        written = dict(json.loads((folder / PROJECT_JSON).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    edited = [
+        path
+        for path, digest in written.items()
+        if (folder / path).is_file() and _digest((folder / path).read_bytes()) != digest
+    ]
+    if edited:
+        raise FileExistsError(
+            f"A project whose files were edited is not replaced: move it, or these files: {', '.join(edited)}. "
+            f"Received: {folder}"
+        )
+    own = {Path(path) for path in (*written, PROJECT_JSON)}
+    found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path in found if path not in own]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def project_digest(folder: Path) -> str | None:
+    """sha256 of the file that a project in ``folder`` was made for; None if there is no project."""
+    try:
+        return str(json.loads((folder / PROJECT_JSON).read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,179 @@
+"""Whether a file fits a board: RAM and flash of the file with each runtime that can run it there. Loads no Keras."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..c_source.generator import write_c
+from ..errors import UnsupportedOpError
+from ..file.flatbuffer import FileInfo, read_file
+from ..file.op_costs import tensor_bytes
+from ..names import C_PROGRAM, CMSIS_NN, KERNELS, REFERENCE_KERNELS
+from ..runtimes.arena import arena_by_kernels
+from ..targets.audit import audit
+from ..targets.boards import BOARDS, CORES, get_board
+from ..targets.firmware import C_CHANNEL_BYTES, C_CODE_BYTES, C_STACK_BYTES, OWN_RAM_BYTES, firmware_bytes
+from ..targets.table import TARGETS, Target
+from .instructions import estimate_instructions
+
+# Each of ``names.BOARD_RUNTIMES`` -> its name in tables.
+RUNTIME_NAMES = {
+    REFERENCE_KERNELS: "TFLM",
+    CMSIS_NN: "TFLM, CMSIS-NN",
+    C_PROGRAM: "C program",
+}
+CMSIS_NN_RULE = "CMSIS-NN"  # in the names of the rules that only its kernels have
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a file needs with one runtime, in bytes.
+
+    Args:
+        arena_bytes: Memory for feature maps; with an interpreter also for its own structures.
+        ram_bytes: The arena, the runtime's own data and the stack; for a program in C also inputs and outputs.
+        flash_bytes: The file and the program that runs it: the largest measured size of the program.
+        refusal: Why the runtime does not run the file; None if it does. The sizes are 0 if not.
+    """
+
+    arena_bytes: int
+    ram_bytes: int
+    flash_bytes: int
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A file with one runtime on one board. A missing amount of 0 fits.
+
+    Args:
+        board: Key of ``BOARDS``.
+        runtime: One of ``names.BOARD_RUNTIMES``.
+        need: What it needs.
+        missing_ram_bytes: RAM that the board lacks, also if the arena does not fit into its largest block.
+        missing_flash_bytes: Flash that it lacks.
+        instructions: Of an inference, an estimate (``instructions``); None if the core or an op was not measured.
+    """
+
+    board: str
+    runtime: str
+    need: Need
+    missing_ram_bytes: int
+    missing_flash_bytes: int
+    instructions: int | None
+
+    @property
+    def fits(self) -> bool:
+        return self.need.refusal is None and not self.missing_ram_bytes and not self.missing_flash_bytes
+
+    @property
+    def words(self) -> str:
+        """The result: "yes", what is missing, or why the runtime does not run the file."""
+        if self.need.refusal is not None:
+            return f"not run: {self.need.refusal}"
+        parts = {"RAM": self.missing_ram_bytes, "flash": self.missing_flash_bytes}
+        missing = [f"{amount:,} bytes of {name} missing" for name, amount in parts.items() if amount]
+        return f"no: {', '.join(missing)}" if missing else "yes"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, with the board's own figures."""
+        row = BOARDS[self.board]
+        return {
+            "board": self.board,
+            "core": row.core,
+            "clock_mhz": row.clock_mhz,
+            "board_ram_bytes": row.ram_bytes,
+            "board_block_bytes": row.block_bytes,
+            "board_flash_bytes": row.flash_bytes,
+            "source": row.source,
+            "runtime": self.runtime,
+            **dataclasses.asdict(self.need),
+            "missing_ram_bytes": self.missing_ram_bytes,
+            "missing_flash_bytes": self.missing_flash_bytes,
+            "instructions": self.instructions,
+            "fits": self.fits,
+        }
+
+
+def check_boards(content: bytes, boards: Sequence[str]) -> list[Fit]:
+    """A file on boards, each with every runtime that is calculated for its core.
+
+    Args:
+        content: The ``.tflite`` file.
+        boards: Keys of ``BOARDS``.
+
+    Raises:
+        ValueError: an unknown board.
+        ExportError: no TensorFlow Lite file, or a damaged one.
+    """
+    rows = {name: get_board(name) for name in boards}
+    needs, info = needs_by_runtime(content), read_file(content)
+    return [
+        _fit(name, runtime, needs[runtime], info)
+        for name, row in rows.items()
+        for runtime in (*CORES[row.core], C_PROGRAM)
+    ]
+
+
+def needs_by_runtime(content: bytes) -> dict[str, Need]:
+    """What a file needs with each of ``names.BOARD_RUNTIMES``."""
+    info = read_file(content, check_tensors=True)
+    arenas: dict[str, int] = {}
+    found = {}
+    for kernels in KERNELS:
+        refusal = _refusal(info, kernels)
+        if refusal is not None:
+            found[kernels] = Need(0, 0, 0, refusal)
+            continue
+        arenas = arenas or arena_by_kernels(info)
+        arena = arenas[kernels]
+        found[kernels] = Need(arena, arena + OWN_RAM_BYTES, firmware_bytes(len(content), kernels)[1])
+    found[C_PROGRAM] = _program(content, info)
+    return found
+
+
+def _program(content: bytes, info: FileInfo) -> Need:
+    try:
+        arena = write_c(content, "net").plan.arena_bytes
+    except UnsupportedOpError as error:
+        return Need(0, 0, 0, _short(error))
+    ends = sum(map(tensor_bytes, (*info.inputs, *info.outputs)))
+    constants = sum(len(tensor.data) for tensor in info.tensors)
+    channels = sum(max((part.channel_scales for part in op.inputs if part.constant), default=0) for op in info.ops)
+    return Need(arena, arena + ends + C_STACK_BYTES, constants + C_CHANNEL_BYTES * channels + C_CODE_BYTES[1])
+
+
+def _fit(board: str, runtime: str, need: Need, info: FileInfo) -> Fit:
+    row = BOARDS[board]
+    ram = max(need.ram_bytes - row.ram_bytes, need.arena_bytes - row.block_bytes, 0)
+    instructions = None if need.refusal is not None else estimate_instructions(info, row.core, runtime)
+    return Fit(board, runtime, need, ram, max(need.flash_bytes - row.flash_bytes, 0), instructions)
+
+
+def _refusal(info: FileInfo, kernels: str) -> str | None:
+    """Why TensorFlow Lite Micro does not run a file with these kernels."""
+    kinds = {tensor.dtype for op in info.ops for tensor in op.outputs}
+    dtype = next((name for name, kind in (("int16x8", "int16"), ("int8", "int8")) if kind in kinds), "float32")
+    try:
+        audit(info, "mcu", _row(kernels), dtype, keeps_float=True)
+    except UnsupportedOpError as error:
+        return _short(error)
+    return None
+
+
+def _row(kernels: str) -> Target:
+    """The target's row, without the rules of other kernels."""
+    row = TARGETS["mcu"]
+    if kernels == CMSIS_NN:
+        return row
+    return dataclasses.replace(
+        row, ops={op: tuple(rule for rule in rules if CMSIS_NN_RULE not in rule) for op, rules in row.ops.items()}
+    )
+
+
+def _short(error: UnsupportedOpError) -> str:
+    """The first fault of a refusal."""
+    return str(error).split(": ", 1)[-1].split("; ")[0].split(". ")[0].rstrip(".")
