@@ -17,6 +17,7 @@ from PIL import Image
 import wavemix_tf as wm
 from wavemix_tf import cli
 from wavemix_tf.command import arguments, exports, run_folder, steps, terminal
+from wavemix_tf.command.verdict import VERDICT
 from wavemix_tf.tflite import Artifact, ExportError
 from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.lowering import float_layers
@@ -247,7 +248,7 @@ def test_verify_fails_where_a_bound_is_exceeded(finished, tmp_path, capsys, monk
     text["verification"]["error_bound_steps"]["tflite-micro"] = -1.0
     card.write_text(json.dumps(text))
     code, shown, err = call(capsys, "verify", out, "--target", "mcu")
-    assert code == 1
+    assert code == VERDICT
     assert one_line(err)
     assert shown.count("✗") == 1
     assert "under tflite-micro" in err
@@ -364,7 +365,7 @@ def test_files_that_are_there_are_held_to_bounds_that_are_named(finished, tmp_pa
         assert not any(held[name] for name in held if name != "refuses")
     assert any("limits: 10 dB, 90%" in check["bound"] for check in of_report(out, file.stem)["checks"])
     code, _, err = call(capsys, *words, "--min-snr-db", "150")
-    assert (code, one_line(err)) == (1, True)
+    assert (code, one_line(err)) == (VERDICT, True)
     assert "required is 150" in err
     assert file.read_bytes() == before
 
@@ -397,7 +398,7 @@ def test_a_device_too_small_is_reported_by_how_much(finished, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in (out / "exports").iterdir()}
     for option in ("--max-arena-bytes", "--max-flash-bytes"):
         code, _, err = call(capsys, "export", "--out", out, "--target", "mcu", option, "1024")
-        assert code == 1
+        assert code == VERDICT
         assert one_line(err)
         assert "1,024" in err or "1024" in err
     code, shown, err = call(capsys, "export", "--out", out, "--target", "mcu", "--max-arena-bytes", "1000000")
@@ -663,7 +664,7 @@ def test_a_refused_file_does_not_take_the_others_with_it(finished, tmp_path, cap
     words[words.index("--out") + 1] = str(out)
     (out / "report.json").unlink()
     code, shown, err = call(capsys, *words)
-    assert code == 1
+    assert code == VERDICT
     assert one_line(err)
     assert "mcu-int8 was not written" in err
     assert "android-cpu-int8" in shown

@@ -18,6 +18,7 @@ from tflite_support import UNJUDGED
 
 from wavemix_tf import cli
 from wavemix_tf.command import evaluating
+from wavemix_tf.command.verdict import VERDICT
 from wavemix_tf.files import remove_abandoned_beside
 from wavemix_tf.metrics import precision_recall_f1
 from wavemix_tf.preprocessing import Preprocessing, write_to_keras_file
@@ -235,7 +236,7 @@ def test_against_a_shipped_file(folder, models, tmp_path, capsys):
 
 def test_a_worse_file_fails_with_one_line(folder, models, tmp_path, capsys):
     words = (folder, "--model", models / "worse.keras", "--against", models / "model.keras", "--out", tmp_path / "out")
-    report, err = summary(capsys, *words, code=1)
+    report, err = summary(capsys, *words, code=VERDICT)
     assert not report["against"]["passed"]
     assert err.splitlines()[-1].startswith(f"wavemix-tf: {models / 'worse.keras'} must not replace ")
     assert "significantly lower" in err.splitlines()[-1]
@@ -244,10 +245,10 @@ def test_a_worse_file_fails_with_one_line(folder, models, tmp_path, capsys):
     code, _, err = call(capsys, "evaluate", *words, "--max-drop", drop + 0.01)
     assert code == 0, err
     code, _, err = call(capsys, "evaluate", *words, "--max-drop", drop - 0.01)
-    assert code == 1
+    assert code == VERDICT
     assert "--max-drop" in err
     code, _, err = call(capsys, "evaluate", *words, "--max-drop", 100, "--max-changed", 0.01)
-    assert code == 1
+    assert code == VERDICT
     assert "--max-changed" in err.splitlines()[-1]
 
 
@@ -370,6 +371,29 @@ def test_classes_that_do_not_match_are_named(folder, models, tmp_path, capsys):
     code, _, err = call(capsys, "evaluate", folder, *words)
     assert code == 1
     assert "lacks blue and has teal" in err
+
+
+def test_a_folder_may_have_some_of_the_classes(folder, models, tmp_path, capsys):
+    """New photos rarely show every class. All classes can still be predicted, and a misnamed folder stays an error."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    for name in ("red", "blue"):
+        shutil.rmtree(data / name)
+    report, err = summary(capsys, data, "--model", models / "worse.keras", "--out", tmp_path / "out")
+    assert f"{data} has no images of 2 of the 3 classes, 'red', 'blue'" in err
+    assert "no images of 2 of the 3 classes" in (tmp_path / "out" / "report.html").read_text()
+    assert report["dataset"]["images"] == COUNTS["green"]
+    assert report["dataset"]["class_names"] == list(NAMES)
+    rows = {row["name"]: row for row in report["classes"]}
+    assert [rows[name]["images"] for name in NAMES] == [0, COUNTS["green"], 0]
+    assert rows["red"]["recall"] is None
+    assert sum(row["predicted"] for row in rows.values()) == COUNTS["green"]
+    whole, _ = summary(capsys, folder, "--model", models / "worse.keras", "--out", tmp_path / "out")
+    assert whole["confusion"]["matrix"][1] == report["confusion"]["matrix"][1]
+    (data / "green").rename(data / "Green")
+    code, _, err = call(capsys, "evaluate", data, "--model", models / "worse.keras", "--out", tmp_path / "out")
+    assert code == 1
+    assert "must be classes of the network" in err
 
 
 def test_an_empty_class_is_refused_as_in_a_run(folder, models, tmp_path, capsys):

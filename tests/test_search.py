@@ -12,10 +12,10 @@ import pytest
 from search_support import RECIPE, patterns
 
 import wavemix_tf as wm
-from wavemix_tf.training import RECIPES, SPACES, Recipe, SearchResult, search
+from wavemix_tf.training import RECIPES, SPACES, BudgetError, Recipe, SearchResult, search
 from wavemix_tf.training.fitting.trainer import build
 from wavemix_tf.training.searching import oracles
-from wavemix_tf.training.searching.candidates import BudgetError, Candidates, graph_costs
+from wavemix_tf.training.searching.candidates import Candidates, graph_costs
 from wavemix_tf.training.searching.folder import SearchFolder
 from wavemix_tf.training.searching.search_result import Trial
 from wavemix_tf.training.searching.tuner import SearchStoppedError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from wavemix_tf.startup import is_command
 
+from .errors import BudgetError
 from .recipe import Recipe
 from .recipes.table import RECIPES
 from .searching.spaces import SPACES
@@ -19,7 +20,6 @@ if TYPE_CHECKING or not is_command():
     from .data.datasets import load_data
     from .fitting.fit_result import FitResult
     from .fitting.trainer import fit
-    from .searching.candidates import BudgetError
     from .searching.search_result import SearchResult
     from .searching.tuner import SearchStoppedError, search
 

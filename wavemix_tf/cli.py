@@ -34,7 +34,10 @@ from .command.verbs.quantize import quantize
 from .command.verbs.run import run
 from .command.verbs.tune import tune
 from .command.verbs.verify import verify
+from .command.verdict import VERDICT, is_verdict
 
+FAILED = 1
+WRONG_ARGUMENTS = 2
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -82,7 +85,10 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C."""
+    """Run the command and return its exit code.
+
+    0: done. 1: an error. 2: wrong arguments. 3: the command ran and its answer is no, see ``VERDICT``. 130: Ctrl-C.
+    """
     command = typer.main.get_command(app)
     line = CommandLine(tuple(sys.argv[1:] if arguments is None else arguments))
     try:
@@ -97,11 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Without any word, Typer has already shown the help.
             message = error.format_message()
             if not message:
-                return 2
-            return _fail(f"{message}{'' if message.endswith(('.', '?', '!')) else '.'} See: {_help_of(line.verb)}", 2)
+                return WRONG_ARGUMENTS
+            end = "" if message.endswith((".", "?", "!")) else "."
+            return _fail(f"{message}{end} See: {_help_of(line.verb)}", WRONG_ARGUMENTS)
         if line.debug:
             raise
-        return _fail(one_line(error, line.verb))
+        return _fail(one_line(error, line.verb), VERDICT if is_verdict(error) else FAILED)
     return _interrupted(line) if code == INTERRUPTED else int(code or 0)
 
 
@@ -134,7 +141,7 @@ def worker_script() -> None:
     script()
 
 
-def _fail(message: str, code: int = 1) -> int:
+def _fail(message: str, code: int = FAILED) -> int:
     terminal.print_to_stderr(f"wavemix-tf: {message}")
     return code
 

@@ -97,8 +97,9 @@ def scan_folder(recipe: Recipe, notes: Notes, only: frozenset[str] | None = None
 def scan_labelled(recipe: Recipe, notes: Notes, class_names: Sequence[str]) -> FileSource:
     """List the images of ``recipe.data_dir`` as one set, to evaluate a network that is trained elsewhere.
 
-    The folder has one subfolder for each class of the network. If it has splits instead, its test images are listed.
-    Files are read as ``scan_folder`` reads them; a class needs one image only.
+    The folder has one subfolder for each class of the network, or for some of them: a note names the others. If it has
+    splits instead, its test images are listed. Files are read as ``scan_folder`` reads them; a class needs one image
+    only.
 
     Args:
         recipe: Gives ``data_dir``.
@@ -110,8 +111,8 @@ def scan_labelled(recipe: Recipe, notes: Notes, class_names: Sequence[str]) -> F
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: other classes than those of the network, a class without images, an unreadable image, or splits
-            without test images.
+        ValueError: a class that the network lacks, a subfolder without images, an unreadable image, or splits without
+            test images.
     """
     whole = data_folder(recipe, "a folder with one subfolder of images per class")
     root = held_out_folder(whole, class_names)
@@ -119,12 +120,17 @@ def scan_labelled(recipe: Recipe, notes: Notes, class_names: Sequence[str]) -> F
         notes.append(f"{whole} has splits: only the test images are used, those in {root}")
     there = [folder.name for folder in folders_in(root)]
     strange, missing = sorted(set(there) - set(class_names)), [name for name in class_names if name not in there]
-    if strange or missing:
+    if strange or not there:
         found = [f"with {_named(strange, class_names)}"] if strange else []
         found += [f"without {_named(missing, there)}"] if missing else []
         raise ValueError(
-            "The subfolders must be the classes of the network: rename, add or remove folders. Received: "
+            "The subfolders must be classes of the network: rename, add or remove folders. Received: "
             f"{root} {' and '.join(found)}"
+        )
+    if missing:
+        notes.warn(
+            f"{root} has no images of {len(missing):,} of the {len(class_names):,} classes, {_named(missing, there)}: "
+            "they count only where the network takes another image for one of them"
         )
     files = _list_classes({"train": root}, recipe, notes, None)["train"]
     labels = {name: index for index, name in enumerate(class_names)}

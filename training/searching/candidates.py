@@ -14,6 +14,7 @@ from wavemix_tf.files import write_text
 from wavemix_tf.profiler import profile
 from wavemix_tf.state_files import check_fields, read_json, reading
 
+from ..errors import BudgetError
 from ..recipe import Recipe
 
 # Read from the Keras graph in 0.1 to 0.2 seconds; callables measure the other costs.
@@ -23,10 +24,6 @@ SAMPLE_S = 2.5
 NEAREST = 3
 DESCENTS = 3  # steps toward a network within the budget, each from the nearest so far
 UNBOUNDED = (0.0, math.inf)
-
-
-class BudgetError(ValueError):
-    """No candidate of the space is within the budget."""
 
 
 def graph_costs(model: Any) -> dict[str, float]:

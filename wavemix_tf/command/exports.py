@@ -33,6 +33,7 @@ from .pages.report import write_report
 from .run_folder import exported, read_report, saved_recipe
 from .steps import load_model, trained_model
 from .terminal import advising_export, as_options, console, headline, note
+from .verdict import VerdictError
 
 KIT_IMAGES = 4
 LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes", "min_runtime")
@@ -153,9 +154,9 @@ def _collecting_refusals(
 
 
 def raise_if_refused(refused: dict[str, str]) -> None:
-    """Raise an ExportError if a file was refused."""
+    """Raise VerdictError if a file was refused."""
     if refused:
-        raise ExportError("; ".join(f"{name} was not written. {reason}" for name, reason in refused.items()))
+        raise VerdictError("; ".join(f"{name} was not written. {reason}" for name, reason in refused.items()))
 
 
 def all_exported(out: Path, chosen: Sequence[tuple[str, str]], io_dtype: str | None) -> bool:

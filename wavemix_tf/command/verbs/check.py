@@ -13,6 +13,7 @@ from ...tflite.names import BOARD_RUNTIMES as RUNTIMES
 from ...tflite.targets.boards import BOARDS, get_board
 from ..options import Debug, alternatives
 from ..terminal import console, grid
+from ..verdict import VERDICT
 
 ALL = "all"
 
@@ -26,7 +27,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Say which boards a file fits, by RAM and flash with each runtime. Exit code 1 if a board fits with none."""
+    """Say which boards a file fits, by RAM and flash with each runtime. Exit code 3 if a board fits with none."""
     names = tuple(BOARDS) if board == ALL else (board,)
     for name in names:
         get_board(name)
@@ -67,7 +68,7 @@ def check(
             "Instructions of an inference: an estimate from an emulator's counts; a time would need the device."
         )
     if misfits:
-        raise typer.Exit(1)
+        raise typer.Exit(VERDICT)
 
 
 def _of(needed: int, present: int) -> str:

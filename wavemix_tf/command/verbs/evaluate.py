@@ -15,6 +15,7 @@ from ..networks import check_model_file
 from ..options import Debug, Settings
 from ..pages.terminal_tables import class_table, evaluation_table, gate_text
 from ..terminal import announce_loading, console, print_to_stderr, styled
+from ..verdict import VerdictError
 
 
 def evaluate(
@@ -72,7 +73,7 @@ def evaluate(
             console.print(class_table(found.report))
         console.print(styled((str(out / "report.html"), "bold")))
     if found.failures:
-        raise ValueError(f"{model} must not replace {against}: {'; '.join(found.failures)}")
+        raise VerdictError(f"{model} must not replace {against}: {'; '.join(found.failures)}")
     if shipped is not None:
         text = f"{model} may replace {against}: {gate_text(found.report)}"
         print_to_stderr(text) if as_json else console.print(text)

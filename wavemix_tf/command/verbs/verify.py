@@ -12,6 +12,7 @@ from ..options import TEST_IMAGES, Debug, DtypeOption, MaybeRun, OldSplit, Setti
 from ..pages.terminal_tables import verification_table, worst_layers_text
 from ..run_folder import saved_recipe
 from ..terminal import announce_loading, console, step
+from ..verdict import VerdictError
 
 
 def verify(
@@ -56,4 +57,4 @@ def verify(
     ]
     failed += [f"{name}: not made from this run's model, so it cannot be compared with it" for name in strange]
     if failed:
-        raise ValueError("; ".join(failed))
+        raise VerdictError("; ".join(failed))
