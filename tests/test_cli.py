@@ -282,6 +282,15 @@ def test_benchmark(finished, capsys):
     assert len(re.findall(r"KiB", out)) >= 5
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(finished, folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    image = next(folder.rglob("*.png"))
+    for words in (("benchmark", "--out", finished["out"]), ("predict", image, "--out", finished["out"])):
+        code, shown, err = call(capsys, *words, "--save", tmp_path / "file" / "below")
+        assert (code, shown) == (1, "")
+        assert "--save must be a folder that can be created and written" in err
+
+
 def test_benchmark_with_a_profile(finished, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(terminal.console, "width", 160)
     words = ["benchmark", "--out", finished["out"], "--target", "mcu", "--runs", 5, "--threads", 2, "--profile"]

@@ -17,7 +17,7 @@ from ..files import replacing
 from ..training.data.listing import first_names, list_files
 from ..training.images import EXTENSIONS, read_image
 from .networks import check_model_file
-from .run_folder import saved_recipe
+from .run_folder import check_out, saved_recipe
 from .terminal import note
 
 STDIN = "-"
@@ -84,6 +84,8 @@ def network_and_images(
     elif settings:
         raise ValueError("--set needs a run folder: give it with --out. Received: --set without --out")
     path = check_model_file(out, model)
+    if save is not None:
+        check_out(save, "--save")
     save = save or (out or Path()) / "predictions"
     found = find_images(words, save)
     return path, PictureFolder(save, found), found

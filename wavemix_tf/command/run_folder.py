@@ -57,15 +57,16 @@ def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "
     return changed
 
 
-def check_out(out: Path) -> None:
+def check_out(out: Path, option: str = "--out") -> None:
     """Refuse a folder that cannot be created or written to, before anything is read."""
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out must be a folder. Received: {out}")
+        raise ValueError(f"{option} must be a folder. Received: {out}")
     try:
         check_writable(out)
     except OSError as error:
         raise ValueError(
-            f"--out must be a folder that can be created and written: use another. Received: {out} ({error.strerror})"
+            f"{option} must be a folder that can be created and written: use another. Received: {out} "
+            f"({error.strerror})"
         ) from error
 
 

@@ -10,7 +10,7 @@ import typer
 from ..arguments import check_export
 from ..options import Debug, DtypeOption, RunFolder, Settings, TargetOption
 from ..pages.terminal_tables import benchmark_notes, benchmark_tables, npu_table, plan_text, profile_table
-from ..run_folder import saved_recipe
+from ..run_folder import check_out, saved_recipe
 from ..terminal import announce_loading, console, styled
 
 
@@ -35,6 +35,8 @@ def benchmark(
     """Report size, latency on this machine, memory, operations, the mcu arena and estimated Ethos-U cycles."""
     saved_recipe(out, settings)
     check_export(target, dtype)
+    if save is not None:
+        check_out(save, "--save")
     announce_loading()
     from ...tflite.measuring import latency
     from ...tflite.per_op.layer_costs import op_report
