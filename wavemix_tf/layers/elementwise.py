@@ -57,7 +57,7 @@ class ByteDropout(keras.layers.Dropout):
 
 
 def gelu_dropout(x: Any, keep: Any = None, scale: float = 1.0) -> Any:
-    """Exact GELU (Hendrycks & Gimpel, arXiv 1606.08415) followed by dropout, with a gradient that keeps only ``x``.
+    """Exact GELU (Hendrycks & Gimpel, arXiv 1606.08415) followed by dropout, with a gradient that keeps one tensor.
 
     Args:
         x: Floating point tensor.
@@ -71,15 +71,19 @@ def gelu_dropout(x: Any, keep: Any = None, scale: float = 1.0) -> Any:
     wide = dtype if dtype == "float64" else "float32"
 
     def masked(y: Any) -> Any:
-        return ops.cast(y if keep is None else y * ops.cast(keep, wide), dtype)
+        # Selected, not multiplied by a float mask: TensorFlow draws all masks at the start of a step and would keep
+        # four bytes of each element until its block has run, instead of one.
+        return ops.cast(y if keep is None else ops.where(keep, y, ops.zeros((), wide)), dtype)
 
     def apply(x: Any) -> Any:
         def gradient(*args: Any, upstream: Any = None) -> Any:
             upstream = args[0] if upstream is None else upstream
             w = ops.cast(x, wide)  # cast again, so that the forward pass's float32 copy is not kept
             slope = (ops.erf(w * math.sqrt(0.5)) + 1.0) * (0.5 * scale)
-            slope = slope + w * ops.exp(w * w * -0.5) * (scale / math.sqrt(2 * math.pi))
-            return masked(ops.cast(upstream, wide) * slope)
+            # The derivative in the dtype of `x`, before `upstream` is known: TensorFlow computes it in the forward pass
+            # and keeps it instead of `x` and the mask.
+            slope = masked(slope + w * ops.exp(w * w * -0.5) * (scale / math.sqrt(2 * math.pi)))
+            return upstream * slope
 
         w = ops.cast(x, wide)
         return masked((ops.erf(w * math.sqrt(0.5)) + 1.0) * w * (0.5 * scale)), gradient

@@ -55,7 +55,7 @@ def recomputed(function: Callable[[Any], Any], layers: Sequence[Any], x: Any) ->
     def pure(x: Any) -> tuple[Any, ...]:
         token = _statistics.set([])
         try:
-            with _replaying(replays):
+            with _replaying(replays, x):
                 y = function(x)
             found = _statistics.get() or []
         finally:
@@ -82,12 +82,13 @@ class _Replay:
         self.generator = generator
         self.first = generator.state.value * 1  # a copy
         self.draws = 0
+        self.after: Any = None
 
     def next(self, ordered: bool = True) -> Any:
         """Return the seed that the generator would return in its place."""
         seed = self._seed(self.draws)
         self.draws += 1
-        return seed
+        return seed if self.after is None else seed + ops.cast(self.after, seed.dtype)
 
     def advance(self) -> None:
         """Leave the generator as after the draws of one pass."""
@@ -98,13 +99,19 @@ class _Replay:
 
 
 @contextmanager
-def _replaying(replays: Sequence[_Replay]) -> Iterator[None]:
-    """Let generators draw the numbers of this step, from the first one."""
+def _replaying(replays: Sequence[_Replay], x: Any) -> Iterator[None]:
+    """Let generators draw the numbers of this step, from the first one, when ``x`` is known.
+
+    Otherwise TensorFlow would draw those of every backward pass at the start of the step and keep them until then.
+    """
+    never = ops.sum(ops.reshape(x, (-1,))[:1]) > float("inf")  # False, which no optimizer of graphs can know
     for replay in replays:
         replay.draws = 0
+        replay.after = never
         replay.generator.next = replay.next
     try:
         yield
     finally:
         for replay in replays:
+            replay.after = None
             del replay.generator.next
