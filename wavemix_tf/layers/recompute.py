@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-RECOMPUTE = ("none", "block")
+RECOMPUTE = ("none", "elementwise", "block")
 
 # (layer, mean, variance) of the batch norms inside a block that is computed again; None outside.
 _statistics: ContextVar[list[tuple[Any, Any, Any]] | None] = ContextVar("statistics", default=None)

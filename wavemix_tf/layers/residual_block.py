@@ -10,7 +10,7 @@ from keras import layers
 from ..checks import check_option, check_positive, check_rate
 from ..keras_internals import flatten_layers
 from .activations import ACTIVATIONS
-from .recompute import RECOMPUTE, recomputed
+from .recompute import recomputed
 
 # PyTorch's defaults. The official weights were trained with this epsilon; with Keras's momentum of 0.99 the moving
 # statistics lag far behind the weights in a run of a few hundred steps.
@@ -38,9 +38,11 @@ class ResidualBlock(layers.Layer):
     A subclass creates its sublayers in its constructor with ``_named``, and defines ``inline``.
     """
 
+    recomputes: tuple[str, ...] = ("none", "block")  # values of ``recompute``; a subclass may define "elementwise"
+
     def __init__(self, width: int, dropout: float, activation: str, recompute: str = "none", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.recompute = check_option("recompute", recompute, RECOMPUTE)
+        self.recompute = check_option("recompute", recompute, self.recomputes)
         self.width = check_positive("width", width)
         self.dropout = check_rate("dropout", dropout)
         self.activation = check_option("activation", activation, tuple(ACTIVATIONS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from .activations import ACTIVATIONS
 from .elementwise import ByteDropout, gelu_dropout
 from .normalization import FusedBatchNormalization
 from .pixel_shuffle import PixelShuffle
+from .recompute import RECOMPUTE, recomputed
 from .residual_block import BATCH_NORM, ResidualBlock
 from .wavelets import BASES, DWT2D, FilterBank2D, LowPass2D, fold_dwt
 
@@ -89,16 +91,22 @@ class _WaveletBlock(ResidualBlock):
         raise NotImplementedError
 
     def _mix(self, x: Any, training: bool | None, contract: bool) -> Any:
-        """Return the term added to the input, whose sides are multiples of ``2**levels``.
+        """Return what the last norm normalizes; the sides of ``x`` are multiples of ``2**levels``.
 
         ``contract``: fold layers to save memory; otherwise call the sublayers one by one.
         """
         raise NotImplementedError
 
+    def _last_norm(self) -> FusedBatchNormalization:
+        """The norm of the term that is added to the input."""
+        raise NotImplementedError
+
+    recomputes = RECOMPUTE
+
     def _compute(self, x: Any, training: bool | None) -> Any:
         if None in self.built_size or tuple(x.shape[1:3]) != tuple(self.built_size):
             y = self._mix(pad_to_multiple(x, 2**self.levels), training, contract=True)
-            return x + crop_to(y, x)
+            return x + crop_to(self._last_norm()(y, training=training), x)
         return self._mix_static(x, training, contract=True)
 
     def inline(self, x: Any, training: bool | None = None) -> Any:
@@ -118,7 +126,13 @@ class _WaveletBlock(ResidualBlock):
 
     def _mix_static(self, x: Any, training: bool | None, contract: bool) -> Any:
         y = self._mix(x if self.pad is None else self.pad(x), training, contract)
+        if self.pad is None and self._recomputes_elementwise(training, contract):
+            return self._last_norm().add_to(x, y)
+        y = self._last_norm()(y, training=training)
         return self.residual([x, y if self.crop is None else self.crop(y)])
+
+    def _recomputes_elementwise(self, training: bool | None, contract: bool) -> bool:
+        return bool(training) and contract and self.recompute == "elementwise"
 
     def _approximations(self, x: Any, contract: bool) -> list[Any]:
         """Return the input of each level's transform: the reduced input, then LL of each level except the last."""
@@ -141,6 +155,24 @@ class _WaveletBlock(ResidualBlock):
         if joined is not None:
             y = y + ops.conv(joined, kernel[:, :, self.width :], data_format="channels_last")
         return y + bias
+
+    def _feed_forward(self, x: Any, parts: Sequence[Any], training: bool | None, contract: bool) -> Any:
+        """Apply activation, dropout and the first convolution after them: the first three of ``parts``, and the rest.
+
+        The convolution is in the part that is computed again because its gradient needs the activations, which are
+        kept otherwise; its own output is not computed again, because no gradient needs it.
+        """
+        activation, dropout, *rest = parts
+        end = 1 + next(place for place, layer in enumerate(rest) if isinstance(layer, layers.Conv2D))
+
+        def activated(x: Any) -> Any:
+            return self._run(rest[:end], self._activate(x, activation, dropout, training, contract), training)
+
+        if self._recomputes_elementwise(training, contract):
+            x = recomputed(activated, [dropout, *rest[:end]], x)
+        else:
+            x = activated(x)
+        return self._run(rest[end:], x, training)
 
     def _activate(self, x: Any, activation: Any, dropout: Any, training: bool | None, contract: bool) -> Any:
         """Apply the activation and dropout."""
@@ -276,11 +308,16 @@ class WaveMixBlock(_WaveletBlock):
         approximations = self._approximations(x, contract)
         up = None
         for level in range(self.levels, 0, -1):
-            conv, activation, dropout, *rest = self.feed_forwards[level - 1]
+            conv, *rest, norm = self.feed_forwards[level - 1]
             join = self.joins[level - 1] if level < self.levels else None
             up = self._expand(conv, level, approximations[level - 1], up, join, contract)  # (B, H/2**k, W/2**k, m*C)
-            up = self._run(rest, self._activate(up, activation, dropout, training, contract), training)
+            up = self._feed_forward(up, rest, training, contract)
+            if level > 1:
+                up = norm(up, training=training)
         return up
+
+    def _last_norm(self) -> FusedBatchNormalization:
+        return self.feed_forwards[0][-1]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "upsample": self.upsample, "transform": self.transform}
@@ -371,11 +408,14 @@ class WaveMixV1Block(_WaveletBlock):
                 layer.build((*shape[:3], self.width))
 
     def _mix(self, x: Any, training: bool | None, contract: bool) -> Any:
-        conv, activation, dropout, project, project_dropout = self.feed_forward
+        conv, *feed_forward = self.feed_forward
         parts = []
         for level, source in enumerate(self._approximations(x, contract), 1):
             y = self._expand(conv, level, source, None, None, contract)  # (B, H / 2**k, W / 2**k, m*C)
-            y = project(self._activate(y, activation, dropout, training, contract))
-            parts.append(self.upsamples[level - 1](project_dropout(y, training=training)))  # (B, H, W, C/L)
+            y = self._feed_forward(y, feed_forward, training, contract)
+            parts.append(self.upsamples[level - 1](y))  # (B, H, W, C/L)
         y = parts[0] if self.join is None else self.join(parts)
-        return self.norm(self.mixed_activation(self.depthwise(y)), training=training)
+        return self.mixed_activation(self.depthwise(y))
+
+    def _last_norm(self) -> FusedBatchNormalization:
+        return self.norm

@@ -23,9 +23,10 @@ class Network(keras.Model):
 
     A subclass builds its graph of layers with the policy of ``_policy`` and passes it to ``_init_functional``.
 
-    Every network takes ``recompute`` beside ``name`` and ``trainable``: "none", or "block" for training in less memory,
-    which keeps only the input of each block and computes the block again in the backward pass, with the same dropout
-    and statistics. The gradients are the same, up to rounding.
+    Every network takes ``recompute`` beside ``name`` and ``trainable``, for training in less memory with the same
+    gradients, up to rounding, and the same dropout and statistics: "block" keeps only the input of each block and
+    computes the block again in the backward pass. "elementwise", for WaveMix blocks, computes only GELU and dropout
+    again, and on TensorFlow in float32 the input of the last batch norm from its output. "none" keeps everything.
     """
 
     def _policy(self, arguments: dict[str, Any]) -> Any:
@@ -40,12 +41,15 @@ class Network(keras.Model):
     def _init_functional(self, inputs: Any, outputs: Any, arguments: dict[str, Any], policy: Any) -> None:
         """Initialize as a functional model, and keep the constructor's arguments."""
         options = dict(arguments["kwargs"])
-        recompute = check_option("recompute", options.pop("recompute", "none"), RECOMPUTE)
+        self.recompute = options.pop("recompute", "none")
         super().__init__(inputs=inputs, outputs=outputs, **options)
-        self.recompute = recompute
-        for layer in self.layers:
-            if isinstance(layer, ResidualBlock):
-                layer.recompute = recompute
+        blocks = [layer for layer in self.layers if isinstance(layer, ResidualBlock)]
+        known = (
+            [value for value in RECOMPUTE if all(value in block.recomputes for block in blocks)] if blocks else ["none"]
+        )
+        check_option("recompute", self.recompute, known)
+        for block in blocks:
+            block.recompute = self.recompute
         self.layer_policy = policy
         # Keras's `compile` scales the loss by this policy, as float16 gradients need.
         self.dtype_policy = policy
