@@ -44,9 +44,9 @@ class Network(keras.Model):
         self.recompute = options.pop("recompute", "none")
         super().__init__(inputs=inputs, outputs=outputs, **options)
         blocks = [layer for layer in self.layers if isinstance(layer, ResidualBlock)]
-        known = (
-            [value for value in RECOMPUTE if all(value in block.recomputes for block in blocks)] if blocks else ["none"]
-        )
+        known: tuple[str, ...] = ("none",)
+        if blocks:
+            known = tuple(value for value in RECOMPUTE if all(value in block.recomputes for block in blocks))
         check_option("recompute", self.recompute, known)
         for block in blocks:
             block.recompute = self.recompute
