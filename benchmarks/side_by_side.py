@@ -214,16 +214,10 @@ def warn_if_busy() -> None:
 
 def machine() -> dict[str, Any]:
     """The machine of the measurement; the load shows whether other programs were running."""
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
+    from wavemix_tf.processor import features_text, processor_name  # not there for the workers of other packages
+
     return {
-        "cpu": model,
+        "cpu": f"{processor_name()} ({features_text() or 'unknown instructions'})",
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
         "system": platform.platform(),

@@ -18,6 +18,8 @@ from wavemix_tf.training.fitting.optimizers import build_optimizer, phases
 from wavemix_tf.training.fitting.trainer import build
 from wavemix_tf.training.losses import accuracy, cross_entropy
 
+# Whatever the processor of the tests multiplies.
+EMULATED = pytest.mark.filterwarnings("ignore:This processor has no instructions")
 TINY = Recipe(
     name="tiny",
     dataset="digits",
@@ -156,6 +158,7 @@ def test_the_recipe_builds_the_network(data):
     assert first.model.width == 8
 
 
+@EMULATED
 def test_a_published_network_in_mixed_precision(data):
     recipe = dataclasses.replace(
         TINY, epochs=2, model="wavemix_lite_8_5", model_args=dict(depth=1), dtype_policy="mixed_bfloat16", ema=0.9
@@ -166,6 +169,7 @@ def test_a_published_network_in_mixed_precision(data):
     assert result.history["loss"][-1] < result.history["loss"][0]
 
 
+@EMULATED
 def test_float16_scales_its_loss(data, tmp_path):
     """Gradients that float16 rounds to zero still train; the scale is part of the checkpoint."""
     recipe = dataclasses.replace(
@@ -195,6 +199,7 @@ def test_float16_scales_its_loss(data, tmp_path):
 
 @pytest.mark.parametrize("saved", [False, True])
 @pytest.mark.slow
+@EMULATED
 def test_whoever_compiles_a_float16_network_scales_its_loss(saved, tmp_path):
     keras.utils.set_random_seed(0)
     model = WaveMixClassifier(num_classes=4, image_shape=(8, 8, 3), width=8, depth=1, dtype="mixed_float16")

@@ -69,7 +69,8 @@ class Recipe:
         model: A name that ``build_model`` supports: a published network or a network class such as "ConvMixer". None:
             the WaveMix network of the task.
         model_args: Arguments of the network; they override those of the named variant.
-        dtype_policy: Keras dtype policy, for example "mixed_bfloat16".
+        dtype_policy: Keras dtype policy, for example "mixed_bfloat16"; "auto": that, where the GPU, TPU or processor
+            multiplies bfloat16, otherwise "float32".
         jit_compile: Compile the training step with XLA. On CPUs it is slower for one-level networks.
 
         seed: Seed of the initial weights, the order of the images, augmentation and dropout.

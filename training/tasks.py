@@ -146,9 +146,12 @@ class Task:
         """Build the network of the recipe, with initial weights."""
         import wavemix_tf
 
+        from .dtypes import chosen_policy
+
         options = {**self._arguments(), **self.recipe.model_args}
-        if self.recipe.dtype_policy != "float32":
-            options["dtype"] = self.recipe.dtype_policy
+        policy = chosen_policy(self.recipe.dtype_policy)
+        if policy != "float32":
+            options["dtype"] = policy
         return wavemix_tf.build_model(self.recipe.model or self.network_name, **options)
 
     def _arguments(self) -> dict[str, Any]:

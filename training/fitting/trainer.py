@@ -19,6 +19,7 @@ from ..data.datasets import check_finished, load_data
 from ..data.example_weights import check_class_weight
 from ..data.given import as_bundle
 from ..distribution import devices_of
+from ..dtypes import warn_if_emulated
 from ..endings import check_logits
 from ..recipe import Recipe
 from ..run_files import RunFiles
@@ -120,6 +121,7 @@ def fit(
         if model is None:
             keras.utils.set_random_seed(recipe.seed)
             model = build(recipe, len(data.class_names))
+        warn_if_emulated(model)
         run = StageTraining(recipe, model, data, files, stage, callbacks, verbose, devices, class_weight)
         if files is not None:
             resumes = files.checkpoint.is_file() and not overwrite

@@ -6,12 +6,12 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..escaping import printable
+from ..processor import features_text, processor_name
 from .networks import probabilities
 from .pages.image_urls import png_url
 
@@ -110,11 +110,6 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     """Return the processor on which latencies were measured."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    except OSError:
-        pass
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": f"{name} ({cores} cores)", "system": f"{platform.system()} {platform.machine()}"}
+    found = {"cpu": f"{processor_name()} ({cores} cores)", "system": f"{platform.system()} {platform.machine()}"}
+    return {**found, "instructions": text} if (text := features_text()) else found

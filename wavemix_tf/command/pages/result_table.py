@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from ...processor import INT8
 from .formats import cell, interval, kibibytes, metric_of, milliseconds
 
 
@@ -108,12 +109,7 @@ def section(report: Mapping[str, Any]) -> str:
             + cell("arena", kibibytes(row.get("arena_bytes")), "n")
             + "</tr>"
         )
-    machine = report.get("machine") or {}
-    where = (
-        f"Latency of one image under LiteRT, on one thread of {escape(str(machine['cpu']))}."
-        if machine.get("cpu")
-        else ""
-    )
+    where = _machine_text(report.get("machine") or {}, any(str(row.get("dtype")).startswith("int") for row in rows))
     dataset = report.get("dataset") or {}
     test = dataset.get("sizes", {}).get("test")
     tested = dataset.get("tested", test)
@@ -131,3 +127,14 @@ def section(report: Mapping[str, Any]) -> str:
         "<th class='n'>size</th><th class='n'>p50 / p90 ms</th><th class='n'>arena</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div></section>"
     )
+
+
+def _machine_text(machine: Mapping[str, str], has_int8: bool) -> str:
+    """Return where the latencies were measured, and whether int8 is slow there."""
+    if not machine.get("cpu"):
+        return ""
+    text = f"Latency of one image under LiteRT, on one thread of {escape(str(machine['cpu']))}."
+    found = machine.get("instructions")
+    if has_int8 and found and not INT8 & set(found.split(", ")):
+        text += " It has no instructions for int8 products, so int8 may be no faster than float32 here."
+    return text
