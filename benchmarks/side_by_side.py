@@ -104,6 +104,7 @@ class Contender:
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     failed: str | None = None
+    dropped: bool = False  # after one short turn, because it is slow
     turns_ms: list[list[float]] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)  # CPU time per step, all threads, one value per round
     details: dict[str, Any] = field(default_factory=dict)
@@ -159,8 +160,13 @@ def compete(
     log_path: Path,
     say: Callable[[str], None],
     timeout_s: float = 240.0,
+    slowest: float | None = None,
 ) -> None:
-    """Run all contenders in turn for `rounds` rounds of `seconds` each and store their results in them."""
+    """Run all contenders in turn for `rounds` rounds of `seconds` each and store their results in them.
+
+    With `slowest`, a contender that needs more than this many times the time of the fastest of its side, in one short
+    turn before the rounds, takes no part in them; that turn stays as its result.
+    """
     with log_path.open("a") as log:
         try:
             for contender in contenders:  # one after another: set-up allocates and compiles
@@ -172,23 +178,49 @@ def compete(
                 contender.failed = contender.receive(timeout_s).get("failed")
                 state = contender.failed or f"ready after {time.perf_counter() - start:.0f} s"
                 say(f"  {contender.name}: {state}")
+            running = list(contenders)
+            if slowest is not None:
+                running = _probe(contenders, slowest, seconds / 4, timeout_s, say)
             for number in range(rounds):
                 # Rotate the order in every round: the first contender changes.
-                order = contenders[number % len(contenders) :] + contenders[: number % len(contenders)]
-                for contender in order:
-                    if contender.failed:
-                        continue
-                    answer = contender.ask({"seconds": seconds}, timeout_s)
-                    contender.failed = answer.get("failed")
-                    if not contender.failed:
-                        contender.turns_ms.append(answer.pop("times_ms"))
-                        contender.cpu_ms.append(answer.pop("cpu_ms"))
-                        contender.details |= answer
-                summary = ", ".join(f"{c.name} {c.rounds_ms[-1]:.2f}" for c in contenders if not c.failed)
+                start = number % max(len(running), 1)
+                for contender in running[start:] + running[:start]:
+                    _turn(contender, seconds, timeout_s)
+                summary = ", ".join(f"{c.name} {c.rounds_ms[-1]:.2f}" for c in running if not c.failed)
                 say(f"  round {number + 1}/{rounds}, ms: {summary}")
         finally:
             for contender in contenders:
                 contender.stop()
+
+
+def _turn(contender: Contender, seconds: float, timeout_s: float) -> None:
+    """Let a contender run for `seconds`."""
+    if contender.failed:
+        return
+    answer = contender.ask({"seconds": seconds}, timeout_s)
+    contender.failed = answer.get("failed")
+    if not contender.failed:
+        contender.turns_ms.append(answer.pop("times_ms"))
+        contender.cpu_ms.append(answer.pop("cpu_ms"))
+        contender.details |= answer
+
+
+def _probe(
+    contenders: list[Contender], slowest: float, seconds: float, timeout_s: float, say: Callable[[str], None]
+) -> list[Contender]:
+    """Stop the contenders that are too slow to matter, see `compete`; return the others, without this turn."""
+    for contender in contenders:
+        _turn(contender, seconds, timeout_s)
+    alive = [contender for contender in contenders if not contender.failed]
+    best = {side: min((c.median_ms for c in alive if c.ours == side), default=0.0) for side in (False, True)}
+    for contender in alive:
+        contender.dropped = contender.median_ms > slowest * best[contender.ours]
+        if contender.dropped:
+            say(f"  {contender.name}: {contender.median_ms:.0f} ms in one turn, too slow for the rounds")
+            contender.stop()
+        else:
+            contender.turns_ms, contender.cpu_ms = [], []
+    return [contender for contender in alive if not contender.dropped]
 
 
 def ratio(slow: Contender, fast: Contender) -> dict[str, float]:
@@ -198,7 +230,7 @@ def ratio(slow: Contender, fast: Contender) -> dict[str, float]:
 
 
 def fastest(contenders: list[Contender], ours: bool) -> Contender | None:
-    running = [c for c in contenders if c.ours == ours and not c.failed and c.turns_ms]
+    running = [c for c in contenders if c.ours == ours and not (c.failed or c.dropped) and c.turns_ms]
     return min(running, key=lambda c: c.median_ms, default=None)
 
 

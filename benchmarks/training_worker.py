@@ -35,6 +35,7 @@ def data(arguments: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 def official(arguments: dict[str, Any]) -> Answer:
     """The official package in a plain PyTorch loop with cross-entropy and fused AdamW, the fastest form on CPUs."""
     import torch
+    import torch.utils.checkpoint
 
     import_official()
     torch.set_num_threads(arguments["threads"])
@@ -46,6 +47,14 @@ def official(arguments: dict[str, Any]) -> Answer:
     if arguments["bfloat16"]:
         keep_official_dwt_in_float32()
     model = official_classifier(config_of(arguments)).train().to(memory_format=layout)
+    if arguments.get("checkpoint"):
+        for layer in model.layers:
+            forward = layer.forward
+            layer.forward = lambda x, forward=forward: torch.utils.checkpoint.checkpoint(
+                forward, x, use_reentrant=False
+            )
+    if arguments.get("compile"):
+        model = torch.compile(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     steps = 0
 
@@ -84,7 +93,7 @@ def ours(arguments: dict[str, Any]) -> Answer:
     images, labels = data(arguments)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(arguments["batch"], drop_remainder=True)
     dataset = dataset.repeat().prefetch(2)
-    model = wm.WaveMixClassifier(**config_of(arguments))
+    model = wm.WaveMixClassifier(**config_of(arguments), recompute=arguments.get("recompute", "none"))
     model.compile(
         optimizer=keras.optimizers.AdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
