@@ -110,6 +110,7 @@ NIGHTLY: tuple[str, ...] = (
     "test_search_processes.py::test_a_killed_worker_loses_no_trial_and_none_runs_twice",
     "test_search_processes.py::test_a_search_killed_twice_ends_as_one_that_was_not",
     "test_splits.py::test_images_may_be_added_to_a_run_that_is_not_finished",
+    "test_step_memory.py::test_a_process_grows_by_what_is_predicted",
     "test_tasks.py::test_grey_images_and_masks",
     "test_tasks.py::test_interrupted_training_ends_as_the_uninterrupted",
     "test_tasks.py::test_masks_as_arrays_need_no_folder",

@@ -34,6 +34,7 @@ if TYPE_CHECKING or not is_command():
     from .networks.wavemix import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
     from .profiler import ModelProfile, profile
     from .registration import register
+    from .step_memory import TrainingMemory, largest_batch_size
     from .variants import CHECKPOINT_NORMALIZATION, VARIANTS, build_model
 
     register()
@@ -55,6 +56,7 @@ HOMES = (
     "variants",
     "checkpoints.torch_weights",
     "profiler",
+    "step_memory",
 )
 
 __version__ = "0.2.0"
@@ -82,6 +84,7 @@ __all__ = [
     "SelfAttention",
     "TokenCounts",
     "TokenMixerClassifier",
+    "TrainingMemory",
     "TransformerBlock",
     "VARIANTS",
     "ViT",
@@ -94,6 +97,7 @@ __all__ = [
     "build_model",
     "count_tokens",
     "export_torch_weights",
+    "largest_batch_size",
     "load_torch_weights",
     "profile",
     "surviving_patches",

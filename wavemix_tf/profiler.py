@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
+from .checks import check_positive
 from .keras_internals import without_new_calls
+from .step_memory import TrainingMemory, training_memory
 from .tracing import LayerProfile, Tracer, count_values
 
 
@@ -24,6 +26,7 @@ class ModelProfile:
         peak_activation_bytes: Largest sum of live activations, including the input, if each is live from its creation
             to its last use and nothing is fused or written in place.
         uncounted: Layers that could not be traced: their products are missing in ``macs``.
+        training: Memory of a training step; None if it was not asked for.
     """
 
     name: str
@@ -33,6 +36,7 @@ class ModelProfile:
     macs: int
     peak_activation_bytes: int
     uncounted: tuple[str, ...] = ()
+    training: TrainingMemory | None = None
 
     def __str__(self) -> str:
         rows = [("layer", "kind", "output", "parameters", "MMAC", "KiB")]
@@ -55,10 +59,12 @@ class ModelProfile:
         table = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
         if self.uncounted:
             table.append(f"Not counted, because they cannot be traced: {', '.join(self.uncounted)}")
+        if self.training is not None:
+            table.append(str(self.training))
         return "\n".join(table)
 
 
-def profile(model: Any) -> ModelProfile:
+def profile(model: Any, training: bool = False, batch_size: int = 32) -> ModelProfile:
     """Count a model's parameters, multiply-accumulates and activation memory at batch 1, at inference.
 
     The model is traced on symbolic tensors, so nothing is computed and the backend does not matter. Composite and
@@ -70,6 +76,9 @@ def profile(model: Any) -> ModelProfile:
     Args:
         model: ``keras.Model`` with known image sides: functional, ``Sequential`` or a subclass that runs on symbolic
             tensors.
+        training: Also predict the memory of a training step (TensorFlow and JAX). The step is traced, not run; its
+            tensors are those of the model's optimizer, if that is built, or of Adam.
+        batch_size: Images of the training step.
 
     Returns:
         A ``ModelProfile``.
@@ -111,4 +120,5 @@ def profile(model: Any) -> ModelProfile:
         macs=sum(row.macs for row in layers),
         peak_activation_bytes=tracer.peak_bytes(results),
         uncounted=tuple(dict.fromkeys(tracer.uncounted)),
+        training=training_memory(model, check_positive("batch_size", batch_size)) if training else None,
     )

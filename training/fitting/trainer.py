@@ -26,6 +26,7 @@ from ..run_files import RunFiles
 from ..tasks import task_of
 from . import checkpoint
 from .fit_result import FitResult, finished_result
+from .memory_check import warn_if_too_large
 from .run_output import STAGES, check_same_recipe, prepare_run_folder, remove_failed_start, write_result
 from .saving import compile_for_use, save_model
 from .stage import StageTraining, print_order_note
@@ -122,6 +123,8 @@ def fit(
             keras.utils.set_random_seed(recipe.seed)
             model = build(recipe, len(data.class_names))
         warn_if_emulated(model)
+        if given is None or isinstance(given, (DataBundle, tuple, list)):  # a dataset has its own batch size
+            warn_if_too_large(model, recipe.batch_size // devices.count)
         run = StageTraining(recipe, model, data, files, stage, callbacks, verbose, devices, class_weight)
         if files is not None:
             resumes = files.checkpoint.is_file() and not overwrite

@@ -1,0 +1,76 @@
+"""Whether the tensors of a training step fit into the memory that is free, before the training starts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from wavemix_tf.keras_internals import flatten_layers
+from wavemix_tf.step_memory import largest_batch_size, training_memory
+from wavemix_tf.warning import warn_user
+
+from ..dtypes import accelerator
+
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+KEPT = 8  # tensors of the size of its output that a layer keeps, at most; more than any block of this package
+
+
+def warn_if_too_large(model: Any, batch_size: int) -> None:
+    """Warn if a training step needs more memory than is free. It is traced only where that is possible at all."""
+    free = free_bytes()
+    if free is None or keras.backend.backend() not in ("tensorflow", "jax") or _upper_bound(model, batch_size) < free:
+        return
+    need = training_memory(model, batch_size).total
+    if need <= free:
+        return
+    fitting = largest_batch_size(model, free)
+    advice = f"batch_size={fitting} fits" if fitting else "no batch fits: use smaller images or a smaller network"
+    warn_user(
+        f"A training step must fit into memory: {advice}; recompute='block' in model_args takes less. "
+        f"Received: batch_size={batch_size}, which needs about {_gib(need)}, with {_gib(free)} free"
+    )
+
+
+def free_bytes() -> int | None:
+    """Return the memory that a training could still take: of the GPU, or of this process; None if it is unknown."""
+    device = accelerator()
+    if device is not None:
+        statistics = device.memory_stats() if hasattr(device, "memory_stats") else None
+        return None if not statistics else statistics["bytes_limit"] - statistics["bytes_in_use"]
+    found = [value for value in (_available(), _left_of_group()) if value is not None]
+    return min(found, default=None)
+
+
+def _available() -> int | None:
+    try:
+        lines = MEMINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _left_of_group() -> int | None:
+    """Return what a container's limit leaves; None without a limit."""
+    try:
+        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return None
+    return int(limit) - int(used) if limit.isdigit() else None
+
+
+def _upper_bound(model: Any, batch_size: int) -> float:
+    """Return more bytes than a training step needs, from the shapes of the layers' outputs; infinite if unknown."""
+    tensors = keras.tree.flatten([getattr(layer, "output", ()) for layer in flatten_layers(model)])
+    shapes = [getattr(tensor, "shape", (None, None)) for tensor in tensors]
+    if not shapes or any(None in shape[1:] for shape in shapes):
+        return math.inf
+    weights = sum(math.prod(variable.shape) for variable in model.variables)
+    return 4.0 * (KEPT * batch_size * sum(math.prod(shape[1:]) for shape in shapes) + 4 * weights)
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.2f} GiB"
