@@ -54,7 +54,7 @@ def network(recompute, width=16, depth=4, **options):
 def test_recomputation_is_part_of_the_prediction():
     none, elementwise, block = (training_memory(network(name), 16).step for name in ("none", "elementwise", "block"))
     assert elementwise < 0.85 * none
-    assert block < 0.75 * elementwise
+    assert block < 0.85 * elementwise
     half = training_memory(network("none", dtype="mixed_bfloat16"), 16).step
     assert half < 0.85 * none
 
