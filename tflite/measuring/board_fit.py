@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..c_source.generator import write_c
+from ..c_source.instruction_count import estimate_instructions
 from ..errors import UnsupportedOpError
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.op_costs import tensor_bytes
@@ -16,8 +17,8 @@ from ..runtimes.arena import arena_by_kernels
 from ..targets.audit import audit
 from ..targets.boards import BOARDS, CORES, get_board
 from ..targets.firmware import C_CHANNEL_BYTES, C_CODE_BYTES, C_STACK_BYTES, OWN_RAM_BYTES, firmware_bytes
+from ..targets.published_times import Range, latency_range
 from ..targets.table import TARGETS, Target
-from .instructions import estimate_instructions
 
 # Each of ``names.BOARD_RUNTIMES`` -> its name in tables.
 RUNTIME_NAMES = {
@@ -56,6 +57,8 @@ class Fit:
         missing_ram_bytes: RAM that the board lacks, also if the arena does not fit into its largest block.
         missing_flash_bytes: Flash that it lacks.
         instructions: Of an inference, an estimate (``instructions``); None if the core or an op was not measured.
+        latency_ms: Of an inference at the board's clock, a range and an estimate (``published_times``); None without
+            instructions, or if no time of this core was published.
     """
 
     board: str
@@ -64,6 +67,7 @@ class Fit:
     missing_ram_bytes: int
     missing_flash_bytes: int
     instructions: int | None
+    latency_ms: Range | None
 
     @property
     def fits(self) -> bool:
@@ -94,6 +98,7 @@ class Fit:
             "missing_ram_bytes": self.missing_ram_bytes,
             "missing_flash_bytes": self.missing_flash_bytes,
             "instructions": self.instructions,
+            "latency_ms_estimate": None if self.latency_ms is None else dataclasses.asdict(self.latency_ms),
             "fits": self.fits,
         }
 
@@ -150,7 +155,8 @@ def _fit(board: str, runtime: str, need: Need, info: FileInfo) -> Fit:
     row = BOARDS[board]
     ram = max(need.ram_bytes - row.ram_bytes, need.arena_bytes - row.block_bytes, 0)
     instructions = None if need.refusal is not None else estimate_instructions(info, row.core, runtime)
-    return Fit(board, runtime, need, ram, max(need.flash_bytes - row.flash_bytes, 0), instructions)
+    times = latency_range(instructions, row.core, runtime, row.clock_mhz)
+    return Fit(board, runtime, need, ram, max(need.flash_bytes - row.flash_bytes, 0), instructions, times)
 
 
 def _refusal(info: FileInfo, kernels: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..c_source.instruction_count import estimate_instructions
 from ..exporting.forms import audited_files, run_for_arenas
 from ..exporting.preparation import check_class_names
 from ..file.flatbuffer import FileInfo, read_file
@@ -31,7 +32,6 @@ from ..runtimes.ethos import check_all_on_npu, compile_for
 from ..runtimes.processes import Runner
 from ..targets.firmware import COST_KERNELS, firmware_bytes
 from ..targets.table import Target, get_target
-from .instructions import estimate_instructions
 
 
 def measure(
