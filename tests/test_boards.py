@@ -181,6 +181,13 @@ def test_a_board_is_a_budget(capsys):
         {"arena_bytes": 128 * 1024.0 - OWN_RAM_BYTES, "firmware_bytes": 512 * 1024.0},
     )
     assert board_budget("esp32-s3") == ("mcu", {"arena_bytes": 416 * 1024.0, "firmware_reference_bytes": 8 * 1024.0**2})
+    whole = {"ram_bytes": 1024 * 1024.0, "flash_bytes": 2 * 1024.0**2}
+    assert board_budget("nucleo-h743zi2", "c") == ("c", {"arena_bytes": 512 * 1024.0, **whole})
+    assert board_budget("esp32-s3", "mcu") == board_budget("esp32-s3")
+    assert main(["tune", "digits", "--board", "esp32-s3", "--target", "web"]) == 1
+    assert "target must be one of 'mcu', 'c'. Received: target='web'" in capsys.readouterr().err
+    assert main(["tune", "digits", "--target", "c"]) == 1
+    assert "--target needs --board" in capsys.readouterr().err
     assert main(["tune", "digits", "--board", "esp32-s3", "--budget", "mcu:4KB-ram"]) == 1
     assert "exclude each other" in capsys.readouterr().err
     assert main(["tune", "digits", "--board", "esp32"]) == 1
@@ -243,6 +250,13 @@ def test_what_was_not_measured_has_no_instructions():
 
 def test_instructions_are_a_budget():
     assert parse_budget("mcu:5M-instructions") == ("mcu", {"instructions": 5e6})
+    assert parse_budget("c:5M-instructions") == ("c", {"instructions": 5e6})
+
+
+def test_a_program_in_c_has_its_own_ram_and_flash(capsys):
+    assert parse_budget("c:8KB-ram,40KB-flash") == ("c", {"ram_bytes": 8192.0, "flash_bytes": 40960.0})
+    with pytest.raises(ValueError, match=r"takes the kinds ram, flash, parameters, .*instructions; not 'firmware'"):
+        parse_budget("c:40KB-firmware")
 
 
 def test_a_file_states_the_oldest_release_that_runs_it():
@@ -308,7 +322,7 @@ def test_the_card_states_instructions_and_a_range_of_milliseconds():
     (_, counted), (title, times) = speed_rows(info, "c")
     assert "cortex-m4 1." in counted
     assert title == "time at 100 MHz, an estimate"
-    assert re.match(r"cortex-m4 [0-9.]+ to [0-9.]+ ms \(12 published figures\); cortex-m33 .* ms .*; no published", times)
+    assert re.match(r"cortex-m4 [0-9.]+ to [0-9.]+ ms \(12 published figures\); cortex-m33 .* ms .*; no pub", times)
     assert times.endswith("no published figure for cortex-m0+, cortex-m7, cortex-m55")
     unknown = replace(info, ops=(*info.ops, replace(info.ops[-1], name="CUMSUM")))
     assert speed_rows(unknown, "cmsis-nn") == []

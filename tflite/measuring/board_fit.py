@@ -136,11 +136,12 @@ def needs_by_runtime(content: bytes) -> dict[str, Need]:
         arenas = arenas or arena_by_kernels(info)
         arena = arenas[kernels]
         found[kernels] = Need(arena, arena + OWN_RAM_BYTES, firmware_bytes(len(content), kernels)[1])
-    found[C_PROGRAM] = _program(content, info)
+    found[C_PROGRAM] = program_need(content, info)
     return found
 
 
-def _program(content: bytes, info: FileInfo) -> Need:
+def program_need(content: bytes, info: FileInfo) -> Need:
+    """What a file needs as a program in C."""
     try:
         arena = write_c(content, "net").plan.arena_bytes
     except UnsupportedOpError as error:

@@ -26,12 +26,12 @@ CUBE = "X-CUBE-AI"
 # Network -> million instructions of its int8 file on a Cortex-M4 with CMSIS-NN, as ``instructions`` estimates them. The
 # first four are those of MLPerf Tiny.
 NETWORKS: dict[str, float] = {
-    "ResNet-8": 29.644,
-    "DS-CNN": 7.689,
-    "MobileNetV1 0.25, 96x96, two classes": 24.337,
+    "ResNet-8": 29.763,
+    "DS-CNN": 7.735,
+    "MobileNetV1 0.25, 96x96, two classes": 24.450,
     "autoencoder 640-128-8": 0.583,
-    "MobileNetV1 0.25, 96x96, five classes": 24.618,
-    "MobileNetV2 0.30, 80x80": 36.365,
+    "MobileNetV1 0.25, 96x96, five classes": 24.733,
+    "MobileNetV2 0.30, 80x80": 36.469,
 }
 
 

@@ -23,6 +23,7 @@ from ..names import (
     MICRO,
     MICRO_KIT,
     NPU_CYCLES,
+    RAM_BYTES,
     REFERENCE,
     SRAM_BYTES,
     VELA,
@@ -316,6 +317,7 @@ TARGETS: dict[str, Target] = {
         activation="quick_gelu",
         substitutes={"gelu": "quick_gelu"},
         writes_c=True,
+        costs=(RAM_BYTES, FLASH_BYTES),
     ),
     "web": Target(
         device="LiteRT.js in a web browser (WebAssembly)",
@@ -336,9 +338,12 @@ TARGETS: dict[str, Target] = {
 # Targets whose costs ``DeviceCosts`` measures -> their names.
 DEVICE_COSTS: dict[str, tuple[str, ...]] = {name: row.costs for name, row in TARGETS.items() if row.costs}
 
-# Reported only if named: flash of the file and of the program that runs it (see ``firmware``), and instructions.
-FIRMWARE_COSTS: dict[str, tuple[str, ...]] = {
-    name: (*COST_KERNELS, INSTRUCTIONS) for name, row in TARGETS.items() if row.runtime_flash_bytes
+# Reported only if named: of an interpreted file the flash with the program that runs it (see ``firmware``), of a
+# program in C its arena alone; and the instructions of an inference.
+NAMED_COSTS: dict[str, tuple[str, ...]] = {
+    name: (*(COST_KERNELS if row.runtime_flash_bytes else (ARENA_BYTES,)), INSTRUCTIONS)
+    for name, row in TARGETS.items()
+    if row.runtime_flash_bytes or row.writes_c
 }
 
 
