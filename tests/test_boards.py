@@ -2,15 +2,24 @@
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from wavemix_tf.cli import main
 from wavemix_tf.command.budgets import board_budget, parse_budget
+from wavemix_tf.command.pages.exported_files import section
+from wavemix_tf.command.pages.terminal_tables import benchmark_notes
+from wavemix_tf.tflite.c_source.flash import c_flash_bytes, constant_bytes
+from wavemix_tf.tflite.c_source.generator import merged_program, write_c
 from wavemix_tf.tflite.c_source.instruction_count import calls_of, estimate_instructions, instructions_by_op
+from wavemix_tf.tflite.errors import MemoryLimitError
+from wavemix_tf.tflite.exporting.limits import Limits, MemoryUse, check_limits
 from wavemix_tf.tflite.file.flatbuffer import pack, read_file, schema
 from wavemix_tf.tflite.file.metadata import min_runtime
 from wavemix_tf.tflite.kit.speed import speed_rows
@@ -26,6 +35,7 @@ from wavemix_tf.tflite.targets.published_times import (
     cycles_per_instruction,
     latency_range,
 )
+from wavemix_tf.tflite.targets.table import TARGETS
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import published_times
@@ -217,6 +227,58 @@ def test_instructions_are_near_what_the_emulator_counted(core, runtime, counted)
     assert len(by_op) == len(info.ops)
     assert sum(by_op) == found
     assert info.ops[by_op.index(max(by_op))].name in ("CONV_2D", "LOGISTIC")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="no arm-none-eabi-gcc")
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m0plus"])
+def test_the_flash_of_a_program_in_c_is_within_the_calculated_range(core, tmp_path):
+    """Of the object file: beside it a firmware has start-up code and memcpy, 2.3 KB at most where it was measured."""
+    content = NETWORK.read_bytes()
+    made = write_c(content, "net")
+    (tmp_path / "net.c").write_text(made.source)
+    (tmp_path / "net.h").write_text(made.header)
+    words = [f"-mcpu={core}", "-mthumb", "-std=c99", "-O2", "-c", "net.c", "-o", "net.o"]
+    subprocess.run(["arm-none-eabi-gcc", *words], cwd=tmp_path, check=True)
+    sizes = subprocess.run(["arm-none-eabi-size", "net.o"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    text, data = map(int, sizes.stdout.splitlines()[1].split()[:2])
+    least, most = c_flash_bytes(content)
+    constants = constant_bytes(merged_program(read_file(content)))
+    assert constants < text + data < most - 1024
+    assert least < text + data + 2300 < most
+    assert needs_by_runtime(content)["c"].flash_bytes == most
+
+
+def test_flash_is_stated_by_target():
+    """Not TensorFlow Lite Micro's beside a program in C, and none beside a file for a phone."""
+    files = {target: SimpleNamespace(target=target, content=NETWORK.read_bytes()) for target in ("c", "mcu", "web")}
+    least, most = c_flash_bytes(files["c"].content)
+    notes = benchmark_notes([("c-int8", files["c"])])
+    assert f"Flash of c-int8: about {least:,} to {most:,} bytes for the whole program" in notes
+    assert "CMSIS-NN" not in notes
+    assert "125 to 175 KB with CMSIS-NN" in benchmark_notes([("c-int8", files["c"]), ("mcu-int8", files["mcu"])])
+    assert "flash" not in benchmark_notes([("web-int8", files["web"])]).lower()
+    facts = {
+        "name": "c-int8",
+        "dtype": "int8",
+        "file": "exports/c-int8.tflite",
+        "size_bytes": 9000,
+        "arena_bytes": 4800,
+    }
+    for target, said in (("c", False), ("mcu", True), ("ethos-u55", False)):
+        assert ("with CMSIS-NN" in section({"exports": [facts | {"target": target}]})) == said
+
+
+def test_a_limit_of_flash_counts_the_program_of_target_c():
+    content = NETWORK.read_bytes()
+    info, row = read_file(content), TARGETS["c"]
+    _, most = c_flash_bytes(content)
+    use = MemoryUse.of(row, content, 4800, None)
+    assert use.flash_bytes == most != len(content)
+    check_limits(Limits(None, most), use, info, "c")
+    with pytest.raises(MemoryLimitError, match=f"The program takes up to {most:,} bytes of flash on target 'c'"):
+        check_limits(Limits(None, most - 1), use, info, "c")
+    assert MemoryUse.of(TARGETS["mcu"], content, 4800, None).flash_bytes == len(content)
 
 
 def test_cores_with_the_same_instructions():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..c_source.flash import c_flash_bytes
 from ..c_source.generator import write_c
 from ..c_source.instruction_count import estimate_instructions
 from ..errors import UnsupportedOpError
@@ -16,7 +17,7 @@ from ..names import C_PROGRAM, CMSIS_NN, KERNELS, REFERENCE_KERNELS
 from ..runtimes.arena import arena_by_kernels
 from ..targets.audit import audit
 from ..targets.boards import BOARDS, CORES, get_board
-from ..targets.firmware import C_CHANNEL_BYTES, C_CODE_BYTES, C_STACK_BYTES, OWN_RAM_BYTES, firmware_bytes
+from ..targets.firmware import C_STACK_BYTES, OWN_RAM_BYTES, firmware_bytes
 from ..targets.published_times import Range, latency_range
 from ..targets.table import TARGETS, Target
 
@@ -147,9 +148,7 @@ def program_need(content: bytes, info: FileInfo) -> Need:
     except UnsupportedOpError as error:
         return Need(0, 0, 0, _short(error))
     ends = sum(map(tensor_bytes, (*info.inputs, *info.outputs)))
-    constants = sum(len(tensor.data) for tensor in info.tensors)
-    channels = sum(max((part.channel_scales for part in op.inputs if part.constant), default=0) for op in info.ops)
-    return Need(arena, arena + ends + C_STACK_BYTES, constants + C_CHANNEL_BYTES * channels + C_CODE_BYTES[1])
+    return Need(arena, arena + ends + C_STACK_BYTES, c_flash_bytes(content)[1])
 
 
 def _fit(board: str, runtime: str, need: Need, info: FileInfo) -> Fit:

@@ -190,16 +190,35 @@ def npu_table(results: Sequence[tuple[str, Any]]) -> Table | None:
     return table
 
 
-def benchmark_notes(result: Any) -> str:
-    """Explain the columns of ``benchmark_tables``."""
+def benchmark_notes(files: Sequence[tuple[str, Any]]) -> str:
+    """Explain the columns of ``benchmark_tables``.
+
+    Args:
+        files: (name, Artifact).
+    """
+    flash = "".join(f"{line}\n" for line in _flash_lines(files))
     return (
         "LiteRT with XNNPACK, one thread unless stated otherwise. Of peak: share of the multiply-accumulates per "
         "second of one large convolution on this machine; a dash if the file was faster. Memory: the most that the "
         "interpreter adds to a process.\n"
-        f"Size: the file only; on a microcontroller the program that runs it adds about {runtime_words()}.\n"
+        f"{flash}"
         "* A proxy for comparing files, not a measurement: multiply-accumulates and bytes moved, in picojoules of "
         "Horowitz, ISSCC 2014 (45 nm)."
     )
+
+
+def _flash_lines(files: Sequence[tuple[str, Any]]) -> list[str]:
+    """Return what a file takes of a microcontroller's flash, by its target; nothing of files for other devices."""
+    from ...tflite.c_source.flash import c_flash_words
+    from ...tflite.targets.table import get_target
+
+    lines = []
+    if any(get_target(file.target).runtime_flash_bytes for _, file in files):
+        lines.append(f"Size of mcu files: the file only; the program that runs it adds about {runtime_words()}.")
+    for name, file in files:
+        if get_target(file.target).writes_c:
+            lines.append(f"Flash of {name}: {c_flash_words(file.content)}.")
+    return lines
 
 
 def profile_table(found: OpReport) -> Table:
