@@ -6,10 +6,10 @@ from typing import Any
 
 from ..c_source.instruction_count import estimate_instructions
 from ..file.flatbuffer import FileInfo, read_file
-from ..names import C_PROGRAM, CMSIS_NN, MICRO_KIT
+from ..names import C_PROGRAM, CMSIS_NN
 from ..targets.instructions import SAME_INSTRUCTIONS
 from ..targets.published_times import latency_range
-from ..targets.table import get_target
+from ..targets.table import board_runtime
 
 CLOCK_MHZ = 100  # times of other clocks are in proportion
 # Arithmetic of the files that were measured.
@@ -19,8 +19,7 @@ RUNTIME_WORDS = {CMSIS_NN: "CMSIS-NN", C_PROGRAM: "the program in C"}
 
 def speed_of(artifact: Any) -> list[tuple[str, str]]:
     """``speed_rows`` of an exported file, with the runtime of its target; empty for other targets."""
-    row = get_target(artifact.target)
-    runtime = C_PROGRAM if row.writes_c else CMSIS_NN if row.kit == MICRO_KIT else None
+    runtime = board_runtime(artifact.target)
     return [] if runtime is None or artifact.dtype != DTYPE else speed_rows(read_file(artifact.content), runtime)
 
 

@@ -12,6 +12,8 @@ from wavemix_tf.checks import check_option
 from ..names import (
     ANDROID_KIT,
     ARENA_BYTES,
+    C_PROGRAM,
+    CMSIS_NN,
     EDGE_TPU_KIT,
     ETHOS_KIT,
     FILE_BYTES,
@@ -345,6 +347,12 @@ NAMED_COSTS: dict[str, tuple[str, ...]] = {
     for name, row in TARGETS.items()
     if row.runtime_flash_bytes or row.writes_c
 }
+
+
+def board_runtime(target: str) -> str | None:
+    """What runs a target's files on a board (one of ``names.BOARD_RUNTIMES``); None for other devices."""
+    row = get_target(target)
+    return C_PROGRAM if row.writes_c else CMSIS_NN if row.kit == MICRO_KIT else None
 
 
 def get_target(name: str) -> Target:

@@ -224,8 +224,9 @@ def _flash_lines(files: Sequence[tuple[str, Any]]) -> list[str]:
 def profile_table(found: OpReport) -> Table:
     """Return the ops of a file, in execution order."""
     total = sum(row.time_us or 0.0 for row in found.rows) or 1.0
-    cycles = ["cycles"] if found.measure == "cycles" else []
-    table = grid("op", "layer", "output", "MMAC", "memory", *cycles, "time", "share")
+    cost = {"cycles": "cycles", "instructions": "instr."}.get(found.measure)
+    costs = [] if cost is None else [cost]
+    table = grid("op", "layer", "output", "MMAC", "memory", *costs, "time", "share")
     for row in found.rows:
         table.add_row(
             row.op,
@@ -233,7 +234,7 @@ def profile_table(found: OpReport) -> Table:
             "×".join(map(str, row.shape[1:])),
             f"{row.macs / 1e6:.3g}" if row.macs else "",
             kibibytes(row.live_bytes),
-            *(f"{row.cycles:,}" for _ in cycles),
+            *(f"{found.value(row):,.0f}" for _ in costs),
             "once" if row.time_us is None else f"{row.time_us:.1f} µs",
             "" if row.time_us is None else f"{row.time_us / total:.1%}",
         )
