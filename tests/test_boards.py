@@ -49,6 +49,7 @@ def test_every_board_has_its_figures_and_their_source():
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
         assert row.core in CORES
         assert row.source.startswith("https://")
+        assert not row.memory_source or row.memory_source.startswith("https://")
         assert 0 < row.block_bytes <= row.ram_bytes < row.flash_bytes * 16
         assert 10 <= row.clock_mhz <= 1000
     assert list(BOARDS) == sorted(BOARDS)
@@ -150,10 +151,13 @@ def test_milliseconds_are_a_range_or_missing(capsys):
         found = row["latency_ms_estimate"]
         if row["core"] in ("cortex-m0+", "cortex-m55", "xtensa-lx7"):
             assert found is None
+            assert row["latency_ms_source"].startswith("none: ")
+            assert ("no published figure" in row["latency_ms_source"]) == (row["instructions"] is not None)
         elif row["runtime"] == "cmsis-nn":
             assert set(found) == {"least", "most", "figures"}
             assert 0 < found["least"] < found["most"]
             assert found["figures"] > 1
+            assert row["latency_ms_source"].startswith(f"estimate: range of {found['figures']} published")
     assert main(["check", str(NETWORK), "--board", "nucleo-l4r5zi"]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"CMSIS-NN .* [0-9.]+ M +[0-9.]+ to [0-9.]+ ", shown)
@@ -411,4 +415,6 @@ def test_the_page_has_every_board_with_its_figures():
         (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}`: ")]
         sizes = [f"{size // 1024:,} KB" for size in (row.ram_bytes, row.block_bytes, row.flash_bytes)]
         assert line.endswith(f" | {row.core} | {row.clock_mhz} MHz | {' | '.join(sizes)} |")
-        assert row.source in line
+        assert f"]({row.source})" in line
+        assert row.memory_source in line
+        assert row.note in line

@@ -83,6 +83,15 @@ class Fit:
         missing = [f"{amount:,} bytes of {name} missing" for name, amount in parts.items() if amount]
         return f"no: {', '.join(missing)}" if missing else "yes"
 
+    @property
+    def latency_words(self) -> str:
+        """What the milliseconds rest on, or why there are none."""
+        if self.latency_ms is not None:
+            return f"estimate: range of {self.latency_ms.figures} published figures of the core"
+        if self.instructions is None:
+            return "none: the instructions of the core or of an op are unknown"
+        return "none: no published figure of the core with this runtime"
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, with the board's own figures."""
         row = BOARDS[self.board]
@@ -94,12 +103,14 @@ class Fit:
             "board_block_bytes": row.block_bytes,
             "board_flash_bytes": row.flash_bytes,
             "source": row.source,
+            "memory_source": row.memory_source or row.source,
             "runtime": self.runtime,
             **dataclasses.asdict(self.need),
             "missing_ram_bytes": self.missing_ram_bytes,
             "missing_flash_bytes": self.missing_flash_bytes,
             "instructions": self.instructions,
             "latency_ms_estimate": None if self.latency_ms is None else dataclasses.asdict(self.latency_ms),
+            "latency_ms_source": self.latency_words,
             "fits": self.fits,
         }
 

@@ -23,7 +23,7 @@ NOTES = (
     "RAM: the arena on a 32-bit device, calculated, the runtime's own data and the stack. Flash: the file and the "
     "largest measured size of the program that runs it. Both in KiB, what is needed / what the board has, without the "
     "rest of your firmware; --json has the bytes. Instructions of an inference: an estimate from an emulator's counts. "
-    "ms: an estimate, the range that published figures of the core span; - where none was published."
+    "ms: an estimate, the range that published figures of the core span; no figure: none was published for it."
 )
 
 
@@ -120,7 +120,8 @@ def _table(fits: Sequence[Fit]) -> Any:
         if need.refusal is not None:
             sizes = ["-", "-"]
         title = "" if one.board == last else one.board
-        latency = "-" if one.latency_ms is None else one.latency_ms.words
+        unknown = "-" if one.instructions is None else "no figure"
+        latency = unknown if one.latency_ms is None else one.latency_ms.words
         table.add_row(title, RUNTIME_NAMES[one.runtime], *sizes, _millions(one.instructions), latency, one.words)
         last = one.board
     return table
