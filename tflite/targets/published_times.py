@@ -3,8 +3,8 @@
 Every row of ``PUBLISHED`` is a measured time of a network that is public. Its cycles, divided by the instructions that
 this package estimates for the same network with CMSIS-NN, give cycles for each estimated instruction: the kernels, the
 memories and the compiler of the published program are part of it. A core's range is from the least to the most of its
-rows, so every published figure lies inside. It is an estimate and never one number. Programs without CMSIS-NN have the
-range of the rows that ran CMSIS-NN; a core with fewer than two such rows has none for them.
+rows, so every published figure lies inside. It is an estimate and never one number, and rests on at least two boards.
+Programs without CMSIS-NN have the range of the rows that ran CMSIS-NN, if those are of two boards.
 
 ``benchmarks/published_times.py`` builds the networks and compares their instructions with this table.
 """
@@ -150,7 +150,7 @@ def cycles_per_instruction(core: str, runtime: str) -> Range | None:
     """
     rows = [row for row in PUBLISHED if row.core == core and (runtime == CMSIS_NN or row.runtime in WITH_CMSIS_NN)]
     found = [row.cycles_per_instruction for row in rows]
-    return Range(min(found), max(found), len(found)) if len(found) > 1 else None
+    return Range(min(found), max(found), len(found)) if len({row.board for row in rows}) > 1 else None
 
 
 def latency_range(instructions: int | None, core: str, runtime: str, clock_mhz: int) -> Range | None:
