@@ -61,6 +61,50 @@ def test_a_search_on_a_folder_ends_in_a_recipe_whose_file_is_within_the_budget(f
 
 
 @pytest.mark.slow
+def test_a_board_that_fits_a_program_in_c_alone(folder, tmp_path, capsys):
+    """NUCLEO-G071RB: 128 KB of flash, less than TensorFlow Lite Micro with CMSIS-NN takes without any file."""
+    pytest.importorskip("tflite_micro", reason="no wheel for this platform")
+    out, best = tmp_path / "search", tmp_path / "best"
+    words = ["tune", "--data", folder, *TINY, "--set", "epochs=1", "--max-trials", "2", "--board", "nucleo-g071rb"]
+    code, _, err = call(capsys, *words, "--out", tmp_path / "interpreted")
+    assert code == 1
+    assert "within the budget" in err
+    code, shown, err = call(capsys, *words, "--out", out, "--target", "c")
+    assert code == 0, err
+    assert "flash: the program in C" in shown
+    result = SearchResult.load(out)
+    assert set(result.budget) == {"arena_bytes", "ram_bytes", "flash_bytes"}
+    for trial in result.trials:
+        assert trial.costs["ram_bytes"] <= 36 << 10
+        assert trial.costs["flash_bytes"] <= 128 << 10
+        assert trial.costs["arena_bytes"] < trial.costs["ram_bytes"]
+    # The instructions have no limit, but a front.
+    assert result.front("instructions")
+    assert "\ninstructions," in (out / "front.csv").read_text()
+    code, _, err = call(capsys, "run", out / "best.json", "--out", best, "--targets", "c")
+    assert code == 0, err
+    code, shown, _ = call(capsys, "check", best / "exports" / "c-int8.tflite", "--board", "nucleo-g071rb", "--json")
+    assert code == 0
+    (need,) = (row for row in json.loads(shown)["checks"] if row["runtime"] == "c")
+    assert {name: need[name] for name in result.budget} == {name: result.best.costs[name] for name in result.budget}
+
+
+@pytest.mark.slow
+def test_a_limit_of_instructions_holds(folder, tmp_path, capsys):
+    out = tmp_path / "search"
+    words = ["tune", "--data", folder, "--out", out, *TINY, "--set", "epochs=1", "--max-trials", "2"]
+    code, _, err = call(capsys, *words, "--budget", "c:400k-instructions")
+    assert code == 0, err
+    trials = SearchResult.load(out).trials
+    assert trials
+    assert all(trial.costs["instructions"] <= 400_000 for trial in trials)
+    code, _, err = call(capsys, *words[:4], tmp_path / "none", *words[5:], "--budget", "c:2k-instructions")
+    assert code == 1
+    assert "none of" in err
+    assert "instructions" in err
+
+
+@pytest.mark.slow
 def test_a_search_of_one_trial_ends_in_a_recipe(folder, tmp_path, capsys):
     out = tmp_path / "search"
     words = ["tune", "--data", folder, "--out", out, *TINY, "--set", "epochs=1", "--max-trials", "1"]

@@ -14,6 +14,7 @@ from tflite_support import randomise
 import wavemix_tf as wm
 from wavemix_tf.command import op_pictures
 from wavemix_tf.command.pages import op_sections
+from wavemix_tf.tflite.c_source.instruction_count import estimate_instructions, instructions_by_op
 from wavemix_tf.tflite.file.arena_plan import (
     FEATURE_MAP,
     INPUT_OP,
@@ -208,12 +209,15 @@ def test_the_names_are_kept_beside_the_file(micro, tmp_path):
 
 @pytest.mark.slow
 def test_the_measure_is_the_best_that_exists(micro, ethos):
-    counted = op_report(micro)
+    phone = dataclasses.replace(micro, target="android-cpu")
+    counted = op_report(phone)
     assert counted.measure == "macs"
+    assert {row.instructions for row in counted.rows} == {None}
     assert sum(row.macs for row in counted.rows) == sum(layer.value for layer in counted.layers)
     assert sum(layer.share for layer in counted.layers) == pytest.approx(1)
-    timed = op_report(micro, [None, *range(1, len(micro.ops))])
+    timed = op_report(phone, [None, *range(1, len(micro.ops))])
     assert timed.measure == "time_us"
+    assert op_report(micro, [1.0] * len(micro.ops)).measure == "instructions"  # this machine's times say nothing
     assert timed.layers[0].value == 0
     assert op_report(ethos, [1.0] * len(ethos.ops)).measure == "cycles"
     with pytest.raises(ValueError, match=rf"each of the {len(micro.ops)} ops. Received: 1 values"):
@@ -233,6 +237,22 @@ def test_cycles_and_sram_of_an_npu_are_velas(ethos, tmp_path):
     assert convolution.cycles > found.rows[-1].cycles  # not under the name of another op
     loaded = wm.tflite.Artifact.load(ethos.save(tmp_path / "net.tflite"))
     assert loaded.npu == ethos.npu or op_report(loaded).to_dict() == found.to_dict()
+
+
+@pytest.mark.slow
+def test_instructions_are_those_of_the_estimate_and_name_their_core(micro, program):
+    for artifact, runtime, words in ((micro, "cmsis-nn", "Cortex-M4 with CMSIS-NN"), (program, "c", "program in C")):
+        info, found = read_file(artifact.content), op_report(artifact)
+        assert [row.instructions for row in found.rows] == instructions_by_op(info, "cortex-m4", runtime)
+        assert sum(layer.value for layer in found.layers) == estimate_instructions(info, "cortex-m4", runtime)
+        assert words in found.measured
+        assert "estimate" in found.measured
+        data = found.node_data()["instructions"]["main"]
+        assert data["name"] == found.measured
+        assert {int(key): entry["value"] for key, entry in data["results"].items()} == {
+            row.index: row.instructions for row in found.rows
+        }
+        assert "instructions" in found.costs_svg()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Device costs of untrained networks: equal to those of export; the worker's lifetime; the bounds."""
 
+import math
 import os
 import signal
 import subprocess
@@ -25,10 +26,12 @@ from wavemix_tf.tflite import (
     UnsupportedLayerError,
     UnsupportedOpError,
 )
+from wavemix_tf.tflite.c_source.instruction_count import estimate_instructions
 from wavemix_tf.tflite.file.flatbuffer import read_file
 from wavemix_tf.tflite.graph.inputs import generated_images
 from wavemix_tf.tflite.measuring import candidate
-from wavemix_tf.tflite.measuring.candidate import write_files
+from wavemix_tf.tflite.measuring.board_fit import needs_by_runtime
+from wavemix_tf.tflite.measuring.candidate import measure, write_files
 from wavemix_tf.tflite.measuring.file_plan import Plan
 from wavemix_tf.tflite.measuring.graph_plan import graph_plans
 from wavemix_tf.tflite.measuring.wavemix_plan import wavemix_plan
@@ -99,6 +102,21 @@ def test_mcu_costs_are_those_of_the_exported_file(mcu, options):
     for mine, theirs in zip(info.ops, whole.ops, strict=True):
         for a, b in zip((*mine.inputs, *mine.outputs), (*theirs.inputs, *theirs.outputs), strict=True):
             assert (a.shape, a.dtype, a.constant, a.channel_scales) == (b.shape, b.dtype, b.constant, b.channel_scales)
+
+
+@pytest.mark.slow
+def test_costs_of_a_program_in_c_are_those_of_the_exported_file():
+    """RAM and flash as ``check`` has them; instructions as the budget names them, estimated for a Cortex-M4."""
+    model = network(**{**TINY, "upsample": "deconv"})
+    artifact = export(model, "c", calibration=generated_images(model.image_shape, 64), error_bound_steps=99)
+    costs, _ = measure(model, "c")
+    need = needs_by_runtime(artifact.content)["c"]
+    known = {"ram_bytes": need.ram_bytes, "flash_bytes": need.flash_bytes, "arena_bytes": need.arena_bytes}
+    assert costs == known | {"instructions": estimate_instructions(read_file(artifact.content), "cortex-m4", "c")}
+    with DeviceCosts("c", names=("flash_bytes", "instructions")) as named:
+        low = named.bounds(model)
+    assert 0 < low["flash_bytes"][0] <= costs["flash_bytes"]
+    assert low["instructions"] == (0.0, math.inf)
 
 
 @pytest.mark.slow
@@ -245,7 +263,7 @@ def test_what_a_target_cannot_run_is_an_export_error(ethos):
     ("target", "options", "rule"),
     [
         ("esp32", {}, r"target must be one of 'android-cpu'"),
-        ("edge-tpu", {}, r"costs: android-cpu, ethos-u55, ethos-u65, ethos-u85, mcu\. Received: target='edge-tpu'"),
+        ("edge-tpu", {}, r"costs: android-cpu, ethos-u55, ethos-u65, ethos-u85, mcu, c\. Received: target='edge-tpu'"),
         ("mcu", dict(names=("npu_cycles",)), r"names must be one of 'arena_bytes', 'flash_bytes'"),
         ("mcu", dict(names=()), r"names must be some of arena_bytes, flash_bytes"),
         ("mcu", dict(names="arena_bytes"), r"names must be some of"),

@@ -61,6 +61,8 @@ NIGHTLY: tuple[str, ...] = (
     "test_cli_predict.py::test_explain_another_class",
     "test_cli_predict.py::test_explain_draws_one_picture_an_image",
     "test_cli_targets.py::test_a_run_to_some_targets",
+    "test_cli_tune.py::test_a_board_that_fits_a_program_in_c_alone",
+    "test_cli_tune.py::test_a_limit_of_instructions_holds",
     "test_cli_tune.py::test_a_search_on_a_folder_ends_in_a_recipe_whose_file_is_within_the_budget",
     "test_cli_tune.py::test_local_workers",
     "test_command_start.py::test_a_script_named_as_the_command_loads_models",

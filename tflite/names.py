@@ -62,14 +62,15 @@ BITS = {"int8": 8, "int16x8": 16}
 # Costs of a file on a device, each with its unit.
 LATENCY_MS = "latency_ms"
 FILE_BYTES = "file_bytes"
-FLASH_BYTES = "flash_bytes"  # the file only
+FLASH_BYTES = "flash_bytes"  # the file only; of target c the program with its constants
 ARENA_BYTES = "arena_bytes"  # RAM under TensorFlow Lite Micro
 SRAM_BYTES = "sram_bytes"  # RAM by Vela's estimate
 NPU_CYCLES = "npu_cycles"
 FIRMWARE_BYTES = "firmware_bytes"  # flash for the file and the program that runs it, with CMSIS-NN's kernels
 FIRMWARE_REFERENCE_BYTES = "firmware_reference_bytes"  # the same with the reference kernels
-INSTRUCTIONS = "instructions"  # of an inference on a Cortex-M4 with CMSIS-NN's kernels, an estimate
-RAM_COSTS = (ARENA_BYTES, SRAM_BYTES)
+INSTRUCTIONS = "instructions"  # of an inference on a Cortex-M4 with CMSIS-NN's kernels or the program in C, an estimate
+RAM_BYTES = "ram_bytes"  # RAM of a program in C: arena, inputs, outputs and stack
+RAM_COSTS = (ARENA_BYTES, SRAM_BYTES, RAM_BYTES)
 
 # What a kit contains for a device in addition to the file and its test vectors.
 ANDROID_KIT = "android"  # a Kotlin class

@@ -50,9 +50,7 @@ def write_c(content: bytes, name: str, class_names: Sequence[str] = ()) -> CSour
         ExportError: no TensorFlow Lite file, or a damaged one.
     """
     info = read_file(content)
-    program = lower(info)
-    outputs = _place_outputs(program, info)
-    fuse(program, set(outputs.values()))
+    program, outputs = _merged(info)
     variants = make_variants(program, {program.key(tensor) for tensor in info.inputs} | set(outputs.values()))
     own, *others = variants
     return CSource(
@@ -68,6 +66,19 @@ def write_c(content: bytes, name: str, class_names: Sequence[str] = ()) -> CSour
 def c_arena_bytes(content: bytes) -> int:
     """Working memory of the program that ``write_c`` writes, in bytes, beside inputs and outputs."""
     return write_c(content, "net").plan.arena_bytes
+
+
+def merged_program(info: FileInfo) -> Program:
+    """The steps of a file as ``write_c`` writes them; raises as it does."""
+    return _merged(info)[0]
+
+
+def _merged(info: FileInfo) -> tuple[Program, dict[int, int]]:
+    """(the steps, index of each output -> its key)."""
+    program = lower(info)
+    outputs = _place_outputs(program, info)
+    fuse(program, set(outputs.values()))
+    return program, outputs
 
 
 def check_c(info: FileInfo) -> None:

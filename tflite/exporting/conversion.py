@@ -89,7 +89,7 @@ def write(job: Prepared, accelerator: str | None) -> Written:
     arena = c_arena_bytes(content) if job.row.writes_c else max(arenas.values(), default=None)
     names = layers.get(form) or {layer.name: layer.name for layer in job.facts.model.layers}
     file = Written(content, info, form, arenas, npu, deployed.get(form), arena, op_layers(info, names))
-    check_limits(job.limits, MemoryUse(file.arena_bytes, len(content), npu), info, job.target)
+    check_limits(job.limits, MemoryUse.of(job.row, content, file.arena_bytes, npu), info, job.target)
     return file
 
 

@@ -91,7 +91,8 @@ def export(
         max_arena_bytes: RAM for tensors, in bytes: the arena under TensorFlow Lite Micro for "mcu", SRAM by Vela's
             estimate for an Ethos-U. None: the target's limit, mostly none.
         max_flash_bytes: Flash for the file only, in bytes, without the program that runs it; for an Ethos-U, for the
-            compiled file. None: the target's limit, mostly none.
+            compiled file; for "c", for the whole program, which counts with the largest measured size of its code.
+            None: the target's limit, mostly none.
         max_firmware_bytes: For "mcu": flash for the file and the program that runs it with CMSIS-NN's kernels. The
             program counts with the largest measured size (``firmware.RUNTIME_BYTES``).
         accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.

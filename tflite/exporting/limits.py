@@ -9,6 +9,7 @@ import numpy as np
 
 from wavemix_tf.checks import check_option, check_positive
 
+from ..c_source.flash import c_flash_bytes
 from ..errors import MemoryLimitError, UnsupportedOpError
 from ..file.flatbuffer import FileInfo, OpInfo, TensorInfo
 from ..file.metadata import min_runtime
@@ -45,11 +46,22 @@ class Limits:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Memory of a file: its arena (None for targets without one), its size, its compiled form."""
+    """Memory of a file: its arena (None for targets without one), its size, its compiled form, its program in C."""
 
     arena_bytes: int | None
     file_bytes: int
     npu: NpuReport | None
+    program_bytes: int | None = None
+
+    @classmethod
+    def of(cls, row: Target, content: bytes, arena_bytes: int | None, npu: NpuReport | None) -> MemoryUse:
+        """Of a file for a target."""
+        return cls(arena_bytes, len(content), npu, c_flash_bytes(content)[1] if row.writes_c else None)
+
+    @property
+    def flash_bytes(self) -> int:
+        """What ``max_flash_bytes`` limits: the file, for an Ethos-U the compiled file, of target c the program."""
+        return self.npu.flash_bytes if self.npu is not None else self.program_bytes or self.file_bytes
 
 
 def check_arguments(
@@ -138,7 +150,7 @@ def check_limits(limits: Limits, use: MemoryUse, info: FileInfo, target: str) ->
         MemoryLimitError: the message states the need, the limit, the layer that uses most, and how to reduce it.
     """
     arena = use.arena_bytes if use.npu is None else use.npu.sram_bytes
-    flash = use.file_bytes if use.npu is None else use.npu.flash_bytes
+    flash = use.flash_bytes
     faults = []
     if limits.max_arena_bytes is not None and arena is not None and arena > limits.max_arena_bytes:
         what = "an arena" if use.npu is None else "SRAM"
@@ -155,7 +167,8 @@ def check_limits(limits: Limits, use: MemoryUse, info: FileInfo, target: str) ->
         weights = sum(_constant_bytes(op) for op in info.ops)
         index, op = max(enumerate(info.ops), key=lambda pair: _constant_bytes(pair[1]))
         faults.append(
-            f"The file takes {flash:,} bytes of flash on target {target!r}; the limit is "
+            f"The {'file takes' if use.program_bytes is None else 'program takes up to'} {flash:,} bytes of flash on "
+            f"target {target!r}; the limit is "
             f"max_flash_bytes={limits.max_flash_bytes:,}. Its constants take {weights:,} bytes; the largest are those "
             f"of {describe(index, op)}, {_constant_bytes(op):,}: use a smaller width, depth, levels, ff_dim or "
             "expansion."

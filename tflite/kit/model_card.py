@@ -7,6 +7,7 @@ from typing import Any
 
 from wavemix_tf.escaping import markdown, markdown_code
 
+from ..c_source.flash import c_flash_words
 from ..c_source.generator import c_arena_bytes
 from ..file.flatbuffer import FileInfo
 from ..file.metadata import min_runtime
@@ -15,6 +16,7 @@ from ..targets.firmware import flash_words
 from ..targets.table import get_target
 from . import templates
 from .firmware_files import file_tolerance
+from .speed import speed_of
 from .tensors import is_image, quantization
 from .vectors import UNKNOWN, Vectors
 
@@ -40,6 +42,7 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         ("arithmetic", artifact.dtype),
         ("size of the file", f"{artifact.size_bytes:,} bytes"),
         *_device_rows(artifact, name),
+        *speed_of(artifact),
         ("tolerance against test vectors", file_tolerance(artifact, info).words),
         ("tensor arena", _arena(artifact)),
         ("oldest TensorFlow Lite that runs it", _oldest(artifact)),
@@ -220,7 +223,10 @@ def _device_rows(artifact: Any, name: str) -> list[tuple[str, str]]:
             ("file for the device", f"`{name}_vela.tflite`, compiled by {npu.compiler} only for {npu.accelerator}"),
             ("flash", f"{npu.flash_bytes:,} bytes for the compiled file only, without the program that runs it"),
         ]
-    interpreted = get_target(artifact.target).kit == MICRO_KIT
+    row = get_target(artifact.target)
+    if row.writes_c:
+        return [("flash", c_flash_words(artifact.content))]
+    interpreted = row.kit == MICRO_KIT
     return [("flash", flash_words(artifact.size_bytes))] if interpreted else []
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..c_source.flash import c_flash_bytes
 from ..c_source.generator import write_c
+from ..c_source.instruction_count import estimate_instructions
 from ..errors import UnsupportedOpError
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.op_costs import tensor_bytes
@@ -15,9 +17,9 @@ from ..names import C_PROGRAM, CMSIS_NN, KERNELS, REFERENCE_KERNELS
 from ..runtimes.arena import arena_by_kernels
 from ..targets.audit import audit
 from ..targets.boards import BOARDS, CORES, get_board
-from ..targets.firmware import C_CHANNEL_BYTES, C_CODE_BYTES, C_STACK_BYTES, OWN_RAM_BYTES, firmware_bytes
+from ..targets.firmware import C_STACK_BYTES, OWN_RAM_BYTES, firmware_bytes
+from ..targets.published_times import Range, latency_range
 from ..targets.table import TARGETS, Target
-from .instructions import estimate_instructions
 
 # Each of ``names.BOARD_RUNTIMES`` -> its name in tables.
 RUNTIME_NAMES = {
@@ -56,6 +58,8 @@ class Fit:
         missing_ram_bytes: RAM that the board lacks, also if the arena does not fit into its largest block.
         missing_flash_bytes: Flash that it lacks.
         instructions: Of an inference, an estimate (``instructions``); None if the core or an op was not measured.
+        latency_ms: Of an inference at the board's clock, a range and an estimate (``published_times``); None without
+            instructions, or if no time of this core was published.
     """
 
     board: str
@@ -64,6 +68,7 @@ class Fit:
     missing_ram_bytes: int
     missing_flash_bytes: int
     instructions: int | None
+    latency_ms: Range | None
 
     @property
     def fits(self) -> bool:
@@ -78,6 +83,15 @@ class Fit:
         missing = [f"{amount:,} bytes of {name} missing" for name, amount in parts.items() if amount]
         return f"no: {', '.join(missing)}" if missing else "yes"
 
+    @property
+    def latency_words(self) -> str:
+        """What the milliseconds rest on, or why there are none."""
+        if self.latency_ms is not None:
+            return f"estimate: range of {self.latency_ms.figures} published figures of the core"
+        if self.instructions is None:
+            return "none: the instructions of the core or of an op are unknown"
+        return "none: no published figure of the core with this runtime"
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, with the board's own figures."""
         row = BOARDS[self.board]
@@ -89,11 +103,14 @@ class Fit:
             "board_block_bytes": row.block_bytes,
             "board_flash_bytes": row.flash_bytes,
             "source": row.source,
+            "memory_source": row.memory_source or row.source,
             "runtime": self.runtime,
             **dataclasses.asdict(self.need),
             "missing_ram_bytes": self.missing_ram_bytes,
             "missing_flash_bytes": self.missing_flash_bytes,
             "instructions": self.instructions,
+            "latency_ms_estimate": None if self.latency_ms is None else dataclasses.asdict(self.latency_ms),
+            "latency_ms_source": self.latency_words,
             "fits": self.fits,
         }
 
@@ -131,26 +148,26 @@ def needs_by_runtime(content: bytes) -> dict[str, Need]:
         arenas = arenas or arena_by_kernels(info)
         arena = arenas[kernels]
         found[kernels] = Need(arena, arena + OWN_RAM_BYTES, firmware_bytes(len(content), kernels)[1])
-    found[C_PROGRAM] = _program(content, info)
+    found[C_PROGRAM] = program_need(content, info)
     return found
 
 
-def _program(content: bytes, info: FileInfo) -> Need:
+def program_need(content: bytes, info: FileInfo) -> Need:
+    """What a file needs as a program in C."""
     try:
         arena = write_c(content, "net").plan.arena_bytes
     except UnsupportedOpError as error:
         return Need(0, 0, 0, _short(error))
     ends = sum(map(tensor_bytes, (*info.inputs, *info.outputs)))
-    constants = sum(len(tensor.data) for tensor in info.tensors)
-    channels = sum(max((part.channel_scales for part in op.inputs if part.constant), default=0) for op in info.ops)
-    return Need(arena, arena + ends + C_STACK_BYTES, constants + C_CHANNEL_BYTES * channels + C_CODE_BYTES[1])
+    return Need(arena, arena + ends + C_STACK_BYTES, c_flash_bytes(content)[1])
 
 
 def _fit(board: str, runtime: str, need: Need, info: FileInfo) -> Fit:
     row = BOARDS[board]
     ram = max(need.ram_bytes - row.ram_bytes, need.arena_bytes - row.block_bytes, 0)
     instructions = None if need.refusal is not None else estimate_instructions(info, row.core, runtime)
-    return Fit(board, runtime, need, ram, max(need.flash_bytes - row.flash_bytes, 0), instructions)
+    times = latency_range(instructions, row.core, runtime, row.clock_mhz)
+    return Fit(board, runtime, need, ram, max(need.flash_bytes - row.flash_bytes, 0), instructions, times)
 
 
 def _refusal(info: FileInfo, kernels: str) -> str | None:

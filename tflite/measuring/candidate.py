@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ..c_source.instruction_count import estimate_instructions
+from ..errors import UnsupportedOpError
 from ..exporting.forms import audited_files, run_for_arenas
 from ..exporting.preparation import check_class_names
 from ..file.flatbuffer import FileInfo, read_file
@@ -24,14 +26,24 @@ from ..graph.inputs import value_ranges
 from ..graph.lowering import DEPLOYED
 from ..graph.pipeline import finishing_passes, lowering_passes, quantizing_passes
 from ..graph.pipeline import run as run_passes
-from ..names import ARENA_BYTES, CMSIS_NN, FILE_BYTES, FLASH_BYTES, INSTRUCTIONS, NPU_CYCLES, SRAM_BYTES
+from ..names import (
+    ARENA_BYTES,
+    C_PROGRAM,
+    CMSIS_NN,
+    FILE_BYTES,
+    FLASH_BYTES,
+    INSTRUCTIONS,
+    NPU_CYCLES,
+    RAM_BYTES,
+    SRAM_BYTES,
+)
 from ..quantization.ranges import connect_steps
 from ..runtimes.converter import convert
 from ..runtimes.ethos import check_all_on_npu, compile_for
 from ..runtimes.processes import Runner
 from ..targets.firmware import COST_KERNELS, firmware_bytes
 from ..targets.table import Target, get_target
-from .instructions import estimate_instructions
+from .board_fit import program_need
 
 
 def measure(
@@ -63,6 +75,9 @@ def measure(
         sizes |= {name: firmware_bytes(size, kernels)[1] for name, kernels in COST_KERNELS.items()}
         counted = estimate_instructions(read_file(content), "cortex-m4", CMSIS_NN)
         sizes[INSTRUCTIONS] = math.inf if counted is None else counted  # an op that was not measured fits no budget
+    elif row.writes_c:
+        _, content, _ = next(files)
+        sizes = _program_sizes(content)
     else:
         _, content, _ = next(files)
         npu = compile_for(row, content, accelerator, run)
@@ -71,6 +86,20 @@ def measure(
             check_all_on_npu(npu, target)
             sizes = {NPU_CYCLES: npu.cycles, SRAM_BYTES: npu.sram_bytes, FLASH_BYTES: npu.flash_bytes}
     return {name: float(value) for name, value in sizes.items()}, content
+
+
+def _program_sizes(content: bytes) -> dict[str, float]:
+    info = read_file(content)
+    need = program_need(content, info)
+    if need.refusal is not None:
+        raise UnsupportedOpError(f"The generator of C does not take the network. Received: {need.refusal}")
+    counted = estimate_instructions(info, "cortex-m4", C_PROGRAM)
+    return {
+        RAM_BYTES: need.ram_bytes,
+        FLASH_BYTES: need.flash_bytes,
+        ARENA_BYTES: need.arena_bytes,
+        INSTRUCTIONS: math.inf if counted is None else counted,
+    }
 
 
 def write_files(model: Any, target: str, row: Target) -> Iterator[tuple[str, bytes, FileInfo]]:

@@ -18,7 +18,7 @@ from ..errors import ExportError
 from ..graph.layer_kinds import WEIGHTED
 from ..names import ARENA_BYTES, FILE_BYTES, FLASH_BYTES, NPU_CYCLES, SRAM_BYTES
 from ..targets.firmware import COST_KERNELS, RUNTIME_BYTES
-from ..targets.table import DEVICE_COSTS, FIRMWARE_COSTS, Target
+from ..targets.table import DEVICE_COSTS, NAMED_COSTS, Target
 from .file_plan import Plan, transposed_4x4
 from .graph_plan import graph_plans
 from .wavemix_plan import wavemix_plan
@@ -47,7 +47,9 @@ def bounds(model: Any, target: str, row: Target, accelerator: str | None) -> dic
         row: Row of the target in ``TARGETS``.
         accelerator: Accelerator of an Ethos-U.
     """
-    found = dict.fromkeys((*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ())), (0.0, math.inf))
+    found = dict.fromkeys((*DEVICE_COSTS[target], *NAMED_COSTS.get(target, ())), (0.0, math.inf))
+    if row.writes_c:  # the program contains every weight; its plan of the memory is not known before it is written
+        return found | {FLASH_BYTES: (float(_constants(model)), math.inf)}
     macs_per_cycle = row.macs_per_cycle(accelerator)
     if type(model) is WaveMixClassifier and model.block == "wavemix" and None not in model.image_shape:
         return found | _wavemix_bounds(model, row, macs_per_cycle, tuple(found))

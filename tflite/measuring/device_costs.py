@@ -28,7 +28,7 @@ from ..graph.inputs import generated_values
 from ..names import LATENCY_MS, MICRO, VELA
 from ..runtimes.ethos import require_vela
 from ..runtimes.microcontroller import require_micro
-from ..targets.table import DEVICE_COSTS, FIRMWARE_COSTS, get_target
+from ..targets.table import DEVICE_COSTS, NAMED_COSTS, get_target
 from .cost_bounds import bounds
 from .latency import times_ms
 
@@ -55,9 +55,12 @@ class DeviceCosts:
         target: Key of ``TARGETS``. "mcu" has ``arena_bytes`` and ``flash_bytes`` (of the file only, in the upsample
             form with the smaller arena, as ``export`` chooses without limits), and if named ``firmware_bytes`` and
             ``firmware_reference_bytes``: the file and the largest measured size of the program that runs it, with
-            CMSIS-NN or with the reference kernels; an Ethos-U ``npu_cycles``, ``sram_bytes`` and ``flash_bytes`` (of
-            the compiled file only); "android-cpu" ``latency_ms`` and ``file_bytes``.
-        names: Which of these; None: all except those of firmware.
+            CMSIS-NN or with the reference kernels. "c" has ``ram_bytes`` (arena, inputs, outputs and stack of the
+            program) and ``flash_bytes`` (the program with its constants), and if named ``arena_bytes``. Both have
+            ``instructions`` if named: of an inference on a Cortex-M4 (with CMSIS-NN), an estimate. An Ethos-U has
+            ``npu_cycles``, ``sram_bytes`` and ``flash_bytes`` (of the compiled file only); "android-cpu"
+            ``latency_ms`` and ``file_bytes``.
+        names: Which of these; None: all except those that must be named.
         accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.
 
     Attributes:
@@ -80,7 +83,7 @@ class DeviceCosts:
             raise ValueError(
                 f"target must be one with measurable costs: {', '.join(DEVICE_COSTS)}. Received: target={target!r}"
             )
-        known = (*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ()))
+        known = (*DEVICE_COSTS[target], *NAMED_COSTS.get(target, ()))
         chosen = DEVICE_COSTS[target] if names is None else names
         if isinstance(chosen, str) or not chosen or len(set(chosen)) < len(chosen):
             raise ValueError(f"names must be some of {', '.join(known)}, each once. Received: names={names!r}")

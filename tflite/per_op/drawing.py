@@ -24,7 +24,7 @@ ROW, NAME, BAR_END, VALUE_END, LETTERS = 21, 160, 266, 334, 20
 COLORS = {FEATURE_MAP: "float", SCRATCH: "accent", WEIGHTS: "muted"}
 PEAK = "int8"
 PEAK_LETTERS = 49  # most letters of the line about the peak, which is bold
-UNITS = {"cycles": "cycles", "time_us": "µs", "macs": "multiply-accumulates"}
+UNITS = {"cycles": "cycles", "instructions": "instructions", "time_us": "µs", "macs": "multiply-accumulates"}
 LEGEND = {FEATURE_MAP: "feature map", SCRATCH: "scratch of an op", WEIGHTS: "weights, copied"}
 
 
@@ -126,7 +126,7 @@ def _numbers(report: OpReport, value: float, share: float, y: float, most: float
 
 
 def _value(report: OpReport, value: float, most: float) -> str:
-    """A cost in few letters, in the unit of the largest: cycles 35,320; MAC 102 k; 12.3 µs."""
+    """A cost in few letters, in the unit of the largest: cycles 35,320; MAC or instructions 102 k; 12.3 µs."""
     if report.measure == "time_us":
         return f"{value:,.1f} µs"
     if report.measure == "cycles":

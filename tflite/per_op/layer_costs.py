@@ -9,19 +9,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..c_source.generator import write_c
+from ..c_source.instruction_count import instructions_by_op
 from ..file.arena_plan import INPUT_OP, MemoryPlan, plan_file
 from ..file.flatbuffer import FileInfo, read_file
 from ..file.layer_names import op_layers
 from ..file.op_costs import count_costs
-from ..names import KERNELS, MICRO_KIT
+from ..names import C_PROGRAM, CMSIS_NN, KERNELS, MICRO_KIT
 from ..runtimes.arena import BUILDS
 from ..targets.kernel_memory import kernel_memory
-from ..targets.table import get_target
+from ..targets.table import board_runtime, get_target
 from .drawing import costs_svg, plan_svg
 from .model_explorer import node_data
 
 LITERT_ALIGNMENT_BYTES = 64  # alignment of buffers in LiteRT's arena
-CYCLES, TIME_US, MACS = "cycles", "time_us", "macs"  # measures of an op, the best first
+# Measures of an op, the best first.
+CYCLES, INSTRUCTIONS, TIME_US, MACS = "cycles", "instructions", "time_us", "macs"
+CORE = "cortex-m4"  # whose instructions are shown: a Cortex-M33 and M7 have the same
+ON_CORE = {CMSIS_NN: "on a Cortex-M4 with CMSIS-NN", C_PROGRAM: "of the program in C on a Cortex-M4"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class OpRow:
         live_bytes: Bytes of the buffers that are taken while it runs; None without a plan.
         cycles: NPU cycles by the compiler's estimate; None for other targets.
         time_us: Microseconds on this machine; None if it was not timed, or runs once when the file is loaded.
+        instructions: On a Cortex-M4, an estimate; a call of a program in C counts for the op that it is made for. None
+            for other targets, or if an op of the file was not measured.
     """
 
     index: int
@@ -49,6 +55,7 @@ class OpRow:
     live_bytes: int | None
     cycles: int | None
     time_us: float | None
+    instructions: int | None = None
 
     @property
     def title(self) -> str:
@@ -81,7 +88,7 @@ class OpReport:
 
     Args:
         target: Key of ``TARGETS``.
-        measure: What ``layers`` and the pictures show: "cycles", "time_us" or "macs".
+        measure: What ``layers`` and the pictures show: "cycles", "instructions", "time_us" or "macs".
         measured: Its source, as a phrase.
         rows: One per op.
         plan: Buffers over the steps of an inference; None where the compiler stated none.
@@ -171,8 +178,9 @@ class OpReport:
 def op_report(artifact: Any, times_us: Sequence[float | None] | None = None) -> OpReport:
     """Costs of each op of an exported file, under the names of the Keras layers, and its memory plan over time.
 
-    The measure is the best that exists: Vela's cycles for an Ethos-U; the times that are given; else the number of
-    multiply-accumulates. No time on this machine says anything about a microcontroller.
+    The measure is the best that exists: Vela's cycles for an Ethos-U; the estimated instructions on a Cortex-M4 for
+    "mcu" and "c"; the times that are given; else the number of multiply-accumulates. No time on this machine says
+    anything about a microcontroller.
 
     Args:
         artifact: From ``export`` or ``Artifact.load``.
@@ -199,6 +207,8 @@ def op_report(artifact: Any, times_us: Sequence[float | None] | None = None) -> 
     plan, planned = _plan(artifact, info)
     live = (None,) * len(info.ops) if plan is None else _live_by_op(plan, len(info.ops))
     cycles = artifact.npu.op_cycles if artifact.npu is not None else ()
+    runtime = board_runtime(artifact.target)
+    counted = None if runtime is None else instructions_by_op(info, CORE, runtime)
     rows = tuple(
         OpRow(
             index,
@@ -210,12 +220,15 @@ def op_report(artifact: Any, times_us: Sequence[float | None] | None = None) -> 
             live[index],
             cycles[index] if cycles else None,
             None if times_us is None else times_us[index],
+            None if counted is None else counted[index],
         )
         for index, cost in enumerate(count_costs(info))
     )
     measure, measured = MACS, "multiply-accumulates, counted in the file"
     if cycles:
         measure, measured = CYCLES, f"cycles of {artifact.npu.accelerator}, estimated by {artifact.npu.compiler}"
+    elif counted is not None and runtime is not None:
+        measure, measured = INSTRUCTIONS, f"instructions {ON_CORE[runtime]}, an estimate"
     elif times_us is not None:
         measure, measured = TIME_US, "time on this machine (LiteRT with XNNPACK, one thread) that each op adds"
     return OpReport(artifact.target, measure, measured, rows, plan, planned)

@@ -17,7 +17,13 @@ GRADIENT = (
     {"stop": 0.5, "bgColor": "#f3c9b3", "textColor": "#1c2431"},
     {"stop": 1, "bgColor": "#d4602a", "textColor": "#ffffff"},
 )
-TITLES = {"cycles": "NPU cycles", "time_us": "time, µs", "macs": "multiply-accumulates", "live_bytes": "memory, bytes"}
+TITLES = {
+    "cycles": "NPU cycles",
+    "instructions": "instructions",
+    "time_us": "time, µs",
+    "macs": "multiply-accumulates",
+    "live_bytes": "memory, bytes",
+}
 
 
 def node_data(report: OpReport) -> dict[str, dict[str, Any]]:
@@ -27,5 +33,7 @@ def node_data(report: OpReport) -> dict[str, dict[str, Any]]:
         values = {str(row.index): getattr(row, measure) for row in report.rows}
         results = {node: {"value": value} for node, value in values.items() if value is not None}
         if any(entry["value"] for entry in results.values()):
+            if measure == report.measure == "instructions":
+                title = report.measured  # names the core
             found[measure] = {GRAPH: {"name": title, "results": results, "gradient": list(GRADIENT)}}
     return found

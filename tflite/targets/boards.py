@@ -1,4 +1,4 @@
-"""Boards with their memory, core and clock: published figures, each with its source. Loads no Keras."""
+"""Boards with their memory, core and clock: published figures, each with the page that was read. Loads no Keras."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Board:
         ram_bytes: On-chip RAM.
         block_bytes: Largest part of it with consecutive addresses, which the arena must fit into.
         flash_bytes: Flash for programs; of boards with external flash, the smallest that is sold.
-        source: Address of the data sheet or the product's page.
+        source: Address of the page that the figures were read in.
+        memory_source: Of the page with the memory map, or with another figure, where that is another.
         note: What the figures do not say.
     """
 
@@ -45,9 +46,14 @@ class Board:
     block_bytes: int
     flash_bytes: int
     source: str
+    memory_source: str = ""
     note: str = ""
 
 
+GITHUB = "https://github.com"
+PLATFORMIO = f"{GITHUB}/platformio/platform"
+PICO = f"{GITHUB}/raspberrypi/pico-sdk/blob/master/src"
+ZEPHYR = "https://docs.zephyrproject.org/latest/boards"
 BOARDS: dict[str, Board] = {
     "alif-e7": Board(
         "Alif Ensemble E7",
@@ -56,8 +62,11 @@ BOARDS: dict[str, Board] = {
         13824 * KIB,
         4 * MIB,
         5632 * KIB,
-        "https://alifsemi.com/products/ensemble/",
-        "for the Cortex-M55 HP alone; with its Ethos-U55, export for the target ethos-u55",
+        "https://alifsemi.com/whitepaper/alif-mcu-ram-regions-and-linker-files/",
+        memory_source=f"{GITHUB}/alifsemi/zephyr_alif/blob/510de1b4c07d2de37e3bebaf931cd6e043965941/dts/arm/alif/ensemble/e5/"
+        "ae512f80f55d5xx.dtsi",
+        note="for the Cortex-M55 HP alone; with its Ethos-U55, export for the target ethos-u55; "
+        "flash as of the E5 of the same memory code, F80F55D5",
     ),
     "arduino-nano-33-ble": Board(
         "Arduino Nano 33 BLE (nRF52840)",
@@ -65,9 +74,9 @@ BOARDS: dict[str, Board] = {
         64,
         256 * KIB,
         256 * KIB,
-        1 * MIB,
-        "https://docs.arduino.cc/hardware/nano-33-ble/",
-        "Mbed OS and Bluetooth take part of both",
+        960 * KIB,
+        f"{PLATFORMIO}-nordicnrf52/blob/develop/boards/nano33ble.json",
+        note="flash without the boot loader; Mbed OS and Bluetooth take part of both",
     ),
     "esp32-s3": Board(
         "ESP32-S3-DevKitC-1-N8",
@@ -76,8 +85,10 @@ BOARDS: dict[str, Board] = {
         512 * KIB,
         416 * KIB,
         8 * MIB,
-        "https://www.espressif.com/sites/default/files/documentation/esp32-s3_datasheet_en.pdf",
-        "caches and Wi-Fi take part of the RAM; the reference kernels, ESP-NN's need more scratch memory",
+        f"{PLATFORMIO}-espressif32/blob/develop/boards/esp32-s3-devkitc-1.json",
+        memory_source=f"{GITHUB}/espressif/esp-idf/blob/002cd296e1a7081681bc792db8eeaa89bfa0e89d/components/soc/esp32s3/include/soc/soc.h",
+        note="caches and Wi-Fi take part of the RAM, partitions part of the flash; the "
+        "reference kernels, ESP-NN's need more scratch memory",
     ),
     "nrf52840-dk": Board(
         "nRF52840 DK",
@@ -86,7 +97,7 @@ BOARDS: dict[str, Board] = {
         256 * KIB,
         256 * KIB,
         1 * MIB,
-        "https://www.nordicsemi.com/Products/nRF52840",
+        f"{PLATFORMIO}-nordicnrf52/blob/develop/boards/nrf52840_dk.json",
     ),
     "nucleo-f446re": Board(
         "NUCLEO-F446RE (STM32F446RE)",
@@ -95,7 +106,7 @@ BOARDS: dict[str, Board] = {
         128 * KIB,
         128 * KIB,
         512 * KIB,
-        "https://www.st.com/en/microcontrollers-microprocessors/stm32f446re.html",
+        f"{PLATFORMIO}-ststm32/blob/develop/boards/nucleo_f446re.json",
     ),
     "nucleo-g071rb": Board(
         "NUCLEO-G071RB (STM32G071RB)",
@@ -104,7 +115,7 @@ BOARDS: dict[str, Board] = {
         36 * KIB,
         36 * KIB,
         128 * KIB,
-        "https://www.st.com/en/microcontrollers-microprocessors/stm32g071rb.html",
+        f"{PLATFORMIO}-ststm32/blob/develop/boards/nucleo_g071rb.json",
     ),
     "nucleo-h743zi2": Board(
         "NUCLEO-H743ZI2 (STM32H743ZI)",
@@ -113,7 +124,8 @@ BOARDS: dict[str, Board] = {
         1024 * KIB,
         512 * KIB,
         2 * MIB,
-        "https://www.st.com/en/microcontrollers-microprocessors/stm32h743zi.html",
+        f"{ZEPHYR}/st/nucleo_h743zi/doc/index.html",
+        memory_source=f"{GITHUB}/zephyrproject-rtos/zephyr/blob/0761962b672a6940bb27108d86d358f0c45528b6/dts/arm/st/h7/stm32h743.dtsi",
     ),
     "nucleo-l4r5zi": Board(
         "NUCLEO-L4R5ZI (STM32L4R5ZI)",
@@ -122,26 +134,30 @@ BOARDS: dict[str, Board] = {
         640 * KIB,
         640 * KIB,
         2 * MIB,
-        "https://www.st.com/en/microcontrollers-microprocessors/stm32l4r5zi.html",
-        "the reference board of MLPerf Tiny",
+        f"{PLATFORMIO}-ststm32/blob/develop/boards/nucleo_l4r5zi.json",
+        note="the reference board of MLPerf Tiny",
     ),
     "rp2040-pico": Board(
         "Raspberry Pi Pico (RP2040)",
         "cortex-m0+",
-        133,
+        200,
         264 * KIB,
-        264 * KIB,
+        256 * KIB,
         2 * MIB,
-        "https://datasheets.raspberrypi.com/pico/pico-datasheet.pdf",
+        f"{PICO}/rp2040/hardware_regs/include/hardware/platform_defs.h",
+        memory_source=f"{PICO}/rp2_common/pico_crt0/rp2040/memmap_default.ld",
+        note="125 MHz by default; 8 KB of the RAM are for the stacks of its cores",
     ),
     "rp2350-pico-2": Board(
         "Raspberry Pi Pico 2 (RP2350)",
         "cortex-m33",
         150,
         520 * KIB,
-        520 * KIB,
+        512 * KIB,
         4 * MIB,
-        "https://datasheets.raspberrypi.com/pico/pico-2-datasheet.pdf",
+        f"{PICO}/boards/include/boards/pico2.h",
+        memory_source=f"{PICO}/rp2_common/pico_crt0/rp2350/memmap_default.ld",
+        note="8 KB of the RAM are for the stacks of its cores",
     ),
     "stm32h747i-disco": Board(
         "STM32H747I-DISCO",
@@ -150,8 +166,9 @@ BOARDS: dict[str, Board] = {
         1024 * KIB,
         512 * KIB,
         2 * MIB,
-        "https://www.st.com/en/evaluation-tools/stm32h747i-disco.html",
-        "for its Cortex-M7",
+        f"{ZEPHYR}/st/stm32h747i_disco/doc/index.html",
+        memory_source=f"{PLATFORMIO}-ststm32/blob/develop/boards/disco_h747xi.json",
+        note="for its Cortex-M7; by default the Cortex-M4 has half of the flash",
     ),
 }
 

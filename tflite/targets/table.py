@@ -12,6 +12,8 @@ from wavemix_tf.checks import check_option
 from ..names import (
     ANDROID_KIT,
     ARENA_BYTES,
+    C_PROGRAM,
+    CMSIS_NN,
     EDGE_TPU_KIT,
     ETHOS_KIT,
     FILE_BYTES,
@@ -23,6 +25,7 @@ from ..names import (
     MICRO,
     MICRO_KIT,
     NPU_CYCLES,
+    RAM_BYTES,
     REFERENCE,
     SRAM_BYTES,
     VELA,
@@ -316,6 +319,7 @@ TARGETS: dict[str, Target] = {
         activation="quick_gelu",
         substitutes={"gelu": "quick_gelu"},
         writes_c=True,
+        costs=(RAM_BYTES, FLASH_BYTES),
     ),
     "web": Target(
         device="LiteRT.js in a web browser (WebAssembly)",
@@ -336,10 +340,19 @@ TARGETS: dict[str, Target] = {
 # Targets whose costs ``DeviceCosts`` measures -> their names.
 DEVICE_COSTS: dict[str, tuple[str, ...]] = {name: row.costs for name, row in TARGETS.items() if row.costs}
 
-# Reported only if named: flash of the file and of the program that runs it (see ``firmware``), and instructions.
-FIRMWARE_COSTS: dict[str, tuple[str, ...]] = {
-    name: (*COST_KERNELS, INSTRUCTIONS) for name, row in TARGETS.items() if row.runtime_flash_bytes
+# Reported only if named: of an interpreted file the flash with the program that runs it (see ``firmware``), of a
+# program in C its arena alone; and the instructions of an inference.
+NAMED_COSTS: dict[str, tuple[str, ...]] = {
+    name: (*(COST_KERNELS if row.runtime_flash_bytes else (ARENA_BYTES,)), INSTRUCTIONS)
+    for name, row in TARGETS.items()
+    if row.runtime_flash_bytes or row.writes_c
 }
+
+
+def board_runtime(target: str) -> str | None:
+    """What runs a target's files on a board (one of ``names.BOARD_RUNTIMES``); None for other devices."""
+    row = get_target(target)
+    return C_PROGRAM if row.writes_c else CMSIS_NN if row.kit == MICRO_KIT else None
 
 
 def get_target(name: str) -> Target:

@@ -106,8 +106,9 @@ class TrialTraining:
         return outcome.metrics
 
     def _measured(self, recipe: Recipe, failure: Exception | None) -> dict[str, Any]:
-        """Costs of a trained network, and its status if they exceed the budget."""
-        found: dict[str, Any] = {"costs": self.candidates.costs(recipe)}
+        """Costs of a trained network, and its status if they exceed the budget. A cost without a value is infinite."""
+        known = {name: cost for name, cost in self.candidates.costs(recipe).items() if math.isfinite(cost)}
+        found: dict[str, Any] = {"costs": known}
         if failure is None and self.candidates.excess(recipe):
             found["status"], found["error"] = OVER_BUDGET, self.candidates.refusal(recipe)
         return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from ..checks import check_option
 from ..tflite.names import (
     ARENA_BYTES,
     FIRMWARE_BYTES,
@@ -14,6 +15,7 @@ from ..tflite.names import (
     INSTRUCTIONS,
     LATENCY_MS,
     NPU_CYCLES,
+    RAM_BYTES,
     RAM_COSTS,
 )
 
@@ -29,15 +31,17 @@ GENERAL = {
 }
 DEVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ram": (SIZES, RAM_COSTS),
-    "flash": (SIZES, (FLASH_BYTES,)),  # the file only
+    "flash": (SIZES, (FLASH_BYTES,)),  # the file only; of target c the program
     "cycles": (COUNTS, (NPU_CYCLES,)),
     "latency": (("ms",), (LATENCY_MS,)),
 }
-FIRMWARE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # only if named; first: the file and its program
+NAMED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # only if named; first: the file and its program
     "firmware": (SIZES, (FIRMWARE_BYTES,)),  # with CMSIS-NN's kernels
     "firmware-reference": (SIZES, (FIRMWARE_REFERENCE_BYTES,)),  # with TensorFlow Lite Micro's reference kernels
     "instructions": (COUNTS, (INSTRUCTIONS,)),  # of an inference, an estimate
 }
+Kinds = dict[str, tuple[tuple[str, ...], str]]  # kind -> (units, cost)
+BOARD_TARGETS = ("mcu", "c")  # what may run a file on a board
 FORM = "[TARGET:]AMOUNT-KIND,... as in mcu:64KB-ram,100KB-flash or android-cpu:5ms"
 AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([A-Za-z]*)(?:-([A-Za-z]+(?:-[A-Za-z]+)*))?")
 
@@ -46,10 +50,11 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
     """Parse a budget of the command line: ``[TARGET:]AMOUNT[-KIND],...``.
 
     A size is in B, KB (1024 bytes, as KiB) or MB (1024 KB, as MiB), a count plain or with k (thousand) or M (million),
-    a time in ms. Kinds: ``ram``, ``flash`` (the file only), ``firmware`` (the file and the program that runs it, with
-    CMSIS-NN) or ``firmware-reference`` (with the reference kernels), ``cycles``, ``instructions`` (of an inference on a
-    Cortex-M4 with CMSIS-NN, an estimate) and ``latency`` of a target, ``parameters``, ``macs``, ``weights`` and
-    ``activations`` (both of 8 bits) of any network. A time needs no kind.
+    a time in ms. Kinds: ``ram``, ``flash`` (the file only; for c the program with its constants), ``firmware`` (the
+    file and the program that runs it, with CMSIS-NN) or ``firmware-reference`` (with the reference kernels),
+    ``cycles``, ``instructions`` (of an inference on a Cortex-M4 with CMSIS-NN, or for c of the program; an estimate)
+    and ``latency`` of a target, ``parameters``, ``macs``, ``weights`` and ``activations`` (both of 8 bits) of any
+    network. A time needs no kind.
 
     Args:
         text: E.g. "mcu:64KB-ram,100KB-flash", "ethos-u55:500k-cycles", "android-cpu:5ms" or "12k-parameters".
@@ -80,24 +85,35 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
     return target, limits
 
 
-def board_budget(name: str) -> tuple[str, dict[str, float]]:
-    """The budget of a board: (target, cost -> upper limit in bytes).
+def board_budget(name: str, target: str | None = None) -> tuple[str, dict[str, float]]:
+    """The budget of a board for one runtime: (target, cost -> upper limit in bytes).
 
     The arena must fit into the largest block of RAM and leave room for the runtime's own; the file and the program that
-    runs it into flash. The program counts with CMSIS-NN's kernels where the board's core has them.
+    runs it into flash. A program in C has its own RAM and flash.
 
     Args:
         name: Key of ``BOARDS``.
+        target: "mcu": TensorFlow Lite Micro, with CMSIS-NN's kernels where they are calculated for the board's core;
+            "c": the program in C. None: "mcu".
+
+    Raises:
+        ValueError: an unknown board, or a target that boards do not run.
 
     Example:
     >>> board_budget("nucleo-f446re")
     ('mcu', {'arena_bytes': 128000.0, 'firmware_bytes': 524288.0})
+    >>> board_budget("nucleo-f446re", "c")
+    ('c', {'arena_bytes': 131072.0, 'ram_bytes': 131072.0, 'flash_bytes': 524288.0})
     """
     from ..tflite.names import CMSIS_NN
     from ..tflite.targets.boards import CORES, get_board
     from ..tflite.targets.firmware import OWN_RAM_BYTES
 
     row = get_board(name)
+    check_option("target", target or BOARD_TARGETS[0], BOARD_TARGETS)
+    if target == "c":
+        sizes = {ARENA_BYTES: row.block_bytes, RAM_BYTES: row.ram_bytes, FLASH_BYTES: row.flash_bytes}
+        return "c", {cost: float(size) for cost, size in sizes.items()}
     firmware = FIRMWARE_BYTES if CMSIS_NN in CORES[row.core] else FIRMWARE_REFERENCE_BYTES
     arena = min(row.block_bytes, row.ram_bytes - OWN_RAM_BYTES)
     return "mcu", {ARENA_BYTES: float(arena), firmware: float(row.flash_bytes)}
@@ -108,9 +124,11 @@ def flash_note(target: str | None, limits: Mapping[str, float]) -> str | None:
     if target is None or FLASH_BYTES not in limits:
         return None
     from ..tflite.targets.firmware import runtime_words
-    from ..tflite.targets.table import FIRMWARE_COSTS
+    from ..tflite.targets.table import get_target
 
-    if target not in FIRMWARE_COSTS:
+    if get_target(target).writes_c:
+        return "flash: the program in C with its constants and the largest measured size of its code."
+    if not get_target(target).runtime_flash_bytes:
         return "flash: the compiled file only, without the program that runs it."
     return (
         f"flash: the file only. The program that runs it adds about {runtime_words()}: the kinds firmware and "
@@ -129,7 +147,7 @@ def _limit(part: str, target: str | None, text: str) -> tuple[str, float]:
     costs = _costs(target)
     if kind is None:
         raise ValueError(f"An amount without ms needs a kind, e.g. {part}-KIND: {', '.join(costs)}. Received: {text!r}")
-    if kind not in costs and kind in DEVICE | FIRMWARE and target is None:
+    if kind not in costs and kind in DEVICE | NAMED and target is None:
         raise ValueError(f"{kind} needs a target, as in mcu:64KB-ram. Received: {text!r}")
     if kind not in costs:
         whose = "without a target" if target is None else f"for target {target}"
@@ -144,16 +162,16 @@ def _limit(part: str, target: str | None, text: str) -> tuple[str, float]:
     return cost, value
 
 
-def _costs(target: str | None) -> dict[str, tuple[tuple[str, ...], str]]:
+def _costs(target: str | None) -> Kinds:
     """Return kind -> (units, cost) that a budget for ``target`` may have."""
     found = dict(GENERAL)
     if target is None:
         return found
-    from ..tflite.targets.table import DEVICE_COSTS, FIRMWARE_COSTS
+    from ..tflite.targets.table import DEVICE_COSTS, NAMED_COSTS
 
-    known = (*DEVICE_COSTS[target], *FIRMWARE_COSTS.get(target, ()))
+    known, named = DEVICE_COSTS[target], NAMED_COSTS.get(target, ())
 
-    def own(kinds: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> dict[str, tuple[tuple[str, ...], str]]:
-        return {kind: (units, cost) for kind, (units, costs) in kinds.items() for cost in costs if cost in known}
+    def own(kinds: dict[str, tuple[tuple[str, ...], tuple[str, ...]]], names: Sequence[str]) -> Kinds:
+        return {kind: (units, cost) for kind, (units, costs) in kinds.items() for cost in costs if cost in names}
 
-    return own(DEVICE) | found | own(FIRMWARE)
+    return own(DEVICE, known) | found | own(NAMED, named)

@@ -125,10 +125,11 @@ def _is_within(file: Artifact, limits: Mapping[str, Any]) -> bool:
     memory = {"max_arena_bytes", "max_flash_bytes", "max_firmware_bytes", "min_runtime"}
     if any_limit_given({key: value for key, value in limits.items() if key not in memory}):
         return False
-    asked = check_arguments(file.target, get_target(file.target), *(limits.get(key) for key in LIMITS))
+    row = get_target(file.target)
+    asked = check_arguments(file.target, row, *(limits.get(key) for key in LIMITS))
     info = read_file(file.content)
     try:
-        check_limits(asked, MemoryUse(file.arena_bytes, file.size_bytes, file.npu), info, file.target)
+        check_limits(asked, MemoryUse.of(row, file.content, file.arena_bytes, file.npu), info, file.target)
         check_runtime(file.content, asked, info)
     except (MemoryLimitError, UnsupportedOpError):
         return False

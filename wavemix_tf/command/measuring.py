@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..metrics import confusion_matrix
+from ..tflite.c_source.flash import c_flash_words
 from ..tflite.exporting.artifact import Artifact
 from ..tflite.exporting.fidelity import verify_images
 from ..tflite.file.flatbuffer import read_file
 from ..tflite.graph.inputs import predict
+from ..tflite.kit.speed import speed_of
 from ..tflite.measuring.latency import BenchmarkReport, benchmark
 from ..tflite.measuring.layer_noise import layer_errors
 from ..tflite.names import FAKE_QUANT, LATENCY_MS, RUNTIMES, XNNPACK
@@ -378,6 +380,8 @@ def _export_card(name: str, artifact: Artifact, tested: dict[str, Any], timed: B
         "an input is": card["input_meaning"],
         "upsampling": (card["upsample_form"] or "").replace("_", " "),
         "replaced": f"{len(card['substituted_activations'])} activations" if card["substituted_activations"] else "",
+        "flash": c_flash_words(artifact.content) if get_target(artifact.target).writes_c else "",
+        **dict(speed_of(artifact)),
         "sha256": hashlib.sha256(artifact.content).hexdigest(),
     }
     return {

@@ -14,7 +14,8 @@ from typing import Any
 from rich.table import Table
 
 from ..tflite.measuring.device_costs import DeviceCosts
-from ..tflite.targets.table import DEVICE_COSTS, FIRMWARE_COSTS
+from ..tflite.names import INSTRUCTIONS
+from ..tflite.targets.table import DEVICE_COSTS, NAMED_COSTS
 from ..training.fitting.fit_result import FitResult
 from ..training.fitting.trainer import fit
 from ..training.recipe import Recipe
@@ -32,13 +33,14 @@ def device_costs(target: str | None, limits: Iterable[str] = ()) -> Iterator[lis
 
     Args:
         target: Key of ``TARGETS``, or None.
-        limits: Costs that have a limit; firmware is measured only if it has one.
+        limits: Costs that have a limit; those that must be named are measured only if they have one, except
+            instructions, which always are: ``front.csv`` has their Pareto front.
     """
     if target is None:
         yield []
         return
-    firmware = [name for name in FIRMWARE_COSTS.get(target, ()) if name in limits]
-    with DeviceCosts(target, (*DEVICE_COSTS[target], *firmware)) as costs:
+    named = [name for name in NAMED_COSTS.get(target, ()) if name in limits or name == INSTRUCTIONS]
+    with DeviceCosts(target, (*DEVICE_COSTS[target], *named)) as costs:
         yield [costs]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from wavemix_tf.escaping import markdown, markdown_code
 
 from ...c_source.c_text import c_string
+from ...c_source.flash import c_flash_words
 from ...c_source.generator import c_arena_bytes
 from ...errors import ExportError
 from ...file.identifiers import c_identifier
@@ -194,7 +195,7 @@ def _memory_words(subject: Subject) -> str:
     if is_program(subject):
         return (
             f"- **RAM**: {c_arena_bytes(artifact.content):,} bytes of working memory, beside input and output. All "
-            "of it is static.\n- **Flash**: by `arm-none-eabi-size`, or the tool of your board."
+            f"of it is static.\n- **Flash**: {c_flash_words(artifact.content)}; `arm-none-eabi-size` has your build's."
         )
     arenas = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())
     return (

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from ...tflite.targets.firmware import flash_words
+from ...tflite.targets.table import TARGETS
 from .formats import kibibytes
 
 
@@ -31,6 +32,7 @@ def _export(export: Mapping[str, Any]) -> str:
     rows = [("device", export.get("description")), ("size", kibibytes(export.get("size_bytes")))]
     if export.get("arena_bytes"):
         rows.append(("arena", kibibytes(export["arena_bytes"])))
+    if export.get("target") in TARGETS and TARGETS[export["target"]].runtime_flash_bytes:
         rows.append(("flash", flash_words(export["size_bytes"])))
     rows += [("input", _tensor(export.get("input"))), ("output", _tensor(export.get("output")))]
     rows += [(key, value) for key, value in (export.get("card") or {}).items()]

@@ -11,7 +11,12 @@ from .formats import cell, kibibytes
 if TYPE_CHECKING:
     from ...tflite.per_op.layer_costs import OpReport, OpRow
 
-COST_TITLES = {"cycles": "NPU cycles", "time_us": "µs", "macs": ""}  # multiply-accumulates have a column of their own
+COST_TITLES = {
+    "cycles": "NPU cycles",
+    "instructions": "instructions",
+    "time_us": "µs",
+    "macs": "",
+}  # multiply-accumulates have a column of their own
 
 
 def section(report: Mapping[str, Any]) -> str:

@@ -190,23 +190,43 @@ def npu_table(results: Sequence[tuple[str, Any]]) -> Table | None:
     return table
 
 
-def benchmark_notes(result: Any) -> str:
-    """Explain the columns of ``benchmark_tables``."""
+def benchmark_notes(files: Sequence[tuple[str, Any]]) -> str:
+    """Explain the columns of ``benchmark_tables``.
+
+    Args:
+        files: (name, Artifact).
+    """
+    flash = "".join(f"{line}\n" for line in _flash_lines(files))
     return (
         "LiteRT with XNNPACK, one thread unless stated otherwise. Of peak: share of the multiply-accumulates per "
         "second of one large convolution on this machine; a dash if the file was faster. Memory: the most that the "
         "interpreter adds to a process.\n"
-        f"Size: the file only; on a microcontroller the program that runs it adds about {runtime_words()}.\n"
+        f"{flash}"
         "* A proxy for comparing files, not a measurement: multiply-accumulates and bytes moved, in picojoules of "
         "Horowitz, ISSCC 2014 (45 nm)."
     )
 
 
+def _flash_lines(files: Sequence[tuple[str, Any]]) -> list[str]:
+    """Return what a file takes of a microcontroller's flash, by its target; nothing of files for other devices."""
+    from ...tflite.c_source.flash import c_flash_words
+    from ...tflite.targets.table import get_target
+
+    lines = []
+    if any(get_target(file.target).runtime_flash_bytes for _, file in files):
+        lines.append(f"Size of mcu files: the file only; the program that runs it adds about {runtime_words()}.")
+    for name, file in files:
+        if get_target(file.target).writes_c:
+            lines.append(f"Flash of {name}: {c_flash_words(file.content)}.")
+    return lines
+
+
 def profile_table(found: OpReport) -> Table:
     """Return the ops of a file, in execution order."""
     total = sum(row.time_us or 0.0 for row in found.rows) or 1.0
-    cycles = ["cycles"] if found.measure == "cycles" else []
-    table = grid("op", "layer", "output", "MMAC", "memory", *cycles, "time", "share")
+    cost = {"cycles": "cycles", "instructions": "instr."}.get(found.measure)
+    costs = [] if cost is None else [cost]
+    table = grid("op", "layer", "output", "MMAC", "memory", *costs, "time", "share")
     for row in found.rows:
         table.add_row(
             row.op,
@@ -214,7 +234,7 @@ def profile_table(found: OpReport) -> Table:
             "×".join(map(str, row.shape[1:])),
             f"{row.macs / 1e6:.3g}" if row.macs else "",
             kibibytes(row.live_bytes),
-            *(f"{row.cycles:,}" for _ in cycles),
+            *(f"{found.value(row):,.0f}" for _ in costs),
             "once" if row.time_us is None else f"{row.time_us:.1f} µs",
             "" if row.time_us is None else f"{row.time_us / total:.1%}",
         )

@@ -49,7 +49,7 @@ def benchmark(
     for table in benchmark_tables(results):
         console.print(table)
         console.print()
-    console.print(benchmark_notes(results[0][1]))
+    console.print(benchmark_notes(artifacts))
     npu = npu_table(results)
     if npu is not None:
         console.print()

@@ -35,7 +35,7 @@ def export(
     ] = None,
     max_arena_bytes: Annotated[int | None, typer.Option(min=1, help="RAM limit for tensors, mcu or Ethos-U.")] = None,
     max_flash_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Flash limit for the file only, mcu or Ethos-U, without the program.")
+        int | None, typer.Option(min=1, help="Flash limit: mcu and Ethos-U for the file only; c for the program.")
     ] = None,
     max_firmware_bytes: Annotated[
         int | None, typer.Option(min=1, help="Flash limit for an mcu's file and program, with CMSIS-NN.")

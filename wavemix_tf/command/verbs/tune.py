@@ -37,6 +37,10 @@ def tune(
     board: Annotated[
         str | None, typer.Option(metavar="NAME", help="A board's RAM and flash as the budget; check lists the names.")
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="With --board: mcu (the default, TensorFlow Lite Micro) or c (the program in C)."),
+    ] = None,
     space: Annotated[str, typer.Option(help=alternatives(SPACES))] = "depth-width",
     tuner: Annotated[str, typer.Option(help="bayesian, hyperband, random or grid")] = "bayesian",
     max_trials: Annotated[int, typer.Option(min=1, help="Trials, including those of earlier calls.")] = 20,
@@ -60,12 +64,14 @@ def tune(
 
     if budget is not None and board is not None:
         raise ValueError(f"--budget and --board exclude each other. Received: --budget {budget}, --board {board}")
-    given = board_budget(board) if board else parse_budget(budget) if budget else None
+    if target is not None and board is None:
+        raise ValueError(f"--target needs --board; a --budget begins with its target. Received: --target {target}")
+    given = board_budget(board, target) if board else parse_budget(budget) if budget else None
     chosen = choose_recipe(recipe, data, settings, None if overwrite else out)
     out = out or Path("runs") / f"{chosen.name}_search"
     check_out(out)
-    target, limits = given or (None, {})
-    if note := flash_note(target, limits):
+    measured_on, limits = given or (None, {})
+    if note := flash_note(measured_on, limits):
         console.print(f"  {note}")
     if qat and objective is not None:
         raise ValueError("--qat sets the objective itself. Received: --qat and --objective")
@@ -91,7 +97,7 @@ def tune(
             raise typer.Exit(local.wait())
     elif role is not None:
         part = cluster.process_environment(role, address or "", name or f"{os.getpid()}-{secrets.token_hex(4)}")
-    with part, tuning.device_costs(target, limits) as costs, contextlib.closing(local or contextlib.ExitStack()):
+    with part, tuning.device_costs(measured_on, limits) as costs, contextlib.closing(local or contextlib.ExitStack()):
         search(
             chosen,
             space=space,
