@@ -33,11 +33,13 @@ KERNEL_ORDER = (
         "extreme",
         "arg_max",
         "resize_bilinear",
+        "inverse",
         "reciprocal",
         "divide",
     ),
     *(
         "softmax",
+        "log_softmax",
         "matmul",
         "library",
         "apply_table",

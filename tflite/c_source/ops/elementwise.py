@@ -177,7 +177,7 @@ def _needs(kernel: str) -> tuple[str, ...]:
     if kernel == "add":
         return ("saturate", "scale", "round_shift", "broadcast", "add")
     if kernel == "divide":
-        return ("saturate", "round_shift", "broadcast", "finish_binary", "reciprocal", "divide")
+        return ("saturate", "round_shift", "broadcast", "finish_binary", "inverse", "reciprocal", "divide")
     scales = () if kernel in ("maximum", "minimum") else REQUANTIZE
     return ("saturate", *scales, "broadcast", "finish_binary", kernel)
 
