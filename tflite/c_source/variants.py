@@ -23,7 +23,17 @@ KERNEL_ORDER = (
         "blocks",
         "spread",
     ),
-    *("convolution", "convolve_separately", "convolve_pairs", "depthwise", "look_up", "broadcast", "finish_binary"),
+    *(
+        "convolution",
+        "convolve_separately",
+        "convolve_pairs",
+        "filters",
+        "depthwise",
+        "depthwise_1x1",
+        "look_up",
+        "broadcast",
+        "finish_binary",
+    ),
     *("add", "subtract", "multiply", "squared_difference", "maximum", "minimum", "prelu", "copy", "pick", "pool"),
     *(
         "pool_window",

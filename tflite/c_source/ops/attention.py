@@ -90,8 +90,8 @@ def batch_matmul(program: Program) -> None:
         return [0 if shape[axis] == 1 else math.prod(shape[axis + 1 :]) for axis in range(BATCH_AXES)]
 
     program.emit(
-        ("clamp", *REQUANTIZE, "matmul"),
-        "matmul(&{k}, {r0}, {r1}, {w0});",
+        ("saturate", *REQUANTIZE, "matmul"),
+        "matmul(&{k}, {r0}, {r1}, {w0}, {scratch});",
         [program.read(first), program.read(second)],
         [program.new_map(result)],
         struct="product",
@@ -112,4 +112,5 @@ def batch_matmul(program: Program) -> None:
             "shift": shift,
             "zero": result.zero_point,
         },
+        scratch_bytes=4 * depth,
     )
