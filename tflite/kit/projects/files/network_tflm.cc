@@ -12,9 +12,10 @@
 
 #include "@{name}.h"
 
-// The arena is enough for the reference kernels and for CMSIS-NN; kernels tuned for other chips may need more.
+// The arena is enough for the reference kernels and for CMSIS-NN on a 32-bit device; kernels tuned for other chips may
+// need more, and so do the pointers of a 64-bit computer.
 #ifndef EXTRA_ARENA_BYTES
-#define EXTRA_ARENA_BYTES 0
+#define EXTRA_ARENA_BYTES (sizeof(void*) > 4 ? @{name}_arena_bytes : 0)
 #endif
 
 namespace {
