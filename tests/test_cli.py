@@ -454,6 +454,18 @@ def test_export_kits(finished, tmp_path, capsys):
     assert (code, "--project cmake takes --target mcu or c. Received: android-cpu" in err) == (1, True)
     card = json.loads((out / "exports" / "mcu-int8_kit" / "mcu-int8.json").read_text())
     assert card["input"]["dtype"] == "uint8"
+    named = [*again[:7], "--name", "gate", "--kit", "--project", "cmake"]
+    code, shown, err = call(capsys, *named)
+    assert (code, "code named gate" in shown) == (0, True), err
+    assert (out / "exports" / "gate.h").is_file()
+    assert not (out / "exports" / "mcu_int8.h").exists()
+    assert (project / "src" / "gate_network.h").is_file()
+    assert (out / "exports" / "mcu-int8_kit" / "micro" / "gate.h").is_file()
+    for words in (named, [*again[:7], "--kit", "--project", "cmake"]):  # without --name a file keeps its name
+        code, shown, err = call(capsys, *words)
+        assert (code, "Nothing to do" in shown) == (0, True), err
+    code, _, err = call(capsys, *again[:7], "--name", "int")
+    assert (code, "--name must be an identifier of C" in err) == (1, True)
 
 
 def test_export_without_fine_tuning_is_quantized_after_training(finished, tmp_path, capsys):

@@ -118,6 +118,8 @@ def test_the_interpreter_has_exactly_the_ops_of_the_file(made, subjects):
         assert added == {resolver_name(op) for op in artifact.ops}
         network = text(files, network_of(name, "mcu"))
         assert "my_mcu_ops(*resolver)" in network
+        # The arena is that of a 32-bit device; pointers of a 64-bit computer take more.
+        assert "#define EXTRA_ARENA_BYTES (sizeof(void*) > 4 ? my_mcu_arena_bytes : 0)" in network
         assert f"my_mcu_arena_bytes = {artifact.arena_bytes}," in text(files, "/my_mcu.h")
         assert ("#include <Chirale_TensorFlowLite.h>" in network) == (name in ("arduino", "platformio"))
 

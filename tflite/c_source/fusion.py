@@ -72,6 +72,8 @@ def _gives_padding(step: Step, reader: Step) -> bool:
     fields = reader.fields
     if reader.struct not in ("convolution", "depthwise") or step.form[:1] != ("pad",):
         return False
+    if "depthwise_1x1" in reader.kernels:  # it goes from value to value
+        return False
     _, top, left, rows, columns, value = step.form
     # The kernel's own padding, beyond this one, is of the same value.
     if value != fields["pad_value"] or not isinstance(step.reads[0], int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from wavemix_tf.state_files import DamagedFileError, reading
 from ..c_source.generator import write_c
 from ..errors import ExportError
 from ..file.flatbuffer import TensorInfo, read_file
-from ..file.identifiers import c_identifier
+from ..file.identifiers import c_identifier, check_c_name
 from ..file.metadata import min_runtime
 from ..file.model_cards import card_path, read_card, read_content, remedy
 from ..kit.projects.writer import write_project
@@ -27,7 +28,7 @@ from ..per_op.layer_costs import op_report
 from ..runtimes.ethos import NpuReport
 from ..runtimes.microcontroller import c_array, kernel_arena_texts
 from ..targets.firmware import firmware_bytes
-from ..targets.table import get_target
+from ..targets.table import TARGETS, get_target
 
 C_SUFFIXES = (".h", ".cc", ".c", "_plan.svg")
 
@@ -57,6 +58,8 @@ class Artifact:
         preprocessing: How pictures were resized to the input's size in training; None: unknown, or no pictures.
         op_layers: For each of ``ops`` the layer of the Keras model that it belongs to, "" where that is unknown; ()
             in cards of earlier versions.
+        code_name: Begins every name of the file's C code that other code sees; a C identifier. None: the code is named
+            after the file.
     """
 
     content: bytes = field(repr=False)
@@ -77,6 +80,7 @@ class Artifact:
     npu: NpuReport | None = None
     preprocessing: Preprocessing | None = None
     op_layers: tuple[str, ...] = ()
+    code_name: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -134,6 +138,7 @@ class Artifact:
             "ops": {name: self.ops.count(name) for name in sorted(set(self.ops))},
             "op_sequence": list(self.ops),
             "op_layers": list(self.op_layers),
+            "code_name": self.code_name,
             "upsample_form": self.upsample_form,
             "substituted_activations": list(self.substituted),
             "verification": self.verification,
@@ -152,22 +157,20 @@ class Artifact:
             files[base.with_suffix(".labels.txt")] = "".join(f"{name}\n" for name in self.class_names).encode()
         if self.npu is not None:
             files[_compiled_path(base)] = self.npu.content
+        name = self.code_name or c_identifier(base.stem)
         if get_target(self.target).kit == MICRO_KIT:
-            # The source file includes the header by the stem of the files, so both share it.
-            name = c_identifier(base.stem)
             texts = kernel_arena_texts(self.kernel_arena_bytes)
             header, source = c_array(self.content, name, self.ops, self.arena_bytes or 0, texts)
             files[base.with_name(f"{name}.h")] = header.encode()
             files[base.with_name(f"{name}.cc")] = source.encode()
         if get_target(self.target).writes_c:
-            name = c_identifier(base.stem)
             program = write_c(self.content, name, self.class_names)
             files[base.with_name(f"{name}.h")] = program.header.encode()
             files[base.with_name(f"{name}.c")] = program.source.encode()
             files[base.with_name(f"{name}_plan.svg")] = op_report(self).plan_svg().encode()
         return files
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False, *, name: str | None = None) -> Path:
         """Write the file, its labels, its model card and, for a microcontroller, the C array or program.
 
         For an Ethos-U, ``<name>_vela.tflite`` is the compiled file, the one to put on the device. Beside a program in
@@ -179,21 +182,31 @@ class Artifact:
         Args:
             path: Ends in ``.tflite``.
             overwrite: Replace existing files.
+            name: C identifier that names the code: files ``<name>.h`` and ``<name>.cc`` or ``<name>.c``, and the prefix
+                of every symbol, so that several networks fit into one firmware. None: ``code_name``, else the name of
+                the file.
 
         Returns:
             ``path``.
 
         Raises:
-            FileExistsError: one of the files exists and ``overwrite`` is False; nothing is written.
+            ValueError: ``name`` is no identifier.
+            FileExistsError: one of the files exists and ``overwrite`` is False, or another ``.tflite`` file of the
+                folder has code of this name; nothing is written.
         """
+        if name is not None:
+            return dataclasses.replace(self, code_name=check_c_name(name)).save(path, overwrite)
         files = self.files(path)
         existing = [str(file) for file in files if file.exists()]
         if existing and not overwrite:
             raise FileExistsError(f"Pass overwrite=True to replace {', '.join(existing)}. Received: overwrite=False")
+        check_code_name_is_free(Path(path), self.target, self.code_name)
+        before = _saved_code_name(Path(path))
         for file, content in reversed(files.items()):
             write_bytes(file, content)
-        stem = c_identifier(Path(path).stem)
-        for old in (_compiled_path(Path(path)), *(Path(path).with_name(f"{stem}{suffix}") for suffix in C_SUFFIXES)):
+        stems = {c_identifier(Path(path).stem), before} - {None}
+        code = (Path(path).with_name(f"{stem}{suffix}") for stem in stems for suffix in C_SUFFIXES)
+        for old in (_compiled_path(Path(path)), *code):
             if old not in files and overwrite:  # C code or a compiled file that belongs to the file that is replaced
                 old.unlink(missing_ok=True)
         return Path(path)
@@ -220,7 +233,7 @@ class Artifact:
         Args:
             folder: Path of the kit; must not exist.
             overwrite: Replace ``folder`` if it contains a kit.
-            name: Name of the files and of the C array; None: ``<target>-<dtype>``.
+            name: Name of the files, and prefix of the symbols in C; None: ``code_name``, else ``<target>-<dtype>``.
             images: float (N, H, W, C) in [0, 1]; the first ones become vectors. None: generated images.
             labels: Integer class of each image or picture, stated in the card of the vectors; None: unknown.
             vectors: Largest number of vectors; fewer if the input is so large that they would exceed 64 KiB. Where the
@@ -271,7 +284,9 @@ class Artifact:
             folder: Path of the project; must not exist.
             project: Key of ``kit.projects.table.PROJECTS``, such as "cmake"; each row states the targets it admits.
             overwrite: Replace ``folder`` if it contains a project.
-            name: As for ``save_kit``.
+            name: C identifier that begins every symbol and file name of the code, as ``<name>_classify``, so that
+                several networks fit into one firmware. None: ``code_name``; without one, the code is named
+                ``classify`` and the model ``<target>-<dtype>``. Of an Android project, the name of the files.
             images: As for ``save_kit``.
             labels: As for ``save_kit``.
             vectors: As for ``save_kit``.
@@ -334,11 +349,51 @@ class Artifact:
                     npu=npu,
                     preprocessing=Preprocessing.from_dict(card.get("preprocessing")),
                     op_layers=tuple(card.get("op_layers", ())),  # cards of 1.0 had none
+                    code_name=card.get("code_name"),
                 )
         except FileNotFoundError as error:
             raise ExportError(f"save() writes a file and its model card. Received: {error.filename} missing") from error
         except DamagedFileError as error:
             raise ExportError(str(error)) from error
+
+
+def check_code_name_is_free(path: Path, target: str, name: str | None) -> None:
+    """FileExistsError if another ``.tflite`` file beside ``path`` has C code of the same name.
+
+    Args:
+        path: Where a file is to be saved.
+        target: Its target.
+        name: ``Artifact.code_name``.
+    """
+    if not _has_code(target):
+        return
+    name = name or c_identifier(path.stem)
+    for other in sorted(path.parent.glob("*.tflite")):
+        card = _card_beside(other)
+        if other == path or not _has_code(card.get("target")):
+            continue
+        if (card.get("code_name") or c_identifier(other.stem)).lower() == name.lower():  # macros are in upper case
+            raise FileExistsError(
+                f"Two files of a folder need code of different names: {other.name} has this one. Choose another "
+                f"name. Received: name={name!r}"
+            )
+
+
+def _has_code(target: str | None) -> bool:
+    return target in TARGETS and (TARGETS[target].kit == MICRO_KIT or TARGETS[target].writes_c)
+
+
+def _saved_code_name(path: Path) -> str | None:
+    return _card_beside(path).get("code_name")
+
+
+def _card_beside(path: Path) -> dict[str, Any]:
+    """The card of a file; {} if there is none or it is damaged."""
+    try:
+        found = json.loads(card_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _compiled_path(base: Path) -> Path:

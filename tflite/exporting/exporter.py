@@ -9,6 +9,7 @@ import numpy as np
 
 from wavemix_tf.gradient_registry import releasing_gradients
 
+from ..file.identifiers import check_c_name
 from ..graph.lowering import converts_itself
 from ..targets.table import get_target
 from ..verification.judgement import Bounds
@@ -41,6 +42,7 @@ def export(
     max_firmware_bytes: int | None = None,
     accelerator: str | None = None,
     min_runtime: str | None = None,
+    name: str | None = None,
 ) -> Artifact:
     """Write a Keras model as a file for a target, check it and run it.
 
@@ -98,6 +100,8 @@ def export(
         accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.
         min_runtime: Oldest release of TensorFlow Lite that must run the file, as "2.8.0": a file whose ops need a newer
             one is refused. TensorFlow Lite Micro has no releases.
+        name: C identifier that begins every symbol and file name of the file's C code, in ``save``, ``save_kit`` and
+            ``save_project``; None: they derive it from the name of the file.
 
     Returns:
         An ``Artifact``.
@@ -116,6 +120,8 @@ def export(
     >>> wm.tflite.export(qat, target="mcu", images=held_out).save("model.tflite")
     """
     row = get_target(target)
+    if name is not None:
+        check_c_name(name)
     limits = check_arguments(
         target, row, max_arena_bytes, max_flash_bytes, accelerator, max_firmware_bytes, min_runtime
     )
@@ -155,6 +161,7 @@ def export(
         model_sha256=model_sha256(model),
         preprocessing=job.preprocessing,
         op_layers=file.op_layers,
+        code_name=name,
     )
 
 

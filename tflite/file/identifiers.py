@@ -12,6 +12,18 @@ new noexcept not not_eq nullptr operator or or_eq private protected public regis
 return short signed sizeof static static_assert static_cast struct switch template this thread_local throw true try
 typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
 """
+# Of C alone.
+_C_KEYWORDS = "restrict typeof typeof_unqual"
+# Functions of the C library, which compilers know and C++ headers declare.
+_C_FUNCTIONS = """
+abort abs acos asin atan atan2 atexit atof atoi atol bsearch ceil clearerr clock cos cosh ctime difftime div exit exp
+fabs fclose feof ferror fflush fgetc fgets floor fmax fmin fmod fopen fprintf fputc fputs fread freopen frexp fscanf
+fseek ftell fwrite getc getchar getenv gets gmtime isalnum isalpha isdigit islower isspace isupper labs ldexp ldiv
+localeconv localtime log log10 log2 longjmp lround malloc calloc realloc memchr memcmp memmove memset mktime modf perror
+pow printf putc putchar puts qsort raise rand read remove rename rewind rint round scanf setbuf signal sin sinh sprintf
+sqrt srand strcat strchr strcmp strcpy strlen strncpy strstr strtod strtol system tan tanh time tmpfile tolower toupper
+trunc ungetc write
+"""
 # Names that the generated C++ uses at file scope.
 _CPP_NAMES = "main std tflite printf memcpy size_t int8_t uint8_t int16_t int32_t uint32_t NULL"
 # Names that the generated Kotlin uses, in a kit and in a project; a class of the same name would hide them.
@@ -27,6 +39,7 @@ Recognizer RunWith Runnable Set Short ShortArray Spinner String System TensorBuf
 Throwable TimeUnit Unit Uri View
 """
 CPP_KEPT = frozenset((_CPP_KEYWORDS + _CPP_NAMES).split())
+C_KEPT = CPP_KEPT | frozenset(f"{_C_KEYWORDS} {_C_FUNCTIONS}".split())
 KOTLIN_KEPT = frozenset(_KOTLIN_NAMES.split())
 _KOTLIN_FILES = frozenset(name.lower() for name in KOTLIN_KEPT)  # some file systems ignore case
 
@@ -39,6 +52,24 @@ def check_name(name: str) -> str:
             "with '.'. "
             f"Received: name={name!r}"
         )
+    return name
+
+
+C_NAME_RULE = (
+    "must be an identifier of C: a letter (A to Z), then letters, digits and single underscores, not at the end; no "
+    "keyword of C or C++, and no function of the C library"
+)
+
+
+def is_c_name(name: str) -> bool:
+    """Whether ``name`` can begin the names of generated C and C++ code as it stands: ``C_NAME_RULE``."""
+    return re.fullmatch(r"[A-Za-z](_?[A-Za-z0-9])*", name) is not None and name not in C_KEPT
+
+
+def check_c_name(name: str) -> str:
+    """``name``, or a ValueError unless ``is_c_name``."""
+    if not is_c_name(name):
+        raise ValueError(f"name {C_NAME_RULE}. Received: name={name!r}")
     return name
 
 

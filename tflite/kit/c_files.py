@@ -62,6 +62,9 @@ In firmware, add `@{name}.c` to the sources and call it:
 - **Integers.** The program computes the same integers on every processor: those of TensorFlow Lite Micro's reference
   kernels.
 - **Threads.** One call at a time: the arena is one.
+- **Several networks.** Every symbol that other files see, the header's guard and macros and the names of the files
+  begin with `@{name}`. Export the next network with another name (`wavemix-tf export --name NAME`, in Python `name=`)
+  and add its files; each has its own arena, or both share one buffer if they do not run at the same time.
 - **Flash.** Constants and code of `@{name}.o`, by `arm-none-eabi-size`.
 """)
 

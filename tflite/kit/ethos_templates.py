@@ -90,6 +90,8 @@ which starts Arm's driver, runs the vectors and prints PASS or FAIL. It register
 - **Flash.** The compiled file takes @{flash_bytes} bytes, without TensorFlow Lite Micro and the driver, which were not
   measured.
 - **Speed.** @{cycles} cycles an inference by the compiler's estimate.
+- **Several networks.** Every symbol and file name begins with `@{c_name}`. Export the next network with another name
+  (`wavemix-tf export --name NAME`, in Python `name=`); the driver is started once.
 - **Tolerance.** @{tolerance}. `main.cc` fails on larger differences.
 - **Not run.** No NPU and no model of one was run.
 """)

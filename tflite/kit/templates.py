@@ -187,6 +187,8 @@ On a board: use the two `@{c_name}` files, and `main.cc` as an example.
   calculated for a 32-bit device. If `AllocateTensors` fails with kernels tuned for another chip, build with
   `-DEXTRA_ARENA_BYTES=8192`.
 - **Flash.** @{flash}.
+- **Several networks.** Every symbol and file name begins with `@{c_name}`. Export the next network with another name
+  (`wavemix-tf export --name NAME`, in Python `name=`), and give each interpreter its own resolver and arena.
 - **Tolerance.** @{tolerance}. `main.cc` fails on larger differences. Kernels tuned for chips other than Cortex-M were
   not tried.
 - **Transposed convolutions.** @{transposed}

@@ -5,6 +5,7 @@ All content is generated from the artifact and the outputs of a real runtime on 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -58,8 +59,8 @@ def write_kit(
         raise FileExistsError(
             f"overwrite replaces a folder that save_kit wrote, with {VECTORS_JSON} in test_vectors/. Received: {folder}"
         )
-    name = f"{artifact.target}-{artifact.dtype}" if name is None else name
-    check_name(name)
+    name = artifact.code_name if name is None else name
+    name = check_name(f"{artifact.target}-{artifact.dtype}" if name is None else name)
     if vectors < 1:
         raise ValueError(f"vectors must be at least 1. Received: vectors={vectors}")
     info = read_file(artifact.content)
@@ -76,6 +77,7 @@ def kit_files(
     artifact: Any, info: FileInfo, name: str, vectors: Vectors, report: Mapping[str, Any] | None
 ) -> dict[str, bytes]:
     """Path in the kit -> content, for every file."""
+    artifact = dataclasses.replace(artifact, code_name=None)  # the name of the kit is that of the code
     saved = {path.name: content for path, content in artifact.files(Path(f"{name}.tflite")).items()}
     header = next((file for file in saved if file.endswith(".h")), None)
     row = get_target(artifact.target)

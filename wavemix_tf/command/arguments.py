@@ -243,6 +243,24 @@ def check_export(
     return chosen
 
 
+def check_name_option(name: str | None, chosen: Sequence[tuple[str, str]]) -> None:
+    """Raise a ValueError unless --name can name the code of the one file that --target and --dtype select.
+
+    Args:
+        name: --name; None: nothing to check.
+        chosen: (target, dtype) pairs.
+    """
+    from ..tflite.file.identifiers import C_NAME_RULE, is_c_name
+
+    if name is None:
+        return
+    if not is_c_name(name):
+        raise ValueError(f"--name {C_NAME_RULE}. Received: {name!r}")
+    if len(chosen) != 1:
+        files = ", ".join("-".join(pair) for pair in chosen)
+        raise ValueError(f"--name names the code of one file: choose it with --target and --dtype. Received: {files}")
+
+
 def check_project_option(project: str | None, chosen: Sequence[tuple[str, str]]) -> None:
     """Raise a ValueError unless every file that --target and --dtype select suits --project.
 

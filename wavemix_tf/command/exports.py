@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ..tflite.errors import ExportError, MemoryLimitError, UnsupportedOpError
-from ..tflite.exporting.artifact import Artifact
+from ..tflite.exporting.artifact import Artifact, check_code_name_is_free
 from ..tflite.exporting.exporter import export, model_sha256
 from ..tflite.exporting.fidelity import verify_images
 from ..tflite.exporting.limits import MemoryUse, check_arguments, check_limits, check_runtime
 from ..tflite.file.flatbuffer import read_file
 from ..tflite.file.model_cards import card_path
-from ..tflite.kit.existing import kit_digest
+from ..tflite.kit.existing import kit_digest, vectors_json
 from ..tflite.kit.projects.table import PROJECTS
-from ..tflite.kit.projects.writer import project_digest
+from ..tflite.kit.projects.writer import project_digest, project_name
 from ..tflite.runtimes.ethos import require_vela
 from ..tflite.targets.table import get_target
 from ..training.data.bundle import DataBundle
@@ -53,6 +53,7 @@ def write_exports(
     data: DataBundle,
     io_dtype: str | None = None,
     overwrite: bool = False,
+    code_name: str | None = None,
     **limits: Any,
 ) -> tuple[list[tuple[str, Artifact]], dict[str, str]]:
     """Export, check and save the chosen files; read those that the run folder already holds.
@@ -65,6 +66,7 @@ def write_exports(
         data: For verification, and for calibration of a float model.
         io_dtype: As for ``export``.
         overwrite: Replace existing files.
+        code_name: As ``name`` of ``export``; None: existing files keep theirs.
         **limits: ``max_arena_bytes``, ``max_flash_bytes``, ``max_firmware_bytes``, ``min_runtime``, ``accelerator``,
             ``min_snr_db``, ``min_agreement`` and ``allow_unjudged``, as for ``export``; an existing file that does not
             meet them, or must be judged again, is exported again.
@@ -89,6 +91,12 @@ def write_exports(
         path = out / "exports" / f"{name}.tflite"
         model = models["int8" if dtype == "int8" else "float32"]
         there = Artifact.load(path) if path.is_file() and not overwrite else None
+        kept = there.code_name if there is not None and code_name is None else code_name
+        check_code_name_is_free(path, target, kept)
+        if there is not None and there.code_name != kept:
+            there = dataclasses.replace(there, code_name=kept)
+            there.save(path, overwrite=True)
+            console.print(f"  {name}: code named {kept}")
         if there is not None and not any_limit_given(limits):
             artifacts.append((name, there))
             continue
@@ -106,6 +114,7 @@ def write_exports(
                 images=images,
                 class_names=data.class_names,
                 crop_to_aspect_ratio=saved_recipe(out).crop_to_aspect_ratio,
+                name=kept,
                 **limits,
             )
             if seen:
@@ -170,6 +179,12 @@ def all_exported(out: Path, chosen: Sequence[tuple[str, str]], io_dtype: str | N
                 f"{path} exists: --overwrite replaces it. Received: --io-dtype {io_dtype}, the file has {there}"
             )
     return all(map(Path.is_file, paths))
+
+
+def all_named(out: Path, chosen: Sequence[tuple[str, str]], code_name: str | None) -> bool:
+    """Return whether the chosen files (all exist) have code of this name; True for None."""
+    paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
+    return code_name is None or all(Artifact.load(path).code_name == code_name for path in paths)
 
 
 def check_source(out: Path, chosen: Sequence[tuple[str, str]], models: dict[str, Any]) -> None:
@@ -255,7 +270,15 @@ def delete_exports(out: Path) -> None:
 def kits_missing(out: Path, chosen: Sequence[tuple[str, str]]) -> bool:
     """Return whether a chosen file (all exist) has no kit or the kit of another file."""
     paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
-    return any(kit_digest(_kit_folder(path)) != Artifact.load(path).sha256 for path in paths)
+    return any(not _has_kit(path, Artifact.load(path)) for path in paths)
+
+
+def _has_kit(path: Path, artifact: Artifact) -> bool:
+    """Return whether the file at ``path`` has a kit of its content and its name."""
+    vectors = vectors_json(_kit_folder(path))
+    if vectors is None or kit_digest(_kit_folder(path)) != artifact.sha256:
+        return False
+    return vectors.parent.name == (artifact.code_name or path.stem)
 
 
 def _kit_folder(path: Path) -> Path:
@@ -267,7 +290,13 @@ def projects_missing(out: Path, chosen: Sequence[tuple[str, str]], project: str 
     if project is None:
         return False
     paths = [out / "exports" / f"{target}-{dtype}.tflite" for target, dtype in chosen]
-    return any(project_digest(_project_folder(path, project)) != Artifact.load(path).sha256 for path in paths)
+    return any(not _has_project(path, project, Artifact.load(path)) for path in paths)
+
+
+def _has_project(path: Path, project: str, artifact: Artifact) -> bool:
+    """Return whether the file at ``path`` has a project of its content and its name."""
+    folder = _project_folder(path, project)
+    return project_digest(folder) == artifact.sha256 and project_name(folder) == (artifact.code_name or path.stem)
 
 
 def _project_folder(path: Path, project: str) -> Path:
@@ -353,12 +382,13 @@ def write_kits(
     """Write the deployment kit of each file, with test vectors from the test images; keep kits that are up to date."""
     given = _vector_images(out, data)
     for name, artifact in artifacts:
-        folder = _kit_folder(out / "exports" / f"{name}.tflite")
-        if kit_digest(folder) == artifact.sha256:
+        path = out / "exports" / f"{name}.tflite"
+        folder = _kit_folder(path)
+        if _has_kit(path, artifact):
             continue
         with console.status(f"  {name}: kit"):
             replace = kit_digest(folder) is not None
-            artifact.save_kit(folder, overwrite=replace, name=name, report=report, **given(artifact))
+            artifact.save_kit(folder, overwrite=replace, report=report, **given(artifact))
         console.print(f"  {folder}/: written")
 
 
@@ -368,12 +398,13 @@ def write_projects(
     """Write a project of each file, with test vectors from the test images; keep projects that are up to date."""
     given = _vector_images(out, data)
     for name, artifact in artifacts:
-        folder = _project_folder(out / "exports" / f"{name}.tflite", project)
-        if project_digest(folder) == artifact.sha256:
+        path = out / "exports" / f"{name}.tflite"
+        folder = _project_folder(path, project)
+        if _has_project(path, project, artifact):
             continue
         with console.status(f"  {name}: {PROJECTS[project].title} project"):
             replace = project_digest(folder) is not None
-            artifact.save_project(folder, project, overwrite=replace, name=name, report=report, **given(artifact))
+            artifact.save_project(folder, project, overwrite=replace, report=report, **given(artifact))
         console.print(f"  {folder}/: written")
 
 

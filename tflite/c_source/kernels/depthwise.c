@@ -1,12 +1,4 @@
-/* DEPTHWISE_CONV_2D with one filter a channel: four channels at a time, their weights beside each other. */
-typedef struct {
-  channels c;
-  int32_t batches, in_h, in_w, depth;
-  int32_t out_h, out_w;
-  int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
-  int32_t pad_h, pad_w, pad_value;
-} depthwise;
-
+/* Four channels at a time, their weights beside each other. */
 static void filter_pixel(const depthwise *k, const int8_t *x, int32_t row_step, int32_t column_step, int8_t *out) {
   const int8_t *w = k->c.weights;
   int32_t o = 0, i, j;

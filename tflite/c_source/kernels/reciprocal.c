@@ -1,22 +1,11 @@
-/* gemmlowp's numbers in [-1, 1): products, and 1 / value by three steps of Newton and Raphson. */
-static int32_t fixed_product(int32_t a, int32_t b) {
-  return (int32_t)(((int64_t)a * b + ((int64_t)1 << 30)) >> 31);
-}
-
 /* value > 0 -> 2^31 / (value without its leading zeros), and the number of these. */
 static int32_t reciprocal(int32_t value, int32_t *leading_zeros) {
   uint32_t shifted = (uint32_t)value;
-  int32_t half, x, zeros = 0, i;
+  int32_t zeros = 0;
   while (shifted < 0x80000000u) {
     shifted <<= 1;
     ++zeros;
   }
   *leading_zeros = zeros;
-  half = (int32_t)(((int64_t)(shifted - 0x80000000u) + 0x7fffffff + 1) / 2);
-  x = 1515870810 + fixed_product(half, -1010580540); /* 48/17 - 32/17 * half, with two integer bits */
-  for (i = 0; i < 3; ++i) {
-    const int32_t rest = fixed_product(x, (1 << 29) - fixed_product(half, x));
-    x += (int32_t)((uint32_t)rest << 2);
-  }
-  return x > 1073741823 ? 0x7fffffff : x < -1073741824 ? (int32_t)(-0x7fffffff - 1) : (int32_t)((uint32_t)x << 1);
+  return inverse((int32_t)(shifted - 0x80000000u));
 }

@@ -55,7 +55,7 @@ def depthwise(step: Step, buffer_bytes: int) -> Step:
     weights = in_order(fields["c"]["weights"], depth, whole=False)
     return replace(
         step,
-        call=step.call.replace("filter_depthwise(", "filter_by_library("),
+        call="filter_by_library(&{k}, {r0}, {w0}, {scratch});",
         struct="layer",
         fields={
             **_channels(fields["c"], weights, weights.T.ravel(), fields["pad_value"]),

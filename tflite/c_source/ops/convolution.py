@@ -135,15 +135,24 @@ def depthwise_conv_2d(program: Program) -> None:
         return
     channels = channel_fields(program, weights, kernel, source, bias, whole=False)
     batches, in_h, in_w, _ = source.shape
+    one_tap = rows == columns == options.strideH == options.strideW == 1
+    kernels, call = (
+        (
+            ("saturate", "scale", "round_shift", "channels", "filters", "depthwise_1x1"),
+            "filter_points(&{k}, {r0}, {w0});",
+        )
+        if one_tap
+        else ((*ENDS, "finish", "filters", "depthwise"), "filter_depthwise(&{k}, {r0}, {w0}, {scratch});")
+    )
     program.emit(
-        (*ENDS, "finish", "depthwise"),
-        "filter_depthwise(&{k}, {r0}, {w0}, {scratch});",
+        kernels,
+        call,
         [program.read(source)],
         [program.new_map(op.outputs[0])],
         struct="depthwise",
         fields={"c": channels, "batches": batches, "in_h": in_h, "in_w": in_w, "depth": depth, **steps},
         scratch_bytes=rows * columns * depth if _reaches_out(steps, in_h, "h") or _reaches_out(steps, in_w, "w") else 0,
-        in_place=(0,) if rows == columns == options.strideH == options.strideW == 1 else (),
+        in_place=(0,) if one_tap else (),
         channels=channels,
     )
 

@@ -133,18 +133,19 @@ def binary(program: Program) -> None:
             table = row.compute(a - zeros[0], b - zeros[1], parameters) + zeros[2]
             program.set_function(result, maps.pop(), np.clip(table, low, high).astype(np.int8))
             return
-    if op.name == "ADD" and first.scale < second.scale:  # the kernel shifts the one of the larger scale
-        first, second = second, first
-        parameters["b_multiplier"], parameters["b_shift"] = parameters["a_multiplier"], parameters["a_shift"]
-        zeros = (zeros[1], zeros[0], zeros[2])
-    if op.name == "ADD":
-        program.require(parameters["shift"] < 0, "has an output scale that is too small for its inputs")
-        if (
-            parameters["b_shift"] == 0
-        ):  # the same scale: half of (almost) 1 is as exact, and the kernel shifts to the right
-            parameters["b_multiplier"], parameters["b_shift"] = INT32_MAX, -1
     if op.name != "DIV":
         program.reach(255 * 255 << max(parameters["shift"], parameters["a_shift"], 0))
+    if op.name in ("ADD", "SUB"):
+        sign = 1
+        if first.scale < second.scale:  # the kernel shifts the one of the larger scale
+            first, second = second, first
+            parameters["b_multiplier"], parameters["b_shift"] = parameters["a_multiplier"], parameters["a_shift"]
+            zeros, sign = (zeros[1], zeros[0], zeros[2]), -1
+        program.require(parameters["shift"] < 0, "has an output scale that is too small for its inputs")
+        if parameters["b_shift"] == 0:  # the same scale: half of (almost) 1 is as exact, and the kernel shifts right
+            parameters["b_multiplier"], parameters["b_shift"] = INT32_MAX, -1
+        if op.name == "SUB":
+            parameters["a_multiplier"], parameters["a_shift"] = sign << 19, -sign
     fields: Fields = _axes(program, first, second, result)
     fields.update(
         a_zero=zeros[0],
@@ -174,12 +175,13 @@ def binary(program: Program) -> None:
 
 
 def _needs(kernel: str) -> tuple[str, ...]:
-    if kernel == "add":
-        return ("saturate", "scale", "round_shift", "broadcast", "add")
+    if kernel in ("add", "subtract"):
+        return ("saturate", "scale", "round_shift", "broadcast", kernel)
     if kernel == "divide":
-        return ("saturate", "round_shift", "broadcast", "finish_binary", "reciprocal", "divide")
+        return ("saturate", "round_shift", "broadcast", "finish_binary", "inverse", "reciprocal", "divide")
     scales = () if kernel in ("maximum", "minimum") else REQUANTIZE
-    return ("saturate", *scales, "broadcast", "finish_binary", kernel)
+    ends = () if kernel == "multiply" else ("finish_binary",)
+    return ("saturate", *scales, "broadcast", *ends, kernel)
 
 
 def _values(program: Program, tensor: TensorInfo, result: TensorInfo) -> tuple[int | None, np.ndarray | None]:

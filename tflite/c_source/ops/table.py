@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..program import Lowering
-from .attention import batch_matmul, softmax
+from .attention import batch_matmul, log_softmax, softmax
 from .convolution import conv_2d, depthwise_conv_2d, fully_connected, transpose_conv
 from .elementwise import BINARIES, binary
 from .movement import (
@@ -41,6 +41,7 @@ LOWERINGS: dict[str, Lowering] = {
     "EXPAND_DIMS": same_bytes,
     "FULLY_CONNECTED": fully_connected,
     "GATHER": gather,
+    "LOG_SOFTMAX": log_softmax,
     "MAX_POOL_2D": pool,
     "MEAN": mean_or_sum,
     "MIRROR_PAD": mirror_pad,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .firmware import c_name_of, documents, filled, is_program, readme_values, sources, text_of
+from .firmware import c_name_of, documents, filled, is_program, names, network_file, readme_values, sources, text_of
 from .subject import Subject
 
 PLAIN_FILES = (
@@ -18,20 +18,20 @@ def project_files(subject: Subject, checked: str) -> dict[str, bytes]:
     made["CMakeLists.txt"] = filled(
         "cmake/CMakeLists.txt",
         {
-            "name": name,
+            **names(subject),
             "project": name,
             "languages": "C" if program else "C CXX",
             "kernels": text_of("cmake/cmsis_nn.cmake" if program else "cmake/tflm.cmake"),
-            "network": "network.c" if program else "network.cc",
+            "network": network_file(subject),
             "model": f"{name}.c" if program else f"{name}.cc",
             "libraries": "kernels m" if program else "tflm m",
         },
     )
-    made.update({path: filled(f"cmake/{path}") for path in PLAIN_FILES})
+    made.update({path: filled(f"cmake/{path}", names(subject)) for path in PLAIN_FILES})
     values = {
         **readme_values("cmake", subject),
         "checked": checked,
-        "steps": text_of("cmake/steps_c.md" if program else "cmake/steps_tflm.md"),
+        "steps": filled(f"cmake/steps_{'c' if program else 'tflm'}.md", names(subject)).decode(),
         "network_words": "a C program" if program else "TensorFlow Lite Micro's interpreter with the file's ops",
         "model_words": "the network as a program" if program else "the file as an array, its ops and its arena",
     }

@@ -32,20 +32,20 @@ SOFTMAX = """\
   {
     const float top = found.scores[found.best];
     float total = 0.0f;
-    for (i = 0; i < CLASS_COUNT; ++i) {
+    for (i = 0; i < @{PREFIX}CLASS_COUNT; ++i) {
       found.shares[i] = expf(found.scores[i] - top);
       total += found.shares[i];
     }
-    for (i = 0; i < CLASS_COUNT; ++i) found.shares[i] /= total;
+    for (i = 0; i < @{PREFIX}CLASS_COUNT; ++i) found.shares[i] /= total;
   }"""
 SHARES = {
     LOGITS: (SOFTMAX, "softmax of the scores"),
     LOG_PROBABILITIES: (
-        "  for (i = 0; i < CLASS_COUNT; ++i) found.shares[i] = expf(found.scores[i]);",
+        "  for (i = 0; i < @{PREFIX}CLASS_COUNT; ++i) found.shares[i] = expf(found.scores[i]);",
         "the exponentials of the scores: the network ends with LOG_SOFTMAX",
     ),
     INDEPENDENT: (
-        "  for (i = 0; i < CLASS_COUNT; ++i) found.shares[i] = found.scores[i];",
+        "  for (i = 0; i < @{PREFIX}CLASS_COUNT; ++i) found.shares[i] = found.scores[i];",
         "the scores: the network ends with LOGISTIC, each class for itself",
     ),
 }
@@ -60,6 +60,12 @@ def text_of(path: str) -> str:
 def filled(path: str, values: Mapping[str, object] | None = None) -> bytes:
     """A file of ``files/`` with its placeholders filled in."""
     return Template(text_of(path)).substitute(values or {}).encode()
+
+
+def names(subject: Subject) -> dict[str, object]:
+    """Values of the placeholders for names of the generated code."""
+    name = c_name_of(subject)
+    return {"name": name, "upper": name.upper(), "prefix": subject.prefix, "PREFIX": subject.prefix.upper()}
 
 
 def check_subject(project: str, subject: Subject) -> PictureInput:
@@ -105,7 +111,7 @@ def sources(
         library_header: An ``#include`` line that the library needs before its other headers.
     """
     taken, name = check_subject(project, subject), c_name_of(subject)
-    artifact, info, upper = subject.artifact, subject.info, name.upper()
+    artifact, info, prefix = subject.artifact, subject.info, subject.prefix
     output = info.outputs[0]
     kind = score_kind(info)
     code, words = SHARES.get(kind, PLAIN_SHARES)
@@ -114,8 +120,7 @@ def sources(
     limit = value_tolerance(info, 0, file_tolerance(artifact, info))
     _, height, width, _ = taken.tensor.shape
     values = {
-        "name": name,
-        "upper": upper,
+        **names(subject),
         "classes": len(artifact.class_names),
         "height": height,
         "width": width,
@@ -124,7 +129,7 @@ def sources(
         "words": taken.words,
         "labels": "".join(f"    {c_string(label)},\n" for label in artifact.class_names),
         "score": "output[i]" if floats else score,
-        "share_code": code,
+        "share_code": Template(code).substitute(names(subject)),
         "runtime": "a C program" if is_program(subject) else "run by TensorFlow Lite Micro",
         "input_type": C_TYPES[taken.tensor.dtype],
         "output_type": C_TYPES[output.dtype],
@@ -134,27 +139,31 @@ def sources(
         "op_list": ", ".join(resolver_name(op) for op in sorted(set(artifact.ops))),
         "input_enum": LITERT_TYPES[taken.tensor.dtype],
         "output_enum": LITERT_TYPES[output.dtype],
-        "input_bytes": f"sizeof(network_input_t) * {int(np.prod(taken.tensor.shape))}",
-        "output_bytes": f"sizeof(network_output_t) * {int(np.prod(output.shape))}",
+        "input_bytes": f"sizeof({prefix}network_input_t) * {int(np.prod(taken.tensor.shape))}",
+        "output_bytes": f"sizeof({prefix}network_output_t) * {int(np.prod(output.shape))}",
         "tolerance": file_tolerance(artifact, info).words,
         "wide": "float" if floats else "int",
         "limit": c_float(np.float32(limit)) if floats else str(int(limit)),
     }
     program = is_program(subject)
-    network = "network.c" if program else f"network{cpp}"
     made = {
-        "classifier.h": filled("classifier.h", values),
-        "classifier.c": filled("classifier.c", values),
-        "network.h": filled("network.h", values),
-        network: filled("network_c.c" if program else "network_tflm.cc", values),
-        "self_test.h": filled("self_test.h", values),
-        "self_test.c": filled("self_test.c", values),
+        f"{prefix}classifier.h": filled("classifier.h", values),
+        f"{prefix}classifier.c": filled("classifier.c", values),
+        f"{prefix}network.h": filled("network.h", values),
+        network_file(subject, cpp): filled("network_c.c" if program else "network_tflm.cc", values),
+        f"{prefix}self_test.h": filled("self_test.h", values),
+        f"{prefix}self_test.c": filled("self_test.c", values),
         f"{name}_vectors.h": vectors_h(name, info, subject.vectors, with_picture=True).encode(),
         f"{name}_picture.h": picture_h(taken, name).encode(),
     }
     for path, content in model_files(subject).items():
         made[path if not path.endswith(".cc") else path.removesuffix(".cc") + cpp] = content
     return {f"{folder}{path}": content for path, content in made.items()}
+
+
+def network_file(subject: Subject, cpp: str = ".cc") -> str:
+    """Name of the file that runs the network; ``cpp`` is the suffix of C++ files."""
+    return f"{subject.prefix}network{'.c' if is_program(subject) else cpp}"
 
 
 def model_files(subject: Subject) -> dict[str, bytes]:
@@ -174,8 +183,7 @@ def readme_values(project: str, subject: Subject) -> dict[str, object]:
     taken, name = check_subject(project, subject), c_name_of(subject)
     artifact = subject.artifact
     values: dict[str, object] = {
-        "name": name,
-        "upper": name.upper(),
+        **names(subject),
         "file": markdown_code(f"{subject.name}.tflite"),
         "device": markdown(get_target(artifact.target).device),
         "words": markdown(taken.words),
@@ -183,7 +191,7 @@ def readme_values(project: str, subject: Subject) -> dict[str, object]:
         "vectors": subject.vectors.count,
         "tolerance": file_tolerance(artifact, subject.info).words,
         "model": f"{name}.c" if is_program(subject) else f"{name}.cc",
-        "network": "network.c" if is_program(subject) else "network.cc",
+        "network": network_file(subject),
     }
     values["memory"] = _memory_words(subject)
     values["use"] = Template(text_of("use.md")).substitute(values)

@@ -20,6 +20,7 @@ class Subject:
         name: Name of its files.
         vectors: Test vectors.
         report: Content of a run's ``report.json``; None: unknown.
+        prefix: Of every name in the code that other files see, and of the code's files: "" or "<name>_".
     """
 
     artifact: Any
@@ -27,3 +28,4 @@ class Subject:
     name: str
     vectors: Vectors
     report: Mapping[str, Any] | None
+    prefix: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .firmware import c_name_of, documents, filled, is_program, readme_values, sources, text_of
+from .firmware import documents, filled, is_program, names, network_file, readme_values, sources
 from .subject import Subject
 
 CHIRALE_HEADER = "#include <Chirale_TensorFlowLite.h>"
@@ -42,17 +42,14 @@ CMSIS_COMPONENTS = (
 
 def _readme(world: str, project: str, subject: Subject, checked: str, cpp: str, **more: object) -> bytes:
     values = {**readme_values(project, subject), **_names(subject, cpp), "checked": checked, **more}
-    values["steps"] = text_of(f"{world}/steps_{'c' if is_program(subject) else 'tflm'}.md")
+    values["steps"] = filled(f"{world}/steps_{'c' if is_program(subject) else 'tflm'}.md", values).decode()
     return filled(f"{world}/README.md", values)
 
 
 def _names(subject: Subject, cpp: str) -> dict[str, object]:
-    name, program = c_name_of(subject), is_program(subject)
-    return {
-        "name": name,
-        "network_file": "network.c" if program else f"network{cpp}",
-        "model_file": f"{name}.c" if program else f"{name}{cpp}",
-    }
+    own = names(subject)
+    model = f"{own['name']}{'.c' if is_program(subject) else cpp}"
+    return {**own, "network_file": network_file(subject, cpp), "model_file": model}
 
 
 def arduino_files(subject: Subject, checked: str) -> dict[str, bytes]:
@@ -60,15 +57,17 @@ def arduino_files(subject: Subject, checked: str) -> dict[str, bytes]:
     header = "" if is_program(subject) else CHIRALE_HEADER
     made = sources("arduino", subject, "sketch/src/", ".cpp", header)
     included = f"{header}  // so that the IDE finds the library\n" if header else ""
-    made["sketch/sketch.ino"] = filled("arduino/sketch.ino", {"library_header": included})
+    made["sketch/sketch.ino"] = filled("arduino/sketch.ino", {**names(subject), "library_header": included})
     return {**made, **documents(subject, _readme("arduino", "arduino", subject, checked, ".cpp"))}
 
 
 def platformio_files(subject: Subject, checked: str) -> dict[str, bytes]:
     """A PlatformIO project with the Arduino framework; the C program also runs on this machine."""
     program = is_program(subject)
-    made = sources("platformio", subject, "lib/classifier/src/", ".cpp", "" if program else CHIRALE_HEADER)
-    made["src/main.cpp"] = filled("platformio/main.cpp")
+    made = sources(
+        "platformio", subject, f"lib/{subject.prefix}classifier/src/", ".cpp", "" if program else CHIRALE_HEADER
+    )
+    made["src/main.cpp"] = filled("platformio/main.cpp", names(subject))
     made["platformio.ini"] = filled(
         "platformio/platformio.ini",
         {
@@ -82,12 +81,12 @@ def platformio_files(subject: Subject, checked: str) -> dict[str, bytes]:
 
 def esp_idf_files(subject: Subject, checked: str) -> dict[str, bytes]:
     """An ESP-IDF project with Espressif's component of TensorFlow Lite Micro."""
-    program, names = is_program(subject), _names(subject, ".cc")
+    program, own = is_program(subject), _names(subject, ".cc")
     made = sources("esp-idf", subject, "main/")
-    made["CMakeLists.txt"] = filled("esp_idf/CMakeLists.txt", names)
-    made["main/CMakeLists.txt"] = filled("esp_idf/main_CMakeLists.txt", names)
+    made["CMakeLists.txt"] = filled("esp_idf/CMakeLists.txt", own)
+    made["main/CMakeLists.txt"] = filled("esp_idf/main_CMakeLists.txt", own)
     made["main/idf_component.yml"] = filled("esp_idf/idf_component.yml", {"library": "" if program else ESP_COMPONENT})
-    made["main/main.c"] = filled("esp_idf/main.c")
+    made["main/main.c"] = filled("esp_idf/main.c", own)
     made["sdkconfig.defaults"] = filled("esp_idf/sdkconfig.defaults")
     words = "ESP-IDF" if program else "ESP-IDF, and the component espressif/esp-tflite-micro"
     return {**made, **documents(subject, _readme("esp_idf", "esp-idf", subject, checked, ".cc", library_words=words))}
@@ -95,10 +94,10 @@ def esp_idf_files(subject: Subject, checked: str) -> dict[str, bytes]:
 
 def zephyr_files(subject: Subject, checked: str) -> dict[str, bytes]:
     """A Zephyr application with its manifest."""
-    program, names = is_program(subject), _names(subject, ".cc")
+    program, own = is_program(subject), _names(subject, ".cc")
     modules = [*ZEPHYR_MODULES, *(() if program else ("tflite-micro",))]
     made = sources("zephyr", subject, "app/src/")
-    made["app/CMakeLists.txt"] = filled("zephyr/CMakeLists.txt", names)
+    made["app/CMakeLists.txt"] = filled("zephyr/CMakeLists.txt", own)
     made["app/prj.conf"] = (ZEPHYR_CONFIG + ("" if program else ZEPHYR_TFLM_CONFIG)).encode()
     made["app/west.yml"] = filled(
         "zephyr/west.yml",
@@ -108,29 +107,29 @@ def zephyr_files(subject: Subject, checked: str) -> dict[str, bytes]:
             "groups": "" if program else "  group-filter: [+optional]\n",
         },
     )
-    made["app/src/main.c"] = filled("zephyr/main.c")
+    made["app/src/main.c"] = filled("zephyr/main.c", own)
     words = "" if program else ", with tflite-micro"
     return {**made, **documents(subject, _readme("zephyr", "zephyr", subject, checked, ".cc", module_words=words))}
 
 
 def cmsis_files(subject: Subject, checked: str) -> dict[str, bytes]:
     """A solution for the CMSIS-Toolbox."""
-    program, names = is_program(subject), _names(subject, ".cc")
-    name = names["name"]
+    program, own = is_program(subject), _names(subject, ".cc")
+    name = own["name"]
     made = sources("cmsis", subject, "src/")
     made[f"{name}.csolution.yml"] = filled(
         "cmsis/csolution.yml",
-        {**names, "packs": "" if program else "".join(f"    - pack: {pack}\n" for pack in CMSIS_PACKS)},
+        {**own, "packs": "" if program else "".join(f"    - pack: {pack}\n" for pack in CMSIS_PACKS)},
     )
     made[f"{name}.cproject.yml"] = filled(
         "cmsis/cproject.yml",
         {
-            **names,
+            **own,
             # It changes the layout of structs: the packs define it too.
             "define": "" if program else "  define:\n    - TF_LITE_STATIC_MEMORY: 1\n",
             "components": "" if program else "".join(f"    - component: {one}\n" for one in CMSIS_COMPONENTS),
         },
     )
-    made["main.c"] = filled("cmsis/main.c")
+    made["main.c"] = filled("cmsis/main.c", own)
     made["regions.h"] = filled("cmsis/regions.h")
     return {**made, **documents(subject, _readme("cmsis", "cmsis", subject, checked, ".cc"))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,10 +14,10 @@ from typing import Any
 from wavemix_tf.files import replacing_folder
 
 from ...file.flatbuffer import read_file
-from ...file.identifiers import check_name
+from ...file.identifiers import check_c_name, check_name
 from ..vectors import compute_vectors
 from .subject import Subject
-from .table import check_project
+from .table import MICRO_TARGETS, check_project
 
 PROJECT_JSON = "wavemix_project.json"
 
@@ -45,12 +46,15 @@ def write_project(
             f"overwrite replaces a folder that save_project wrote, with {PROJECT_JSON}. Received: {folder}"
         )
     kept = _files_to_keep(folder)
-    name = check_name(f"{artifact.target}-{artifact.dtype}" if name is None else name)
+    chosen = artifact.code_name if name is None else name
+    name = f"{artifact.target}-{artifact.dtype}" if chosen is None else chosen
+    prefix = f"{check_c_name(chosen)}_" if chosen is not None and row.targets == MICRO_TARGETS else ""
+    check_name(name)
     if vectors < 1:
         raise ValueError(f"vectors must be at least 1. Received: vectors={vectors}")
     info = read_file(artifact.content)
     computed = compute_vectors(artifact, info, images, labels, vectors, pictures)
-    files = row.write(Subject(artifact, info, name, computed, report))
+    files = row.write(Subject(dataclasses.replace(artifact, code_name=None), info, name, computed, report, prefix))
     digests = {path: _digest(content) for path, content in files.items()}
     card = {"project": project, "target": artifact.target, "name": name, "sha256": artifact.sha256, "files": digests}
     with replacing_folder(folder) as temporary:
@@ -91,6 +95,14 @@ def _files_to_keep(folder: Path) -> list[Path]:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def project_name(folder: Path) -> str | None:
+    """Name of the network of a project in ``folder``; None if there is no project."""
+    try:
+        return str(json.loads((folder / PROJECT_JSON).read_text(encoding="utf-8"))["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def project_digest(folder: Path) -> str | None:

@@ -8,7 +8,7 @@ import typer
 
 from ...tflite.kit.projects.table import PROJECTS
 from ...tflite.names import IO_DTYPES
-from ..arguments import check_export, check_project_option
+from ..arguments import check_export, check_name_option, check_project_option
 from ..options import TEST_IMAGES, Debug, DtypeOption, OldSplit, RunFolder, Settings, TargetOption, alternatives
 from ..run_folder import check_finished_data, check_state, choose_exports, read_report, saved_recipe
 from ..terminal import announce_loading, console, step
@@ -31,6 +31,12 @@ def export(
         str | None,
         typer.Option(
             help=f"Also write exports/<target>-<dtype>_<project>/ per file: {alternatives(PROJECTS)}.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Begins every symbol and file name of the C code, so that several networks fit into one firmware."
         ),
     ] = None,
     max_arena_bytes: Annotated[int | None, typer.Option(min=1, help="RAM limit for tensors, mcu or Ethos-U.")] = None,
@@ -62,12 +68,13 @@ def export(
     recipe = saved_recipe(out, settings)
     chosen = check_export(target, dtype, io_dtype, choose_exports(recipe, out, None))
     check_project_option(project, chosen)
+    check_name_option(name, chosen)
     read_report(out)  # report damage before the work
     check_state(out)
     announce_loading()
     from .. import exports, steps
 
-    exported = not overwrite and exports.all_exported(out, chosen, io_dtype)
+    exported = not overwrite and exports.all_exported(out, chosen, io_dtype) and exports.all_named(out, chosen, name)
     models: dict[str, Any] = {}
     kinds = {"int8" if pair[1] == "int8" else "float32" for pair in chosen}
     if "int8" in kinds and (out / "qat.keras").is_file():
@@ -96,7 +103,9 @@ def export(
     seconds: dict[str, float] = {}
     with step("Export", seconds):
         data = steps.load_images(recipe, out, known_only=old_split)
-        written, refused = exports.write_exports(ctx.obj, out, chosen, models, data, io_dtype, overwrite, **limits)
+        written, refused = exports.write_exports(
+            ctx.obj, out, chosen, models, data, io_dtype, overwrite, name, **limits
+        )
     report = exports.measure_exports(ctx.obj, out, recipe, data, written, TEST_IMAGES, kit or project is not None)
     if kit:
         with step("Write kits", seconds):

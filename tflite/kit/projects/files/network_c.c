@@ -1,5 +1,5 @@
-/* See network.h. */
-#include "network.h"
+/* See @{prefix}network.h. */
+#include "@{prefix}network.h"
 
 #include "@{name}.h"
 
@@ -10,20 +10,20 @@
 #define ALIGNED
 #endif
 
-static ALIGNED network_input_t input[@{upper}_INPUT_BYTES / sizeof(network_input_t)];
-static ALIGNED network_output_t output[@{upper}_OUTPUT_BYTES / sizeof(network_output_t)];
+static ALIGNED @{prefix}network_input_t input[@{upper}_INPUT_BYTES / sizeof(@{prefix}network_input_t)];
+static ALIGNED @{prefix}network_output_t output[@{upper}_OUTPUT_BYTES / sizeof(@{prefix}network_output_t)];
 
-network_input_t* network_input(void) { return input; }
+@{prefix}network_input_t* @{prefix}network_input(void) { return input; }
 
-int network_run(void) {
+int @{prefix}network_run(void) {
   @{name}_run(input, output);
   return 0;
 }
 
-const network_output_t* network_output(void) { return output; }
+const @{prefix}network_output_t* @{prefix}network_output(void) { return output; }
 
-const char* network_error(void) { return ""; }
+const char* @{prefix}network_error(void) { return ""; }
 
-int network_ram_used(void) { return network_ram_reserved(); }
+int @{prefix}network_ram_used(void) { return @{prefix}network_ram_reserved(); }
 
-int network_ram_reserved(void) { return (int)(@{upper}_ARENA_BYTES + sizeof input + sizeof output); }
+int @{prefix}network_ram_reserved(void) { return (int)(@{upper}_ARENA_BYTES + sizeof input + sizeof output); }

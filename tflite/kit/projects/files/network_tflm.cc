@@ -1,5 +1,5 @@
-// See network.h. To be compiled without exceptions, like TensorFlow Lite Micro itself (-fno-exceptions).
-#include "network.h"
+// See @{prefix}network.h. To be compiled without exceptions, like TensorFlow Lite Micro itself (-fno-exceptions).
+#include "@{prefix}network.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -12,9 +12,10 @@
 
 #include "@{name}.h"
 
-// The arena is enough for the reference kernels and for CMSIS-NN; kernels tuned for other chips may need more.
+// The arena is enough for the reference kernels and for CMSIS-NN on a 32-bit device; kernels tuned for other chips may
+// need more, and so do the pointers of a 64-bit computer.
 #ifndef EXTRA_ARENA_BYTES
-#define EXTRA_ARENA_BYTES 0
+#define EXTRA_ARENA_BYTES (sizeof(void*) > 4 ? @{name}_arena_bytes : 0)
 #endif
 
 namespace {
@@ -67,22 +68,22 @@ bool Ready() {
 
 }  // namespace
 
-network_input_t* network_input(void) {
-  return Ready() ? reinterpret_cast<network_input_t*>(interpreter->input(0)->data.raw) : nullptr;
+@{prefix}network_input_t* @{prefix}network_input(void) {
+  return Ready() ? reinterpret_cast<@{prefix}network_input_t*>(interpreter->input(0)->data.raw) : nullptr;
 }
 
-int network_run(void) {
+int @{prefix}network_run(void) {
   if (!Ready()) return -1;
   error = interpreter->Invoke() == kTfLiteOk ? "" : "an op refused to run";
   return *error == '\0' ? 0 : -1;
 }
 
-const network_output_t* network_output(void) {
-  return Ready() ? reinterpret_cast<network_output_t*>(interpreter->output(0)->data.raw) : nullptr;
+const @{prefix}network_output_t* @{prefix}network_output(void) {
+  return Ready() ? reinterpret_cast<@{prefix}network_output_t*>(interpreter->output(0)->data.raw) : nullptr;
 }
 
-const char* network_error(void) { return error; }
+const char* @{prefix}network_error(void) { return error; }
 
-int network_ram_used(void) { return Ready() ? static_cast<int>(interpreter->arena_used_bytes()) : 0; }
+int @{prefix}network_ram_used(void) { return Ready() ? static_cast<int>(interpreter->arena_used_bytes()) : 0; }
 
-int network_ram_reserved(void) { return static_cast<int>(sizeof(arena)); }
+int @{prefix}network_ram_reserved(void) { return static_cast<int>(sizeof(arena)); }

@@ -1,11 +1,11 @@
-/* See self_test.h. */
-#include "self_test.h"
+/* See @{prefix}self_test.h. */
+#include "@{prefix}self_test.h"
 
 #include <stddef.h>
 #include <string.h>
 
 #include "@{name}_vectors.h"
-#include "network.h"
+#include "@{prefix}network.h"
 
 /* Writes a number; printf would bring in a heap on most boards. */
 static void write_number(WriteText write, long number) {
@@ -33,7 +33,7 @@ static void write_found(WriteText write, int place, long value, long wanted) {
 
 /* Tolerance: @{tolerance}. */
 static int same_output(WriteText write, int vector) {
-  const network_output_t* output = network_output();
+  const @{prefix}network_output_t* output = @{prefix}network_output();
   int i;
   for (i = 0; i < @{name}_expected_0_size; ++i) {
     const @{wide} wanted = (@{wide})@{name}_expected_0[vector][i];
@@ -47,20 +47,20 @@ static int same_output(WriteText write, int vector) {
 }
 
 static int test_vector(WriteText write, int vector) {
-  network_input_t* input = network_input();
+  @{prefix}network_input_t* input = @{prefix}network_input();
   write("vector ");
   write_number(write, vector);
   write(": ");
   if (input == NULL) {
     write("failed: ");
-    write(network_error());
+    write(@{prefix}network_error());
     write("\n");
     return 1;
   }
   memcpy(input, @{name}_input_0[vector], sizeof(@{name}_input_0[vector]));
-  if (network_run() != 0) {
+  if (@{prefix}network_run() != 0) {
     write("failed: ");
-    write(network_error());
+    write(@{prefix}network_error());
     write("\n");
     return 1;
   }
@@ -69,9 +69,9 @@ static int test_vector(WriteText write, int vector) {
   return 0;
 }
 
-static int largest(const network_output_t* values) {
+static int largest(const @{prefix}network_output_t* values) {
   int i, best = 0;
-  for (i = 0; i < CLASS_COUNT; ++i) {
+  for (i = 0; i < @{PREFIX}CLASS_COUNT; ++i) {
     if (values[i] > values[best]) best = i;
   }
   return best;
@@ -80,35 +80,35 @@ static int largest(const network_output_t* values) {
 /* From pixels to the class, on the picture of the last vector. */
 static int test_picture(WriteText write) {
   const int last = @{name}_vector_count - 1;
-  const Classification* result;
+  const @{prefix}Classification* result;
   write("picture: ");
-  if (prepare_input(@{name}_picture[0], @{name}_picture_columns, @{name}_picture_rows, PIXELS_RGBA8888) != 0) {
+  if (@{prefix}prepare_input(@{name}_picture[0], @{name}_picture_columns, @{name}_picture_rows, PIXELS_RGBA8888) != 0) {
     write("failed: it was refused\n");
     return 1;
   }
-  if (memcmp(network_input(), @{name}_input_0[last], sizeof(@{name}_input_0[last])) != 0) {
+  if (memcmp(@{prefix}network_input(), @{name}_input_0[last], sizeof(@{name}_input_0[last])) != 0) {
     write("failed: the input made from it differs\n");
     return 1;
   }
-  result = classify_input();
+  result = @{prefix}classify_input();
   if (result == NULL || !same_output(write, last)) return 1;
-  if (result->best != largest(network_output())) {
+  if (result->best != largest(@{prefix}network_output())) {
     write("failed: the class is not that of the largest output\n");
     return 1;
   }
   write("passed: ");
-  write_classification(write, result);
+  @{prefix}write_classification(write, result);
   return 0;
 }
 
-int self_test(WriteText write) {
+int @{prefix}self_test(WriteText write) {
   int vector, failures = 0;
   for (vector = 0; vector < @{name}_vector_count; ++vector) failures += test_vector(write, vector);
   failures += test_picture(write);
   write("RAM: ");
-  write_number(write, network_ram_used());
+  write_number(write, @{prefix}network_ram_used());
   write(" of ");
-  write_number(write, network_ram_reserved());
+  write_number(write, @{prefix}network_ram_reserved());
   write(" bytes used\n");
   write(failures == 0 ? "PASSED @{name}: " : "FAILED @{name}: ");
   write_number(write, @{name}_vector_count + 1 - failures);
@@ -118,12 +118,12 @@ int self_test(WriteText write) {
   return failures;
 }
 
-void write_classification(WriteText write, const Classification* result) {
+void @{prefix}write_classification(WriteText write, const @{prefix}Classification* result) {
   if (result == NULL) {
     write("not classified: the picture was refused\n");
     return;
   }
-  write(class_labels[result->best]);
+  write(@{prefix}class_labels[result->best]);
   write(", share ");
   write_number(write, (long)(1000.0f * result->shares[result->best] + 0.5f));
   write(" / 1000, ");

@@ -1,8 +1,8 @@
 /* Classifies a picture file on this machine: classify_file PICTURE.ppm (or .pgm). Not for a microcontroller. */
 #include <stdio.h>
 
-#include "classifier.h"
-#include "network.h"
+#include "@{prefix}classifier.h"
+#include "@{prefix}network.h"
 
 enum { largest = 64 << 20 };
 
@@ -25,7 +25,7 @@ static int number(FILE* file) {
 
 int main(int count, char** words) {
   FILE* file = count == 2 ? fopen(words[1], "rb") : NULL;
-  const Classification* result;
+  const @{prefix}Classification* result;
   int kind, width, height, maximum, i;
   if (file == NULL || fgetc(file) != 'P') {
     fprintf(stderr, "Give one picture file, PPM (P6) or PGM (P5), with 8 bits a channel.\n");
@@ -46,13 +46,13 @@ int main(int count, char** words) {
     return 2;
   }
   fclose(file);
-  result = classify(pixels, width, height, kind == '6' ? PIXELS_RGB888 : PIXELS_GRAY8);
+  result = @{prefix}classify(pixels, width, height, kind == '6' ? PIXELS_RGB888 : PIXELS_GRAY8);
   if (result == NULL) {
-    fprintf(stderr, "The picture was refused. %s\n", network_error());
+    fprintf(stderr, "The picture was refused. %s\n", @{prefix}network_error());
     return 1;
   }
-  for (i = 0; i < CLASS_COUNT; ++i) {
-    printf("%.6f %.6f %s%s\n", (double)result->shares[i], (double)result->scores[i], class_labels[i],
+  for (i = 0; i < @{PREFIX}CLASS_COUNT; ++i) {
+    printf("%.6f %.6f %s%s\n", (double)result->shares[i], (double)result->scores[i], @{prefix}class_labels[i],
            i != result->best ? "" : result->accepted ? " <- accepted" : " <- best, rejected");
   }
   return 0;

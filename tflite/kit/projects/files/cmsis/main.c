@@ -1,8 +1,8 @@
 /* Runs the self-test once and writes its lines to standard output, which semihosting or your board's retargeting shows. */
 #include <stdio.h>
 
-#include "classifier.h"
-#include "self_test.h"
+#include "@{prefix}classifier.h"
+#include "@{prefix}self_test.h"
 
 #if defined(__GNUC__) && !defined(__ARMCC_VERSION)
 extern void initialise_monitor_handles(void); /* semihosting of newlib (rdimon.specs) */
@@ -16,5 +16,5 @@ int main(void) {
 #if defined(__GNUC__) && !defined(__ARMCC_VERSION)
   initialise_monitor_handles();
 #endif
-  return self_test(write_console) == 0 ? 0 : 1;
+  return @{prefix}self_test(write_console) == 0 ? 0 : 1;
 }

@@ -1,6 +1,6 @@
 // Runs the self-test once and prints its lines; then classifies what a camera gives, if you write it.
-#include "classifier.h"
-#include "self_test.h"
+#include "@{prefix}classifier.h"
+#include "@{prefix}self_test.h"
 
 #ifdef ARDUINO
 #include <Arduino.h>
@@ -13,12 +13,12 @@ void setup() {
   Serial.begin(115200);
   while (!Serial && millis() < 5000) {
   }
-  self_test(write_serial);
+  @{prefix}self_test(write_serial);
 }
 
 void loop() {
   // With a camera, for example a frame of 160 x 120 pixels in RGB565 with the high byte first:
-  //   write_classification(write_serial, classify(frame, 160, 120, PIXELS_RGB565_SWAPPED));
+  //   @{prefix}write_classification(write_serial, @{prefix}classify(frame, 160, 120, PIXELS_RGB565_SWAPPED));
   delay(1000);
 }
 #else
@@ -29,6 +29,6 @@ static void write_console(const char* text) {
 }
 
 int main() {
-  return self_test(write_console) == 0 ? 0 : 1;
+  return @{prefix}self_test(write_console) == 0 ? 0 : 1;
 }
 #endif

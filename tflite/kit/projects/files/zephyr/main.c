@@ -2,16 +2,16 @@
 #include <zephyr/kernel.h>
 #include <zephyr/sys/printk.h>
 
-#include "classifier.h"
-#include "self_test.h"
+#include "@{prefix}classifier.h"
+#include "@{prefix}self_test.h"
 
 static void write_console(const char* text) {
   printk("%s", text);
 }
 
 int main(void) {
-  self_test(write_console);
+  @{prefix}self_test(write_console);
   /* With a camera, for example a frame of 160 x 120 pixels in RGB565:
-   *   write_classification(write_console, classify(frame, 160, 120, PIXELS_RGB565)); */
+   *   @{prefix}write_classification(write_console, @{prefix}classify(frame, 160, 120, PIXELS_RGB565)); */
   return 0;
 }
