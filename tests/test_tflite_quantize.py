@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 from tflite_support import CALIBRATION, FLOAT, NETWORKS, QUANTIZED, network, randomise, spread
 
 import wavemix_tf as wm
+from wavemix_tf.layers.elementwise import FusedActivation
 from wavemix_tf.tflite import UnsupportedLayerError, calibrate, quantize
 from wavemix_tf.tflite.graph.graph import Graph
 from wavemix_tf.tflite.graph.inputs import generated_images, predict
@@ -248,3 +250,43 @@ def test_wavelets_without_a_convolution_behind_them_are_rounded_too(images):
     expected = predict(quantized, images)
     error = np.abs(predict(deploy(quantized, {}, "transposed_conv"), images) - expected)
     assert error.mean() <= 0.1 * np.ptp(expected) / 255
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_quantizers_gradient_is_that_of_keras(bits):
+    """One inside the range and at its ends, zero outside; training computes it from one byte of each element."""
+    layer = FakeQuant(bits=bits)
+    layer.build(None)
+    layer.set_range(-0.7, 1.3)
+    low, high = layer.get_range()
+    ends = [low, high, low - 1e-3, high + 1e-3, np.nextafter(low, -9), np.nextafter(high, 9), 0.0]
+    values = np.concatenate([np.random.default_rng(0).uniform(-2, 2, 1000), ends]).astype("float32")
+    x, weights = tf.constant(values), tf.constant(np.arange(len(values), dtype="float32"))
+    found = []
+    for function in (
+        lambda x: layer(x, training=True),
+        lambda x: keras.quantizers.fake_quant_with_min_max_vars(x, low, high, num_bits=bits, narrow_range=bits == 16),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+            loss = tf.reduce_sum(y * weights)
+        found.append((np.asarray(y), np.asarray(tape.gradient(loss, x))))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_gelu_trains_as_one_operation():
+    """In a user's network as well; its values and gradients are those of Keras's."""
+    model = keras.Sequential([keras.Input((8, 8, 4)), layers.Conv2D(4, 1, activation="gelu"), layers.Flatten()])
+    qat = quantize(model, np.random.default_rng(0).random((8, 8, 8, 4), "float32"))
+    found = [layer for layer in qat.layers if isinstance(layer, layers.Activation)]
+    assert [type(layer) for layer in found] == [FusedActivation]
+    x = tf.constant(np.linspace(-5, 5, 256, dtype="float32"))
+    gradients = []
+    for function in (lambda x: found[0](x, training=True), keras.activations.gelu):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(function(x) * x)
+        gradients.append(np.asarray(tape.gradient(loss, x)))
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)

@@ -29,6 +29,7 @@ SAME_FUNCTION = {
     "FusedBatchNormalization": "BatchNormalization",
     "QuantBatchNormalization": "BatchNormalization",
     "ByteDropout": "Dropout",
+    "FusedActivation": "Activation",
 }
 
 

@@ -35,6 +35,7 @@ from .passes.drop_wide_ranges import drop_wide_ranges
 from .passes.fix_ranges import fix_ranges
 from .passes.fold_affines import fold_affines
 from .passes.fold_wavelets import fold_wavelets
+from .passes.fuse_gelu import fuse_gelu
 from .passes.gather_affines import gather_affines
 from .passes.index_before_transposing import index_before_transposing
 from .passes.lower_affines import lower_affines
@@ -151,6 +152,7 @@ def quantizing_passes(
         # Batch norms stay, because they continue to train.
         Pass("lower_affines", partial(lower_affines, kinds=(*FIXED_AFFINES, *TRAINED_AFFINES)), True),
         Pass("round_taps", round_taps, False),
+        Pass("fuse_gelu", fuse_gelu, True),
         # Last: a quantizer for every tensor that the file will store.
         Pass(
             "insert_fake_quant",

@@ -136,11 +136,28 @@ class FakeQuant(layers.Layer):
             # An average of integers often lies half-way between two. The runtime rounds those up, and float noise must
             # not change that.
             wide = wide + (high - low) * (1e-3 / self.levels)
-        rounded = keras.quantizers.fake_quant_with_min_max_vars(
-            wide, low, high, num_bits=self.bits, narrow_range=self.bits == 16
-        )
+        rounded = self._rounded(wide, low, high, bool(training))
         given = keras.backend.standardize_dtype(x.dtype)
         return ops.cast(rounded, given if "float" in given else self.compute_dtype)  # pixels may be integers
+
+    def _rounded(self, wide: Any, low: Any, high: Any, training: bool) -> Any:
+        """Round to the grid between two of its levels; training keeps one byte of each element, not its value."""
+
+        def rounded(x: Any) -> Any:
+            return keras.quantizers.fake_quant_with_min_max_vars(
+                x, low, high, num_bits=self.bits, narrow_range=self.bits == 16
+            )
+
+        def apply(x: Any) -> Any:
+            inside = ops.logical_and(x >= low, x <= high)
+
+            def gradient(*args: Any, upstream: Any = None) -> Any:
+                upstream = args[0] if upstream is None else upstream
+                return ops.where(inside, upstream, ops.zeros((), upstream.dtype))
+
+            return rounded(x), gradient
+
+        return ops.custom_gradient(apply)(wide) if training else rounded(wide)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
