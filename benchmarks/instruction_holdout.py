@@ -19,8 +19,8 @@ from typing import Any
 
 from nets import spread_weights
 
+from wavemix_tf.tflite.c_source.instruction_count import estimate_instructions
 from wavemix_tf.tflite.file.flatbuffer import read_file
-from wavemix_tf.tflite.measuring.instructions import estimate_instructions
 from wavemix_tf.tflite.names import CMSIS_NN, REFERENCE_KERNELS
 
 CLASSES = 6
