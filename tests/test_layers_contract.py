@@ -22,6 +22,7 @@ CASES = {
     "LowPass2D": [({}, (2, 6, 8, 3)), ({"wavelet": "sym4"}, (1, 9, 7, 2))],
     "IDWT2D": [({}, (2, 3, 4, 12)), ({"wavelet": "db2", "output_size": (5, 6)}, (1, 4, 4, 8))],
     "PixelShuffle": [({}, (2, 3, 4, 8)), ({"factor": 3}, (1, 2, 2, 9))],
+    "FusedActivation": [({"activation": "gelu"}, (2, 3, 4, 8)), ({"activation": "relu"}, (2, 3, 5))],
     "ByteDropout": [({"rate": 0.5}, (2, 3, 4, 8)), ({"rate": 0.3}, (2, 3, 5))],
     "FusedBatchNormalization": [({}, (4, 3, 4, 5)), ({"epsilon": 1e-5, "momentum": 0.9, "scale": False}, (4, 5))],
     "WaveMixBlock": [

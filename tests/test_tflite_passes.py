@@ -148,6 +148,7 @@ CHANGES = {
     "norm_before_bilinear": "images",
     "lower_affines": "usual CNN",
     "round_taps": "images",
+    "fuse_gelu": "deconv",
     "insert_fake_quant": "deconv",
     "bake_weights": "deconv",
     "drop_inference_noops": "usual CNN",

@@ -279,7 +279,7 @@ def test_a_quantizers_gradient_is_that_of_keras(bits):
 def test_gelu_trains_as_one_operation():
     """In a user's network as well; its values and gradients are those of Keras's."""
     model = keras.Sequential([keras.Input((8, 8, 4)), layers.Conv2D(4, 1, activation="gelu"), layers.Flatten()])
-    qat = quantize(model, np.random.default_rng(0).random((8, 8, 8, 4), "float32"))
+    qat = quantize(model, np.random.default_rng(0).random((32, 8, 8, 4), "float32"))
     found = [layer for layer in qat.layers if isinstance(layer, layers.Activation)]
     assert [type(layer) for layer in found] == [FusedActivation]
     x = tf.constant(np.linspace(-5, 5, 256, dtype="float32"))
