@@ -102,6 +102,22 @@ def test_what_the_build_files_and_the_readme_name_is_there(made):
         assert text(files, network_of(name, target))
 
 
+def test_the_readme_says_whether_cmsis_nn_runs_the_file(made, subjects):
+    assert text(made["cmake", "mcu"], "README.md").count("CMSIS-NN**: its kernels take") == 1
+    subject = subjects["mcu"]
+    last = subject.info.ops[-1]
+    wide = dataclasses.replace(last.inputs[0], dtype="int16")
+    op = dataclasses.replace(last, inputs=(wide, *last.inputs[1:]))
+    info = dataclasses.replace(subject.info, ops=(*subject.info.ops[:-1], op))
+    for project in FIRMWARE:
+        files = PROJECTS[project].write(dataclasses.replace(subject, info=info))
+        refused = f"does not run this file**: op {len(info.ops) - 1} FULLY_CONNECTED has 16-bit activations"
+        assert text(files, "README.md").count(refused) == (2 if project == "cmake" else 1)  # and before its commands
+        assert refused in text(files, "MODEL_CARD.md")
+        network = next(content.decode() for path, content in files.items() if "network.c" in path)
+        assert "AllocateTensors failed: the arena is too small (raise EXTRA_ARENA_BYTES), or a kernel" in network
+
+
 def test_no_file_reads_the_heap_or_prints(made):
     for files in made.values():
         for path in files:

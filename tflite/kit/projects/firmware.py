@@ -19,7 +19,7 @@ from ...runtimes.microcontroller import resolver_name
 from ...targets.firmware import flash_words
 from ...targets.table import get_target
 from ...verification.tolerance import value_tolerance
-from ..firmware_files import file_tolerance, transposed_words
+from ..firmware_files import cmsis_nn_words, file_tolerance, transposed_words
 from ..model_card import model_card
 from ..picture import C_TYPES, PictureInput, picture_h
 from ..templates import Template
@@ -208,7 +208,8 @@ def _memory_words(subject: Subject) -> str:
     arenas = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())
     return (
         f"- **RAM**: an arena of {artifact.arena_bytes:,} bytes{f' ({arenas})' if arenas else ''}, static. If the "
-        "self-test says that it is too small, with kernels tuned for another chip, define `EXTRA_ARENA_BYTES`.\n"
+        "self-test says that AllocateTensors failed, with kernels tuned for another chip, define `EXTRA_ARENA_BYTES`.\n"
+        f"- **CMSIS-NN**: {cmsis_nn_words(subject.info)}\n"
         f"- **Flash**: {flash_words(artifact.size_bytes)}.\n"
         f"- **Transposed convolutions**: {transposed_words(artifact)}"
     )
