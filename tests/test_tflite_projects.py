@@ -435,6 +435,21 @@ def test_a_project_in_which_somebody_works_keeps_his_files(tmp_path):
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="no arm-none-eabi-gcc")
+def test_the_readme_states_all_static_memory_of_a_program_in_c(folder, made, tmp_path):
+    """Arena, input, output, the resize's sums and the result: .data and .bss of the objects, but for a few bytes."""
+    words = text(made["cmake", "c"], "README.md")
+    (stated,) = re.findall(r"RAM\*\*: ([0-9,]+) bytes \(working memory .*, resize .*, result .*\), all static", words)
+    stated = int(stated.replace(",", ""))
+    files = [*folder.glob("src/classifier.c"), *folder.glob("src/network.c"), folder / "src" / "my_c.c"]
+    command = ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-std=c99", "-O2", "-c", *files]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    rows = subprocess.run(["arm-none-eabi-size", *tmp_path.glob("*.o")], capture_output=True, text=True, check=True)
+    used = sum(int(row.split()[1]) + int(row.split()[2]) for row in rows.stdout.splitlines()[1:])
+    assert stated <= used <= stated + 64
+    assert "`classify()`, with resize, softmax and a core's routines for floating point, added up to 3,388" in words
+
+
 @pytest.mark.slow
 @requires_cc
 @requires_cmake
