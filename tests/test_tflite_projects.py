@@ -460,6 +460,7 @@ def test_a_picture_file_is_classified_on_this_machine(folder, tmp_path):
     done = subprocess.run([tool, tmp_path / "a.ppm"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^\d\.\d{6} -?\d", done.stdout, re.MULTILINE)) == 5
+    assert done.stdout.splitlines()[0].split() == ["share", "score", "class"]
     assert done.stdout.count(" <- ") == 1
     (tmp_path / "a.ppm").write_bytes((tmp_path / "a.ppm").read_bytes()[:-1])
     done = subprocess.run([tool, tmp_path / "a.ppm"], capture_output=True, text=True)
