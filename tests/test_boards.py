@@ -120,7 +120,10 @@ def test_cmsis_nn_refuses_a_dense_layer_of_16_bits_with_a_scale_for_each_output(
     content = (FOLDER / "dense.tflite").read_bytes()
     assert needs_by_runtime(content)["cmsis-nn"].refusal is None
     model, weights = in_16_bits(content)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.name = ""  # as export writes files for mcu
     needs = needs_by_runtime(pack(model))
+    assert needs["c"].refusal == "op 0 FULLY_CONNECTED has a feature map of int16"
     assert needs["reference"].refusal is None
     assert needs["cmsis-nn"].refusal.startswith("op 0 FULLY_CONNECTED has 16-bit activations and a scale")
     assert set(arena_by_kernels(read_file(pack(model)))) == {"reference"}

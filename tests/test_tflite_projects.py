@@ -118,6 +118,11 @@ def test_the_readme_says_whether_cmsis_nn_runs_the_file(made, subjects):
         assert "AllocateTensors failed: the arena is too small (raise EXTRA_ARENA_BYTES), or a kernel" in network
 
 
+def test_the_card_of_a_program_in_c_names_no_release_of_tensorflow_lite(made):
+    assert "oldest TensorFlow Lite that runs it" in text(made["cmake", "mcu"], "MODEL_CARD.md")
+    assert "oldest TensorFlow Lite" not in text(made["cmake", "c"], "MODEL_CARD.md")
+
+
 def test_no_file_reads_the_heap_or_prints(made):
     for files in made.values():
         for path in files:

@@ -46,7 +46,7 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         *speed_of(artifact),
         ("tolerance against test vectors", file_tolerance(artifact, info).words),
         ("tensor arena", _arena(artifact)),
-        ("oldest TensorFlow Lite that runs it", _oldest(artifact)),
+        *([] if get_target(artifact.target).writes_c else [("oldest TensorFlow Lite that runs it", _oldest(artifact))]),
         ("sha256", f"`{artifact.sha256}`"),
         ("upsampling written as", artifact.upsample_form or "no transposed convolution in the model"),
         ("activations replaced", markdown(", ".join(artifact.substituted)) or "none"),
@@ -125,7 +125,8 @@ def _metrics(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
                 f"| {mark}{markdown(other['name'])} ({other['runtime']}) | {_score(other.get(metric), metric)} |"
             )
     lines.append("")
-    lines.append(f"{UNKNOWN if tested is None else f'{tested:,}'} test images, used in neither training nor export.")
+    counted = UNKNOWN if tested is None else f"{tested:,}"
+    lines.append(f"{counted} test image{'' if tested == 1 else 's'}, used in neither training nor export.")
     latency = row.get("latency_ms") or {}
     if latency:
         machine = report.get("machine")
