@@ -114,6 +114,7 @@ def test_the_readme_says_whether_cmsis_nn_runs_the_file(made, subjects):
         refused = f"does not run this file**: op {len(info.ops) - 1} FULLY_CONNECTED has 16-bit activations"
         assert text(files, "README.md").count(refused) == (2 if project == "cmake" else 1)  # and before its commands
         assert refused in text(files, "MODEL_CARD.md")
+        assert "and with CMSIS-NN; kernels tuned" not in text(files, "MODEL_CARD.md")
         network = next(content.decode() for path, content in files.items() if "network.c" in path)
         assert "AllocateTensors failed: the arena is too small (raise EXTRA_ARENA_BYTES), or a kernel" in network
 

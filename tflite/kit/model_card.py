@@ -208,11 +208,12 @@ def _limits(artifact: Any, info: FileInfo, vectors: Vectors, row: Mapping[str, A
     if checks.get("fidelity", {}).get("degenerate"):
         limits.append("Its outputs hardly depend on the image: it looks untrained.")
     if get_target(artifact.target).kit == MICRO_KIT:
+        refused = not_run(info) is not None
         limits.append(
-            "The arena was calculated for TensorFlow Lite Micro on a 32-bit device with the reference kernels and with "
-            "CMSIS-NN; kernels tuned for other chips may need more."
+            "The arena was calculated for TensorFlow Lite Micro on a 32-bit device with the reference kernels"
+            f"{'' if refused else ' and with CMSIS-NN'}; kernels tuned for other chips may need more."
         )
-        if not_run(info) is not None:
+        if refused:
             limits.append(f"CMSIS-NN: {cmsis_nn_words(info)}")
     if get_target(artifact.target).litert_accelerator != "CPU":
         limits.append("The accelerator's own rounding (float16 on most) is not in the verification figures.")
