@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from wavemix_tf.cli import main
@@ -26,6 +27,7 @@ from wavemix_tf.tflite.file.metadata import min_runtime
 from wavemix_tf.tflite.kit.speed import speed_rows
 from wavemix_tf.tflite.measuring.board_fit import check_boards, needs_by_runtime
 from wavemix_tf.tflite.names import BOARD_RUNTIMES, CMSIS_NN, KERNELS
+from wavemix_tf.tflite.runtimes.arena import arena_by_kernels
 from wavemix_tf.tflite.targets.boards import BOARDS, CORES
 from wavemix_tf.tflite.targets.firmware import OWN_RAM_BYTES, firmware_bytes
 from wavemix_tf.tflite.targets.instructions import FEATURES, features, row_name
@@ -97,6 +99,36 @@ def test_a_runtime_that_does_not_run_the_file_says_why():
     )
     assert not one.fits
     assert one.words.startswith("not run: op 0 TRANSPOSE_CONV")
+
+
+def in_16_bits(content):
+    """A file of one dense layer, with activations of 16 bits as the converter writes them."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    graph = model.subgraphs[0]
+    (op,) = graph.operators
+    for index in (op.inputs[0], op.outputs[0]):
+        tensor = graph.tensors[index]
+        tensor.type, tensor.quantization.zeroPoint = schema.TensorType.INT16, np.zeros(1, np.int64)
+    bias = graph.tensors[op.inputs[2]]
+    values = np.frombuffer(bytes(model.buffers[bias.buffer].data), np.int32).astype(np.int64)
+    bias.type, model.buffers[bias.buffer].data = schema.TensorType.INT64, np.frombuffer(values.tobytes(), np.uint8)
+    return model, graph.tensors[op.inputs[1]].quantization
+
+
+def test_cmsis_nn_refuses_a_dense_layer_of_16_bits_with_a_scale_for_each_output():
+    """fully_connected.cc of cmsis_nn: AllocateTensors failed on an emulated Cortex-M4; the reference kernels ran."""
+    content = (FOLDER / "dense.tflite").read_bytes()
+    assert needs_by_runtime(content)["cmsis-nn"].refusal is None
+    model, weights = in_16_bits(content)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.name = ""  # as export writes files for mcu
+    needs = needs_by_runtime(pack(model))
+    assert needs["c"].refusal == "op 0 FULLY_CONNECTED has a feature map of int16"
+    assert needs["reference"].refusal is None
+    assert needs["cmsis-nn"].refusal.startswith("op 0 FULLY_CONNECTED has 16-bit activations and a scale")
+    assert set(arena_by_kernels(read_file(pack(model)))) == {"reference"}
+    weights.scale, weights.zeroPoint = weights.scale[:1], weights.zeroPoint[:1]
+    assert needs_by_runtime(pack(model))["cmsis-nn"].refusal is None
 
 
 def test_the_verb_prints_json_and_its_exit_code_is_for_ci(capsys, tmp_path):

@@ -278,7 +278,7 @@ def test_sums_of_any_size_are_rounded_alike(micro, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("op", "dtype", "message"),
     [
-        ("CONV_2D", "float32", r"op 0 CONV_2D \(.*\) has a float32 feature map"),
+        ("CONV_2D", "float32", r"op 0 CONV_2D \(.*\) has a feature map of float32"),
         ("CUMSUM", "float32", r"op \d+ CUMSUM \(.*\) is not among the ops it takes"),
     ],
 )
@@ -299,7 +299,7 @@ def test_every_other_op_is_named():
 def test_int16x8_and_other_ends_are_refused():
     with pytest.raises(ValueError, match="int16x8"):
         export_random(QUANTIZED["deconv"], "c", "int16x8")
-    with pytest.raises(UnsupportedOpError, match=r"QUANTIZE \(.*\) has a uint8 feature map; the generator takes int8"):
+    with pytest.raises(UnsupportedOpError, match=r"QUANTIZE \(.*\) has a feature map of uint8; the generator takes"):
         export_random(QUANTIZED["deconv"], "c", io_dtype="uint8", images=HELD_OUT["deconv"])
 
 

@@ -17,6 +17,7 @@ from wavemix_tf.files import replacing_folder
 from wavemix_tf.tflite import Artifact
 from wavemix_tf.tflite.file import flatbuffer
 from wavemix_tf.tflite.graph.inputs import generated_images
+from wavemix_tf.tflite.kit import model_card
 from wavemix_tf.tflite.kit import vectors as kit_vectors
 from wavemix_tf.tflite.kit import writer as kit
 from wavemix_tf.tflite.runtimes.litert import make_interpreter
@@ -97,7 +98,7 @@ def test_files(kits):
 
     assert files("mcu-int8") == [
         *common,
-        *costs,
+        *sorted([*costs, "costs/instructions.node_data.json"]),
         *("mcu-int8.json", "mcu-int8.labels.txt", "mcu-int8.tflite"),
         *("micro/main.cc", "micro/mcu_int8.cc", "micro/mcu_int8.h"),
         *("micro/mcu_int8_picture.h", "micro/mcu_int8_vectors.h"),
@@ -439,6 +440,8 @@ def test_model_card_invents_nothing(artifacts, kits, images, tmp_path):
     for part in ("insects", "1,234", "4,321", "88.00 %", "90.00 %", "50 test images", "cropping the center"):
         assert part in text
     assert "Accuracy: unknown" not in text
+    report["dataset"]["tested"] = 1
+    assert "\n1 test image, used in" in model_card._metrics(report, report["results"][1])
     other = artifacts["android-cpu-int8"].save_kit(tmp_path / "other", images=images, report=report)
     assert "Accuracy: unknown" in (other / "MODEL_CARD.md").read_text()  # the report describes another file
 

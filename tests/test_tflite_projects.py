@@ -102,6 +102,28 @@ def test_what_the_build_files_and_the_readme_name_is_there(made):
         assert text(files, network_of(name, target))
 
 
+def test_the_readme_says_whether_cmsis_nn_runs_the_file(made, subjects):
+    assert text(made["cmake", "mcu"], "README.md").count("CMSIS-NN**: its kernels take") == 1
+    subject = subjects["mcu"]
+    last = subject.info.ops[-1]
+    wide = dataclasses.replace(last.inputs[0], dtype="int16")
+    op = dataclasses.replace(last, inputs=(wide, *last.inputs[1:]))
+    info = dataclasses.replace(subject.info, ops=(*subject.info.ops[:-1], op))
+    for project in FIRMWARE:
+        files = PROJECTS[project].write(dataclasses.replace(subject, info=info))
+        refused = f"does not run this file**: op {len(info.ops) - 1} FULLY_CONNECTED has 16-bit activations"
+        assert text(files, "README.md").count(refused) == (2 if project == "cmake" else 1)  # and before its commands
+        assert refused in text(files, "MODEL_CARD.md")
+        assert "and with CMSIS-NN; kernels tuned" not in text(files, "MODEL_CARD.md")
+        network = next(content.decode() for path, content in files.items() if "network.c" in path)
+        assert "AllocateTensors failed: the arena is too small (raise EXTRA_ARENA_BYTES), or a kernel" in network
+
+
+def test_the_card_of_a_program_in_c_names_no_release_of_tensorflow_lite(made):
+    assert "oldest TensorFlow Lite that runs it" in text(made["cmake", "mcu"], "MODEL_CARD.md")
+    assert "oldest TensorFlow Lite" not in text(made["cmake", "c"], "MODEL_CARD.md")
+
+
 def test_no_file_reads_the_heap_or_prints(made):
     for files in made.values():
         for path in files:
@@ -419,6 +441,21 @@ def test_a_project_in_which_somebody_works_keeps_his_files(tmp_path):
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="no arm-none-eabi-gcc")
+def test_the_readme_states_all_static_memory_of_a_program_in_c(folder, made, tmp_path):
+    """Arena, input, output, the resize's sums and the result: .data and .bss of the objects, but for a few bytes."""
+    words = text(made["cmake", "c"], "README.md")
+    (stated,) = re.findall(r"RAM\*\*: ([0-9,]+) bytes \(working memory .*, resize .*, result .*\), all static", words)
+    stated = int(stated.replace(",", ""))
+    files = [*folder.glob("src/classifier.c"), *folder.glob("src/network.c"), folder / "src" / "my_c.c"]
+    command = ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-std=c99", "-O2", "-c", *files]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    rows = subprocess.run(["arm-none-eabi-size", *tmp_path.glob("*.o")], capture_output=True, text=True, check=True)
+    used = sum(int(row.split()[1]) + int(row.split()[2]) for row in rows.stdout.splitlines()[1:])
+    assert stated <= used <= stated + 64
+    assert "`classify()`, with resize, softmax and a core's routines for floating point, added up to 3,388" in words
+
+
 @pytest.mark.slow
 @requires_cc
 @requires_cmake
@@ -429,6 +466,7 @@ def test_a_picture_file_is_classified_on_this_machine(folder, tmp_path):
     done = subprocess.run([tool, tmp_path / "a.ppm"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^\d\.\d{6} -?\d", done.stdout, re.MULTILINE)) == 5
+    assert done.stdout.splitlines()[0].split() == ["share", "score", "class"]
     assert done.stdout.count(" <- ") == 1
     (tmp_path / "a.ppm").write_bytes((tmp_path / "a.ppm").read_bytes()[:-1])
     done = subprocess.run([tool, tmp_path / "a.ppm"], capture_output=True, text=True)

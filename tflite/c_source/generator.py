@@ -96,7 +96,7 @@ def lower(info: FileInfo) -> Program:
         for tensor in (*op.inputs, *op.outputs):
             program.require(-1 not in tensor.shape, "has a side that is unknown until run time")
             taken = tensor.constant or tensor.dtype == "int8" or (op.name == "ARG_MAX" and tensor in op.outputs)
-            program.require(taken, f"has a {tensor.dtype} feature map; the generator takes int8 inside and out")
+            program.require(taken, f"has a feature map of {tensor.dtype}; the generator takes int8 inside and out")
         LOWERINGS[op.name](program)
     return program
 

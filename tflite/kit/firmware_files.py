@@ -10,6 +10,7 @@ import numpy as np
 from ..file.flatbuffer import FileInfo
 from ..names import KERNELS
 from ..runtimes.microcontroller import placement_default, resolver_name
+from ..targets.cmsis_nn import not_run
 from ..targets.firmware import flash_words
 from ..verification.tolerance import Tolerance, tolerance, value_tolerance
 from . import templates
@@ -112,8 +113,17 @@ def micro_section(artifact: Any, info: FileInfo, c_name: str) -> str:
         arenas=f" ({arenas})" if arenas else "",
         flash=flash_words(artifact.size_bytes),
         tolerance=file_tolerance(artifact, info).words,
+        cmsis_nn=cmsis_nn_words(info),
         transposed=transposed_words(artifact),
     )
+
+
+def cmsis_nn_words(info: FileInfo) -> str:
+    """README's text about whether CMSIS-NN runs the file."""
+    refusal = not_run(info)
+    if refusal is None:
+        return "its kernels take the forms of this file's ops."
+    return f"**does not run this file**: {refusal}, so that `AllocateTensors` fails. Link the reference kernels."
 
 
 def transposed_words(artifact: Any) -> str:

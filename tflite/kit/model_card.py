@@ -12,10 +12,11 @@ from ..c_source.generator import c_arena_bytes
 from ..file.flatbuffer import FileInfo
 from ..file.metadata import min_runtime
 from ..names import KERNELS, MICRO_KIT, RUNTIMES
+from ..targets.cmsis_nn import not_run
 from ..targets.firmware import flash_words
 from ..targets.table import get_target
 from . import templates
-from .firmware_files import file_tolerance
+from .firmware_files import cmsis_nn_words, file_tolerance
 from .speed import speed_of
 from .tensors import is_image, quantization
 from .vectors import UNKNOWN, Vectors
@@ -45,7 +46,7 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         *speed_of(artifact),
         ("tolerance against test vectors", file_tolerance(artifact, info).words),
         ("tensor arena", _arena(artifact)),
-        ("oldest TensorFlow Lite that runs it", _oldest(artifact)),
+        *([] if get_target(artifact.target).writes_c else [("oldest TensorFlow Lite that runs it", _oldest(artifact))]),
         ("sha256", f"`{artifact.sha256}`"),
         ("upsampling written as", artifact.upsample_form or "no transposed convolution in the model"),
         ("activations replaced", markdown(", ".join(artifact.substituted)) or "none"),
@@ -73,7 +74,7 @@ def model_card(artifact: Any, info: FileInfo, name: str, vectors: Vectors, repor
         metrics=_metrics(report, row),
         verification=_verification(artifact, vectors),
         ops=f"{len(artifact.ops)} ops of {len(counts)} kinds.\n\n| op | times |\n|---|---|\n" + _rows(counts.items()),
-        limits="\n".join(f"- {text}" for text in _limits(artifact, vectors, row)),
+        limits="\n".join(f"- {text}" for text in _limits(artifact, info, vectors, row)),
         licence="Of these weights: unknown; it depends on the data and on the owner of the training. wavemix-tf, which "
         "wrote the file, is under Apache-2.0, which does not cover the weights.",
     )
@@ -124,7 +125,8 @@ def _metrics(report: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
                 f"| {mark}{markdown(other['name'])} ({other['runtime']}) | {_score(other.get(metric), metric)} |"
             )
     lines.append("")
-    lines.append(f"{UNKNOWN if tested is None else f'{tested:,}'} test images, used in neither training nor export.")
+    counted = UNKNOWN if tested is None else f"{tested:,}"
+    lines.append(f"{counted} test image{'' if tested == 1 else 's'}, used in neither training nor export.")
     latency = row.get("latency_ms") or {}
     if latency:
         machine = report.get("machine")
@@ -190,7 +192,7 @@ def _judged(row: Mapping[str, Any], output: Mapping[str, Any]) -> str:
     )
 
 
-def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> list[str]:
+def _limits(artifact: Any, info: FileInfo, vectors: Vectors, row: Mapping[str, Any] | None) -> list[str]:
     checks = artifact.verification
     limits = [
         "It was run in the runtimes named above on the machine that made it, not on a phone, board or accelerator.",
@@ -206,10 +208,13 @@ def _limits(artifact: Any, vectors: Vectors, row: Mapping[str, Any] | None) -> l
     if checks.get("fidelity", {}).get("degenerate"):
         limits.append("Its outputs hardly depend on the image: it looks untrained.")
     if get_target(artifact.target).kit == MICRO_KIT:
+        refused = not_run(info) is not None
         limits.append(
-            "The arena was calculated for TensorFlow Lite Micro on a 32-bit device with the reference kernels and with "
-            "CMSIS-NN; kernels tuned for other chips may need more."
+            "The arena was calculated for TensorFlow Lite Micro on a 32-bit device with the reference kernels"
+            f"{'' if refused else ' and with CMSIS-NN'}; kernels tuned for other chips may need more."
         )
+        if refused:
+            limits.append(f"CMSIS-NN: {cmsis_nn_words(info)}")
     if get_target(artifact.target).litert_accelerator != "CPU":
         limits.append("The accelerator's own rounding (float16 on most) is not in the verification figures.")
     return limits

@@ -57,7 +57,9 @@ bool Check() {
   if (@{name}_ops(resolver) != kTfLiteOk) return Fail("an op could not be registered");
 
   tflite::MicroInterpreter interpreter(model, resolver, arena, sizeof(arena));
-  if (interpreter.AllocateTensors() != kTfLiteOk) return Fail("the arena is too small: raise EXTRA_ARENA_BYTES");
+  if (interpreter.AllocateTensors() != kTfLiteOk) {
+    return Fail("AllocateTensors failed: the arena is too small (raise EXTRA_ARENA_BYTES), or a kernel refuses an op");
+  }
   if (interpreter.inputs_size() != @{input_count} || interpreter.outputs_size() != @{output_count}) {
     return Fail("wrong number of inputs or outputs");
   }
@@ -183,14 +185,15 @@ g++ -std=c++17 -DTF_LITE_STATIC_MEMORY micro/*.cc -Itflite-micro -I$downloads/fl
 
 On a board: use the two `@{c_name}` files, and `main.cc` as an example.
 
-- **RAM.** An arena of @{arena_bytes} bytes is enough for the reference kernels and for CMSIS-NN@{arenas}: both are
-  calculated for a 32-bit device. If `AllocateTensors` fails with kernels tuned for another chip, build with
+- **RAM.** An arena of @{arena_bytes} bytes is enough for the kernels that run the file@{arenas}, calculated for a
+  32-bit device. If `AllocateTensors` fails with kernels tuned for another chip, build with
   `-DEXTRA_ARENA_BYTES=8192`.
 - **Flash.** @{flash}.
 - **Several networks.** Every symbol and file name begins with `@{c_name}`. Export the next network with another name
   (`wavemix-tf export --name NAME`, in Python `name=`), and give each interpreter its own resolver and arena.
 - **Tolerance.** @{tolerance}. `main.cc` fails on larger differences. Kernels tuned for chips other than Cortex-M were
   not tried.
+- **CMSIS-NN.** @{cmsis_nn}
 - **Transposed convolutions.** @{transposed}
 """)
 

@@ -17,6 +17,7 @@ from ..names import C_PROGRAM, CMSIS_NN, KERNELS, REFERENCE_KERNELS
 from ..runtimes.arena import arena_by_kernels
 from ..targets.audit import audit
 from ..targets.boards import BOARDS, CORES, get_board
+from ..targets.cmsis_nn import not_run
 from ..targets.firmware import C_STACK_BYTES, OWN_RAM_BYTES, firmware_bytes
 from ..targets.published_times import Range, latency_range
 from ..targets.table import TARGETS, Target
@@ -178,7 +179,7 @@ def _refusal(info: FileInfo, kernels: str) -> str | None:
         audit(info, "mcu", _row(kernels), dtype, keeps_float=True)
     except UnsupportedOpError as error:
         return _short(error)
-    return None
+    return not_run(info) if kernels == CMSIS_NN else None
 
 
 def _row(kernels: str) -> Target:

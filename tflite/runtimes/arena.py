@@ -16,6 +16,7 @@ from ..file.flatbuffer import FileInfo, OpInfo, TensorInfo
 from ..file.op_costs import tensor_bytes
 from ..names import CMSIS_NN, REFERENCE_KERNELS
 from ..targets.cmsis_nn import BUILDS as CMSIS_NN_BUILDS
+from ..targets.cmsis_nn import not_run
 from ..targets.kernel_memory import WORD, kernel_memory
 
 # Structures of the allocator, one after the other: SingleArenaBufferAllocator, GreedyMemoryPlanner, MicroAllocator.
@@ -47,7 +48,9 @@ class ArenaUse:
 
 
 def arena_by_kernels(info: FileInfo) -> dict[str, int]:
-    """The smallest arena in which a file starts, for each of ``names.KERNELS``: of CMSIS-NN, the largest of its builds.
+    """The smallest arena in which a file starts, for each of ``names.KERNELS`` that runs it.
+
+    Of CMSIS-NN it is the largest of its builds.
 
     Args:
         info: The file.
@@ -55,6 +58,7 @@ def arena_by_kernels(info: FileInfo) -> dict[str, int]:
     return {
         kernels: max(arena_use(info, kernels, build).start_bytes for build in builds)
         for kernels, builds in BUILDS.items()
+        if kernels != CMSIS_NN or not_run(info) is None
     }
 
 

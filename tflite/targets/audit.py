@@ -73,8 +73,9 @@ def _refused_ends(info: FileInfo, target: Target) -> list[TensorInfo]:
 
 
 def describe(index: int, op: OpInfo) -> str:
-    """Name of an op in messages: "op 3 CONV_2D (model/block1_reduce/BiasAdd)"."""
-    return f"op {index} {op.name} ({op.outputs[0].name.rsplit(';', 1)[-1]})"
+    """Name of an op in messages: "op 3 CONV_2D (model/block1_reduce/BiasAdd)"; "op 3 CONV_2D" without a name."""
+    name = op.outputs[0].name.rsplit(";", 1)[-1]
+    return f"op {index} {op.name}" + (f" ({name})" if name else "")
 
 
 def _faults(op: OpInfo, target: Target, dtype: str, boundary: set[str], keeps_float: bool) -> list[str]:

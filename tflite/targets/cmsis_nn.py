@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
 
-from ..file.flatbuffer import OpInfo
+from ..file.flatbuffer import FileInfo, OpInfo
 
 # With more input channels than this, and strides of at most 2, a transposed convolution runs as a convolution with
 # reversed filters (arm_transpose_conv_wrapper_s8.c); the other cases run in its own kernel.
@@ -149,6 +149,21 @@ def activation_in_range(op: OpInfo) -> bool:
     least, most = ((level - result.zero_point) * result.scale for level in (-128, 127))
     slack = result.scale / 2
     return least >= low - slack and most <= high + slack
+
+
+def not_run(info: FileInfo) -> str | None:
+    """Why TensorFlow Lite Micro's kernels for CMSIS-NN refuse a file that its reference kernels run; None: they do not.
+
+    ``AllocateTensors`` fails at a dense layer of 16-bit activations whose weights have a scale for each output
+    (micro/kernels/cmsis_nn/fully_connected.cc: "Currently only Int8 is supported for per channel quantization").
+    """
+    for index, op in enumerate(info.ops):
+        if op.name == "FULLY_CONNECTED" and op.inputs[0].dtype == "int16" and op.inputs[1].channel_scales > 1:
+            return (
+                f"op {index} FULLY_CONNECTED has 16-bit activations and a scale for each output, which TensorFlow Lite "
+                "Micro's kernel for CMSIS-NN refuses"
+            )
+    return None
 
 
 def scratch(op: OpInfo, build: str) -> tuple[int, ...]:

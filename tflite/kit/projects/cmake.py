@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..firmware_files import cmsis_nn_words
 from .firmware import c_name_of, documents, filled, is_program, names, network_file, readme_values, sources, text_of
 from .subject import Subject
 
@@ -28,10 +29,11 @@ def project_files(subject: Subject, checked: str) -> dict[str, bytes]:
         },
     )
     made.update({path: filled(f"cmake/{path}", names(subject)) for path in PLAIN_FILES})
+    steps = {**names(subject), "cmsis_nn": cmsis_nn_words(subject.info)}
     values = {
         **readme_values("cmake", subject),
         "checked": checked,
-        "steps": filled(f"cmake/steps_{'c' if program else 'tflm'}.md", names(subject)).decode(),
+        "steps": filled(f"cmake/steps_{'c' if program else 'tflm'}.md", steps).decode(),
         "network_words": "a C program" if program else "TensorFlow Lite Micro's interpreter with the file's ops",
         "model_words": "the network as a program" if program else "the file as an array, its ops and its arena",
     }

@@ -14,12 +14,13 @@ from ...c_source.flash import c_flash_words
 from ...c_source.generator import c_arena_bytes
 from ...errors import ExportError
 from ...file.identifiers import c_identifier
+from ...file.op_costs import tensor_bytes
 from ...names import KERNELS
 from ...runtimes.microcontroller import resolver_name
-from ...targets.firmware import flash_words
+from ...targets.firmware import CLASSIFY_BYTES, flash_words
 from ...targets.table import get_target
 from ...verification.tolerance import value_tolerance
-from ..firmware_files import file_tolerance, transposed_words
+from ..firmware_files import cmsis_nn_words, file_tolerance, transposed_words
 from ..model_card import model_card
 from ..picture import C_TYPES, PictureInput, picture_h
 from ..templates import Template
@@ -198,17 +199,38 @@ def readme_values(project: str, subject: Subject) -> dict[str, object]:
     return values
 
 
+def _static_words(subject: Subject) -> str:
+    """The static buffers of a program in C and its classifier, in bytes."""
+    taken = PictureInput.of(subject.artifact, subject.info)
+    assert taken is not None  # check_subject
+    ends = [sum(map(tensor_bytes, side)) for side in (subject.info.inputs, subject.info.outputs)]
+    _, _, width, channels = taken.tensor.shape
+    parts = {
+        "working memory": c_arena_bytes(subject.artifact.content),
+        "input": ends[0],
+        "output": ends[1],
+        "resize": 8 * width * channels,  # int64_t sums of a row
+        "result": 8 + 8 * len(subject.artifact.class_names),  # Classification: two int, two float a class
+    }
+    listed = ", ".join(f"{name} {size:,}" for name, size in parts.items())
+    return f"{sum(parts.values()):,} bytes ({listed})"
+
+
 def _memory_words(subject: Subject) -> str:
     artifact = subject.artifact
     if is_program(subject):
+        more = " and ".join(f"{size:,} bytes on a {core}" for core, size in CLASSIFY_BYTES.items())
         return (
-            f"- **RAM**: {c_arena_bytes(artifact.content):,} bytes of working memory, beside input and output. All "
-            f"of it is static.\n- **Flash**: {c_flash_words(artifact.content)}; `arm-none-eabi-size` has your build's."
+            f"- **RAM**: {_static_words(subject)}, all static; the stack comes to it.\n"
+            f"- **Flash** of the network: {c_flash_words(artifact.content)}. `{subject.prefix}classify()`, with "
+            f"resize, softmax and a core's routines for floating point, added up to {more} where it was measured. "
+            "`arm-none-eabi-size` has your build's."
         )
     arenas = "; ".join(f"{KERNELS[kernels]} {size:,}" for kernels, size in artifact.kernel_arena_bytes.items())
     return (
         f"- **RAM**: an arena of {artifact.arena_bytes:,} bytes{f' ({arenas})' if arenas else ''}, static. If the "
-        "self-test says that it is too small, with kernels tuned for another chip, define `EXTRA_ARENA_BYTES`.\n"
+        "self-test says that AllocateTensors failed, with kernels tuned for another chip, define `EXTRA_ARENA_BYTES`.\n"
+        f"- **CMSIS-NN**: {cmsis_nn_words(subject.info)}\n"
         f"- **Flash**: {flash_words(artifact.size_bytes)}.\n"
         f"- **Transposed convolutions**: {transposed_words(artifact)}"
     )

@@ -49,7 +49,9 @@ bool Start() {
   Resolver* resolver = new (resolver_place) Resolver;
   if (@{name}_ops(*resolver) != kTfLiteOk) return Refuse("an op could not be registered");
   interpreter = new (interpreter_place) tflite::MicroInterpreter(model, *resolver, arena, sizeof(arena));
-  if (interpreter->AllocateTensors() != kTfLiteOk) return Refuse("the arena is too small: raise EXTRA_ARENA_BYTES");
+  if (interpreter->AllocateTensors() != kTfLiteOk) {
+    return Refuse("AllocateTensors failed: the arena is too small (raise EXTRA_ARENA_BYTES), or a kernel refuses an op");
+  }
   if (interpreter->inputs_size() != 1 || interpreter->outputs_size() != 1 ||
       !Matches(interpreter->input(0), @{input_enum}, @{input_bytes}) ||
       !Matches(interpreter->output(0), @{output_enum}, @{output_bytes})) {

@@ -51,6 +51,7 @@ int main(int count, char** words) {
     fprintf(stderr, "The picture was refused. %s\n", @{prefix}network_error());
     return 1;
   }
+  printf("share    score    class\n");
   for (i = 0; i < @{PREFIX}CLASS_COUNT; ++i) {
     printf("%.6f %.6f %s%s\n", (double)result->shares[i], (double)result->scores[i], @{prefix}class_labels[i],
            i != result->best ? "" : result->accepted ? " <- accepted" : " <- best, rejected");
