@@ -61,7 +61,8 @@ def plan_svg(report: OpReport, standalone: bool) -> str:
     row = report.peak
     if row is not None:
         sizes = " of ".join(f"{size / 1024:.1f}" for size in (max(plan.live_bytes), plan.arena_bytes))
-        words = f"peak: {sizes} KiB in {'op' if per_op else 'step'} {peak}, "
+        # The op as in tables and READMEs; the step is its place on this axis.
+        words = f"peak: {sizes} KiB in op {row.index}{'' if per_op else f' (step {peak})'}, "
         parts.append(_text(0, 13, words + _cut(row.title, PEAK_LETTERS - len(words)), color=PEAK, weight="600"))
     parts += _legend(plan)
     described = f"Memory plan: {plan.arena_bytes} bytes, {len(plan.placements)} buffers over {steps} steps"
