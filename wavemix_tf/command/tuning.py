@@ -21,7 +21,7 @@ from ..training.fitting.trainer import fit
 from ..training.recipe import Recipe
 from ..training.searching.candidates import format_cost
 from ..training.searching.folder import WORKERS_FOLDER
-from ..training.searching.search_result import SearchResult
+from ..training.searching.search_result import COST_NOTES, SearchResult
 from .pages.formats import METRICS
 from .steps import quantize_for_tuning
 from .terminal import grid
@@ -57,14 +57,19 @@ def int8_objective(recipe: Recipe) -> str:
 
 
 def front_table(result: SearchResult) -> Table:
-    """Return the best trial and the Pareto fronts over the costs with a limit (without any: the parameters)."""
+    """Return the best trial and the Pareto fronts over the costs with a limit (without any: the parameters).
+
+    Instructions are a column even without a limit.
+    """
     costs = [name for name in result.costs if name in result.budget] or ["parameters"]
+    columns = [*costs, *(name for name in result.costs if name == INSTRUCTIONS and name not in costs)]
     shown = {trial.trial_id: trial for cost in costs for trial in result.front(cost)}
     if result.best is not None:
         shown[result.best.trial_id] = result.best
-    table = grid("trial", result.objective, *(name.replace("_", " ") for name in costs), "network", "")
+    titles = [name.replace("_", " ") + (f",\n{COST_NOTES[name]}" if name in COST_NOTES else "") for name in columns]
+    table = grid("trial", result.objective, *titles, "network", "")
     for trial in sorted(shown.values(), key=lambda trial: trial.costs.get(costs[0], 0)):
-        own = [format_cost(trial.costs[name]) if name in trial.costs else "" for name in costs]
+        own = [format_cost(trial.costs[name]) if name in trial.costs else "" for name in columns]
         text = next((text for key, (_, text) in METRICS.items() if result.objective.endswith(key)), "{:.4f}".format)
         score = text(trial.score)
         best = "best" if result.best is not None and trial.trial_id == result.best.trial_id else ""
