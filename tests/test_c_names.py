@@ -158,7 +158,23 @@ def test_two_files_of_a_folder_do_not_share_a_name(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "my-net", "1st", "_net", "net_", "a__b", "int", "restrict", "class", "exp", "café", "a b", "a\n", "main"],
+    [
+        "",
+        "my-net",
+        "1st",
+        "_net",
+        "net_",
+        "a__b",
+        "int",
+        "restrict",
+        "class",
+        "exp",
+        "café",
+        "a b",
+        "a\n",
+        "main",
+        "a" * 64,
+    ],
 )
 def test_names_that_are_no_identifiers_are_refused(tmp_path, name):
     artifact = FILES["deconv", "c", None]

@@ -464,6 +464,20 @@ def test_export_kits(finished, tmp_path, capsys):
     for words in (named, [*again[:7], "--kit", "--project", "cmake"]):  # without --name a file keeps its name
         code, shown, err = call(capsys, *words)
         assert (code, "Nothing to do" in shown) == (0, True), err
+    edited, kept = project / "src" / "gate_network.h", (project / "CMakeLists.txt").read_bytes()
+    (project / "CMakeLists.txt").unlink()
+    code, _, err = call(capsys, *named, "--overwrite")
+    assert code == 0, err
+    assert (project / "CMakeLists.txt").read_bytes() == kept  # written again
+    edited.write_text("mine")
+    code, _, err = call(capsys, *named, "--overwrite")
+    assert (code, "A project whose files were edited is not replaced" in err) == (1, True), err
+    assert edited.read_text() == "mine"
+    (foreign := out / "exports" / "mcu-int8_zephyr").mkdir()
+    (foreign / "mine.txt").write_text("mine")
+    code, _, err = call(capsys, *again[:7], "--project", "zephyr", "--overwrite")
+    assert (code, "is not replaced: move it" in err) == (1, True), err
+    assert [path.name for path in foreign.iterdir()] == ["mine.txt"]
     code, _, err = call(capsys, *again[:7], "--name", "int")
     assert (code, "--name must be an identifier of C" in err) == (1, True)
 

@@ -392,9 +392,12 @@ def test_layers_are_drawn_from_the_most_expensive_to_the_rest(drawn):
     rows = tuple(dataclasses.replace(drawn.rows[1], index=i, layer=f"layer{i}", macs=1000 * i) for i in range(15))
     text = dataclasses.replace(drawn, rows=rows, plan=None).costs_svg()
     words = ["".join(node.itertext()) for node in ET.fromstring(text).iter(f"{SVG}text")]
-    assert words[:3] == ["layer14", "14 k", "13%"]
+    assert words[:4] == ["Cost by layer: counted <here>", "layer14", "14 k", "13%"]  # a page has the title beside it
+    assert "Cost by layer" not in "".join(
+        "".join(node.itertext()) for node in ET.fromstring(drawn.costs_svg(False)).iter(f"{SVG}text")
+    )
     assert words[-3:] == ["3 others", "3 k", "3%"]
-    assert len(words) == 13 * 3
+    assert len(words) == 1 + 13 * 3
 
 
 # --- Model Explorer ---------------------------------------------------------------------------------------------------

@@ -394,7 +394,7 @@ def test_a_project_replaces_only_a_project(tmp_path):
     with pytest.raises(FileExistsError, match=r"overwrite=True to replace"):
         artifact.save_project(place, "cmake")
     (tmp_path / "other").mkdir()
-    with pytest.raises(FileExistsError, match=r"overwrite replaces a folder that save_project wrote"):
+    with pytest.raises(FileExistsError, match=r"A folder that is not a project .* is not replaced: move it"):
         artifact.save_project(tmp_path / "other", "cmake", overwrite=True)
     with pytest.raises(ValueError, match=r"vectors must be at least 1"):
         artifact.save_project(tmp_path / "new", "cmake", vectors=0)

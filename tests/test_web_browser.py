@@ -238,6 +238,8 @@ def test_examples_the_camera_and_a_broken_file(opened, tmp_path):
     opened.do("choose", selector="#file", paths=[str(tmp_path / "text.png")])
     opened.do("wait", selector="#message:not([hidden])", timeout=20_000)
     assert "no picture" in opened.do("evaluate", script="return document.getElementById('message').innerText")
+    assert opened.do("evaluate", script="return document.getElementById('result').innerText") == "No picture yet"
+    assert not opened.do("evaluate", script="return document.getElementById('drop').classList.contains('filled')")
 
 
 # The camera is permitted only when `permit` is called; `streams` are those that the browser gave.

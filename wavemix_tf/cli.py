@@ -37,7 +37,7 @@ from .command.verbs.verify import verify
 from .command.verdict import VERDICT, is_verdict
 
 FAILED = 1
-WRONG_ARGUMENTS = 2
+WRONG_USAGE = 2
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -87,7 +87,7 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
-    0: done. 1: an error. 2: wrong arguments. 3: the command ran and its answer is no, see ``VERDICT``. 130: Ctrl-C.
+    0: done. 1: an error. 2: wrong usage. 3: the command ran and its answer is no, see ``VERDICT``. 130: Ctrl-C.
     """
     command = typer.main.get_command(app)
     line = CommandLine(tuple(sys.argv[1:] if arguments is None else arguments))
@@ -103,9 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Without any word, Typer has already shown the help.
             message = error.format_message()
             if not message:
-                return WRONG_ARGUMENTS
+                return WRONG_USAGE
             end = "" if message.endswith((".", "?", "!")) else "."
-            return _fail(f"{message}{end} See: {_help_of(line.verb)}", WRONG_ARGUMENTS)
+            return _fail(f"{message}{end} See: {_help_of(line.verb)}", WRONG_USAGE)
         if line.debug:
             raise
         return _fail(one_line(error, line.verb), VERDICT if is_verdict(error) else FAILED)

@@ -57,13 +57,18 @@ def check_name(name: str) -> str:
 
 C_NAME_RULE = (
     "must be an identifier of C: a letter (A to Z), then letters, digits and single underscores, not at the end; no "
-    "keyword of C or C++, and no function of the C library"
+    "keyword of C or C++, and no function of the C library; at most 63 characters"
 )
+C_NAME_LENGTH = 63  # letters that a C99 compiler must tell apart; file names are made of it, too
 
 
 def is_c_name(name: str) -> bool:
     """Whether ``name`` can begin the names of generated C and C++ code as it stands: ``C_NAME_RULE``."""
-    return re.fullmatch(r"[A-Za-z](_?[A-Za-z0-9])*", name) is not None and name not in C_KEPT
+    return (
+        re.fullmatch(r"[A-Za-z](_?[A-Za-z0-9])*", name) is not None
+        and len(name) <= C_NAME_LENGTH
+        and name not in C_KEPT
+    )
 
 
 def check_c_name(name: str) -> str:

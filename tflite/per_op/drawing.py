@@ -5,6 +5,7 @@ They are 372 units wide, so that the text is legible on a telephone, and take th
 
 from __future__ import annotations
 
+import textwrap
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ PLAN_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 262, 56, 6, 46, 40
 TICKS = 5  # most numbers on the axis of bytes
 BARS = 12  # most layers that have a bar; the others are one line
 ROW, NAME, BAR_END, VALUE_END, LETTERS = 21, 160, 266, 334, 20
+LINE, TITLE_LETTERS = 16, 56  # of the title of a picture that stands alone
 COLORS = {FEATURE_MAP: "float", SCRATCH: "accent", WEIGHTS: "muted"}
 PEAK = "int8"
 PEAK_LETTERS = 49  # most letters of the line about the peak, which is bold
@@ -106,7 +108,13 @@ def costs_svg(report: OpReport, standalone: bool) -> str:
         parts.append(_text(0, ROW * count + 15, words))
         parts += _numbers(report, value, share, ROW * count + 15, most)
         count += 1
-    return _svg(ROW * max(count, 1) + 2, parts, f"Cost by layer: {report.measured}", standalone)
+    top, title = 0, f"Cost by layer: {report.measured}"
+    if standalone:  # a page has the words beside the picture
+        lines = textwrap.wrap(title, TITLE_LETTERS)
+        heading = [_text(0, 13 + LINE * place, line, color="ink") for place, line in enumerate(lines)]
+        top = LINE * len(lines) + 6
+        parts = [*heading, f'<g transform="translate(0 {top})">', *parts, "</g>"]
+    return _svg(top + ROW * max(count, 1) + 2, parts, title, standalone)
 
 
 def _bar(report: OpReport, layer: LayerCost, place: int, most: float) -> list[str]:

@@ -393,17 +393,25 @@ def write_kits(
 
 
 def write_projects(
-    out: Path, project: str, artifacts: Sequence[tuple[str, Artifact]], data: DataBundle, report: dict[str, Any] | None
+    out: Path,
+    project: str,
+    artifacts: Sequence[tuple[str, Artifact]],
+    data: DataBundle,
+    report: dict[str, Any] | None,
+    overwrite: bool = False,
 ) -> None:
-    """Write a project of each file, with test vectors from the test images; keep projects that are up to date."""
+    """Write a project of each file, with test vectors from the test images.
+
+    A project that is up to date is kept unless ``overwrite``; one whose files were edited is never replaced.
+    """
     given = _vector_images(out, data)
     for name, artifact in artifacts:
         path = out / "exports" / f"{name}.tflite"
         folder = _project_folder(path, project)
-        if _has_project(path, project, artifact):
+        if _has_project(path, project, artifact) and not overwrite:
             continue
         with console.status(f"  {name}: {PROJECTS[project].title} project"):
-            replace = project_digest(folder) is not None
+            replace = overwrite or project_digest(folder) is not None
             artifact.save_project(folder, project, overwrite=replace, report=report, **given(artifact))
         console.print(f"  {folder}/: written")
 

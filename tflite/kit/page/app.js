@@ -9,6 +9,7 @@ import { selfTest } from "./selftest.js";
 const VIEW = 640; // pixels, the longer side of the shown picture
 const FIRST_LINE = 120; // pixels from the top of the result that hold its first line
 const $ = (id) => document.getElementById(id);
+const nothing = $("result").firstElementChild; // what stands there before the first picture
 
 let page; // content of page.json
 let content; // the .tflite file
@@ -78,6 +79,9 @@ async function take(blob) {
     await classify(await decode(blob));
     reveal();
   } catch (error) {
+    $("drop").classList.remove("filled"); // the classes of the last picture would look like this one's
+    $("result").replaceChildren(nothing);
+    $("spoken").textContent = "";
     say(`This file is no picture that the browser can read. (${error.message})`);
   }
 }

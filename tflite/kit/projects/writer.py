@@ -43,7 +43,7 @@ def write_project(
     if folder.exists() and not (folder / PROJECT_JSON).is_file():
         # A wrong path must not delete another folder.
         raise FileExistsError(
-            f"overwrite replaces a folder that save_project wrote, with {PROJECT_JSON}. Received: {folder}"
+            f"A folder that is not a project (without {PROJECT_JSON}) is not replaced: move it. Received: {folder}"
         )
     kept = _files_to_keep(folder)
     chosen = artifact.code_name if name is None else name

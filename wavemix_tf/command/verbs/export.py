@@ -112,5 +112,5 @@ def export(
             exports.write_kits(out, written, data, report)
     if project is not None:
         with step("Write projects", seconds):
-            exports.write_projects(out, project, written, data, report)
+            exports.write_projects(out, project, written, data, report, overwrite)
     exports.raise_if_refused(refused)
