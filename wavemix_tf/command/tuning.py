@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from ..training.searching.search_result import COST_NOTES, SearchResult
 from .pages.formats import METRICS
 from .steps import quantize_for_tuning
 from .terminal import grid
+
+NOTE_LETTERS = 14  # a column's head is not wider than its numbers because of a note
 
 
 @contextlib.contextmanager
@@ -66,7 +69,9 @@ def front_table(result: SearchResult) -> Table:
     shown = {trial.trial_id: trial for cost in costs for trial in result.front(cost)}
     if result.best is not None:
         shown[result.best.trial_id] = result.best
-    titles = [name.replace("_", " ") + (f",\n{COST_NOTES[name]}" if name in COST_NOTES else "") for name in columns]
+    titles = [name.replace("_", " ") for name in columns]
+    notes = ["\n".join(textwrap.wrap(COST_NOTES.get(name, ""), NOTE_LETTERS)) for name in columns]
+    titles = [f"{title},\n{note}" if note else title for title, note in zip(titles, notes, strict=True)]
     table = grid("trial", result.objective, *titles, "network", "")
     for trial in sorted(shown.values(), key=lambda trial: trial.costs.get(costs[0], 0)):
         own = [format_cost(trial.costs[name]) if name in trial.costs else "" for name in columns]

@@ -171,8 +171,8 @@ def _print_fits(fits: Sequence[Fit]) -> None:
         return
     from ...tflite.measuring.board_fit import RUNTIME_NAMES
 
-    for runtime, reason in {one.runtime: one.need.refusal for one in fits}.items():
-        console.print(f"{RUNTIME_NAMES[runtime]}: not run on any board: {reason}")
+    for runtime, refusal in {one.runtime: one.need.refusal for one in fits}.items():
+        console.print(f"{RUNTIME_NAMES[runtime]}: not run on any board: {refusal}")
 
 
 def _table(fits: Sequence[Fit], reasons: Sequence[str]) -> Any:
