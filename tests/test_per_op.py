@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import re
 import xml.etree.ElementTree as ET
 
 import keras
@@ -372,6 +373,9 @@ def test_the_picture_names_the_peak_by_its_op(drawn):
     assert merged.peak.index == 1
     assert "KiB in op 1 (step 0), b" in merged.plan_svg()
     assert f"in op {merged.peak.index}, b." in plan_text(merged)
+    rows = tuple(dataclasses.replace(row, index=10**12 + row.index, layer="long" * 9) for row in merged.rows)
+    (line,) = re.findall(">(peak: [^<]*)<", dataclasses.replace(merged, rows=rows).plan_svg())
+    assert line == f"peak: {' of '.join(line.split()[1:4:2])} KiB in op {rows[1].index} (step 0)"  # no room for a name
 
 
 @pytest.mark.parametrize("picture", ["plan_svg", "costs_svg"])
