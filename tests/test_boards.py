@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from wavemix_tf.cli import main
-from wavemix_tf.command.budgets import board_budget, parse_budget
+from wavemix_tf.command import terminal
+from wavemix_tf.command.budgets import board_budget, core_note, parse_budget
 from wavemix_tf.command.pages.exported_files import section
 from wavemix_tf.command.pages.terminal_tables import benchmark_notes
+from wavemix_tf.command.verbs.check import _print_fits
 from wavemix_tf.command.verdict import VERDICT
 from wavemix_tf.tflite.c_source.flash import c_flash_bytes, constant_bytes
 from wavemix_tf.tflite.c_source.generator import merged_program, write_c
@@ -25,7 +27,7 @@ from wavemix_tf.tflite.exporting.limits import Limits, MemoryUse, check_limits
 from wavemix_tf.tflite.file.flatbuffer import pack, read_file, schema
 from wavemix_tf.tflite.file.metadata import min_runtime
 from wavemix_tf.tflite.kit.speed import speed_rows
-from wavemix_tf.tflite.measuring.board_fit import check_boards, needs_by_runtime
+from wavemix_tf.tflite.measuring.board_fit import Need, check_boards, needs_by_runtime
 from wavemix_tf.tflite.names import BOARD_RUNTIMES, CMSIS_NN, KERNELS
 from wavemix_tf.tflite.runtimes.arena import arena_by_kernels
 from wavemix_tf.tflite.targets.boards import BOARDS, CORES
@@ -142,7 +144,7 @@ def test_the_verb_prints_json_and_its_exit_code_is_for_ci(capsys, tmp_path):
 
     assert main(["check", str(NETWORK), "--board", "nucleo-g071rb", "--runtime", "cmsis-nn"]) == VERDICT
     shown = capsys.readouterr().out
-    assert "bytes of flash missing" in shown
+    assert re.search(r"lacks [\d.]+ KiB flash", shown)
     assert "esp32-s3" not in shown
     assert main(["check", str(NETWORK), "--board", "nucleo-g071rb"]) == 0  # the program in C fits
 
@@ -175,6 +177,69 @@ def test_several_boards_and_several_files(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     assert main(["check", str(tmp_path / "empty")]) == 1
     assert "which has none" in capsys.readouterr().err
+
+
+def test_a_folder_is_checked_without_copies_and_files_for_other_devices(capsys, tmp_path):
+    """Kits, projects, compiled files and other targets are skipped in a line; named, each is checked."""
+    exports = tmp_path / "run" / "exports"
+    vectors = exports / "mcu-int8_kit" / "test_vectors" / "mcu-int8"
+    project = exports / "mcu-int8_cmake" / "src"
+    for folder in (vectors, project):
+        folder.mkdir(parents=True)
+    (vectors / "vectors.json").write_text("{}")
+    (project.parent / "wavemix_project.json").write_text("{}")
+    kept = ["mcu-int8", "no_card", "damaged_card"]
+    names = [*kept, "web-int8", "ethos-u55-int8", "ethos-u55-int8_vela", "mcu-int8_kit/copy", "mcu-int8_cmake/src/copy"]
+    for name in names:
+        (exports / f"{name}.tflite").write_bytes(NETWORK.read_bytes())
+    for name in ("mcu-int8", "web-int8", "ethos-u55-int8"):
+        (exports / f"{name}.json").write_text(json.dumps({"target": name.removesuffix("-int8")}))
+    (exports / "damaged_card.json").write_text('{"target":')
+    words = ["--board", "nrf52840-dk"]
+    assert main(["check", str(tmp_path / "run"), *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {Path(row["file"]).stem for row in found["files"]} == set(kept)
+    assert {Path(path).relative_to(exports).with_suffix("").as_posix() for path in found["skipped"]} == set(names[3:])
+    assert main(["check", str(tmp_path / "run"), *words]) == 0
+    assert "Skipped in folders: 5 files of kits and projects" in capsys.readouterr().out
+    assert main(["check", str(exports / "mcu-int8_kit"), str(exports / "web-int8.tflite"), *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(row["file"]).stem for row in found["files"]] == ["copy", "web-int8"]
+    assert found["skipped"] == []
+    (tmp_path / "web").mkdir()
+    for suffix in ("tflite", "json"):
+        shutil.copy(exports / f"web-int8.{suffix}", tmp_path / "web")
+    assert main(["check", str(tmp_path / "web"), *words]) == 1
+    assert "must have .tflite files for microcontrollers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [80, None])
+def test_the_table_has_short_rows_and_each_reason_once(capsys, monkeypatch, width):
+    """In a terminal of 80 columns no cell is broken over lines; in a pipe no row is longer."""
+    if width is not None:
+        monkeypatch.setattr(terminal.console, "width", width)
+    assert main(["check", str(FOLDER / "transposed_4x4.tflite"), "--board", "arduino-nano-33-ble,nucleo-f446re"]) == 0
+    shown = capsys.readouterr().out
+    rows = shown.partition("\n[1] ")[0].splitlines()
+    assert len(rows) == 3 + 2 * (1 + 3)
+    assert max(map(len, rows)) <= 80
+    assert shown.count("not run [1]") == 2
+    assert shown.count("op 0 TRANSPOSE_CONV") == 1
+    assert main(["check", str(NETWORK), "--board", "nucleo-g071rb,alif-e7,arduino-nano-33-ble"]) == 0
+    rows = capsys.readouterr().out.partition("\nRAM: ")[0].splitlines()
+    assert len(rows) == 3 + 3 * (1 + 3)
+    assert max(map(len, rows)) <= 80
+
+
+def test_a_file_that_no_board_runs_says_why_once(capsys):
+    needs = {"c": Need(0, 0, 0, "op 0 CONV_2D has a float32 feature map")}
+    fits = check_boards(NETWORK.read_bytes(), tuple(BOARDS))
+    _print_fits([replace(one, need=needs.get(one.runtime, Need(0, 0, 0, "op 4 GELU"))) for one in fits])
+    assert capsys.readouterr().out.splitlines() == [
+        "TFLM: not run on any board: op 4 GELU",
+        "TFLM, CMSIS-NN: not run on any board: op 4 GELU",
+        "C program: not run on any board: op 0 CONV_2D has a float32 feature map",
+    ]
 
 
 def test_milliseconds_are_a_range_or_missing(capsys):
@@ -215,9 +280,11 @@ def test_what_is_no_file_is_one_line(capsys, tmp_path):
     for content in (b"", b"TFL3 and more", NETWORK.read_bytes()[:3000]):
         path = tmp_path / "a\n'\"é.tflite"
         path.write_bytes(content)
-        assert main(["check", str(path)]) == 1
+        assert main(["check", str(NETWORK), str(path)]) == 1
         error = capsys.readouterr().err
         assert error.count("\n") == 1, error
+        assert "'\"é.tflite cannot be checked: " in error
+        assert NETWORK.name not in error
     assert main(["check", str(tmp_path / "none.tflite")]) == 1
     assert "none.tflite" in capsys.readouterr().err
 
@@ -350,6 +417,13 @@ def test_what_was_not_measured_has_no_instructions():
 def test_instructions_are_a_budget():
     assert parse_budget("mcu:5M-instructions") == ("mcu", {"instructions": 5e6})
     assert parse_budget("c:5M-instructions") == ("c", {"instructions": 5e6})
+
+
+def test_a_search_says_whose_instructions_it_estimates():
+    assert "Cortex-M4, also with --board esp32-s3, whose core (xtensa-lx7) takes others" in core_note("esp32-s3")
+    assert "cortex-m0+" in core_note("rp2040-pico")
+    assert core_note("nrf52840-dk") is None
+    assert core_note("nucleo-h743zi2") is None  # a Cortex-M7 has the instructions of the Cortex-M4
 
 
 def test_a_program_in_c_has_its_own_ram_and_flash(capsys):

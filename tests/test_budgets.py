@@ -34,7 +34,7 @@ def test_budgets(text, target, limits):
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("esp32:64KB-ram", r"target of a budget must be one of android-cpu, ethos-u55, .*, mcu\."),
+        ("esp32:64KB-ram", r"target of a budget must be one of android-cpu, ethos-u55, .*, mcu, c\."),
         ("edge-tpu:64KB-flash", r"target of a budget must be one of android-cpu"),
         (":64KB-ram", r"target of a budget must be one of android-cpu"),
         ("mcu:5ms", r"for target mcu takes the kinds ram, flash, parameters, .*; not 'latency'"),

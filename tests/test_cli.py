@@ -531,6 +531,16 @@ def test_int16x8_files(finished, tmp_path, capsys):
     code, shown, err = call(capsys, "verify", *words)
     assert code == 0, err
     assert "android-cpu-int16x8" in shown
+    # The tolerance is for the model that the file computes; the float model's own difference has none.
+    (row,) = [
+        row
+        for row in json.loads((out / "report.json").read_text())["verification"]["rows"]
+        if row["dtype"] == "int16x8"
+    ]
+    rounding = row["cells"].pop("keras-fake-quant")
+    assert rounding["bound_steps"] is None
+    assert max(cell["mean_error_steps"] for cell in row["cells"].values()) < 0.2 * rounding["mean_error_steps"]
+    assert f"{rounding['mean_error_steps']:.3f} steps" in shown  # without a tolerance
     code, shown, err = call(capsys, "benchmark", *words[:2], *words[4:], "--runs", 3)
     assert code == 0, err
     assert "android-cpu-int16x8" in shown

@@ -67,7 +67,7 @@ def test_a_board_that_fits_a_program_in_c_alone(folder, tmp_path, capsys):
     out, best = tmp_path / "search", tmp_path / "best"
     words = ["tune", "--data", folder, *TINY, "--set", "epochs=1", "--max-trials", "2", "--board", "nucleo-g071rb"]
     code, _, err = call(capsys, *words, "--out", tmp_path / "interpreted")
-    assert code == 1
+    assert code == VERDICT
     assert "within the budget" in err
     code, shown, err = call(capsys, *words, "--out", out, "--target", "c")
     assert code == 0, err
@@ -99,7 +99,7 @@ def test_a_limit_of_instructions_holds(folder, tmp_path, capsys):
     assert trials
     assert all(trial.costs["instructions"] <= 400_000 for trial in trials)
     code, _, err = call(capsys, *words[:4], tmp_path / "none", *words[5:], "--budget", "c:2k-instructions")
-    assert code == 1
+    assert code == VERDICT
     assert "none of" in err
     assert "instructions" in err
 

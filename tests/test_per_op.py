@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import re
 import xml.etree.ElementTree as ET
 
 import keras
@@ -14,6 +15,7 @@ from tflite_support import randomise
 import wavemix_tf as wm
 from wavemix_tf.command import op_pictures
 from wavemix_tf.command.pages import op_sections
+from wavemix_tf.command.pages.terminal_tables import plan_text
 from wavemix_tf.tflite.c_source.instruction_count import estimate_instructions, instructions_by_op
 from wavemix_tf.tflite.file.arena_plan import (
     FEATURE_MAP,
@@ -362,6 +364,18 @@ def test_the_picture_of_a_plan_has_a_block_for_each_buffer(drawn):
             apart = a[0] + a[2] <= b[0] + 0.02 or b[0] + b[2] <= a[0] + 0.02
             assert apart or a[1] + a[3] <= b[1] + 0.02 or b[1] + b[3] <= a[1] + 0.02
     assert "ADD, b: 16 bytes at 64, ops 1 to 2" in " ".join(text for *_, text in found)
+
+
+def test_the_picture_names_the_peak_by_its_op(drawn):
+    """As the terminal and READMEs do, also where a program in C merges ops, so that a step has another number."""
+    assert "KiB in op 0, " in drawn.plan_svg()
+    merged = dataclasses.replace(drawn, plan=dataclasses.replace(drawn.plan, step_ops=(1, 2, 2)))
+    assert merged.peak.index == 1
+    assert "KiB in op 1 (step 0), b" in merged.plan_svg()
+    assert f"in op {merged.peak.index}, b." in plan_text(merged)
+    rows = tuple(dataclasses.replace(row, index=10**12 + row.index, layer="long" * 9) for row in merged.rows)
+    (line,) = re.findall(">(peak: [^<]*)<", dataclasses.replace(merged, rows=rows).plan_svg())
+    assert line == f"peak: {' of '.join(line.split()[1:4:2])} KiB in op {rows[1].index} (step 0)"  # no room for a name
 
 
 @pytest.mark.parametrize("picture", ["plan_svg", "costs_svg"])

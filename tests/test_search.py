@@ -12,12 +12,14 @@ import pytest
 from search_support import RECIPE, patterns
 
 import wavemix_tf as wm
+from wavemix_tf.command.tuning import front_table
 from wavemix_tf.training import RECIPES, SPACES, BudgetError, Recipe, SearchResult, search
 from wavemix_tf.training.fitting.trainer import build
 from wavemix_tf.training.searching import oracles
 from wavemix_tf.training.searching.candidates import Candidates, graph_costs
 from wavemix_tf.training.searching.folder import SearchFolder
-from wavemix_tf.training.searching.search_result import Trial
+from wavemix_tf.training.searching.progress import share_text
+from wavemix_tf.training.searching.search_result import Trial, cost_title
 from wavemix_tf.training.searching.tuner import SearchStoppedError
 
 
@@ -406,6 +408,38 @@ def test_the_front_has_what_nothing_beats(tmp_path):
     losses = SearchResult("val_loss", "min", {}, tuple(trials[:3]))
     assert losses.best.trial_id == "0"
     assert [trial.trial_id for trial in losses.front("parameters")] == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((0, 10, 10), "of 10 sampled networks 10 are not yet known: each is measured when its turn comes"),
+        ((3, 0, 10), "of 10 sampled networks 3 (30 %) are within it"),
+        ((3, 2, 10), "of 10 sampled networks 3 (30 %) are within it, 2 are not yet known: each is measured when"),
+        ((0, 0, 0), "of 0 sampled networks 0 (0 %) are within it"),
+    ],
+)
+def test_unmeasured_networks_are_not_called_outside_the_budget(counts, said):
+    assert share_text(*counts).startswith(said)
+    assert ("0 %) are within" in share_text(*counts)) == (counts[1] == 0 or counts[0] > 0)
+
+
+def test_instructions_name_their_core(tmp_path):
+    trials = [trial_of(0, 0.5, 100), trial_of(1, 0.7, 200)]
+    trials = [
+        dataclasses.replace(one, costs={**one.costs, "instructions": 1e6 * (i + 1)}) for i, one in enumerate(trials)
+    ]
+    result = SearchResult("val_accuracy", "max", {"parameters": 920}, tuple(trials))
+    result.save(tmp_path)
+    with (tmp_path / "front.csv").open() as file:
+        notes = {row["cost"]: row["note"] for row in csv.DictReader(file)}
+    assert notes == {"parameters": "", "instructions": "estimated for a Cortex-M4"}
+    assert cost_title("instructions") == "instructions, estimated for a Cortex-M4"
+    assert cost_title("flash_bytes") == "flash, bytes"
+    table = front_table(result)
+    heads = [" ".join(str(column.header).split()) for column in table.columns]
+    assert heads[:4] == ["trial", "val_accuracy", "parameters", "instructions, estimated for a Cortex-M4"]
+    assert list(table.columns[3].cells) == ["1,000,000", "2,000,000"]
 
 
 # --- complete searches ---

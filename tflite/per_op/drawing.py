@@ -26,6 +26,7 @@ LINE, TITLE_LETTERS = 16, 56  # of the title of a picture that stands alone
 COLORS = {FEATURE_MAP: "float", SCRATCH: "accent", WEIGHTS: "muted"}
 PEAK = "int8"
 PEAK_LETTERS = 49  # most letters of the line about the peak, which is bold
+LEAST_LETTERS = 6  # a name that is cut to fewer says nothing
 UNITS = {"cycles": "cycles", "instructions": "instructions", "time_us": "µs", "macs": "multiply-accumulates"}
 LEGEND = {FEATURE_MAP: "feature map", SCRATCH: "scratch of an op", WEIGHTS: "weights, copied"}
 
@@ -63,8 +64,12 @@ def plan_svg(report: OpReport, standalone: bool) -> str:
     row = report.peak
     if row is not None:
         sizes = " of ".join(f"{size / 1024:.1f}" for size in (max(plan.live_bytes), plan.arena_bytes))
-        words = f"peak: {sizes} KiB in {'op' if per_op else 'step'} {peak}, "
-        parts.append(_text(0, 13, words + _cut(row.title, PEAK_LETTERS - len(words)), color=PEAK, weight="600"))
+        # The op as in tables and READMEs; the step is its place on this axis.
+        words = f"peak: {sizes} KiB in op {row.index}{'' if per_op else f' (step {peak})'}"
+        room = PEAK_LETTERS - len(words) - len(", ")
+        if len(row.title) <= room or room >= LEAST_LETTERS:
+            words += f", {_cut(row.title, room)}"
+        parts.append(_text(0, 13, words, color=PEAK, weight="600"))
     parts += _legend(plan)
     described = f"Memory plan: {plan.arena_bytes} bytes, {len(plan.placements)} buffers over {steps} steps"
     return _svg(PLAN_HEIGHT, parts, described, standalone)

@@ -54,8 +54,7 @@ class Progress:
                 oracles.sample(space, options.seed), lambda values: oracles.variations(space, values)
             )
             limits = ", ".join(f"{name} <= {format_cost(most)}" for name, most in options.budget.items())
-            share = f"{sure} of {looked} sampled networks ({100 * sure / max(looked, 1):.0f} %) are within it"
-            self._print(f"Budget {limits}: {share}{f', {unsure} must be measured' if unsure else ''}.")
+            self._print(f"Budget {limits}: {share_text(sure, unsure, looked)}.")
 
     def resume(self, result: SearchResult) -> None:
         """Count the trials that earlier calls finished."""
@@ -118,3 +117,22 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def share_text(sure: int, unsure: int, looked: int) -> str:
+    """How many of the sampled networks are within a budget.
+
+    Args:
+        sure: Those that are.
+        unsure: Those of which only a measurement shows it.
+        looked: All.
+
+    Example:
+    >>> share_text(0, 10, 10)
+    'of 10 sampled networks 10 are not yet known: each is measured when its turn comes'
+    >>> share_text(3, 2, 10)
+    'of 10 sampled networks 3 (30 %) are within it, 2 are not yet known: each is measured when its turn comes'
+    """
+    parts = [f"{sure} ({100 * sure / max(looked, 1):.0f} %) are within it"] if sure or not unsure else []
+    parts += [f"{unsure} are not yet known: each is measured when its turn comes"] if unsure else []
+    return f"of {looked} sampled networks {', '.join(parts)}"

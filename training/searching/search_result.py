@@ -22,6 +22,8 @@ from .candidates import format_cost
 COMPLETED, FAILED, OVER_BUDGET = "completed", "failed", "over budget"
 SEARCH_FILE, OUTCOME_FILE = "search.json", "outcome.json"
 SETTINGS: Fields = {"objective": str, "direction": str, "budget": dict, "recipe": dict}
+# Costs that are those of another core than the device's, whatever the board: stated wherever they are shown.
+COST_NOTES = {"instructions": "estimated for a Cortex-M4"}
 OUTCOME: Fields = {
     **dict.fromkeys(("trial_id", "status"), str),
     **dict.fromkeys(("values", "metrics", "costs", "recipe"), dict),
@@ -256,7 +258,7 @@ class SearchResult:
             axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
             axis.xaxis.set_minor_locator(ticker.NullLocator())
         axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-        axis.set_title(_title(cost), loc="left", fontsize=10)
+        axis.set_title(cost_title(cost), loc="left", fontsize=10)
         axis.set_ylabel(self.objective if axis.get_subplotspec().is_first_col() else "")
 
     def _share(self, trial: Trial) -> float:
@@ -303,11 +305,18 @@ class SearchResult:
 
     def _front_csv(self) -> str:
         rows = [
-            [cost, trial.costs[cost], trial.score, trial.trial_id, f"recipes/{trial.trial_id}.json"]
+            [
+                cost,
+                trial.costs[cost],
+                trial.score,
+                trial.trial_id,
+                f"recipes/{trial.trial_id}.json",
+                COST_NOTES.get(cost),
+            ]
             for cost in self.costs
             for trial in self.front(cost)
         ]
-        return _csv([["cost", "value", self.objective, "trial", "recipe"], *rows])
+        return _csv([["cost", "value", self.objective, "trial", "recipe", "note"], *rows])
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -345,13 +354,15 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def _title(cost: str) -> str:
+def cost_title(cost: str) -> str:
+    """Name of a cost in words, with its note; "instructions, estimated for a Cortex-M4"."""
     known = {
         "macs": "multiply-accumulates",
         "int8_bytes": "int8 weights, bytes",
         "int8_activation_bytes": "int8 activations, bytes",
     }
-    return known.get(cost, cost.replace("_bytes", ", bytes").replace("_ms", ", ms").replace("_", " "))
+    name = known.get(cost, cost.replace("_bytes", ", bytes").replace("_ms", ", ms").replace("_", " "))
+    return f"{name}, {COST_NOTES[cost]}" if cost in COST_NOTES else name
 
 
 def _short(value: Any) -> str:

@@ -136,6 +136,20 @@ def flash_note(target: str | None, limits: Mapping[str, float]) -> str | None:
     )
 
 
+def core_note(board: str) -> str | None:
+    """Return a note if a board's core takes other instructions than the Cortex-M4, which a search estimates."""
+    from ..tflite.targets.boards import get_board
+    from ..tflite.targets.instructions import SAME_INSTRUCTIONS
+
+    core = get_board(board).core
+    if SAME_INSTRUCTIONS.get(core, core) == "cortex-m4":
+        return None
+    return (
+        f"instructions: estimated for a Cortex-M4, also with --board {board}, whose core ({core}) takes others: they "
+        "rank networks. `wavemix-tf check` has those of the board's core where they were measured."
+    )
+
+
 def _limit(part: str, target: str | None, text: str) -> tuple[str, float]:
     """Return (cost, upper limit) of one "AMOUNT-KIND"."""
     match = AMOUNT.fullmatch(part)

@@ -35,13 +35,14 @@ from . import findings, predictions, task_evaluation
 from .file_checks import file_checks
 from .pages.image_urls import jpeg_url
 from .pages.report import FORMAT
-from .steps import count_parameters, load_model, network_name, trained_model
+from .steps import count_parameters, load_model, network_name, quantized_for, trained_model
 from .terminal import console
 
 LAYER_IMAGES, LAYER_PIXELS = 64, 1 << 19
 VERIFY_LIMIT_S = 60.0
 PROFILE_S = 0.25  # least time for the profile of a file in a report
 OTHER_LIMIT_S = 3.0  # limit in `run` for each runtime other than the file's own
+QUANTIZED = ("int8", "int16x8")  # dtypes of files that compute a quantized model, not the float model
 MODEL_NAMES = {"float32": "float model", "int8": "QAT model"}
 
 
@@ -88,7 +89,8 @@ def measure(
     for name, artifact in artifacts:
         kind = "int8" if artifact.dtype == "int8" else "float32"
         with console.status(f"  {name}"):
-            matrix_row, compared = verify_file(name, artifact, models[kind], logits, images, labels, OTHER_LIMIT_S)
+            model = _model_of(artifact, models, data)
+            matrix_row, compared = verify_file(name, artifact, model, logits, images, labels, OTHER_LIMIT_S)
             rows.append(matrix_row)
             timed = _timed(artifact)
         row = compared.runtimes[0]
@@ -227,9 +229,9 @@ def _measure_pictures(
     tested = max(row["images"] for row in results)
     exports, rows = [], []
     for name, artifact in artifacts:
-        kind = "int8" if artifact.dtype == "int8" else "float32"
         with console.status(f"  {name}"):
-            matrix_row, compared = verify_file(name, artifact, models[kind], logits, images, None, OTHER_LIMIT_S)
+            model = _model_of(artifact, models, data)
+            matrix_row, compared = verify_file(name, artifact, model, logits, images, None, OTHER_LIMIT_S)
             rows.append(matrix_row)
             timed = _timed(artifact)
             runtime = compared.runtimes[0].runtime
@@ -265,6 +267,13 @@ def _measure_pictures(
     return report
 
 
+def _model_of(artifact: Artifact, models: Mapping[str, Any], data: DataBundle) -> Any:
+    """Return the Keras model that a file computes, of ``measure``'s or quantized as for the file."""
+    if artifact.dtype == "int16x8":
+        return quantized_for(artifact, models["float32"], data)
+    return models["int8" if artifact.dtype == "int8" else "float32"]
+
+
 def verify_file(
     name: str,
     artifact: Artifact,
@@ -280,7 +289,8 @@ def verify_file(
         name: Name of the file.
         artifact: The file.
         model: The Keras model that it was made from.
-        logits: "int8" and "float32" (if there are such models) -> their logits, (N, classes).
+        logits: "int8" and "float32" (if there are such models) -> their logits, (N, classes). A file whose model is
+            neither (int16x8) is compared with the logits of ``model``, which are computed here.
         images: (N, H, W, C).
         labels: (N,); None: no accuracy.
         other_limit_s: Seconds for each runtime other than the target's own, which gets ``VERIFY_LIMIT_S``.
@@ -289,19 +299,20 @@ def verify_file(
         ({"file", "dtype", "cells": runtime -> figures}, comparison in the target's own runtime). A cell's "fault" is
         the reason of a failure, or None; "bound_steps" is None in Keras's column, which has no tolerance.
     """
-    kind = "int8" if artifact.dtype == "int8" else "float32"
+    kind = artifact.dtype if artifact.dtype in QUANTIZED else "float32"
+    expected = logits[kind] if kind in logits else predict(model, images)
     info = read_file(artifact.content)
     runtimes = runtimes_of(get_target(artifact.target), info)
     cells, reports_of = {}, []
     for runtime in runtimes:
         limit_s = VERIFY_LIMIT_S if runtime == runtimes[0] else other_limit_s
-        found = verify(artifact, model, images, labels, runtimes=[runtime], limit_s=limit_s, expected=logits[kind])
+        found = verify(artifact, model, images, labels, runtimes=[runtime], limit_s=limit_s, expected=expected)
         bound = artifact.verification["error_bound_steps"][runtime]
         cells[runtime] = _cell(found, bound)
         reports_of.append(found)
-    if kind == "int8" and "float32" in logits:
+    if kind in QUANTIZED and "float32" in logits:
         classes = bool(artifact.class_names)
-        compared = compare(info, logits["float32"], {FAKE_QUANT: logits["int8"]}, labels, classes=classes)
+        compared = compare(info, logits["float32"], {FAKE_QUANT: expected}, labels, classes=classes)
         cells[FAKE_QUANT] = _cell(compared, None)
     return {"file": name, "dtype": artifact.dtype, "cells": cells}, reports_of[0]
 
@@ -331,7 +342,7 @@ def verify_files(
             models[name] = models[alike] if alike else trained_model(out, artifact, data)
             if artifact.dtype == "int8" and not alike:
                 logits["int8"] = predict(models[name], images)
-            elif "float32" not in logits:
+            elif artifact.dtype not in QUANTIZED and "float32" not in logits:
                 logits["float32"] = predict(models[name], images)
             rows.append(verify_file(name, artifact, models[name], logits, images, labels)[0])
     return rows, models

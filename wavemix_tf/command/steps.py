@@ -133,12 +133,17 @@ def check_network(recipe: Recipe) -> None:
 def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
     """Return the Keras model that a file of a run folder was made from."""
     if artifact.dtype == "int16x8":
-        return quantize(load_model(out / "model.keras"), data.calibration, dtype="int16x8", target=artifact.target)
+        return quantized_for(artifact, load_model(out / "model.keras"), data)
     if artifact.dtype != "int8":
         return load_model(out / "model.keras")
     if (out / "qat.keras").is_file():
         return load_model(out / "qat.keras")
-    return quantize(load_model(out / "model.keras"), data.calibration, target=artifact.target)  # `export` did the same
+    return quantized_for(artifact, load_model(out / "model.keras"), data)
+
+
+def quantized_for(artifact: Artifact, model: Any, data: DataBundle) -> Any:
+    """Quantize a float model without fine-tuning as ``export`` did for a file of dtype int8 or int16x8."""
+    return quantize(model, data.calibration, dtype=artifact.dtype, target=artifact.target)
 
 
 def count_parameters(model: Any) -> int:

@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from ..training.fitting.trainer import fit
 from ..training.recipe import Recipe
 from ..training.searching.candidates import format_cost
 from ..training.searching.folder import WORKERS_FOLDER
-from ..training.searching.search_result import SearchResult
+from ..training.searching.search_result import COST_NOTES, SearchResult
 from .pages.formats import METRICS
 from .steps import quantize_for_tuning
 from .terminal import grid
+
+NOTE_LETTERS = 14  # a column's head is not wider than its numbers because of a note
 
 
 @contextlib.contextmanager
@@ -57,14 +60,21 @@ def int8_objective(recipe: Recipe) -> str:
 
 
 def front_table(result: SearchResult) -> Table:
-    """Return the best trial and the Pareto fronts over the costs with a limit (without any: the parameters)."""
+    """Return the best trial and the Pareto fronts over the costs with a limit (without any: the parameters).
+
+    Instructions are a column even without a limit.
+    """
     costs = [name for name in result.costs if name in result.budget] or ["parameters"]
+    columns = [*costs, *(name for name in result.costs if name == INSTRUCTIONS and name not in costs)]
     shown = {trial.trial_id: trial for cost in costs for trial in result.front(cost)}
     if result.best is not None:
         shown[result.best.trial_id] = result.best
-    table = grid("trial", result.objective, *(name.replace("_", " ") for name in costs), "network", "")
+    titles = [name.replace("_", " ") for name in columns]
+    notes = ["\n".join(textwrap.wrap(COST_NOTES.get(name, ""), NOTE_LETTERS)) for name in columns]
+    titles = [f"{title},\n{note}" if note else title for title, note in zip(titles, notes, strict=True)]
+    table = grid("trial", result.objective, *titles, "network", "")
     for trial in sorted(shown.values(), key=lambda trial: trial.costs.get(costs[0], 0)):
-        own = [format_cost(trial.costs[name]) if name in trial.costs else "" for name in costs]
+        own = [format_cost(trial.costs[name]) if name in trial.costs else "" for name in columns]
         text = next((text for key, (_, text) in METRICS.items() if result.objective.endswith(key)), "{:.4f}".format)
         score = text(trial.score)
         best = "best" if result.best is not None and trial.trial_id == result.best.trial_id else ""

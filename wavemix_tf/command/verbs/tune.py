@@ -60,7 +60,7 @@ def tune(
     debug: Debug = False,
 ) -> None:
     """Search for the best network (depth, width and more) within a device's budget. Called again, it resumes."""
-    from ..budgets import board_budget, flash_note, parse_budget
+    from ..budgets import board_budget, core_note, flash_note, parse_budget
 
     if budget is not None and board is not None:
         raise ValueError(f"--budget and --board exclude each other. Received: --budget {budget}, --board {board}")
@@ -72,6 +72,8 @@ def tune(
     check_out(out)
     measured_on, limits = given or (None, {})
     if note := flash_note(measured_on, limits):
+        console.print(f"  {note}")
+    if board and (note := core_note(board)):
         console.print(f"  {note}")
     if qat and objective is not None:
         raise ValueError("--qat sets the objective itself. Received: --qat and --objective")
