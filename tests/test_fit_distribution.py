@@ -205,7 +205,7 @@ def watch(event, arguments):
         path, mode, flags = arguments
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND)
     else:
-        path, writes = arguments[0], event in ("os.mkdir", "os.rename", "os.remove", "os.truncate")
+        path, writes = next(iter(arguments), None), event in ("os.mkdir", "os.rename", "os.remove", "os.truncate")
     if writes and isinstance(path, (str, os.PathLike)) and os.path.abspath(os.fspath(path)).startswith(inside):
         written.append((event, str(path)))
 

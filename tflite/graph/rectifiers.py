@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from ..layers.copying import config_of
+from ..layers.copying import config_of, own_value
 from ..layers.fake_quant import round_weights
 
 
@@ -37,7 +37,7 @@ def quantized_prelu(layer: Any) -> QuantPReLU:
     """The layer that trains with rounded slopes, with the slopes of ``layer``."""
     twin = QuantPReLU.from_config(config_of(layer))
     twin.build_from_config(layer.get_build_config())
-    twin.alpha.assign(layer.alpha)
+    twin.alpha.assign(own_value(layer.alpha))
     return twin
 
 

@@ -115,11 +115,20 @@ def _shapes(layer: Any) -> list[tuple[int, ...]]:
     return [tuple(variable.shape) for variable in layer.variables]
 
 
+def own_value(variable: Any) -> np.ndarray:
+    """A copy of a variable's value, to assign to another.
+
+    On JAX ``assign`` of the variable itself would share its array: a step of the one that donates its arrays, as
+    ``predict`` and ``fit`` do, would delete those of the other.
+    """
+    return np.array(keras.ops.convert_to_numpy(variable))
+
+
 def copy_variables(layer: Any, twin: Any) -> Any:
     """Copy the variables of ``layer`` to ``twin``, a layer of another class with the same ones; returns ``twin``."""
     store: dict[str, Any] = {}
     layer.save_own_variables(store)
-    twin.load_own_variables(store)
+    twin.load_own_variables({key: own_value(variable) for key, variable in store.items()})
     return twin
 
 
@@ -137,14 +146,14 @@ def unroll(layer: Any) -> None:
 def _copy_state(layer: Any, clone: Any) -> None:
     for given, copied in _parts(layer, clone):
         if isinstance(given, keras.random.SeedGenerator):
-            copied.state.assign(given.state)
+            copied.state.assign(own_value(given.state))
             continue
         if copied.trainable != given.trainable:
             copied.trainable = given.trainable  # this also sets its parts, which are corrected later
         store: dict[str, Any] = {}
         given.save_own_variables(store)
         if store:
-            copied.load_own_variables(store)
+            copied.load_own_variables({key: own_value(variable) for key, variable in store.items()})
         if hasattr(given, "save_assets"):
             with tempfile.TemporaryDirectory() as folder:
                 given.save_assets(folder)

@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from ...errors import UnsupportedLayerError
-from ...layers.copying import config_of
+from ...layers.copying import config_of, own_value
 from ...layers.fake_quant import (
     QUANT_LAYERS,
     QUANT_OPTIONS,
@@ -80,7 +80,7 @@ def _bake_norm(node: Node) -> None:
     rounded = np.where(grid > 0, np.round(shift / np.maximum(grid, 1e-30)) * grid, shift)
     plain.beta.assign(rounded - shift + (ops.convert_to_numpy(layer.beta) if layer.center else 0.0))
     if layer.scale:
-        plain.gamma.assign(layer.gamma)
-    plain.moving_mean.assign(layer.moving_mean)
-    plain.moving_variance.assign(layer.moving_variance)
+        plain.gamma.assign(own_value(layer.gamma))
+    plain.moving_mean.assign(own_value(layer.moving_mean))
+    plain.moving_variance.assign(own_value(layer.moving_variance))
     node.layer = plain

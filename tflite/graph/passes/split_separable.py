@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import layers
 
+from ...layers.copying import own_value
 from ..graph import Graph
 
 
@@ -30,7 +31,7 @@ def split_separable(graph: Graph) -> None:
                 **options,
             )
             depthwise.build(node.inputs[0].shape)
-            depthwise.kernel.assign(layer.depthwise_kernel)
+            depthwise.kernel.assign(own_value(layer.depthwise_kernel))
             pointwise = layers.Conv2D(
                 layer.filters,
                 1,
@@ -45,9 +46,9 @@ def split_separable(graph: Graph) -> None:
                 **{**options, "padding": "valid"},
             )
             pointwise.build((None, None, None, depthwise.kernel.shape[2] * layer.depth_multiplier))
-            pointwise.kernel.assign(layer.pointwise_kernel)
+            pointwise.kernel.assign(own_value(layer.pointwise_kernel))
             if layer.use_bias:
-                pointwise.bias.assign(layer.bias)
+                pointwise.bias.assign(own_value(layer.bias))
             for part in (depthwise, pointwise):
                 part.trainable = layer.trainable
             made[id(layer)] = (depthwise, pointwise)

@@ -11,7 +11,7 @@ from wavemix_tf.keras_internals import flatten_layers
 from wavemix_tf.warning import warn_user
 
 from ...layers.augmentation import RandomThenCentreCrop, crop_margins
-from ...layers.copying import config_of
+from ...layers.copying import config_of, own_value
 from ..graph import Graph
 
 
@@ -33,7 +33,7 @@ def write_crops(graph: Graph, inference: bool = False) -> None:
         if random and not inference:
             if node.kind == "RandomCrop":
                 node.layer = RandomThenCentreCrop.from_config(config_of(layer))
-                node.layer.generator.state.assign(layer.generator.state)
+                node.layer.generator.state.assign(own_value(layer.generator.state))
             continue
         crop = layers.Cropping2D(margins, name=node.name, dtype=layer.dtype_policy)
         graph.replace(node.output, graph.add(crop, node.inputs[0]))
