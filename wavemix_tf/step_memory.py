@@ -17,9 +17,11 @@ from keras import ops
 
 from .gradient_registry import releasing_gradients
 
-# Measured on Linux with glibc: what a process needs beside its tensors, and the pages that are free in pieces.
-PROGRAM_BYTES = 150 << 20
-FRAGMENTATION = 0.12
+# Of a process on Linux, by the growth of 12 trainings: the program, pages that are free in pieces, and the copies of
+# weights that TensorFlow's kernels keep in layouts of their own.
+PROGRAM_BYTES = 110 << 20
+FRAGMENTATION = 0.18
+WEIGHT_COPIES = 4
 LARGEST_BATCH = 1 << 16
 ADAM_SLOTS = 2  # moments that Adam and AdamW keep of each weight
 # Ops of TensorFlow whose output is the memory of an input.
@@ -66,7 +68,7 @@ class TrainingMemory:
     @property
     def process(self) -> int:
         """Growth of a process that trains on the CPU."""
-        return self.total + PROGRAM_BYTES + int(FRAGMENTATION * self.step)
+        return self.total + PROGRAM_BYTES + int(FRAGMENTATION * self.step) + WEIGHT_COPIES * self.weights
 
 
 def training_memory(model: Any, batch_size: int, optimizer: Any = None) -> TrainingMemory:
