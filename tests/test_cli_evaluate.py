@@ -364,7 +364,7 @@ def test_classes_that_do_not_match_are_named(folder, models, tmp_path, capsys):
     shutil.copy(data / "red" / "0.png", data / "violet")
     code, _, err = call(capsys, "evaluate", data, "--model", models / "model.keras", "--out", tmp_path / "out")
     assert code == 1
-    assert "with 'Green' (differs only by case: 'green'), 'violet' and without 'green'" in err
+    assert err.rstrip().endswith("with 'Green' (differs only by case: 'green'), 'violet'")
     assert not (tmp_path / "out").exists()
     averaging(np.eye(3), path=tmp_path / "names.keras", names=("red", "green", "teal"))
     words = ("--model", models / "model.keras", "--against", tmp_path / "names.keras", "--out", tmp_path / "out")

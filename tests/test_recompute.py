@@ -71,7 +71,7 @@ def test_a_norm_added_to_its_input_has_the_gradients_of_the_sum(frozen):
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5 * np.abs(one).max())
 
 
-def test_elementwise_keeps_fewer_tensors():
+def test_elementwise_keeps_fewer_tensors(monkeypatch):
     """Each block of the chain keeps its input, its hidden activations once, and what its convolutions need."""
 
     def kept(recompute):
@@ -92,6 +92,8 @@ def test_elementwise_keeps_fewer_tensors():
 
     assert kept("none") == "BiasAdd"  # the output of the transposed convolution
     assert kept("elementwise") == "Sub"  # from the block's output and input
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["GPU:0"] if kind == "GPU" else [])
+    assert kept("elementwise") == "BiasAdd"  # cuDNN's gradient takes another statistic than the CPU's
 
 
 def test_it_draws_new_masks_in_every_step():

@@ -290,3 +290,12 @@ def test_gelu_trains_as_one_operation():
             loss = tf.reduce_sum(function(x) * x)
         gradients.append(np.asarray(tape.gradient(loss, x)))
     np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_a_shared_gelu_stays_one_layer_with_its_penalty():
+    shared = layers.Activation("gelu", activity_regularizer=keras.regularizers.L2(0.5))
+    inputs = keras.Input((8, 8, 4))
+    model = keras.Model(inputs, layers.Flatten()(shared(layers.Conv2D(4, 1)(shared(layers.Conv2D(4, 1)(inputs))))))
+    qat = quantize(model, np.random.default_rng(0).random((32, 8, 8, 4), "float32"))
+    (found,) = [layer for layer in qat.layers if isinstance(layer, FusedActivation)]
+    assert float(found.activity_regularizer.l2) == 0.5

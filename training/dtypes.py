@@ -55,7 +55,8 @@ def accelerator() -> Any:
     if backend == "torch":
         import torch
 
-        return torch.device("cuda") if torch.cuda.is_available() else None
+        kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return next((torch.device(kind) for kind, there in kinds.items() if there), None)
     return None
 
 
@@ -78,4 +79,4 @@ def _multiplies_bfloat16() -> bool:
         return major.isdigit() and (int(major), int(minor or 0)) >= BFLOAT16_CAPABILITY
     import torch
 
-    return torch.cuda.get_device_capability() >= BFLOAT16_CAPABILITY
+    return device.type == "cuda" and torch.cuda.get_device_capability() >= BFLOAT16_CAPABILITY

@@ -17,8 +17,8 @@ from keras import ops
 
 from .gradient_registry import releasing_gradients
 
-# Of a process on Linux, by the growth of 12 trainings: the program, pages that are free in pieces, and the copies of
-# weights that TensorFlow's kernels keep in layouts of their own.
+# Of a process on Linux: the program, pages that are free in pieces, and the copies of weights that TensorFlow's kernels
+# keep in layouts of their own. Fitted to trainings; tests/test_step_memory.py compares others' growth.
 PROGRAM_BYTES = 110 << 20
 FRAGMENTATION = 0.18
 WEIGHT_COPIES = 4

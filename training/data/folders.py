@@ -120,17 +120,15 @@ def scan_labelled(recipe: Recipe, notes: Notes, class_names: Sequence[str]) -> F
         notes.append(f"{whole} has splits: only the test images are used, those in {root}")
     there = [folder.name for folder in folders_in(root)]
     strange, missing = sorted(set(there) - set(class_names)), [name for name in class_names if name not in there]
-    if strange or not there:
-        found = [f"with {_named(strange, class_names)}"] if strange else []
-        found += [f"without {_named(missing, there)}"] if missing else []
+    if strange:
         raise ValueError(
-            "The subfolders must be classes of the network: rename, add or remove folders. Received: "
-            f"{root} {' and '.join(found)}"
+            "The subfolders must be classes of the network: rename or remove folders. Received: "
+            f"{root} with {_named(strange, class_names)}"
         )
-    if missing:
+    if missing and there:
         notes.warn(
             f"{root} has no images of {len(missing):,} of the {len(class_names):,} classes, {_named(missing, there)}: "
-            "they count only where the network takes another image for one of them"
+            "their recall is unknown"
         )
     files = _list_classes({"train": root}, recipe, notes, None)["train"]
     labels = {name: index for index, name in enumerate(class_names)}

@@ -54,12 +54,13 @@ def _available() -> int | None:
 
 
 def _left_of_group() -> int | None:
-    """Return what a container's limit leaves; None without a limit."""
+    """Return what a container's limit leaves, with the file cache that it can give back; None without a limit."""
     try:
         limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
+        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
         return None
-    return int(limit) - int(used) if limit.isdigit() else None
+    return int(limit) - int(used) + int(statistics.get("inactive_file", 0)) if limit.isdigit() else None
 
 
 def _upper_bound(model: Any, batch_size: int) -> float:

@@ -60,7 +60,7 @@ class ByteDropout(keras.layers.Dropout):
 class FusedActivation(keras.layers.Activation):
     """``keras.layers.Activation`` with the same arguments and values, whose exact GELU trains with one kept tensor.
 
-    The backward pass of Keras's own keeps four.
+    Keras's own keeps every factor of its products for the backward pass.
 
     Input shape:
         Any, floating point.

@@ -52,14 +52,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
         Both are kept anyway where ``x`` is a block's input and the sum its output. The normalized input is their
         difference, less beta and divided by gamma: in float32 its error is about 1e-7 times the size of ``x`` over that
-        of gamma. Other dtypes, backends and modes of training keep ``inputs``.
+        of gamma. Other dtypes, backends, modes of training and GPUs keep ``inputs``.
 
         Args:
             x: Tensor of the shape and dtype of ``inputs``.
             inputs: (B, H, W, C).
         """
         wide = keras.backend.standardize_dtype(inputs.dtype) == "float32"
-        if not (self.trainable and wide and self._has_fused_kernel(inputs)) or _is_replica():
+        if not (self.trainable and wide and self._has_fused_kernel(inputs)) or _is_replica() or _has_gpu():
             return x + self(inputs, training=True)
         import tensorflow as tf
 
@@ -165,3 +165,10 @@ def _is_replica() -> bool:
 
     context = tf.distribute.get_replica_context()
     return context is not None and context.num_replicas_in_sync > 1
+
+
+def _has_gpu() -> bool:
+    """Return whether the kernel may be cuDNN's, whose gradient takes the inverse deviation in the variance's place."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))

@@ -26,7 +26,7 @@ class Network(keras.Model):
     Every network takes ``recompute`` beside ``name`` and ``trainable``, for training in less memory with the same
     gradients, up to rounding, and the same dropout and statistics: "block" keeps only the input of each block and
     computes the block again in the backward pass. "elementwise", for WaveMix blocks, computes only GELU and dropout
-    again, and on TensorFlow in float32 the input of the last batch norm from its output. "none" keeps everything.
+    again, and (TensorFlow, float32, on a CPU) the input of the last batch norm from its output. "none" keeps all.
     """
 
     def _policy(self, arguments: dict[str, Any]) -> Any:
