@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 # What the oracle minimizes. It is not a metric of a trial: a trial has its score and its costs.
 GOAL_LOSS = "cost_goal_loss"
-DOUBLINGS = 100.0  # a score that is one percent of ``min_score`` too low counts as a cost twice as large
 UNUSABLE = 128.0  # of a network that the device refuses; the logarithms of real costs are below 64
 
 
@@ -31,13 +30,14 @@ class CostGoal:
     def loss(self, score: float, costs: Mapping[str, float]) -> float:
         """What the oracle minimizes: the logarithm of the cost, and a penalty for a score that is too low.
 
-        The penalty grows gradually. A step would tell a model of the scores nothing about how near a network was.
-        Which trial is the best is decided by ``keeps`` and the cost, without it.
+        The cost is multiplied by (1 + p)^2 for a score that is p percent of ``min_score`` too low. A step would tell a
+        model of the scores nothing about how near a network was, and a steeper penalty would hide the costs. The
+        penalty guides the proposals alone: ``keeps`` and the cost decide which trial is the best.
         """
         if self.cost not in costs:
             return UNUSABLE
-        short = max(0.0, self.min_score - score) / self.min_score
-        return math.log2(max(costs[self.cost], 1e-9)) + DOUBLINGS * short
+        percent = 100.0 * max(0.0, self.min_score - score) / self.min_score
+        return math.log2(max(costs[self.cost], 1e-9)) + 2 * math.log2(1 + percent)
 
 
 def resolve_cost_goal(
