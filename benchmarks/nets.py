@@ -336,7 +336,7 @@ def keep_official_dwt_in_float32() -> None:
             self.transform = transform
 
         def forward(self, x: torch.Tensor) -> Any:
-            with torch.autocast("cpu", enabled=False):
+            with torch.autocast(x.device.type, enabled=False):
                 return self.transform(x.float())
 
     for name in ("xf1", "xf2", "xf3", "xf4"):
