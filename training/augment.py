@@ -7,6 +7,7 @@ images.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -284,12 +285,13 @@ class Policy:
         return images
 
     def _once(self, images: Any, seed: BatchSeed) -> Any:
-        apply = _scatter_tensorflow if self._framework == "tensorflow" else _scatter_eagerly
+        apply = _divided_tensorflow if self._framework == "tensorflow" else _divided_eagerly
         choice = seed.uniform((images.shape[0] or _tensorflow().shape(images)[0],), 0.0, float(len(self.operations)))
-        for index, operation in enumerate(self.operations):
-            if operation is not None:
-                images = apply(images, choice, index, self._one(operation, seed.branch(index)))
-        return images
+        computations = [
+            None if operation is None else self._one(operation, seed.branch(index))
+            for index, operation in enumerate(self.operations)
+        ]
+        return apply(images, choice, computations)
 
     def _one(self, operation: Any, seed: BatchSeed) -> Callable[[Any], Any]:
         def compute(images: Any) -> Any:
@@ -307,22 +309,30 @@ class Policy:
         return compute_each
 
 
-def _scatter_tensorflow(images: Any, choice: Any, index: int, compute: Callable[[Any], Any]) -> Any:
+def _divided_tensorflow(images: Any, choice: Any, computations: list[Any]) -> Any:
+    """Give each image of a batch to one of `computations` (None: unchanged) and put the parts together again.
+
+    The batch is copied twice. Writing every part into a copy of the batch would copy it once per computation, which
+    takes as long as the computations.
+    """
     tf = _tensorflow()
-    rows = tf.where(tf.cast(choice, tf.int32) == index)
+    rows = tf.dynamic_partition(tf.range(tf.shape(images)[0]), tf.cast(choice, tf.int32), len(computations))
+    parts = []
+    for mine, compute in zip(rows, computations, strict=True):
+        part = tf.ensure_shape(tf.gather(images, mine), [None, *images.shape[1:]])
+        if compute is not None:  # an operation without images is not computed
+            part = tf.cond(tf.size(mine) > 0, functools.partial(compute, part), functools.partial(tf.identity, part))
+        parts.append(tf.ensure_shape(part, [None, *images.shape[1:]]))
+    return tf.ensure_shape(tf.dynamic_stitch(rows, parts), images.shape)
 
-    def scattered() -> Any:
-        chosen = tf.ensure_shape(tf.gather_nd(images, rows), [None, *images.shape[1:]])
-        return tf.tensor_scatter_nd_update(images, rows, compute(chosen))
 
-    return tf.cond(tf.size(rows) > 0, scattered, lambda: images)
-
-
-def _scatter_eagerly(images: Any, choice: Any, index: int, compute: Callable[[Any], Any]) -> Any:
-    rows = np.flatnonzero(keras.ops.convert_to_numpy(choice).astype(int) == index)
-    if not rows.size:
-        return images
-    return keras.ops.scatter_update(images, rows[:, None], compute(keras.ops.take(images, rows, axis=0)))
+def _divided_eagerly(images: Any, choice: Any, computations: list[Any]) -> Any:
+    numbers = keras.ops.convert_to_numpy(choice).astype(int)
+    for index, compute in enumerate(computations):
+        rows = np.flatnonzero(numbers == index)
+        if compute is not None and rows.size:
+            images = keras.ops.scatter_update(images, rows[:, None], compute(keras.ops.take(images, rows, axis=0)))
+    return images
 
 
 def _crop(images: Any, smallest_area: float, seed: BatchSeed, framework: str) -> Any:

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..images import fit_image, fit_mask, random_resized_crop
 from ..recipe import Recipe
-from .sources import SAMPLE_SEED, ArraySource, element_seed, epoch_order, floats, shuffled
+from .sources import SAMPLE_SEED, ArraySource, element_seed, epoch_order, floats, permutation, shuffled
 
+READ_AT_ONCE = 64  # records of an ArrayRecord file
 NETWORK_PROBE = "https://storage.googleapis.com"  # host of TFDS's files
 
 
@@ -25,7 +26,8 @@ class RecordSource:
     """A TFDS split, read from disk in every epoch.
 
     An epoch's order is a shuffle through a buffer of ``Recipe.shuffle_buffer`` encoded images: TFDS shuffled the
-    records themselves when it wrote them.
+    records themselves when it wrote them. Of ArrayRecord files, which can be read at any place, the order is a
+    permutation of the whole split.
 
     Args:
         builder: A prepared TFDS builder.
@@ -62,8 +64,6 @@ class RecordSource:
     def epoch(self, recipe: Recipe, epoch: Any) -> Any:
         import tensorflow as tf
 
-        records = self._records()
-
         def read(index: Any, record: Any) -> Any:
             image = self._decode(record[0])
             if recipe.crop_area is None:
@@ -71,7 +71,10 @@ class RecordSource:
             seed = element_seed(recipe.seed, epoch, index)
             return random_resized_crop(image, self.image_shape, recipe.crop_area, seed), record[1]
 
-        mixed = shuffled(records, recipe.shuffle_buffer, recipe.seed, epoch)
+        if self._random_access:
+            mixed = self._records(permutation(self.size, recipe.seed, epoch))
+        else:
+            mixed = shuffled(self._records(), recipe.shuffle_buffer, recipe.seed, epoch)
         batches = mixed.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
         return batches.map(floats, tf.data.AUTOTUNE)
 
@@ -127,15 +130,34 @@ class RecordSource:
             position += len(label)
         return images, labels
 
-    def _records(self) -> Any:
+    @property
+    def _random_access(self) -> bool:
+        return self.builder.info.file_format == self.builder.info.file_format.ARRAY_RECORD
+
+    def _records(self, rows: Any = None) -> Any:
+        """tf.data of (encoded image, label) in the order on disk; of ArrayRecord files also of some `rows`, int64."""
+        import tensorflow as tf
         import tensorflow_datasets as tfds
 
         image, label = self.keys
-        encoded = self.keys if self.has_masks else (image,)
-        dataset = self.builder.as_dataset(
-            split=self.split, shuffle_files=False, decoders={name: tfds.decode.SkipDecoding() for name in encoded}
+        decoders = {name: tfds.decode.SkipDecoding() for name in (self.keys if self.has_masks else (image,))}
+        if not self._random_access:
+            dataset = self.builder.as_dataset(split=self.split, shuffle_files=False, decoders=decoders)
+            return dataset.map(lambda example: (example[image], example[label]))
+        source = self.builder.as_data_source(self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+
+        def read(numbers: np.ndarray) -> np.ndarray:
+            return np.array(source.__getitems__(numbers.tolist()), object)
+
+        def parse(record: Any) -> tuple[Any, Any]:
+            example = self.builder.info.features.deserialize_example(record, decoders=decoders)
+            return example[image], example[label]
+
+        rows = tf.data.Dataset.range(self.size) if rows is None else rows
+        records = rows.batch(READ_AT_ONCE).map(
+            lambda numbers: tf.ensure_shape(tf.numpy_function(read, [numbers], tf.string), [None])
         )
-        return dataset.map(lambda example: (example[image], example[label]))
+        return records.prefetch(2).unbatch().map(parse, tf.data.AUTOTUNE)
 
     @property
     def has_masks(self) -> bool:

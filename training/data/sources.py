@@ -162,7 +162,7 @@ class ArraySource:
         import tensorflow as tf
 
         parts = self._tensors
-        rows = _order(self.size, recipe.seed, epoch).batch(recipe.batch_size, drop_remainder=True)
+        rows = permutation(self.size, recipe.seed, epoch).batch(recipe.batch_size, drop_remainder=True)
         return rows.map(
             lambda row: floats(*(tf.gather(part, row) for part in parts)), num_parallel_calls=tf.data.AUTOTUNE
         )
@@ -177,7 +177,7 @@ class ArraySource:
             return tuple(map(tf.convert_to_tensor, parts))
 
 
-def _order(size: int, seed: int, epoch: Any) -> Any:
+def permutation(size: int, seed: int, epoch: Any) -> Any:
     """tf.data of the row numbers of an epoch, in its order."""
     import tensorflow as tf
 
@@ -300,7 +300,7 @@ class FileSource:
                 image = random_resized_crop(image, self.image_shape, recipe.crop_area, seed)
             return image, self._target(paths[row], labels[row])
 
-        rows = _order(self.size, recipe.seed, epoch).enumerate()
+        rows = permutation(self.size, recipe.seed, epoch).enumerate()
         batches = rows.map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
         return batches.map(floats, tf.data.AUTOTUNE)
 
