@@ -147,7 +147,9 @@ def ours(arguments: dict[str, Any]) -> Answer:
 
     device = jax.devices()[0]
     if (arguments["device"] == "gpu") != (device.platform in ("gpu", "cuda", "rocm")):
-        raise RuntimeError(f"--device must be the one that JAX uses. Received: {arguments['device']}, {device.platform}")
+        raise RuntimeError(
+            f"--device must be the one that JAX uses. Received: {arguments['device']}, {device.platform}"
+        )
     memory = PeakMemory()
     keras.config.set_dtype_policy(arguments["policy"])
     config = config_of(arguments)

@@ -219,4 +219,3 @@ def data_loader(arguments: dict[str, Any]) -> Iterator[Any]:
             drop_last=True,
         )
     )
-

@@ -85,7 +85,7 @@ def tables(results: dict[str, Any]) -> str:
     host, settings, pictures = results["machine"], results["settings"], results["pictures"]
     return "\n".join(
         [
-            f"Input pipeline on {host['cpu']}, {settings['threads']} threads or processes, {settings['rounds']} rounds; "
+            f"Input pipeline on {host['cpu']}, {settings['threads']} threads (processes), {settings['rounds']} rounds; "
             f"load before the start {host['load_average']}. {pictures['count']:,} JPEG pictures of "
             f"{pictures['side']}x{pictures['side']} ({pictures['bytes'] / pictures['count'] / 1024:.0f} KiB each), "
             f"to {settings['side']}x{settings['side']}, batch {settings['batch']}.",

@@ -29,7 +29,10 @@ def shares(said, words):
 
 def test_every_script_has_a_test():
     text = Path(__file__).read_text(encoding="utf-8")
+    elsewhere = {"several_machines/train.py"}  # test_several_machines.py: it needs several processes
     for path in EXAMPLES.rglob("*.py"):
+        if path.relative_to(EXAMPLES).as_posix() in elsewhere:
+            continue
         assert f'"{path.relative_to(EXAMPLES).as_posix()}"' in text
 
 
