@@ -99,11 +99,12 @@ def official(arguments: dict[str, Any]) -> Answer:
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
 
     def measure(batch: int, seconds: float) -> dict[str, Any]:
-        pin = (lambda tensor: tensor.pin_memory()) if device == "cuda" else (lambda tensor: tensor)
-        batches = itertools.cycle(
-            (pin(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).contiguous(memory_format=layout)), pin(torch.from_numpy(y)))
-            for x, y in data(config, batch)
-        )  # fmt: skip
+        held = []
+        for images, labels in data(config, batch):
+            x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).contiguous(memory_format=layout)
+            pair = x, torch.from_numpy(labels)
+            held.append([part.pin_memory() for part in pair] if device == "cuda" else pair)
+        batches = itertools.cycle(held)
 
         def step() -> None:
             x, y = (part.to(device, non_blocking=True) for part in next(batches))

@@ -7,7 +7,7 @@ in TFRecord and in ArrayRecord. Every contender reads them, decodes, resizes wit
 of 14 operations for each picture) and MixUp, and returns float32 batches; none trains. `input_peers.py` has the peers.
 The DataLoader reads the folder. Its interpreter needs torchvision.
 
-Every turn starts its iterator anew and does not count the first batches. CPU seconds include the DataLoader's processes.
+Every turn starts its iterator anew and does not count the first batches. CPU time includes the DataLoader's processes.
 A contender that takes three times as long as the fastest peer is dropped after one turn.
 """
 
