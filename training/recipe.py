@@ -60,7 +60,7 @@ class Recipe:
         crop_to_aspect_ratio: Keep the aspect ratio when resizing, and crop the center; False: stretch.
         in_memory: Decode once into memory, or stream from disk; None: decode if it takes less than 1 GiB (whole images
             to enlarge: 2 GiB per split).
-        shuffle_buffer: Examples in the shuffle buffer of a streamed dataset.
+        shuffle_buffer: Examples in the shuffle buffer of a streamed dataset (ArrayRecord needs none).
         on_bad_image: "error" or "skip" for a folder's unreadable files; skipped files are listed in
             ``bad_images.csv``.
         data_dir: Folder of the prepared TFDS data (None: TFDS's default), or the image folder.
