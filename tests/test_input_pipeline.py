@@ -92,9 +92,14 @@ def test_array_record_has_the_images_of_tfrecord(stores):
         assert {image.tobytes() for image in some} <= {image for image, _ in found[source]}
     whole = [load_data(dataclasses.replace(recipe_of(stores, name), in_memory=True)) for name in found]
     everything = [
-        {image.tobytes() for part in ("train", "validation") for image in getattr(data, f"{part}_source").images}
+        {
+            (image.tobytes(), int(label))
+            for source in (data.train_source, data.validation_source)
+            for image, label in zip(source.images, source.labels, strict=True)
+        }
         for data in whole
     ]
+    assert len(everything[0]) == 60
     assert everything[0] == everything[1]
 
 
