@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,9 +31,9 @@ from typing import Any
 
 from nets import NETS
 from report import markdown_table
-from side_by_side import FOLDER, Contender, machine, write_atomically
+from side_by_side import FOLDER, Contender, write_atomically
 
-LEAST_SECONDS = 15.0  # a contender is not started for less
+LEAST_SECONDS = 40.0  # a contender gets no less, and is not started for less
 MEMORY_SHARE = 0.92  # of the device, for both sides: the rest is the context's
 PEER = "official bfloat16 compiled"
 # In order of importance: (passes of) name -> arguments of the worker.
@@ -95,11 +97,10 @@ def measure(one: Contender, options: argparse.Namespace, deadline: float, log_pa
         try:
             while batch is not None:
                 answer = _ask(one, batch, options, deadline, log)
-                if time.monotonic() >= deadline:
-                    row["stopped"] = "time"
-                    return row
                 if answer.get("failed"):
-                    row["failed" if not row["batches"] else "stopped"] = answer["failed"]
+                    late = time.monotonic() >= deadline - 0.5  # then it was ended
+                    text = "time" if late else answer["failed"]
+                    row["stopped" if late or row["batches"] else "failed"] = text
                     return row
                 if answer.get("out_of_memory") or _over_limit(answer, options):
                     row["too_large"] = batch
@@ -111,6 +112,9 @@ def measure(one: Contender, options: argparse.Namespace, deadline: float, log_pa
                     rate, mib = answer["images_per_s"], answer["peak_mib"]
                     say(f"  {one.name}: batch {batch:,}: {rate:,.0f} images/s, {mib:,.0f} MiB")
                 batch = next_batch(row, options)
+                if batch is not None and time.monotonic() >= deadline:
+                    row["stopped"] = "time"
+                    return row
         finally:
             one.stop()
     if row["largest"] is None:
@@ -170,8 +174,8 @@ def compete(results: dict[str, Any], options: argparse.Namespace, log: Path, sav
                 save()
                 continue
             say(f"{NETS[net].title}, {left:.0f} s left")
-            # An equal part of the rest of the time for every contender of this pass.
-            deadline = time.monotonic() + left / (len(missing) - index)
+            # An equal part of the rest of the time for every contender of this pass, if that is enough for one.
+            deadline = time.monotonic() + max(left / (len(missing) - index), min(left, LEAST_SECONDS))
             found = measure(contender(net, name, options), options, deadline, log, say)
             if found["failed"] or found["stopped"]:
                 say(f"  {name}: {found['failed'] or 'stopped: ' + found['stopped']}")
@@ -179,6 +183,16 @@ def compete(results: dict[str, Any], options: argparse.Namespace, log: Path, sav
             if len(found["batches"]) >= len(earlier):  # of two searches that time ended, the longer one
                 results["nets"][net][name] = found
             save()
+
+
+def host() -> dict[str, Any]:
+    """`machine`, from a process that leaves the GPU alone; this one must not import Keras, which might take it."""
+    program = "import json; from side_by_side import machine; print(json.dumps(machine()))"
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=FOLDER, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout)
 
 
 def _is_done(row: dict[str, Any] | None) -> bool:
@@ -253,7 +267,8 @@ def _cells(name: str, row: dict[str, Any], shared: str) -> list[str]:
     if row["failed"]:
         return [name, f"failed: {row['failed']}"]
     at = row["batches"].get(shared)
-    cells = [name, *((f"{at['images_per_s']:,.0f}", f"{at['peak_mib']:,.0f}") if at else ("does not fit", ""))]
+    misses = "does not fit" if row["too_large"] else ""
+    cells = [name, *((f"{at['images_per_s']:,.0f}", f"{at['peak_mib']:,.0f}") if at else (misses, ""))]
     if row["largest"] is None:
         return [*cells, "", "", "", f"stopped: {row['stopped']}"]
     best = row["batches"][str(row["largest"])]
@@ -301,7 +316,7 @@ def read_results(path: Path, settings: dict[str, Any], nets: list[str]) -> dict[
                 f"{path} must have been written with the same settings: choose another --out. Received: {settings}, "
                 f"the file has {results['settings']}"
             )
-    results["machine"] = machine()
+    results["machine"] = host()
     for net in nets:
         results["nets"].setdefault(net, {})
     return results
