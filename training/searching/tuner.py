@@ -233,7 +233,8 @@ class _Search:
         """The data of the recipe that the search starts from, checked before the first trial."""
         options = self.options
         data = self.training.bundle(options.recipe)
-        if data.train_source.steps(options.recipe.batch_size) < 1:
+        batch_size = options.recipe.batch_size  # "auto": each trial chooses its own
+        if isinstance(batch_size, int) and data.train_source.steps(batch_size) < 1:
             raise ValueError(
                 "batch_size must not exceed the number of training images. Received: "
                 f"batch_size={options.recipe.batch_size}, training images: {data.train_source.size}"
