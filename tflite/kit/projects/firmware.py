@@ -231,6 +231,6 @@ def _memory_words(subject: Subject) -> str:
         f"- **RAM**: an arena of {artifact.arena_bytes:,} bytes{f' ({arenas})' if arenas else ''}, static. If the "
         "self-test says that AllocateTensors failed, with kernels tuned for another chip, define `EXTRA_ARENA_BYTES`.\n"
         f"- **CMSIS-NN**: {cmsis_nn_words(subject.info)}\n"
-        f"- **Flash**: {flash_words(artifact.size_bytes)}.\n"
+        f"- **Flash**: {flash_words(artifact.size_bytes, artifact.ops)}.\n"
         f"- **Transposed convolutions**: {transposed_words(artifact)}"
     )
