@@ -32,7 +32,7 @@ from wavemix_tf.tflite.names import BOARD_RUNTIMES, CMSIS_NN, KERNELS
 from wavemix_tf.tflite.runtimes.arena import arena_by_kernels
 from wavemix_tf.tflite.targets.boards import BOARDS, CORES
 from wavemix_tf.tflite.targets.firmware import OWN_RAM_BYTES, firmware_bytes, runtime_words, small_core_bytes
-from wavemix_tf.tflite.targets.instructions import FEATURES, features, row_name
+from wavemix_tf.tflite.targets.instructions import FEATURES, features, op_instructions, row_name, table_rows
 from wavemix_tf.tflite.targets.published_times import (
     NETWORKS,
     PUBLISHED,
@@ -414,6 +414,24 @@ def test_a_program_in_c_merges_ops_whose_instructions_are_counted_once():
     for call in merged:
         assert [index for index in call.ops if by_op[index]] == [call.main]
     assert sorted(index for call in calls_of(info) for index in call.ops) == list(range(len(info.ops)))
+
+
+@pytest.mark.parametrize(
+    ("core", "runtime", "counted"),
+    [
+        ("cortex-m4", "reference", 93_640),
+        ("cortex-m55", "cmsis-nn", 95_469),
+        ("cortex-m0+", "reference", 346_600),
+        ("cortex-m4", "c", 14_160),
+        ("cortex-m55", "c", 14_343),
+    ],
+)
+def test_log_softmax_is_near_what_the_emulator_counted(core, runtime, counted):
+    """Six rows of 50 classes."""
+    dense = read_file(NETWORK.read_bytes()).ops[-1]
+    tensor = replace(dense.outputs[0], shape=(1, 6, 50))
+    op = replace(dense, name="LOG_SOFTMAX", inputs=(tensor,), outputs=(tensor,))
+    assert op_instructions(op, table_rows(core, runtime)) == pytest.approx(counted, rel=0.04)
 
 
 def test_what_was_not_measured_has_no_instructions():

@@ -107,7 +107,7 @@ def features(op: OpInfo) -> Features:
     if op.name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
         window = value * op.options.filterHeight * op.options.filterWidth
         return {"call": 1, "value": value, "window": window, "pixel": value / op.outputs[0].shape[-1]}
-    if op.name == "SOFTMAX":
+    if op.name in ("SOFTMAX", "LOG_SOFTMAX"):
         return {"call": 1, "window": value, "value": value / op.outputs[0].shape[-1]}
     if op.name in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"):
         return {"call": 1, "window": read, "value": value}
