@@ -199,6 +199,15 @@ def test_the_option_names_one_file():
         check_name_option("ant", [("c", "int8"), ("mcu", "int8")])
 
 
+def test_the_option_has_an_effect_or_is_refused():
+    for target in ("c", "mcu", "ethos-u65"):
+        check_name_option("ant", [(target, "int8")])
+    for target in ("android-cpu", "web", "edge-tpu"):
+        check_name_option("ant", [(target, "int8")], names_folder=True)
+        with pytest.raises(ValueError, match=rf"here it has no effect\. Received: --name ant with --target {target}$"):
+            check_name_option("ant", [(target, "int8")])
+
+
 @pytest.mark.parametrize("name", ["a", "cat_1", "Digits", "x9"])
 def test_names_that_are_identifiers(name):
     assert check_c_name(name) == name

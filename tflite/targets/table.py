@@ -153,6 +153,11 @@ class Target:
         """Allowed values of ``accelerator``, the default first; empty if there is no compiler."""
         return () if self.npu is None else self.npu.accelerators
 
+    @property
+    def has_c_code(self) -> bool:
+        """Whether C or C++ code is written for it, whose names a user may choose."""
+        return self.writes_c or self.kit in (MICRO_KIT, ETHOS_KIT)
+
     def macs_per_cycle(self, accelerator: str | None) -> int:
         """Multiply-accumulates per cycle of one of ``accelerators``, which end in that number; 0: no NPU."""
         return int(str(accelerator).rsplit("-", 1)[1]) if self.accelerators else 0
