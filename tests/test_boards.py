@@ -434,6 +434,26 @@ def test_log_softmax_is_near_what_the_emulator_counted(core, runtime, counted):
     assert op_instructions(op, table_rows(core, runtime)) == pytest.approx(counted, rel=0.04)
 
 
+@pytest.mark.parametrize(
+    ("channels", "filters", "side", "counts"),
+    [
+        (14, 18, (7, 6, 16, 14), {"cortex-m4": 797_360, "cortex-m55": 362_594}),
+        (28, 20, (6, 6, 12, 12), {"cortex-m4": 2_487_880, "cortex-m55": 315_781}),  # above 16 channels: a convolution
+    ],
+)
+def test_transposed_convolutions_of_cmsis_nn_are_near_what_the_emulator_counted(channels, filters, side, counts):
+    """Kernels of 4x4, stride 2, that were not in the fit."""
+    op = read_file((FOLDER / "transposed_4x4.tflite").read_bytes()).ops[0]
+    shape, kernel, source = op.inputs[:3]
+    rows, columns, out_rows, out_columns = side
+    kernel = replace(kernel, shape=(filters, 4, 4, channels))
+    source = replace(source, shape=(1, rows, columns, channels))
+    result = replace(op.outputs[0], shape=(1, out_rows, out_columns, filters))
+    op = replace(op, inputs=(shape, kernel, source), outputs=(result,))
+    for core, counted in counts.items():
+        assert op_instructions(op, table_rows(core, CMSIS_NN)) == pytest.approx(counted, rel=0.11)
+
+
 def test_what_was_not_measured_has_no_instructions():
     info = read_file(NETWORK.read_bytes())
     assert estimate_instructions(info, "xtensa-lx7", "reference") is None
