@@ -105,7 +105,10 @@ def test_every_project_has_the_name_in_its_files_and_readme(tmp_path, target):
     artifact = dataclasses.replace(
         FILES["deconv", "c", None], target=target, arena_bytes=20480, kernel_arena_bytes={"reference": 20480}
     )
-    plain = r"(?<![\w/])(classify(_input)?\(|prepare_input|class_labels|network_(input|run|output|error)|write_(number|classification)|self_test\b(?!`))"
+    plain = (
+        r"(?<![\w/])(classify(_input)?\(|prepare_input|class_labels|network_(input|run|output|error)|"
+        r"write_(number|classification)|self_test\b(?!`))"
+    )
     for kind in ("arduino", "platformio", "esp-idf", "zephyr", "cmake", "cmsis"):
         place = dataclasses.replace(artifact, code_name="ant").save_project(tmp_path / kind, kind)
         for path in (path for path in place.rglob("*") if path.is_file() and path.suffix != ".tflite"):

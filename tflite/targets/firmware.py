@@ -29,7 +29,7 @@ CLASSIFY_BYTES = {"Cortex-M4": 3388, "Cortex-M0+": 7372}
 # Cost of ``DeviceCosts`` and budgets -> the kernels that it includes, built with messages, on a Cortex-M4.
 COST_KERNELS = {FIRMWARE_BYTES: CMSIS_NN, FIRMWARE_REFERENCE_BYTES: REFERENCE_KERNELS}
 NAMES = {REFERENCE_KERNELS: "reference kernels", CMSIS_NN: "CMSIS-NN"}
-BUILDS = "without messages (BUILD_TYPE=release), with them (the default build)"
+BUILDS = "built without messages, BUILD_TYPE=release, up to the default build"
 
 
 def runtime_bytes(ops: Iterable[str], kernels: str = CMSIS_NN, core: str = "cortex-m4") -> tuple[int, int]:
@@ -88,7 +88,8 @@ def runtime_words(ops: Collection[str]) -> str:
     sizes = {kernels: [math.ceil(size / KIB) for size in runtime_bytes(ops, kernels)] for kernels in KERNELS}
     words = " or ".join(f"{release} to {most} KB with {NAMES[name]}" for name, (release, most) in sizes.items())
     others = unmeasured(ops)
-    return f"{words} ({', '.join(others)}: not measured, counted as the largest op)" if others else words
+    note = f"; {', '.join(others)}: not measured, counted as the largest op" if others else ""
+    return f"{words} ({BUILDS}{note})"
 
 
 def flash_words(file_bytes: int, ops: Collection[str]) -> str:
@@ -99,8 +100,8 @@ def flash_words(file_bytes: int, ops: Collection[str]) -> str:
         ops: Names of its ops.
     """
     return (
-        f"{file_bytes:,} bytes for the file only; the program that runs it adds about {runtime_words(ops)}: built "
-        f"{BUILDS}. Estimated from the ops, whose code was measured for a Cortex-M4 and M55 (TensorFlow Lite Micro)"
+        f"{file_bytes:,} bytes for the file only; the program that runs it adds about {runtime_words(ops)}. "
+        "Estimated from the ops, whose code was measured for a Cortex-M4 and M55 (TensorFlow Lite Micro)"
     )
 
 

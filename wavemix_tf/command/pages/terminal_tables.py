@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...tflite.targets.firmware import BUILDS, runtime_words
+from ...tflite.targets.firmware import runtime_words
 from ..terminal import grid, styled
 from .formats import kibibytes, metric_of, milliseconds, percent
 from .result_table import interval_text, latency_ms
@@ -216,8 +216,7 @@ def _flash_lines(files: Sequence[tuple[str, Any]]) -> list[str]:
     for name, file in files:
         if get_target(file.target).counts_firmware:
             lines.append(
-                f"Size of {name}: the file only; the program that runs it adds about {runtime_words(file.ops)}: built "
-                f"{BUILDS}."
+                f"Size of {name}: the file only; the program that runs it adds about {runtime_words(file.ops)}."
             )
         if get_target(file.target).writes_c:
             lines.append(f"Flash of {name}: {c_flash_words(file.content)}.")
