@@ -1,5 +1,6 @@
 """``wavemix-tf tune``: from a folder of images to a recipe for ``run``, and every kind of invalid argument."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -126,6 +127,14 @@ def test_a_search_of_one_trial_ends_in_a_recipe(folder, tmp_path, capsys):
         (["--space", "huge"], "space must be one of"),
         (["--tuner", "genetic"], "tuner must be one of"),
         (["--objective", "speed"], "objective must be"),
+        (["--minimize", "mcu:instructions"], "minimize and min_score must be given together"),
+        (["--min-score", "0.9"], "minimize and min_score must be given together"),
+        (["--minimize", "instructions", "--min-score", "0.9"], "instructions needs a target"),
+        (["--minimize", "web:instructions", "--min-score", "0.9"], "target of a budget must be one of"),
+        (["--minimize", "mcu:latency", "--min-score", "0.9"], "--minimize for target mcu takes ram, flash"),
+        (["--budget", "mcu:64KB-ram", "--minimize", "c:ram", "--min-score", "0.9"], "must have one target"),
+        (["--minimize", "macs", "--min-score", "0"], "min_score must be a positive number"),
+        (["--minimize", "macs", "--min-score", "0.9", "--objective", "val_loss"], "better if it is larger"),
         (["--qat", "--objective", "val_loss"], "--qat sets the objective itself"),
         (["--role", "chief"], "--role and --address must be given together"),
         (["--role", "boss", "--address", "localhost:9000"], "role must be 'chief' or 'worker'"),
@@ -170,3 +179,26 @@ def broken(folder, index):
     with (folder / f"{index}.log").open("w") as log:
         command = [sys.executable, "-c", "import sys; sys.exit('no disk')"]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+
+
+@pytest.mark.slow
+def test_the_cheapest_network_that_keeps_a_score(folder, tmp_path, capsys):
+    out = tmp_path / "search"
+    words = ["tune", "--data", folder, "--out", out, *TINY, "--minimize", "mcu:instructions"]
+    words += ["--max-trials", "2", "--epochs", "1"]
+    code, shown, err = call(capsys, *words, "--min-score", "0.2")
+    assert code == 0, err
+    result = SearchResult.load(out)
+    kept = [trial for trial in result.completed if trial.score >= 0.2]
+    assert result.best.costs["instructions"] == min(trial.costs["instructions"] for trial in kept)
+    assert Recipe.from_json(out / "best.json") == dataclasses.replace(
+        result.best.recipe, description=Recipe.from_json(out / "best.json").description
+    )
+    assert "instructions" in shown
+    code, _, err = call(capsys, *words, "--min-score", "0.3")
+    assert code == 1  # the folder holds the search for another score
+    assert "min_score=0.3 (there 0.2)" in err
+    code, _, err = call(capsys, *words[:-5], "macs", *words[-4:], "--min-score", "1.5", "--overwrite")
+    assert code == VERDICT
+    assert "must have a val_accuracy of at least 1.5; none of" in err
+    assert not (out / "best.json").exists()

@@ -17,6 +17,7 @@ from wavemix_tf.training import RECIPES, SPACES, BudgetError, Recipe, SearchResu
 from wavemix_tf.training.fitting.trainer import build
 from wavemix_tf.training.searching import oracles
 from wavemix_tf.training.searching.candidates import Candidates, graph_costs
+from wavemix_tf.training.searching.cost_goal import CostGoal
 from wavemix_tf.training.searching.folder import SearchFolder
 from wavemix_tf.training.searching.progress import share_text
 from wavemix_tf.training.searching.search_result import Trial, cost_title
@@ -440,6 +441,43 @@ def test_instructions_name_their_core(tmp_path):
     heads = [" ".join(str(column.header).split()) for column in table.columns]
     assert heads[:4] == ["trial", "val_accuracy", "parameters", "instructions, estimated for a Cortex-M4"]
     assert list(table.columns[3].cells) == ["1,000,000", "2,000,000"]
+
+
+@pytest.mark.slow
+def test_the_oracle_of_a_goal_finds_the_cheapest_that_keeps_the_score_sooner_than_chance(tmp_path):
+    # 24 candidates; those from depth 4 and width 16 on keep the score; the cheapest of them costs 64.
+    goal, needed = CostGoal("cost", 0.8), []
+
+    def loss(values):
+        score = min(1.0, 0.2 * min(values["depth"], 4) + (0.0 if values["width"] >= 16 else -0.2))
+        return -goal.loss(score, {"cost": values["depth"] * values["width"]})  # these oracles maximize
+
+    for seed in range(1, 5):
+        tried = play(make("bayesian", seed=seed), tmp_path / str(seed), score=loss, until=14)
+        best = {"depth": 4, "width": 16}
+        needed.append(tried.index(best) + 1 if best in tried else 24)
+    assert np.mean(needed) < 10.5  # chance: 12.5, and 6 trials are random
+
+
+def test_a_goal_decides_the_best_and_not_the_penalty(tmp_path):
+    def trial(number, score, cost):
+        return Trial(str(number), "completed", {}, score, {}, {"macs": cost}, 1, 1.0, None, None, RECIPE)
+
+    trials = (trial(0, 0.95, 900.0), trial(1, 0.899, 100.0), trial(2, 0.91, 500.0), trial(3, 0.90, 600.0))
+    result = SearchResult("val_accuracy", "max", {}, trials, CostGoal("macs", 0.9))
+    assert [one.trial_id for one in result.completed] == ["2", "3", "0", "1"]
+    assert result.best.trial_id == "2"
+    result.save(tmp_path)
+    assert (tmp_path / "best.json").exists()
+    strict = dataclasses.replace(result, goal=CostGoal("macs", 0.99))
+    assert strict.best is None
+    assert strict.nearest.trial_id == "0"
+    strict.save(tmp_path)
+    assert not (tmp_path / "best.json").exists()
+    goal = CostGoal("macs", 0.9)
+    assert goal.loss(0.891, {"macs": 100.0}) == pytest.approx(goal.loss(0.9, {"macs": 400.0}))  # 1 % short: times 4
+    assert goal.loss(0.95, {"macs": 100.0}) == goal.loss(0.9, {"macs": 100.0})
+    assert goal.loss(0.95, {}) > goal.loss(0.5, {"macs": 1e12})
 
 
 # --- complete searches ---

@@ -72,7 +72,7 @@ class RecordSource:
             return random_resized_crop(image, self.image_shape, recipe.crop_area, seed), record[1]
 
         mixed = shuffled(records, recipe.shuffle_buffer, recipe.seed, epoch)
-        batches = mixed.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
+        batches = mixed.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.step_images, drop_remainder=True)
         return batches.map(floats, tf.data.AUTOTUNE)
 
     def checksum(self) -> int:

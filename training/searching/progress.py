@@ -71,6 +71,7 @@ class Progress:
         if not self._options.verbose or cluster.role() == "worker" or there <= self._ended:
             return
         options = self._options
+        watched = dict.fromkeys([*([] if options.goal is None else [options.goal.cost]), *options.budget])
         result = SearchResult.load(options.out)
         for trial in result.trials:
             if trial.trial_id in self._ended:
@@ -81,13 +82,15 @@ class Progress:
             if trial.status == FAILED:
                 parts.append(f"failed: {' '.join((trial.error or '').split())[:LONGEST_ERROR]}")
             else:
-                costs = [f"{name} {format_cost(trial.costs[name])}" for name in options.budget if name in trial.costs]
+                costs = [f"{name} {format_cost(trial.costs[name])}" for name in watched if name in trial.costs]
                 over = ["over budget"] if trial.status == OVER_BUDGET else []
                 parts += [f"{options.objective[0]} {trial.score:.4f}", *costs, *over]
             what = f"trial {trial.trial_id}, {', '.join(parts)} ({duration(trial.seconds)})"
             text = f"{count} of {options.max_trials}: {what}"
             if best is not None:
                 text += f"; best {best.score:.4f}, trial {best.trial_id}"
+            elif options.goal is not None and result.completed:
+                text += f"; none has {options.goal.min_score:g} yet"
             if count < options.max_trials:
                 rate = (time.perf_counter() - self._begun) / (count - self._first)
                 text += f"; {duration(rate * (options.max_trials - count))} left"

@@ -13,6 +13,7 @@ from typing import Any
 from ..data.example_weights import plain_weights
 from ..recipe import Recipe
 from ..tasks import METRICS
+from .cost_goal import GOAL_LOSS, CostGoal
 from .spaces import Space
 
 SAMPLES, SAMPLE_SEED = 8, 0  # candidates that identify a space
@@ -29,6 +30,7 @@ class SearchOptions:
     max_trials: int
     epochs: int
     objective: tuple[str, str]
+    goal: CostGoal | None
     budget: dict[str, float]
     measures: tuple[Any, ...]
     score: Any
@@ -55,12 +57,19 @@ class SearchOptions:
             "objective": self.objective[0],
             "direction": self.objective[1],
             "budget": self.budget,
+            "minimize": None if self.goal is None else self.goal.cost,
+            "min_score": None if self.goal is None else self.goal.min_score,
             "costs": [getattr(measure, "identity", "/".join(measure.names)) for measure in self.measures],
             "score": None if self.score is None else _identity_of(self.score),
             "seed": self.seed,
             "class_weight": plain_weights(self.class_weight),
             **identity,
         }
+
+    @property
+    def oracle_objective(self) -> tuple[str, str]:
+        """(name, direction) of what keras-tuner optimizes."""
+        return self.objective if self.goal is None else (GOAL_LOSS, "min")
 
     def space_digest(self, oracles: Any, probe: Any) -> str:
         """Digest of the hyperparameters with their ranges, and of the recipes that the space makes for some values."""

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from wavemix_tf.state_files import Fields, check_fields, read_json, reading
 
 from ..recipe import Recipe
 from .candidates import format_cost
+from .cost_goal import CostGoal
 
 COMPLETED, FAILED, OVER_BUDGET = "completed", "failed", "over budget"
 SEARCH_FILE, OUTCOME_FILE = "search.json", "outcome.json"
@@ -101,12 +103,14 @@ class SearchResult:
         direction: "max" or "min".
         budget: Cost -> upper limit.
         trials: All trials, in their order.
+        goal: The cost to minimize and the least score; None: the best score within the budget.
     """
 
     objective: str
     direction: str
     budget: Mapping[str, float]
     trials: tuple[Trial, ...]
+    goal: CostGoal | None = None
 
     @classmethod
     def load(cls, out: str | os.PathLike[str]) -> SearchResult:
@@ -122,24 +126,37 @@ class SearchResult:
         settings = read_settings(folder)
         paths = sorted((folder / "trials").glob(f"*/{OUTCOME_FILE}"), key=_number_of)
         found = {name: settings[name] for name in ("objective", "direction", "budget")}
-        return cls(**found, trials=tuple(map(Trial.load, paths)))
+        cost, least = settings.get("minimize"), settings.get("min_score")  # searches of earlier versions have none
+        goal = None if cost is None or least is None else CostGoal(cost, least)
+        return cls(**found, trials=tuple(map(Trial.load, paths)), goal=goal)
 
     @property
     def completed(self) -> tuple[Trial, ...]:
-        """The completed trials, best first; ties go to the one that uses less of the budget, then to the smaller."""
+        """The completed trials, best first; ties go to the one that uses less of the budget, then to the smaller.
+
+        With a ``goal``: those that keep its score, cheapest first, then the others, nearest first.
+        """
         done = [trial for trial in self.trials if trial.status == COMPLETED and trial.score is not None]
-        return tuple(sorted(done, key=lambda t: (-self._gain(t), self._share(t), t.costs.get("parameters", 0))))
+        return tuple(sorted(done, key=self._rank))
 
     @property
     def best(self) -> Trial | None:
-        """The best trial within the budget; None if no trial completed."""
-        return self.completed[0] if self.completed else None
+        """The best trial within the budget; None if no trial completed, or none kept the score of the ``goal``."""
+        first = self.nearest
+        return first if first is not None and (self.goal is None or self.goal.keeps(first.score)) else None
+
+    @property
+    def nearest(self) -> Trial | None:
+        """The first of ``completed``, also if it does not keep the score of the ``goal``."""
+        done = self.completed
+        return done[0] if done else None
 
     @property
     def costs(self) -> tuple[str, ...]:
-        """Names of the trials' costs; those with a limit first."""
+        """Names of the trials' costs; the one to minimize and those with a limit first."""
         names = dict.fromkeys(name for trial in self.completed for name in trial.costs)
-        return tuple(sorted(names, key=lambda name: name not in self.budget))
+        first = None if self.goal is None else self.goal.cost
+        return tuple(sorted(names, key=lambda name: (name != first, name not in self.budget)))
 
     def front(self, cost: str) -> tuple[Trial, ...]:
         """The Pareto front, cheapest first: trials that no other trial beats at the same or a lower cost.
@@ -168,6 +185,9 @@ class SearchResult:
                 stale.unlink()
         if self.best is not None:
             write_text(folder / "best.json", self._ready(self.best).to_json())
+        else:
+            (folder / "best.json").unlink(missing_ok=True)
+        if self.completed:
             with replacing(folder / "front.png") as temporary:
                 self.draw(temporary)
 
@@ -253,6 +273,18 @@ class SearchResult:
                 fontsize=7.5,
                 color="#c8553d",
             )
+        if self.goal is not None:
+            axis.axhline(self.goal.min_score, color="#c8553d", lw=1, ls="--")
+            axis.annotate(
+                f"at least {self.goal.min_score:g}",
+                (0.98, self.goal.min_score),
+                (0, 2),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                fontsize=7.5,
+                color="#c8553d",
+            )
         if min(values) > 0 and max(values) > 8 * min(values):
             axis.set_xscale("log")
             axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
@@ -264,6 +296,13 @@ class SearchResult:
     def _share(self, trial: Trial) -> float:
         """The largest cost as a share of its limit."""
         return max((trial.costs.get(name, 0) / most for name, most in self.budget.items()), default=0.0)
+
+    def _rank(self, trial: Trial) -> tuple[float, ...]:
+        """Key of the order of ``completed``."""
+        ties = (self._share(trial), trial.costs.get("parameters", 0))
+        if self.goal is None or not self.goal.keeps(trial.score):
+            return (1.0, -self._gain(trial), *ties)
+        return (0.0, trial.costs.get(self.goal.cost, math.inf), -self._gain(trial), *ties)
 
     def _gain(self, trial: Trial) -> float:
         score = trial.score if trial.score is not None else float("-inf")

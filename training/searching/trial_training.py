@@ -23,6 +23,7 @@ from ..fitting.trainer import build, fit
 from ..recipe import Recipe
 from ..run_files import BEGIN_ANEW, RunFiles
 from . import cluster
+from .cost_goal import GOAL_LOSS
 from .progress import Progress
 from .search_options import SearchOptions
 from .search_result import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, Trial
@@ -72,7 +73,7 @@ class TrialTraining:
         if path.is_file():
             outcome = Trial.load(path)
             if outcome.status != FAILED:
-                return outcome.metrics
+                return self._reported(outcome)
         begun = time.perf_counter()
         found: dict[str, Any] = {"status": FAILED, "score": None, "metrics": {}, "costs": {}, "epochs": 0}
         recipe, failure = None, None
@@ -103,7 +104,14 @@ class TrialTraining:
         self.progress.print_ended()
         if failure is not None:
             raise failure
-        return outcome.metrics
+        return self._reported(outcome)
+
+    def _reported(self, outcome: Trial) -> Mapping[str, float]:
+        """The metrics that the oracle receives."""
+        goal = self.options.goal
+        if goal is None or outcome.score is None:
+            return outcome.metrics
+        return {**outcome.metrics, GOAL_LOSS: goal.loss(outcome.score, outcome.costs)}
 
     def _measured(self, recipe: Recipe, failure: Exception | None) -> dict[str, Any]:
         """Costs of a trained network, and its status if they exceed the budget. A cost without a value is infinite."""

@@ -11,10 +11,12 @@ from typing import Any
 
 from ..data.bundle import DataBundle
 from ..data.example_weights import class_table
+from ..errors import BudgetError
 from ..fitting.fit_result import FitResult
 from ..recipe import Recipe
 from . import cluster
-from .candidates import Candidates, check_budget
+from .candidates import GRAPH_COSTS, Candidates, check_budget, format_cost
+from .cost_goal import resolve_cost_goal
 from .folder import COSTS_FILE, STATE_FOLDER, SearchFolder
 from .progress import LONGEST_ERROR, Progress
 from .search_options import SearchOptions, resolve_objective
@@ -37,6 +39,8 @@ def search(
     max_trials: int = 20,
     epochs: int | None = None,
     objective: Any = None,
+    minimize: str | None = None,
+    min_score: float | None = None,
     budget: Mapping[str, float] | None = None,
     costs: Sequence[Any] = (),
     score: Callable[[FitResult, DataBundle], Mapping[str, float]] | None = None,
@@ -71,6 +75,9 @@ def search(
         objective: None: the metric of the recipe's task on validation ("val_accuracy", "val_mean_iou" or "val_psnr_y");
             or "val_loss", a name that ``score`` returns (ending as one of these), or a
             ``keras_tuner.Objective``.
+        minimize: Name of a cost to minimize among the networks with at least ``min_score``, instead of the best score
+            within the budget. One of the costs that ``budget`` may limit.
+        min_score: With ``minimize``: the least value of the objective (accuracy and mIoU from 0 to 1, PSNR in dB).
         budget: Cost -> upper limit, for "parameters", "macs", "int8_bytes", "int8_activation_bytes", and the costs that
             ``costs`` measure.
         costs: Callables ``(model) -> {cost: value}`` on an untrained Keras model, with an attribute ``names``: for
@@ -91,7 +98,8 @@ def search(
         The recipe of the best trial. (A worker: of the best so far.)
 
     Raises:
-        BudgetError: no network of the space is within the budget; the message names the nearest.
+        BudgetError: no network of the space is within the budget, or no trial kept ``min_score``; the message names the
+            nearest.
         SearchStoppedError: three trials in a row failed.
         ValueError: an option is out of its range, or the folder holds another search: of another recipe, of a space
             with other ranges or other recipes, or on other data.
@@ -117,7 +125,8 @@ def search(
         if function is not None and not callable(function):
             raise ValueError(f"{name} must be a function. Received: {name}={function!r}")
     check_budget(budget or {}, costs)
-    goal = resolve_objective(recipe, objective, score)
+    chosen = resolve_objective(recipe, objective, score)
+    known = [*GRAPH_COSTS, *(name for measure in costs for name in measure.names)]
     options = dict(
         recipe=recipe,
         space=SPACES[space] if isinstance(space, str) else space,
@@ -125,7 +134,8 @@ def search(
         tuner=tuner,
         max_trials=max_trials,
         epochs=epochs or max(1, recipe.epochs // 2),
-        objective=goal,
+        objective=chosen,
+        goal=resolve_cost_goal(minimize, min_score, chosen, known),
         budget=dict(budget or {}),
         measures=tuple(costs),
         score=score,
@@ -170,7 +180,7 @@ class _Search:
         if options.data is not None and "resolution" in probe.values:
             parameters.Fixed("resolution", 1.0)  # the user's images have one size
         oracle = oracles.ORACLES[options.tuner](
-            objective=oracles.keras_tuner.Objective(*options.objective),
+            objective=oracles.keras_tuner.Objective(*options.oracle_objective),
             max_trials=options.max_trials,
             seed=options.seed + 1,  # keras-tuner takes 0 for none
             hyperparameters=parameters,
@@ -223,7 +233,8 @@ class _Search:
         """The data of the recipe that the search starts from, checked before the first trial."""
         options = self.options
         data = self.training.bundle(options.recipe)
-        if data.train_source.steps(options.recipe.batch_size) < 1:
+        batch_size = options.recipe.batch_size  # "auto": each trial chooses its own
+        if isinstance(batch_size, int) and data.train_source.steps(batch_size) < 1:
             raise ValueError(
                 "batch_size must not exceed the number of training images. Received: "
                 f"batch_size={options.recipe.batch_size}, training images: {data.train_source.size}"
@@ -242,6 +253,16 @@ class _Search:
 
     def _best(self) -> Recipe:
         result = SearchResult.load(self.options.out)
+        nearest = result.nearest
+        if result.best is None and nearest is not None and result.goal is not None:
+            goal = result.goal
+            raise BudgetError(
+                f"A network must have a {result.objective} of at least {goal.min_score:g}; none of "
+                f"{len(result.completed)} has. The nearest, trial {nearest.trial_id}: {nearest.score:.4f}, "
+                f"{goal.cost} {format_cost(nearest.costs.get(goal.cost, float('nan')))}. "
+                "A larger max_trials continues the search. "
+                f"Received: min_score={goal.min_score:g}"
+            )
         if result.best is None:
             causes = [f"trial {trial.trial_id}: {trial.error}" for trial in result.trials if trial.error]
             cause = f"; the first failure, {' '.join(causes[0].split())[:LONGEST_ERROR]}" if causes else ""

@@ -73,10 +73,7 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
     before, colon, rest = text.partition(":")
     target = before.strip() if colon else None
     if target is not None:
-        from ..tflite.targets.table import DEVICE_COSTS
-
-        if target not in DEVICE_COSTS:
-            raise ValueError(f"The target of a budget must be one of {', '.join(DEVICE_COSTS)}. Received: {text!r}")
+        _check_target(target, text)
     limits: dict[str, float] = {}
     for part in (rest if colon else text).split(","):
         name, value = _limit(part.strip(), target, text)
@@ -84,6 +81,39 @@ def parse_budget(text: str) -> tuple[str | None, dict[str, float]]:
             raise ValueError(f"A budget must give each kind once; {part.strip()!r} repeats one. Received: {text!r}")
         limits[name] = value
     return target, limits
+
+
+def parse_cost(text: str, target: str | None) -> tuple[str | None, str]:
+    """Parse the cost of ``--minimize``: ``[TARGET:]KIND``.
+
+    Args:
+        text: E.g. "mcu:instructions", "latency" or "parameters".
+        target: The target of the budget or board, which the cost belongs to if it names none.
+
+    Returns:
+        (target or None, name of the cost).
+
+    Raises:
+        ValueError: The text is no cost of the target; one line.
+
+    Example:
+    >>> parse_cost("mcu:ram", None)
+    ('mcu', 'arena_bytes')
+    """
+    before, colon, rest = text.rpartition(":")
+    own = before.strip() if colon else target
+    if own != target and target is not None:
+        raise ValueError(f"--minimize and the budget must have one target. Received: {text!r}, the budget's {target}")
+    if own is not None:
+        _check_target(own, text)
+    kind = rest.strip()
+    costs = _costs(own)
+    if kind not in costs and kind in DEVICE | NAMED and own is None:
+        raise ValueError(f"{kind} needs a target, as in --minimize mcu:instructions. Received: {text!r}")
+    if kind not in costs:
+        whose = "without a target" if own is None else f"for target {own}"
+        raise ValueError(f"--minimize {whose} takes {', '.join(costs)}; not {kind!r}. Received: {text!r}")
+    return own, costs[kind][1]
 
 
 def board_budget(name: str, target: str | None = None) -> tuple[str, dict[str, float]]:
@@ -150,6 +180,13 @@ def core_note(board: str) -> str | None:
         f"instructions: estimated for a Cortex-M4, also with --board {board}, whose core ({core}) takes others: they "
         "rank networks. `wavemix-tf check` has those of the board's core where they were measured."
     )
+
+
+def _check_target(target: str, text: str) -> None:
+    from ..tflite.targets.table import DEVICE_COSTS
+
+    if target not in DEVICE_COSTS:
+        raise ValueError(f"The target of a budget must be one of {', '.join(DEVICE_COSTS)}. Received: {text!r}")
 
 
 def _limit(part: str, target: str | None, text: str) -> tuple[str, float]:

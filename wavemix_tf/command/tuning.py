@@ -31,12 +31,12 @@ NOTE_LETTERS = 14  # a column's head is not wider than its numbers because of a 
 
 
 @contextlib.contextmanager
-def device_costs(target: str | None, limits: Iterable[str] = ()) -> Iterator[list[Any]]:
+def device_costs(target: str | None, limits: Iterable[str | None] = ()) -> Iterator[list[Any]]:
     """Return the costs of a target's files as ``search`` takes them; empty without a target.
 
     Args:
         target: Key of ``TARGETS``, or None.
-        limits: Costs that have a limit; those that must be named are measured only if they have one, except
+        limits: Costs that have a limit or are minimized; those that must be named are measured only for this, except
             instructions, which always are: ``front.csv`` has their Pareto front.
     """
     if target is None:
@@ -64,7 +64,8 @@ def front_table(result: SearchResult) -> Table:
 
     Instructions are a column even without a limit.
     """
-    costs = [name for name in result.costs if name in result.budget] or ["parameters"]
+    wanted = {*result.budget, *([] if result.goal is None else [result.goal.cost])}
+    costs = [name for name in result.costs if name in wanted] or ["parameters"]
     columns = [*costs, *(name for name in result.costs if name == INSTRUCTIONS and name not in costs)]
     shown = {trial.trial_id: trial for cost in costs for trial in result.front(cost)}
     if result.best is not None:

@@ -50,6 +50,18 @@ def tune(
     objective: Annotated[
         str | None, typer.Option(help="A metric such as val_accuracy (the default), or val_loss")
     ] = None,
+    minimize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[TARGET:]KIND",
+            help="With --min-score: search for the cheapest network that keeps the score, e.g. mcu:instructions, "
+            "mcu:ram, android-cpu:latency or parameters.",
+        ),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(metavar="SCORE", help="Least value of the objective, e.g. 0.97 of accuracy, 33.5 of dB."),
+    ] = None,
     qat: Annotated[bool, typer.Option("--qat", help="Score each trial in int8, after a short fine-tuning.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of candidates.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Training processes to start on this machine.")] = 1,
@@ -60,7 +72,7 @@ def tune(
     debug: Debug = False,
 ) -> None:
     """Search for the best network (depth, width and more) within a device's budget. Called again, it resumes."""
-    from ..budgets import board_budget, core_note, flash_note, parse_budget
+    from ..budgets import board_budget, core_note, flash_note, parse_budget, parse_cost
 
     if budget is not None and board is not None:
         raise ValueError(f"--budget and --board exclude each other. Received: --budget {budget}, --board {board}")
@@ -71,6 +83,9 @@ def tune(
     out = out or Path("runs") / f"{chosen.name}_search"
     check_out(out)
     measured_on, limits = given or (None, {})
+    cost = None
+    if minimize is not None:
+        measured_on, cost = parse_cost(minimize, measured_on)
     if note := flash_note(measured_on, limits):
         console.print(f"  {note}")
     if board and (note := core_note(board)):
@@ -99,7 +114,11 @@ def tune(
             raise typer.Exit(local.wait())
     elif role is not None:
         part = cluster.process_environment(role, address or "", name or f"{os.getpid()}-{secrets.token_hex(4)}")
-    with part, tuning.device_costs(measured_on, limits) as costs, contextlib.closing(local or contextlib.ExitStack()):
+    with (
+        part,
+        tuning.device_costs(measured_on, [*limits, cost]) as costs,
+        contextlib.closing(local or contextlib.ExitStack()),
+    ):
         search(
             chosen,
             space=space,
@@ -107,6 +126,8 @@ def tune(
             max_trials=max_trials,
             epochs=epochs,
             objective=objective or (tuning.int8_objective(chosen) if qat else None),
+            minimize=cost,
+            min_score=min_score,
             budget=limits,
             costs=costs,
             score=tuning.int8_score if qat else None,
