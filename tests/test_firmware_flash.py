@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from wavemix_tf.tflite.exporting.limits import Limits
 from wavemix_tf.tflite.measuring.board_fit import check_boards
 from wavemix_tf.tflite.names import CMSIS_NN, KERNELS, REFERENCE_KERNELS
 from wavemix_tf.tflite.targets.boards import BOARDS, CORES
@@ -115,6 +116,15 @@ def test_an_op_that_was_not_measured_counts_as_the_largest():
             assert all(a >= b for a, b in zip(found, runtime_bytes([*known, op], kernels), strict=True)), op
     assert "; NEW_OP: not measured, counted as the largest op)" in runtime_words([*known, "NEW_OP"])
     assert "not measured" not in flash_words(1000, known)
+
+
+def test_a_form_of_the_file_is_admitted_by_file_and_program():
+    few, more = ["CONV_2D"], ["CONV_2D", "PAD", "STRIDED_SLICE"]
+    size = firmware_bytes(1000, few)[1]
+    for limits, admitted in ((Limits(None, 1000), (True, True)), (Limits(None, None, size), (True, False))):
+        assert (limits.admit(1000, few), limits.admit(1000, more)) == admitted
+        assert not limits.admit(1001, few)
+    assert Limits(None, None).admit(10**9, more)
 
 
 def test_a_board_may_suit_only_a_build_without_messages(monkeypatch):
