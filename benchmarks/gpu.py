@@ -3,7 +3,7 @@
     python benchmarks/gpu.py --peer-python .venv-peers/bin/python --out runs/benchmarks
 
 This interpreter needs `pip install "jax[cuda12]" keras` and this package, and no TensorFlow; the peers' needs PyTorch
-with CUDA, `wavemix==0.2.4` and einops. Every contender is a process of its own, alone on the GPU, and reports
+with CUDA, `wavemix==0.2.4` and einops. Every batch of every contender has a process of its own, alone on the GPU. Reported are
 
 - the throughput and the peak memory at one batch size that all contenders share (`--batch`);
 - the largest batch, a power of two, that fits into the device's memory, with its throughput and memory.
@@ -74,7 +74,7 @@ def contender(net: str, name: str, options: argparse.Namespace) -> Contender:
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_PYTHON_CLIENT_MEM_FRACTION": str(MEMORY_SHARE)}
     if options.device == "cpu":
         environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1"}
-    else:  # a process that is started again for a smaller batch need not compile what was compiled
+    else:  # a call that goes on need not compile again
         environment["JAX_COMPILATION_CACHE_DIR"] = str((options.out / "jax_cache").resolve())
     command = [python, str(FOLDER / "gpu_worker.py"), json.dumps(arguments)]
     return Contender(name, arguments["side"] == "ours", command, environment)
@@ -104,13 +104,15 @@ def measure(one: Contender, options: argparse.Namespace, deadline: float, log_pa
                     return row
                 if answer.get("out_of_memory") or _over_limit(answer, options):
                     row["too_large"] = batch
-                    one.stop()  # its memory may be in pieces
                     say(f"  {one.name}: batch {batch:,} does not fit")
                 else:
                     row["batches"][str(batch)] = answer
                     row["largest"] = batch
                     rate, mib = answer["images_per_s"], answer["peak_mib"]
                     say(f"  {one.name}: batch {batch:,}: {rate:,.0f} images/s, {mib:,.0f} MiB")
+                # A process for every batch: JAX cannot reset its peak, memory that was full is in pieces, and a network
+                # that PyTorch has compiled for one batch was seen to be fifty times slower at the next one.
+                one.stop()
                 batch = next_batch(row, options)
                 if batch is not None and time.monotonic() >= deadline:
                     row["stopped"] = "time"

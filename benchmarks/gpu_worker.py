@@ -122,8 +122,6 @@ def official(arguments: dict[str, Any]) -> Answer:
                 torch.cuda.synchronize()
             return time.perf_counter() - start
 
-        if arguments.get("compile"):
-            torch._dynamo.reset()
         if device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

@@ -85,7 +85,7 @@ def test_three_networks_in_one_program_give_their_own_outputs(project):
 def test_every_symbol_begins_with_the_name(project, tmp_path):
     for name in ("ant", "Cow"):
         sources = sorted(path.name for path in project.glob(f"{name}*.c"))
-        assert len(sources) == 4
+        assert len(sources) == 5
         for source in sources:
             compiled(project, [source], "-c", "-o", tmp_path / "one.o")
             said = subprocess.run(["nm", "-g", "--defined-only", tmp_path / "one.o"], capture_output=True, text=True)
@@ -106,12 +106,13 @@ def test_every_project_has_the_name_in_its_files_and_readme(tmp_path, target):
         FILES["deconv", "c", None], target=target, arena_bytes=20480, kernel_arena_bytes={"reference": 20480}
     )
     plain = (
-        r"(?<![\w/])(classify(_input)?\(|prepare_input|class_labels|network_(input|run|output|error)|self_test\b(?!`))"
+        r"(?<![\w/])(classify(_input)?\(|prepare_input|class_labels|network_(input|run|output|error)|"
+        r"write_(number|classification)|self_test\b(?!`))"
     )
     for kind in ("arduino", "platformio", "esp-idf", "zephyr", "cmake", "cmsis"):
         place = dataclasses.replace(artifact, code_name="ant").save_project(tmp_path / kind, kind)
         for path in (path for path in place.rglob("*") if path.is_file() and path.suffix != ".tflite"):
-            assert not re.match(r"(classifier|network|self_test)\.", path.name)
+            assert not re.match(r"(classifier|network|write_result|self_test)\.", path.name)
             if path.suffix != ".json":
                 assert not re.search(plain, path.read_text()), path
         assert (place / "ant.tflite").is_file()
@@ -197,6 +198,15 @@ def test_the_option_names_one_file():
     check_name_option(None, [("c", "int8"), ("mcu", "int8")])
     with pytest.raises(ValueError, match=r"--name names the code of one file.*Received: c-int8, mcu-int8"):
         check_name_option("ant", [("c", "int8"), ("mcu", "int8")])
+
+
+def test_the_option_has_an_effect_or_is_refused():
+    for target in ("c", "mcu", "ethos-u65"):
+        check_name_option("ant", [(target, "int8")])
+    for target in ("android-cpu", "web", "edge-tpu"):
+        check_name_option("ant", [(target, "int8")], names_folder=True)
+        with pytest.raises(ValueError, match=rf"here it has no effect\. Received: --name ant with --target {target}$"):
+            check_name_option("ant", [(target, "int8")])
 
 
 @pytest.mark.parametrize("name", ["a", "cat_1", "Digits", "x9"])

@@ -159,7 +159,7 @@ def test_a_refused_file_and_a_warning_advise_options(capsys):
     from wavemix_tf.tflite import ExportError
 
     export, run = CommandLine(("export",)), CommandLine(("run",))
-    refused = {}
+    refused = exports.Refusals()
     with exports._collecting_refusals(export, Path("a b"), "mcu", "int8", refused):
         raise ExportError("Received: x. Accept it by min_agreement.")
     assert refused == {"mcu-int8": "Received: x. Accept it by --min-agreement."}
@@ -179,6 +179,27 @@ def test_a_refused_file_and_a_warning_advise_options(capsys):
         f"note: Very far from it: accept it by {command}.\n"
         "note: Nobody is asked: accept it by `wavemix-tf export --min-snr-db`.\n"
     )
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_only_a_judgment_of_a_file_is_the_answer_no(damaged):
+    """A file that is too large is refused (exit code 3); a damaged one is an error (exit code 1)."""
+    from wavemix_tf.command import exports
+    from wavemix_tf.command.verdict import is_verdict
+    from wavemix_tf.tflite import ExportError, MemoryLimitError
+    from wavemix_tf.tflite.file.flatbuffer import read_file
+
+    refused, line = exports.Refusals(), CommandLine(("export",))
+    exports.raise_if_refused(refused)
+    with exports._collecting_refusals(line, Path("out"), "mcu", "int8", refused):
+        raise MemoryLimitError("The file is too large.")
+    if damaged:
+        with exports._collecting_refusals(line, Path("out"), "c", "int8", refused):
+            read_file(b"no file")
+    with pytest.raises(ValueError, match=r"mcu-int8 was not written\. The file is too large") as found:
+        exports.raise_if_refused(refused)
+    assert is_verdict(found.value) != damaged
+    assert isinstance(found.value, ExportError) == damaged
 
 
 def test_the_words_of_a_command():

@@ -19,6 +19,7 @@ from wavemix_tf.training.searching import oracles
 from wavemix_tf.training.searching.candidates import Candidates, graph_costs
 from wavemix_tf.training.searching.cost_goal import CostGoal
 from wavemix_tf.training.searching.folder import SearchFolder
+from wavemix_tf.training.searching.median_stopping import is_hopeless
 from wavemix_tf.training.searching.progress import share_text
 from wavemix_tf.training.searching.search_result import Trial, cost_title
 from wavemix_tf.training.searching.tuner import SearchStoppedError
@@ -534,6 +535,38 @@ def test_hyperband_and_a_score_of_ones_own(data, tmp_path):
         before = (out / "trials" / first.trial_id / "history.csv").read_text().splitlines()
         column = history[0].split(",").index("loss")
         assert float(history[1].split(",")[column]) < float(before[1].split(",")[column])
+
+
+@pytest.mark.parametrize(
+    ("curve", "others", "stops"),
+    [
+        ([0.1, 0.2], [[0.4, 0.5]] * 4, True),
+        ([0.1, 0.46], [[0.4, 0.5]] * 4, False),  # the others' average is 0.45
+        ([0.1, 0.2], [[0.4, 0.5]] * 3, False),  # too few
+        ([0.1, 0.2], [[0.9]] * 9, False),  # none has reached the epoch
+        ([0.0, 0.375], [[0.25] * 2, [0.25] * 2, [0.5] * 2, [0.5] * 2], False),  # equal to the median
+        ([0.3, 0.1], [[0.4, 0.4, 0.0], [0.4, 0.4, 0.0], [0.4, 0.4, 0.0], [0.2, 0.2]], True),
+    ],
+)
+def test_the_median_stopping_rule(curve, others, stops):
+    assert is_hopeless(curve, others) is stops
+
+
+@pytest.mark.slow
+def test_a_trial_below_the_median_ends_early(data, tmp_path, capsys):
+    def space(hp, recipe):  # four that learn, then one that does not
+        number = hp.Choice("number", [0, 1, 2, 3, 4])
+        return dataclasses.replace(recipe, seed=number, learning_rate=1e-9 if number == 4 else 5e-3)
+
+    options = dict(space=space, tuner="grid", max_trials=5, epochs=8, data=data, median_stopping=True)
+    search(RECIPE, out=tmp_path, **options)
+    epochs = {trial.values["number"]: trial.epochs for trial in SearchResult.load(tmp_path).trials}
+    assert epochs[4] == 2
+    assert max(epochs.values()) == 8
+    assert "stopped after 2 of 8 epochs" in capsys.readouterr().out
+    for wrong in ({"tuner": "hyperband"}, {"minimize": "macs", "min_score": 0.5}):
+        with pytest.raises(ValueError, match="median_stopping compares"):
+            search(RECIPE, out=tmp_path / "other", **{**options, **wrong})
 
 
 def test_a_space_of_ones_own_with_trials_that_fail(data, tmp_path, capsys):

@@ -13,7 +13,7 @@ from keras import layers
 
 import wavemix_tf as wm
 from wavemix_tf.step_memory import PROGRAM_BYTES, training_memory
-from wavemix_tf.training import RECIPES, fit
+from wavemix_tf.training import RECIPES, Recipe, fit
 from wavemix_tf.training.fitting import memory_check, trainer
 from wavemix_tf.warning import WavemixWarning
 
@@ -102,6 +102,48 @@ def test_fit_asks_for_its_batch(monkeypatch):
     images, labels = np.random.default_rng(0).random((64, 8, 8, 1), "float32"), np.arange(64) % 10
     fit(dataclasses.replace(recipe, batch_size=16), data=(images, labels), verbose=0)
     assert asked == [16]
+
+
+def test_auto_takes_the_largest_batch_and_a_resumed_run_keeps_it(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(trainer, "warn_if_too_large", lambda model, batch_size: asked.append(batch_size))
+    recipe = dataclasses.replace(
+        RECIPES["digits"], epochs=2, warmup_epochs=0, batch_size="auto", model_args=dict(width=8, depth=1)
+    )
+    images, labels = np.random.default_rng(0).random((160, 8, 8, 1), "float32"), np.arange(160) % 10
+    model = trainer.build(recipe, 10)
+    need = training_memory(model, 8).total
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch:
+                raise RuntimeError("stopped")
+
+    def run(**options):
+        return fit(recipe, data=(images, labels), out=tmp_path / "run", verbose=0, **options)
+
+    monkeypatch.setattr(memory_check, "free_bytes", lambda: 2 * need)  # half of it is taken
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(callbacks=[Stop()])
+    assert "batch_size: 8 (auto, with 0.00 GiB of memory free)" in capsys.readouterr().out
+    assert Recipe.from_json(tmp_path / "run" / "recipe.json").batch_size == 8
+    monkeypatch.setattr(memory_check, "free_bytes", lambda: 1 << 40)
+    assert len(run().history["epoch"]) == 2
+    assert asked == [8, 8]
+    run(overwrite=True)
+    assert asked == [8, 8, 16]  # at most an eighth of the 144 images that train
+    monkeypatch.setattr(memory_check, "free_bytes", lambda: 1000)
+    with pytest.raises(ValueError, match="of one image must fit into memory"):
+        run(overwrite=True)
+    monkeypatch.setattr(memory_check, "free_bytes", lambda: None)
+    with pytest.raises(ValueError, match="needs TensorFlow or JAX, and a device that states its free memory"):
+        run(overwrite=True)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, True, None, "largest"])
+def test_a_batch_size_is_a_number_or_auto(value):
+    with pytest.raises(ValueError, match="batch_size must be a positive integer or auto"):
+        dataclasses.replace(RECIPES["digits"], batch_size=value)
 
 
 @pytest.mark.parametrize("name", ["wavemix", "convmixer", "mobilenet"])

@@ -20,11 +20,14 @@ from wavemix_tf.tflite.graph.inputs import generated_images, predict
 from wavemix_tf.tflite.graph.lowering import deploy
 from wavemix_tf.tflite.graph.passes.write_transposed import UPSAMPLE_FORMS, write_transposed
 from wavemix_tf.tflite.kit.firmware_files import transposed_words
+from wavemix_tf.tflite.measuring.candidate import measure
+from wavemix_tf.tflite.names import CMSIS_NN, KERNELS, REFERENCE_KERNELS
 from wavemix_tf.tflite.runtimes import microcontroller
 from wavemix_tf.tflite.runtimes.arena import arena_use
 from wavemix_tf.tflite.runtimes.converter import convert
 from wavemix_tf.tflite.runtimes.microcontroller import resolver_name, run_micro
 from wavemix_tf.tflite.targets import cmsis_nn
+from wavemix_tf.tflite.targets.firmware import runtime_bytes, runtime_words
 
 FIXTURES = Path(__file__).parent / "fixtures"
 pytestmark = [
@@ -262,8 +265,7 @@ def test_other_integers_are_compared_bit_by_bit(tmp_path):
     assert "issue 230" in readme
     for text in (readme, model_card):
         assert f"{artifact.size_bytes:,} bytes for the file only" in text
-        assert "90 to 135 KB with reference kernels or 125 to 175 KB with CMSIS-NN" in text
-        assert "without messages (BUILD_TYPE=release) it adds 44 to 92 KB with reference kernels or 85 to 138" in text
+        assert f"adds about {runtime_words(artifact.ops)}. Estimated from the ops" in text
 
 
 @pytest.mark.slow
@@ -284,20 +286,23 @@ def test_an_ethos_kit_names_the_compiled_file(attention, tmp_path):
 def test_firmware_is_the_file_and_its_program(attention):
     assert parse_budget("mcu:256KB-firmware,64KB-ram") == ("mcu", {"firmware_bytes": 262144.0, "arena_bytes": 65536.0})
     assert parse_budget("mcu:1MB-firmware-reference") == ("mcu", {"firmware_reference_bytes": 1048576.0})
-    assert "125 to 175 KB with CMSIS-NN" in flash_note(*parse_budget("mcu:100KB-flash"))
+    assert "for ADD, CONV_2D, FULLY_CONNECTED, LOGISTIC, MEAN, MUL 5" in flash_note(*parse_budget("mcu:100KB-flash"))
     assert "the compiled file only" in flash_note(*parse_budget("ethos-u55:100KB-flash"))
     assert flash_note(*parse_budget("mcu:256KB-firmware")) is None
     with pytest.raises(ValueError, match=r"for target ethos-u55 takes the kinds .*not 'firmware'"):
         parse_budget("ethos-u55:1MB-firmware")
     artifact = export(attention, "mcu")
     size = artifact.size_bytes
+    sizes = {kernels: runtime_bytes(artifact.ops, kernels) for kernels in KERNELS}
     assert artifact.firmware_bytes == {
-        "reference": (size + 90 * 1024, size + 135 * 1024),
-        "cmsis-nn": (size + 125 * 1024, size + 175 * 1024),
+        kernels: (size + release, size + most) for kernels, (release, most) in sizes.items()
     }
-    assert export(attention, "mcu", max_firmware_bytes=size + 175 * 1024) == artifact
-    with pytest.raises(MemoryLimitError, match=rf"Firmware .*with CMSIS-NN, {size:,} of them for the file"):
-        export(attention, "mcu", max_firmware_bytes=size + 175 * 1024 - 1)
+    most = size + sizes[CMSIS_NN][1]
+    assert export(attention, "mcu", max_firmware_bytes=most) == artifact
+    with pytest.raises(
+        MemoryLimitError, match=rf"Firmware .* takes {most:,} bytes .*with CMSIS-NN .*, {size:,} of them for the file"
+    ):
+        export(attention, "mcu", max_firmware_bytes=most - 1)
     with pytest.raises(ValueError, match="max_firmware_bytes applies to mcu"):
         export(attention, "android-cpu", max_firmware_bytes=10**6)
 
@@ -307,7 +312,8 @@ def test_a_search_may_limit_firmware():
     names = ("flash_bytes", "firmware_bytes", "firmware_reference_bytes")
     with DeviceCosts("mcu", names) as costs:
         found, bounds = costs(model), costs.bounds(model)
-    assert found["firmware_bytes"] == found["flash_bytes"] + 175 * 1024
-    assert found["firmware_reference_bytes"] == found["flash_bytes"] + 135 * 1024
+    ops = [op.name for op in read_file(measure(model, "mcu")[1]).ops]
+    assert found["firmware_bytes"] == found["flash_bytes"] + runtime_bytes(ops, CMSIS_NN)[1]
+    assert found["firmware_reference_bytes"] == found["flash_bytes"] + runtime_bytes(ops, REFERENCE_KERNELS)[1]
     for name, (low, high) in bounds.items():
         assert low <= found[name] <= high

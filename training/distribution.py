@@ -85,6 +85,14 @@ class Devices:
         if len(set(checksums)) > 1:
             raise ValueError(f"{name} must be the same in every process. Received: checksums {checksums}")
 
+    def smallest(self, value: int) -> int:
+        """Return the smallest value of all processes; each waits here for the others."""
+        if self.processes == 1:
+            return value
+        from jax.experimental import multihost_utils
+
+        return int(np.min(multihost_utils.process_allgather(np.array(value, np.int64))))
+
 
 ONE_DEVICE = Devices()
 

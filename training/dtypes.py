@@ -10,7 +10,8 @@ from wavemix_tf.keras_internals import flatten_layers
 from wavemix_tf.processor import BFLOAT16, FLOAT16, processor_features
 from wavemix_tf.warning import warn_user
 
-AUTO = "auto"
+from .recipe_fields import AUTO
+
 BFLOAT16_CAPABILITY = (8, 0)  # first CUDA compute capability whose tensor cores multiply bfloat16
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from wavemix_tf.preprocessing import Preprocessing
 from wavemix_tf.variants import NETWORKS, VARIANTS
 
-from .recipe_fields import ARGUMENTS, IMAGE_SHAPE, MASK_VALUES, NAMES, field_kinds, of_kind
+from .recipe_fields import ARGUMENTS, AUTO, BATCH_SIZE, IMAGE_SHAPE, MASK_VALUES, NAMES, field_kinds, of_kind
 from .tasks import TASKS, task_type
 
 OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
@@ -74,7 +74,9 @@ class Recipe:
         jit_compile: Compile the training step with XLA. On CPUs it is slower for one-level networks.
 
         seed: Seed of the initial weights, the order of the images, augmentation and dropout.
-        batch_size: Images per step, on all devices together; the last, incomplete batch of an epoch is skipped.
+        batch_size: Images per step, on all devices together; the last, incomplete batch of an epoch is skipped. "auto":
+            the largest power of two whose step is predicted to fit into half of the free memory, at most an eighth of
+            the training images; ``fit`` writes it into the run folder's recipe. No other field follows it.
         epochs: Epochs of training; "adamw_then_sgd": the maximum for each of the two phases.
         optimizer: "adamw", "lion", "sgd" or "adamw_then_sgd": AdamW until ``patience`` epochs bring no gain, then SGD
             from the best weights until the same (the official WaveMix schedule, with the constant rate of
@@ -153,7 +155,7 @@ class Recipe:
     jit_compile: bool = False
 
     seed: int = 0
-    batch_size: int = 128
+    batch_size: int | str = of_kind(BATCH_SIZE, 128)
     epochs: int = 30
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
@@ -248,15 +250,24 @@ class Recipe:
             )
         return cls(**fields)
 
+    @property
+    def step_images(self) -> int:
+        """``batch_size`` as a number; ValueError if it is "auto", which `fit` replaces before it trains."""
+        if isinstance(self.batch_size, str):
+            raise ValueError(f"batch_size must be a number here. Received: batch_size={self.batch_size!r}")
+        return self.batch_size
+
     def differences(self, other: Recipe, ignore: str | None = None) -> list[str]:
         """List the fields that make the runs of two recipes differ, as "field=mine (there theirs)".
 
         ``data_dir`` and ``download`` are not compared, except for the dataset "folder", where ``data_dir`` *is* the
         data; if the other recipe's folder no longer exists, it counts as moved (a run identifies its files by name and
-        digest). Fields whose names begin with ``ignore`` are not compared either.
+        digest). A ``batch_size`` of "auto" equals any. Fields whose names begin with ``ignore`` are not compared.
         """
         names = [field.name for field in dataclasses.fields(self) if field.compare]
         names = [name for name in names if ignore is None or not name.startswith(ignore)]
+        if AUTO in (self.batch_size, other.batch_size):  # a run's recipe has the number that `fit` chose
+            names.remove("batch_size")
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         moved = other.data_dir is not None and not Path(other.data_dir).expanduser().is_dir()
         if self.dataset == other.dataset == "folder" and not moved:
@@ -340,7 +351,7 @@ def _check_numbers(rule: _Rules) -> None:
     """Rules of one number each."""
     rule.each(
         "must be positive", lambda value: value > 0,
-        "batch_size", "shuffle_buffer", "epochs", "calibration_images", "learning_rate", "sgd_learning_rate",
+        "shuffle_buffer", "epochs", "calibration_images", "learning_rate", "sgd_learning_rate",
         "qat_learning_rate", "patches",
     )  # fmt: skip
     rule.each(

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 KIND = "kind"  # key in a field's metadata
+AUTO = "auto"  # a value that `fit` chooses
 
 
 class FieldKind:
@@ -129,7 +130,20 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
+class _BatchSize(FieldKind):
+    expected = f"a positive integer or {AUTO}"
+
+    def parse(self, text: str) -> int | str:
+        return AUTO if text == AUTO else int(text)
+
+    def check(self, name: str, value: Any) -> int | str:
+        if value == AUTO or (type(value) is int and value > 0):
+            return value
+        raise ValueError(f"{name} must be {self.expected}. Received: {name}={value!r}")
+
+
 IMAGE_SHAPE, MASK_VALUES, NAMES, ARGUMENTS = _ImageShape(), _MaskValues(), _Names(), _Arguments()
+BATCH_SIZE = _BatchSize()
 
 
 def of_kind(kind: FieldKind, default: Any = dataclasses.MISSING) -> Any:

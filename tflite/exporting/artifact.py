@@ -88,10 +88,10 @@ class Artifact:
 
     @property
     def firmware_bytes(self) -> dict[str, tuple[int, int]] | None:
-        """(least, most) flash of the file and the program that runs it, by kernels; None for other targets."""
-        if not get_target(self.target).runtime_flash_bytes:
+        """Flash of file and program on a Cortex-M4: kernels -> (built without messages, with them); else None."""
+        if not get_target(self.target).counts_firmware:
             return None
-        return {kernels: firmware_bytes(self.size_bytes, kernels) for kernels in KERNELS}
+        return {kernels: firmware_bytes(self.size_bytes, self.ops, kernels) for kernels in KERNELS}
 
     @property
     def sha256(self) -> str:

@@ -81,7 +81,7 @@ def write(job: Prepared, accelerator: str | None) -> Written:
         job.dtype,
         job.images,
         bool(job.float_layers),
-        job.limits.file_bytes,
+        job.limits.admit,
     )
     npu = compile_for(job.row, content, accelerator)
     if npu is not None:

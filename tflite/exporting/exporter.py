@@ -95,8 +95,8 @@ def export(
         max_flash_bytes: Flash for the file only, in bytes, without the program that runs it; for an Ethos-U, for the
             compiled file; for "c", for the whole program, which counts with the largest measured size of its code.
             None: the target's limit, mostly none.
-        max_firmware_bytes: For "mcu": flash for the file and the program that runs it with CMSIS-NN's kernels. The
-            program counts with the largest measured size (``firmware.RUNTIME_BYTES``).
+        max_firmware_bytes: For "mcu": flash for the file and the program that runs it with CMSIS-NN's kernels, built
+            with messages: an estimate from the file's ops for a Cortex-M4 (``targets.firmware``).
         accelerator: Which Ethos-U to compile for, as "ethos-u55-128"; None: the first of the target's list.
         min_runtime: Oldest release of TensorFlow Lite that must run the file, as "2.8.0": a file whose ops need a newer
             one is refused. TensorFlow Lite Micro has no releases.

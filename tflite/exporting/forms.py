@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -89,11 +89,12 @@ def write_smallest(
     dtype: str,
     images: list[np.ndarray],
     keeps_float: bool,
-    max_flash_bytes: int | None,
+    admit: Callable[[int, Iterable[str]], bool],
 ) -> Candidate:
     """Write the file in every form; keep the one with the smallest arena among those that fit into flash.
 
-    Each file is audited. The ``FileInfo`` contains the names of inner tensors even if they were stripped from the file.
+    ``admit`` takes a file's size in bytes and its ops. Each file is audited. The ``FileInfo`` contains the names of
+    inner tensors even if they were stripped from the file.
 
     Returns:
         (file, parsed file, its form, arena by kernels: empty for a target without one).
@@ -108,7 +109,7 @@ def write_smallest(
 
     def preference(candidate: Candidate) -> tuple[bool, int, int]:
         size, arena = len(candidate[0]), max(candidate[3].values(), default=0)
-        too_large = max_flash_bytes is not None and size > max_flash_bytes
+        too_large = not admit(size, [op.name for op in candidate[1].ops])
         return (too_large, size, arena) if too_large else (too_large, arena, size)
 
     return min(tried, key=preference)

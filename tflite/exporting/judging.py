@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from wavemix_tf.warning import warn_user
+
+from ..file.softmax_limits import softmax_hazard
 from ..graph.graph import Graph
 from ..graph.lowering import deploy, is_quantized
 from ..graph.passes.decompose_swish import decompose_swish
 from ..graph.passes.substitute_activations import substitute_activations
 from ..graph.pipeline import canonicalize
-from ..names import BITS
+from ..names import BITS, MICRO
 from ..quantization.copy_check import check_copy
 from ..quantization.ranges import connect_steps
 from ..runtimes.running import runtimes_of
@@ -57,6 +60,9 @@ def judge(job: Prepared, file: Written, error_bound_steps: float | None) -> tupl
         bool(job.class_names),
         job.fresh,
     )
+    hazard = softmax_hazard(file.info)
+    if hazard is not None and MICRO in job.row.runtimes:
+        warn_user(f"{hazard} It did for none of the verified images.")
     return {"images": job.source, **verification}, tuple(substituted or stand_ins(job.given))
 
 

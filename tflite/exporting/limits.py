@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +37,10 @@ class Limits:
     max_firmware_bytes: int | None = None
     min_runtime: str | None = None
 
-    @property
-    def file_bytes(self) -> int | None:
-        """Largest size of the file by any of the limits."""
-        firmware = self.max_firmware_bytes
-        whole = [] if firmware is None else [firmware - firmware_bytes(0)[1]]
-        return min([*whole, *([] if self.max_flash_bytes is None else [self.max_flash_bytes])], default=None)
+    def admit(self, file_bytes: int, ops: Iterable[str]) -> bool:
+        """Whether a file, with the program that runs it, is within the limits of flash."""
+        whole = self.max_firmware_bytes is None or firmware_bytes(file_bytes, ops)[1] <= self.max_firmware_bytes
+        return whole and (self.max_flash_bytes is None or file_bytes <= self.max_flash_bytes)
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,9 @@ def check_arguments(
             check_positive(name, value)
     if min_runtime is not None and not (isinstance(min_runtime, str) and re.fullmatch(r"\d+(\.\d+){1,2}", min_runtime)):
         raise ValueError(f"min_runtime must be a release, as '2.8.0'. Received: min_runtime={min_runtime!r}")
-    if max_firmware_bytes is not None and not row.runtime_flash_bytes:
+    if max_firmware_bytes is not None and not row.counts_firmware:
         raise ValueError(
-            "max_firmware_bytes applies to mcu, where the size of the program that runs the file was measured. "
+            "max_firmware_bytes applies to mcu, where the size of the program that runs a file is estimated. "
             f"Received: target={target!r}"
         )
     if max_arena_bytes is not None and not row.writes_c and not set(RAM_COSTS) & set(row.costs):
@@ -174,12 +173,13 @@ def check_limits(limits: Limits, use: MemoryUse, info: FileInfo, target: str) ->
             "expansion."
         )
     if limits.max_firmware_bytes is not None:
-        least, most = firmware_bytes(use.file_bytes)
-        plain = firmware_bytes(use.file_bytes, REFERENCE_KERNELS)[1]
+        ops = [op.name for op in info.ops]
+        release, most = firmware_bytes(use.file_bytes, ops)
+        plain = firmware_bytes(use.file_bytes, ops, REFERENCE_KERNELS)[1]
         if most > limits.max_firmware_bytes:
             faults.append(
-                f"Firmware with the file takes {least:,} to {most:,} bytes of flash on target {target!r} with "
-                f"CMSIS-NN, {use.file_bytes:,} of them for the file; the limit is "
+                f"Firmware with the file takes {most:,} bytes of flash on target {target!r} with CMSIS-NN "
+                f"({release:,} if built without messages), {use.file_bytes:,} of them for the file; the limit is "
                 f"max_firmware_bytes={limits.max_firmware_bytes:,}. Use a smaller width or depth; or use the reference "
                 f"kernels, with which firmware takes at most {plain:,} bytes, "
                 "and max_flash_bytes for the file."

@@ -111,7 +111,7 @@ def micro_section(artifact: Any, info: FileInfo, c_name: str) -> str:
         c_name=c_name,
         arena_bytes=f"{artifact.arena_bytes:,}",
         arenas=f" ({arenas})" if arenas else "",
-        flash=flash_words(artifact.size_bytes),
+        flash=flash_words(artifact.size_bytes, artifact.ops),
         tolerance=file_tolerance(artifact, info).words,
         cmsis_nn=cmsis_nn_words(info),
         transposed=transposed_words(artifact),

@@ -232,7 +232,7 @@ def _device_rows(artifact: Any, name: str) -> list[tuple[str, str]]:
     if row.writes_c:
         return [("flash", c_flash_words(artifact.content))]
     interpreted = row.kit == MICRO_KIT
-    return [("flash", flash_words(artifact.size_bytes))] if interpreted else []
+    return [("flash", flash_words(artifact.size_bytes, artifact.ops))] if interpreted else []
 
 
 def _oldest(artifact: Any) -> str:

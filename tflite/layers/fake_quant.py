@@ -49,10 +49,14 @@ def round_to_steps(values: Any, steps: Any) -> Any:
     return ops.round(values / steps) * steps
 
 
+# Narrowest range: a step of 2^-25. A runtime ends the whole process if the input of a softmax has a step below 2^-26.
+LEAST_WIDTH = LEVELS[8] * 2.0**-25
+
+
 def whole_steps(minimum: float, maximum: float, bits: int = 8) -> tuple[float, float]:
     """Range of the grid for values in [minimum, maximum]: it contains zero, a whole number of steps from each end."""
     low, high = min(float(minimum), 0.0), max(float(maximum), 0.0)
-    high = high if high - low > 1e-6 else low + 1e-6
+    high = max(high, low + LEAST_WIDTH)
     if bits == 16:
         high = max(-low, high)
         return -high, high

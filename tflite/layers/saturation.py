@@ -45,11 +45,14 @@ def clipped_squares(values: Any, low: Any, high: Any, weights: Any = 1.0) -> tup
         high: Upper end.
         weights: Importance of the values, broadcast to their shape.
     """
-    values = per_image(values)
-    axes = tuple(range(1, len(values.shape)))
-    size = min(math.prod(side or 1 for side in values.shape[1:]), MOST_VALUES)
-    below, above = (weights * ops.square(ops.relu(part)) for part in (low - values, values - high))
-    return ops.sum(below, axis=axes) / size, ops.sum(above, axis=axes) / size
+    return clipped_square(low - values, weights), clipped_square(values - high, weights)
+
+
+def clipped_square(excess: Any, weights: Any = 1.0) -> Any:
+    """(B,): one side of ``clipped_squares``; ``excess`` (B, ...) is how far a value lies beyond the end."""
+    excess = per_image(excess)
+    size = min(math.prod(side or 1 for side in excess.shape[1:]), MOST_VALUES)
+    return ops.sum(weights * ops.square(ops.relu(excess)), axis=tuple(range(1, len(excess.shape)))) / size
 
 
 def widen_range(quantizer: Any, values: Any) -> tuple[Any, Any]:

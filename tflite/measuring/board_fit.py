@@ -38,14 +38,18 @@ class Need:
     Args:
         arena_bytes: Memory for feature maps; with an interpreter also for its own structures.
         ram_bytes: The arena, the runtime's own data and the stack; for a program in C also inputs and outputs.
-        flash_bytes: The file and the program that runs it: the largest measured size of the program.
+        flash_bytes: The file and the program that runs it: an estimate from the ops, of an interpreter built with
+            messages.
         refusal: Why the runtime does not run the file; None if it does. The sizes are 0 if not.
+        flash_without_messages_bytes: ``flash_bytes`` if the interpreter is built without messages; 0 for a program in
+            C, which has none.
     """
 
     arena_bytes: int
     ram_bytes: int
     flash_bytes: int
     refusal: str | None = None
+    flash_without_messages_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,16 @@ class Fit:
             return f"not run: {self.need.refusal}"
         parts = {"RAM": self.missing_ram_bytes, "flash": self.missing_flash_bytes}
         missing = [f"{amount:,} bytes of {name} missing" for name, amount in parts.items() if amount]
-        return f"no: {', '.join(missing)}" if missing else "yes"
+        without = "; it fits if the library is built without messages" if self.fits_without_messages else ""
+        return f"no: {', '.join(missing)}{without}" if missing else "yes"
+
+    @property
+    def fits_without_messages(self) -> bool:
+        """Whether only the messages of the default build do not fit: with ``BUILD_TYPE=release`` the file fits."""
+        size = self.need.flash_without_messages_bytes
+        return (
+            self.missing_flash_bytes > 0 and not self.missing_ram_bytes and 0 < size <= BOARDS[self.board].flash_bytes
+        )
 
     @property
     def latency_words(self) -> str:
@@ -113,6 +126,7 @@ class Fit:
             "latency_ms_estimate": None if self.latency_ms is None else dataclasses.asdict(self.latency_ms),
             "latency_ms_source": self.latency_words,
             "fits": self.fits,
+            "fits_without_messages": self.fits or self.fits_without_messages,
         }
 
 
@@ -128,16 +142,17 @@ def check_boards(content: bytes, boards: Sequence[str]) -> list[Fit]:
         ExportError: no TensorFlow Lite file, or a damaged one.
     """
     rows = {name: get_board(name) for name in boards}
-    needs, info = needs_by_runtime(content), read_file(content)
+    info = read_file(content)
+    needs = needs_by_runtime(content)
     return [
-        _fit(name, runtime, needs[runtime], info)
+        _fit(name, runtime, _on_core(needs[runtime], content, info, runtime, row.core), info)
         for name, row in rows.items()
         for runtime in (*CORES[row.core], C_PROGRAM)
     ]
 
 
 def needs_by_runtime(content: bytes) -> dict[str, Need]:
-    """What a file needs with each of ``names.BOARD_RUNTIMES``."""
+    """What a file needs on a Cortex-M4 with each of ``names.BOARD_RUNTIMES``."""
     info = read_file(content, check_tensors=True)
     arenas: dict[str, int] = {}
     found = {}
@@ -148,7 +163,8 @@ def needs_by_runtime(content: bytes) -> dict[str, Need]:
             continue
         arenas = arenas or arena_by_kernels(info)
         arena = arenas[kernels]
-        found[kernels] = Need(arena, arena + OWN_RAM_BYTES, firmware_bytes(len(content), kernels)[1])
+        need = Need(arena, arena + OWN_RAM_BYTES, 0)
+        found[kernels] = _on_core(need, content, info, kernels, "cortex-m4")
     found[C_PROGRAM] = program_need(content, info)
     return found
 
@@ -161,6 +177,14 @@ def program_need(content: bytes, info: FileInfo) -> Need:
         return Need(0, 0, 0, _short(error))
     ends = sum(map(tensor_bytes, (*info.inputs, *info.outputs)))
     return Need(arena, arena + ends + C_STACK_BYTES, c_flash_bytes(content)[1])
+
+
+def _on_core(need: Need, content: bytes, info: FileInfo, runtime: str, core: str) -> Need:
+    """A need with the flash of a core's program."""
+    if runtime not in KERNELS or need.refusal is not None:
+        return need
+    release, messages = firmware_bytes(len(content), [op.name for op in info.ops], runtime, core)
+    return dataclasses.replace(need, flash_bytes=messages, flash_without_messages_bytes=release)
 
 
 def _fit(board: str, runtime: str, need: Need, info: FileInfo) -> Fit:

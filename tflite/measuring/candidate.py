@@ -72,8 +72,10 @@ def measure(
             tried.append((max(run_for_arenas(content, info, inputs, run).values()), len(content), content))
         arena, size, content = min(tried)  # the choice of ``export``
         sizes: dict[str, float] = {ARENA_BYTES: arena, FLASH_BYTES: size}
-        sizes |= {name: firmware_bytes(size, kernels)[1] for name, kernels in COST_KERNELS.items()}
-        counted = estimate_instructions(read_file(content), "cortex-m4", CMSIS_NN)
+        info = read_file(content)
+        ops = [op.name for op in info.ops]
+        sizes |= {name: firmware_bytes(size, ops, kernels)[1] for name, kernels in COST_KERNELS.items()}
+        counted = estimate_instructions(info, "cortex-m4", CMSIS_NN)
         sizes[INSTRUCTIONS] = math.inf if counted is None else counted  # an op that was not measured fits no budget
     elif row.writes_c:
         _, content, _ = next(files)

@@ -17,7 +17,7 @@ from wavemix_tf.networks.wavemix import WaveMixClassifier
 from ..errors import ExportError
 from ..graph.layer_kinds import WEIGHTED
 from ..names import ARENA_BYTES, FILE_BYTES, FLASH_BYTES, NPU_CYCLES, SRAM_BYTES
-from ..targets.firmware import COST_KERNELS, RUNTIME_BYTES
+from ..targets.firmware import COST_KERNELS, runtime_bytes
 from ..targets.table import DEVICE_COSTS, NAMED_COSTS, Target
 from .file_plan import Plan, transposed_4x4
 from .graph_plan import graph_plans
@@ -35,6 +35,12 @@ OP_BYTES_HIGH, FILE_BYTES_HIGH = 340, 4608
 # on a 32-bit device; the planner left up to 7 % of the feature maps' peak unused.
 NODE_BYTES, TENSOR_BYTES, MULTIPLIER_BYTES = 32, 12, 8
 NODE_BYTES_HIGH, ARENA_BYTES_HIGH, ARENA_SLACK = 400, 4096, 1.15
+# The ops of a ``WaveMixClassifier``'s file for "mcu", whatever its arguments.
+WAVEMIX_OPS = (
+    *("ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE", "FULLY_CONNECTED"),
+    *("HARD_SWISH", "LOGISTIC", "MEAN", "MUL", "PAD", "RELU", "RELU6", "RESHAPE", "RESIZE_BILINEAR"),
+    *("RESIZE_NEAREST_NEIGHBOR", "SLICE", "STRIDED_SLICE", "TRANSPOSE_CONV"),
+)
 NPU_CHANNEL_BYTES = 10  # bytes of a channel's bias and scale in every Ethos-U's format
 
 
@@ -98,9 +104,9 @@ def _lower_bounds(
 
 
 def _firmware(file: tuple[float, float]) -> dict[str, tuple[float, float]]:
-    """Bounds of whole firmware from those of its file."""
+    """Bounds of whole firmware from those of its file: the ops are known after conversion."""
     return {
-        name: (file[0] + RUNTIME_BYTES[kernels][1], file[1] + RUNTIME_BYTES[kernels][1])
+        name: (file[0] + runtime_bytes((), kernels)[1], file[1] + runtime_bytes(WAVEMIX_OPS, kernels)[1])
         for name, kernels in COST_KERNELS.items()
     }
 

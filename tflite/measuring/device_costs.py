@@ -54,8 +54,8 @@ class DeviceCosts:
     Args:
         target: Key of ``TARGETS``. "mcu" has ``arena_bytes`` and ``flash_bytes`` (of the file only, in the upsample
             form with the smaller arena, as ``export`` chooses without limits), and if named ``firmware_bytes`` and
-            ``firmware_reference_bytes``: the file and the largest measured size of the program that runs it, with
-            CMSIS-NN or with the reference kernels. "c" has ``ram_bytes`` (arena, inputs, outputs and stack of the
+            ``firmware_reference_bytes``: the file and the program that runs it with CMSIS-NN or with the reference
+            kernels, estimated from the ops. "c" has ``ram_bytes`` (arena, inputs, outputs and stack of the
             program) and ``flash_bytes`` (the program with its constants), and if named ``arena_bytes``. Both have
             ``instructions`` if named: of an inference on a Cortex-M4 (with CMSIS-NN), an estimate. An Ethos-U has
             ``npu_cycles``, ``sram_bytes`` and ``flash_bytes`` (of the compiled file only); "android-cpu"

@@ -12,7 +12,7 @@ from ..graph.fake_quant_placement import is_nearest
 from ..graph.graph import Graph, Node, Value
 from ..graph.inputs import predict
 from ..graph.layer_kinds import MOVES_VALUES
-from ..layers.saturation import clipped_squares, per_image
+from ..layers.saturation import clipped_square, clipped_squares, per_image
 from .importance import channel_importance
 from .range_choice import LayerRange, RangeChoice, sole_image
 
@@ -63,8 +63,8 @@ class ClippingErrors(layers.Layer):
     """(B, ...) -> (B, lows + highs): the squared error of clipping each image at each end, see ``clipped_squares``.
 
     Args:
-        lows: Lower ends.
-        highs: Upper ends.
+        lows: Lower ends, first the extreme of all images.
+        highs: Upper ends, as well.
         weights: Importance of the values, broadcast to their shape.
     """
 
@@ -75,9 +75,10 @@ class ClippingErrors(layers.Layer):
 
     def call(self, x: Any) -> Any:
         x, weights = ops.cast(x, "float32"), ops.convert_to_tensor(self.weights_of_values)
-        below = [clipped_squares(x, end, np.inf, weights)[0] for end in self.lows]
-        above = [clipped_squares(x, -np.inf, end, weights)[1] for end in self.highs]
-        return ops.stack([*below, *above], axis=1)
+        none = ops.zeros((ops.shape(x)[0],), "float32")  # at the first end of each side, the extreme of all images
+        below = [clipped_square(end - x, weights) for end in self.lows[1:]]
+        above = [clipped_square(x - end, weights) for end in self.highs[1:]]
+        return ops.stack([none, *below, none, *above], axis=1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (input_shape[0], len(self.lows) + len(self.highs))
@@ -120,10 +121,11 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     if not observed:
         return []
 
-    def measure(taps: dict[int, Any]) -> dict[int, np.ndarray]:
-        """Index of an observed quantizer -> output of a layer on the quantizer's input, for every image."""
+    def measure(taps: dict[int, Any], images: Any = slice(None)) -> dict[int, np.ndarray]:
+        """Index of an observed quantizer -> output of a layer on the quantizer's input, for each of the images."""
         ends = [graph.add(layer, observed[index].inputs[0]) for index, layer in taps.items()]
-        found = predict(graph.to_model("calibration", outputs=ends, skip=quantizers), arrays) if ends else []
+        chosen = [array[images] for array in arrays]
+        found = predict(graph.to_model("calibration", outputs=ends, skip=quantizers), chosen) if ends else []
         tables = found if len(ends) != 1 else [found]
         return {index: np.asarray(table, np.float32) for index, table in zip(taps, tables, strict=True)}
 
@@ -173,9 +175,15 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     clips = {
         index: ClippedShare(*node.layer.get_range(), name=f"clipped_{index}")
         for index, node in enumerate(observed)
-        if not kept[index].all() or _is_clipped(tables[index], node.layer)
+        if not kept[index].all() or _outside(tables[index], node.layer).any()
     }
-    rows = _rows(observed, tables, chosen, measure(clips))
+    # Images within all these ranges have no share: they need not run again.
+    outside = [_outside(tables[index], observed[index].layer, 0.0) | (not kept[index].all()) for index in clips]
+    images = np.flatnonzero(np.any(outside, axis=0)) if clips else np.zeros(0, int)
+    shares = {index: np.zeros((len(arrays[0]), 2), np.float32) for index in clips}
+    for index, found in (measure(clips, images) if len(images) else {}).items():
+        shares[index][images] = found
+    rows = _rows(observed, tables, chosen, shares)
     for index in masked:
         if observed[index].layer.watched:  # a masked score never justifies a wider range
             observed[index].layer.tolerance.assign(np.finfo(np.float32).max)
@@ -187,10 +195,11 @@ def _sides_of_input(node: Node) -> list[int]:
     return [int(side or 1) for side in node.inputs[0].shape[1:]]
 
 
-def _is_clipped(table: np.ndarray, quantizer: Any) -> bool:
+def _outside(table: np.ndarray, quantizer: Any, steps: float = 1.0) -> np.ndarray:
+    """(N,) whether an image has values outside a range by more than ``steps``, of the channels that anything reads."""
     low, high = quantizer.get_range()
-    slack = (high - low) / quantizer.levels
-    return bool(table[:, 0].min() < low - slack or table[:, 1].max() > high + slack)
+    slack = steps * (high - low) / quantizer.levels
+    return np.asarray((table[:, 0] < low - slack) | (table[:, 1] > high + slack))
 
 
 def _rows(

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import RuntimeFailureError
 from ..file.flatbuffer import for_reference_kernels, read_file
+from ..file.softmax_limits import softmax_hazard
 
 
 def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) -> Any:
@@ -13,9 +14,11 @@ def make_interpreter(content: bytes, reference: bool = False, threads: int = 1) 
 
     Raises:
         ExportError: the file is damaged, see ``read_file``; not every runtime detects a wrong index.
-        RuntimeFailureError: LiteRT refused the file.
+        RuntimeFailureError: LiteRT refused the file, or its reference kernels might end the process.
     """
-    read_file(content, check_tensors=True)
+    hazard = softmax_hazard(read_file(content, check_tensors=True))
+    if reference and hazard is not None:
+        raise RuntimeFailureError(hazard)
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     kind = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import tempfile
 import textwrap
@@ -16,6 +17,7 @@ import numpy as np
 
 from ..errors import RuntimeFailureError
 from ..file.flatbuffer import read_file
+from ..file.softmax_limits import softmax_hazard
 from ..names import KERNELS, MICRO
 from .processes import Runner, new_process_runner
 
@@ -71,7 +73,7 @@ def run_micro(
     outputs, used, words = _run_worker(content, inputs, arena_bytes or LARGE_ARENA_BYTES, limit_s, run)
     if outputs is None:
         raise RuntimeFailureError(
-            f"TensorFlow Lite Micro could not run the file: {words}. Received: arena_bytes={arena_bytes}"
+            f"TensorFlow Lite Micro could not run the file: {words.rstrip('.')}. Received: arena_bytes={arena_bytes}"
         )
     return outputs, used
 
@@ -94,6 +96,8 @@ def _run_worker(
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("Traceback")]
         words = "; ".join(lines[-2:]) if lines else f"exit code {done.returncode}"
         used = re.search(r"Arena allocation total (\d+) bytes", done.stderr)
+        if done.returncode == -signal.SIGABRT:
+            words = softmax_hazard(read_file(content)) or words
         if done.returncode or used is None:
             return None, 0, words
         with np.load(paths[2]) as file:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..file.flatbuffer import FileInfo, from_output, read_file, to_input
+from ..file.softmax_limits import softmax_hazard
 from ..names import MICRO, REFERENCE
 from ..targets.op_tables import REFERENCE_LACKS
 from ..targets.table import Target
@@ -17,8 +18,10 @@ from .microcontroller import run_micro
 
 
 def runtimes_of(row: Target, info: FileInfo) -> tuple[str, ...]:
-    """The runtimes of a target with a kernel for every op of a file: the reference kernels lack some."""
-    lacking = any(op.outputs and op.outputs[0].dtype in REFERENCE_LACKS.get(op.name, ()) for op in info.ops)
+    """The runtimes of a target that run a file: LiteRT's reference kernels lack some ops, and might end the process."""
+    lacking = softmax_hazard(info) is not None or any(
+        op.outputs and op.outputs[0].dtype in REFERENCE_LACKS.get(op.name, ()) for op in info.ops
+    )
     return tuple(one for one in row.runtimes if not (lacking and one == REFERENCE))
 
 

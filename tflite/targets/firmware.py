@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Iterable
 
-from ..names import CMSIS_NN, FIRMWARE_BYTES, FIRMWARE_REFERENCE_BYTES, REFERENCE_KERNELS
+from ..names import CMSIS_NN, FIRMWARE_BYTES, FIRMWARE_REFERENCE_BYTES, KERNELS, REFERENCE_KERNELS
+from .kernel_flash import CODE_BYTES, CodeBytes
 
 KIB = 1024
-
-# Kernels (keys of ``names.KERNELS``) -> (smallest, largest) flash of whole firmware without the file, in bytes, of the
-# measured networks: TensorFlow Lite Micro's interpreter with only the file's ops and a short main, for Cortex-M4 and
-# M55. A float layer, another compiler or a console needs more.
-RUNTIME_BYTES: dict[str, tuple[int, int]] = {
-    REFERENCE_KERNELS: (90 * KIB, 135 * KIB),
-    CMSIS_NN: (125 * KIB, 175 * KIB),
-}
-# The same of eleven networks whose library was built without messages (BUILD_TYPE=release), with 6 to 15 kinds of ops.
-RELEASE_BYTES: dict[str, tuple[int, int]] = {
-    REFERENCE_KERNELS: (44 * KIB, 92 * KIB),
-    CMSIS_NN: (85 * KIB, 138 * KIB),
-}
+# Added to what ``CODE_BYTES`` gives, for the alignment of sections and another release of the compiler.
+RUNTIME_MARGIN = 0.02
+# Cores that run the code of the measured Cortex-M4 and M55. Others count as the Cortex-M0+.
+LARGE_CORES = ("cortex-m33", "cortex-m4", "cortex-m55", "cortex-m7")
+MEASURED_OPS = frozenset(op for ops in CODE_BYTES for op in ops)
 # RAM beside the arena: the interpreter, its table of ops and the stack. Measured on an emulated Cortex-M4: at most
 # 888 bytes of data and 1,364 bytes of stack.
 OWN_RAM_BYTES = 3 * KIB
@@ -32,35 +26,89 @@ C_STACK_BYTES = 1 * KIB
 # What a firmware project's classify() adds to the program in C (resize, softmax, and on a core without floating point
 # its routines), by the same compiler: the most of two networks.
 CLASSIFY_BYTES = {"Cortex-M4": 3388, "Cortex-M0+": 7372}
-# Cost of ``DeviceCosts`` and budgets -> the kernels that it includes, with their largest size.
+# Cost of ``DeviceCosts`` and budgets -> the kernels that it includes, built with messages, on a Cortex-M4.
 COST_KERNELS = {FIRMWARE_BYTES: CMSIS_NN, FIRMWARE_REFERENCE_BYTES: REFERENCE_KERNELS}
 NAMES = {REFERENCE_KERNELS: "reference kernels", CMSIS_NN: "CMSIS-NN"}
+BUILDS = "built without messages, BUILD_TYPE=release, up to the default build"
 
 
-def firmware_bytes(file_bytes: int, kernels: str = CMSIS_NN) -> tuple[int, int]:
-    """(least, most) flash of whole firmware that contains a file.
+def runtime_bytes(ops: Iterable[str], kernels: str = CMSIS_NN, core: str = "cortex-m4") -> tuple[int, int]:
+    """(built without messages, with them) flash of the program that runs a file, without the file.
+
+    An op that was not measured counts as the largest that was (``unmeasured``).
+
+    Args:
+        ops: Names of the file's ops; repetitions add nothing.
+        kernels: Key of ``names.KERNELS``.
+        core: Key of ``boards.CORES``.
+    """
+    kinds = set(ops)
+    parts = [part for needed_by, part in CODE_BYTES.items() if not needed_by or kinds.intersection(needed_by)]
+    release = sum(_release(part, kernels, core) for part in parts)
+    messages = sum(part.messages for part in parts)
+    others = len(unmeasured(kinds))
+    if others:
+        alone = [[part for needed_by, part in CODE_BYTES.items() if op in needed_by] for op in MEASURED_OPS]
+        release += others * max(sum(_release(part, kernels, core) for part in own) for own in alone)
+        messages += others * max(sum(part.messages for part in own) for own in alone)
+    return _with_margin(release), _with_margin(release + messages)
+
+
+def unmeasured(ops: Iterable[str]) -> tuple[str, ...]:
+    """The ops whose code was not measured, sorted."""
+    return tuple(sorted(set(ops) - MEASURED_OPS))
+
+
+def firmware_bytes(
+    file_bytes: int, ops: Iterable[str], kernels: str = CMSIS_NN, core: str = "cortex-m4"
+) -> tuple[int, int]:
+    """(built without messages, with them) flash of whole firmware that contains a file.
 
     Args:
         file_bytes: Size of the file.
+        ops: Names of its ops.
         kernels: Key of ``names.KERNELS``.
+        core: Key of ``boards.CORES``.
     """
-    least, most = RUNTIME_BYTES[kernels]
-    return file_bytes + least, file_bytes + most
+    release, messages = runtime_bytes(ops, kernels, core)
+    return file_bytes + release, file_bytes + messages
 
 
-def runtime_words(sizes: Mapping[str, tuple[int, int]] = RUNTIME_BYTES) -> str:
-    """Size of the program as a phrase."""
-    return " or ".join(
-        f"{least // KIB} to {most // KIB} KB with {NAMES[kernels]}" for kernels, (least, most) in sizes.items()
-    )
+def small_core_bytes(core: str) -> int:
+    """The most that a core's program may take more than that of a Cortex-M4, whatever the ops; 0 for large cores."""
+    return 0 if core in LARGE_CORES else _with_margin(sum(part.small_core for part in CODE_BYTES.values()))
 
 
-def flash_words(file_bytes: int) -> str:
-    """Explanation of a microcontroller's flash figure."""
+def runtime_words(ops: Collection[str]) -> str:
+    """Size of the program that runs a file with these ops, as a phrase.
+
+    Args:
+        ops: Names of the file's ops.
+    """
+    sizes = {kernels: [math.ceil(size / KIB) for size in runtime_bytes(ops, kernels)] for kernels in KERNELS}
+    words = " or ".join(f"{release} to {most} KB with {NAMES[name]}" for name, (release, most) in sizes.items())
+    others = unmeasured(ops)
+    note = f"; {', '.join(others)}: not measured, counted as the largest op" if others else ""
+    return f"{words} ({BUILDS}{note})"
+
+
+def flash_words(file_bytes: int, ops: Collection[str]) -> str:
+    """Explanation of a microcontroller's flash figure.
+
+    Args:
+        file_bytes: Size of the file.
+        ops: Names of its ops.
+    """
     return (
-        f"{file_bytes:,} bytes for the file only; the program that runs it adds about {runtime_words()} "
-        "(TensorFlow Lite Micro, measured with other networks on an emulated Cortex-M4 and M55; few kinds of ops need "
-        "less). "
-        f"Built without messages (BUILD_TYPE=release) it adds {runtime_words(RELEASE_BYTES)}, measured with eleven "
-        "networks on a Cortex-M4"
+        f"{file_bytes:,} bytes for the file only; the program that runs it adds about {runtime_words(ops)}. "
+        "Estimated from the ops, whose code was measured for a Cortex-M4 and M55 (TensorFlow Lite Micro)"
     )
+
+
+def _release(part: CodeBytes, kernels: str, core: str) -> int:
+    size = part.cmsis_nn if kernels == CMSIS_NN else part.reference
+    return size if core in LARGE_CORES else size + part.small_core
+
+
+def _with_margin(size: int) -> int:
+    return math.ceil(size * (1 + RUNTIME_MARGIN))

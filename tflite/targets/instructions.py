@@ -20,6 +20,7 @@ from .instruction_table import TABLE
 
 LANES = 16  # values of 8 bits in a vector of Helium
 WORD = 4  # values of 8 bits in a register
+REVERSED_ABOVE = 16  # input channels: above, CMSIS-NN computes a transposed convolution as a convolution
 # What an op's instructions depend on: calls; values of the output; multiply-accumulates in the map, and with the
 # padding; those of the last one to three values that do not fill a register; windows of filters or of a pool, or what
 # a reduction reads; values that are copied into columns; vectors of Helium; output pixels, and these times the window;
@@ -88,6 +89,9 @@ def row_name(op: OpInfo) -> str:
         if channels == 1 or channels != filters or dilated:
             return op.name
         return f"{op.name} {'3x3' if op.inputs[1].shape[1:3] == (3, 3) else 'others'}"
+    if op.name == "TRANSPOSE_CONV":
+        strides = op.options.strideH, op.options.strideW
+        return f"{op.name} reversed" if op.inputs[2].shape[3] > REVERSED_ABOVE and max(strides) <= 2 else op.name
     return op.name
 
 
@@ -98,8 +102,7 @@ def features(op: OpInfo) -> Features:
     if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
         return {"call": 1, "value": value, **_convolution(op)}
     if op.name == "TRANSPOSE_CONV":
-        windows = math.prod(op.inputs[2].shape) * math.prod(op.inputs[1].shape[1:3])
-        return {"call": 1, "value": value, "mac": count_macs(op), "window": windows}
+        return {"call": 1, "value": value, **_transposed(op)}
     if op.name == "FULLY_CONNECTED":
         return {"call": 1, "value": value, **_dense(op, value)}
     if op.name == "BATCH_MATMUL":
@@ -107,11 +110,30 @@ def features(op: OpInfo) -> Features:
     if op.name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
         window = value * op.options.filterHeight * op.options.filterWidth
         return {"call": 1, "value": value, "window": window, "pixel": value / op.outputs[0].shape[-1]}
-    if op.name == "SOFTMAX":
+    if op.name in ("SOFTMAX", "LOG_SOFTMAX"):
         return {"call": 1, "window": value, "value": value / op.outputs[0].shape[-1]}
     if op.name in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"):
         return {"call": 1, "window": read, "value": value}
     return {"call": 1, "value": max(value, read if op.name in ("PACK", "CONCATENATION") else 0)}
+
+
+def _transposed(op: OpInfo) -> Features:
+    """A product for each input pixel and weight; in reverse, one for each output pixel and weight."""
+    (_, *result, filters), (_, rows, columns, channels) = op.outputs[0].shape, op.inputs[2].shape
+    window = math.prod(op.inputs[1].shape[1:3])
+    taps = rows * columns * channels * window  # of a filter, with one input channel
+    pixels = rows * columns * window
+    return {
+        "mac": count_macs(op),
+        "window": taps,
+        "tap": pixels * filters,
+        "rest": pixels * filters * (channels % WORD),
+        "pixel": rows * (columns % WORD) * window * filters * channels,  # of the columns beyond the last four
+        "vector": pixels * filters * -(-channels // LANES),
+        "column": math.prod(result) * window * channels,
+        "product": math.prod(result) * window * channels * filters,
+        "weight": window * channels * filters,
+    }
 
 
 def _dense(op: OpInfo, value: int) -> Features:

@@ -32,7 +32,7 @@ from ..names import (
     WEB_KIT,
     XNNPACK,
 )
-from .firmware import COST_KERNELS, RUNTIME_BYTES
+from .firmware import COST_KERNELS
 from .op_tables import (
     ANDROID_CPU_OPS,
     ANDROID_GPU_OPS,
@@ -91,8 +91,7 @@ class Target:
         dense_as_convolution: Whether a dense layer over more than one row is written as a 1x1 convolution.
         costs: Costs of a file that can be measured without the device, names of ``DeviceCosts``; empty if there is
             neither a compiler nor a model of the device's speed here.
-        runtime_flash_bytes: Kernels -> (least, most) flash of the program that runs a file, without the file; empty if
-            it was not measured.
+        counts_firmware: Whether the flash of the program that runs a file is estimated (``firmware``).
         npu: Settings of the Ethos-U compiler; None for other devices.
         kit: What a kit contains for it: ``ANDROID_KIT``, ``MICRO_KIT``, ``ETHOS_KIT``, ``EDGE_TPU_KIT`` or ``WEB_KIT``;
             None: only the file and its vectors, or a program in C.
@@ -122,7 +121,7 @@ class Target:
     max_stride: int | None = None
     dense_as_convolution: bool = False
     costs: tuple[str, ...] = ()
-    runtime_flash_bytes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    counts_firmware: bool = False
     npu: Npu | None = None
     kit: str | None = None
     litert_accelerator: str = "CPU"
@@ -153,6 +152,11 @@ class Target:
     def accelerators(self) -> tuple[str, ...]:
         """Allowed values of ``accelerator``, the default first; empty if there is no compiler."""
         return () if self.npu is None else self.npu.accelerators
+
+    @property
+    def has_c_code(self) -> bool:
+        """Whether C or C++ code is written for it, whose names a user may choose."""
+        return self.writes_c or self.kit in (MICRO_KIT, ETHOS_KIT)
 
     def macs_per_cycle(self, accelerator: str | None) -> int:
         """Multiply-accumulates per cycle of one of ``accelerators``, which end in that number; 0: no NPU."""
@@ -302,7 +306,7 @@ TARGETS: dict[str, Target] = {
         substitutes={"gelu": "quick_gelu"},  # GELU has no kernel there
         strips_names=True,
         costs=(ARENA_BYTES, FLASH_BYTES),
-        runtime_flash_bytes=RUNTIME_BYTES,
+        counts_firmware=True,
         kit=MICRO_KIT,
     ),
     "c": Target(
@@ -343,9 +347,9 @@ DEVICE_COSTS: dict[str, tuple[str, ...]] = {name: row.costs for name, row in TAR
 # Reported only if named: of an interpreted file the flash with the program that runs it (see ``firmware``), of a
 # program in C its arena alone; and the instructions of an inference.
 NAMED_COSTS: dict[str, tuple[str, ...]] = {
-    name: (*(COST_KERNELS if row.runtime_flash_bytes else (ARENA_BYTES,)), INSTRUCTIONS)
+    name: (*(COST_KERNELS if row.counts_firmware else (ARENA_BYTES,)), INSTRUCTIONS)
     for name, row in TARGETS.items()
-    if row.runtime_flash_bytes or row.writes_c
+    if row.counts_firmware or row.writes_c
 }
 
 

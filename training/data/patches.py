@@ -152,7 +152,7 @@ class PatchSource:
         )
         if self.pictures.streamed:
             cut = shuffled(cut, min(recipe.shuffle_buffer, 64 * self.patches), recipe.seed, epoch)
-        return cut.batch(recipe.batch_size, drop_remainder=True).map(_floats, tf.data.AUTOTUNE)
+        return cut.batch(recipe.step_images, drop_remainder=True).map(_floats, tf.data.AUTOTUNE)
 
     def _cut(self, row: Any, seed: int, epoch: Any) -> Any:
         import tensorflow as tf

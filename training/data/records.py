@@ -75,7 +75,7 @@ class RecordSource:
             mixed = self._records(permutation(self.size, recipe.seed, epoch))
         else:
             mixed = shuffled(self._records(), recipe.shuffle_buffer, recipe.seed, epoch)
-        batches = mixed.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
+        batches = mixed.enumerate().map(read, tf.data.AUTOTUNE).batch(recipe.step_images, drop_remainder=True)
         return batches.map(floats, tf.data.AUTOTUNE)
 
     def checksum(self) -> int:

@@ -162,7 +162,7 @@ class ArraySource:
         import tensorflow as tf
 
         parts = self._tensors
-        rows = permutation(self.size, recipe.seed, epoch).batch(recipe.batch_size, drop_remainder=True)
+        rows = permutation(self.size, recipe.seed, epoch).batch(recipe.step_images, drop_remainder=True)
         return rows.map(
             lambda row: floats(*(tf.gather(part, row) for part in parts)), num_parallel_calls=tf.data.AUTOTUNE
         )
@@ -301,7 +301,7 @@ class FileSource:
             return image, self._target(paths[row], labels[row])
 
         rows = permutation(self.size, recipe.seed, epoch).enumerate()
-        batches = rows.map(read, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
+        batches = rows.map(read, tf.data.AUTOTUNE).batch(recipe.step_images, drop_remainder=True)
         return batches.map(floats, tf.data.AUTOTUNE)
 
     def arrays(self, stop: bool = True) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:

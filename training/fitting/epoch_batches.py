@@ -105,12 +105,12 @@ class EpochBatches(keras.utils.PyDataset):
             self._source.dataset.on_epoch_end()
 
     def __len__(self) -> int:
-        return self._source.steps(self._recipe.batch_size)
+        return self._source.steps(self._recipe.step_images)
 
     def __getitem__(self, index: int) -> Any:
         recipe = self._recipe
         if isinstance(self._source, NumpySource):
-            rows = self._order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
+            rows = self._order[index * recipe.step_images : (index + 1) * recipe.step_images]
             images, labels, *rest = self._source.read(rows)
         else:
             images, labels, *rest = self._source.read(index)

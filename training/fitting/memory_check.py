@@ -1,7 +1,8 @@
-"""Whether the tensors of a training step fit into the memory that is free, before the training starts."""
+"""The batch that fits into the memory that is free, before the training starts."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,17 @@ from wavemix_tf.keras_internals import flatten_layers
 from wavemix_tf.step_memory import largest_batch_size, training_memory
 from wavemix_tf.warning import warn_user
 
+from ..distribution import Devices
 from ..dtypes import accelerator
+from ..recipe import Recipe
+from ..recipe_fields import AUTO
+from ..run_files import RunFiles
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
+SHARE = 0.5  # of the free memory that a batch of "auto" may take; fine-tuning needs more, and so may other programs
+STEPS = 8  # least steps of an epoch with a batch of "auto"
+_FIELDS: Any = dataclasses.fields(Recipe)
 KEPT = 8  # tensors of the size of its output that a layer keeps, at most; more than any block of this package
 
 
@@ -33,6 +41,47 @@ def warn_if_too_large(model: Any, batch_size: int) -> None:
         f"A training step must fit into memory: {advice}; recompute='block' in model_args takes less. "
         f"Received: batch_size={batch_size}, which needs about {_gib(need)}, with {_gib(free)} free"
     )
+
+
+def with_batch_size(recipe: Recipe, files: RunFiles | None, model: Any, images: int, devices: Devices) -> Recipe:
+    """Replace a ``batch_size`` of "auto": by that of the run which is continued, otherwise by the largest that fits.
+
+    Args:
+        recipe: The recipe.
+        files: Those of the run folder; None: there is none, or it is overwritten.
+        model: The network to train; None: a dataset of the user makes the batches, and the number is not used.
+        images: Number of training images.
+        devices: Those that share a batch.
+
+    Raises:
+        ValueError: not even one image fits, or the memory of a step or of the device is unknown.
+    """
+    if recipe.batch_size != AUTO:
+        return recipe
+    stored = files.read_recipe().batch_size if files is not None and files.recipe.is_file() else AUTO
+    if stored != AUTO:
+        return dataclasses.replace(recipe, batch_size=stored)
+    if model is None:
+        return dataclasses.replace(recipe, batch_size=next(f.default for f in _FIELDS if f.name == "batch_size"))
+    free = free_bytes()
+    if free is None or keras.backend.backend() not in ("tensorflow", "jax"):
+        raise ValueError(
+            "batch_size='auto' needs TensorFlow or JAX, and a device that states its free memory: give a number. "
+            f"Received: backend {keras.backend.backend()}"
+        )
+    fitting = devices.smallest(largest_batch_size(model, int(SHARE * free))) * devices.count
+    if not fitting:
+        raise ValueError(
+            "A training step of one image must fit into memory: use smaller images or a smaller network. "
+            f"Received: {_gib(SHARE * free)}, half of what is free"
+        )
+    most = max(devices.count, images // STEPS)
+    while fitting > most:
+        fitting //= 2
+    chosen = max(fitting // devices.count, 1) * devices.count
+    if devices.writes:
+        print(f"batch_size: {chosen} (auto, with {_gib(free)} of memory free)")
+    return dataclasses.replace(recipe, batch_size=chosen)
 
 
 def free_bytes() -> int | None:

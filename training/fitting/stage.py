@@ -51,12 +51,12 @@ class StageTraining:
         self.model, self.data, self.files, self.stage = model, data, files, stage
         self.callbacks, self.verbose, self.devices = list(callbacks), verbose, devices
         self.phases = phases(recipe, stage)
-        self.steps = data.train_source.steps(recipe.batch_size)
+        self.steps = data.train_source.steps(recipe.step_images)
         if self.steps < 1:
             raise ValueError(
                 "batch_size must not exceed the number of training images: "
                 f"--set batch_size={max(data.train_source.size // 4, 1)}, or more images. Received: "
-                f"batch_size={recipe.batch_size}, training images: {data.train_source.size}"
+                f"batch_size={recipe.step_images}, training images: {data.train_source.size}"
             )
         self.task = task_of(recipe, len(data.class_names))
         self.task.check_devices(devices.count)
@@ -141,7 +141,7 @@ class StageTraining:
             # Copies: on JAX an assigned array would be shared, and deleted by the evaluation that receives it.
             averages = checkpoint.values(moving_averages(optimizer))
             checkpoint.assign(self.model.trainable_variables, averages, "the moving average")
-            batches = self.data.train_source.batches(self.recipe.batch_size)
+            batches = self.data.train_source.batches(self.recipe.step_images)
             self.recalibrate(first_batches(batches, BATCHES))
         validation = {f"val_{name}": value for name, value in evaluate(self.model, self.data.validation).items()}
         score = (validation[f"val_{self.task.metric}"], -validation["val_loss"])

@@ -22,11 +22,12 @@ from ..distribution import devices_of
 from ..dtypes import warn_if_emulated
 from ..endings import check_logits
 from ..recipe import Recipe
+from ..recipe_fields import AUTO
 from ..run_files import RunFiles
 from ..tasks import task_of
 from . import checkpoint
 from .fit_result import FitResult, finished_result
-from .memory_check import warn_if_too_large
+from .memory_check import warn_if_too_large, with_batch_size
 from .run_output import STAGES, check_same_recipe, prepare_run_folder, remove_failed_start, write_result
 from .saving import compile_for_use, save_model
 from .stage import StageTraining, print_order_note
@@ -96,7 +97,8 @@ def fit(
         if verbose == "auto":
             verbose = (1 if sys.stdout.isatty() else 2) if devices.writes else 0
         if data is None or isinstance(data, (DataBundle, tuple, list)):  # a dataset has its own batch size
-            devices.check_batch_size(recipe.batch_size)
+            if recipe.batch_size != AUTO:
+                devices.check_batch_size(recipe.step_images)
         if files is not None:
             if devices.processes > 1:
                 devices.check_equal("The content of the run folder", files.checksums())
@@ -123,8 +125,11 @@ def fit(
             keras.utils.set_random_seed(recipe.seed)
             model = build(recipe, len(data.class_names))
         warn_if_emulated(model)
-        if given is None or isinstance(given, (DataBundle, tuple, list)):  # a dataset has its own batch size
-            warn_if_too_large(model, recipe.batch_size // devices.count)
+        own = given is None or isinstance(given, (DataBundle, tuple, list))  # a dataset has its own batch size
+        kept = None if overwrite and stage == "float" else files
+        recipe = with_batch_size(recipe, kept, model if own else None, data.train_source.size, devices)
+        if own:
+            warn_if_too_large(model, recipe.step_images // devices.count)
         run = StageTraining(recipe, model, data, files, stage, callbacks, verbose, devices, class_weight)
         if files is not None:
             resumes = files.checkpoint.is_file() and not overwrite

@@ -84,6 +84,8 @@ class Progress:
             else:
                 costs = [f"{name} {format_cost(trial.costs[name])}" for name in watched if name in trial.costs]
                 over = ["over budget"] if trial.status == OVER_BUDGET else []
+                if options.median_stopping and trial.epochs < options.epochs:
+                    over.append(f"stopped after {trial.epochs} of {options.epochs} epochs")
                 parts += [f"{options.objective[0]} {trial.score:.4f}", *costs, *over]
             what = f"trial {trial.trial_id}, {', '.join(parts)} ({duration(trial.seconds)})"
             text = f"{count} of {options.max_trials}: {what}"

@@ -37,6 +37,7 @@ class SearchOptions:
     data: Any
     validation_data: Any
     class_weight: Mapping[Any, float] | None
+    median_stopping: bool
     callbacks: Any
     seed: int
     watch: Any
@@ -63,6 +64,7 @@ class SearchOptions:
             "score": None if self.score is None else _identity_of(self.score),
             "seed": self.seed,
             "class_weight": plain_weights(self.class_weight),
+            **({"median_stopping": True} if self.median_stopping else {}),
             **identity,
         }
 

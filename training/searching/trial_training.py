@@ -24,6 +24,7 @@ from ..recipe import Recipe
 from ..run_files import BEGIN_ANEW, RunFiles
 from . import cluster
 from .cost_goal import GOAL_LOSS
+from .median_stopping import MedianStopping
 from .progress import Progress
 from .search_options import SearchOptions
 from .search_result import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, Trial
@@ -140,6 +141,11 @@ class TrialTraining:
         )
         data = self.bundle(recipe)
         callbacks = [_StopAtNaN(), *(self.options.callbacks() if self.options.callbacks is not None else ())]
+        if self.options.median_stopping:
+            direction = self.options.objective[1] if self.options.objective[0] == "val_loss" else "max"
+            metric = "val_loss" if direction == "min" else f"val_{recipe.metric}"
+            stopping = MedianStopping(metric, direction, short.epochs, folder.parent, folder)
+            callbacks.append(stopping)
         begun = time.perf_counter()
         verbose = 2 if self.options.verbose > 1 else 0
         weights = self.options.class_weight
@@ -150,6 +156,7 @@ class TrialTraining:
         if self.options.score is not None:
             metrics |= {name: float(value) for name, value in self.options.score(result, data).items()}
         self.progress.trained_s += time.perf_counter() - begun
+        epochs = before + len(result.history.get("epoch", ())) if self.options.median_stopping else epochs
         name = self.options.objective[0]
         if name not in metrics:  # every trial would fail the same way
             fatal = import_oracles().keras_tuner.errors.FatalValueError

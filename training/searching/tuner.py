@@ -48,6 +48,7 @@ def search(
     validation_data: Any = None,
     class_weight: Mapping[Any, float] | None = None,
     out: str | os.PathLike[str] | None = None,
+    median_stopping: bool = False,
     callbacks: Callable[[], Sequence[Any]] | None = None,
     seed: int = 0,
     watch: Callable[[], None] | None = None,
@@ -88,6 +89,9 @@ def search(
         validation_data: As for ``fit``.
         class_weight: As for ``fit``.
         out: Folder of the search; None: a temporary folder, nothing is kept.
+        median_stopping: End a trial after a quarter of its epochs or later if its best value so far is worse than the
+            median of at least four other trials' running averages (Golovin et al., KDD 2017). By the recipe's metric,
+            or by "val_loss" if that is the objective. It spares epochs, and small networks of the Pareto front.
         callbacks: Function that returns Keras callbacks for a trial.
         seed: Seed of the choice of candidates.
         watch: For a chief: called a few times per second; an exception from it ends the search.
@@ -124,6 +128,11 @@ def search(
     for name, function in (("score", score), ("callbacks", callbacks), ("watch", watch)):
         if function is not None and not callable(function):
             raise ValueError(f"{name} must be a function. Received: {name}={function!r}")
+    if median_stopping and (tuner == "hyperband" or minimize is not None):
+        raise ValueError(
+            "median_stopping compares the scores of equally long trials for the best score: not with Hyperband, which "
+            f"ends trials by itself, nor with minimize. Received: tuner={tuner!r}, minimize={minimize!r}"
+        )
     check_budget(budget or {}, costs)
     chosen = resolve_objective(recipe, objective, score)
     known = [*GRAPH_COSTS, *(name for measure in costs for name in measure.names)]
@@ -142,6 +151,7 @@ def search(
         data=data,
         validation_data=validation_data,
         class_weight=class_weight,
+        median_stopping=median_stopping,
         callbacks=callbacks,
         seed=seed,
         watch=watch,
@@ -233,7 +243,8 @@ class _Search:
         """The data of the recipe that the search starts from, checked before the first trial."""
         options = self.options
         data = self.training.bundle(options.recipe)
-        if data.train_source.steps(options.recipe.batch_size) < 1:
+        batch_size = options.recipe.batch_size  # "auto": each trial chooses its own
+        if isinstance(batch_size, int) and data.train_source.steps(batch_size) < 1:
             raise ValueError(
                 "batch_size must not exceed the number of training images. Received: "
                 f"batch_size={options.recipe.batch_size}, training images: {data.train_source.size}"

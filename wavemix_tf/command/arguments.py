@@ -243,14 +243,16 @@ def check_export(
     return chosen
 
 
-def check_name_option(name: str | None, chosen: Sequence[tuple[str, str]]) -> None:
+def check_name_option(name: str | None, chosen: Sequence[tuple[str, str]], names_folder: bool = False) -> None:
     """Raise a ValueError unless --name can name the code of the one file that --target and --dtype select.
 
     Args:
         name: --name; None: nothing to check.
         chosen: (target, dtype) pairs.
+        names_folder: Whether a kit or a project is written, whose files it names for every target.
     """
     from ..tflite.file.identifiers import C_NAME_RULE, is_c_name
+    from ..tflite.targets.table import TARGETS
 
     if name is None:
         return
@@ -259,6 +261,13 @@ def check_name_option(name: str | None, chosen: Sequence[tuple[str, str]]) -> No
     if len(chosen) != 1:
         files = ", ".join("-".join(pair) for pair in chosen)
         raise ValueError(f"--name names the code of one file: choose it with --target and --dtype. Received: {files}")
+    target = chosen[0][0]
+    if not names_folder and not TARGETS[target].has_c_code:
+        coded = ", ".join(other for other, row in TARGETS.items() if row.has_c_code)
+        raise ValueError(
+            f"--name names the C code of a file for {coded}, and the files of a --kit or --project; here it has no "
+            f"effect. Received: --name {name} with --target {target}"
+        )
 
 
 def check_project_option(project: str | None, chosen: Sequence[tuple[str, str]]) -> None:

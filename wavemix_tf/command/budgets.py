@@ -41,6 +41,7 @@ NAMED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # only if named; 
     "instructions": (COUNTS, (INSTRUCTIONS,)),  # of an inference, an estimate
 }
 Kinds = dict[str, tuple[tuple[str, ...], str]]  # kind -> (units, cost)
+FEW_OPS = ("ADD", "CONV_2D", "FULLY_CONNECTED", "LOGISTIC", "MEAN", "MUL")  # an example, of a small network
 BOARD_TARGETS = ("mcu", "c")  # what may run a file on a board
 FORM = "[TARGET:]AMOUNT-KIND,... as in mcu:64KB-ram,100KB-flash or android-cpu:5ms"
 AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([A-Za-z]*)(?:-([A-Za-z]+(?:-[A-Za-z]+)*))?")
@@ -119,7 +120,8 @@ def board_budget(name: str, target: str | None = None) -> tuple[str, dict[str, f
     """The budget of a board for one runtime: (target, cost -> upper limit in bytes).
 
     The arena must fit into the largest block of RAM and leave room for the runtime's own; the file and the program that
-    runs it into flash. A program in C has its own RAM and flash.
+    runs it into flash: that of a Cortex-M4, which a search estimates, so that other cores have a smaller limit. A
+    program in C has its own RAM and flash.
 
     Args:
         name: Key of ``BOARDS``.
@@ -137,7 +139,7 @@ def board_budget(name: str, target: str | None = None) -> tuple[str, dict[str, f
     """
     from ..tflite.names import CMSIS_NN
     from ..tflite.targets.boards import CORES, get_board
-    from ..tflite.targets.firmware import OWN_RAM_BYTES
+    from ..tflite.targets.firmware import OWN_RAM_BYTES, small_core_bytes
 
     row = get_board(name)
     check_option("target", target or BOARD_TARGETS[0], BOARD_TARGETS)
@@ -146,7 +148,7 @@ def board_budget(name: str, target: str | None = None) -> tuple[str, dict[str, f
         return "c", {cost: float(size) for cost, size in sizes.items()}
     firmware = FIRMWARE_BYTES if CMSIS_NN in CORES[row.core] else FIRMWARE_REFERENCE_BYTES
     arena = min(row.block_bytes, row.ram_bytes - OWN_RAM_BYTES)
-    return "mcu", {ARENA_BYTES: float(arena), firmware: float(row.flash_bytes)}
+    return "mcu", {ARENA_BYTES: float(arena), firmware: float(row.flash_bytes - small_core_bytes(row.core))}
 
 
 def flash_note(target: str | None, limits: Mapping[str, float]) -> str | None:
@@ -158,11 +160,11 @@ def flash_note(target: str | None, limits: Mapping[str, float]) -> str | None:
 
     if get_target(target).writes_c:
         return "flash: the program in C with its constants and the largest measured size of its code."
-    if not get_target(target).runtime_flash_bytes:
+    if not get_target(target).counts_firmware:
         return "flash: the compiled file only, without the program that runs it."
     return (
-        f"flash: the file only. The program that runs it adds about {runtime_words()}: the kinds firmware and "
-        "firmware-reference include it."
+        "flash: the file only. The program that runs it takes more, by the ops of the file: for "
+        f"{', '.join(FEW_OPS)} {runtime_words(FEW_OPS)}. The kinds firmware and firmware-reference include it."
     )
 
 

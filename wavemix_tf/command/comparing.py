@@ -313,7 +313,7 @@ class Comparison:
         model = build(chosen, self.classes)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.AdamW(1e-3), loss, jit_compile=chosen.jit_compile)
-        shape = (chosen.batch_size, *chosen.image_shape)
+        shape = (chosen.step_images, *chosen.image_shape)
         images = np.random.default_rng(0).random(shape, "float32")
         labels = np.zeros(len(images), "int32")
         for _ in range(2):

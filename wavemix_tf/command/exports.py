@@ -33,7 +33,7 @@ from .pages.report import write_report
 from .run_folder import exported, read_report, saved_recipe
 from .steps import load_model, trained_model
 from .terminal import advising_export, as_options, console, headline, note
-from .verdict import VerdictError
+from .verdict import VerdictError, is_verdict
 
 KIT_IMAGES = 4
 LIMITS = ("max_arena_bytes", "max_flash_bytes", "accelerator", "max_firmware_bytes", "min_runtime")
@@ -55,7 +55,7 @@ def write_exports(
     overwrite: bool = False,
     code_name: str | None = None,
     **limits: Any,
-) -> tuple[list[tuple[str, Artifact]], dict[str, str]]:
+) -> tuple[list[tuple[str, Artifact]], Refusals]:
     """Export, check and save the chosen files; read those that the run folder already holds.
 
     Args:
@@ -85,7 +85,7 @@ def write_exports(
             "images, which were used in training. More images make the check stricter."
         )
     artifacts: list[tuple[str, Artifact]] = []
-    refused: dict[str, str] = {}
+    refused = Refusals()
     for target, dtype in chosen:
         name = f"{target}-{dtype}"
         path = out / "exports" / f"{name}.tflite"
@@ -150,23 +150,37 @@ def any_limit_given(limits: Mapping[str, Any]) -> bool:
     return any(value is not None and value is not False for value in limits.values())
 
 
+class Refusals(dict[str, str]):
+    """Name -> reason of the files that were not written.
+
+    Attributes:
+        failed: Names of those that an error kept from being written, such as a damaged file: nothing judged them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed: set[str] = set()
+
+
 @contextmanager
-def _collecting_refusals(
-    line: CommandLine, out: Path, target: str, dtype: str, refused: dict[str, str]
-) -> Iterator[None]:
+def _collecting_refusals(line: CommandLine, out: Path, target: str, dtype: str, refused: Refusals) -> Iterator[None]:
     """Collect a refusal, so that neither the other files nor the finished training are lost."""
     exporting = ("--out", str(out), "--target", target, "--dtype", dtype)
     try:
         with advising_export(line, exporting):
             yield
     except ExportError as error:
-        refused[f"{target}-{dtype}"] = as_options(str(error), line.verb, exporting)
+        name = f"{target}-{dtype}"
+        refused[name] = as_options(str(error), line.verb, exporting)
+        if not is_verdict(error):
+            refused.failed.add(name)
 
 
-def raise_if_refused(refused: dict[str, str]) -> None:
-    """Raise VerdictError if a file was refused."""
+def raise_if_refused(refused: Refusals) -> None:
+    """Raise VerdictError if a file was refused, or ExportError if an error kept one from being written."""
     if refused:
-        raise VerdictError("; ".join(f"{name} was not written. {reason}" for name, reason in refused.items()))
+        error = ExportError if refused.failed else VerdictError
+        raise error("; ".join(f"{name} was not written. {reason}" for name, reason in refused.items()))
 
 
 def all_exported(out: Path, chosen: Sequence[tuple[str, str]], io_dtype: str | None) -> bool:

@@ -24,7 +24,9 @@ static void softmax(const normalization *k, const int8_t *input, int8_t *output)
       int32_t value = 0;
       if (below < k->entries) {
         value = fixed_product(scale, k->exponentials[below]);
-        if (shift > 0) {
+        if (shift > 31) {
+          value = 0; /* of 512 or more nearly equal values each is below half a step */
+        } else if (shift > 0) {
           value = ((value >> (shift - 1)) + 1) >> 1;
         }
       }

@@ -11,12 +11,15 @@ from ..fixed_point import exp_on_negative_values, input_radius, quantize_multipl
 from ..program import REQUANTIZE, Fields, Program
 
 BATCH_AXES = 3
+MOST_VALUES = 4095  # the sum of the exponentials, each at most 1, has 12 integer bits
 INTEGER_BITS = 5  # of the fixed-point difference to the largest value
 LOG_SCALE, LOG_ZERO = 16 / 256, 127  # of the outputs of LOG_SOFTMAX
 
 
 def softmax(program: Program) -> None:
     """The exponentials by table: a difference of int8 values has 256 of them at most."""
+    depth = program.op.inputs[0].shape[-1]
+    program.require(depth <= MOST_VALUES, f"is over {depth} values, {MOST_VALUES} at most: their sum would overflow")
     fields, _ = _exponentials(program.op.inputs[0], program.op.options.beta)
     _emit(program, ("clamp", "inverse", "reciprocal", "softmax"), "normalization", fields)
 
@@ -24,6 +27,8 @@ def softmax(program: Program) -> None:
 def log_softmax(program: Program) -> None:
     """The exponentials by table, and one logarithm a row."""
     op = program.op
+    depth = op.inputs[0].shape[-1]
+    program.require(depth <= MOST_VALUES, f"is over {depth} values, {MOST_VALUES} at most: their sum would overflow")
     fields, (multiplier, shift) = _exponentials(op.inputs[0], 1.0)
     program.require(
         (op.outputs[0].scale, op.outputs[0].zero_point) == (LOG_SCALE, LOG_ZERO),

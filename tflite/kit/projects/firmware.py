@@ -152,6 +152,8 @@ def sources(
         f"{prefix}classifier.c": filled("classifier.c", values),
         f"{prefix}network.h": filled("network.h", values),
         network_file(subject, cpp): filled("network_c.c" if program else "network_tflm.cc", values),
+        f"{prefix}write_result.h": filled("write_result.h", values),
+        f"{prefix}write_result.c": filled("write_result.c", values),
         f"{prefix}self_test.h": filled("self_test.h", values),
         f"{prefix}self_test.c": filled("self_test.c", values),
         f"{name}_vectors.h": vectors_h(name, info, subject.vectors, with_picture=True).encode(),
@@ -231,6 +233,6 @@ def _memory_words(subject: Subject) -> str:
         f"- **RAM**: an arena of {artifact.arena_bytes:,} bytes{f' ({arenas})' if arenas else ''}, static. If the "
         "self-test says that AllocateTensors failed, with kernels tuned for another chip, define `EXTRA_ARENA_BYTES`.\n"
         f"- **CMSIS-NN**: {cmsis_nn_words(subject.info)}\n"
-        f"- **Flash**: {flash_words(artifact.size_bytes)}.\n"
+        f"- **Flash**: {flash_words(artifact.size_bytes, artifact.ops)}.\n"
         f"- **Transposed convolutions**: {transposed_words(artifact)}"
     )

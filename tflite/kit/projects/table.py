@@ -105,8 +105,10 @@ PROJECTS: dict[str, Project] = {
         "CMake",
         MICRO_TARGETS,
         _cmake,
-        "built and run on a computer and on an emulated Cortex-M4 and M55 (qemu-system-arm), for `mcu` with a "
-        "library of TensorFlow Lite Micro that was compiled separately (TFLM_LIBRARY); no board was run",
+        "built and run on a computer and on an emulated Cortex-M4 and M55 (qemu-system-arm); for `mcu` on a computer "
+        "and a Cortex-M4 by the lines of this README, with local copies of the sources that it downloads, and on a "
+        "Cortex-M55 with a library of TensorFlow Lite Micro that was "
+        "compiled separately (TFLM_LIBRARY); no board was run",
     ),
     "cmsis": Project("CMSIS", MICRO_TARGETS, _cmsis, f"{COMPILED}not built with the CMSIS-Toolbox"),
     "android": Project(

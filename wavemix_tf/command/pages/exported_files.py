@@ -32,8 +32,8 @@ def _export(export: Mapping[str, Any]) -> str:
     rows = [("device", export.get("description")), ("size", kibibytes(export.get("size_bytes")))]
     if export.get("arena_bytes"):
         rows.append(("arena", kibibytes(export["arena_bytes"])))
-    if export.get("target") in TARGETS and TARGETS[export["target"]].runtime_flash_bytes:
-        rows.append(("flash", flash_words(export["size_bytes"])))
+    if export.get("target") in TARGETS and TARGETS[export["target"]].counts_firmware:
+        rows.append(("flash", flash_words(export["size_bytes"], export.get("ops") or {})))
     rows += [("input", _tensor(export.get("input"))), ("output", _tensor(export.get("output")))]
     rows += [(key, value) for key, value in (export.get("card") or {}).items()]
     facts = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in rows if v)

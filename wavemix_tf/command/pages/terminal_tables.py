@@ -213,9 +213,11 @@ def _flash_lines(files: Sequence[tuple[str, Any]]) -> list[str]:
     from ...tflite.targets.table import get_target
 
     lines = []
-    if any(get_target(file.target).runtime_flash_bytes for _, file in files):
-        lines.append(f"Size of mcu files: the file only; the program that runs it adds about {runtime_words()}.")
     for name, file in files:
+        if get_target(file.target).counts_firmware:
+            lines.append(
+                f"Size of {name}: the file only; the program that runs it adds about {runtime_words(file.ops)}."
+            )
         if get_target(file.target).writes_c:
             lines.append(f"Flash of {name}: {c_flash_words(file.content)}.")
     return lines

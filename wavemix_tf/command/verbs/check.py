@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 ALL = "all"
 NOTES = (
     "RAM: the arena on a 32-bit device, calculated, the runtime's own data and the stack. Flash: the file and the "
-    "largest measured size of the program that runs it. Both in KiB, without the rest of your firmware: what the board "
-    "has, below it what each runtime needs; --json has the bytes. Instructions of an inference: an estimate from an "
-    "emulator's counts. "
+    "program that runs it, an estimate from the ops, of TensorFlow Lite Micro built with messages. Both in KiB, "
+    "without the rest of your firmware: what the board has, below it what each runtime needs; --json has the bytes. "
+    "Instructions of an inference: an estimate from an emulator's counts. "
     "ms: an estimate, the range that published figures of the core span; no figure: none was published for it."
 )
+
+NO_MESSAGES = "* fits if TensorFlow Lite Micro is built without messages (BUILD_TYPE=release)"
 
 
 def check(
@@ -168,6 +170,8 @@ def _print_fits(fits: Sequence[Fit]) -> None:
         console.print(_table(fits, reasons))
         for number, reason in enumerate(reasons, 1):
             console.print(f"[{number}] {reason}")
+        if any(one.fits_without_messages for one in fits):
+            console.print(NO_MESSAGES)
         return
     from ...tflite.measuring.board_fit import RUNTIME_NAMES
 
@@ -203,10 +207,10 @@ def _table(fits: Sequence[Fit], reasons: Sequence[str]) -> Any:
 
 
 def _verdict(one: Fit) -> str:
-    """Whether it fits, or what is missing in KiB, rounded up."""
+    """Whether it fits, or what is missing in KiB, rounded up; with * see ``NO_MESSAGES``."""
     parts = {"RAM": one.missing_ram_bytes, "flash": one.missing_flash_bytes}
     lacks = ", ".join(f"{math.ceil(size / 102.4) / 10:,.1f} KiB {name}" for name, size in parts.items() if size)
-    return f"lacks {lacks}" if lacks else "yes"
+    return f"lacks {lacks}{' *' if one.fits_without_messages else ''}" if lacks else "yes"
 
 
 def _millions(count: int | None) -> str:

@@ -68,7 +68,7 @@ def export(
     recipe = saved_recipe(out, settings)
     chosen = check_export(target, dtype, io_dtype, choose_exports(recipe, out, None))
     check_project_option(project, chosen)
-    check_name_option(name, chosen)
+    check_name_option(name, chosen, kit or project is not None)
     read_report(out)  # report damage before the work
     check_state(out)
     announce_loading()

@@ -63,6 +63,10 @@ def tune(
         typer.Option(metavar="SCORE", help="Least value of the objective, e.g. 0.97 of accuracy, 33.5 of dB."),
     ] = None,
     qat: Annotated[bool, typer.Option("--qat", help="Score each trial in int8, after a short fine-tuning.")] = False,
+    median_stopping: Annotated[
+        bool,
+        typer.Option("--median-stopping", help="End trials whose learning curve is below the median of the others."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of candidates.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Training processes to start on this machine.")] = 1,
     role: Annotated[str | None, typer.Option(help="chief or worker, for a search on several machines")] = None,
@@ -131,6 +135,7 @@ def tune(
             budget=limits,
             costs=costs,
             score=tuning.int8_score if qat else None,
+            median_stopping=median_stopping,
             out=out,
             seed=seed,
             watch=local.watch if local else None,

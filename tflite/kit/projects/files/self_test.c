@@ -7,27 +7,13 @@
 #include "@{name}_vectors.h"
 #include "@{prefix}network.h"
 
-/* Writes a number; printf would bring in a heap on most boards. */
-static void write_number(WriteText write, long number) {
-  char text[24];
-  char* end = text + sizeof text - 1;
-  unsigned long rest = number < 0 ? 0UL - (unsigned long)number : (unsigned long)number;
-  *end = '\0';
-  do {
-    *--end = (char)('0' + rest % 10);
-    rest /= 10;
-  } while (rest != 0);
-  if (number < 0) *--end = '-';
-  write(end);
-}
-
 static void write_found(WriteText write, int place, long value, long wanted) {
   write("failed: value ");
-  write_number(write, place);
+  @{prefix}write_number(write, place);
   write(" is ");
-  write_number(write, value);
+  @{prefix}write_number(write, value);
   write(", expected ");
-  write_number(write, wanted);
+  @{prefix}write_number(write, wanted);
   write("\n");
 }
 
@@ -49,7 +35,7 @@ static int same_output(WriteText write, int vector) {
 static int test_vector(WriteText write, int vector) {
   @{prefix}network_input_t* input = @{prefix}network_input();
   write("vector ");
-  write_number(write, vector);
+  @{prefix}write_number(write, vector);
   write(": ");
   if (input == NULL) {
     write("failed: ");
@@ -106,26 +92,14 @@ int @{prefix}self_test(WriteText write) {
   for (vector = 0; vector < @{name}_vector_count; ++vector) failures += test_vector(write, vector);
   failures += test_picture(write);
   write("RAM: ");
-  write_number(write, @{prefix}network_ram_used());
+  @{prefix}write_number(write, @{prefix}network_ram_used());
   write(" of ");
-  write_number(write, @{prefix}network_ram_reserved());
+  @{prefix}write_number(write, @{prefix}network_ram_reserved());
   write(" bytes used\n");
   write(failures == 0 ? "PASSED @{name}: " : "FAILED @{name}: ");
-  write_number(write, @{name}_vector_count + 1 - failures);
+  @{prefix}write_number(write, @{name}_vector_count + 1 - failures);
   write(" of ");
-  write_number(write, @{name}_vector_count + 1);
+  @{prefix}write_number(write, @{name}_vector_count + 1);
   write(" checks passed\n");
   return failures;
-}
-
-void @{prefix}write_classification(WriteText write, const @{prefix}Classification* result) {
-  if (result == NULL) {
-    write("not classified: the picture was refused\n");
-    return;
-  }
-  write(@{prefix}class_labels[result->best]);
-  write(", share ");
-  write_number(write, (long)(1000.0f * result->shares[result->best] + 0.5f));
-  write(" / 1000, ");
-  write(result->accepted ? "accepted\n" : "rejected\n");
 }
