@@ -3,7 +3,8 @@
     python benchmarks/gpu.py --peer-python .venv-peers/bin/python --out runs/benchmarks
 
 This interpreter needs `pip install "jax[cuda12]" keras` and this package, and no TensorFlow; the peers' needs PyTorch
-with CUDA, `wavemix==0.2.4` and einops. Every batch of every contender has a process of its own, alone on the GPU. Reported are
+with CUDA, `wavemix==0.2.4` and einops. Every batch of every contender has a process of its own, alone on the GPU.
+Reported are
 
 - the throughput and the peak memory at one batch size that all contenders share (`--batch`);
 - the largest batch, a power of two, that fits into the device's memory, with its throughput and memory.
@@ -110,8 +111,7 @@ def measure(one: Contender, options: argparse.Namespace, deadline: float, log_pa
                     row["largest"] = batch
                     rate, mib = answer["images_per_s"], answer["peak_mib"]
                     say(f"  {one.name}: batch {batch:,}: {rate:,.0f} images/s, {mib:,.0f} MiB")
-                # A process for every batch: JAX cannot reset its peak, memory that was full is in pieces, and a network
-                # that PyTorch has compiled for one batch was seen to be fifty times slower at the next one.
+                # A process for every batch: JAX cannot reset its peak, and memory that was full is in pieces.
                 one.stop()
                 batch = next_batch(row, options)
                 if batch is not None and time.monotonic() >= deadline:
