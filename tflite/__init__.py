@@ -25,6 +25,7 @@ if TYPE_CHECKING or not is_command():
     from .exporting.artifact import Artifact
     from .exporting.exporter import export
     from .graph.lowering import fold
+    from .measuring.command_cost import CommandCost
     from .measuring.device_costs import DeviceCosts
     from .measuring.latency import BenchmarkReport, benchmark
     from .measuring.layer_noise import LayerError, layer_errors
@@ -42,6 +43,7 @@ __all__ = [
     "Agreement",
     "Artifact",
     "BenchmarkReport",
+    "CommandCost",
     "CopyError",
     "DeviceCosts",
     "ExportError",
