@@ -95,7 +95,7 @@ def ours(arguments: dict[str, Any]) -> Answer:
     dataset = dataset.repeat().prefetch(2)
     model = wm.WaveMixClassifier(**config_of(arguments), recompute=arguments.get("recompute", "none"))
     model.compile(
-        optimizer=keras.optimizers.AdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY),
+        optimizer=wm.training.FusedAdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=arguments["jit"],
     )

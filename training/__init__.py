@@ -19,6 +19,7 @@ if TYPE_CHECKING or not is_command():
     from .data.bundle import DataBundle
     from .data.datasets import load_data
     from .fitting.fit_result import FitResult
+    from .fitting.fused_adamw import FusedAdamW
     from .fitting.trainer import fit
     from .searching.search_result import SearchResult
     from .searching.tuner import SearchStoppedError, search
@@ -29,6 +30,7 @@ __all__ = [
     "BudgetError",
     "DataBundle",
     "FitResult",
+    "FusedAdamW",
     "Recipe",
     "SearchResult",
     "SearchStoppedError",

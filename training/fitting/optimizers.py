@@ -11,6 +11,7 @@ from wavemix_tf.keras_internals import flatten_layers
 
 from ..distribution import ONE_DEVICE, Devices
 from ..recipe import Recipe
+from .fused_adamw import FusedAdamW
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +68,7 @@ def build_optimizer(phase: Phase, recipe: Recipe, steps_per_epoch: int, devices:
         "use_ema": phase.ema > 0,
         "ema_momentum": phase.ema or 0.99,
     }
-    kind: Any = {"sgd": keras.optimizers.SGD, "lion": keras.optimizers.Lion}.get(
-        phase.optimizer, keras.optimizers.AdamW
-    )
+    kind: Any = {"sgd": keras.optimizers.SGD, "lion": keras.optimizers.Lion}.get(phase.optimizer, FusedAdamW)
     if phase.optimizer == "sgd":
         options["momentum"] = recipe.momentum
     elif phase.optimizer == "adamw":
