@@ -85,7 +85,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         for axis in (upper, lower):
             axis.spines[["top", "right"]].set_visible(False)
             axis.tick_params(labelsize=8)
-    axes[1][0].set_ylabel("allocated at the peak, MiB", fontsize=8)
+    axes[1][0].set_ylabel("allocated, MiB", fontsize=8)
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="upper center", ncols=len(names), frameon=False, fontsize=8)
     axes[1][0].legend(frameon=False, fontsize=8)

@@ -238,7 +238,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         )
         times.append((net["title"], official["ms"], mine["ms"]))
         memory.append((net["title"], *(row["memory"]["over_baseline_mib"] for row in (official, least))))
-    panels = [("ms per step", times), ("peak MiB over baseline, ours in its most frugal setting", memory)]
+    panels = [("ms per step", times), ("peak MiB, ours in its most frugal setting", memory)]
     bars(panels, ("official PyTorch, fastest setting", "ours"), path)
 
 
