@@ -81,7 +81,7 @@ def summarize(net: Net, found: list[Contender], peaks: dict[str, float]) -> dict
             row |= {"ms": contender.median_ms, "rounds_ms": contender.rounds_ms, "cpu_ms": contender.cpu_ms}
             row |= {"memory": contender.details["memory"], "gmacs_per_s": gmacs / contender.median_ms * 1e3}
             peak = peaks.get("bfloat16" if "bfloat16" in contender.name else "float32")
-            row["share_of_peak"] = row["gmacs_per_s"] / peak if peak else None
+            row["share_of_peak"] = row["gmacs_per_s"] / peak if peak and peak > 1 else None  # 0: not measured
         summary["contenders"][contender.name] = row
     plain = [contender for contender in found if "checkpoint" not in contender.name]
     official, mine = fastest(plain, ours=False), fastest(found, ours=True)
