@@ -20,6 +20,7 @@ LATER = {
         "QuantDepthwiseConv2D",
     ),
     "tflite.graph.rectifiers": ("QuantPReLU",),
+    "training.fitting.fused_adamw": ("FusedAdamW",),
     "tflite.layers.token_layers": ("AddConstant", "ChannelAffine", "Cut", "MatMul", "Mean", "Rsqrt"),
 }
 
