@@ -208,6 +208,7 @@ def test_killed_it_goes_on_to_the_same_numbers(folder, tmp_path):
         (["--systems", "wavemix_seg_192_16_l3"], "A system must classify images"),
         (["--budget", "64KB"], "Received: '64KB'"),
         (["--set", "task=segmentation"], "segmentation"),
+        (["--set", "batch_size=auto"], "compare trains all systems with one batch_size"),
         (["--set", "epoch=3"], "--set takes KEY=VALUE"),
     ],
 )

@@ -30,16 +30,13 @@ class MedianStopping(keras.callbacks.Callback):
         epochs: Epochs of a complete trial.
         trials: Folder of all trials.
         own: Folder of this trial.
-
-    Attributes:
-        stopped_after: Number of epochs, if the rule ended the training.
     """
 
     def __init__(self, metric: str, direction: str, epochs: int, trials: Path, own: Path) -> None:
         super().__init__()
         self.metric, self.sign = metric, 1.0 if direction == "max" else -1.0
         self.first = max(2, round(FIRST_SHARE * epochs))
-        self.last, self.stopped_after = epochs, 0
+        self.last = epochs
         self._trials, self._own = trials, own
         self._others: list[Sequence[float]] = []
 
@@ -50,7 +47,6 @@ class MedianStopping(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         curve = self._curve(self._own)  # with the epochs before a resume; this one is already written
         if self.first <= len(curve) < self.last and is_hopeless(curve, self._others):
-            self.stopped_after = len(curve)
             self.model.stop_training = True
 
     def _curve(self, folder: Path) -> list[float]:

@@ -15,6 +15,7 @@ from wavemix_tf.checks import check_option
 from wavemix_tf.variants import VARIANTS
 
 from ..recipe import Recipe
+from ..recipe_fields import AUTO
 from ..tasks import TASKS, Classification, task_type
 from .candidates import Candidates
 from .spaces import network_arguments
@@ -87,10 +88,12 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
 )
 
 
-def check_task(recipe: Recipe) -> None:
-    """Raise ValueError unless a recipe's task is classification, as for all systems."""
+def check_recipe(recipe: Recipe) -> None:
+    """Raise ValueError unless all systems can be trained by a recipe: classification, with a number as batch_size."""
     if not issubclass(task_type(recipe), Classification):
         raise ValueError(f"compare requires a recipe for classification. Received: task={recipe.task!r}")
+    if recipe.batch_size == AUTO:
+        raise ValueError("compare trains all systems with one batch_size: give a number. Received: batch_size='auto'")
 
 
 def check_systems(names: Iterable[str]) -> list[str]:

@@ -144,8 +144,7 @@ class TrialTraining:
         if self.options.median_stopping:
             direction = self.options.objective[1] if self.options.objective[0] == "val_loss" else "max"
             metric = "val_loss" if direction == "min" else f"val_{recipe.metric}"
-            stopping = MedianStopping(metric, direction, short.epochs, folder.parent, folder)
-            callbacks.append(stopping)
+            callbacks.append(MedianStopping(metric, direction, short.epochs, folder.parent, folder))
         begun = time.perf_counter()
         verbose = 2 if self.options.verbose > 1 else 0
         weights = self.options.class_weight

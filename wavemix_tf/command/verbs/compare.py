@@ -37,11 +37,11 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Train and measure several systems of one budget in the same way. Called again, it resumes."""
-    from ...training.searching.systems import SYSTEMS, check_systems, check_task
+    from ...training.searching.systems import SYSTEMS, check_recipe, check_systems
     from ..budgets import flash_note, parse_budget
 
     chosen = choose_recipe(recipe, data, settings, None if overwrite else out)
-    check_task(chosen)
+    check_recipe(chosen)
     names = check_systems(SYSTEMS if systems is None else [name.strip() for name in systems.split(",")])
     out = out or Path("runs") / f"{chosen.name}_comparison"
     check_out(out)
