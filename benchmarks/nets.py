@@ -49,7 +49,7 @@ NETS = {
     ),
 }
 
-# The network of `input_size.py`: four levels, like the published networks for large images.
+# The network of `growth.py`: four levels, like the published networks for large images.
 NETS_BY_SIZE = {
     "64_4_l4": Net(
         "64/4 level 4, strided 2",

@@ -16,11 +16,20 @@ ROOT = Path(__file__).resolve().parents[1]
 PRIVATE = {
     "_keras_history",
     "_inbound_nodes",
+    "_nodes_by_depth",
+    "_standardize_inputs",
+    "_call_context_args",
     "_outbound_nodes",
+    "_nodes_by_depth",
+    "_standardize_inputs",
+    "_call_context_args",
     "_flatten_layers",
     "_layers",
     "_operations",
     "_nodes",
+    "_nodes_by_depth",
+    "_standardize_inputs",
+    "_call_context_args",
     "_functional",
     "_trainable_variables",
     "_non_trainable_variables",
@@ -89,6 +98,37 @@ def test_calls_are_counted_and_forgotten(model):
     assert internals.count_calls(add) == 0
     add(keras.Input((2,)), keras.Input((2,)))  # it still works
     assert internals.count_calls(add) == 1
+
+
+def test_the_own_value_of_a_variable_is_a_copy_in_its_dtype():
+    found = []
+
+    class Layer(layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(), initializer="ones")
+
+        def call(self, x):
+            found.append(internals.own_value(self.scale))
+            return x * self.scale
+
+    layer = Layer(dtype="mixed_float16")
+    assert layer(np.ones(2)).dtype == "float16"
+    layer.scale.assign(2.0)
+    assert found[-1].dtype == "float32"
+    assert float(found[-1]) == 1.0
+
+
+def test_the_calls_of_a_model_in_order(model):
+    calls = internals.calls_in_order(model)
+    made = {id(tensor) for tensor in model.inputs}
+    for call in calls:
+        assert {id(tensor) for tensor in call.input_tensors} <= made
+        made |= {id(tensor) for tensor in call.outputs}
+    x = np.random.default_rng(0).random((2, 8, 8, 4)).astype("float32")
+    tensors = {id(model.inputs[0]): internals.standardized_inputs(model, x)[0]}
+    for call in calls:
+        tensors |= internals.run_call(call, tensors, training=False)
+    np.testing.assert_allclose(tensors[id(model.outputs[0])], model(x), rtol=1e-5)
 
 
 def test_sublayers_stand_in_one_attribute():

@@ -1,5 +1,7 @@
 """Blocks that are computed again in the backward pass train as those that are not."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +9,11 @@ import tensorflow as tf
 from keras import layers, ops
 
 import wavemix_tf as wm
+from wavemix_tf.keras_internals import calls_in_order
 from wavemix_tf.layers.normalization import FusedBatchNormalization
 from wavemix_tf.layers.residual_block import ResidualBlock
+from wavemix_tf.networks.recomputed_model import segments
+from wavemix_tf.training.fitting.checkpoint import seed
 
 BLOCKS = {
     "wavemix": lambda **options: wm.WaveMixBlock(8, levels=2, dropout=0.5, **options),
@@ -126,3 +131,105 @@ def test_a_network_hands_it_to_its_blocks(tmp_path):
         wm.WaveMixClassifier(3, (8, 8, 1), width=8, depth=1, recompute="all")
     with pytest.raises(ValueError, match=r"recompute must be one of 'none', 'block'\. Received: .*elementwise"):
         wm.ConvMixer(3, (8, 8, 1), width=8, depth=1, recompute="elementwise")
+
+
+class Penalty(layers.Layer):
+    """Adds a loss of its own."""
+
+    def call(self, x):
+        self.add_loss(0.1 * ops.mean(ops.square(x)))
+        return x
+
+
+def branched(kind):
+    """A network with every state that a step changes: dropout, moving statistics, losses of layers, two outputs."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 3))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", activity_regularizer="l2")(inputs)
+    for number in range(4):
+        y = layers.BatchNormalization(momentum=0.5)(layers.Conv2D(8, 3, padding="same")(x))
+        y = Penalty()(layers.Dropout(0.4, seed=number)(ops.tanh(y)))
+        x = layers.Add()([x, y])
+    pooled = layers.GlobalAveragePooling2D()(x)
+    outputs = {"sum": layers.Dense(2, kernel_regularizer="l2", name="sum")(pooled), "mean": pooled}
+    return kind(inputs, outputs)
+
+
+def steps_of(model):
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+    x = np.random.default_rng(0).standard_normal((12, 12, 12, 3)).astype("float32")
+    y = {"sum": x.mean((1, 2))[:, :2], "mean": np.tile(x.mean((1, 2)), (1, 3))[:, :8]}
+    losses = model.fit(x, y, batch_size=4, epochs=2, verbose=0, shuffle=False).history["loss"]
+    return losses, [ops.convert_to_numpy(variable) for variable in model.variables]
+
+
+def test_any_functional_model_trains_as_without(tmp_path):
+    losses, variables = steps_of(branched(keras.Model))
+    model = branched(wm.RecomputedModel)
+    again, others = steps_of(model)
+    np.testing.assert_allclose(again, losses, rtol=1e-5)
+    for one, other in zip(variables, others, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"Penalty": Penalty})
+    assert type(loaded) is wm.RecomputedModel
+    x = np.ones((2, 12, 12, 3), "float32")
+    np.testing.assert_allclose(loaded(x)["sum"], model(x)["sum"], rtol=1e-6)
+
+
+def test_any_functional_model_keeps_less():
+    plain, again = (
+        wm.profile(branched(kind), training=True, batch_size=8) for kind in (keras.Model, wm.RecomputedModel)
+    )
+    assert again.training.step < 0.6 * plain.training.step
+
+
+def test_segments_need_the_least_memory():
+    """Compared with every way to cut a chain in whose middle the tensors are large."""
+    inputs = keras.Input((8, 8, 4))
+    x = inputs
+    for width in (4, 16, 4, 12, 32, 8, 4, 20, 4, 4):
+        x = layers.Conv2D(width, 1)(x)
+    model = keras.Model(inputs, x)
+    calls = calls_in_order(model)
+    sizes = [int(np.prod(call.outputs[0].shape[1:])) for call in calls]
+
+    def memory(bounds):
+        kept = sum(sizes[place - 1] for place in bounds[1:-1])
+        return kept + max(sum(sizes[start:end]) for start, end in itertools.pairwise(bounds))
+
+    end = len(calls)
+    ways = itertools.chain(*(itertools.combinations(range(1, end), count) for count in range(end)))
+    best = min(memory([0, *way, end]) for way in ways)
+    found = segments(calls, model.inputs, model.outputs)
+    assert memory([0, *(segment.end for segment in found)]) <= 1.01 * best
+    assert [segment.start for segment in found[1:]] == [segment.end for segment in found[:-1]]
+
+
+def test_a_model_with_a_mask_is_refused():
+    inputs = keras.Input((5, 2))
+    with pytest.raises(ValueError, match=r"supports no layers that make a mask\. Received: layer 'mask'"):
+        wm.RecomputedModel(inputs, layers.LSTM(3)(layers.Masking(name="mask")(inputs)))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Training exceeded")  # the moving statistics of an untrained network
+def test_fine_tuning_is_recomputed_too():
+    """A quantized network trains as without, in less memory, with the same ranges, statistics and masks."""
+    found = {}
+    for recompute in ("none", "block"):
+        keras.utils.set_random_seed(0)
+        model = wm.WaveMixClassifier(3, (16, 16, 3), width=4, depth=2, dropout=0.3, recompute=recompute)
+        images = np.random.default_rng(0).random((64, 16, 16, 3), "float32")
+        quantized = wm.tflite.quantize(model, images)
+        seed(quantized, 0)
+        quantized.compile(keras.optimizers.SGD(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        quantized.fit(images[:32], np.arange(32) % 3, batch_size=16, verbose=0, shuffle=False)
+        found[recompute] = quantized, wm.profile(quantized, training=True, batch_size=16).training.step
+    assert type(found["block"][0]) is wm.RecomputedModel
+    assert found["block"][1] < 0.6 * found["none"][1]
+    for one, other in zip(*(quantized.variables for quantized, _ in found.values()), strict=True):
+        if "excess" not in one.path:  # clipped squares near zero
+            np.testing.assert_allclose(
+                ops.convert_to_numpy(other), ops.convert_to_numpy(one), rtol=1e-3, atol=1e-4, err_msg=one.path
+            )

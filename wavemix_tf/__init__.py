@@ -22,6 +22,7 @@ if TYPE_CHECKING or not is_command():
     from .layers.wavelets import DWT2D, IDWT2D, FilterBank2D
     from .layers.wavemix_blocks import WaveMixBlock, WaveMixV1Block
     from .networks.dynamixer import DynaMixer, DynaMixerBlock, DynaMixerOp
+    from .networks.recomputed_model import RecomputedModel
     from .networks.token_mixers import ConvMixer, MLPMixer, PoolFormer, TokenMixerClassifier
     from .networks.token_sampling import (
         AdaptiveTokenSampling,
@@ -50,6 +51,7 @@ HOMES = (
     "layers.imaging",
     "networks.wavemix",
     "networks.token_mixers",
+    "networks.recomputed_model",
     "networks.dynamixer",
     "networks.token_sampling",
     "networks.vit",
@@ -81,6 +83,7 @@ __all__ = [
     "PoolFormer",
     "PoolFormerBlock",
     "RGBToYCbCr",
+    "RecomputedModel",
     "SelfAttention",
     "TokenCounts",
     "TokenMixerClassifier",

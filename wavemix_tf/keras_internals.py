@@ -41,6 +41,35 @@ def producer(tensor: Any) -> tuple[Any, Any]:
     return operation, operation._inbound_nodes[index]
 
 
+def calls_in_order(model: Any) -> list[Any]:
+    """Return the calls of a functional model that compute its outputs, in the order in which Keras runs them."""
+    by_depth = model._nodes_by_depth
+    return [call for depth in sorted(by_depth, reverse=True) for call in by_depth[depth] if not call.is_input]
+
+
+def run_call(call: Any, tensors: dict[int, Any], training: bool) -> dict[int, Any]:
+    """Compute one call of ``calls_in_order``.
+
+    Args:
+        call: The call.
+        tensors: id of a KerasTensor -> its value, with those of the call's inputs.
+        training: Passed to the operation if it takes it.
+
+    Returns:
+        id of a KerasTensor -> its value, for the outputs of the call.
+    """
+    args, kwargs = call.arguments.fill_in(tensors)
+    if "training" in getattr(call.operation, "_call_context_args", ()):
+        kwargs["training"] = training
+    results = keras.tree.flatten(call.operation(*args, **kwargs))
+    return {id(symbol): result for symbol, result in zip(call.outputs, results, strict=True)}
+
+
+def standardized_inputs(model: Any, inputs: Any) -> list[Any]:
+    """Return the inputs of a functional model as tensors in its order, as its ``call`` makes them."""
+    return list(model._standardize_inputs(inputs))
+
+
 def count_calls(operation: Any) -> int:
     """Return how often a layer or operation was called on KerasTensors."""
     return len(operation._inbound_nodes)
@@ -72,6 +101,15 @@ def set_larger_is_better(metric: Any) -> None:
 def keep_dtype(variable: Any) -> None:
     """Read a variable in its own dtype under a mixed policy, as with ``add_weight(autocast=False)``."""
     variable._autocast = False
+
+
+def own_value(variable: Any) -> Any:
+    """Return a variable's value as a tensor of its own dtype, also inside a layer of a mixed policy."""
+    casts, variable._autocast = variable._autocast, False
+    try:
+        return keras.ops.copy(variable.value)  # `convert_to_tensor` returns a TensorFlow variable itself
+    finally:
+        variable._autocast = casts
 
 
 def learning_rate_or_schedule(optimizer: Any) -> Any:

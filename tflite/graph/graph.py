@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from wavemix_tf.keras_internals import producer
+from wavemix_tf.networks.recomputed_model import RecomputedModel
 
 from ..errors import UnsupportedLayerError
 from ..layers.augmentation import passes_at_inference
@@ -257,13 +258,16 @@ class Graph:
         readers = consumers.get(value, [])
         return readers[0] if len(readers) == 1 and value not in self.outputs else None
 
-    def to_model(self, name: str, outputs: Sequence[Value] | None = None, skip: Iterable[Node] = ()) -> Any:
+    def to_model(
+        self, name: str, outputs: Sequence[Value] | None = None, skip: Iterable[Node] = (), kind: Any = keras.Model
+    ) -> Any:
         """Build the functional model.
 
         Args:
             name: Name of the model.
             outputs: Values to return instead of the model's outputs.
             skip: Nodes to bypass: their output is their input.
+            kind: Class of the model, which takes inputs, outputs and a name.
         """
         skipped = set(skip)
         tensors: dict[Value, Any] = {}
@@ -300,7 +304,7 @@ class Graph:
         inputs = keras.tree.pack_sequence_as(self._structure[0], starts)
         if outputs is None:
             ends = keras.tree.pack_sequence_as(self._structure[1], ends)
-        return keras.Model(inputs, ends[0] if outputs is not None and len(ends) == 1 else ends, name=name)
+        return kind(inputs, ends[0] if outputs is not None and len(ends) == 1 else ends, name=name)
 
     def _name_outputs(self) -> None:
         """Rename the layers that compute the outputs to the original names of the outputs."""
@@ -422,7 +426,7 @@ def is_functional(model: Any) -> bool:
         traced = bool(model.inputs) and bool(model.outputs)
     except (AttributeError, ValueError):
         traced = False
-    return traced and owner.__module__.startswith("keras.")
+    return traced and (owner is RecomputedModel or owner.__module__.startswith("keras."))
 
 
 def _check_functional(model: Any) -> None:

@@ -6,8 +6,12 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 from wavemix_tf.checks import check_option
 from wavemix_tf.gradient_registry import releasing_gradients
+from wavemix_tf.keras_internals import flatten_layers
+from wavemix_tf.networks.recomputed_model import RecomputedModel
 from wavemix_tf.warning import warn_user
 
 from ..graph.fake_quant_placement import UNSUPPORTED
@@ -129,13 +133,21 @@ def quantize(
     if rounding == "gptq":
         round_with_feedback(graph, arrays)
     # The layers were also called in the probing models; fresh copies belong only to this model (`layer.output` is its).
-    quantized = Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized")
+    kind = RecomputedModel if _recomputes(model) else keras.Model
+    quantized = Graph.from_model(graph.to_model("draft")).to_model(f"{model.name}_quantized", kind=kind)
     quantized = with_training_of(model, quantized)
     quantized.dtype_policy = model.dtype_policy  # `compile` scales the loss of float16 by it
     quantized.quantization_report = report
     mark_fresh(quantized)
     _attach_report(quantized, rows)
     return quantized
+
+
+def _recomputes(model: Any) -> bool:
+    """Return whether training computes activations of the model again: fine-tuning then does so, too."""
+    return any(
+        isinstance(one, RecomputedModel) or getattr(one, "recompute", "") == "block" for one in flatten_layers(model)
+    )
 
 
 def _warn_of_shared_layers(graph: Graph) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from .recompute import hand_over_statistics, is_recomputed
+from .recompute import is_recomputed
 
 TINY = 1e-6  # least size of a gamma by which the sum of ``add_to`` is divided
 
@@ -138,10 +138,6 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return ops.cast(outputs, self.compute_dtype)
 
     def _keep(self, mean: Any, variance: Any) -> None:
-        if not hand_over_statistics(self, mean, variance):
-            self.average(mean, variance)
-
-    def average(self, mean: Any, variance: Any) -> None:
         """Update the moving statistics with a batch's."""
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + ops.cast(batch, moving.dtype) * (1.0 - self.momentum))

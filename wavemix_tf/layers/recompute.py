@@ -1,7 +1,7 @@
-"""Blocks whose activations are computed again in the backward pass, so that training keeps only each block's input.
+"""Parts of a network that are computed again in the backward pass, so that training keeps only their inputs.
 
 Chen et al., "Training Deep Nets with Sublinear Memory Cost" (arXiv 1604.06174). ``keras.remat`` computes a function
-again; it must then draw the same random numbers and leave the moving statistics alone, which is what this file adds.
+again; it must then draw the same random numbers and update variables once, which is what this file adds.
 """
 
 from __future__ import annotations
@@ -14,61 +14,74 @@ from typing import Any
 import keras
 from keras import ops
 
+from ..keras_internals import own_value
+
 RECOMPUTE = ("none", "elementwise", "block")
 
-# (layer, mean, variance) of the batch norms inside a block that is computed again; None outside.
-_statistics: ContextVar[list[tuple[Any, Any, Any]] | None] = ContextVar("statistics", default=None)
-
-
-def hand_over_statistics(layer: Any, mean: Any, variance: Any) -> bool:
-    """Give a batch's statistics to the block that is computed again; False where the layer must average them itself.
-
-    Args:
-        layer: With a method ``average(mean, variance)``.
-        mean: (C,).
-        variance: (C,), biased.
-    """
-    found = _statistics.get()
-    if found is None:
-        return False
-    found.append((layer, mean, variance))
-    return True
+_again: ContextVar[bool] = ContextVar("again", default=False)
 
 
 def is_recomputed() -> bool:
-    """Whether the calling layer is inside a block that is computed again."""
-    return _statistics.get() is not None
+    """Whether the calling layer is inside a part that is computed again."""
+    return _again.get()
 
 
-def recomputed(function: Callable[[Any], Any], layers: Sequence[Any], x: Any) -> Any:
-    """Return ``function(x)``, whose activations are dropped and computed again in the backward pass.
+def recomputed(function: Callable[..., Any], layers: Sequence[Any], *inputs: Any) -> Any:
+    """Return ``function(*inputs)``, whose activations are dropped and computed again in the backward pass.
+
+    Variables that the layers update, such as moving statistics, are updated once, after the forward pass.
 
     Args:
-        function: Computes a tensor from a tensor with ``layers`` in training mode.
+        function: Computes a tensor, or a list of tensors, from tensors, with ``layers`` in training mode.
         layers: All layers that it uses, at any depth.
-        x: Tensor.
+        inputs: Tensors; the gradient of those that are floating point is computed.
     """
     generators = [layer.seed_generator for layer in layers if getattr(layer, "seed_generator", None) is not None]
     replays = [_Replay(generator) for generator in generators]
-    norms: list[Any] = []
+    states = {id(generator.state) for generator in generators}
+    unique = {id(variable): variable for layer in layers for variable in layer.variables}.values()
+    updated = [variable for variable in unique if not variable.trainable and id(variable) not in states]
+    # JAX's functions are pure: there the values of all variables are those of the caller's scope.
+    read = list(unique) if keras.backend.backend() == "jax" else updated
+    values = [(variable, own_value(variable)) for variable in read if id(variable) not in states]
+    places = [place for place, tensor in enumerate(inputs) if is_float(tensor)]
+    changed: list[Any] = []
+    losses: list[Any] = []
+    structure: list[Any] = []
 
-    def pure(x: Any) -> tuple[Any, ...]:
-        token = _statistics.set([])
+    def pure(*tensors: Any) -> tuple[Any, ...]:
+        given = list(inputs)
+        for place, tensor in zip(places, tensors, strict=True):
+            given[place] = tensor
+        token = _again.set(True)
         try:
-            with _replaying(replays, x):
-                y = function(x)
-            found = _statistics.get() or []
+            with keras.StatelessScope(values, collect_losses=True) as scope, _replaying(replays, tensors[0]):
+                y = function(*given)
         finally:
-            _statistics.reset(token)
-        norms[:] = [layer for layer, _, _ in found]
-        return (y, *(ops.stop_gradient(part) for _, *both in found for part in both))
+            _again.reset(token)
+        initial = {id(variable): value for variable, value in values}
+        current = [(variable, scope.get_current_value(variable)) for variable in updated]
+        found = [(variable, value) for variable, value in current if value is not initial[id(variable)]]
+        changed[:], losses[:] = [variable for variable, _ in found], scope.losses
+        structure[:] = [keras.tree.map_structure(lambda _: 0, y)]
+        return (*keras.tree.flatten(y), *scope.losses, *(ops.stop_gradient(value) for _, value in found))
 
-    y, *statistics = keras.remat(pure)(x)
+    results = keras.remat(pure)(*(inputs[place] for place in places))
+    end = len(results) - len(changed)
+    count = end - len(losses)
+    y, after = keras.tree.pack_sequence_as(structure[0], results[:count]), results[end:]
+    for loss in results[count:end]:
+        layers[0].add_loss(loss)  # whichever layer holds it: the model adds up those of all
     for replay in replays:
         replay.advance()
-    for layer, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
-        layer.average(mean, variance)
+    for variable, value in zip(changed, after, strict=True):
+        variable.assign(value)
     return y
+
+
+def is_float(tensor: Any) -> bool:
+    """Return whether a tensor is floating point."""
+    return "float" in keras.backend.standardize_dtype(tensor.dtype)
 
 
 class _Replay:
