@@ -17,6 +17,7 @@ from keras import layers, ops
 
 from wavemix_tf.keras_internals import keep_dtype
 from wavemix_tf.layers.normalization import FusedBatchNormalization
+from wavemix_tf.layers.recompute import is_recomputed
 
 from . import saturation
 
@@ -161,6 +162,10 @@ class FakeQuant(layers.Layer):
 
             return rounded(x), gradient
 
+        if training and is_recomputed() and keras.backend.backend() == "jax":
+            # JAX's checkpoint keeps nothing, and its custom gradients may not enclose `low` and `high`.
+            passed = ops.where(ops.logical_and(wide >= low, wide <= high), wide, ops.stop_gradient(wide))
+            return ops.stop_gradient(rounded(wide)) + (passed - ops.stop_gradient(passed))
         return ops.custom_gradient(apply)(wide) if training else rounded(wide)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
