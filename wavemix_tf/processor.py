@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -31,6 +32,11 @@ MACOS = {
 def processor_name() -> str:
     """Return the name of the processor, e.g. "AMD EPYC 7763"."""
     return _field(_cpuinfo(), "model name") or platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +20,9 @@ LEAST_FILLED = (
     0.5  # least share of an input's range that calibration images fill; below it every value loses a bit: a warning
 )
 EAGER_PIXELS = 256 * 32 * 32  # fewer run faster without tracing a graph, and fit in memory
+EAGER_BATCHES = 2  # as few batches do, whatever their size
+MOST_BYTES = 256 << 20  # images in memory; more go to a temporary file
+CHUNK_BYTES = 64 << 20  # images at a time: Keras would copy a longer array whole
 
 
 Range = tuple[float, float] | None
@@ -132,32 +135,17 @@ def check_images(
     if label is not None:
         name = f"{name} of input {label!r}"
     wanted = tuple(shape[1:])
-    if not hasattr(images, "ndim"):
-        parts = []
-        for part in itertools.islice(images, MAX_PARTS + 1) if isinstance(images, Iterable) else ():
-            if isinstance(part, (tuple, list, dict)):
-                raise ValueError(
-                    f"{name} must give only images, without labels. Received: a {type(part).__name__} of {len(part)}"
-                )
-            parts.append(np.asarray(part))
-        if len(parts) > MAX_PARTS:
-            raise ValueError(f"{name} must end: at most {MAX_PARTS:,} parts. Received: more")
-        parts = [part[None] if part.ndim == len(wanted) else part for part in parts]
-        if not parts or any(part.shape[1:] != wanted for part in parts):
-            shapes = sorted({part.shape for part in parts}) or type(images).__name__
-            raise ValueError(f"{name} must contain images of shape {wanted}. Received: {name} of shapes {shapes}")
-        images = np.concatenate(parts)
-    array = np.asarray(images)
+    array, dtype = (images, images.dtype) if isinstance(images, np.ndarray) else _joined(images, wanted, name)
     if array.ndim != len(wanted) + 1 or array.shape[1:] != wanted or not len(array):
         raise ValueError(f"{name} must be an array (N, {', '.join(map(str, wanted))}). Received: shape={array.shape}")
     low, high = (-np.inf, np.inf) if value_range is None else value_range
     meaning = " (pixel / 255)" if value_range == (0.0, 1.0) else ""
     # Bytes where [0, 1] is required are pixels without the division; for other ranges integers are valid.
-    if array.dtype.kind not in ("f" if value_range == (0.0, 1.0) and not whole else "fiu"):
-        raise ValueError(f"{name} must be float in [{low}, {high}]{meaning}. Received: dtype={array.dtype}")
-    array = array.astype(np.float32)
+    if dtype.kind not in ("f" if value_range == (0.0, 1.0) and not whole else "fiu"):
+        raise ValueError(f"{name} must be float in [{low}, {high}]{meaning}. Received: dtype={dtype}")
+    array = array if array.dtype == np.float32 else array.astype(np.float32)  # a file on disk is not copied
     slack = 1e-6 * (high - low) if value_range is not None else 0.0
-    if not np.isfinite(array).all() or array.min() < low - slack or array.max() > high + slack:
+    if not np.isfinite([array.min(), array.max()]).all() or array.min() < low - slack or array.max() > high + slack:
         advice = ""
         if calibrates and np.isfinite(array).all():
             several = "" if label is None else "a list with one for each input, "
@@ -171,6 +159,62 @@ def check_images(
     if len(array) < least:
         raise ValueError(f"{name} must contain at least {least} images. Received: {len(array)} images")
     return array
+
+
+def _joined(images: Any, wanted: tuple[int | None, ...], name: str) -> tuple[np.ndarray, np.dtype[Any]]:
+    """Join the parts of an iterable, each (N, ...) or one image: in memory, or in a temporary file if they are many.
+
+    Args:
+        images: The iterable, or a tensor of another library.
+        wanted: Shape of an image.
+        name: The argument's name, for the message.
+
+    Returns:
+        (the images, the dtype in which they were given).
+    """
+    if hasattr(images, "ndim"):
+        array = np.asarray(images)
+        return array, array.dtype
+    parts: list[np.ndarray] = []
+    kinds, count, pending = set(), 0, 0
+    with tempfile.TemporaryFile() as file:
+        for number, given in enumerate(images if isinstance(images, Iterable) else ()):
+            if number == MAX_PARTS:
+                raise ValueError(f"{name} must end: at most {MAX_PARTS:,} parts. Received: more")
+            if isinstance(given, (tuple, list, dict)):
+                raise ValueError(
+                    f"{name} must give only images, without labels. Received: a {type(given).__name__} of {len(given)}"
+                )
+            part = np.asarray(given)
+            batch = part[None] if part.ndim == len(wanted) else part
+            if batch.shape[1:] != wanted:
+                raise ValueError(
+                    f"{name} must contain images of shape {wanted}. Received: {name} of shape {part.shape}"
+                )
+            parts.append(batch)
+            kinds.add(part.dtype)
+            count += len(batch)
+            pending += batch.nbytes
+            if pending > MOST_BYTES:
+                _write(file, parts)
+                pending = 0
+        if not kinds:
+            raise ValueError(
+                f"{name} must contain images of shape {wanted}. Received: {type(images).__name__} without images"
+            )
+        if file.tell() == 0:
+            array = np.concatenate(parts)
+            return array, array.dtype
+        _write(file, parts)
+        file.flush()
+        return np.memmap(file, np.float32, "r", shape=(count, *wanted)), np.result_type(*kinds)  # stays when it closes
+
+
+def _write(file: Any, parts: list[np.ndarray]) -> None:
+    """Append parts to a file of float32 numbers, and empty their list."""
+    for one in parts:
+        file.write(np.ascontiguousarray(one, np.float32).data)
+    parts.clear()
 
 
 def predict(model: Any, images: Any) -> Any:
@@ -187,13 +231,13 @@ def predict(model: Any, images: Any) -> Any:
     def fed(parts: list[np.ndarray]) -> Any:
         return keras.tree.pack_sequence_as(structures(model)[0], parts)
 
-    if keras.backend.backend() != "tensorflow" or arrays[0][..., 0].size > EAGER_PIXELS:
-        outputs = model.predict(fed(arrays), batch_size=BATCH, verbose=0)
-        flat = [np.asarray(part, np.float32) for part in keras.tree.flatten(outputs)]
-        return flat[0] if len(flat) == 1 else flat
-    batches = []
-    for start in range(0, len(arrays[0]), BATCH):
-        batch = model(fed([array[start : start + BATCH] for array in arrays]), training=False)
+    few = arrays[0][..., 0].size <= EAGER_PIXELS or len(arrays[0]) <= EAGER_BATCHES * BATCH
+    eager = few and keras.backend.backend() == "tensorflow"
+    fitting = max(1, CHUNK_BYTES // (BATCH * sum(array[0].nbytes for array in arrays)))
+    batches, size = [], BATCH if eager else fitting * BATCH
+    for start in range(0, len(arrays[0]), size):
+        parts = fed([array[start : start + size] for array in arrays])
+        batch = model(parts, training=False) if eager else model.predict(parts, batch_size=BATCH, verbose=0)
         batches.append([np.asarray(part, np.float32) for part in keras.tree.flatten(batch)])
     joined = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     return joined[0] if len(joined) == 1 else joined

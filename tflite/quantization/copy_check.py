@@ -28,6 +28,7 @@ from .float_network import float_network, remove_rounding
 MAX_DIFFERENCE = 1e-3  # share of the output's spread
 ROUNDINGS = 32  # roundings of the model's coarsest dtype, relative to its largest output; float32: 4e-6
 MAX_TIES = 0.01
+COPY_IMAGES = 32  # calibration images on which a copy is compared with the given model
 LOCATING_IMAGES = 8
 
 
@@ -113,12 +114,14 @@ def check_before_rounding(
     Args:
         model: The given model.
         graph: Graph of it, with its quantizers; not changed.
-        arrays: Calibration images, one array per input.
+        arrays: Calibration images, one array per input; up to ``COPY_IMAGES`` of them, spread over all, are used.
         substitutes: Activations that were replaced in ``graph``.
 
     Raises:
         CopyError: an output differs by more than ``MAX_DIFFERENCE`` of its spread.
     """
+    chosen = np.unique(np.linspace(0, len(arrays[0]) - 1, COPY_IMAGES).astype(int))
+    arrays = [array[chosen] for array in arrays]
     plain = graph.copy()
     remove_rounding(plain)
     unrounded = plain.to_model(f"{model.name}_unrounded")

@@ -53,15 +53,15 @@ def quantize(
     2x2 kernel, which is then rounded). Weights are rounded per output channel, and every tensor that the file
     stores is rounded to 256 levels in a range measured on ``calibration``. BatchNormalization stays and continues to
     train; ``export`` folds it. The given model is not changed. Without fine-tuning the result is a post-training
-    quantization. Before anything is rounded, the copy and the given model are run on the calibration images; if they
-    differ, CopyError is raised.
+    quantization. Before anything is rounded, the copy and the given model are run on 32 of the calibration images; if
+    they differ, CopyError is raised.
 
     Args:
         model: Keras model of images (H, W, C), or of several inputs of any rank: functional, ``Sequential`` or a
             subclass of either. Integer inputs that are quantities (uint8 pixels) are rounded like others.
         calibration: float array (N, H, W, C), or an iterable of such arrays or of single images: 32 or more real images
-            of the training distribution; a few hundred are enough. Several inputs: a dict of input name -> array, or
-            a tuple of arrays.
+            of the training distribution; a few hundred are enough, and more than 256 MiB go through a temporary
+            file. Several inputs: a dict of input name -> array, or a tuple of arrays.
         engine: "native", or "tfmot": the same through tensorflow-model-optimization (which supports only Keras 2), for
             comparison. That returns a ``TfmotModel``, which trains, predicts and exports in the same way; of the
             options below it supports ``observer``, ``input_range`` and ``target``.

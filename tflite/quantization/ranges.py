@@ -22,7 +22,8 @@ MIN_IMAGES = 32
 PERCENTILE = 99.99
 AVERAGING_IMAGES = 16  # images in each batch of the moving average; its weight is the next constant
 AVERAGING_MOMENTUM = 0.9
-SAMPLES_PER_IMAGE = 512  # values of each tensor and calibration image that the percentile and MSE observers use
+# Values of each tensor that the observers keep of a calibration image, and of all: with many images, fewer of each.
+SAMPLES_PER_IMAGE, FEWEST_SAMPLES, SAMPLES = 512, 32, 512 * 256
 # A score below MASK_FROM is masked before a softmax. MASKED is its distance below the least score, by bits: exp(-7) is
 # less than half a step of the softmax's output, whatever the other scores are.
 MASK_FROM, MASKED = -1000.0, {8: 7.0, 16: 12.0}
@@ -36,11 +37,12 @@ class Observe(layers.Layer):
 
     Args:
         needed: bool array that broadcasts to a value's shape; where False, a value counts as zero. None: all needed.
+        images: Number of calibration images, which decides the number of samples.
     """
 
-    def __init__(self, needed: np.ndarray | None = None, **kwargs: Any) -> None:
+    def __init__(self, needed: np.ndarray | None = None, images: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.needed = needed
+        self.needed, self.images = needed, images
 
     def call(self, x: Any) -> Any:
         x = ops.cast(x, "float32")
@@ -48,15 +50,16 @@ class Observe(layers.Layer):
             x = ops.where(ops.convert_to_tensor(self.needed), x, 0.0)
         flat = ops.reshape(x, (-1, int(np.prod(x.shape[1:]))))
         extremes = [ops.min(flat, axis=1, keepdims=True), ops.max(flat, axis=1, keepdims=True)]
-        return ops.concatenate([*extremes, ops.take(flat, sampled_places(flat.shape[1]), axis=1)], axis=1)
+        return ops.concatenate([*extremes, ops.take(flat, sampled_places(flat.shape[1], self.images), axis=1)], axis=1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return (input_shape[0], 2 + min(int(np.prod(input_shape[1:])), SAMPLES_PER_IMAGE))
+        return (input_shape[0], 2 + len(sampled_places(int(np.prod(input_shape[1:])), self.images)))
 
 
-def sampled_places(size: int) -> np.ndarray:
-    """Indices of the values of an image, ``size`` in all, that the observers sample."""
-    return np.random.default_rng(0).permutation(size)[:SAMPLES_PER_IMAGE].astype("int32")
+def sampled_places(size: int, images: int) -> np.ndarray:
+    """Indices of the values of an image, ``size`` in all, that the observers sample of each of ``images`` images."""
+    count = min(SAMPLES_PER_IMAGE, max(FEWEST_SAMPLES, SAMPLES // images))
+    return np.random.default_rng(0).permutation(size)[:count].astype("int32")
 
 
 class ClippingErrors(layers.Layer):
@@ -133,7 +136,8 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     importance = channel_importance(graph) if weighted else {}
     places = [np.broadcast_to(importance.get(node.inputs[0], np.ones(1)), _sides_of_input(node)) for node in observed]
     kept = [part > 1e-9 * part.max() for part in places]
-    tables = measure({index: Observe(kept[index], name=f"observe_{index}") for index in range(len(observed))})
+    count = len(arrays[0])
+    tables = measure({index: Observe(part, count, name=f"observe_{index}") for index, part in enumerate(kept)})
     readers = graph.consumers()
     chosen: dict[int, tuple[float, float]] = {}
     undecided: dict[int, RangeChoice] = {}
@@ -158,7 +162,7 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
                 chosen[index] = (least - MASKED[node.layer.bits], chosen[index][1])
                 masked.add(index)
             continue
-        weights = places[index].ravel()[sampled_places(places[index].size)]
+        weights = places[index].ravel()[sampled_places(places[index].size, count)]
         choice = RangeChoice(table[:, 0], table[:, 1], table[:, 2:], weights, places[index].size)
         chosen[index] = (low, high)
         if choice.may_gain():

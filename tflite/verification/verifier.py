@@ -16,7 +16,7 @@ from ..file.flatbuffer import FileInfo, TensorInfo, read_file
 from ..graph.inputs import check_inputs, output_names, predict
 from ..layers.whole_numbers import is_whole
 from ..names import MICRO, REFERENCE, RUNTIMES, XNNPACK
-from ..runtimes.running import run_file, runtimes_of
+from ..runtimes.running import run_in_runtimes, runtimes_of
 from ..targets.table import get_target
 from .judgement import OutputReport, measure
 
@@ -177,7 +177,7 @@ def verify(
             f"labels must name a class for each image. Received: {len(truth)} labels, {len(arrays[0])} images"
         )
     expected = predict(model, arrays) if expected is None else expected
-    ran = {runtime: run_file(artifact.content, arrays, runtime, limit_s) for runtime in chosen}
+    ran = run_in_runtimes(artifact.content, arrays, chosen, limit_s)
     return compare(info, expected, ran, truth, classes=bool(artifact.class_names), names=output_names(model))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..escaping import printable
-from ..processor import features_text, processor_name
+from ..processor import features_text, processor_name, usable_cores
 from .networks import probabilities
 from .pages.image_urls import png_url
 
@@ -110,6 +109,8 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     """Return the processor on which latencies were measured."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"cpu": f"{processor_name()} ({cores} cores)", "system": f"{platform.system()} {platform.machine()}"}
+    found = {
+        "cpu": f"{processor_name()} ({usable_cores()} cores)",
+        "system": f"{platform.system()} {platform.machine()}",
+    }
     return {**found, "instructions": text} if (text := features_text()) else found

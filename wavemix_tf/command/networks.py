@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -238,6 +237,7 @@ def _open_file(
     Returns:
         (runner, input shape, output shape, class names and preprocessing of the card or file, largest batch, runtime).
     """
+    from ..processor import usable_cores
     from ..tflite.errors import ExportError
     from ..tflite.exporting.artifact import Artifact
     from ..tflite.file.file_sampling_grid import file_sampling_grid
@@ -272,8 +272,7 @@ def _open_file(
         return to_input(source, low + (high - low) * images)
 
     runtime = runtimes_of(get_target(artifact.target), info)[0] if artifact else XNNPACK
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    run = open_raw(content, runtime, threads)
+    run = open_raw(content, runtime, usable_cores())
     names = artifact.class_names if artifact else None
     runner = with_sampling_grid(
         lambda images: from_output(sink, run([to_network_input(images)])[0]), file_sampling_grid(info)
