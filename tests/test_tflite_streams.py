@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from wavemix_tf.progress import showing
 from wavemix_tf.tflite import export, quantize
 from wavemix_tf.tflite.errors import RuntimeFailureError
 from wavemix_tf.tflite.graph import inputs
@@ -112,3 +113,20 @@ def test_runtimes_side_by_side(content, images):
     assert tuple(found) == runtimes
     for runtime in runtimes:
         np.testing.assert_array_equal(found[runtime], run_file(content, images[:8], runtime))
+
+
+def test_long_steps_say_what_they_do(model, images, monkeypatch):
+    monkeypatch.setattr(inputs, "CHUNK_BYTES", 32 * images[0].nbytes)
+    monkeypatch.setattr(inputs, "EAGER_PIXELS", 0)
+    said = []
+    with showing(said.append):
+        quantized = quantize(model, images)
+        export(quantized, target="android-cpu", images=images)
+    assert said[:2] == ["compare the copy with the model", "extremes, 32 of 96 images"]
+    assert [text for text in said if text.startswith("run the model")][
+        -1
+    ] == "run the model and the file, 96 of 96 images"
+    assert {"copy", "convert and audit", "run the file"} < set(said)
+    before = len(said)
+    quantize(model, images)
+    assert len(said) == before

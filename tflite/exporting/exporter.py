@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wavemix_tf.gradient_registry import releasing_gradients
+from wavemix_tf.progress import report
 
 from ..file.identifiers import check_c_name
 from ..graph.lowering import converts_itself
@@ -125,6 +126,7 @@ def export(
     limits = check_arguments(
         target, row, max_arena_bytes, max_flash_bytes, accelerator, max_firmware_bytes, min_runtime
     )
+    report("copy")
     job = prepare(
         model,
         target,
@@ -140,6 +142,7 @@ def export(
         crop_to_aspect_ratio=crop_to_aspect_ratio,
         upsample_form=upsample_form,
     )
+    report("convert and audit")
     file = write(job, accelerator)
     verification, substituted = judge(job, file, error_bound_steps)
     return Artifact(

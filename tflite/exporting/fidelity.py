@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wavemix_tf.progress import report as report_progress
 from wavemix_tf.warning import warn_user
 
 from ..errors import FidelityError
@@ -110,9 +111,10 @@ def check_file(
     exact = None
     with ThreadPoolExecutor(1) as pool:  # the runtimes need no lock of Python's: Keras computes meanwhile
         running = pool.submit(run_in_runtimes, content, images, steps, VERIFY_LIMIT_S, least)
-        expected = predict(given, images)
+        expected = predict(given, images, "run the model and the file")
         if is_quantized(given):
-            exact = predict(float_network(given), images)
+            exact = predict(float_network(given), images, "run the float model and the file")
+        report_progress("run the file")
         ran = running.result()
     options: Any = {"margin_steps": margin_steps, "classes": classes, "names": output_names(given)}
     report = compare(info, expected, ran, **options)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from wavemix_tf.progress import report
 from wavemix_tf.warning import warn_user
 
 from ..layers.whole_numbers import RANGES, is_whole
@@ -217,12 +218,13 @@ def _write(file: Any, parts: list[np.ndarray]) -> None:
     parts.clear()
 
 
-def predict(model: Any, images: Any) -> Any:
+def predict(model: Any, images: Any, task: str = "") -> Any:
     """A Keras model's outputs at inference: float32 (N, ...), or a list of such arrays for several outputs.
 
     Args:
         model: Functional Keras model, or another engine's with one input and one output.
         images: Array (N, ...), or a list with one per input.
+        task: What it is for, see ``report``; "": nothing is reported.
     """
     arrays = list(images) if isinstance(images, (list, tuple)) else [images]
     if not isinstance(model, keras.Model):
@@ -239,6 +241,8 @@ def predict(model: Any, images: Any) -> Any:
         parts = fed([array[start : start + size] for array in arrays])
         batch = model(parts, training=False) if eager else model.predict(parts, batch_size=BATCH, verbose=0)
         batches.append([np.asarray(part, np.float32) for part in keras.tree.flatten(batch)])
+        if task:
+            report(task, min(start + size, len(arrays[0])), len(arrays[0]))
     joined = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     return joined[0] if len(joined) == 1 else joined
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from wavemix_tf import progress
 from wavemix_tf.checks import check_option
 from wavemix_tf.gradient_registry import releasing_gradients
 from wavemix_tf.keras_internals import flatten_layers
@@ -127,10 +128,12 @@ def quantize(
     limits = value_ranges(input_range, graph.inputs)
     passes = quantizing_passes(limits, arrays, BITS[dtype], skipped, substitutes, keep_unsupported=skip == UNSUPPORTED)
     run(graph, passes)
+    progress.report("compare the copy with the model")
     report = check_before_rounding(given, graph, arrays, substitutes)
     rows = find_ranges(graph, arrays, observer)
     connect_steps(graph)
     if rounding == "gptq":
+        progress.report("round the weights")
         round_with_feedback(graph, arrays)
     # The layers were also called in the probing models; fresh copies belong only to this model (`layer.output` is its).
     kind = RecomputedModel if _recomputes(model) else keras.Model

@@ -124,11 +124,11 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     if not observed:
         return []
 
-    def measure(taps: dict[int, Any], images: Any = slice(None)) -> dict[int, np.ndarray]:
+    def measure(taps: dict[int, Any], task: str, images: Any = slice(None)) -> dict[int, np.ndarray]:
         """Index of an observed quantizer -> output of a layer on the quantizer's input, for each of the images."""
         ends = [graph.add(layer, observed[index].inputs[0]) for index, layer in taps.items()]
         chosen = [array[images] for array in arrays]
-        found = predict(graph.to_model("calibration", outputs=ends, skip=quantizers), chosen) if ends else []
+        found = predict(graph.to_model("calibration", outputs=ends, skip=quantizers), chosen, task) if ends else []
         tables = found if len(ends) != 1 else [found]
         return {index: np.asarray(table, np.float32) for index, table in zip(taps, tables, strict=True)}
 
@@ -137,7 +137,9 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     places = [np.broadcast_to(importance.get(node.inputs[0], np.ones(1)), _sides_of_input(node)) for node in observed]
     kept = [part > 1e-9 * part.max() for part in places]
     count = len(arrays[0])
-    tables = measure({index: Observe(part, count, name=f"observe_{index}") for index, part in enumerate(kept)})
+    tables = measure(
+        {index: Observe(part, count, name=f"observe_{index}") for index, part in enumerate(kept)}, "extremes"
+    )
     readers = graph.consumers()
     chosen: dict[int, tuple[float, float]] = {}
     undecided: dict[int, RangeChoice] = {}
@@ -171,7 +173,7 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
         index: ClippingErrors(*choice.ends, importance[observed[index].inputs[0]], name=f"clip_{index}")
         for index, choice in undecided.items()
     }
-    for index, table in measure(probes).items():
+    for index, table in measure(probes, "errors of clipping").items():
         lows = len(undecided[index].ends[0])
         chosen[index] = undecided[index].choose(table[:, :lows], table[:, lows:])
     for index, node in enumerate(observed):
@@ -185,7 +187,7 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     outside = [_outside(tables[index], observed[index].layer, 0.0) | (not kept[index].all()) for index in clips]
     images = np.flatnonzero(np.any(outside, axis=0)) if clips else np.zeros(0, int)
     shares = {index: np.zeros((len(arrays[0]), 2), np.float32) for index in clips}
-    for index, found in (measure(clips, images) if len(images) else {}).items():
+    for index, found in (measure(clips, "clipped shares", images) if len(images) else {}).items():
         shares[index][images] = found
     rows = _rows(observed, tables, chosen, shares)
     for index in masked:

@@ -32,7 +32,7 @@ from .pages.formats import kibibytes
 from .pages.report import write_report
 from .run_folder import exported, read_report, saved_recipe
 from .steps import load_model, trained_model
-from .terminal import advising_export, as_options, console, headline, note
+from .terminal import advising_export, as_options, console, headline, note, status
 from .verdict import VerdictError, is_verdict
 
 KIT_IMAGES = 4
@@ -104,7 +104,7 @@ def write_exports(
             artifacts.append((name, there))
             console.print(f"  {name}: {kibibytes(there.size_bytes)}, within the limits")
             continue
-        with console.status(f"  {name}: convert, audit, run"), _collecting_refusals(line, out, target, dtype, refused):
+        with status(f"  {name}"), _collecting_refusals(line, out, target, dtype, refused):
             artifact = export(
                 model,
                 target=target,

@@ -33,7 +33,7 @@ from ..training.run_files import RunFiles
 from .arguments import START_FILE
 from .command_line import shell
 from .run_folder import START_REMEDY, saved_recipe
-from .terminal import console, note, step
+from .terminal import console, note, status, step
 
 # Name of a network in the papers, if it differs from the class name.
 NETWORK_TITLES = {
@@ -112,7 +112,8 @@ def train(recipe: Recipe, data: DataBundle, out: Path, overwrite: bool) -> FitRe
 
 def quantize_for_tuning(recipe: Recipe, model: Any, data: DataBundle) -> Any:
     """Return the quantization-aware model to fine-tune, by the recipe's ``qat_*`` fields, for every int8 target."""
-    return quantize(model, data.calibration, observer=recipe.qat_observer, skip=recipe.qat_skip, target="mcu")
+    with status("  quantize"):
+        return quantize(model, data.calibration, observer=recipe.qat_observer, skip=recipe.qat_skip, target="mcu")
 
 
 def fine_tune(
@@ -143,7 +144,8 @@ def trained_model(out: Path, artifact: Artifact, data: DataBundle) -> Any:
 
 def quantized_for(artifact: Artifact, model: Any, data: DataBundle) -> Any:
     """Quantize a float model without fine-tuning as ``export`` did for a file of dtype int8 or int16x8."""
-    return quantize(model, data.calibration, dtype=artifact.dtype, target=artifact.target)
+    with status("  quantize"):
+        return quantize(model, data.calibration, dtype=artifact.dtype, target=artifact.target)
 
 
 def count_parameters(model: Any) -> int:

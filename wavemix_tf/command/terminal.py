@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..escaping import printable
+from ..progress import showing
 from ..training.recipe import Recipe
 from ..warning import WavemixWarning
 from .command_line import CommandLine, shell
@@ -202,6 +203,13 @@ def grid(*columns: str) -> Table:
     for index, column in enumerate(columns):
         table.add_column(column, no_wrap=index == 0, style="bold" if index == 0 else "")
     return table
+
+
+@contextmanager
+def status(title: str) -> Iterator[None]:
+    """Show a title on a terminal, with what the library reports after it, until the block ends."""
+    with console.status(title) as line, showing(lambda text: line.update(Text(printable(f"{title}: {text}")))):
+        yield
 
 
 @contextmanager
