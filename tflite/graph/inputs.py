@@ -208,7 +208,9 @@ def _joined(images: Any, wanted: tuple[int | None, ...], name: str) -> tuple[np.
             return array, array.dtype
         _write(file, parts)
         file.flush()
-        return np.memmap(file, np.float32, "r", shape=(count, *wanted)), np.result_type(*kinds)  # stays when it closes
+        return np.memmap(file, np.float32, "r", shape=(count, *batch.shape[1:])), np.result_type(
+            *kinds
+        )  # stays when it closes
 
 
 def _write(file: Any, parts: list[np.ndarray]) -> None:

@@ -38,6 +38,7 @@ class SearchOptions:
     validation_data: Any
     class_weight: Mapping[Any, float] | None
     median_stopping: bool
+    warm_start: bool
     callbacks: Any
     seed: int
     watch: Any
@@ -65,6 +66,7 @@ class SearchOptions:
             "seed": self.seed,
             "class_weight": plain_weights(self.class_weight),
             **({"median_stopping": True} if self.median_stopping else {}),
+            **({"warm_start": True} if self.warm_start else {}),
             **identity,
         }
 

@@ -28,6 +28,7 @@ from .median_stopping import MedianStopping
 from .progress import Progress
 from .search_options import SearchOptions
 from .search_result import COMPLETED, FAILED, OUTCOME_FILE, OVER_BUDGET, Trial
+from .warm_start import begin_trial
 
 
 class TrialTraining:
@@ -132,6 +133,8 @@ class TrialTraining:
             files = RunFiles(self.options.out / "trials" / values["tuner/trial_id"], "float")
             keras.utils.set_random_seed(recipe.seed)  # the file does not store dropout's states
             model = load_keras(files.model, f"{BEGIN_ANEW}.")
+        elif self.options.warm_start:
+            begin_trial(model, folder, 1.0 if self.options.objective[1] == "max" else -1.0)
         share = (epochs - before) / recipe.epochs
         short = dataclasses.replace(
             recipe,

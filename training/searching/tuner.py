@@ -49,6 +49,7 @@ def search(
     class_weight: Mapping[Any, float] | None = None,
     out: str | os.PathLike[str] | None = None,
     median_stopping: bool = False,
+    warm_start: bool = False,
     callbacks: Callable[[], Sequence[Any]] | None = None,
     seed: int = 0,
     watch: Callable[[], None] | None = None,
@@ -92,6 +93,9 @@ def search(
         median_stopping: End a trial after a quarter of its epochs or later if its best value so far is worse than the
             median of at least four other trials' running averages (Golovin et al., KDD 2017). By the recipe's metric,
             or by "val_loss" if that is the objective. It spares epochs, and small networks of the Pareto front.
+        warm_start: Begin each trial with the weights of the best finished trial whose network fits into the
+            candidate's: no wider, no deeper, otherwise the same (Chen et al., arXiv 1511.05641). The scores of later
+            trials then include the training of earlier ones; the trained network is in the trial's folder.
         callbacks: Function that returns Keras callbacks for a trial.
         seed: Seed of the choice of candidates.
         watch: For a chief: called a few times per second; an exception from it ends the search.
@@ -152,6 +156,7 @@ def search(
         validation_data=validation_data,
         class_weight=class_weight,
         median_stopping=median_stopping,
+        warm_start=warm_start,
         callbacks=callbacks,
         seed=seed,
         watch=watch,

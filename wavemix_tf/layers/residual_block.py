@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import layers
 
@@ -30,6 +30,13 @@ def sublayer(owner: layers.Layer, layer: type[layers.Layer], role: str, *args: A
     if layer in CHANNELS_LAST:
         options["data_format"] = "channels_last"  # independent of the user's keras.json
     return layer(*args, **options, name=f"{owner.name}_{role}", dtype=owner.dtype_policy)
+
+
+class ChannelParts(NamedTuple):
+    """Channels of the tensors that are joined in a layer's input and output, in their order; (): not joined."""
+
+    read: tuple[int, ...] = ()
+    written: tuple[int, ...] = ()
 
 
 class ResidualBlock(layers.Layer):
@@ -73,6 +80,14 @@ class ResidualBlock(layers.Layer):
             The same values as ``call`` (up to rounding), same shape and dtype.
         """
         raise NotImplementedError
+
+    def last_norm(self) -> Any:
+        """Return the norm of the term that is added to the input, or None if the output is not such a sum."""
+        return None
+
+    def channel_parts(self) -> dict[str, ChannelParts]:
+        """Return the name of each sublayer that reads or writes joined tensors -> the channels of these."""
+        return {}
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         if training and self.recompute == "block":

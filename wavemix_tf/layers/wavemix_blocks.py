@@ -14,7 +14,7 @@ from .elementwise import ByteDropout, gelu_dropout
 from .normalization import FusedBatchNormalization
 from .pixel_shuffle import PixelShuffle
 from .recompute import RECOMPUTE, recomputed
-from .residual_block import BATCH_NORM, ResidualBlock
+from .residual_block import BATCH_NORM, ChannelParts, ResidualBlock
 from .wavelets import BASES, DWT2D, FilterBank2D, LowPass2D, fold_dwt
 
 TRANSFORMS = ("haar", *BASES, "none")
@@ -97,7 +97,7 @@ class _WaveletBlock(ResidualBlock):
         """
         raise NotImplementedError
 
-    def _last_norm(self) -> FusedBatchNormalization:
+    def last_norm(self) -> FusedBatchNormalization:
         """The norm of the term that is added to the input."""
         raise NotImplementedError
 
@@ -106,7 +106,7 @@ class _WaveletBlock(ResidualBlock):
     def _compute(self, x: Any, training: bool | None) -> Any:
         if None in self.built_size or tuple(x.shape[1:3]) != tuple(self.built_size):
             y = self._mix(pad_to_multiple(x, 2**self.levels), training, contract=True)
-            return x + crop_to(self._last_norm()(y, training=training), x)
+            return x + crop_to(self.last_norm()(y, training=training), x)
         return self._mix_static(x, training, contract=True)
 
     def inline(self, x: Any, training: bool | None = None) -> Any:
@@ -127,8 +127,8 @@ class _WaveletBlock(ResidualBlock):
     def _mix_static(self, x: Any, training: bool | None, contract: bool) -> Any:
         y = self._mix(x if self.pad is None else self.pad(x), training, contract)
         if self.pad is None and self._recomputes_elementwise(training, contract):
-            return self._last_norm().add_to(x, y)
-        y = self._last_norm()(y, training=training)
+            return self.last_norm().add_to(x, y)
+        y = self.last_norm()(y, training=training)
         return self.residual([x, y if self.crop is None else self.crop(y)])
 
     def _recomputes_elementwise(self, training: bool | None, contract: bool) -> bool:
@@ -304,6 +304,16 @@ class WaveMixBlock(_WaveletBlock):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
 
+    def channel_parts(self) -> dict[str, ChannelParts]:
+        """As in ``ResidualBlock``: the four bands with the next level's output, and the pixels of a shuffle."""
+        bands, above = (self.width // 4,) * 4, (self.width // 2,)
+        found = {}
+        for level, parts in enumerate(self.feed_forwards, 1):
+            found[parts[0].name] = ChannelParts(read=bands if level == self.levels else bands + above)
+            if self.upsample == "pixel_shuffle":
+                found[f"{self.name}_upsample{level}"] = ChannelParts(written=(self.width // min(level, 2),) * 4)
+        return found
+
     def _mix(self, x: Any, training: bool | None, contract: bool) -> Any:
         approximations = self._approximations(x, contract)
         up = None
@@ -316,7 +326,7 @@ class WaveMixBlock(_WaveletBlock):
                 up = norm(up, training=training)
         return up
 
-    def _last_norm(self) -> FusedBatchNormalization:
+    def last_norm(self) -> FusedBatchNormalization:
         return self.feed_forwards[0][-1]
 
     def get_config(self) -> dict[str, Any]:
@@ -417,5 +427,5 @@ class WaveMixV1Block(_WaveletBlock):
         y = parts[0] if self.join is None else self.join(parts)
         return self.mixed_activation(self.depthwise(y))
 
-    def _last_norm(self) -> FusedBatchNormalization:
+    def last_norm(self) -> FusedBatchNormalization:
         return self.norm

@@ -67,6 +67,10 @@ def tune(
         bool,
         typer.Option("--median-stopping", help="End trials whose learning curve is below the median of the others."),
     ] = False,
+    warm_start: Annotated[
+        bool,
+        typer.Option("--warm-start", help="Begin a trial with the weights of the best smaller network found so far."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of candidates.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Training processes to start on this machine.")] = 1,
     role: Annotated[str | None, typer.Option(help="chief or worker, for a search on several machines")] = None,
@@ -136,6 +140,7 @@ def tune(
             costs=costs,
             score=tuning.int8_score if qat else None,
             median_stopping=median_stopping,
+            warm_start=warm_start,
             out=out,
             seed=seed,
             watch=local.watch if local else None,
