@@ -166,6 +166,27 @@ def test_local_workers(folder, tmp_path, capfd):
     assert cluster.role() is None
 
 
+@pytest.mark.parametrize(
+    ("visible", "there", "seen"),
+    [
+        (None, 0, [None, None, None]),
+        (None, 1, [None, None, None]),
+        (None, 2, ["0", "1", "0"]),
+        ("3,5", 8, ["3", "5", "3"]),
+        ("4", 8, ["4", "4", "4"]),
+        ("", 8, ["", "", ""]),
+    ],
+)
+def test_each_local_worker_sees_one_gpu(visible, there, seen, monkeypatch, tmp_path):
+    for number in range(there):
+        (tmp_path / f"0000:0{number}:00.0").mkdir()
+    monkeypatch.setattr(tuning, "GPUS", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [tuning.environment_of(index).get("CUDA_VISIBLE_DEVICES") for index in range(3)] == seen
+
+
 @pytest.mark.slow
 def test_workers_that_cannot_work_end_the_search(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tuning.LocalWorkers, "_start", lambda self, index: broken(self._folder, index))

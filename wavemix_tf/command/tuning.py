@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from .pages.formats import METRICS
 from .steps import quantize_for_tuning
 from .terminal import grid
 
+GPUS = Path("/proc/driver/nvidia/gpus")  # of the driver: a folder for each GPU
 NOTE_LETTERS = 14  # a column's head is not wider than its numbers because of a note
 
 
@@ -137,4 +139,16 @@ class LocalWorkers:
         command = [sys.executable, "-c", "from wavemix_tf.cli import worker_script; worker_script()", *self._words]
         name = f"{index}-{secrets.token_hex(4)}"
         with (self._folder / f"{index}.log").open("wb") as log:
-            return subprocess.Popen([*command, "--name", name], stdin=subprocess.PIPE, stdout=log, stderr=log)
+            return subprocess.Popen(
+                [*command, "--name", name], stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment_of(index)
+            )
+
+
+def environment_of(worker: int) -> dict[str, str]:
+    """Return the environment of a local worker: with several NVIDIA GPUs each sees one of them, in turn."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        gpus = [str(number) for number, _ in enumerate(sorted(GPUS.glob("*")))]
+    else:
+        gpus = [name.strip() for name in given.split(",") if name.strip()]
+    return {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} if len(gpus) > 1 else {})}
