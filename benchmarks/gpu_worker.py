@@ -14,7 +14,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from nets import NETS, import_official, keep_official_dwt_in_float32, official_classifier
+from nets import (
+    NETS,
+    checkpoint_official_blocks,
+    import_official,
+    keep_official_dwt_in_float32,
+    official_classifier,
+)
 from side_by_side import PeakMemory, serve
 from training_worker import LEARNING_RATE, WEIGHT_DECAY
 
@@ -68,7 +74,6 @@ def answering(measure: Callable[[int, float], dict[str, Any]]) -> Answer:
 def official(arguments: dict[str, Any]) -> Answer:
     """The official package in a plain PyTorch loop with cross-entropy and fused AdamW."""
     import torch
-    import torch.utils.checkpoint
 
     import_official()
     device = "cuda" if arguments["device"] == "gpu" else "cpu"
@@ -86,11 +91,7 @@ def official(arguments: dict[str, Any]) -> Answer:
     layout = torch.channels_last if arguments["channels_last"] else torch.contiguous_format
     model = official_classifier(config).train().to(device, memory_format=layout)
     if arguments.get("checkpoint"):
-        for layer in model.layers:
-            forward = layer.forward
-            layer.forward = lambda x, forward=forward: torch.utils.checkpoint.checkpoint(
-                forward, x, use_reentrant=False
-            )
+        checkpoint_official_blocks(model)
     if arguments.get("compile"):
         # A graph for each batch size, as ours has: dynamic shapes would be slower. The package's functions need more
         # than the default of eight graphs; beyond it PyTorch would run them uncompiled.

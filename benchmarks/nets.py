@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,6 +189,14 @@ def official_classifier(config: dict[str, Any]) -> Any:
         for block in network.layers:
             block.feedforward[4] = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
     return network
+
+
+def checkpoint_official_blocks(network: Any) -> None:
+    """Compute every block of an official network again in the backward pass, with `torch.utils.checkpoint`."""
+    from torch.utils.checkpoint import checkpoint
+
+    for layer in network.layers:
+        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def random_images(count: int, shape: tuple[int, int, int], seed: int) -> np.ndarray:

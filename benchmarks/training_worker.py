@@ -8,7 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from nets import NETS, NETS_BY_SIZE, import_official, keep_official_dwt_in_float32, official_classifier
+from nets import (
+    NETS,
+    NETS_BY_SIZE,
+    checkpoint_official_blocks,
+    import_official,
+    keep_official_dwt_in_float32,
+    official_classifier,
+)
 from side_by_side import PeakMemory, cpu_seconds, serve, times_ms
 
 BATCHES = 4  # different batches in turn, in memory
@@ -35,7 +42,6 @@ def data(arguments: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 def official(arguments: dict[str, Any]) -> Answer:
     """The official package in a plain PyTorch loop with cross-entropy and fused AdamW, the fastest form on CPUs."""
     import torch
-    import torch.utils.checkpoint
 
     import_official()
     torch.set_num_threads(arguments["threads"])
@@ -48,11 +54,7 @@ def official(arguments: dict[str, Any]) -> Answer:
         keep_official_dwt_in_float32()
     model = official_classifier(config_of(arguments)).train().to(memory_format=layout)
     if arguments.get("checkpoint"):
-        for layer in model.layers:
-            forward = layer.forward
-            layer.forward = lambda x, forward=forward: torch.utils.checkpoint.checkpoint(
-                forward, x, use_reentrant=False
-            )
+        checkpoint_official_blocks(model)
     if arguments.get("compile"):
         model = torch.compile(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
