@@ -1,12 +1,14 @@
-"""Quality of the search: Bayesian and Hyperband against random, and against the paper's network.
+"""Quality of the search: Bayesian, also with a warm start, and Hyperband against random and the paper's network.
 
     python benchmarks/search.py --data-dir ~/tensorflow_datasets --out runs/benchmarks
 
 Fashion-MNIST, 10,000 training and 2,000 validation images, networks of at most 12,000 parameters: 20 trials of three
-epochs in the space "small" (depth, width, upsampling, learning rate) for each tuner and seed, and the published
-Lite-8/5 (7,156 parameters) trained for the same epochs on the same images. Validation accuracy chooses a trial; the
-10,000 test images are read once, for the chosen networks, after all searches. So few epochs on so few images rank
-networks; they do not show the accuracy that the networks can reach.
+epochs in the space "small" (depth, width, upsampling, learning rate) for each method and seed, Hyperband with as many
+rounds as take about the same epochs, and the published Lite-8/5 (7,156 parameters) trained for the epochs of one trial
+on the same images. With a warm start a trial begins with the weights of an earlier one, so that its score includes more
+than its own epochs: the comparison is by what the whole search trained. Validation accuracy chooses a trial; the 10,000
+test images are read once, for the chosen networks, after all searches. So few epochs on so few images rank networks;
+they do not show the accuracy that the networks can reach.
 
 Every trial is kept in OUT/search and the same command resumes; it ends with OUT/search.{json,md,png}.
 """
@@ -32,8 +34,15 @@ from quantization import load
 from report import markdown_table
 from side_by_side import machine, write_atomically
 
-TITLES = {"random": "random", "bayesian": "Bayesian", "hyperband": "Hyperband", "lite": "Lite-8/5, no search"}
-COLORS = {"random": "#9aa5b1", "bayesian": "#1f8a70", "hyperband": "#3f6c9e", "lite": "#d4602a"}
+TITLES = {
+    "random": "random",
+    "bayesian": "Bayesian",
+    "warm": "Bayesian, warm start",
+    "hyperband": "Hyperband",
+    "lite": "Lite-8/5, no search",
+}
+COLORS = {"random": "#9aa5b1", "bayesian": "#1f8a70", "warm": "#7a4fb5", "hyperband": "#3f6c9e", "lite": "#d4602a"}
+HYPERBAND_ROUNDS = 1.7  # trainings of Hyperband, most of them shorter, that take the epochs of one other trial
 VALIDATION_IMAGES, CALIBRATION_IMAGES = 2000, 100
 
 
@@ -67,14 +76,15 @@ def run_lite(options: argparse.Namespace, seed: int, data: Any, folder: Path) ->
     }
 
 
-def run_search(tuner: str, options: argparse.Namespace, seed: int, data: Any, folder: Path) -> dict[str, Any]:
+def run_search(method: str, options: argparse.Namespace, seed: int, data: Any, folder: Path) -> dict[str, Any]:
     from wavemix_tf.training import SearchResult, search
 
     search(
         recipe_of(options, seed),
         space="small",
-        tuner=tuner,
-        max_trials=options.trials,
+        tuner="bayesian" if method == "warm" else method,
+        warm_start=method == "warm",
+        max_trials=round(options.trials * HYPERBAND_ROUNDS) if method == "hyperband" else options.trials,
         epochs=options.epochs,
         budget={"parameters": options.parameters},
         data=data,
@@ -186,6 +196,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--parameters", type=int, default=12_000, help="upper limit for a network")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", choices=TITLES, default=list(TITLES))
     options = parser.parse_args()
     settings = {name: getattr(options, name) for name in ("train_images", "epochs", "trials", "parameters", "seeds")}
     record = options.out / "search.json"
@@ -199,12 +210,12 @@ def main() -> int:
     chosen = np.random.default_rng(0).permutation(len(images))
     chosen = chosen[: options.train_images + VALIDATION_IMAGES + CALIBRATION_IMAGES]
     data = (images[chosen], labels[chosen])
-    todo = [(seed, method) for seed in options.seeds for method in TITLES if f"{method}/{seed}" not in results["cells"]]
+    todo = [(s, one) for s in options.seeds for one in options.methods if f"{one}/{s}" not in results["cells"]]
     begun = time.perf_counter()
     for number, (seed, method) in enumerate(todo, 1):
         folder = options.out / "search" / f"{method}_{seed}"
         print(f"{number} of {len(todo)}: {TITLES[method]}, seed {seed}", flush=True)
-        run = run_lite if method == "lite" else lambda *given, tuner=method: run_search(tuner, *given)
+        run = run_lite if method == "lite" else lambda *given, method=method: run_search(method, *given)
         results["cells"][f"{method}/{seed}"] = run(options, seed, data, folder)
         write_atomically(record, json.dumps(results, indent=1))
         print(f"  {(time.perf_counter() - begun) / 60:.1f} min so far", flush=True)

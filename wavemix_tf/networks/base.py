@@ -25,8 +25,9 @@ class Network(keras.Model):
 
     Every network takes ``recompute`` beside ``name`` and ``trainable``, for training in less memory with the same
     gradients, up to rounding, and the same dropout and statistics: "block" keeps only the input of each block and
-    computes the block again in the backward pass. "elementwise", for WaveMix blocks, computes only GELU and dropout
-    again, and (TensorFlow, float32, on a CPU) the input of the last batch norm from its output. "none" keeps all.
+    computes the block again in the backward pass, except for the last, whose activations that pass needs first.
+    "elementwise", for WaveMix blocks, computes only GELU and dropout again, and (TensorFlow, float32, on a CPU) the
+    input of the last batch norm from its output. "none" keeps all.
     """
 
     def _policy(self, arguments: dict[str, Any]) -> Any:
@@ -50,6 +51,8 @@ class Network(keras.Model):
         check_option("recompute", self.recompute, known)
         for block in blocks:
             block.recompute = self.recompute
+        if blocks and self.recompute == "block":
+            blocks[-1].recompute = "none"  # the backward pass begins with it: it would be computed twice at once
         self.layer_policy = policy
         # Keras's `compile` scales the loss by this policy, as float16 gradients need.
         self.dtype_policy = policy
