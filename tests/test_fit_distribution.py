@@ -1,7 +1,7 @@
 """`fit` on several devices: the curves of one device, files written once, resumed where it stopped.
 
 Every scenario runs in one or two separate processes: virtual devices must be requested before the backend starts. The
-tolerance allows float32 sums in another order: `pytest -n 0 -s` prints differences below 3e-7. Batch norm statistics of
+tolerance allows float32 sums in another order: `pytest -n 0 -s` prints differences below 6e-6. Batch norm statistics of
 half a batch, a gradient clipped per half or other images give differences thousands of times as large.
 """
 
@@ -65,7 +65,7 @@ def interrupted(out):
         run(out, callbacks=[Interrupt()])
     assert (folder / out / "checkpoint.npz").is_file()
 
-def same(ours, theirs, rtol=5e-6):
+def same(ours, theirs, rtol=2e-5):
     worst = {name: np.max(np.abs(np.divide(ours[name], theirs[name]) - 1)) for name in ("loss", "val_loss")}
     print("largest relative differences:", worst, flush=True)
     for name in COLUMNS:
@@ -115,6 +115,14 @@ arrays = (images, labels)
 one_history = fit(short, data=arrays, verbose=0).history
 with strategy.scope():
     two_history = fit(short, data=arrays, verbose=0).history
+same({name: two_history[name] for name in COLUMNS}, one_history)
+
+# Blocks that are computed again, with statistics over both devices.
+deep = dataclasses.replace(short, model_args=dict(width=8, depth=2, dropout=0.0))
+one_history = fit(deep, data=arrays, verbose=0).history
+with strategy.scope():
+    again = dataclasses.replace(deep, model_args={**deep.model_args, "recompute": "block"})
+    two_history = fit(again, data=arrays, verbose=0).history
 same({name: two_history[name] for name in COLUMNS}, one_history)
 
 # Batch norm by itself: outputs, gradients and moving statistics of the whole batch, of which Keras's own layer takes

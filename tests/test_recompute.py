@@ -141,6 +141,18 @@ class Penalty(layers.Layer):
         return x
 
 
+class Counter(layers.Layer):
+    """Counts its calls in training."""
+
+    def build(self, shape):
+        self.calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False)
+
+    def call(self, x, training=False):
+        if training:
+            self.calls.assign_add(1)
+        return x
+
+
 def branched(kind):
     """A network with every state that a step changes: dropout, moving statistics, losses of layers, two outputs."""
     keras.utils.set_random_seed(0)
@@ -148,7 +160,7 @@ def branched(kind):
     x = layers.Conv2D(8, 3, padding="same", activation="relu", activity_regularizer="l2")(inputs)
     for number in range(4):
         y = layers.BatchNormalization(momentum=0.5)(layers.Conv2D(8, 3, padding="same")(x))
-        y = Penalty()(layers.Dropout(0.4, seed=number)(ops.tanh(y)))
+        y = Penalty()(Counter()(layers.Dropout(0.4, seed=number)(ops.tanh(y))))
         x = layers.Add()([x, y])
     pooled = layers.GlobalAveragePooling2D()(x)
     outputs = {"sum": layers.Dense(2, kernel_regularizer="l2", name="sum")(pooled), "mean": pooled}
@@ -171,10 +183,20 @@ def test_any_functional_model_trains_as_without(tmp_path):
     for one, other in zip(variables, others, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
     model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"Penalty": Penalty})
+    loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"Penalty": Penalty, "Counter": Counter})
     assert type(loaded) is wm.RecomputedModel
     x = np.ones((2, 12, 12, 3), "float32")
     np.testing.assert_allclose(loaded(x)["sum"], model(x)["sum"], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+def test_models_that_compute_nothing_or_have_a_mask():
+    inputs = keras.Input((3,))
+    x = np.ones((2, 3), "float32")
+    np.testing.assert_array_equal(wm.RecomputedModel(inputs, inputs)(x, training=True), x)
+    doubled = wm.RecomputedModel(inputs, 2 * inputs)
+    np.testing.assert_array_equal(doubled(x, training=True), 2 * x)
+    np.testing.assert_array_equal(doubled(x, training=True, mask=np.ones((2,), bool)), 2 * x)
 
 
 def test_any_functional_model_keeps_less():

@@ -47,8 +47,8 @@ class RecomputedModel(keras.Model):
                 raise ValueError(f"RecomputedModel supports no layers that make a mask. Received: layer {layer.name!r}")
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """As ``keras.Model``; with ``training=True`` in segments."""
-        if not training:
+        """As ``keras.Model``; with ``training=True`` and without a mask in segments."""
+        if not training or mask is not None:
             return super().call(inputs, training=training, mask=mask)
         given = standardized_inputs(self, inputs)
         tensors = {id(symbol): tensor for symbol, tensor in zip(self.inputs, given, strict=True)}
@@ -126,10 +126,10 @@ def _cuts(kept: Sequence[int], total: Sequence[int]) -> list[int]:
         total: Place -> size of all outputs before it.
     """
     end = len(kept) - 1
-    smallest = max(after - before for before, after in pairwise(total))
+    smallest = max((after - before for before, after in pairwise(total)), default=0)
     best, chosen = float("inf"), list[int]()
     for number in range(LIMITS):
-        limit = smallest * (total[end] / max(smallest, 1)) ** (number / (LIMITS - 1))
+        limit = smallest * (max(total[end], 1) / max(smallest, 1)) ** (number / (LIMITS - 1))
         cuts = _cheapest(kept, total, limit)
         largest = max(total[after] - total[before] for before, after in pairwise([0, *cuts, end]))
         memory = sum(kept[place] for place in cuts) + largest
