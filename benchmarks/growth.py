@@ -9,7 +9,7 @@ images grows from 128 to 1,024 pixels at depth 4, then the depth from 2 to 16 bl
 
 The cost of attention grows with the square of the number of pixels; that of WaveMix should grow linearly. The script
 reports the exponent in pixels, the slope of a line through the logarithms, and the time and memory of one more block.
-Memory is the peak of the process minus its size after the imports.
+Memory is the peak of the process minus its size with the libraries and the images loaded.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from autocast, because the unmodified package fails there), each also through `t
 A setting that takes more than three times as long as the fastest of its side, such as bfloat16 on a processor that
 emulates it, is dropped after one short turn. Compared are the fastest setting of each side, and the memory of the
 settings of `recompute` in the dtype of our fastest. Peak memory is the peak resident size of the process minus its size
-after the imports, before the model is built.
+with the libraries and the images loaded, before the model is built.
 
 `--max-isa AVX2` limits both sides to the instructions of a smaller processor, as far as oneDNN and ATen obey
 (ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY); the tables are marked as limited.
@@ -175,7 +175,7 @@ def tables(results: dict[str, Any]) -> str:
             f"Training step on {host['cpu']}, {results['threads']} threads, {results['rounds']} rounds; "
             f"load before the start {host['load_average']}; "
             f"matrix multiplication peak, GMAC/s: {peaks or 'not measured'}.{limited}",
-            "The fastest setting of each side; memory is that over the imports.",
+            "The fastest setting of each side; memory is that over the libraries and the images.",
             "",
             first,
             "",

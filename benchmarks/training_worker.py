@@ -45,11 +45,12 @@ def official(arguments: dict[str, Any]) -> Answer:
 
     import_official()
     torch.set_num_threads(arguments["threads"])
-    memory = PeakMemory()
     images, labels = data(arguments)
     layout = torch.channels_last if arguments["channels_last"] else torch.contiguous_format
     x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(memory_format=layout).split(arguments["batch"])
     y = torch.from_numpy(labels).split(arguments["batch"])
+    del images
+    memory = PeakMemory()  # without the images, which a training would not hold
     if arguments["bfloat16"]:
         keep_official_dwt_in_float32()
     model = official_classifier(config_of(arguments)).train().to(memory_format=layout)
@@ -90,11 +91,12 @@ def ours(arguments: dict[str, Any]) -> Answer:
     import wavemix_tf as wm
 
     tf.config.threading.set_intra_op_parallelism_threads(arguments["threads"])
-    memory = PeakMemory()
     keras.config.set_dtype_policy(arguments["policy"])
     images, labels = data(arguments)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(arguments["batch"], drop_remainder=True)
     dataset = dataset.repeat().prefetch(2)
+    del images
+    memory = PeakMemory()  # without the images, which a training would not hold
     model = wm.WaveMixClassifier(**config_of(arguments), recompute=arguments.get("recompute", "none"))
     model.compile(
         optimizer=wm.training.FusedAdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY),
