@@ -14,7 +14,8 @@ settings of `recompute` in the dtype of our fastest. Peak memory is the peak res
 with the libraries and the images loaded, before the model is built.
 
 `--max-isa AVX2` limits both sides to the instructions of a smaller processor, as far as oneDNN and ATen obey
-(ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY); the tables are marked as limited.
+(ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY); the tables are marked as limited. `--only PATTERN` runs the settings whose name
+matches, such as the fastest ones of a complete run on the same machine; the tables say so.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -175,7 +177,8 @@ def tables(results: dict[str, Any]) -> str:
             f"Training step on {host['cpu']}, {results['threads']} threads, {results['rounds']} rounds; "
             f"load before the start {host['load_average']}; "
             f"matrix multiplication peak, GMAC/s: {peaks or 'not measured'}.{limited}",
-            "The fastest setting of each side; memory is that over the libraries and the images.",
+            "The fastest setting of each side; memory is that over the libraries and the images."
+            + (f" Only settings that match {results['only']}." if results["only"] else ""),
             "",
             first,
             "",
@@ -197,6 +200,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1.5, help="length of each contender's turn in a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has torch and wavemix")
+    parser.add_argument("--only", metavar="PATTERN", default="", help="regular expression for names of settings")
     parser.add_argument("--jit", action="store_true", help="also ours with jit_compile=True (minutes to compile)")
     parser.add_argument("--max-isa", choices=LIMITED, help="limit both sides to these instructions")
     options = parser.parse_args()
@@ -209,11 +213,12 @@ def main() -> int:
     isa = LIMITED.get(options.max_isa, {})
     os.environ |= isa  # for the measurement of the peak
     results: dict[str, Any] = {"machine": machine(), "threads": options.threads, "rounds": options.rounds, "nets": {}}
-    results["max_isa"] = options.max_isa
+    results |= {"max_isa": options.max_isa, "only": options.only}
     results["peak_gmacs_per_s"] = peaks = measure_peak(options.peer_python, options.threads, log)
     for net in options.nets:
         print(f"{NETS[net].title}, batch {NETS[net].training_batch}", flush=True)
-        found = contenders(net, options.threads, options.peer_python, options.jit, isa)
+        every = contenders(net, options.threads, options.peer_python, options.jit, isa)
+        found = [contender for contender in every if re.search(options.only, contender.name)]
         say = lambda line: print(line, flush=True)  # noqa: E731
         compete(found, options.rounds, options.seconds, log, say, slowest=SLOWEST)
         results["nets"][net] = summarize(NETS[net], found, peaks)

@@ -12,7 +12,8 @@ import wavemix_tf as wm
 from wavemix_tf.keras_internals import calls_in_order
 from wavemix_tf.layers.normalization import FusedBatchNormalization
 from wavemix_tf.layers.residual_block import ResidualBlock
-from wavemix_tf.networks.recomputed_model import segments
+from wavemix_tf.networks.recomputed_model import best_places
+from wavemix_tf.networks.segments import divide
 from wavemix_tf.training.fitting.checkpoint import seed
 
 BLOCKS = {
@@ -223,9 +224,11 @@ def test_segments_need_the_least_memory():
     end = len(calls)
     ways = itertools.chain(*(itertools.combinations(range(1, end), count) for count in range(end)))
     best = min(memory([0, *way, end]) for way in ways)
-    found = segments(calls, model.inputs, model.outputs)
-    assert memory([0, *(segment.end for segment in found)]) <= 1.01 * best
-    assert [segment.start for segment in found[1:]] == [segment.end for segment in found[:-1]]
+    places = best_places(model)
+    assert memory([0, *places, end]) <= 1.01 * best
+    parts = divide(model, places)
+    assert [call for part in parts for call in part.calls] == calls
+    assert all(one.outputs == other.inputs for one, other in itertools.pairwise(parts))
 
 
 def test_a_model_with_a_mask_is_refused():

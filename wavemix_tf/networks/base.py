@@ -10,10 +10,12 @@ import keras
 from keras import layers
 
 from ..checks import check_option, check_positive, check_rate
+from ..keras_internals import calls_in_order
 from ..layers.activations import ACTIVATIONS
 from ..layers.normalization import FusedBatchNormalization
 from ..layers.recompute import RECOMPUTE
 from ..layers.residual_block import BATCH_NORM, ResidualBlock
+from .segments import divide, run_segments
 
 STEMS = ("strided", "patchify")
 
@@ -25,9 +27,9 @@ class Network(keras.Model):
 
     Every network takes ``recompute`` beside ``name`` and ``trainable``, for training in less memory with the same
     gradients, up to rounding, and the same dropout and statistics: "block" keeps only the input of each block and
-    computes the block again in the backward pass, except for the last, whose activations that pass needs first.
-    "elementwise", for WaveMix blocks, computes only GELU and dropout again, and (TensorFlow, float32, on a CPU) the
-    input of the last batch norm from its output. "none" keeps all.
+    computes the stem and the blocks again in the backward pass, except for the last block, whose activations that pass
+    needs first. "elementwise", for WaveMix blocks, computes only GELU and dropout again, and (TensorFlow, float32, on a
+    CPU) the input of the last batch norm from its output. "none" keeps all.
     """
 
     def _policy(self, arguments: dict[str, Any]) -> Any:
@@ -59,6 +61,16 @@ class Network(keras.Model):
         for name in self._argument_names():
             value = arguments[name]
             setattr(self, name, tuple(value) if name == "image_shape" else value)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """As ``keras.Model``; if blocks are computed again, so is the stem, whose input is there in any case."""
+        if not (training and self.recompute == "block") or mask is not None:
+            return super().call(inputs, training=training, mask=mask)
+        stem = next(
+            index for index, call in enumerate(calls_in_order(self)) if isinstance(call.operation, ResidualBlock)
+        )
+        parts = divide(self, [stem] if stem else [])
+        return run_segments(self, inputs, parts, lambda index: index < len(parts) - 1)
 
     @classmethod
     def _argument_names(cls) -> list[str]:

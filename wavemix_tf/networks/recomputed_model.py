@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import keras
 
-from ..keras_internals import calls_in_order, flatten_layers, run_call, standardized_inputs
-from ..layers.recompute import is_float, recomputed
+from ..keras_internals import calls_in_order, flatten_layers
+from .segments import divide, run_segments
 
 LIMITS = 64  # sizes of the largest segment that are tried
 UNKNOWN_SIDE = 64  # stands for a side of unknown length
@@ -50,53 +49,23 @@ class RecomputedModel(keras.Model):
         """As ``keras.Model``; with ``training=True`` and without a mask in segments."""
         if not training or mask is not None:
             return super().call(inputs, training=training, mask=mask)
-        given = standardized_inputs(self, inputs)
-        tensors = {id(symbol): tensor for symbol, tensor in zip(self.inputs, given, strict=True)}
-        calls = calls_in_order(self)
-        found = segments(calls, self.inputs, self.outputs)
-        for segment in found:
-            part = calls[segment.start : segment.end]
-            values = [tensors[name] for name in segment.inputs]
-
-            def run(*values: Any, part: Sequence[Any] = part, segment: _Segment = segment) -> list[Any]:
-                known = dict(zip(segment.inputs, values, strict=True))
-                for call in part:
-                    known |= run_call(call, known, training=True)
-                return [known[name] for name in segment.outputs]
-
-            if segment is found[-1] or not any(map(is_float, values)):
-                results = run(*values)  # the backward pass begins with the last segment: its activations are needed now
-            else:
-                layers = {id(layer): layer for call in part for layer in _layers_of(call.operation)}
-                results = recomputed(run, list(layers.values()), *values)
-            tensors |= dict(zip(segment.outputs, results, strict=True))
-        outputs = [tensors[id(symbol)] for symbol in self.outputs]
-        return outputs[0] if len(outputs) == 1 else keras.tree.pack_sequence_as(self.output, outputs)
+        found = divide(self, best_places(self))
+        # The backward pass begins with the last segment: its activations are needed at once.
+        return run_segments(self, inputs, found, lambda index: index < len(found) - 1)
 
 
-@dataclass(frozen=True)
-class _Segment:
-    """Calls ``start`` to ``end`` (exclusive); ``inputs`` and ``outputs`` are the ids of their KerasTensors."""
-
-    start: int
-    end: int
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-
-def segments(calls: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any]) -> list[_Segment]:
-    """Divide the calls of a model, in their order, into segments for the least memory.
+def best_places(model: Any) -> list[int]:
+    """Return where to cut a functional model for the least memory, see ``divide``.
 
     Args:
-        calls: Of ``calls_in_order``.
-        inputs: The model's.
-        outputs: The model's.
+        model: The model.
     """
-    made = {id(tensor): -1 for tensor in inputs} | {
+    calls = calls_in_order(model)
+    made = {id(tensor): -1 for tensor in model.inputs} | {
         id(tensor): place for place, call in enumerate(calls) for tensor in call.outputs
     }
-    used: dict[int, int] = {id(tensor): len(calls) for tensor in outputs}  # id -> last call that reads it
-    sizes: dict[int, int] = {id(tensor): 0 for tensor in inputs}  # the batch is there in any case
+    used: dict[int, int] = {id(tensor): len(calls) for tensor in model.outputs}  # id -> last call that reads it
+    sizes: dict[int, int] = {id(tensor): 0 for tensor in model.inputs}  # the batch is there in any case
     for place, call in enumerate(calls):
         for tensor in call.input_tensors:
             used[id(tensor)] = max(place, used.get(id(tensor), 0))
@@ -108,14 +77,7 @@ def segments(calls: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any]
     total = [0]
     for call in calls:
         total.append(total[-1] + sum(sizes[id(tensor)] for tensor in call.outputs))
-    bounds = [0, *_cuts(kept, total), len(calls)]
-    found = []
-    for start, end in pairwise(bounds):
-        reads = {id(tensor): None for call in calls[start:end] for tensor in call.input_tensors}
-        makes = [id(tensor) for call in calls[start:end] for tensor in call.outputs]
-        before = tuple(name for name in reads if made[name] < start)
-        found.append(_Segment(start, end, before, tuple(name for name in makes if used.get(name, -1) >= end)))
-    return found
+    return _cuts(kept, total)
 
 
 def _cuts(kept: Sequence[int], total: Sequence[int]) -> list[int]:
@@ -159,7 +121,3 @@ def _cheapest(kept: Sequence[int], total: Sequence[int], limit: float) -> list[i
 
 def _size(tensor: Any) -> int:
     return math.prod(side or UNKNOWN_SIDE for side in tensor.shape[1:])
-
-
-def _layers_of(operation: Any) -> list[Any]:
-    return flatten_layers(operation) if isinstance(operation, keras.Layer) else []
