@@ -14,8 +14,8 @@ settings of `recompute` in the dtype of our fastest. Peak memory is the peak res
 with the libraries and the images loaded, before the model is built.
 
 `--max-isa AVX2` limits both sides to the instructions of a smaller processor, as far as oneDNN and ATen obey
-(ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY); the tables are marked as limited. `--only PATTERN` runs the settings whose name
-matches, such as the fastest ones of a complete run on the same machine; the tables say so.
+(ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY); the tables are marked as limited. `--only PATTERN` runs the settings whose
+name matches, such as the fastest ones of a complete run on the same machine; the tables say so.
 """
 
 from __future__ import annotations
