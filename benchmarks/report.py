@@ -36,7 +36,8 @@ def bars(panels: list[tuple[str, list[tuple[str, float, float]]]], names: tuple[
         axis.set_yticks(range(len(groups)), [group for group, _, _ in groups], fontsize=8)
         axis.invert_yaxis()
         axis.set_xmargin(0.16)
-        axis.set_xlabel(f"{label} (bars: share of the peer's)", fontsize=9)
+        axis.set_title(label, fontsize=9, loc="left")
+        axis.set_xlabel("share of the peer's", fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=color) for color in ("#9aa5b1", "#1f8a70")]
     figure.legend(handles, names, loc="upper center", ncols=2, frameon=False, fontsize=9)
