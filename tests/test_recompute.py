@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 import wavemix_tf as wm
-from wavemix_tf.keras_internals import calls_in_order
+from wavemix_tf.keras_internals import calls_in_order, flatten_layers
 from wavemix_tf.layers.normalization import FusedBatchNormalization
 from wavemix_tf.layers.residual_block import ResidualBlock
 from wavemix_tf.networks.recomputed_model import best_places
@@ -198,6 +198,39 @@ def test_models_that_compute_nothing_or_have_a_mask():
     doubled = wm.RecomputedModel(inputs, 2 * inputs)
     np.testing.assert_array_equal(doubled(x, training=True), 2 * x)
     np.testing.assert_array_equal(doubled(x, training=True, mask=np.ones((2,), bool)), 2 * x)
+
+
+def nested(kind, recompute):
+    """A part that is computed again inside another: a model in a model, and blocks with a setting of their own."""
+    keras.utils.set_random_seed(0)
+    inputs, entry = keras.Input((8, 8, 8)), keras.Input((8, 8, 8))
+    inner = inputs
+    for number in range(3):
+        inner = layers.Dropout(0.4, seed=number)(layers.Conv2D(8, 3, padding="same", activation="tanh")(inner))
+    x = kind(inputs, inner, name="inner")(entry)
+    for number in range(3):
+        x = wm.WaveMixBlock(8, dropout=0.5, recompute=recompute, name=f"block{number}")(x)
+    return kind(entry, layers.GlobalAveragePooling2D()(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recompute", ["block", "elementwise"])
+def test_parts_inside_parts_train_as_without(recompute):
+    """The same masks in every step, and generators that go on as without."""
+    found = []
+    for kind, setting in ((keras.Model, "none"), (wm.RecomputedModel, recompute)):
+        model = nested(kind, setting)
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+        x = np.random.default_rng(0).standard_normal((12, 8, 8, 8)).astype("float32")
+        losses = model.fit(x, x.mean((1, 2)), batch_size=4, epochs=2, verbose=0, shuffle=False).history["loss"]
+        found.append([losses, *(ops.convert_to_numpy(variable) for variable in model.variables)])
+        assert not any("next" in vars(layer.seed_generator) for layer in flatten_layers(model) if is_random(layer))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)
+
+
+def is_random(layer):
+    return getattr(layer, "seed_generator", None) is not None
 
 
 def test_any_functional_model_keeps_less():

@@ -93,19 +93,29 @@ class _Replay:
 
     def __init__(self, generator: Any) -> None:
         self.generator = generator
-        self.first = generator.state.value * 1  # a copy
+        replayed = vars(generator).get("next")
+        self.outer: _Replay | None = replayed and replayed.__self__  # of a part that this one is in
+        self.first = generator.state.value * 1 if self.outer is None else self.outer.peek()  # a copy
         self.draws = 0
         self.after: Any = None
 
     def next(self, ordered: bool = True) -> Any:
         """Return the seed that the generator would return in its place."""
-        seed = self._seed(self.draws)
+        seed = self.peek()
         self.draws += 1
+        return seed
+
+    def peek(self) -> Any:
+        """Return what ``next`` will return."""
+        seed = self._seed(self.draws)
         return seed if self.after is None else seed + ops.cast(self.after, seed.dtype)
 
     def advance(self) -> None:
         """Leave the generator as after the draws of one pass."""
-        self.generator.state.assign(self._seed(self.draws))
+        if self.outer is None:
+            self.generator.state.assign(self._seed(self.draws))
+        else:
+            self.outer.draws += self.draws
 
     def _seed(self, draws: int) -> Any:
         return self.first + ops.convert_to_tensor([0, draws], dtype=self.first.dtype)
@@ -118,6 +128,7 @@ def _replaying(replays: Sequence[_Replay], x: Any) -> Iterator[None]:
     Otherwise TensorFlow would draw those of every backward pass at the start of the step and keep them until then.
     """
     never = ops.sum(ops.reshape(x, (-1,))[:1]) > float("inf")  # False, which no optimizer of graphs can know
+    before = [vars(replay.generator).get("next") for replay in replays]
     for replay in replays:
         replay.draws = 0
         replay.after = never
@@ -125,6 +136,9 @@ def _replaying(replays: Sequence[_Replay], x: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for replay in replays:
+        for replay, replaced in zip(replays, before, strict=True):
             replay.after = None
-            del replay.generator.next
+            if replaced is None:
+                del replay.generator.next
+            else:
+                replay.generator.next = replaced
