@@ -2,7 +2,9 @@
 
 The larger network computes what the smaller one did, as in Chen et al., "Net2Net: Accelerating Learning via Knowledge
 Transfer" (arXiv 1511.05641): the weights that read new channels begin at zero, and the last norms of new blocks scale
-by zero. Unlike there, new channels have weights of their own instead of copies.
+by zero. Unlike there, new channels have weights of their own instead of copies. Equal shapes do not suffice: a layer
+norm or a Fourier transform over more channels computes something else, and so does another activation or stride. A
+trial whose network cannot be continued exactly is therefore not taken; both networks are run to see it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from .search_result import COMPLETED, OUTCOME_FILE, Trial
 CHOICE_FILE = "warm_start.json"  # in a trial's folder: from which trial it began, so that a resumed one does as well
 # Axis of a kernel that reads the channels of the layer's input.
 INPUT_AXES = {"Conv1D": -2, "Conv2D": -2, "Dense": -2, "Conv2DTranspose": -1}
+PROBES = 4  # random images on which two networks are compared
+# Largest difference of two networks that compute the same, as a share of their outputs' spread.
+MAX_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,13 @@ class Donor:
     trial: str
     weights: Mapping[str, np.ndarray]  # path of a variable -> value
     parts: Mapping[str, ChannelParts]  # of layers, by name
+    model: Any = None  # the network itself
 
     @classmethod
     def load(cls, trials: Path, trial_id: str) -> Donor:
         """Read the network of a trial."""
         model = load_keras(RunFiles(trials / trial_id, "float").model, f"{BEGIN_ANEW}.")
-        return cls(trial_id, weights_of(model), parts_of(model))
+        return cls(trial_id, weights_of(model), parts_of(model), model)
 
 
 def weights_of(model: Any) -> dict[str, np.ndarray]:
@@ -55,11 +61,11 @@ def parts_of(model: Any) -> dict[str, ChannelParts]:
     return {name: parts for block in blocks for name, parts in block.channel_parts().items()}
 
 
-def best_donor(model: Any, trials: Path, own: str, sign: float) -> Donor | None:
-    """Return the best completed trial whose network fits into ``model``; None if there is none.
+def begin_from_best(model: Any, trials: Path, own: str, sign: float) -> Donor | None:
+    """Begin from the best completed trial that ``model`` can continue, and return it; None if there is none.
 
     Args:
-        model: The untrained network.
+        model: The untrained network; unchanged if there is none.
         trials: Folder of the trials.
         own: Id of this trial.
         sign: 1 if a larger score is better, -1 otherwise.
@@ -69,8 +75,26 @@ def best_donor(model: Any, trials: Path, own: str, sign: float) -> Donor | None:
     for trial in sorted(done, key=lambda trial: (-sign * (trial.score or 0.0), trial.trial_id)):
         donor = Donor.load(trials, trial.trial_id)
         if fits(donor, model):
-            return donor
+            initial = [keras.ops.convert_to_numpy(variable) for variable in model.weights]
+            begin_from(model, donor)
+            if computes_the_same(model, donor.model):
+                return donor
+            for variable, value in zip(model.weights, initial, strict=True):
+                variable.assign(value)
     return None
+
+
+def computes_the_same(model: Any, other: Any) -> bool:
+    """Whether two networks have the same outputs, up to rounding, on random images."""
+    if model.input_shape != other.input_shape:
+        return False
+    images = np.random.default_rng(0).random((PROBES, *model.input_shape[1:]), "float32")
+    found, expected = (np.asarray(keras.ops.convert_to_numpy(one(images)), np.float32) for one in (model, other))
+    if found.shape != expected.shape:
+        return False
+    dtypes = {layer.compute_dtype for layer in flatten_layers(model)}
+    tolerance = max(MAX_DIFFERENCE.get(dtype, MAX_DIFFERENCE["float32"]) for dtype in dtypes)
+    return bool(np.abs(found - expected).max() <= tolerance * np.std(expected) + 1e-6)
 
 
 def fits(donor: Donor, model: Any) -> bool:
@@ -115,7 +139,8 @@ def begin_from(model: Any, donor: Donor) -> None:
 def _joined_places(before: Sequence[int], after: Sequence[int]) -> np.ndarray:
     """Return the places of the donor's channels among those of a larger network: the first of each part."""
     starts = np.cumsum([0, *after[:-1]])
-    return np.concatenate([start + np.arange(size) for start, size in zip(starts, before, strict=True)])
+    # A network of more levels joins one part more, behind those of the donor.
+    return np.concatenate([start + np.arange(size) for start, size in zip(starts, before, strict=False)])
 
 
 def chosen_before(folder: Path) -> str | None:
@@ -130,13 +155,16 @@ def begin_trial(model: Any, folder: Path, sign: float) -> str | None:
     Args:
         model: The untrained network.
         folder: The trial's folder.
-        sign: As for ``best_donor``.
+        sign: As for ``begin_from_best``.
     """
     before = chosen_before(folder)
-    donor = Donor.load(folder.parent, before) if before else best_donor(model, folder.parent, folder.name, sign)
+    if before:
+        donor: Donor | None = Donor.load(folder.parent, before)
+        begin_from(model, donor)
+    else:
+        donor = begin_from_best(model, folder.parent, folder.name, sign)
     if donor is None:
         return None
-    begin_from(model, donor)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CHOICE_FILE, json.dumps({"trial": donor.trial}) + "\n")
     return donor.trial
