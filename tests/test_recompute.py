@@ -200,6 +200,26 @@ def test_models_that_compute_nothing_or_have_a_mask():
     np.testing.assert_array_equal(doubled(x, training=True, mask=np.ones((2,), bool)), 2 * x)
 
 
+def test_several_inputs_are_recomputed_too(monkeypatch):
+    """For a list or dict of inputs Keras passes a mask of the same structure, with nothing in it."""
+    inputs = {name: keras.Input((8, 8, 3), name=name) for name in ("left", "right")}
+    x = layers.Add()([layers.Conv2D(8, 3, padding="same")(one) for one in inputs.values()])
+    for _ in range(4):
+        x = layers.Conv2D(8, 3, padding="same", activation="tanh")(x)
+    found, remat = [], keras.remat
+    monkeypatch.setattr(keras, "remat", lambda function: found.append(function) or remat(function))
+    images = np.ones((2, 8, 8, 3), "float32")
+    network = wm.WaveMixClassifier(3, (8, 8, 3), width=8, depth=2, recompute="block")
+    for model, given in (
+        (wm.RecomputedModel(inputs, x), {"left": images, "right": images}),
+        (wm.RecomputedModel(list(inputs.values()), x), [images, images]),
+        (network, [images]),
+    ):
+        found.clear()
+        model(given, training=True)
+        assert len(found) >= 2, type(model)  # of the network the stem and the first block
+
+
 def nested(kind, recompute):
     """A part that is computed again inside another: a model in a model, and blocks with a setting of their own."""
     keras.utils.set_random_seed(0)

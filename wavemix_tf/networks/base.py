@@ -15,7 +15,7 @@ from ..layers.activations import ACTIVATIONS
 from ..layers.normalization import FusedBatchNormalization
 from ..layers.recompute import RECOMPUTE
 from ..layers.residual_block import BATCH_NORM, ResidualBlock
-from .segments import divide, run_segments
+from .segments import divide, has_mask, run_segments
 
 STEMS = ("strided", "patchify")
 
@@ -64,7 +64,7 @@ class Network(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """As ``keras.Model``; if blocks are computed again, so is the stem, whose input is there in any case."""
-        if not (training and self.recompute == "block") or mask is not None:
+        if not (training and self.recompute == "block") or has_mask(mask):
             return super().call(inputs, training=training, mask=mask)
         stem = next(
             index for index, call in enumerate(calls_in_order(self)) if isinstance(call.operation, ResidualBlock)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from ..keras_internals import calls_in_order, flatten_layers
-from .segments import divide, run_segments
+from .segments import divide, has_mask, run_segments
 
 LIMITS = 64  # sizes of the largest segment that are tried
 UNKNOWN_SIDE = 64  # stands for a side of unknown length
@@ -47,7 +47,7 @@ class RecomputedModel(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """As ``keras.Model``; with ``training=True`` and without a mask in segments."""
-        if not training or mask is not None:
+        if not training or has_mask(mask):
             return super().call(inputs, training=training, mask=mask)
         found = divide(self, best_places(self))
         # The backward pass begins with the last segment: its activations are needed at once.

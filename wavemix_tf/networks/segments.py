@@ -77,5 +77,10 @@ def run_segments(model: Any, inputs: Any, segments: Sequence[Segment], again: Ca
     return outputs[0] if len(outputs) == 1 else keras.tree.pack_sequence_as(model.output, outputs)
 
 
+def has_mask(mask: Any) -> bool:
+    """Whether a mask was passed to a model; for a list or dict of inputs Keras passes one of None."""
+    return any(part is not None for part in keras.tree.flatten(mask))
+
+
 def _layers_of(operation: Any) -> list[Any]:
     return flatten_layers(operation) if isinstance(operation, keras.Layer) else []
