@@ -50,6 +50,7 @@ def test_a_search_within_a_budget_that_a_command_measures(tmp_path):
         ([["false", "{file}"]], r"'false'.*ended with code 1"),
         ([["no-such-program", "{file}"]], "could not be run"),
         ([["echo", "nothing", "{file}"]], "must print a number that matches"),
+        ([["echo", "... us", "{file}"]], "must print a number that matches"),
         ([["sh", "-c", "exec sleep 60 # {file}"]], "could not be run"),
     ],
 )

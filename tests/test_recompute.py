@@ -209,15 +209,13 @@ def test_several_inputs_are_recomputed_too(monkeypatch):
     found, remat = [], keras.remat
     monkeypatch.setattr(keras, "remat", lambda function: found.append(function) or remat(function))
     images = np.ones((2, 8, 8, 3), "float32")
-    network = wm.WaveMixClassifier(3, (8, 8, 3), width=8, depth=2, recompute="block")
     for model, given in (
         (wm.RecomputedModel(inputs, x), {"left": images, "right": images}),
         (wm.RecomputedModel(list(inputs.values()), x), [images, images]),
-        (network, [images]),
     ):
         found.clear()
         model(given, training=True)
-        assert len(found) >= 2, type(model)  # of the network the stem and the first block
+        assert len(found) >= 2
 
 
 def nested(kind, recompute):

@@ -1,16 +1,20 @@
 """Calibration images that go through a temporary file, and files that several interpreters run."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+import wavemix_tf as wm
 from wavemix_tf.progress import showing
 from wavemix_tf.tflite import export, quantize
 from wavemix_tf.tflite.errors import RuntimeFailureError
 from wavemix_tf.tflite.graph import inputs
 from wavemix_tf.tflite.graph.inputs import check_images, generated_images, predict
 from wavemix_tf.tflite.names import MICRO, REFERENCE, XNNPACK
+from wavemix_tf.tflite.quantization import ranges
 from wavemix_tf.tflite.quantization.ranges import sampled_places
 from wavemix_tf.tflite.runtimes import running
 from wavemix_tf.tflite.runtimes.running import open_raw, run_file, run_in_runtimes, run_raw
@@ -66,6 +70,46 @@ def test_quantize_streams(model, images, monkeypatch):
     monkeypatch.setattr(inputs, "EAGER_PIXELS", 0)
     for one, other in zip(quantize(model, iter(images)).get_weights(), weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_no_pass_copies_all_images(images, monkeypatch):
+    """Also not the pass over those that a range clips, which may be all."""
+    passes = []
+
+    def seen(model, arrays, task="", chosen=None):
+        assert isinstance(arrays[0], np.memmap)
+        passes.append((task, chosen))
+        return predict(model, arrays, task, chosen)
+
+    monkeypatch.setattr(ranges, "predict", seen)
+    monkeypatch.setattr(inputs, "MOST_BYTES", 5 * images[0].nbytes)
+    keras.utils.set_random_seed(0)
+    quantize(wm.WaveMixClassifier(3, SHAPE, width=4, depth=1), iter(images**4))
+    assert [chosen is not None for task, chosen in passes if task == "clipped shares"] == [True]
+
+
+def test_predict_takes_the_chosen_images(model, images, monkeypatch):
+    chosen = np.array([3, 70, 5, 95, 0])
+    expected = predict(model, images[chosen])
+    for chunk in (1, 1 << 30):
+        monkeypatch.setattr(inputs, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(inputs, "BATCH", 2)
+        monkeypatch.setattr(inputs, "EAGER_PIXELS", 0)
+        np.testing.assert_allclose(predict(model, images, chosen=chosen), expected, atol=1e-6)
+
+
+def test_an_endless_dataset_is_refused_before_it_is_read(images):
+    import tensorflow as tf
+
+    with pytest.raises(ValueError, match=r"calibration must end\. Received: an endless _RepeatDataset; \.take\(N\)"):
+        check_images(tf.data.Dataset.from_tensor_slices(images).batch(8).repeat(), (None, *SHAPE))
+
+
+def test_a_full_disk_is_an_error_of_one_line(images, monkeypatch):
+    monkeypatch.setattr(inputs, "MOST_BYTES", 5 * images[0].nbytes)
+    monkeypatch.setattr(inputs.shutil, "disk_usage", lambda path: SimpleNamespace(free=images.nbytes // 16))
+    with pytest.raises(ValueError, match=r"must fit into .*: pass fewer images, or set TMPDIR\. Received: .*free"):
+        check_images(iter(images), (None, *SHAPE))
 
 
 def test_predict_in_one_way_or_another(model, images, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from ..layers.whole_numbers import RANGES, is_whole
 from .graph import is_functional, structures
 
 BATCH = 16
+ENDLESS = -1  # tf.data's cardinality of a dataset without an end
+MOST_OF_DISK = 0.5  # of the free space that another part may take
 MAX_PARTS = 65_536  # most parts of an iterable: an endless dataset must not hang
 LEAST_FILLED = (
     0.5  # least share of an input's range that calibration images fill; below it every value loses a bit: a warning
@@ -176,6 +179,10 @@ def _joined(images: Any, wanted: tuple[int | None, ...], name: str) -> tuple[np.
     if hasattr(images, "ndim"):
         array = np.asarray(images)
         return array, array.dtype
+    if _is_endless(images):
+        raise ValueError(
+            f"{name} must end. Received: an endless {type(images).__name__}; .take(N) ends a tf.data.Dataset"
+        )
     parts: list[np.ndarray] = []
     kinds, count, pending = set(), 0, 0
     with tempfile.TemporaryFile() as file:
@@ -197,7 +204,7 @@ def _joined(images: Any, wanted: tuple[int | None, ...], name: str) -> tuple[np.
             count += len(batch)
             pending += batch.nbytes
             if pending > MOST_BYTES:
-                _write(file, parts)
+                _write(file, parts, name)
                 pending = 0
         if not kinds:
             raise ValueError(
@@ -206,45 +213,64 @@ def _joined(images: Any, wanted: tuple[int | None, ...], name: str) -> tuple[np.
         if file.tell() == 0:
             array = np.concatenate(parts)
             return array, array.dtype
-        _write(file, parts)
+        _write(file, parts, name)
         file.flush()
         return np.memmap(file, np.float32, "r", shape=(count, *batch.shape[1:])), np.result_type(
             *kinds
         )  # stays when it closes
 
 
-def _write(file: Any, parts: list[np.ndarray]) -> None:
-    """Append parts to a file of float32 numbers, and empty their list."""
+def _is_endless(images: Any) -> bool:
+    """Whether a dataset states that it has no end, as after ``repeat()``; a generator cannot state it."""
+    if isinstance(images, keras.utils.PyDataset):
+        try:
+            return images.num_batches is None
+        except NotImplementedError:
+            return True
+    return callable(getattr(images, "cardinality", None)) and int(images.cardinality()) == ENDLESS
+
+
+def _write(file: Any, parts: list[np.ndarray], name: str) -> None:
+    """Append parts to a file of float32 numbers, and empty their list; ValueError if the disk would be full."""
+    size, free = 4 * sum(one.size for one in parts), shutil.disk_usage(tempfile.gettempdir()).free
+    if size > free * MOST_OF_DISK:
+        raise ValueError(
+            f"{name} must fit into {tempfile.gettempdir()}: pass fewer images, or set TMPDIR. "
+            f"Received: {(file.tell() + size) / 2**30:.2f} GiB so far, {free / 2**30:.2f} GiB free"
+        )
     for one in parts:
         file.write(np.ascontiguousarray(one, np.float32).data)
     parts.clear()
 
 
-def predict(model: Any, images: Any, task: str = "") -> Any:
+def predict(model: Any, images: Any, task: str = "", chosen: np.ndarray | None = None) -> Any:
     """A Keras model's outputs at inference: float32 (N, ...), or a list of such arrays for several outputs.
 
     Args:
         model: Functional Keras model, or another engine's with one input and one output.
         images: Array (N, ...), or a list with one per input.
         task: What it is for, see ``report``; "": nothing is reported.
+        chosen: Indices of the images that count; None: all. They are copied part by part, never all at once.
     """
     arrays = list(images) if isinstance(images, (list, tuple)) else [images]
     if not isinstance(model, keras.Model):
         return np.asarray(model.predict(arrays[0], batch_size=BATCH, verbose=0), np.float32)
+    count = len(arrays[0]) if chosen is None else len(chosen)
 
     def fed(parts: list[np.ndarray]) -> Any:
         return keras.tree.pack_sequence_as(structures(model)[0], parts)
 
-    few = arrays[0][..., 0].size <= EAGER_PIXELS or len(arrays[0]) <= EAGER_BATCHES * BATCH
+    few = count * arrays[0][0][..., 0].size <= EAGER_PIXELS or count <= EAGER_BATCHES * BATCH
     eager = few and keras.backend.backend() == "tensorflow"
     fitting = max(1, CHUNK_BYTES // (BATCH * sum(array[0].nbytes for array in arrays)))
     batches, size = [], BATCH if eager else fitting * BATCH
-    for start in range(0, len(arrays[0]), size):
-        parts = fed([array[start : start + size] for array in arrays])
+    for start in range(0, count, size):
+        part: Any = slice(start, start + size)
+        parts = fed([array[part if chosen is None else chosen[part]] for array in arrays])
         batch = model(parts, training=False) if eager else model.predict(parts, batch_size=BATCH, verbose=0)
         batches.append([np.asarray(part, np.float32) for part in keras.tree.flatten(batch)])
         if task:
-            report(task, min(start + size, len(arrays[0])), len(arrays[0]))
+            report(task, min(start + size, count), count)
     joined = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     return joined[0] if len(joined) == 1 else joined
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import tempfile
@@ -92,11 +93,12 @@ class CommandCost:
             for words in self.commands:
                 output = self._run([word.replace(FILE, str(path)) for word in words])
         found = re.findall(self.pattern, output)
-        if not found:
+        value = _number(found[-1]) * self.scale if found else math.nan
+        if not math.isfinite(value):
             raise RuntimeError(
                 f"The last command must print a number that matches {self.pattern!r}. Received: {_end(output)}"
             )
-        return {self.names[0]: float(found[-1]) * self.scale}
+        return {self.names[0]: value}
 
     def _run(self, words: list[str]) -> str:
         try:
@@ -114,6 +116,14 @@ class CommandCost:
         if done.returncode:
             raise RuntimeError(f"The command {words} ended with code {done.returncode}: {_end(output)}")
         return output
+
+
+def _number(text: str) -> float:
+    """A number, or NaN for other text: an error would count as a network that the device refuses."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _end(output: str) -> str:

@@ -124,11 +124,11 @@ def find_ranges(graph: Graph, arrays: list[np.ndarray], observer: str) -> list[L
     if not observed:
         return []
 
-    def measure(taps: dict[int, Any], task: str, images: Any = slice(None)) -> dict[int, np.ndarray]:
+    def measure(taps: dict[int, Any], task: str, images: Any = None) -> dict[int, np.ndarray]:
         """Index of an observed quantizer -> output of a layer on the quantizer's input, for each of the images."""
         ends = [graph.add(layer, observed[index].inputs[0]) for index, layer in taps.items()]
-        chosen = [array[images] for array in arrays]
-        found = predict(graph.to_model("calibration", outputs=ends, skip=quantizers), chosen, task) if ends else []
+        model = graph.to_model("calibration", outputs=ends, skip=quantizers) if ends else None
+        found = [] if model is None else predict(model, arrays, task, images)
         tables = found if len(ends) != 1 else [found]
         return {index: np.asarray(table, np.float32) for index, table in zip(taps, tables, strict=True)}
 
