@@ -48,7 +48,8 @@ def test_the_optimizers_own_moments_count():
 
 
 def network(recompute, width=16, depth=4, **options):
-    return wm.WaveMixClassifier(10, (32, 32, 3), width=width, depth=depth, dropout=0.5, recompute=recompute, **options)
+    options = {"image_shape": (32, 32, 3), "width": width, "depth": depth, "dropout": 0.5, **options}
+    return wm.WaveMixClassifier(10, recompute=recompute, **options)
 
 
 def test_recomputation_is_part_of_the_prediction():
@@ -146,15 +147,43 @@ def test_a_batch_size_is_a_number_or_auto(value):
         dataclasses.replace(RECIPES["digits"], batch_size=value)
 
 
-@pytest.mark.parametrize("name", ["wavemix", "convmixer", "mobilenet"])
+@pytest.mark.parametrize("name", ["wavemix", "convmixer", "mobilenet", "mlp_mixer", "attention", "loop"])
 def test_the_bound_that_saves_the_trace_is_above_the_need(name):
     if name == "wavemix":
         model = network("none")
     elif name == "convmixer":
         model = wm.ConvMixer(10, (32, 32, 3), width=16, depth=2, patch_size=2)
+    elif name == "mlp_mixer":
+        model = wm.TokenMixerClassifier("mlp_mixer", 10, (32, 32, 3), patch_size=1, width=16)
+    elif name == "attention":  # its scores grow with the square of the positions
+        inputs = keras.Input((256, 4))
+        model = keras.Model(inputs, layers.MultiHeadAttention(4, 1)(inputs, inputs))
+    elif name == "loop":
+        inputs = keras.Input((64, 4))
+        model = keras.Model(inputs, layers.LSTM(2)(inputs))
     else:
         model = keras.applications.MobileNetV2((32, 32, 3), weights=None, classes=10, alpha=0.35)
     assert memory_check._upper_bound(model, 32) > training_memory(model, 32).total
+
+
+def test_a_model_whose_sides_are_unknown_is_trained_without_a_prediction(monkeypatch):
+    monkeypatch.setattr(memory_check, "free_bytes", lambda: 1000)
+    model = network("none", image_shape=(None, None, 3))
+    assert not warned(memory_check.warn_if_too_large, model, 32)
+    with pytest.raises(ValueError, match=r"sides of the model's input must be known\. Received: input_shape=\(None"):
+        wm.largest_batch_size(model, 1000)
+
+
+@pytest.mark.parametrize("value", [-1, "1GB", None, True, float("nan"), float("inf")])
+def test_the_memory_of_largest_batch_size_is_a_number(value):
+    with pytest.raises(ValueError, match="memory_bytes must be a number of at least 0"):
+        wm.largest_batch_size(network("none"), value)
+
+
+def test_only_models_are_predicted():
+    with pytest.raises(ValueError, match=r"must be a keras\.Model\. Received: model of type str"):
+        wm.largest_batch_size("wavemix_lite", 1000)
+    assert wm.largest_batch_size(network("none"), 64.0 * MIB) == wm.largest_batch_size(network("none"), 64 * MIB)
 
 
 def test_a_containers_limit_counts(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ import keras
 
 from .checks import check_positive
 from .keras_internals import without_new_calls
-from .step_memory import TrainingMemory, training_memory
+from .step_memory import TrainingMemory, check_model, training_memory
 from .tracing import LayerProfile, Tracer, count_values
 
 
@@ -89,19 +89,7 @@ def profile(model: Any, training: bool = False, batch_size: int = 32) -> ModelPr
     Example:
     >>> print(wm.profile(wm.WaveMixClassifier(10, (32, 32, 3), width=32, depth=7)))
     """
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"model must be a keras.Model. Received: model of type {type(model).__name__}")
-    try:
-        specs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    except (AttributeError, ValueError, TypeError):
-        raise ValueError(
-            f"model must have inputs: functional, or a Sequential with an Input. Received: model={model.name!r}"
-        ) from None
-    for tensor in keras.tree.flatten(specs):
-        if None in tensor.shape[1:]:
-            raise ValueError(
-                f"The sides of the model's input must be known. Received: input_shape={tuple(tensor.shape)}"
-            )
+    specs = check_model(model)
     tracer = Tracer()
     with without_new_calls(model):
         # Call the graph again at batch 1: an unknown batch size may be merged with other axes.

@@ -80,8 +80,9 @@ def training_memory(model: Any, batch_size: int, optimizer: Any = None) -> Train
         optimizer: A Keras optimizer, built for the model; None: the model's own, or Adam's two moments of each weight.
 
     Raises:
-        ValueError: Keras runs on a backend other than TensorFlow or JAX.
+        ValueError: Keras runs on a backend other than TensorFlow or JAX, or ``check_model``.
     """
+    check_model(model)
     backend = keras.backend.backend()
     if backend not in STEPS:
         raise ValueError(f"Training memory is predicted on TensorFlow and JAX. Received: backend {backend}")
@@ -101,11 +102,34 @@ def largest_batch_size(model: Any, memory_bytes: int, optimizer: Any = None) -> 
         model: As for ``training_memory``.
         memory_bytes: That the step may take, see ``TrainingMemory.total``.
         optimizer: As for ``training_memory``.
+
+    Raises:
+        ValueError: As for ``training_memory``; ``memory_bytes`` is not a number of at least 0.
     """
+    if isinstance(memory_bytes, bool) or not isinstance(memory_bytes, (int, float)) or not 0 <= memory_bytes < math.inf:
+        raise ValueError(f"memory_bytes must be a number of at least 0. Received: memory_bytes={memory_bytes!r}")
     small, large = (training_memory(model, batch_size, optimizer).total for batch_size in (2, 4))
     image = max(1, (large - small) // 2)  # all that grows is linear in the batch
-    images = 2 + (memory_bytes - small) // image
+    images = 2 + (int(memory_bytes) - small) // image
     return 0 if images < 1 else min(1 << (images.bit_length() - 1), LARGEST_BATCH)
+
+
+def check_model(model: Any) -> Any:
+    """Return the inputs of a model as it is called with them; ValueError if it is none, or a side is unknown."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"model must be a keras.Model. Received: model of type {type(model).__name__}")
+    try:
+        specs = _structure(model)
+    except (AttributeError, ValueError, TypeError):
+        raise ValueError(
+            f"model must have inputs: functional, or a Sequential with an Input. Received: model={model.name!r}"
+        ) from None
+    for tensor in keras.tree.flatten(specs):
+        if None in tensor.shape[1:]:
+            raise ValueError(
+                f"The sides of the model's input must be known. Received: input_shape={tuple(tensor.shape)}"
+            )
+    return specs
 
 
 def _bytes_of(variables: Iterable[Any]) -> int:
@@ -183,7 +207,10 @@ def _peak(graph: Any) -> int:
 
 
 def _needed(graph: Any) -> list[Any]:
-    """Return the ops that the outputs of a graph need, in the order of their creation."""
+    """Return the ops that the outputs of a graph need, in the order of their creation, but behind their inputs.
+
+    A loop gets the stacks of its backward pass as inputs after it was created.
+    """
     found: set[str] = set()
     stack = [tensor.op for tensor in graph.outputs]
     while stack:
@@ -191,7 +218,17 @@ def _needed(graph: Any) -> list[Any]:
         if op.name not in found:
             found.add(op.name)
             stack += [tensor.op for tensor in op.inputs]
-    return [op for op in graph.get_operations() if op.name in found]
+    ordered: dict[str, Any] = {}
+    for op in graph.get_operations():
+        stack = [op] if op.name in found else []
+        while stack:
+            missing = [tensor.op for tensor in stack[-1].inputs if tensor.op.name not in ordered]
+            if missing:
+                stack += missing
+            else:
+                last = stack.pop()
+                ordered[last.name] = last
+    return list(ordered.values())
 
 
 def _tensor_bytes(tensor: Any) -> int:

@@ -24,7 +24,17 @@ CGROUP = Path("/sys/fs/cgroup")
 SHARE = 0.5  # of the free memory that a batch of "auto" may take; fine-tuning needs more, and so may other programs
 STEPS = 8  # least steps of an epoch with a batch of "auto"
 _FIELDS: Any = dataclasses.fields(Recipe)
-KEPT = 8  # tensors of the size of its output that a layer keeps, at most; more than any block of this package
+KEPT = 16  # tensors of the size of its output that a layer keeps, at most; more than any block of this package
+# Modules of layers to which this applies. Attention and loops keep more, and layers of users may.
+PLAIN = (
+    "keras.src.layers",
+    "keras.src.models",
+    "keras.src.ops",
+    "wavemix_tf.layers",
+    "wavemix_tf.networks",
+    "wavemix_tf.tflite",
+)
+NOT_PLAIN = ("keras.src.layers.attention", "keras.src.layers.rnn", "wavemix_tf.networks.vit")
 
 
 def warn_if_too_large(model: Any, batch_size: int) -> None:
@@ -32,6 +42,8 @@ def warn_if_too_large(model: Any, batch_size: int) -> None:
     free = free_bytes()
     if free is None or keras.backend.backend() not in ("tensorflow", "jax") or _upper_bound(model, batch_size) < free:
         return
+    if not _has_known_sides(model):
+        return  # no prediction is possible
     need = training_memory(model, batch_size).total
     if need <= free:
         return
@@ -114,12 +126,24 @@ def _left_of_group() -> int | None:
 
 def _upper_bound(model: Any, batch_size: int) -> float:
     """Return more bytes than a training step needs, from the shapes of the layers' outputs; infinite if unknown."""
-    tensors = keras.tree.flatten([getattr(layer, "output", ()) for layer in flatten_layers(model)])
+    layers = flatten_layers(model)
+    if not all(_is_plain(layer) for layer in layers):
+        return math.inf
+    tensors = keras.tree.flatten([getattr(layer, "output", ()) for layer in layers])
     shapes = [getattr(tensor, "shape", (None, None)) for tensor in tensors]
     if not shapes or any(None in shape[1:] for shape in shapes):
         return math.inf
     weights = sum(math.prod(variable.shape) for variable in model.variables)
     return 4.0 * (KEPT * batch_size * sum(math.prod(shape[1:]) for shape in shapes) + 4 * weights)
+
+
+def _is_plain(layer: Any) -> bool:
+    module = type(layer).__module__
+    return module.startswith(PLAIN) and not module.startswith(NOT_PLAIN)
+
+
+def _has_known_sides(model: Any) -> bool:
+    return all(None not in tensor.shape[1:] for tensor in getattr(model, "inputs", None) or [])
 
 
 def _gib(count: float) -> str:
