@@ -134,6 +134,10 @@ def test_a_search_of_one_trial_ends_in_a_recipe(folder, tmp_path, capsys):
         (["--minimize", "mcu:latency", "--min-score", "0.9"], "--minimize for target mcu takes ram, flash"),
         (["--budget", "mcu:64KB-ram", "--minimize", "c:ram", "--min-score", "0.9"], "must have one target"),
         (["--minimize", "macs", "--min-score", "0"], "min_score must be a positive number"),
+        (
+            ["--minimize", "macs", "--min-score", "97"],
+            "val_accuracy is a share from 0 to 1: 97 % is 0.97. Received: min_score=97.0",
+        ),
         (["--minimize", "macs", "--min-score", "0.9", "--objective", "val_loss"], "better if it is larger"),
         (["--qat", "--objective", "val_loss"], "--qat sets the objective itself"),
         (["--role", "chief"], "--role and --address must be given together"),
@@ -219,7 +223,7 @@ def test_the_cheapest_network_that_keeps_a_score(folder, tmp_path, capsys):
     code, _, err = call(capsys, *words, "--min-score", "0.3")
     assert code == 1  # the folder holds the search for another score
     assert "min_score=0.3 (there 0.2)" in err
-    code, _, err = call(capsys, *words[:-5], "macs", *words[-4:], "--min-score", "1.5", "--overwrite")
+    code, _, err = call(capsys, *words[:-5], "macs", *words[-4:], "--min-score", "1", "--overwrite")
     assert code == VERDICT
-    assert "must have a val_accuracy of at least 1.5; none of" in err
+    assert "must have a val_accuracy of at least 1; none of" in err
     assert not (out / "best.json").exists()

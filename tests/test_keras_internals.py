@@ -112,6 +112,19 @@ def test_the_own_value_of_a_variable_is_a_copy_in_its_dtype():
     assert float(found[-1]) == 1.0
 
 
+def test_plain_layers_are_keras_own(model):
+    assert all(map(internals.is_plain_keras, (model, layers.Dense(1), layers.Conv2D(1, 1), layers.Add())))
+    assert not any(map(internals.is_plain_keras, (layers.LSTM(1), layers.MultiHeadAttention(1, 1), wm.DWT2D())))
+
+
+def test_draws_without_a_seed_are_of_the_global_generator():
+    keras.utils.set_random_seed(0)
+    before = np.array(internals.global_generator().state.value)
+    keras.random.normal((1,))
+    after = np.array(internals.global_generator().state.value)
+    np.testing.assert_array_equal(after, (before + 1) * 5387 % 933199)
+
+
 def test_the_calls_of_a_model_in_order(model):
     calls = internals.calls_in_order(model)
     made = {id(tensor) for tensor in model.inputs}

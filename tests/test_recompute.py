@@ -200,6 +200,39 @@ def test_models_that_compute_nothing_or_have_a_mask():
     np.testing.assert_array_equal(doubled(x, training=True, mask=np.ones((2,), bool)), 2 * x)
 
 
+class Unseeded(layers.Layer):
+    """Draws from Keras's global generator."""
+
+    def call(self, x, training=False):
+        return keras.random.dropout(x, 0.5) if training else x
+
+
+def test_draws_without_a_seed_are_the_same_in_both_passes():
+    """And those of a model without recomputation, in every step."""
+    found = []
+    for kind in (keras.Model, wm.RecomputedModel):
+        inputs = x = keras.Input((64,))
+        for _ in range(4):
+            x = Unseeded()(layers.Dense(64, kernel_initializer="identity")(x))
+        model = kind(inputs, x)
+        ones = tf.ones((1, 64))
+
+        @tf.function
+        def step(model=model, ones=ones):
+            with tf.GradientTape() as tape:
+                tape.watch(ones)
+                y = model(ones, training=True)
+            return y, tape.gradient(y, ones)
+
+        keras.utils.set_random_seed(3)
+        outputs = [ops.convert_to_numpy(part) for _ in range(3) for part in step()]
+        for y, gradient in zip(outputs[::2], outputs[1::2], strict=True):
+            np.testing.assert_array_equal(y != 0, gradient != 0)
+        assert not np.array_equal(outputs[0], outputs[2])
+        found.append(outputs)
+    np.testing.assert_array_equal(*found)
+
+
 def test_several_inputs_are_recomputed_too(monkeypatch):
     """For a list or dict of inputs Keras passes a mask of the same structure, with nothing in it."""
     inputs = {name: keras.Input((8, 8, 3), name=name) for name in ("left", "right")}

@@ -112,6 +112,20 @@ def own_value(variable: Any) -> Any:
         variable._autocast = casts
 
 
+def is_plain_keras(layer: Any) -> bool:
+    """Return whether a layer or model is Keras's own, and neither attention nor a loop over time."""
+    module = type(layer).__module__
+    inner = ("keras.src.layers.attention", "keras.src.layers.rnn")
+    return module.startswith(("keras.src.layers", "keras.src.models", "keras.src.ops")) and not module.startswith(inner)
+
+
+def global_generator() -> Any:
+    """Return the ``SeedGenerator`` from which ``keras.random`` draws without a seed; an error while JAX traces."""
+    from keras.src.random.seed_generator import global_seed_generator
+
+    return global_seed_generator()
+
+
 def learning_rate_or_schedule(optimizer: Any) -> Any:
     """Return an optimizer's learning rate or schedule; ``optimizer.learning_rate`` is a schedule's current value."""
     return optimizer._learning_rate

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from wavemix_tf.keras_internals import flatten_layers
+from wavemix_tf.keras_internals import flatten_layers, is_plain_keras
 from wavemix_tf.step_memory import largest_batch_size, training_memory
 from wavemix_tf.warning import warn_user
 
@@ -25,16 +25,9 @@ SHARE = 0.5  # of the free memory that a batch of "auto" may take; fine-tuning n
 STEPS = 8  # least steps of an epoch with a batch of "auto"
 _FIELDS: Any = dataclasses.fields(Recipe)
 KEPT = 16  # tensors of the size of its output that a layer keeps, at most; more than any block of this package
-# Modules of layers to which this applies. Attention and loops keep more, and layers of users may.
-PLAIN = (
-    "keras.src.layers",
-    "keras.src.models",
-    "keras.src.ops",
-    "wavemix_tf.layers",
-    "wavemix_tf.networks",
-    "wavemix_tf.tflite",
-)
-NOT_PLAIN = ("keras.src.layers.attention", "keras.src.layers.rnn", "wavemix_tf.networks.vit")
+# Modules of our layers to which this applies; attention keeps more, and layers of users may.
+OURS = ("wavemix_tf.layers", "wavemix_tf.networks", "wavemix_tf.tflite")
+ATTENTION = "wavemix_tf.networks.vit"
 
 
 def warn_if_too_large(model: Any, batch_size: int) -> None:
@@ -139,7 +132,7 @@ def _upper_bound(model: Any, batch_size: int) -> float:
 
 def _is_plain(layer: Any) -> bool:
     module = type(layer).__module__
-    return module.startswith(PLAIN) and not module.startswith(NOT_PLAIN)
+    return is_plain_keras(layer) or (module.startswith(OURS) and module != ATTENTION)
 
 
 def _has_known_sides(model: Any) -> bool:

@@ -6,8 +6,11 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+from ..tasks import TASKS
+
 # What the oracle minimizes. It is not a metric of a trial: a trial has its score and its costs.
 GOAL_LOSS = "cost_goal_loss"
+SHARES = tuple(task.metric for task in TASKS.values() if task.metric_unit == "%")
 UNUSABLE = 128.0  # of a network that the device refuses; the logarithms of real costs are below 64
 
 
@@ -67,6 +70,8 @@ def resolve_cost_goal(
     if isinstance(min_score, bool) or not isinstance(min_score, (int, float)) or not 0 < min_score < math.inf:
         raise ValueError(f"min_score must be a positive number. Received: min_score={min_score!r}")
     name, direction = objective
+    if min_score > 1 and name.endswith(SHARES):
+        raise ValueError(f"min_score of {name} is a share from 0 to 1: 97 % is 0.97. Received: min_score={min_score!r}")
     if direction != "max":
         raise ValueError(f"min_score needs an objective that is better if it is larger. Received: objective={name!r}")
     return CostGoal(minimize, float(min_score))

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ..keras_internals import own_value
+from ..keras_internals import global_generator, own_value
 
 RECOMPUTE = ("none", "elementwise", "block")
 
@@ -37,6 +37,8 @@ def recomputed(function: Callable[..., Any], layers: Sequence[Any], *inputs: Any
         inputs: Tensors; the gradient of those that are floating point is computed.
     """
     generators = [layer.seed_generator for layer in layers if getattr(layer, "seed_generator", None) is not None]
+    if keras.backend.backend() != "jax":  # which refuses it in a traced function
+        generators.append(global_generator())  # of layers that draw without a seed
     replays = [_Replay(generator) for generator in generators]
     states = {id(generator.state) for generator in generators}
     unique = {id(variable): variable for layer in layers for variable in layer.variables}.values()
@@ -96,29 +98,36 @@ class _Replay:
         replayed = vars(generator).get("next")
         self.outer: _Replay | None = replayed and replayed.__self__  # of a part that this one is in
         self.first = generator.state.value * 1 if self.outer is None else self.outer.peek()  # a copy
-        self.draws = 0
+        self.draws: list[bool] = []  # for each whether it is ordered, see ``SeedGenerator.next``
         self.after: Any = None
 
     def next(self, ordered: bool = True) -> Any:
         """Return the seed that the generator would return in its place."""
         seed = self.peek()
-        self.draws += 1
+        self.draws.append(ordered)
         return seed
 
     def peek(self) -> Any:
         """Return what ``next`` will return."""
-        seed = self._seed(self.draws)
+        seed = self._seed()
         return seed if self.after is None else seed + ops.cast(self.after, seed.dtype)
 
     def advance(self) -> None:
         """Leave the generator as after the draws of one pass."""
-        if self.outer is None:
-            self.generator.state.assign(self._seed(self.draws))
-        else:
+        if self.outer is not None:
             self.outer.draws += self.draws
+        elif self.draws:
+            self.generator.state.assign(self._seed())
 
-    def _seed(self, draws: int) -> Any:
-        return self.first + ops.convert_to_tensor([0, draws], dtype=self.first.dtype)
+    def _seed(self) -> Any:
+        """Return the generator's state behind the draws."""
+        if all(self.draws):
+            return self.first + ops.convert_to_tensor([0, len(self.draws)], dtype=self.first.dtype)
+        seed = self.first
+        for ordered in self.draws:
+            one = ops.convert_to_tensor([0, 1], dtype=seed.dtype)
+            seed = seed + one if ordered else (seed + 1) * 5387 % 933199  # as Keras does
+        return seed
 
 
 @contextmanager
@@ -130,7 +139,7 @@ def _replaying(replays: Sequence[_Replay], x: Any) -> Iterator[None]:
     never = ops.sum(ops.reshape(x, (-1,))[:1]) > float("inf")  # False, which no optimizer of graphs can know
     before = [vars(replay.generator).get("next") for replay in replays]
     for replay in replays:
-        replay.draws = 0
+        replay.draws = []
         replay.after = never
         replay.generator.next = replay.next
     try:

@@ -24,7 +24,8 @@ class RecomputedModel(keras.Model):
     A training step keeps only the tensors between segments. The segments are chosen for the least memory: the tensors
     that are kept plus the activations of the largest segment (Chen et al., "Training Deep Nets with Sublinear Memory
     Cost", arXiv 1604.06174, section 4). Gradients, dropout masks and moving statistics are those of ``keras.Model``, up
-    to rounding. A step computes its forward pass twice, except for the last segment. Inference is unchanged.
+    to rounding, if its layers draw random numbers by ``keras.random``: those of ``tf.random`` differ between the two
+    passes. A step computes its forward pass twice, except for the last segment. Inference is unchanged.
 
     Args:
         inputs: As for ``keras.Model``.
