@@ -159,12 +159,11 @@ def begin_trial(model: Any, folder: Path, sign: float) -> str | None:
     """
     before = chosen_before(folder)
     if before:
-        donor: Donor | None = Donor.load(folder.parent, before)
-        begin_from(model, donor)
-    else:
-        donor = begin_from_best(model, folder.parent, folder.name, sign)
-    if donor is None:
+        begin_from(model, donor := Donor.load(folder.parent, before))
+    elif (found := begin_from_best(model, folder.parent, folder.name, sign)) is None:
         return None
+    else:
+        donor = found
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CHOICE_FILE, json.dumps({"trial": donor.trial}) + "\n")
     return donor.trial
