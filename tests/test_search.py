@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import re
 
 import keras
@@ -546,6 +547,7 @@ def test_hyperband_and_a_score_of_ones_own(data, tmp_path):
         ([0.1, 0.2], [[0.9]] * 9, False),  # none has reached the epoch
         ([0.0, 0.375], [[0.25] * 2, [0.25] * 2, [0.5] * 2, [0.5] * 2], False),  # equal to the median
         ([0.3, 0.1], [[0.4, 0.4, 0.0], [0.4, 0.4, 0.0], [0.4, 0.4, 0.0], [0.2, 0.2]], True),
+        ([0.1, 0.1], [[math.nan, 0.5]] * 5 + [[0.5, 0.5]] * 4, True),  # those whose loss diverged do not count
     ],
 )
 def test_the_median_stopping_rule(curve, others, stops):

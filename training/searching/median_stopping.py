@@ -63,8 +63,9 @@ def is_hopeless(curve: Sequence[float], others: Iterable[Sequence[float]]) -> bo
 
     Args:
         curve: Values by epoch, larger is better.
-        others: Curves of other trials; those with fewer epochs are not compared.
+        others: Curves of other trials; those with fewer epochs, or with NaN, are not compared.
     """
     length = len(curve)
     averages = [float(np.mean(other[:length])) for other in others if len(other) >= length]
+    averages = [average for average in averages if np.isfinite(average)]
     return len(averages) >= LEAST_TRIALS and max(curve) < median(averages)
