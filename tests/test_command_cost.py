@@ -66,8 +66,22 @@ def test_a_command_that_fails_is_no_property_of_the_network(commands, message):
         ("adb {file}", PATTERN, "list of lists"),
         ([["adb", "shell"]], PATTERN, "must have the word"),
         ([RUN], "[0-9]+ us", "one group"),
+        ([RUN], "([0-9]+ us", r"pattern must be a regular expression: .*Received: pattern="),
+        ([["adb", 5, "{file}"]], PATTERN, "words of a command must be strings"),
     ],
 )
 def test_wrong_arguments(commands, pattern, message):
     with pytest.raises(ValueError, match=message):
         wm.tflite.CommandCost("ms", commands, pattern)
+
+
+@pytest.mark.parametrize("options", [{"scale": 0}, {"scale": "1e-3"}, {"timeout_s": -1}, {"timeout_s": None}])
+def test_its_numbers_are_positive(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be a positive number"):
+        wm.tflite.CommandCost("ms", [RUN], PATTERN, **options)
+
+
+def test_a_cost_has_a_name_of_its_own():
+    cost = wm.tflite.CommandCost("parameters", [RUN], PATTERN)
+    with pytest.raises(ValueError, match=r"name of its own\. Received: parameters more than once"):
+        search(RECIPE, max_trials=1, budget={"parameters": 5}, costs=[cost], data=patterns())

@@ -38,7 +38,7 @@ class CommandCost:
         identity: What distinguishes the costs of different objects: name, target and commands.
 
     Raises:
-        ValueError: no command has "{file}", or the pattern has no group.
+        ValueError: no command has "{file}", or the pattern has no group; a number that is not positive.
 
     Example:
     >>> phone = "/data/local/tmp/candidate.tflite"
@@ -62,9 +62,18 @@ class CommandCost:
     ) -> None:
         if not commands or isinstance(commands, str) or any(isinstance(words, str) or not words for words in commands):
             raise ValueError(f"commands must be a list of lists of words. Received: commands={commands!r}")
+        if not all(isinstance(word, str) for words in commands for word in words):
+            raise ValueError(f"The words of a command must be strings. Received: commands={commands!r}")
         if not any(FILE in word for words in commands for word in words):
             raise ValueError(f"A command must have the word {FILE}, the path of the file. Received: {commands!r}")
-        if re.compile(pattern).groups != 1:
+        for option, value in (("scale", scale), ("timeout_s", timeout_s)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise ValueError(f"{option} must be a positive number. Received: {option}={value!r}")
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"pattern must be a regular expression: {error}. Received: pattern={pattern!r}") from None
+        if groups != 1:
             raise ValueError(f"pattern must have one group, the number. Received: pattern={pattern!r}")
         self._row = get_target(target)
         self.names = (name,)

@@ -279,8 +279,10 @@ class Candidates:
 
 
 def check_budget(budget: Mapping[str, float], measures: Sequence[Any]) -> None:
-    """Raise ValueError unless every limit is a positive number for a known cost."""
+    """Raise ValueError unless every limit is a positive number for a known cost, and no two costs share a name."""
     known = [*GRAPH_COSTS, *(name for measure in measures for name in measure.names)]
+    if twice := sorted({name for name in known if known.count(name) > 1}):
+        raise ValueError(f"Each cost must have a name of its own. Received: {', '.join(twice)} more than once")
     for name, most in budget.items():
         if name not in known:
             raise ValueError(f"budget must limit costs of {', '.join(known)}. Received: budget={dict(budget)!r}")
