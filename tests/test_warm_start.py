@@ -116,7 +116,7 @@ def test_a_search_begins_trials_with_earlier_ones(tmp_path):
     chosen = {path.parent.name: json.loads(path.read_text())["trial"] for path in tmp_path.glob(f"*/*/*/{CHOICE_FILE}")}
     trials = {trial.trial_id: trial for trial in SearchResult.load(tmp_path / "warm").trials}
     by_width = {trial.values["width"]: name for name, trial in trials.items()}
-    assert chosen == {by_width[12]: by_width[8]}  # none is as narrow as the last
+    assert chosen == {by_width[8]: None, by_width[12]: by_width[8], by_width[4]: None}  # none is as narrow as the last
     cold = {trial.values["width"]: trial for trial in SearchResult.load(tmp_path / "cold").trials}
     assert trials[by_width[12]].metrics["val_loss"] < cold[12].metrics["val_loss"]
     assert trials[by_width[8]].metrics["val_loss"] == pytest.approx(cold[8].metrics["val_loss"], rel=1e-5)
@@ -136,4 +136,4 @@ def test_a_search_takes_only_trials_that_a_network_continues(tmp_path):
     assert [trial.error for trial in trials] == [None] * 3
     by_kind = {trial.values["kind"]: trial.trial_id for trial in trials}
     chosen = {path.parent.name: json.loads(path.read_text())["trial"] for path in tmp_path.glob(f"*/*/{CHOICE_FILE}")}
-    assert chosen == {by_kind[2]: by_kind[0]}
+    assert chosen == {by_kind[0]: None, by_kind[1]: None, by_kind[2]: by_kind[0]}

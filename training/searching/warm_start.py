@@ -26,7 +26,7 @@ from wavemix_tf.state_files import load_keras, read_json
 from ..run_files import BEGIN_ANEW, RunFiles
 from .search_result import COMPLETED, OUTCOME_FILE, Trial
 
-CHOICE_FILE = "warm_start.json"  # in a trial's folder: from which trial it began, so that a resumed one does as well
+CHOICE_FILE = "warm_start.json"  # in a trial's folder: from which trial it began, or null; a resumed one does as well
 # Axis of a kernel that reads the channels of the layer's input.
 INPUT_AXES = {"Conv1D": -2, "Conv2D": -2, "Dense": -2, "Conv2DTranspose": -1}
 PROBES = 4  # random images on which two networks are compared
@@ -143,27 +143,24 @@ def _joined_places(before: Sequence[int], after: Sequence[int]) -> np.ndarray:
     return np.concatenate([start + np.arange(size) for start, size in zip(starts, before, strict=False)])
 
 
-def chosen_before(folder: Path) -> str | None:
-    """Return the trial from which an interrupted trial began; None if it did not."""
-    path = folder / CHOICE_FILE
-    return read_json(path, f"{BEGIN_ANEW}.", {"trial": str})["trial"] if path.is_file() else None
-
-
 def begin_trial(model: Any, folder: Path, sign: float) -> str | None:
     """Start the network of a trial from the best one that fits into it; return that trial's id, or None.
+
+    An interrupted trial starts as before, whatever has been trained since.
 
     Args:
         model: The untrained network.
         folder: The trial's folder.
         sign: As for ``begin_from_best``.
     """
-    before = chosen_before(folder)
-    if before:
-        begin_from(model, donor := Donor.load(folder.parent, before))
-    elif (found := begin_from_best(model, folder.parent, folder.name, sign)) is None:
-        return None
-    else:
-        donor = found
+    path = folder / CHOICE_FILE
+    if path.is_file():
+        before: str | None = read_json(path, f"{BEGIN_ANEW}.", {"trial": (str, type(None))})["trial"]
+        if before is not None:
+            begin_from(model, Donor.load(folder.parent, before))
+        return before
+    donor = begin_from_best(model, folder.parent, folder.name, sign)
+    chosen = None if donor is None else donor.trial
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CHOICE_FILE, json.dumps({"trial": donor.trial}) + "\n")
-    return donor.trial
+    write_text(path, json.dumps({"trial": chosen}) + "\n")
+    return chosen

@@ -25,7 +25,8 @@ class RecomputedModel(keras.Model):
     that are kept plus the activations of the largest segment (Chen et al., "Training Deep Nets with Sublinear Memory
     Cost", arXiv 1604.06174, section 4). Gradients, dropout masks and moving statistics are those of ``keras.Model``, up
     to rounding, if its layers draw random numbers by ``keras.random``: those of ``tf.random`` differ between the two
-    passes. A step computes its forward pass twice, except for the last segment. Inference is unchanged.
+    passes. A step computes its forward pass twice, except for the last segment. Inference is unchanged. A nested model
+    is one layer of the graph, and is not divided.
 
     Args:
         inputs: As for ``keras.Model``.
