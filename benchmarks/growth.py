@@ -15,7 +15,6 @@ Memory is the peak of the process minus its size with the libraries and the imag
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from nets import NETS_BY_SIZE
-from report import markdown_table, spread
+from report import markdown_table, save_figure, spread
 from side_by_side import FOLDER, Contender, compete, machine, ratio, warn_if_busy, write_atomically
 
 NET = "64_4_l4"
@@ -160,10 +159,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
             axis.grid(alpha=0.25)
             axis.legend(frameon=False, fontsize=7)
     figure.tight_layout()
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    pyplot.close(figure)
-    write_atomically(path, content.getvalue())
+    save_figure(figure, path)
 
 
 def main() -> int:

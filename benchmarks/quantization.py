@@ -16,7 +16,6 @@ Every finished row is kept in OUT/quantization.json and its file in OUT/quantiza
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -28,7 +27,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from report import markdown_table
+from report import markdown_table, save_figure
 from side_by_side import machine, warn_if_busy, write_atomically
 
 METHODS = {
@@ -236,10 +235,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.3)
     figure.tight_layout()
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    pyplot.close(figure)
-    write_atomically(path, content.getvalue())
+    save_figure(figure, path)
 
 
 def parse() -> argparse.Namespace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 from side_by_side import write_atomically
 
@@ -42,7 +43,14 @@ def bars(panels: list[tuple[str, list[tuple[str, float, float]]]], names: tuple[
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=color) for color in ("#9aa5b1", "#1f8a70")]
     figure.legend(handles, names, loc="upper center", ncols=2, frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0, 1, 0.93))
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: Path, dpi: int = 150) -> None:
+    """Write a figure of matplotlib as PNG, whole or not at all, and close it."""
+    from matplotlib import pyplot
+
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
+    figure.savefig(content, format="png", dpi=dpi)
     pyplot.close(figure)
     write_atomically(path, content.getvalue())

@@ -31,7 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from quantization import load
-from report import markdown_table
+from report import markdown_table, save_figure
 from side_by_side import machine, write_atomically
 
 TITLES = {
@@ -181,10 +181,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.25)
     figure.tight_layout()
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=140)
-    pyplot.close(figure)
-    write_atomically(path, content.getvalue())
+    save_figure(figure, path, dpi=140)
 
 
 def main() -> int:

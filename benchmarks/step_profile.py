@@ -10,7 +10,6 @@ Writes step_profile.json, .md and .png.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nets import NETS
-from report import markdown_table
+from report import markdown_table, save_figure
 from side_by_side import FOLDER, machine, warn_if_busy, write_atomically
 
 COLORS = {
@@ -90,10 +89,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     figure.legend(handles, names, loc="upper center", ncols=len(names), frameon=False, fontsize=8)
     axes[1][0].legend(frameon=False, fontsize=8)
     figure.tight_layout(rect=(0, 0, 1, 0.95))
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=130)
-    pyplot.close(figure)
-    write_atomically(path, content.getvalue())
+    save_figure(figure, path, dpi=130)
 
 
 def main() -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 from typing import Any
 
 from nets import TARGET_NETS
-from report import markdown_table
-from side_by_side import write_atomically
+from report import markdown_table, save_figure
 
 CELLS = (
     ("android-cpu", "float32"),
@@ -200,7 +198,4 @@ def draw(names: list[str], results: dict[str, Any], path: Path) -> None:
         axis.grid(axis="y", alpha=0.25)
         axis.set_axisbelow(True)
     figure.tight_layout()
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    pyplot.close(figure)
-    write_atomically(path, content.getvalue())
+    save_figure(figure, path)

@@ -21,7 +21,6 @@ and the same command resumes:
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -33,7 +32,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from report import markdown_table
+from report import markdown_table, save_figure
 from side_by_side import machine, warn_if_busy, write_atomically
 
 STAGES = ("accuracy", "speed", "draw")
@@ -361,13 +360,9 @@ def draw_patches(options: argparse.Namespace, results: dict[str, Any], path: Pat
 
 
 def save(figure: Any, path: Path) -> None:
-    from matplotlib import pyplot
 
     figure.tight_layout()
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    pyplot.close(figure)
-    write_atomically(path, content.getvalue())
+    save_figure(figure, path)
 
 
 def main() -> int:

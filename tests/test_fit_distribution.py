@@ -1,7 +1,7 @@
 """`fit` on several devices: the curves of one device, files written once, resumed where it stopped.
 
 Every scenario runs in one or two separate processes: virtual devices must be requested before the backend starts. The
-tolerance allows float32 sums in another order: `pytest -n 0 -s` prints differences below 6e-6. Batch norm statistics of
+tolerance allows float32 sums in another order: `pytest -n 0 -s` prints differences below 3e-7. Batch norm statistics of
 half a batch, a gradient clipped per half or other images give differences thousands of times as large.
 """
 
@@ -65,7 +65,7 @@ def interrupted(out):
         run(out, callbacks=[Interrupt()])
     assert (folder / out / "checkpoint.npz").is_file()
 
-def same(ours, theirs, rtol=2e-5):
+def same(ours, theirs, rtol=5e-6):
     worst = {name: np.max(np.abs(np.divide(ours[name], theirs[name]) - 1)) for name in ("loss", "val_loss")}
     print("largest relative differences:", worst, flush=True)
     for name in COLUMNS:
@@ -94,6 +94,10 @@ tf.config.set_logical_device_configuration(
     + """
 # One for the process: on CPUs the collectives of a second one would carry the keys of the first.
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+# A strategy has Keras's update, which rounds differently from the kernel: here only the distribution may differ.
+from wavemix_tf.training import FusedAdamW
+FusedAdamW._is_fused = lambda self: False
 
 one_result, one = run("one")
 with strategy.scope():

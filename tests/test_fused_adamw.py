@@ -66,6 +66,21 @@ def test_the_step_has_one_operation_a_weight():
     assert len(kinds) < 60
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's kernel")
+def test_another_weight_adds_few_operations():
+    """Its three resources, the update, and the weight decay; the numbers of the step are shared."""
+    import tensorflow as tf
+
+    def operations(count):
+        weights = [keras.Variable(np.ones((4, 4), "float32")) for _ in range(count)]
+        optimizer = FusedAdamW(1e-2, weight_decay=0.1)
+        optimizer.build(weights)
+        step = tf.function(lambda gradient: optimizer.apply([gradient] * count, weights))
+        return len(step.get_concrete_function(tf.TensorSpec((4, 4))).graph.get_operations())
+
+    assert (operations(11) - operations(1)) / 10 <= 8
+
+
 def test_it_is_saved_and_loaded():
     optimizer = FusedAdamW(1e-2, weight_decay=0.1, beta_1=0.8)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))

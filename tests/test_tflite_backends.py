@@ -28,8 +28,9 @@ assert clipped == [[0, 0], [1, 4], [1, 1]], clipped
 keras.utils.set_random_seed(0)
 inputs = keras.Input((16, 16, 3))
 twice = layers.SeparableConv2D(3, 3, padding="same", activation="relu6")
+again = "block" if sys.argv[2] == "skip" else "none"
 stem = layers.Conv2D(8, 3, padding="same")(twice(twice(inputs)))
-x = wm.WaveMixBlock(8, levels=2, upsample="bilinear", name="block", recompute="block")(stem)
+x = wm.WaveMixBlock(8, levels=2, upsample="bilinear", name="block", recompute=again)(stem)
 x = layers.Multiply()([x, layers.Dense(8, activation="sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(x))])
 x = layers.BatchNormalization(momentum=0.8)(layers.LeakyReLU(0.1)(x))
 model = keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
@@ -39,7 +40,7 @@ loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 model.compile(keras.optimizers.Adam(1e-2), loss)
 model.fit(images, labels, epochs=4, verbose=0)
 qat = wm.tflite.quantize(model, images[:64], rounding="gptq", skip=["block"] if sys.argv[2] == "skip" else ())
-assert isinstance(qat, wm.RecomputedModel)
+assert isinstance(qat, wm.RecomputedModel) == (sys.argv[2] == "skip")
 left = [layer for layer in qat.layers if type(layer).__name__ == "FakeQuant" and not layer.fixed][-1]
 left.set_range(-0.01, 0.01)  # training must widen it by itself, and say so
 qat.compile(keras.optimizers.AdamW(1e-3, use_ema=True, ema_momentum=0.5), loss, jit_compile="auto")
@@ -51,7 +52,9 @@ np.save(sys.argv[1] + "/logits.npy", predict(qat, images[64:]))
 """
 
 
-@pytest.mark.parametrize(("backend", "part"), [("jax", "whole"), ("torch", "whole"), ("jax", "skip")])
+@pytest.mark.parametrize(
+    ("backend", "part"), [("jax", "whole"), ("torch", "whole"), ("jax", "skip"), ("torch", "skip")]
+)
 def test_trained_elsewhere_exported_here(backend, part, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
@@ -66,5 +69,5 @@ def test_trained_elsewhere_exported_here(backend, part, tmp_path):
     # Sums in another order may round to the next integer.
     assert np.abs(predict(qat, images) - expected).mean() < 0.02 * spread(expected)
     artifact = export_random(qat, "android-cpu", images=images)
-    assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= 0.75
+    assert artifact.verification["fidelity"]["runtimes"][0]["mean_error_steps"] <= 0.5
     assert bool(artifact.float_layers) == (part == "skip")

@@ -120,10 +120,16 @@ def is_plain_keras(layer: Any) -> bool:
 
 
 def global_generator() -> Any:
-    """Return the ``SeedGenerator`` from which ``keras.random`` draws without a seed; an error while JAX traces."""
+    """Return the ``SeedGenerator`` from which ``keras.random`` draws without a seed; an error while JAX traces.
+
+    None where it does not exist and cannot be made, as in a replica of tf.distribute.
+    """
     from keras.src.random.seed_generator import global_seed_generator
 
-    return global_seed_generator()
+    try:
+        return global_seed_generator()
+    except ValueError:
+        return None
 
 
 def learning_rate_or_schedule(optimizer: Any) -> Any:

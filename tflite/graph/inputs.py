@@ -215,9 +215,8 @@ def _joined(images: Any, wanted: tuple[int | None, ...], name: str) -> tuple[np.
             return array, array.dtype
         _write(file, parts, name)
         file.flush()
-        return np.memmap(file, np.float32, "r", shape=(count, *batch.shape[1:])), np.result_type(
-            *kinds
-        )  # stays when it closes
+        array = np.memmap(file, np.float32, "r", shape=(count, *batch.shape[1:]))  # stays when the file closes
+        return array, np.result_type(*kinds)
 
 
 def _is_endless(images: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..networks.base import Network
 from ..networks.dynamixer import DynaMixer  # noqa: F401 - registers the layers that a .keras file names
 from ..networks.token_mixers import TokenMixerClassifier  # noqa: F401 - as above
 from ..networks.vit import ViT  # noqa: F401 - as above
@@ -156,7 +157,7 @@ def count_parameters(model: Any) -> int:
 def network_name(model: Any) -> str:
     """Return the network's kind with its width and depth, as in the papers: WaveMix 16/4."""
     kind = type(model).__name__
-    if not type(model).__module__.startswith("wavemix_tf"):
+    if not isinstance(model, Network):
         return str(model.name)  # a custom model
     title = NETWORK_TITLES.get(kind, kind)
     if hasattr(model, "mixer"):

@@ -46,12 +46,13 @@ class RecomputedModel(keras.Model):
         for layer in flatten_layers(self, include_self=False):
             if isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False):
                 raise ValueError(f"RecomputedModel supports no layers that make a mask. Received: layer {layer.name!r}")
+        self._places = tuple(best_places(self))  # once: eager steps would choose them again
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """As ``keras.Model``; with ``training=True`` and without a mask in segments."""
         if not training or has_mask(mask):
             return super().call(inputs, training=training, mask=mask)
-        found = divide(self, best_places(self))
+        found = divide(self, self._places)
         # The backward pass begins with the last segment: its activations are needed at once.
         return run_segments(self, inputs, found, lambda index: index < len(found) - 1)
 
