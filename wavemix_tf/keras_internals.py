@@ -5,6 +5,7 @@ No other module of the package uses these attributes. Where Keras has a public w
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,16 +121,30 @@ def is_plain_keras(layer: Any) -> bool:
 
 
 def global_generator() -> Any:
-    """Return the ``SeedGenerator`` from which ``keras.random`` draws without a seed; an error while JAX traces.
+    """Return the ``SeedGenerator`` from which ``keras.random`` draws without a seed, or None where Keras has none.
 
-    None where it does not exist and cannot be made, as in a replica of tf.distribute.
+    That is on JAX in a traced function, and in a replica of ``tf.distribute`` before it was first used: a variable
+    cannot be made there. Otherwise it is made, and the state of Python's ``random``, from which Keras takes the seeds
+    of layers, stays as it was.
     """
-    from keras.src.random.seed_generator import global_seed_generator
+    from keras.src.backend.common import global_state
+    from keras.src.random import seed_generator
 
+    existing = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
+    if existing is not None and keras.backend.backend() != "jax":
+        return existing
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
+            return None
+    state = random.getstate()
     try:
-        return global_seed_generator()
-    except ValueError:
+        return seed_generator.global_seed_generator()
+    except ValueError:  # JAX, tracing
         return None
+    finally:
+        random.setstate(state)
 
 
 def learning_rate_or_schedule(optimizer: Any) -> Any:

@@ -37,7 +37,7 @@ def recomputed(function: Callable[..., Any], layers: Sequence[Any], *inputs: Any
         inputs: Tensors; the gradient of those that are floating point is computed.
     """
     generators = [layer.seed_generator for layer in layers if getattr(layer, "seed_generator", None) is not None]
-    shared = global_generator() if keras.backend.backend() != "jax" else None  # JAX refuses it in a traced function
+    shared = global_generator()
     generators += [] if shared is None else [shared]  # of layers that draw without a seed
     replays = [_Replay(generator) for generator in generators]
     states = {id(generator.state) for generator in generators}
