@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from keras import layers as L
 
-from wavemix_tf.preprocessing import fit_picture
+from wavemix_tf.resizing import fit_picture
 from wavemix_tf.tflite import export
 from wavemix_tf.tflite.file.flatbuffer import from_output, read_file, to_input
 from wavemix_tf.tflite.runtimes.litert import make_interpreter

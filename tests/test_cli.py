@@ -986,7 +986,7 @@ def script(tmp_path):
     path = tmp_path / "wavemix-tf"
     path.write_text(
         "import sys\nfrom wavemix_tf.cli import main\ncode = main()\n"
-        "heavy = {'keras', 'tensorflow', 'tensorflow_datasets', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'keras', 'tensorflow', 'tensorflow_datasets', 'matplotlib', 'numpy'} & set(sys.modules)\n"
         "print('HEAVY', sorted(heavy))\nsys.exit(code)\n"
     )
 

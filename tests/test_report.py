@@ -13,6 +13,7 @@ from wavemix_tf.command.pages import formats, image_urls, report, terminal_table
 from wavemix_tf.command.pages.diagnosis import BANDS
 from wavemix_tf.command.pages.figure_style import THEME
 from wavemix_tf.command.pages.verification import WORST_LAYERS
+from wavemix_tf.command.run_folder import REPORT_FORMAT
 
 VOID = {"meta", "img", "br"}
 
@@ -94,7 +95,7 @@ def run():
     logits = random.normal(size=60)
     image = image_urls.png_url(random.integers(0, 256, (8, 8, 3)))
     return {
-        "format": report.FORMAT,
+        "format": REPORT_FORMAT,
         "name": "cats & <dogs>",
         "command": "wavemix-tf run --data 'cats & <dogs>'",
         "dataset": {"class_names": ["cat", "<dog>"], "image_shape": [8, 8, 3], "sizes": {"train": 90, "test": 20}},

@@ -17,6 +17,7 @@ from wavemix_tf.training import Recipe, fit, load_data
 from wavemix_tf.training.data.datasets import check_finished, split_sources
 from wavemix_tf.training.data.given import as_bundle
 from wavemix_tf.training.data.identity import (
+    SETS,
     SplitList,
     check_run,
     check_trained_on,
@@ -26,7 +27,7 @@ from wavemix_tf.training.data.identity import (
 )
 from wavemix_tf.training.data.listing import Files, Notes
 from wavemix_tf.training.data.sources import ArraySource
-from wavemix_tf.training.data.splits import SETS, divide, draw_classwise
+from wavemix_tf.training.data.splits import divide, draw_classwise
 
 PHOTOS = Recipe(
     name="photos",

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from wavemix_tf.preprocessing import Preprocessing, centre, fit_picture, taps
+from wavemix_tf.preprocessing import Preprocessing
+from wavemix_tf.resizing import centre, fit_picture, taps
 from wavemix_tf.tflite.file.flatbuffer import TensorInfo
 from wavemix_tf.tflite.kit import picture as kit_picture
 from wavemix_tf.tflite.kit import web

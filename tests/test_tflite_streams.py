@@ -114,9 +114,8 @@ def test_a_full_disk_is_an_error_of_one_line(images, monkeypatch):
 
 def test_predict_in_one_way_or_another(model, images, monkeypatch):
     expected = model.predict(images, verbose=0)
-    for pixels, batches, chunk in ((0, 0, 1), (0, 99, 1 << 30), (1 << 30, 0, 1 << 30), (0, 0, 40 * images[0].nbytes)):
+    for pixels, chunk in ((0, 1), (0, 1 << 30), (1 << 30, 1 << 30), (0, 40 * images[0].nbytes)):
         monkeypatch.setattr(inputs, "EAGER_PIXELS", pixels)
-        monkeypatch.setattr(inputs, "EAGER_BATCHES", batches)
         monkeypatch.setattr(inputs, "CHUNK_BYTES", chunk)
         np.testing.assert_allclose(predict(model, images), expected, atol=1e-6)
 

@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-UNREAD_EXTENSIONS = (".heic", ".heif", ".avif")  # images that Pillow, or some of its builds, cannot read
-
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 EXIF_ORIENTATION, EXIF_TURNED = 0x0112, (5, 6, 7, 8)  # rotated by 90 degrees
 DEEPEST = 65_535  # largest value of 16 bits; 257 of its steps are one step of 8 bits

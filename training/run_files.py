@@ -8,9 +8,7 @@ import math
 import shlex
 import zlib
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from wavemix_tf.state_files import (
     Fields,
@@ -24,6 +22,9 @@ from wavemix_tf.state_files import (
 
 from .recipe import Recipe
 from .tasks import METRICS, TASKS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CHECKPOINT_FORMAT = 1
 BEGIN_ANEW = "To start again: overwrite=True (--overwrite)"

@@ -1,8 +1,8 @@
 """The tasks, one class each: a new task is a class here and a row of `TASKS`.
 
 A task defines its targets, metric, loss and augmentation, how a network is built and checked, and what its reports
-count. A new kind of target also needs a reader in ``training/data/datasets.py``. Does not import Keras: listing recipes
-does not need it.
+count. A new kind of target also needs a reader in ``training/data/datasets.py``. Imports neither Keras nor NumPy:
+listing recipes does not need them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from wavemix_tf.preprocessing import NONE, Preprocessing
 
-from .array_checks import check_pixels, is_one_hot
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from .recipe import Recipe
 
 # Exports of `run`: target, dtype. Other tasks return images, which do not fit a microcontroller: no mcu (see `export`).
@@ -228,6 +226,8 @@ class Classification(Task):
         where: str,
         received: str,
     ) -> np.ndarray:
+        from .array_checks import is_one_hot
+
         labels = targets.reshape(len(targets), -1)
         if labels.shape[1] > 1 and is_one_hot(labels, classes):
             return labels.argmax(-1)
@@ -236,7 +236,7 @@ class Classification(Task):
                 "Labels must be integers, one per image, or one-hot rows of 0 and 1 (mixup, cutmix and label_smoothing "
                 f"make soft labels). Received: {received}"
             )
-        return labels[:, 0].astype(np.int64)
+        return labels[:, 0].astype("int64")
 
     def _output_shape(self) -> tuple[int, ...]:
         return (self.num_classes,)
@@ -315,6 +315,8 @@ class Segmentation(Task):
         where: str,
         received: str,
     ) -> np.ndarray:
+        from .array_checks import is_one_hot
+
         masks, sides = targets, image_shape[1:3]
         if masks.ndim == 4 and masks.shape[-1] == 1:
             masks = masks[..., 0]
@@ -400,6 +402,8 @@ class SuperResolution(Task):
         where: str,
         received: str,
     ) -> np.ndarray:
+        from .array_checks import check_pixels
+
         shape = (*(recipe.scale * side for side in image_shape[1:3]), image_shape[3])
         if targets.shape[1:] != shape:
             raise ValueError(f"Targets must be images (N, {', '.join(map(str, shape))}). Received: {received}")

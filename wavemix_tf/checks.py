@@ -1,13 +1,12 @@
 """Checks of arguments, with the package's form of error message.
 
-Imports no Keras, so that wrong options are reported before Keras is loaded.
+Imports neither Keras nor NumPy, so that wrong options are reported before Keras is loaded.
 """
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
-
-import numpy as np
 
 
 def check_option(name: str, value: Any, valid: tuple[Any, ...]) -> Any:
@@ -26,6 +25,6 @@ def check_rate(name: str, value: Any) -> float:
 
 def check_positive(name: str, value: Any) -> int:
     """Return ``value`` if it is an integer >= 1; otherwise raise a ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1. Received: {name}={value!r}")
     return int(value)

@@ -1,7 +1,7 @@
 """Read files that carry state between calls, and report a damaged file with its path and a remedy.
 
 A full disk, an interrupted copy or an editor may damage such a file. Its contents are never guessed. Nothing here
-unpickles. Keras is loaded only to read a model.
+unpickles. Keras is loaded only to read a model, NumPy only to read arrays.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Fields = Mapping[str, type | tuple[type, ...]]
 KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
@@ -90,6 +91,8 @@ def read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:
     Raises:
         DamagedFileError: The file is no such archive, has a wrong checksum, or has pickled objects.
     """
+    import numpy as np
+
     with reading(path, remedy):
         _check_archive(path)
         with np.load(path, allow_pickle=False) as file:

@@ -24,7 +24,6 @@ LEAST_FILLED = (
     0.5  # least share of an input's range that calibration images fill; below it every value loses a bit: a warning
 )
 EAGER_PIXELS = 256 * 32 * 32  # fewer run faster without tracing a graph, and fit in memory
-EAGER_BATCHES = 2  # as few batches do, whatever their size
 MOST_BYTES = 256 << 20  # images in memory; more go to a temporary file
 CHUNK_BYTES = 64 << 20  # images at a time: Keras would copy a longer array whole
 
@@ -259,7 +258,7 @@ def predict(model: Any, images: Any, task: str = "", chosen: np.ndarray | None =
     def fed(parts: list[np.ndarray]) -> Any:
         return keras.tree.pack_sequence_as(structures(model)[0], parts)
 
-    few = count * arrays[0][0][..., 0].size <= EAGER_PIXELS or count <= EAGER_BATCHES * BATCH
+    few = count * arrays[0][0][..., 0].size <= EAGER_PIXELS
     eager = few and keras.backend.backend() == "tensorflow"
     fitting = max(1, CHUNK_BYTES // (BATCH * sum(array[0].nbytes for array in arrays)))
     batches, size = [], BATCH if eager else fitting * BATCH

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from wavemix_tf.preprocessing import NONE, Preprocessing, fit_picture
+from wavemix_tf.preprocessing import NONE, Preprocessing
+from wavemix_tf.resizing import fit_picture
 
 from ..file.flatbuffer import FileInfo, TensorInfo, to_input
 from ..graph.inputs import generated_images

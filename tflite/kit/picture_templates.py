@@ -1,6 +1,6 @@
 """The texts of a deployment kit that resize a picture to the network's size, in C and in Kotlin; see ``templates``.
 
-Both repeat ``wavemix_tf.preprocessing.fit_picture`` line by line: only whole numbers, one result on every processor.
+Both repeat ``wavemix_tf.resizing.fit_picture`` line by line: only whole numbers, one result on every processor.
 """
 
 from __future__ import annotations

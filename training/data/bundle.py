@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..recipe import Recipe
+from .identity import CALIBRATION, SETS
 from .listing import first_names
 from .sources import ArraySource, float_array, target_array
-from .splits import CALIBRATION, SETS
 
 EVALUATION_BATCH = 256
 EVALUATION_PIXELS = 1 << 20  # per batch: the activations for large images take gigabytes

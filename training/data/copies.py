@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .splits import SETS
+from .identity import SETS
 
 if TYPE_CHECKING:
     from .bundle import DataBundle

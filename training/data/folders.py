@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..images import EXTENSIONS, Header, read_header, read_image, read_peak
+from ..images import Header, read_header, read_image, read_peak
 from ..recipe import Recipe
 from .listing import (
+    EXTENSIONS,
     Notes,
     bad_images_text,
     describe,

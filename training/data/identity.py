@@ -23,8 +23,9 @@ from wavemix_tf.warning import warn_user
 from ..recipe import Recipe
 from ..run_files import RunFiles, check_fingerprint
 from .listing import describe, first_names, list_files, relative_name
-from .splits import CALIBRATION, SETS
 
+SETS = ("train", "validation", "test")
+CALIBRATION = "calibration"  # the fourth set; its images may also be trained on
 LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE = "splits.json", "labels.txt", "bad_images.csv"
 BEGUN_WITH = (LIST_FILE, LABELS_FILE, BAD_IMAGES_FILE)  # what `write_split_list` writes
 FORMAT = 1

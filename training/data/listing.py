@@ -1,4 +1,7 @@
-"""List the image files of a folder, and identify each by its name and a digest of its content."""
+"""List the image files of a folder, and identify each by its name and a digest of its content.
+
+NumPy is loaded only where it is needed: the command starts faster.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from wavemix_tf.warning import warn_user
 
-from ..images import EXTENSIONS, UNREAD_EXTENSIONS
+if TYPE_CHECKING:
+    import numpy as np
 
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+UNREAD_EXTENSIONS = (".heic", ".heif", ".avif")  # images that Pillow, or some of its builds, cannot read
 DIGEST_BLOCK = 4096  # bytes
 READ_BYTES = 1 << 20  # per read of a file that is read completely
 DIGEST_BLOCKS = 16  # equally spaced blocks of a longer JPEG or PNG: a dataset is not read twice before training
@@ -67,11 +72,13 @@ class Files:
 
     def hashes(self, salt: str) -> np.ndarray:
         """Hashes of the names, uint64 (N,); each depends only on its own name."""
+        import numpy as np
+
         return np.array([name_hash(name, salt) for name in self.names], np.uint64)
 
     def order(self, salt: str) -> np.ndarray:
         """The rows in the order of their hashes: an added file does not change the order of the others."""
-        return np.argsort(self.hashes(salt), kind="stable")
+        return self.hashes(salt).argsort(kind="stable")
 
     def checksum(self) -> str:
         """Checksum of names and contents."""
@@ -121,6 +128,8 @@ def digest(path: str) -> str:
             while part := file.read(READ_BYTES):
                 found.update(part)
         else:
+            import numpy as np
+
             for place in np.linspace(0, size - DIGEST_BLOCK, DIGEST_BLOCKS).astype(np.int64):
                 file.seek(int(place))
                 found.update(file.read(DIGEST_BLOCK))

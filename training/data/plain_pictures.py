@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..images import read_image
+from .identity import SETS
 from .listing import first_names
-from .splits import SETS
 
 if TYPE_CHECKING:
     from .bundle import DataBundle

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from ..recipe import Recipe
+from .identity import SETS
 from .listing import Files
 
-SETS = ("train", "validation", "test")
-CALIBRATION = "calibration"  # the fourth set; its images may also be trained on
 TEST_SEED = 0  # a test set split from the data is the same for every seed of a recipe
 LEAST_IMAGES = 4  # minimum of training images
 LEAST_SHARE = 0.2  # minimum share of training images among the images that are split

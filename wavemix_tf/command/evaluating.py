@@ -29,6 +29,7 @@ from .pages.evaluation_page import FORMAT, render_html
 from .pages.formats import wilson_interval
 from .pages.image_urls import jpeg_url
 from .predicting import BATCH_PIXELS, progress
+from .run_folder import PREDICTIONS_FILE
 from .terminal import note
 
 SHOWN_CHANGES = 12  # pictures on the page
@@ -129,7 +130,7 @@ def _evaluate_classes(
     report["confusion"] = {"of": report["name"], "matrix": matrix.tolist()}
     report["classes"] = _class_rows(matrix, names)
     report["mistakes"] = _mistakes(source, scores, names, paths)
-    report["predictions"] = {"of": report["name"], "images": source.size, "file": predictions.FILE}
+    report["predictions"] = {"of": report["name"], "images": source.size, "file": PREDICTIONS_FILE}
     found.predictions = predictions.rows_of(paths, labels, scores, names)
     if shipped is not None:
         _compare(found, file, shipped, source, scores, paths, max_drop, max_changed)

@@ -8,12 +8,11 @@ from ..escaping import printable
 from ..files import remove_abandoned_beside
 from ..state_files import read_json
 from ..training.data.listing import first_names
-from . import predictions
-from .run_folder import check_out
+from .run_folder import PREDICTIONS_FILE, check_out
 
 KIND = "evaluation"  # this field of report.json tells it from other reports
 CHANGED_FILE = "changed.csv"
-FILES = ("report.json", "report.html", predictions.FILE, CHANGED_FILE)
+FILES = ("report.json", "report.html", PREDICTIONS_FILE, CHANGED_FILE)
 
 
 def check_folder(out: Path, model: Path, images: Path) -> None:

@@ -30,7 +30,7 @@ from .file_checks import CALIBRATION_IMAGES, verification_images
 from .measuring import measure, merged
 from .pages.formats import kibibytes
 from .pages.report import write_report
-from .run_folder import exported, read_report, saved_recipe
+from .run_folder import PREDICTIONS_FILE, exported, read_report, saved_recipe
 from .steps import load_model, trained_model
 from .terminal import advising_export, as_options, console, headline, note, status
 from .verdict import VerdictError, is_verdict
@@ -271,7 +271,7 @@ def other_exports_of(
 
 def delete_exports(out: Path) -> None:
     """Remove everything made from weights that are about to change: report, exported files and kits."""
-    stale = [out / "report.json", out / "report.html", out / predictions.FILE]
+    stale = [out / "report.json", out / "report.html", out / PREDICTIONS_FILE]
     if (out / "exports").is_dir():
         stale += [path for path in (out / "exports").iterdir() if path.is_file()]
         for path in (path for path in stale if path.suffix == ".tflite"):

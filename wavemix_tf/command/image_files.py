@@ -8,17 +8,17 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 
 from ..files import replacing
-from ..training.data.listing import first_names, list_files
-from ..training.images import EXTENSIONS, read_image
-from .networks import check_model_file
-from .run_folder import check_out, saved_recipe
+from ..training.data.listing import EXTENSIONS, first_names, list_files
+from .run_folder import check_model_file, check_out, saved_recipe
 from .terminal import note
+
+if TYPE_CHECKING:
+    import numpy as np
 
 STDIN = "-"
 # First bytes of the formats that `read_image` supports.
@@ -58,6 +58,8 @@ class ImageFile:
             channels: 1 or 3.
             deep: The image's largest value is added under its name, see ``read_image``.
         """
+        from ..training.images import read_image  # it needs NumPy
+
         if self.content is None:
             if Path(self.name).is_dir():
                 raise IsADirectoryError(f"An image must be a file. Received: the folder {self.name}")

@@ -34,7 +34,7 @@ from ..training.tasks import task_type
 from . import findings, predictions, task_evaluation
 from .file_checks import file_checks
 from .pages.image_urls import jpeg_url
-from .pages.report import FORMAT
+from .run_folder import PREDICTIONS_FILE, REPORT_FORMAT
 from .steps import count_parameters, load_model, network_name, quantized_for, trained_model
 from .terminal import console
 
@@ -139,7 +139,7 @@ def measure(
         report["mistakes"] = findings.mistakes(images[:count], labels[:count], found, data.class_names, names)
         if count == len(images):
             of, answers = name, found
-    report["predictions"] = {"of": of, "images": len(images), "file": predictions.FILE}
+    report["predictions"] = {"of": of, "images": len(images), "file": PREDICTIONS_FILE}
     return Measured(report, predictions.rows_of(names, labels, answers, data.class_names))
 
 
@@ -185,7 +185,7 @@ def _joined(rows: list[Any], new: list[Any], key: str, names: set[str]) -> list[
 def _about(recipe: Recipe, data: DataBundle, models: Mapping[str, Any], tested: int) -> dict[str, Any]:
     """Return the report's fields about the run itself."""
     return {
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "name": recipe.name,
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "recipe": json.loads(recipe.to_json()),

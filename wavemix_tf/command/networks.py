@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from ..preprocessing import Preprocessing, read_from_keras_file
 from ..state_files import read_json, reading
 from ..training.data.identity import LABELS_FILE, SplitList, read_labels
 from ..training.tasks import TASKS, Classification, Segmentation, SuperResolution, Task
-from .command_line import shell
 from .terminal import note
 
 CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION = (task.name for task in (Classification, Segmentation, SuperResolution))
@@ -100,34 +98,6 @@ def task_by_shape(input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -
         "A network must take images (B, H, W, 3 or 1) and return (B, classes), (B, H, W, classes) or enlarged images. "
         f"Received: {tuple(input_shape)} -> {tuple(output_shape)}"
     )
-
-
-def check_model_file(out: Path | None, model: Path | None, option: str = "--model") -> Path:
-    """Return the file that --out and --model name, checked without Keras.
-
-    Args:
-        out: Run folder.
-        model: .keras or .tflite file; None: the run's model.keras.
-        option: The option that names the file.
-    """
-    if model is None:
-        path = (out or Path()) / "model.keras"
-        if not path.is_file():
-            recipe = path.with_name("recipe.json")
-            made_by = shell("fit", recipe if recipe.is_file() else "RECIPE", "--out", path.parent)
-            raise FileNotFoundError(f"{path} is missing: `{made_by}` creates it.")
-        return path
-    if model.suffix not in (".keras", ".tflite"):
-        raise ValueError(f"{option} must be a .keras or .tflite file. Received: {model}")
-    if not model.is_file():
-        raise FileNotFoundError(f"There is no file {model}")
-    with model.open("rb") as file:
-        head = file.read(8)
-    if model.suffix == ".tflite" and head[4:] != b"TFL3":
-        raise ValueError(f"{option} must be a TensorFlow Lite file (identifier TFL3). Received: {model}")
-    if model.suffix == ".keras" and not zipfile.is_zipfile(model):
-        raise ValueError(f"{option} must be a .keras file saved by Keras. Received: {model}")
-    return model
 
 
 def load_network(path: Path, out: Path | None, images: int) -> Network:

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..files import write_bytes
 from .networks import probabilities
+from .run_folder import PREDICTIONS_FILE
 
-FILE = "predictions.csv"
 COLUMNS = ("split", "path", "label", "prediction", "confidence")
 
 
@@ -38,7 +38,7 @@ def rows_of(
 
 def write(out: Path, rows: Sequence[Sequence[Any]]) -> None:
     """Write the file, in the order of the paths."""
-    write_table(out / FILE, COLUMNS, sorted(rows, key=_in_order))
+    write_table(out / PREDICTIONS_FILE, COLUMNS, sorted(rows, key=_in_order))
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from ..training.run_files import RunFiles
 from ..training.tasks import task_type
 from .arguments import START_FILE, apply_settings, check_targets, choose_recipe, exports_to
 from .command_line import shell
-from .pages.report import FORMAT
 from .terminal import announce_loading, note
 
 STAGES = ("float", "qat")
+REPORT_FORMAT = 1  # version of report.json, raised when a field changes its meaning
 REPORT: Fields = {
     "format": int,
     "name": str,
@@ -29,6 +30,7 @@ REPORT: Fields = {
     **dict.fromkeys(("results", "exports"), list),
     "verification": dict,
 }
+PREDICTIONS_FILE = "predictions.csv"
 TARGETS_FILE = "targets.json"  # the targets that `run --targets` was given
 START_REMEDY = "To write it again: `wavemix-tf import-torch ... --new-head --overwrite`."
 
@@ -198,7 +200,7 @@ def read_report(out: Path, remedy: str | None = None) -> dict[str, Any] | None:
     remedy = remedy or f"`{shell('run', out / 'recipe.json', '--out', out)}` measures all files and writes it again."
     with reading(path, remedy):
         report = read_json(path, remedy, {"format": int})
-        if report["format"] != FORMAT:
+        if report["format"] != REPORT_FORMAT:
             return None
         check_fields(report, REPORT)
         for row in report["results"]:
@@ -238,3 +240,31 @@ def _is_current(out: Path, row: dict[str, Any]) -> bool:
     """Return whether the report describes the existing file: a kill may come between writing the two."""
     path = out / "exports" / f"{row['name']}.tflite"
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row["card"].get("sha256")
+
+
+def check_model_file(out: Path | None, model: Path | None, option: str = "--model") -> Path:
+    """Return the file that --out and --model name, checked without Keras.
+
+    Args:
+        out: Run folder.
+        model: .keras or .tflite file; None: the run's model.keras.
+        option: The option that names the file.
+    """
+    if model is None:
+        path = (out or Path()) / "model.keras"
+        if not path.is_file():
+            recipe = path.with_name("recipe.json")
+            made_by = shell("fit", recipe if recipe.is_file() else "RECIPE", "--out", path.parent)
+            raise FileNotFoundError(f"{path} is missing: `{made_by}` creates it.")
+        return path
+    if model.suffix not in (".keras", ".tflite"):
+        raise ValueError(f"{option} must be a .keras or .tflite file. Received: {model}")
+    if not model.is_file():
+        raise FileNotFoundError(f"There is no file {model}")
+    with model.open("rb") as file:
+        head = file.read(8)
+    if model.suffix == ".tflite" and head[4:] != b"TFL3":
+        raise ValueError(f"{option} must be a TensorFlow Lite file (identifier TFL3). Received: {model}")
+    if model.suffix == ".keras" and not zipfile.is_zipfile(model):
+        raise ValueError(f"{option} must be a .keras file saved by Keras. Received: {model}")
+    return model

@@ -20,8 +20,6 @@ from . import pictures as picture_sections
 from .formats import metric_of
 from .style import page
 
-FORMAT = 1  # version of report.json, raised when a field changes its meaning
-
 
 def write_report(out: str | os.PathLike[str], report: Mapping[str, Any]) -> Path:
     """Write ``report.json`` and ``report.html`` into the run folder ``out``; return the page's path."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from ...tflite.names import FAKE_QUANT, RUNTIMES
 from .formats import after_comma, cell, percent, snr_text
-from .run_plots import layer_noise
 
 # Columns of the verification matrix, in this order.
 COLUMNS = {**{name: runtime.title for name, runtime in RUNTIMES.items()}, FAKE_QUANT: "Keras fake-quant"}
@@ -77,6 +76,8 @@ def _matrix_cell(runtime: str, found: Mapping[str, Any] | None, images: int) -> 
 
 
 def _layers(layers: Mapping[str, Any]) -> str:
+    from .run_plots import layer_noise  # it needs NumPy
+
     rows = layers.get("rows") or []
     if not rows:
         return ""

@@ -11,9 +11,9 @@ import typer
 
 from ..arguments import reading_settings
 from ..evaluation_folder import check_folder
-from ..networks import check_model_file
 from ..options import Debug, Settings
 from ..pages.terminal_tables import class_table, evaluation_table, gate_text
+from ..run_folder import check_model_file
 from ..terminal import announce_loading, console, print_to_stderr, styled
 from ..verdict import VerdictError
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from ..options import TEST_IMAGES, Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings, TestImages
-from ..pages.report import write_report
 from ..pages.terminal_tables import results_table
 from ..run_folder import check_finished_data, check_state, choose_exports, choose_run, finished_report, save_targets
 from ..terminal import announce_loading, console, step, styled
@@ -46,6 +45,7 @@ def run(
         return
     announce_loading()
     from .. import exports, measuring, predictions, steps
+    from ..pages.report import write_report
 
     exports.check_tools(pairs)
     steps.check_network(chosen)
