@@ -50,12 +50,17 @@ for options in ({"levels": 2}, {"upsample": "bilinear"}, {"upsample": "pixel_shu
     set_weights(block)
     found["block-" + "-".join(f"{key}={value}" for key, value in options.items())] = run_layers([block], features)
 
-for name in ("dct", "convmixer", "mlp_mixer", "poolformer", "fourier"):
+for name in ("dct", "convmixer", "wtconv", "mlp_mixer", "poolformer", "fourier"):
     kind, options = wm.MIXERS[name]
     block = kind(width=8, **options)
     block.build(features.shape)
     set_weights(block)
     found[f"mixer-{name}"] = run_layers([block], features)
+
+convolution = wm.WTConv2D(3, levels=3)
+convolution.build(image.shape)
+set_weights(convolution)
+found["wtconv-odd"] = run_layers([convolution], image)
 
 stages = {"patch_size": 2, "depths": (1, 1), "widths": (8, 12), "segments": (2, 3), "strides": (3,)}
 mixer = wm.DynaMixer(num_classes=4, image_shape=(6, 12, 3), **stages)

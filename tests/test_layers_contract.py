@@ -44,6 +44,14 @@ CASES = {
     "LayerScale": [({}, (2, 3, 4, 5)), ({"initial": 0.5}, (2, 5))],
     "FourierMatrix": [({}, (2, 3, 5)), ({"complex_input": True, "complex_output": True}, (2, 12))],
     "ConvMixerBlock": [({"width": 8}, (2, 6, 7, 8)), ({"width": 6, "kernel_size": 4, "dropout": 0.2}, (2, 5, 5, 6))],
+    "WTConv2D": [
+        ({}, (2, 6, 8, 3)),
+        ({"kernel_size": 3, "levels": 3, "use_bias": False}, (2, 9, 10, 4)),  # padded and cropped
+    ],
+    "WTConvBlock": [
+        ({"width": 8}, (2, 6, 7, 8)),
+        ({"width": 6, "kernel_size": 3, "levels": 2, "dropout": 0.2, "activation": "relu6"}, (2, 5, 6, 6)),
+    ],
     "MLPMixerBlock": [
         ({"width": 8}, (2, 4, 6, 8)),
         ({"width": 6, "token_dim": 5, "expansion": 2, "norm": "batch", "activation": "relu6"}, (2, 4, 4, 6)),

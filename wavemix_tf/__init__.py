@@ -21,6 +21,8 @@ if TYPE_CHECKING or not is_command():
     from .layers.poolformer_block import PoolFormerBlock
     from .layers.wavelets import DWT2D, IDWT2D, FilterBank2D
     from .layers.wavemix_blocks import WaveMixBlock, WaveMixV1Block
+    from .layers.wtconv import WTConv2D
+    from .layers.wtconv_block import WTConvBlock
     from .networks.dynamixer import DynaMixer, DynaMixerBlock, DynaMixerOp
     from .networks.recomputed_model import RecomputedModel
     from .networks.token_mixers import ConvMixer, MLPMixer, PoolFormer, TokenMixerClassifier
@@ -48,6 +50,7 @@ HOMES = (
     "layers.wavelets",
     "layers.wavemix_blocks",
     "layers.mixers",
+    "layers.wtconv",
     "layers.imaging",
     "networks.wavemix",
     "networks.token_mixers",
@@ -91,6 +94,8 @@ __all__ = [
     "TransformerBlock",
     "VARIANTS",
     "ViT",
+    "WTConv2D",
+    "WTConvBlock",
     "WaveMixBlock",
     "WaveMixClassifier",
     "WaveMixSegmenter",

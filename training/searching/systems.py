@@ -79,6 +79,7 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
         "learned_filters": System("learned filters for the DWT", "TokenMixerClassifier", _mixer("learned_filters")),
         "no_transform": System("no transform", "TokenMixerClassifier", _mixer("no_transform")),
         "convmixer": System("ConvMixer", "TokenMixerClassifier", _mixer("convmixer")),
+        "wtconv": System("WTConv", "TokenMixerClassifier", _mixer("wtconv")),
         "mlp_mixer": System("MLP-Mixer", "TokenMixerClassifier", _mixer("mlp_mixer")),
         "poolformer": System("PoolFormer", "TokenMixerClassifier", _mixer("poolformer")),
         "fourier": System("Fourier (FNet)", "TokenMixerClassifier", _mixer("fourier")),

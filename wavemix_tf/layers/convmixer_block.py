@@ -49,7 +49,7 @@ class ConvMixerBlock(ResidualBlock):
         self.kernel_size = check_positive("kernel_size", kernel_size)
         named, function = self._named, ACTIVATIONS[activation]
         self.depthwise = [
-            named(layers.DepthwiseConv2D, "depthwise", kernel_size, padding="same"),
+            self._mixing(),
             named(layers.Activation, "depthwise_activation", function),
             named(FusedBatchNormalization, "depthwise_norm", **BATCH_NORM),
         ]
@@ -60,6 +60,10 @@ class ConvMixerBlock(ResidualBlock):
             named(ByteDropout, "dropout", dropout),
             named(FusedBatchNormalization, "pointwise_norm", **BATCH_NORM),
         ]
+
+    def _mixing(self) -> Any:
+        """Return the layer that mixes pixels."""
+        return self._named(layers.DepthwiseConv2D, "depthwise", self.kernel_size, padding="same")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self._check_input(input_shape)

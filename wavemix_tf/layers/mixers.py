@@ -14,6 +14,7 @@ from .mlp_mixer_block import MLPMixerBlock
 from .poolformer_block import PoolFormerBlock
 from .residual_block import ResidualBlock
 from .wavemix_blocks import WaveMixBlock
+from .wtconv_block import WTConvBlock
 
 # name -> (block, its arguments). All have WaveMix's expansion of 2, so that they differ only in the mixing: the
 # published MLP-Mixer and PoolFormer have 4, PoolFormer has a layer scale, ConvMixer has kernels of 7 or 9.
@@ -26,6 +27,7 @@ MIXERS: dict[str, tuple[type[ResidualBlock], dict[str, Any]]] = {
     "no_transform": (WaveMixBlock, {"transform": "none"}),
     # Other token mixers.
     "convmixer": (ConvMixerBlock, {"kernel_size": 5}),
+    "wtconv": (WTConvBlock, {"kernel_size": 5}),
     "mlp_mixer": (MLPMixerBlock, {"expansion": 2}),
     "poolformer": (PoolFormerBlock, {"expansion": 2, "layer_scale": None}),
     "fourier": (FourierBlock, {"expansion": 2}),

@@ -19,6 +19,7 @@ CHANNELS_LAST = (
     layers.AveragePooling2D,
     layers.Conv2D,
     layers.Conv2DTranspose,
+    layers.Cropping2D,
     layers.DepthwiseConv2D,
     layers.GlobalAveragePooling2D,
     layers.UpSampling2D,

@@ -173,7 +173,7 @@ class DWT2D(_FixedFilters):
         self.levels = check_positive("levels", levels)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        _check_image_tensor(self.name, input_shape)
+        check_image_tensor(self.name, input_shape)
         self._add_filters(analysis_kernels(self.wavelet))
 
     def call(self, x: Any) -> Any:
@@ -214,7 +214,7 @@ class LowPass2D(_FixedFilters):
     """
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        _check_image_tensor(self.name, input_shape)
+        check_image_tensor(self.name, input_shape)
         self._add_filters(analysis_kernels(self.wavelet)[:1])
 
     def call(self, x: Any) -> Any:
@@ -268,7 +268,7 @@ class FilterBank2D(keras.layers.Layer):
         self.basis = check_option("basis", basis, BASES)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        _check_image_tensor(self.name, input_shape)
+        check_image_tensor(self.name, input_shape)
         if any(side is not None and side % 2 for side in input_shape[1:3]):
             raise ValueError(f"{self.name} takes even sides. Received: input_shape={tuple(input_shape)}")
         fixed = dct_kernels()
@@ -335,7 +335,7 @@ class IDWT2D(_FixedFilters):
         self.output_size = output_size
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        _check_image_tensor(self.name, input_shape)
+        check_image_tensor(self.name, input_shape)
         if input_shape[-1] % 4:  # type: ignore[operator]
             raise ValueError(f"IDWT2D takes four bands of C channels. Received: input_shape={tuple(input_shape)}")
         full = self._full_size(input_shape)
@@ -393,6 +393,6 @@ class IDWT2D(_FixedFilters):
         return {**super().get_config(), "output_size": self.output_size}
 
 
-def _check_image_tensor(name: str, shape: tuple[int | None, ...]) -> None:
+def check_image_tensor(name: str, shape: tuple[int | None, ...]) -> None:
     if len(shape) != 4 or shape[-1] is None:
         raise ValueError(f"{name} takes images (B, H, W, C) with known C. Received: input_shape={tuple(shape)}")

@@ -33,7 +33,8 @@ class TokenMixerClassifier(Network):
 
     Args:
         mixer: A name of ``wm.MIXERS``: "wavemix"; WaveMix with another transform: "dct", "random_filters",
-            "learned_filters", "no_transform"; or another mixer: "convmixer", "mlp_mixer", "poolformer", "fourier".
+            "learned_filters", "no_transform"; or another mixer: "convmixer", "wtconv", "mlp_mixer", "poolformer",
+            "fourier".
         num_classes: Number of classes.
         image_shape: (height, width, channels) of the input in pixels. Height and width may be None, except for
             "mlp_mixer" and "fourier", whose matrices have fixed sides.
