@@ -50,7 +50,7 @@ for options in ({"levels": 2}, {"upsample": "bilinear"}, {"upsample": "pixel_shu
     set_weights(block)
     found["block-" + "-".join(f"{key}={value}" for key, value in options.items())] = run_layers([block], features)
 
-for name in ("dct", "convmixer", "wtconv", "mlp_mixer", "poolformer", "fourier"):
+for name in ("dct", "convmixer", "wtconv", "inverted_bottleneck", "resnet", "mlp_mixer", "poolformer", "fourier"):
     kind, options = wm.MIXERS[name]
     block = kind(width=8, **options)
     block.build(features.shape)

@@ -62,6 +62,32 @@ CASES = {
         ({"width": 8}, (2, 5, 6, 8)),
         ({"width": 6, "pool_size": 5, "expansion": 2, "norm": "batch", "layer_scale": None}, (2, 6, 6, 6)),
     ],
+    "InvertedBottleneckBlock": [
+        ({"width": 8}, (2, 6, 7, 8)),
+        ({"width": 6, "kernel_size": 5, "expansion": 2, "dropout": 0.2, "activation": "relu"}, (2, 5, 5, 6)),
+    ],
+    "ResidualConvBlock": [
+        ({"width": 8}, (2, 6, 7, 8)),
+        ({"width": 6, "kernel_size": 5, "dropout": 0.2, "activation": "gelu"}, (2, 5, 5, 6)),
+    ],
+    "StagedClassifier": [
+        (
+            {"num_classes": 3, "image_shape": (12, 8, 3), "widths": (8, 12), "depths": (2, 1), "dropout": 0.1},
+            (2, 12, 8, 3),
+        ),
+        (
+            {
+                "mixer": "inverted_bottleneck",
+                "num_classes": 3,
+                "image_shape": (9, 8, 1),
+                "widths": (8,),
+                "depths": (0,),
+                "mixer_args": {"expansion": 3},
+                "normalize": ((0.5,), (0.25,)),
+            },
+            (2, 9, 8, 1),
+        ),
+    ],
     "TokenMixerClassifier": [
         (
             {"mixer": name, "num_classes": 3, "image_shape": (16, 8, 3), "width": 8, "depth": 1, "patch_size": 2},

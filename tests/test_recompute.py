@@ -22,6 +22,8 @@ BLOCKS = {
     "v1": lambda **options: wm.WaveMixV1Block(8, levels=2, dropout=0.5, **options),
     "convmixer": lambda **options: wm.ConvMixerBlock(8, 3, dropout=0.5, **options),
     "wtconv": lambda **options: wm.WTConvBlock(8, 3, levels=2, dropout=0.5, **options),
+    "inverted_bottleneck": lambda **options: wm.InvertedBottleneckBlock(8, dropout=0.5, **options),
+    "resnet": lambda **options: wm.ResidualConvBlock(8, dropout=0.5, **options),
     "poolformer": lambda **options: wm.PoolFormerBlock(8, dropout=0.5, stochastic_depth=0.3, norm="batch", **options),
     "mlp_mixer": lambda **options: wm.MLPMixerBlock(8, dropout=0.5, **options),
     "fourier": lambda **options: wm.FourierBlock(8, dropout=0.5, **options),

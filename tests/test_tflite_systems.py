@@ -23,6 +23,7 @@ NETWORKS = {
         for name in ("mlp_mixer", "poolformer", "fourier")
     },
     "poolformer, layer scale": lambda: wm.TokenMixerClassifier("poolformer", **MIXER, mixer_args={"layer_scale": 0.5}),
+    "stages": lambda: wm.StagedClassifier("resnet", **SMALL, widths=(8, 16), depths=(1, 1)),
     "PoolFormer": lambda: wm.PoolFormer(5, (32, 32, 3), (1, 1), (8, 16)),
     "ViT": lambda: wm.ViT(**SMALL, patch_size=4, width=16, depth=2, heads=2, mlp_ratio=2),
     "DynaMixer": lambda: wm.DynaMixer(

@@ -16,15 +16,18 @@ if TYPE_CHECKING or not is_command():
     from .layers.convmixer_block import ConvMixerBlock
     from .layers.fourier_block import FourierBlock
     from .layers.imaging import BicubicUpsampling2D, RGBToYCbCr, YCbCrToRGB
+    from .layers.inverted_bottleneck_block import InvertedBottleneckBlock
     from .layers.mixers import MIXERS
     from .layers.mlp_mixer_block import MLPMixerBlock
     from .layers.poolformer_block import PoolFormerBlock
+    from .layers.residual_conv_block import ResidualConvBlock
     from .layers.wavelets import DWT2D, IDWT2D, FilterBank2D
     from .layers.wavemix_blocks import WaveMixBlock, WaveMixV1Block
     from .layers.wtconv import WTConv2D
     from .layers.wtconv_block import WTConvBlock
     from .networks.dynamixer import DynaMixer, DynaMixerBlock, DynaMixerOp
     from .networks.recomputed_model import RecomputedModel
+    from .networks.staged import StagedClassifier
     from .networks.token_mixers import ConvMixer, MLPMixer, PoolFormer, TokenMixerClassifier
     from .networks.token_sampling import (
         AdaptiveTokenSampling,
@@ -54,6 +57,7 @@ HOMES = (
     "layers.imaging",
     "networks.wavemix",
     "networks.token_mixers",
+    "networks.staged",
     "networks.recomputed_model",
     "networks.dynamixer",
     "networks.token_sampling",
@@ -79,6 +83,7 @@ __all__ = [
     "FilterBank2D",
     "FourierBlock",
     "IDWT2D",
+    "InvertedBottleneckBlock",
     "MIXERS",
     "MLPMixer",
     "MLPMixerBlock",
@@ -87,7 +92,9 @@ __all__ = [
     "PoolFormerBlock",
     "RGBToYCbCr",
     "RecomputedModel",
+    "ResidualConvBlock",
     "SelfAttention",
+    "StagedClassifier",
     "TokenCounts",
     "TokenMixerClassifier",
     "TrainingMemory",

@@ -85,6 +85,7 @@ NETWORKS = (
     "WaveMixSegmenter",
     "WaveMixSuperResolver",
     "TokenMixerClassifier",
+    "StagedClassifier",
     "ConvMixer",
     "MLPMixer",
     "PoolFormer",

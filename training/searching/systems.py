@@ -80,6 +80,10 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
         "no_transform": System("no transform", "TokenMixerClassifier", _mixer("no_transform")),
         "convmixer": System("ConvMixer", "TokenMixerClassifier", _mixer("convmixer")),
         "wtconv": System("WTConv", "TokenMixerClassifier", _mixer("wtconv")),
+        "inverted_bottleneck": System(
+            "inverted bottleneck (MobileNetV2)", "TokenMixerClassifier", _mixer("inverted_bottleneck")
+        ),
+        "resnet": System("ResNet", "TokenMixerClassifier", _mixer("resnet")),
         "mlp_mixer": System("MLP-Mixer", "TokenMixerClassifier", _mixer("mlp_mixer")),
         "poolformer": System("PoolFormer", "TokenMixerClassifier", _mixer("poolformer")),
         "fourier": System("Fourier (FNet)", "TokenMixerClassifier", _mixer("fourier")),

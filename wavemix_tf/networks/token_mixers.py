@@ -15,7 +15,7 @@ from ..layers.mixers import MIXERS
 from ..layers.mlp_mixer_block import MLPMixerBlock
 from ..layers.normalization import FusedBatchNormalization
 from ..layers.poolformer_block import PoolFormerBlock
-from ..layers.residual_block import BATCH_NORM
+from ..layers.residual_block import BATCH_NORM, ResidualBlock
 from .base import (
     Network,
     check_image_shape,
@@ -27,14 +27,40 @@ from .base import (
 )
 
 
+def mixer_block(
+    mixer: str, options: Mapping[str, Any], mixer_args: Mapping[str, Any] | None, name: str, policy: Any
+) -> ResidualBlock:
+    """Make one block of a mixer.
+
+    Args:
+        mixer: A name of ``MIXERS``.
+        options: Width, dropout and activation.
+        mixer_args: Further arguments of the block, as the caller gave them.
+        name: Name of the block.
+        policy: dtype policy.
+
+    Raises:
+        ValueError: the block has no such argument.
+    """
+    block, defaults = MIXERS[mixer]
+    try:
+        return block(**{**options, **defaults, **(mixer_args or {})}, name=name, dtype=policy)
+    except (TypeError, ValueError) as error:
+        if "keyword" not in str(error):
+            raise
+        raise ValueError(
+            f"mixer_args must be arguments of {block.__name__}. Received: mixer_args={mixer_args}"
+        ) from None
+
+
 @keras.saving.register_keras_serializable(package="wavemix_tf")
 class TokenMixerClassifier(Network):
     """Any token mixer between WaveMix's stem and head, so that networks differ only in the mixing.
 
     Args:
         mixer: A name of ``wm.MIXERS``: "wavemix"; WaveMix with another transform: "dct", "random_filters",
-            "learned_filters", "no_transform"; or another mixer: "convmixer", "wtconv", "mlp_mixer", "poolformer",
-            "fourier".
+            "learned_filters", "no_transform"; or another mixer: "convmixer", "wtconv", "inverted_bottleneck", "resnet",
+            "mlp_mixer", "poolformer", "fourier".
         num_classes: Number of classes.
         image_shape: (height, width, channels) of the input in pixels. Height and width may be None, except for
             "mlp_mixer" and "fourier", whose matrices have fixed sides.
@@ -84,22 +110,12 @@ class TokenMixerClassifier(Network):
         check_option("mixer", mixer, tuple(MIXERS))
         check_positive("num_classes", num_classes)
         check_image_shape(image_shape, stem_reduction(stem, stride, patch_size))
-        block, defaults = MIXERS[mixer]
-        given = {} if mixer_args is None else mixer_args
-        options = {"width": width, "dropout": dropout, "activation": activation, **defaults, **given}
+        options = {"width": width, "dropout": dropout, "activation": activation}
 
         inputs, x = standardised_input(image_shape, normalize, policy)
         x = convolutional_stem(x, stem, width, stride, patch_size, activation, policy)
         for index in range(1, check_positive("depth", depth) + 1):
-            try:
-                made = block(**options, name=f"block{index}", dtype=policy)
-            except (TypeError, ValueError) as error:
-                if "keyword" not in str(error):
-                    raise
-                raise ValueError(
-                    f"mixer_args must be arguments of {block.__name__}. Received: mixer_args={mixer_args}"
-                ) from None
-            x = made(x)
+            x = mixer_block(mixer, options, mixer_args, f"block{index}", policy)(x)
         self._init_functional(inputs, mean_head(x, num_classes, policy), arguments, policy)
 
 
