@@ -82,8 +82,8 @@ def main() -> None:
     if arguments.trials:
         with tempfile.TemporaryDirectory() as out:
             wm.training.search(
-                recipe, tuner="random", max_trials=arguments.trials, epochs=1, data=(images, labels), out=out,
-                objective="val_loss", score=remember, verbose=0,
+                recipe, space="small", tuner="random", max_trials=arguments.trials, epochs=1, data=(images, labels),
+                out=out, objective="val_loss", score=remember, verbose=0,
             )  # fmt: skip
 
     if arguments.trainings:

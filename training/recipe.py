@@ -69,8 +69,8 @@ class Recipe:
         model: A name that ``build_model`` supports: a published network or a network class such as "ConvMixer". None:
             the WaveMix network of the task.
         model_args: Arguments of the network; they override those of the named variant.
-        dtype_policy: Keras dtype policy, for example "mixed_bfloat16"; "auto": that, where the GPU, TPU or processor
-            multiplies bfloat16, otherwise "float32".
+        dtype_policy: Keras dtype policy, for example "mixed_bfloat16"; "auto": that, where the GPU or TPU multiplies
+            bfloat16, or the processor does and a few timed steps are faster; otherwise "float32". A run keeps it.
         jit_compile: Compile the training step with XLA. On CPUs it is slower for one-level networks.
 
         seed: Seed of the initial weights, the order of the images, augmentation and dropout.
@@ -262,12 +262,14 @@ class Recipe:
 
         ``data_dir`` and ``download`` are not compared, except for the dataset "folder", where ``data_dir`` *is* the
         data; if the other recipe's folder no longer exists, it counts as moved (a run identifies its files by name and
-        digest). A ``batch_size`` of "auto" equals any. Fields whose names begin with ``ignore`` are not compared.
+        digest). A ``batch_size`` or ``dtype_policy`` of "auto" equals any. Fields whose names begin with ``ignore`` are
+        not compared.
         """
         names = [field.name for field in dataclasses.fields(self) if field.compare]
         names = [name for name in names if ignore is None or not name.startswith(ignore)]
-        if AUTO in (self.batch_size, other.batch_size):  # a run's recipe has the number that `fit` chose
-            names.remove("batch_size")
+        for name in ("batch_size", "dtype_policy"):  # a run's recipe has the value that `fit` chose
+            if name in names and AUTO in (getattr(self, name), getattr(other, name)):
+                names.remove(name)
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         moved = other.data_dir is not None and not Path(other.data_dir).expanduser().is_dir()
         if self.dataset == other.dataset == "folder" and not moved:

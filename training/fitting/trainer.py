@@ -26,6 +26,7 @@ from ..recipe_fields import AUTO
 from ..run_files import RunFiles
 from ..tasks import task_of
 from . import checkpoint
+from .dtype_choice import with_dtype_policy
 from .fit_result import FitResult, finished_result
 from .memory_check import warn_if_too_large, with_batch_size
 from .run_output import STAGES, check_same_recipe, prepare_run_folder, remove_failed_start, write_result
@@ -121,12 +122,13 @@ def fit(
             print("".join(f"{text}\n" for text in data.notes), end="")
         if files is not None and stage == "qat":
             identity.check_run(data, files.folder)
+        own = given is None or isinstance(given, (DataBundle, tuple, list))  # a dataset has its own batch size
+        kept = None if overwrite and stage == "float" else files
+        recipe = with_dtype_policy(recipe, kept, len(data.class_names) if model is None else None, devices)
         if model is None:
             keras.utils.set_random_seed(recipe.seed)
             model = build(recipe, len(data.class_names))
         warn_if_emulated(model)
-        own = given is None or isinstance(given, (DataBundle, tuple, list))  # a dataset has its own batch size
-        kept = None if overwrite and stage == "float" else files
         recipe = with_batch_size(recipe, kept, model if own else None, data.train_source.size, devices)
         if own:
             warn_if_too_large(model, recipe.step_images // devices.count)
