@@ -18,7 +18,7 @@ FOLDERS = {"core": ROOT / "wavemix_tf", "training": ROOT / "training", "tflite":
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tf_keras", "keras_tuner", "ai_edge_litert", "tflite_micro", "tfmot"}
 # Imported inside a function and only if Keras runs on TensorFlow: the fused batch normalization kernel, and gradients,
 # which `keras.ops` does not have.
-MAY_USE_TENSORFLOW = {"normalization.py", "inspection.py", "step_memory.py"}
+MAY_USE_TENSORFLOW = {"keras_internals.py", "normalization.py", "inspection.py", "step_memory.py"}
 # The command combines the packages: its verbs, and its folder.
 JOINERS = {
     ROOT / "wavemix_tf" / "cli.py",

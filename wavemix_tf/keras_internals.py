@@ -120,6 +120,16 @@ def is_plain_keras(layer: Any) -> bool:
     return module.startswith(("keras.src.layers", "keras.src.models", "keras.src.ops")) and not module.startswith(inner)
 
 
+def is_replica() -> bool:
+    """Return whether this is one of several replicas of tf.distribute, each with a part of the batch."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return context is not None and context.num_replicas_in_sync > 1
+
+
 def global_generator() -> Any:
     """Return the ``SeedGenerator`` from which ``keras.random`` draws without a seed, or None where Keras has none.
 
@@ -133,11 +143,8 @@ def global_generator() -> Any:
     existing = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
     if existing is not None and keras.backend.backend() != "jax":
         return existing
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
-            return None
+    if is_replica():
+        return None
     state = random.getstate()
     try:
         return seed_generator.global_seed_generator()

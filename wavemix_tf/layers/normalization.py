@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from ..keras_internals import is_replica
 from .recompute import is_recomputed
 
 TINY = 1e-6  # least size of a gamma by which the sum of ``add_to`` is divided
@@ -37,7 +38,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if not (training and self.trainable and mask is None):
             return super().call(inputs, training=training, mask=mask)
-        if _is_replica() and not self.renorm:
+        if is_replica() and not self.renorm:
             return self._train_across_replicas(inputs)
         if not self._has_fused_kernel(inputs):
             if is_recomputed() and not self.renorm:
@@ -59,7 +60,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             inputs: (B, H, W, C).
         """
         wide = keras.backend.standardize_dtype(inputs.dtype) == "float32"
-        if not (self.trainable and wide and self._has_fused_kernel(inputs)) or _is_replica() or _has_gpu():
+        if not (self.trainable and wide and self._has_fused_kernel(inputs)) or is_replica() or _has_gpu():
             return x + self(inputs, training=True)
         import tensorflow as tf
 
@@ -151,16 +152,6 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             and not self.renorm
             and keras.backend.standardize_dtype(inputs.dtype) in ("float32", "bfloat16", "float16")
         )
-
-
-def _is_replica() -> bool:
-    """Return whether this is one of several replicas of tf.distribute, each with a part of the batch."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    context = tf.distribute.get_replica_context()
-    return context is not None and context.num_replicas_in_sync > 1
 
 
 def _has_gpu() -> bool:
