@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .startup import is_command
 
 if TYPE_CHECKING or not is_command():
+    from .checkpoints.keras_weights import load_weights
     from .checkpoints.torch_weights import export_torch_weights, load_torch_weights
     from .layers.convmixer_block import ConvMixerBlock
     from .layers.fourier_block import FourierBlock
@@ -64,6 +65,7 @@ HOMES = (
     "networks.vit",
     "variants",
     "checkpoints.torch_weights",
+    "checkpoints.keras_weights",
     "profiler",
     "step_memory",
 )
@@ -114,6 +116,7 @@ __all__ = [
     "export_torch_weights",
     "largest_batch_size",
     "load_torch_weights",
+    "load_weights",
     "profile",
     "surviving_patches",
     "tflite",

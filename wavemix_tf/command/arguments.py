@@ -6,16 +6,18 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..state_files import check_keras_file, reading
 from ..training.data.listing import list_files
 from ..training.recipe import Recipe, parse_field
 from ..training.recipes.table import RECIPES
 from ..training.run_files import RunFiles
 from ..training.tasks import EXPORTS, MASK_FIELDS, TASKS, Classification
-from ..variants import VARIANTS
+from ..variants import NETWORKS, VARIANTS
 
 COUNTED = ("calibration_images", "batch_size")  # defaults for own images that depend on their number
 RECORDS = ("comparison.json", "search.json")  # files of `compare` and `tune` that contain the recipe
@@ -70,6 +72,36 @@ def choose_recipe(
             f"--set data_dir=FOLDER. Received: {received}"
         )
     return recipe
+
+
+def start_from(recipe: Recipe, file: Path, settings: Sequence[str] | None) -> Recipe:
+    """Return a recipe with the network of a .keras file, with --set applied, without loading Keras.
+
+    Args:
+        recipe: The recipe of the data and the training.
+        file: A network of this package, as a run folder's ``model.keras``.
+        settings: KEY=VALUE texts; those of ``model_args`` must not change the shapes of weights.
+    """
+    if file.suffix != ".keras" or not file.is_file():
+        raise FileNotFoundError(f"--from must be a .keras file. Received: {file}")
+    remedy = "Save the model again."
+    check_keras_file(file, remedy)
+    with reading(file, remedy), zipfile.ZipFile(file) as archive:
+        stored = json.loads(archive.read("config.json"))
+    kind, config = str(stored.get("class_name")), dict(stored.get("config") or {})
+    if kind not in NETWORKS or not str(stored.get("registered_name", "")).startswith("wavemix_tf>"):
+        raise ValueError(
+            f"--from must be a network of this package ({', '.join(NETWORKS)}); train another with "
+            f"`wm.load_weights` and `fit`. Received: {file} with a {kind}"
+        )
+    shape = tuple(config.pop("image_shape"))
+    arguments = {
+        key: value for key, value in config.items() if key not in ("name", "trainable", "num_classes", "dtype")
+    }
+    changes: dict[str, Any] = {"model": kind, "model_args": arguments}
+    if None not in shape:
+        changes["image_shape"] = shape
+    return apply_settings(dataclasses.replace(recipe, **changes), settings)
 
 
 def _as_begun(recipe: Recipe, begun: Path) -> Recipe:

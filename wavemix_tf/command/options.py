@@ -29,6 +29,12 @@ MaybeRun = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
 ]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", metavar="FILE", help="Start from the weights of a .keras file of this package, with a new head."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start over where the folder already has a run.")]
 OldSplit = Annotated[bool, typer.Option("--old-split", help="Use only images that existed at training; skip new ones.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and TensorFlow's log.")]

@@ -17,7 +17,7 @@ from ..training.data.identity import SplitList, folder_is_as_trained, read_label
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from ..training.tasks import task_type
-from .arguments import START_FILE, apply_settings, check_targets, choose_recipe, exports_to
+from .arguments import START_FILE, apply_settings, check_targets, choose_recipe, exports_to, start_from
 from .command_line import shell
 from .terminal import announce_loading, note
 
@@ -85,11 +85,27 @@ def check_folder(out: Path, recipe: Recipe, overwrite: bool, ignore: str | None 
 
 
 def choose_run(
-    name: str | None, data: Path | None, out: Path | None, settings: Sequence[str] | None, overwrite: bool
+    name: str | None,
+    data: Path | None,
+    out: Path | None,
+    settings: Sequence[str] | None,
+    overwrite: bool,
+    start: Path | None = None,
 ) -> tuple[Recipe, Path]:
-    """The recipe of a run, and its folder, which holds no run of another recipe; arguments as of ``choose_recipe``."""
+    """The recipe of a run, and its folder, which holds no run of another recipe.
+
+    Args:
+        name: As of ``choose_recipe``.
+        data: As well.
+        out: Run folder; None: ``runs/NAME``.
+        settings: As of ``choose_recipe``.
+        overwrite: Whether the run starts over.
+        start: The .keras file that training starts from, see ``start_from``.
+    """
     begun = out or (Path("runs") / data.resolve().name if data is not None else None)
     recipe = choose_recipe(name, data, settings, None if overwrite else begun)
+    if start is not None:
+        recipe = start_from(recipe, start, settings)
     out = out or Path("runs") / recipe.name
     check_folder(out, recipe, overwrite)
     return recipe, out

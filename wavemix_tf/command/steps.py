@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ..checkpoints.keras_weights import load_weights
 from ..networks.base import Network
 from ..networks.dynamixer import DynaMixer  # noqa: F401 - registers the layers that a .keras file names
+from ..networks.recomputed_model import RecomputedModel  # noqa: F401 - as above
+from ..networks.staged import StagedClassifier  # noqa: F401 - as above
 from ..networks.token_mixers import TokenMixerClassifier  # noqa: F401 - as above
 from ..networks.vit import ViT  # noqa: F401 - as above
 from ..networks.wavemix import WaveMixClassifier  # noqa: F401 - as above
@@ -89,7 +92,7 @@ def load_model(path: Path) -> Any:
 
 
 def load_start(out: Path, recipe: Recipe) -> Any:
-    """Load the network that ``import-torch --new-head`` saved as the start of training; None if there is none."""
+    """Load the network that ``import-torch --new-head`` or ``--from`` saved as the start; None if there is none."""
     if not (out / START_FILE).is_file():
         return None
     if recipe.differences(saved_recipe(out)):
@@ -102,6 +105,14 @@ def save_start(model: Any, recipe: Recipe, out: Path, overwrite: bool) -> None:
     """Save a network in a run folder as the start of ``fit``; ``overwrite`` deletes what was trained there."""
     prepare_run_folder(RunFiles(out, "float"), recipe, overwrite)
     save_model(model, out / START_FILE, recipe)
+
+
+def begin_from(file: Path, recipe: Recipe, data: DataBundle, out: Path, overwrite: bool) -> None:
+    """Save the weights of a .keras file with a new head as the start of a run that has not started yet."""
+    if not overwrite and any((out / name).is_file() for name in (START_FILE, "checkpoint.npz", "model.keras")):
+        return
+    model = build(recipe, len(data.class_names))
+    save_start(load_weights(model, file, new_head=True), recipe, out, overwrite)
 
 
 def train(recipe: Recipe, data: DataBundle, out: Path, overwrite: bool) -> FitResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..options import Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings
+from ..options import Data, Debug, From, OldSplit, Overwrite, RecipeName, RecipeOut, Settings
 from ..pages.formats import score_text
 from ..run_folder import check_finished_data, check_state, choose_run, is_finished
 from ..terminal import announce_loading, console, step
@@ -12,13 +12,14 @@ def fit(
     recipe: RecipeName = None,
     data: Data = None,
     out: RecipeOut = None,
+    start: From = None,
     settings: Settings = None,
     old_split: OldSplit = False,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Train the float network of a recipe. Called again, it resumes after the last finished epoch."""
-    chosen, out = choose_run(recipe, data, out, settings, overwrite)
+    chosen, out = choose_run(recipe, data, out, settings, overwrite, start)
     if not overwrite:
         check_state(out, ["float"])
     if not overwrite and is_finished(out, "float"):
@@ -33,6 +34,8 @@ def fit(
     with step(f"Read {chosen.dataset}", seconds):
         images = steps.load_images(chosen, out, fresh=overwrite, known_only=old_split)
     exports.delete_exports(out)
+    if start is not None:
+        steps.begin_from(start, chosen, images, out, overwrite)
     with step("Train", seconds):
         result = steps.train(chosen, images, out, overwrite)
     console.print(

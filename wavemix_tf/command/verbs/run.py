@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import TEST_IMAGES, Data, Debug, OldSplit, Overwrite, RecipeName, RecipeOut, Settings, TestImages
+from ..options import TEST_IMAGES, Data, Debug, From, OldSplit, Overwrite, RecipeName, RecipeOut, Settings, TestImages
 from ..pages.terminal_tables import results_table
 from ..run_folder import check_finished_data, check_state, choose_exports, choose_run, finished_report, save_targets
 from ..terminal import announce_loading, console, step, styled
@@ -18,6 +18,7 @@ def run(
     recipe: RecipeName = None,
     data: Data = None,
     out: RecipeOut = None,
+    start: From = None,
     settings: Settings = None,
     targets: Annotated[
         str | None,
@@ -32,7 +33,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Train, quantize, fine-tune, export, verify, measure and report. Called again, it resumes."""
-    chosen, out = choose_run(recipe, data, out, settings, overwrite)
+    chosen, out = choose_run(recipe, data, out, settings, overwrite, start)
     if not overwrite:
         check_state(out, exports=True)
     pairs = choose_exports(chosen, out, targets, overwrite)
@@ -55,6 +56,8 @@ def run(
     if overwrite:
         exports.delete_exports(out)
     save_targets(out, targets, overwrite)
+    if start is not None:
+        steps.begin_from(start, chosen, images, out, overwrite)
     with step("Train", seconds):
         trained = steps.train(chosen, images, out, overwrite)
     tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
