@@ -18,7 +18,7 @@ class WTConv2D(layers.Layer):
     """Wavelet convolution: a depthwise k x k convolution of the input and one of its Haar bands at each level.
 
     WTConv (Finder, Amoyal, Treister & Freifeld, "Wavelet Convolutions for Large Receptive Fields", arXiv 2407.05848,
-    section 3, equations 3 to 8). With LL_0 = x and s, s_i one trained factor per channel::
+    section 3). With LL_0 = x and s, s_i one trained factor per channel::
 
         bands_i = DWT(LL_{i-1})                        LL_i is its first band, i = 1 .. levels
         [Y_LL | Y_H]_i = s_i * depthwise(bands_i)      4C channels, no bias
