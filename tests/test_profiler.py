@@ -93,6 +93,12 @@ LAYERS = {
     "resize": (IMAGE, lambda: layers.UpSampling2D(2, interpolation="bilinear"), 0),
     "haar": (IMAGE, lambda: wm.DWT2D(), 0),
     "db2": (IMAGE, lambda: wm.DWT2D("db2"), 5 * 6 * 24 * 16),
+    # The convolution of the input, then of 4C channels at half and at a quarter of the sides.
+    "wavelet convolution": (
+        (8, 12, 6),
+        lambda: wm.WTConv2D(3, levels=2),
+        9 * (96 * 6 + 24 * 24 + 6 * 24),
+    ),
     "bicubic": (IMAGE, lambda: wm.BicubicUpsampling2D(2), 80 * 24 * 25 * 6),
     "luma": ((8, 10, 3), lambda: wm.RGBToYCbCr((0, 1)), 80 * 3),
     # reduction; 1x1 convolutions shared by two levels; a transposed convolution per level; depthwise 5x5

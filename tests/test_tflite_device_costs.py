@@ -381,6 +381,7 @@ def figures(made):
 OTHERS = {
     "ViT": lambda: wm.ViT(5, (16, 16, 3), patch_size=4, width=16, depth=1, heads=2, mlp_ratio=2),
     "PoolFormer": lambda: wm.TokenMixerClassifier("poolformer", 5, (16, 16, 3), width=16, depth=1, patch_size=2),
+    "WTConv": lambda: wm.TokenMixerClassifier("wtconv", 5, (18, 16, 3), width=16, depth=1, patch_size=2),
     "CNN": lambda: mobile_network(),
 }
 

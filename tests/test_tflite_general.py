@@ -419,10 +419,14 @@ def test_what_is_not_ours_is_named_and_not_guessed(images):
     def two_levels(x):
         return classify(layers.Conv2D(4, 1)(wm.DWT2D(levels=2)(x)[1]))
 
+    def periodic(x):
+        return classify(wm.IDWT2D("db2", "periodization", name="back")(layers.Conv2D(8, 3)(x)))
+
     for body, message in [
         (lambda x: classify(Conv2D(4, 3, name="mine")(x)), "'mine' of type custom Conv2D has no int8 rule"),
         (rounded, "of type ops.Floor has no int8 rule"),
         (two_levels, "DWT2D exports with levels=1"),
+        (periodic, "IDWT2D 'back' must have mode='zero' or Haar's filters"),
         (lambda x: classify(layers.UpSampling2D(2, interpolation="bicubic")(x)), "'nearest' or 'bilinear'"),
         (
             lambda x: classify(layers.BatchNormalization(axis=1)(x)),

@@ -1,5 +1,7 @@
 """The editable graph, and every pass on it: the function does not change."""
 
+from collections import Counter
+
 import keras
 import numpy as np
 import pytest
@@ -142,6 +144,21 @@ def test_wavelets_that_stay_become_depthwise_convolutions(wavelet, side):
     deployed = deploy(model, {}, "transposed_conv")
     assert kinds(deployed).count("DepthwiseConv2D") == 4
     assert_same(model, deployed, generated_images((side, side, 2), 8))
+
+
+@pytest.mark.parametrize("size", [None, (15, 13)])
+@pytest.mark.parametrize(("wavelet", "mode"), [("haar", "zero"), ("haar", "periodization"), ("db2", "zero")])
+def test_inverse_wavelets_become_depthwise_convolutions(wavelet, mode, size):
+    """One for each pixel of a cell; the rest moves values and is in every target's list of ops."""
+    inverse = wm.IDWT2D(wavelet, mode, output_size=size)
+    model = functional(lambda x: inverse(layers.Activation("gelu")(layers.Conv2D(8, 1)(x))), (9, 8, 3))
+    deployed = deploy(model, {}, "transposed_conv")
+    found = Counter(kinds(deployed))
+    assert found["DepthwiseConv2D"] == 4
+    moves = {"InputLayer", "Conv2D", "Activation", "Cut", "Concatenate", "Reshape", "Cropping2D"}
+    assert set(found) <= {"DepthwiseConv2D", *moves}
+    assert ("Cropping2D" in found) == (size is not None)
+    assert_same(model, deployed, generated_images((9, 8, 3), 8))
 
 
 def test_odd_sides_fold_into_the_strided_convolution():

@@ -110,7 +110,7 @@ BODIES = {
         f"{name} mixer": lambda name=name: randomise(
             wm.TokenMixerClassifier(name, **SMALL, width=16, depth=1, patch_size=2)
         )
-        for name in ("random_filters", "dct", "convmixer", "mlp_mixer", "poolformer", "fourier")
+        for name in ("random_filters", "dct", "convmixer", "wtconv", "mlp_mixer", "poolformer", "fourier")
     },
     "ViT": lambda: randomise(wm.ViT(**SMALL, patch_size=4, width=16, depth=1, heads=2, mlp_ratio=2)),
     **{f"{name} as written": lambda name=name: stand_in(SYSTEMS[name]) for name in ("ViT", "DynaMixer")},

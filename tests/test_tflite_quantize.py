@@ -242,9 +242,18 @@ def test_a_layer_without_a_rule_is_named(images):
 
 
 @pytest.mark.slow
-def test_wavelets_without_a_convolution_behind_them_are_rounded_too(images):
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda x: wm.DWT2D("db2")(x),
+        lambda x: wm.IDWT2D()(layers.DepthwiseConv2D(3, padding="same")(wm.DWT2D()(x))),
+        lambda x: wm.IDWT2D("db2")(layers.Conv2D(8, 1)(x)),
+    ],
+    ids=["db2", "haar and back", "inverse db2"],
+)
+def test_wavelets_without_a_convolution_behind_them_are_rounded_too(transform, images):
     inputs = keras.Input(SHAPE)
-    x = layers.Activation("relu")(wm.DWT2D("db2")(inputs))
+    x = layers.Activation("relu")(transform(inputs))
     model = randomise(keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling2D()(x))))
     quantized = quantize(model, images)
     expected = predict(quantized, images)

@@ -1,5 +1,7 @@
 """The package's networks other than WaveMix, through quantize, export and the runtimes: all in int8."""
 
+from collections import Counter
+
 import keras
 import numpy as np
 import pytest
@@ -24,6 +26,9 @@ NETWORKS = {
     },
     "poolformer, layer scale": lambda: wm.TokenMixerClassifier("poolformer", **MIXER, mixer_args={"layer_scale": 0.5}),
     "stages": lambda: wm.StagedClassifier("resnet", **SMALL, widths=(8, 16), depths=(1, 1)),
+    "wtconv, two levels": lambda: wm.TokenMixerClassifier(
+        "wtconv", 5, (18, 14, 3), width=16, depth=1, patch_size=2, mixer_args={"levels": 2}
+    ),
     "PoolFormer": lambda: wm.PoolFormer(5, (32, 32, 3), (1, 1), (8, 16)),
     "ViT": lambda: wm.ViT(**SMALL, patch_size=4, width=16, depth=2, heads=2, mlp_ratio=2),
     "DynaMixer": lambda: wm.DynaMixer(
@@ -84,7 +89,9 @@ def test_filters_in_the_transforms_place_cost_no_op_of_their_own(quantized):
     assert ops["dct"].count("DEPTHWISE_CONV_2D") == ops["wavemix"].count("DEPTHWISE_CONV_2D") + 2 * 4
 
 
-@pytest.mark.parametrize("name", ["convmixer", "mlp_mixer, batch norm", "dct", "poolformer, layer scale"])
+@pytest.mark.parametrize(
+    "name", ["convmixer", "wtconv, two levels", "mlp_mixer, batch norm", "dct", "poolformer, layer scale"]
+)
 @pytest.mark.slow
 def test_a_microcontroller_runs_them(name, quantized):
     pytest.importorskip("tflite_micro", reason="no wheel for this platform")
@@ -92,6 +99,24 @@ def test_a_microcontroller_runs_them(name, quantized):
     artifact = export(quantize(model, images[:64], target="mcu"), "mcu", images=images[64:])
     assert float_ops(read_file(artifact.content)) == []
     assert artifact.arena_bytes > 0
+
+
+def test_ops_of_a_wavelet_level(quantized):
+    """Beside ConvMixer's: a convolution of the bands, four for the transform and four for its inverse, and copies.
+
+    A further level joins LL from the level above, and is repeated and added.
+    """
+    models = {"none": quantized("convmixer")[2], 1: quantized("wtconv")[2]}
+    two = wm.TokenMixerClassifier("wtconv", **MIXER, mixer_args={"levels": 2})
+    images = quantized("wtconv")[1]
+    models[2] = quantize(randomise(two), images[:64], target="android-cpu")
+    ops = {level: Counter(export(model, "android-cpu", images=images[64:]).ops) for level, model in models.items()}
+    inverse = {"STRIDED_SLICE": 2, "CONCATENATION": 4, "RESHAPE": 2, "DEPTHWISE_CONV_2D": 4}
+    level = Counter(inverse) + Counter({"DEPTHWISE_CONV_2D": 5, "CONCATENATION": 1, "ADD": 1})
+    depth = MIXER["depth"]
+    assert ops[1] - ops["none"] == Counter({op: depth * count for op, count in level.items()})
+    deeper = level + Counter({"STRIDED_SLICE": 1, "RESIZE_NEAREST_NEIGHBOR": 1})
+    assert ops[2] - ops[1] == Counter({op: depth * count for op, count in deeper.items()})
 
 
 def test_a_vit_that_samples_keeps_the_choice_of_tokens_in_float(quantized):

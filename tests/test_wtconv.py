@@ -32,7 +32,7 @@ def even(kernel):
 
 
 def paper(layer, x):
-    """Equations 3 to 8 of arXiv 2407.05848: down with the LL band, up with the sum of LL and the deeper inverse."""
+    """Section 3 of arXiv 2407.05848: down with the LL band, up with the sum of LL and the deeper inverse."""
     low, mixed, sizes = x.astype("float64"), [], []
     for conv, scale in zip(layer.convs, layer.scales, strict=True):
         sizes.append(low.shape[1:3])

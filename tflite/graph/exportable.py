@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import UnsupportedLayerError
 from .affines import affine_of
 from .graph import Graph, Node
-from .haar import check_wavelet
+from .haar import check_wavelet, is_plain_inverse
 from .layer_kinds import FIXED_AFFINES, RESIZES, WAVELETS
 from .passes.write_resizes import check_resize, keeps_aspect
 
@@ -47,6 +47,8 @@ def _no_form(node: Node) -> str | None:
         if getattr(node.layer, "invert", False):
             return f"{node.kind} {node.name!r} must normalize, not invert: build it without invert=True"
         return f"{node.kind} {node.name!r} must act only on the last axis: build it with axis=-1"
+    if node.kind == "IDWT2D" and not is_plain_inverse(node):
+        return f"IDWT2D {node.name!r} must have mode='zero' or Haar's filters: transform with mode='zero'"
     if keeps_aspect(node):
         return f"Resizing {node.name!r} must not keep the aspect ratio: use CenterCrop or ZeroPadding2D"
     return None

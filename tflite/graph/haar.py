@@ -15,6 +15,11 @@ def is_plain_haar(node: Node) -> bool:
     return getattr(node.layer, "levels", 1) == 1 and (node.layer.mode == "zero" or even)
 
 
+def is_plain_inverse(node: Node) -> bool:
+    """Whether a node is an IDWT2D that no periodic border changes: "zero", or filters of two taps."""
+    return node.kind == "IDWT2D" and (node.layer.mode == "zero" or node.layer.taps == 2)
+
+
 def check_wavelet(node: Node) -> None:
     """Raise an UnsupportedLayerError if a DWT2D or LowPass2D has no form as depthwise convolutions."""
     layer = node.layer

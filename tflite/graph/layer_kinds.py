@@ -66,6 +66,7 @@ KINDS: dict[str, Kind] = {
     # Wavelets: merged into the convolution after them, or depthwise convolutions.
     "DWT2D": Kind(rounding="own"),
     "LowPass2D": Kind(rounding="own"),
+    "IDWT2D": Kind(rounding="own"),
     # Sums and products.
     "Add": Kind("ADD", rounding="own", fuses_clamp=True, combines=True, keeps_channels=True),
     "Subtract": Kind("SUB", rounding="own", fuses_clamp=True, combines=True, keeps_channels=True),

@@ -10,7 +10,7 @@ from keras import layers, ops
 from ..checks import check_positive
 from .residual_block import sublayer
 from .two_step_block import LayerScale
-from .wavelets import DWT2D, IDWT2D, LowPass2D, check_image_tensor
+from .wavelets import DWT2D, IDWT2D, check_image_tensor
 
 
 @keras.saving.register_keras_serializable(package="wavemix_tf")
@@ -18,7 +18,7 @@ class WTConv2D(layers.Layer):
     """Wavelet convolution: a depthwise k x k convolution of the input and one of its Haar bands at each level.
 
     WTConv (Finder, Amoyal, Treister & Freifeld, "Wavelet Convolutions for Large Receptive Fields", arXiv 2407.05848,
-    section 3, equations 3 to 8). With LL_0 = x and s, s_i one trained factor per channel::
+    section 3). With LL_0 = x and s, s_i one trained factor per channel::
 
         bands_i = DWT(LL_{i-1})                        LL_i is its first band, i = 1 .. levels
         [Y_LL | Y_H]_i = s_i * depthwise(bands_i)      4C channels, no bias
@@ -66,7 +66,6 @@ class WTConv2D(layers.Layer):
         self.convs = [conv(f"conv{level}", False) for level in depth]
         self.scales = [sublayer(self, LayerScale, f"scale{level}", 0.1) for level in depth]
         self.idwts = [sublayer(self, IDWT2D, f"idwt{level}") for level in depth]
-        self.low_passes = [sublayer(self, LowPass2D, f"low_pass{level}") for level in depth[:-1]]
         # Of the inlined form.
         self.halves = [sublayer(self, layers.Rescaling, f"half{level}", 0.5 ** (level - 1)) for level in depth[1:]]
         self.ups = [sublayer(self, layers.UpSampling2D, f"up{level}") for level in depth[1:]]
@@ -80,8 +79,6 @@ class WTConv2D(layers.Layer):
         shape: Any = tuple(input_shape)
         for level, dwt in enumerate(self.dwts):
             dwt.build(shape)
-            if level < len(self.low_passes):
-                self.low_passes[level].build(shape)
             bands = dwt.compute_output_shape(shape)
             for layer in (self.convs[level], self.scales[level], self.idwts[level]):
                 layer.build(bands)
@@ -119,12 +116,13 @@ class WTConv2D(layers.Layer):
         Returns:
             The same values as ``call`` (up to rounding), same shape and dtype.
         """
-        lows = [x]
-        for low_pass in self.low_passes:
-            lows.append(low_pass(lows[-1]))
+        low, transforms = x, []
+        for dwt in self.dwts:
+            transforms.append(dwt(low))
+            low = transforms[-1][..., : x.shape[-1]]
         z: Any = None
         for level in reversed(range(self.levels)):
-            bands = self.scales[level](self.convs[level](self.dwts[level](lows[level])))
+            bands = self.scales[level](self.convs[level](transforms[level]))
             if level:
                 bands = self.halves[level - 1](bands)
             inverse = self.idwts[level](bands)
