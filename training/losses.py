@@ -15,10 +15,44 @@ def cross_entropy(labels: Any, logits: Any) -> Any:
     return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
+class Distillation:
+    """Cross-entropy and the difference from a teacher: labels (B, 2K) are shares of the classes, then its logits.
+
+    Hinton et al. (arXiv 1503.02531, section 2): ``(1 - weight) * cross-entropy(labels, softmax(z)) +
+    weight * T^2 * KL(softmax(teacher / T), softmax(z / T))``. Other labels, as in a validation, give the plain
+    cross-entropy.
+
+    Args:
+        weight: Of the teacher's term, in [0, 1].
+        temperature: T > 0.
+    """
+
+    def __init__(self, weight: float, temperature: float) -> None:
+        self.weight, self.temperature = weight, temperature
+        self.__name__ = "distillation"  # Keras names a loss after its function
+
+    def __call__(self, labels: Any, logits: Any) -> Any:
+        if not _is_taught(labels, logits):
+            return cross_entropy(labels, logits)
+        shares, teacher = ops.split(labels, 2, axis=-1)
+        expected = ops.log_softmax(teacher / self.temperature, axis=-1)
+        found = ops.log_softmax(logits / self.temperature, axis=-1)
+        difference = ops.sum(ops.exp(expected) * (expected - found), axis=-1)
+        plain = keras.losses.categorical_crossentropy(shares, logits, from_logits=True)
+        return (1.0 - self.weight) * plain + self.weight * self.temperature**2 * difference
+
+
 def accuracy(labels: Any, logits: Any) -> Any:
     """1 where the largest logit is at the label's class; for soft labels, at the class with the largest share."""
+    if _is_taught(labels, logits):
+        labels = labels[:, : logits.shape[-1]]
     expected = ops.argmax(labels, axis=-1) if _soft(labels, logits) else ops.reshape(labels, (-1,))
     return ops.cast(ops.equal(ops.cast(expected, "int32"), ops.cast(ops.argmax(logits, axis=-1), "int32")), "float32")
+
+
+def _is_taught(labels: Any, logits: Any) -> bool:
+    """Whether labels hold a teacher's logits behind the shares of the classes."""
+    return len(labels.shape) == 2 and labels.shape[-1] == 2 * logits.shape[-1]
 
 
 def _soft(labels: Any, logits: Any) -> bool:

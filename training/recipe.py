@@ -92,6 +92,10 @@ class Recipe:
         ema: Momentum of the moving average of the weights, for example 0.999; 0: none. The averaged weights are the
             ones validated, chosen and saved, with recomputed batch norm statistics.
         label_smoothing: Share of the label spread over all classes, in [0, 1).
+        teacher: A trained classifier of the same classes and images, whose outputs are learned beside the labels, in
+            both stages (Hinton et al., arXiv 1503.02531): a .keras file or a run folder. None: labels alone.
+        teacher_weight: Weight of the teacher's term of the loss, in [0, 1]; the labels have the rest.
+        teacher_temperature: The logits of both are divided by it in that term.
 
         flip: Mirror left and right at random ("super_resolution": also up and down, and turn by 90 degrees).
         shift: Largest shift in pixels, each direction; the border is filled with 0 (pad and crop).
@@ -168,6 +172,9 @@ class Recipe:
     patience: int | None = None
     ema: float = 0.0
     label_smoothing: float = 0.0
+    teacher: str | None = None
+    teacher_weight: float = 0.7
+    teacher_temperature: float = 2.0
 
     flip: bool = False
     shift: int = 0
@@ -335,6 +342,12 @@ def _check(recipe: Recipe) -> None:
     _check_numbers(rule)
     _check_pictures(recipe, rule)
     _check_masks(recipe, rule)
+    rule(
+        recipe.teacher is None or issubclass(task_type(recipe), TASKS["classification"]),
+        "A teacher needs task='classification'", "teacher", "task",
+    )  # fmt: skip
+    rule(0 <= recipe.teacher_weight <= 1, "teacher_weight must be in [0, 1]", "teacher_weight")
+    rule(recipe.teacher_temperature > 0, "teacher_temperature must be positive", "teacher_temperature")
     rule(recipe.warmup_epochs < recipe.epochs, "warmup_epochs must be less than epochs", "warmup_epochs", "epochs")
     rule(
         recipe.optimizer != "adamw_then_sgd" or recipe.patience is not None,

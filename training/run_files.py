@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CHECKPOINT_FORMAT = 1
+NO_SETS = ("class_weight", "teacher")  # entries of a checkpoint's fingerprint beside the classes and the sets
 BEGIN_ANEW = "To start again: overwrite=True (--overwrite)"
 # The required fields of a finished stage. Fields that later versions add are optional: older folders stay readable.
 RESULT: Fields = {
@@ -185,7 +186,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarr
         if header["format"] != CHECKPOINT_FORMAT:
             raise ValueError(f"it was written by another version of wavemix-tf (format {header['format']})")
         if header["fingerprint"]:
-            check_fingerprint({name: part for name, part in header["fingerprint"].items() if name != "class_weight"})
+            check_fingerprint({name: part for name, part in header["fingerprint"].items() if name not in NO_SETS})
         for row in header["history"]:
             check_fields(row, {"epoch": float})
             check_fields(row, dict.fromkeys(row, float))

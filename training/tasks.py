@@ -268,11 +268,14 @@ class Classification(Task):
 
         from wavemix_tf.keras_internals import set_larger_is_better
 
-        from .losses import accuracy, cross_entropy
+        from .losses import Distillation, accuracy, cross_entropy
 
         metric = keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")
         set_larger_is_better(metric)
-        return {"loss": cross_entropy, "metrics": [metric]}
+        recipe = self.recipe
+        taught = recipe.teacher is not None
+        loss = Distillation(recipe.teacher_weight, recipe.teacher_temperature) if taught else cross_entropy
+        return {"loss": loss, "metrics": [metric]}
 
     def plain_compile_arguments(self) -> dict[str, Any]:
         import keras

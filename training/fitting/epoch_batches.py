@@ -16,6 +16,7 @@ from ..data.sources import ArraySource, NumpySource, epoch_order
 from ..distribution import ONE_DEVICE, Devices, in_order
 from ..recipe import Recipe
 from ..tasks import Task
+from .teaching import Teacher
 
 
 def training_batches(
@@ -26,6 +27,7 @@ def training_batches(
     task: Task,
     devices: Devices = ONE_DEVICE,
     weighting: Weighting | None = None,
+    teacher: Teacher | None = None,
 ) -> Any:
     """All batches from `first_epoch` up to `epochs`: augmented images, targets for the task's loss, weights.
 
@@ -35,10 +37,11 @@ def training_batches(
     Every process prepares whole batches, as MixUp requires, and keeps its share of each.
 
     Returns:
-        A tf.data dataset of all the epochs' batches in a row; or, for sources without tf.data, `EpochBatches`.
+        A tf.data dataset of all the epochs' batches in a row, with a teacher a generator of them; or, for sources
+        without tf.data, `EpochBatches`.
     """
     if isinstance(source, NumpySource) or (isinstance(source, DatasetSource) and source.is_py_dataset):
-        batches = EpochBatches(source, recipe, task, devices, weighting)
+        batches = EpochBatches(source, recipe, task, devices, weighting, teacher)
         batches.start_epoch(first_epoch)  # Keras reads a batch before the first epoch starts
         return batches
     import tensorflow as tf
@@ -60,7 +63,8 @@ def training_batches(
         targets, weights = weighting.split_weights(targets, weights, "tensorflow")
         return devices.share(images, task.smoothed(targets), *(() if weights is None else (weights,)))
 
-    return tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
+    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
+    return batches if teacher is None else teacher.teach_all(batches)
 
 
 def first_batches(dataset: Any, count: int) -> Iterable[Any]:
@@ -78,13 +82,14 @@ class EpochBatches(keras.utils.PyDataset):
         task: Task,
         devices: Devices = ONE_DEVICE,
         weighting: Weighting | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         wrapped = source.dataset if isinstance(source, DatasetSource) else None
         # As many threads as the user's dataset sets may read batches; not several processes, which would not see a new
         # epoch.
         super().__init__(workers=wrapped.workers if wrapped else 1)
         self._source, self._recipe, self._task, self._devices = source, recipe, task, devices
-        self._weighting = weighting or Weighting(recipe)
+        self._weighting, self._teacher = weighting or Weighting(recipe), teacher
         self._framework = keras.backend.backend()
         self._augmenter = task.augmenter(True, self._framework)
         self._epoch = 0
@@ -121,4 +126,5 @@ class EpochBatches(keras.utils.PyDataset):
         images, targets = self._augmenter(keras.ops.convert_to_tensor(images, "float32"), targets, seed)
         images, targets = keras.ops.convert_to_numpy(images), keras.ops.convert_to_numpy(targets)
         targets, weights = self._weighting.split_weights(targets, weights, "keras")
-        return self._devices.share(images, self._task.smoothed(targets), *(() if weights is None else (weights,)))
+        batch = self._devices.share(images, self._task.smoothed(targets), *(() if weights is None else (weights,)))
+        return batch if self._teacher is None else self._teacher.teach(tuple(map(np.asarray, batch)))

@@ -28,6 +28,7 @@ from .fit_result import FitResult, make_result
 from .optimizers import Phase, build_optimizer, phases, with_loss_scaling
 from .run_output import write_history, write_result
 from .saving import compile_for_use, save_model
+from .teaching import Teacher
 
 
 class StageTraining:
@@ -69,6 +70,9 @@ class StageTraining:
         self.state = checkpoint.TrainingState(fingerprint=dict(self.list.fingerprint))
         self.weighting = Weighting(recipe, class_table(class_weight, data.class_names, recipe))
         self.class_weight = plain_weights(class_weight)
+        self.teacher = Teacher.load(recipe, self.task, devices)
+        if self.teacher is not None:
+            self.state.fingerprint["teacher"] = self.teacher.digest
         if self.class_weight is not None:
             self.state.fingerprint["class_weight"] = self.class_weight
         self.best: list[Any] = []
@@ -111,7 +115,7 @@ class StageTraining:
         )
         first, last = state.epoch, state.epoch - state.phase_epoch + phase.epochs
         batches = training_batches(
-            self.data.train_source, self.recipe, first, last, self.task, self.devices, self.weighting
+            self.data.train_source, self.recipe, first, last, self.task, self.devices, self.weighting, self.teacher
         )
         extra = []
         if self._written is not None and _has_tensorflow():  # TensorFlow writes TensorBoard's files
