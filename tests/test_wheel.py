@@ -44,6 +44,11 @@ def test_contents(wheel):
     kernels = (ROOT / "tflite" / "c_source" / "kernels").glob("*.c")
     expected |= {f"wavemix_tf/tflite/c_source/kernels/{path.name}" for path in kernels}
     expected |= {f"wavemix_tf/tflite/kit/page/{path.name}" for path in (ROOT / "tflite/kit/page").iterdir()}
+    shipped = ROOT / "wavemix_tf/presets/shipped"
+    presets = {
+        path.relative_to(shipped).as_posix(): path.stat().st_size for path in shipped.rglob("*") if path.is_file()
+    }
+    expected |= {f"wavemix_tf/presets/shipped/{name}" for name in presets}
     texts = ROOT / "tflite/kit/projects/files"
     expected |= {
         f"wavemix_tf/tflite/kit/projects/files/{path.relative_to(texts).as_posix()}"
