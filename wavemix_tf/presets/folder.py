@@ -162,6 +162,18 @@ def check_metadata(found: Mapping[str, Any]) -> None:
         raise ValueError(f"its files have {total:,} bytes of at most {MOST_BYTES:,}")
 
 
+def check_replaceable(folder: Path, overwrite: bool) -> None:
+    """Raise a FileExistsError unless ``folder`` is free, or is a preset and ``overwrite`` is True."""
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f"path must not exist without overwrite=True. Received: path={str(folder)!r}, which exists"
+        )
+    if not (folder / METADATA).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"overwrite=True replaces only a preset. Received: path={str(folder)!r}, which is none")
+
+
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     """Write a JSON file of a preset; ``indent=None``: on one line, a third of the size of a large configuration."""
     path.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")

@@ -1,16 +1,19 @@
-"""`ImagePreprocessor`: pictures of any size to the input of a preset's network. Loads no Keras."""
+"""`ImagePreprocessor`: pictures of any size to the input of a preset's network.
+
+Loads neither Keras nor, before it is called, NumPy: the command lists presets without them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ..preprocessing import NONE, Preprocessing
-from ..resizing import fit_picture
 from ..state_files import check_fields
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Shape = tuple[int | None, int | None, int]
 
@@ -46,6 +49,8 @@ class ImagePreprocessor:
         Raises:
             ValueError: another dtype, another number of channels, or pictures that stay of different sizes.
         """
+        import numpy as np
+
         found = [self._one(picture) for picture in _pictures(pictures)]
         if not found or len({picture.shape for picture in found}) > 1:
             raise ValueError(
@@ -57,6 +62,10 @@ class ImagePreprocessor:
         return pixels if (low, high) == (0.0, 1.0) else (low + pixels * (high - low)).astype(np.float32)
 
     def _one(self, picture: Any) -> np.ndarray:
+        import numpy as np
+
+        from ..resizing import fit_picture
+
         pixels = np.asarray(picture)
         height, width, channels = self.image_shape
         if pixels.ndim == 2:
@@ -101,5 +110,7 @@ class ImagePreprocessor:
 def _pictures(pictures: Any) -> Sequence[Any]:
     if isinstance(pictures, (list, tuple)):
         return pictures
+    import numpy as np
+
     pixels = np.asarray(pictures)
     return list(pixels) if pixels.ndim == 4 else [pixels]

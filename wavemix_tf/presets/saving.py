@@ -26,6 +26,7 @@ from .folder import (
     PREPROCESSOR,
     QUANTIZED,
     REQUIRED,
+    check_replaceable,
     open_folder,
     write_json,
     write_metadata,
@@ -107,18 +108,6 @@ def save_to_preset(
         write_metadata(inside, {**about, "wavemix_tf_version": __version__, "keras_version": keras.__version__})
         _check_readable(inside, quantized is not None)
     return folder
-
-
-def check_replaceable(folder: Path, overwrite: bool) -> None:
-    """Raise a FileExistsError unless ``folder`` is free, or is a preset and ``overwrite`` is True."""
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise FileExistsError(
-            f"path must not exist without overwrite=True. Received: path={str(folder)!r}, which exists"
-        )
-    if not (folder / METADATA).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"overwrite=True replaces only a preset. Received: path={str(folder)!r}, which is none")
 
 
 def task_of(model: keras.Model) -> str:
