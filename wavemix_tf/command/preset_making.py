@@ -19,7 +19,6 @@ from ..training.data.bundle import DataBundle
 from ..training.data.class_counts import split_sizes
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
-from ..training.tasks import task_type
 from .exports import made_from_other_models
 from .preset_options import MOST_SHIPPED_BYTES, MOST_SHIPPED_BYTES_EACH, PresetOptions, run_command
 from .preset_scores import forms_of, make_sample, scores
@@ -53,7 +52,7 @@ def make_preset(options: PresetOptions, recipe: Recipe, data: DataBundle) -> Pre
         )
     files = {f"{TFLITE}/{name}": content for name, content in _exported(artifacts)}
     whole: dict[str, Any] = {
-        "class_names": data.class_names if task_type(recipe).targets == "labels" else (),
+        "class_names": data.class_names,
         "preprocessing": ImagePreprocessor(recipe.image_shape, recipe.preprocessing),
         "quantized": quantized,
     }
