@@ -251,6 +251,14 @@ def test_arguments_that_change_the_weights_are_refused(saved, options):
     assert "\n" not in str(caught.value)
 
 
+def test_build_model_passes_on_what_it_is_given(monkeypatch):
+    found = {}
+    monkeypatch.setattr(wm, "from_preset", lambda name, **options: found.update(name=name, **options) or network())
+    wm.build_model("wavemix_lite_144_7", weights="cifar10", image_shape=[16, 16, 3], normalize=None, dropout=0.0)
+    expected = dict(image_shape=(16, 16, 3), normalize=None, dropout=0.0)
+    assert found == dict(name="wavemix_lite_144_7_cifar10", **expected)
+
+
 def test_build_model_names_the_weights_there_are():
     with pytest.raises(ValueError, match=r"they are 'cifar10'\. Received: weights='imagenet'"):
         wm.build_model("wavemix_lite_144_7", weights="imagenet")

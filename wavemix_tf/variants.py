@@ -135,8 +135,8 @@ def build_model(
 
     check_option("name", name, (*VARIANTS, *NETWORKS))
     if weights is not None:
-        given = {"num_classes": num_classes, "image_shape": image_shape and tuple(image_shape), **overrides}
-        return _trained(name, weights, {key: value for key, value in given.items() if value is not None})
+        shape = {} if image_shape is None else {"image_shape": tuple(image_shape)}
+        return _trained(name, weights, num_classes, {**shape, **overrides})
     arguments = {**VARIANTS.get(name, {"model": name}), **overrides}
     if isinstance(arguments.get("normalize"), str):
         dataset = check_option("normalize", arguments["normalize"], tuple(CHECKPOINT_NORMALIZATION))
@@ -151,15 +151,14 @@ def build_model(
     return getattr(wavemix_tf, kind)(**arguments)
 
 
-def _trained(name: str, weights: str, arguments: dict[str, Any]) -> keras.Model:
-    """Return the preset of a network and its training data; ``arguments`` are those given to ``build_model``."""
+def _trained(name: str, weights: str, classes: int | None, arguments: dict[str, Any]) -> keras.Model:
+    """Return the preset of a network and its training data; the rest as given to ``build_model``."""
     import wavemix_tf
 
     known = [key.removeprefix(f"{name}_") for key in wavemix_tf.list_presets() if key.startswith(f"{name}_")]
     if weights not in known:
         has = f"for {name!r} they are {', '.join(map(repr, known))}" if known else f"{name!r} has none"
         raise ValueError(f"weights must be those of a preset {name}_<weights>; {has}. Received: weights={weights!r}")
-    classes = arguments.pop("num_classes", None)
     model = wavemix_tf.from_preset(f"{name}_{weights}", **arguments)
     if classes not in (None, model.num_classes):
         raise ValueError(
