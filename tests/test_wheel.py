@@ -1,5 +1,6 @@
 """The wheel: its contents, and the command installed from it, outside the checkout."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -89,6 +90,8 @@ def test_command_runs_outside_the_checkout(wheel, tmp_path):
     assert where.strip().startswith(str(target))
     listed = run([sys.executable, command, "list"], cwd=elsewhere, env=environment)
     assert "digits" in listed
+    presets = json.loads(run([sys.executable, command, "list", "--presets", "--json"], cwd=elsewhere, env=environment))
+    assert presets["presets"]["digits"]["from"] == "package"
 
 
 def run(command, **options):
