@@ -188,10 +188,11 @@ def architecture() -> None:
         ("layers/", "wavelets, blocks, mixers"),
         ("networks/", "WaveMix, mixers, ViT, DynaMixer"),
         ("checkpoints/", "PyTorch weights"),
+        ("presets/", "trained networks"),
     )
     for column, (name, words) in enumerate(core):
-        picture.text(190 + 310 * column, 540, name, 15, GREEN, weight="bold")
-        picture.text(190 + 310 * column, 564, words, 13)
+        picture.text(145 + 237 * column, 540, name, 15, GREEN, weight="bold")
+        picture.text(145 + 237 * column, 564, words, 13)
     picture.text(500, 592, "variants, profiler, metrics, tiling, inspection", 13, MUTED)
     picture.box(30, 640, 940, 44, "Keras 3, NumPy, PyWavelets", (), GRAY)
     picture.arrow((250, 121), (250, 161))

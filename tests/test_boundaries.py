@@ -28,7 +28,7 @@ JOINERS = {
 
 # From bottom to top. For a folder that is not in the list, "top" or "" is the folder of the part itself.
 ROOMS = {
-    "core": ["", "layers", "networks", "checkpoints", "top"],
+    "core": ["", "layers", "networks", "checkpoints", "presets", "top"],
     "training": ["", "recipes", "data", "fitting", "searching", "top"],
     "tflite": [
         *("", "layers", "file", "targets", "c_source", "graph", "runtimes", "verification", "quantization", "per_op"),
@@ -37,7 +37,7 @@ ROOMS = {
 }
 # Modules of a part's own folder that import its subfolders, instead of being imported by them.
 ABOVE = {
-    *("__init__", "metrics", "tiling", "inspection", "mac_counts", "profiler", "sampling_grid", "tracing", "variants"),
+    *("__init__", "metrics", "tiling", "inspection", "mac_counts", "profiler", "sampling_grid", "tracing"),
 }
 
 requires_checkout = pytest.mark.skipif(not FOLDERS["training"].is_dir(), reason="runs in a checkout")

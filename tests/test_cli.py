@@ -1002,6 +1002,8 @@ def script(tmp_path):
     [
         (["--help"], 0),
         (["list"], 0),
+        (["list", "--presets", "--json"], 0),
+        (["preset", "--out", "no"], 1),
         (["run", "nope"], 1),
         (["run", "digits", "--set", "x=1"], 1),
         (["predict", "--help"], 0),

@@ -7,8 +7,11 @@ import pytest
 from picture_support import write_photographs, write_scenes
 from PIL import Image
 
+import wavemix_tf as wm
 from wavemix_tf import cli
 from wavemix_tf.command.pages.formats import decibels, score_text
+from wavemix_tf.command.preset_scores import forms_of, read_sample, recipe_of, sample_values
+from wavemix_tf.presets.folder import open_folder
 
 # Networks trained for a few epochs, which fine-tuning changes a lot.
 pytestmark = pytest.mark.filterwarnings("ignore:The file:UserWarning")
@@ -145,3 +148,26 @@ def test_scores_as_people_read_them():
     assert score_text("mean_iou", 0.51234) == "mIoU 51.23 %"
     assert score_text("psnr_y", 33.674) == "PSNR-Y 33.67 dB"
     assert score_text("accuracy", None) == "top-1 –"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "metric", "names"), [("segmented", "mean_iou", 3), ("enlarged", "psnr_y", 0)])
+def test_a_preset_of_pictures(kind, metric, names, request, capsys, tmp_path):
+    _, out = request.getfixturevalue(kind)
+    described = ["--data-source", "drawn", "--data-license", "CC0-1.0", "--name", "pictures", "--sample", "4"]
+    code, _, err = call(capsys, "preset", "--out", out, "--to", tmp_path / "made", *described)
+    assert code == 0, err
+    model = wm.from_preset(tmp_path / "made")
+    assert (model.card.metric, len(model.class_names), model.card.data["license"]) == (metric, names, "CC0-1.0")
+    assert "data_dir" not in model.card.recipe
+    assert str(out) not in (tmp_path / "made" / "card.md").read_text()
+    reported = {row["name"]: row[metric] for row in json.loads((out / "report.json").read_text())["results"]}
+    measured = {row["form"]: row["value"] for row in model.card.results}
+    assert measured["float16 weights"] == pytest.approx(reported["float model"], rel=0.02)
+    assert measured["tflite/android-cpu-int8.tflite"] == pytest.approx(reported["android-cpu-int8"], rel=1e-3)
+    folder = open_folder(tmp_path / "made", "")
+    sample = read_sample(folder)
+    assert len(sample["images"]) == len(sample["targets"]) == 4
+    found = sample_values(recipe_of(model.card), sample, forms_of(folder))
+    assert found == pytest.approx(dict(zip(sample["forms"].tolist(), sample["values"].tolist(), strict=True)), abs=1e-6)
+    assert all(value > 0 for value in found.values())

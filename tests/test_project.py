@@ -28,7 +28,7 @@ def test_every_import_is_of_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lists = [
         project["dependencies"],
-        *(project["optional-dependencies"][extra] for extra in ("torch", "tfmot", "ethos")),
+        *(project["optional-dependencies"][extra] for extra in ("torch", "hub", "tfmot", "ethos")),
     ]
     declared = {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for part in lists for line in part}
     imported = set()

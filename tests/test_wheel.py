@@ -1,5 +1,6 @@
 """The wheel: its contents, and the command installed from it, outside the checkout."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -44,6 +45,11 @@ def test_contents(wheel):
     kernels = (ROOT / "tflite" / "c_source" / "kernels").glob("*.c")
     expected |= {f"wavemix_tf/tflite/c_source/kernels/{path.name}" for path in kernels}
     expected |= {f"wavemix_tf/tflite/kit/page/{path.name}" for path in (ROOT / "tflite/kit/page").iterdir()}
+    shipped = ROOT / "wavemix_tf/presets/shipped"
+    presets = {
+        path.relative_to(shipped).as_posix(): path.stat().st_size for path in shipped.rglob("*") if path.is_file()
+    }
+    expected |= {f"wavemix_tf/presets/shipped/{name}" for name in presets}
     texts = ROOT / "tflite/kit/projects/files"
     expected |= {
         f"wavemix_tf/tflite/kit/projects/files/{path.relative_to(texts).as_posix()}"
@@ -84,6 +90,8 @@ def test_command_runs_outside_the_checkout(wheel, tmp_path):
     assert where.strip().startswith(str(target))
     listed = run([sys.executable, command, "list"], cwd=elsewhere, env=environment)
     assert "digits" in listed
+    presets = json.loads(run([sys.executable, command, "list", "--presets", "--json"], cwd=elsewhere, env=environment))
+    assert presets["presets"]["digits"]["from"] == "package"
 
 
 def run(command, **options):

@@ -103,6 +103,7 @@ NIGHTLY: tuple[str, ...] = (
     "test_resume.py::test_interrupted_again_and_again",
     "test_resume.py::test_killed_after_the_last_epoch",
     "test_resume.py::test_official_schedule_resumes_in_either_phase",
+    "test_shipped_presets.py::test_the_quantized_model_exports_the_same_file",
     "test_search.py::test_a_folder_knows_its_space_and_its_data",
     "test_search.py::test_a_measure_that_breaks_ends_the_search_and_refuses_nothing",
     "test_search.py::test_a_search_stopped_while_it_looks_at_the_budget_goes_on",

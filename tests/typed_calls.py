@@ -5,6 +5,7 @@ Each wrong call has the error that mypy must report: with ``strict``, a comment 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, assert_type
 
 import wavemix_tf as wm
@@ -25,6 +26,8 @@ def types(model: Any, images: Any) -> None:
     assert_type(wm.tflite.verify(artifact, model, images), wm.tflite.VerifyReport)
     assert_type(wm.tflite.benchmark(artifact), wm.tflite.BenchmarkReport)
     assert_type(wm.profile(model), wm.ModelProfile)
+    assert_type(wm.save_to_preset(model, "folder", class_names=["a", "b"]), Path)
+    assert_type(wm.list_presets(), dict[str, dict[str, Any]])
 
 
 def wrong_calls(model: Any, artifact: wm.tflite.Artifact) -> None:
@@ -35,5 +38,7 @@ def wrong_calls(model: Any, artifact: wm.tflite.Artifact) -> None:
     wm.tflite.benchmark(artifact, runs="100")  # type: ignore[arg-type]
     wm.training.fit("digits")  # type: ignore[arg-type]
     wm.training.Recipe("mine", "folder", (64, 64))  # type: ignore[arg-type]
+    wm.from_preset(3)  # type: ignore[arg-type]
+    wm.save_to_preset(model, "folder", card="text")  # type: ignore[arg-type]
     wm.build_model(artifact)  # type: ignore[arg-type]
     print(artifact.arena_kib)  # type: ignore[attr-defined]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .startup import is_command
 
+__version__ = "0.2.0"  # before the imports below, which write it into presets
+
 if TYPE_CHECKING or not is_command():
     from .checkpoints.keras_weights import load_weights
     from .checkpoints.torch_weights import export_torch_weights, load_torch_weights
@@ -39,6 +41,11 @@ if TYPE_CHECKING or not is_command():
     )
     from .networks.vit import SelfAttention, TransformerBlock, ViT
     from .networks.wavemix import WaveMixClassifier, WaveMixSegmenter, WaveMixSuperResolver
+    from .presets.card import ModelCard
+    from .presets.listing import list_presets
+    from .presets.loading import from_preset
+    from .presets.preprocessor import ImagePreprocessor
+    from .presets.saving import save_to_preset
     from .profiler import ModelProfile, profile
     from .registration import register
     from .step_memory import TrainingMemory, largest_batch_size
@@ -66,11 +73,14 @@ HOMES = (
     "variants",
     "checkpoints.torch_weights",
     "checkpoints.keras_weights",
+    "presets.card",
+    "presets.preprocessor",
+    "presets.listing",
+    "presets.saving",
+    "presets.loading",
     "profiler",
     "step_memory",
 )
-
-__version__ = "0.2.0"
 
 __all__ = [
     "AdaptiveTokenSampling",
@@ -85,10 +95,12 @@ __all__ = [
     "FilterBank2D",
     "FourierBlock",
     "IDWT2D",
+    "ImagePreprocessor",
     "InvertedBottleneckBlock",
     "MIXERS",
     "MLPMixer",
     "MLPMixerBlock",
+    "ModelCard",
     "ModelProfile",
     "PoolFormer",
     "PoolFormerBlock",
@@ -114,10 +126,13 @@ __all__ = [
     "build_model",
     "count_tokens",
     "export_torch_weights",
+    "from_preset",
     "largest_batch_size",
+    "list_presets",
     "load_torch_weights",
     "load_weights",
     "profile",
+    "save_to_preset",
     "surviving_patches",
     "tflite",
     "training",

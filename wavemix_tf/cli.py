@@ -30,6 +30,7 @@ from .command.verbs.fit import fit
 from .command.verbs.import_torch import import_torch
 from .command.verbs.list import list_names
 from .command.verbs.predict import predict
+from .command.verbs.preset import preset
 from .command.verbs.quantize import quantize
 from .command.verbs.run import run
 from .command.verbs.tune import tune
@@ -62,6 +63,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "explain": explain,
     "demo": demo,
+    "preset": preset,
     "list": list_names,
     "import-torch": import_torch,
 }

@@ -108,14 +108,17 @@ def build_model(
     name: str,
     num_classes: int | None = None,
     image_shape: Sequence[int | None] | None = None,
+    weights: str | None = None,
     **overrides: Any,
 ) -> keras.Model:
-    """Build a published network with new random weights.
+    """Build a published network with new random weights, or with trained ones.
 
     Args:
         name: A key of ``VARIANTS``, or a class name in ``NETWORKS`` for a custom network.
         num_classes: Number of classes; None: that of the published dataset.
         image_shape: (height, width, channels) in pixels; None: that of the published dataset.
+        weights: Data that it was trained on, for example "imagenet" or "cifar10": the preset ``<name>_<weights>`` of
+            ``list_presets()``, loaded as by ``from_preset``. None: random weights.
         **overrides: Any other argument of the model's class, for example ``dropout=0.0`` or ``activation="relu6"``.
             ``normalize`` may also name a dataset of ``CHECKPOINT_NORMALIZATION``, for its official checkpoint.
 
@@ -123,15 +126,18 @@ def build_model(
         A network of the row's class, by default ``WaveMixClassifier``.
 
     Raises:
-        ValueError: Unknown name, an override out of its range, or one that the class does not have.
+        ValueError: Unknown name or weights, an override out of its range, or one that the class does not have.
 
     Example:
     >>> model = wm.build_model("wavemix_lite_144_7", num_classes=10, image_shape=(32, 32, 3))
-    >>> model = wm.load_torch_weights(wm.build_model("wavemix_lite_144_7", normalize="cifar10"), "cifar10_94.58.pth")
+    >>> model = wm.build_model("wavemix_lite_144_7", weights="cifar10")
     """
     import wavemix_tf  # here, so that listing the table does not load Keras
 
     check_option("name", name, (*VARIANTS, *NETWORKS))
+    if weights is not None:
+        shape = {} if image_shape is None else {"image_shape": tuple(image_shape)}
+        return _trained(name, weights, num_classes, {**shape, **overrides})
     arguments = {**VARIANTS.get(name, {"model": name}), **overrides}
     if isinstance(arguments.get("normalize"), str):
         dataset = check_option("normalize", arguments["normalize"], tuple(CHECKPOINT_NORMALIZATION))
@@ -144,3 +150,20 @@ def build_model(
     # Keras would number the name by the networks built so far, so that written files would differ between runs.
     arguments.setdefault("name", name if name in VARIANTS else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower())
     return getattr(wavemix_tf, kind)(**arguments)
+
+
+def _trained(name: str, weights: str, classes: int | None, arguments: dict[str, Any]) -> keras.Model:
+    """Return the preset of a network and its training data; the rest as given to ``build_model``."""
+    import wavemix_tf
+
+    known = [key.removeprefix(f"{name}_") for key in wavemix_tf.list_presets() if key.startswith(f"{name}_")]
+    if weights not in known:
+        has = f"for {name!r} they are {', '.join(map(repr, known))}" if known else f"{name!r} has none"
+        raise ValueError(f"weights must be those of a preset {name}_<weights>; {has}. Received: weights={weights!r}")
+    model = wavemix_tf.from_preset(f"{name}_{weights}", **arguments)
+    if classes not in (None, model.num_classes):
+        raise ValueError(
+            f"num_classes must be that of the weights, {model.num_classes}: leave it out, or build the network without "
+            f"weights and load them with load_torch_weights(new_head=True). Received: num_classes={classes}"
+        )
+    return model

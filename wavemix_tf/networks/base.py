@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -71,6 +73,12 @@ class Network(keras.Model):
         )
         parts = divide(self, [stem] if stem else [])
         return run_segments(self, inputs, parts, lambda index: index < len(parts) - 1)
+
+    def save_to_preset(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write the network as a preset: ``wm.save_to_preset(self, path, **options)``."""
+        import wavemix_tf  # presets are above the networks
+
+        return wavemix_tf.save_to_preset(self, path, **options)
 
     @classmethod
     def _argument_names(cls) -> list[str]:
