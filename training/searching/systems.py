@@ -42,6 +42,17 @@ def _mixer(mixer: str) -> Arguments:
     return lambda width, base: {"mixer": mixer, **_common(base, *COMMON, *STEM), "width": width}
 
 
+def _stages(mixer: str) -> Arguments:
+    """Two stages, the second twice as wide; the blocks of the recipe's depth are shared out among them."""
+
+    def arguments(width: int, base: Mapping[str, Any]) -> dict[str, Any]:
+        depth = base.get("depth", 4)
+        sizes = {"widths": (width, 2 * width), "depths": (depth - depth // 2, depth // 2)}
+        return {"mixer": mixer, **_common(base, "dropout", "activation", "normalize"), **sizes}
+
+    return arguments
+
+
 def _vit(width: int, base: Mapping[str, Any]) -> dict[str, Any]:
     found = _common(base, "depth", "dropout", "normalize")
     heads = max(1, width // HEAD_WIDTH)
@@ -87,6 +98,8 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
         "mlp_mixer": System("MLP-Mixer", "TokenMixerClassifier", _mixer("mlp_mixer")),
         "poolformer": System("PoolFormer", "TokenMixerClassifier", _mixer("poolformer")),
         "fourier": System("Fourier (FNet)", "TokenMixerClassifier", _mixer("fourier")),
+        "staged_resnet": System("stages of ResNet blocks, Haar between", "StagedClassifier", _stages("resnet"), step=2),
+        "staged_wtconv": System("stages of WTConv blocks, Haar between", "StagedClassifier", _stages("wtconv"), step=2),
         "vit": System("ViT", "ViT", _vit, step=HEAD_WIDTH),
         "dynamixer": System("DynaMixer", "DynaMixer", _dynamixer),
     }
