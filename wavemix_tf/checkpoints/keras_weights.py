@@ -190,8 +190,10 @@ def _read_h5(model: Any, file: Path, new_head: bool) -> None:
             theirs, ours = _stored(file), _stored(Path(folder) / "own.weights.h5")
             for place in sorted(theirs.keys() | ours.keys()):
                 their, mine = theirs.get(place), ours.get(place)
-                is_head = mine is not None and mine[0] in parts and shapes.issuperset(mine[1].values())
-                if their != mine and not (is_head and their is not None and their[0] == mine[0]):
+                same = their == mine
+                if new_head and their is not None and mine is not None and their[0] == mine[0] and mine[0] in parts:
+                    same = shapes.issuperset(mine[1].values())
+                if not same:
                     raise ValueError(f"{_told(their)} where the model has {_told(mine)} ({place})")
             model.load_weights(file, skip_mismatch=new_head)
         except Exception as error:
