@@ -177,6 +177,16 @@ def test_errors(teacher, data, tmp_path):
         wm.training.fit(
             dataclasses.replace(RECIPE, teacher=str(tmp_path / "lost.keras")), data=(images, labels), verbose=0
         )
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "model.keras").write_bytes(teacher.read_bytes())
+    for name in (own, own / "model.keras"):
+        with pytest.raises(ValueError, match=r"teacher must not be in the run folder, whose files are replaced"):
+            wm.training.fit(
+                dataclasses.replace(RECIPE, teacher=str(name)),
+                data=(images, labels), out=own, overwrite=True, verbose=0,
+            )  # fmt: skip
+    assert [path.name for path in own.iterdir()] == ["model.keras"]
     other = tmp_path / "other.keras"
     keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(7)]).save(other)
     with pytest.raises(ValueError, match=r"The teacher must fit the recipe\. The model must return 4 logits"):
