@@ -1,6 +1,7 @@
 """`wavemix-tf fit --from FILE`: training starts from the weights of another network, with a new head."""
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -75,12 +76,23 @@ def test_wrong_files_are_refused_before_anything_is_written(folder, tmp_path, ca
     keras.Sequential([keras.Input((12, 12, 3)), keras.layers.Flatten(), keras.layers.Dense(3)]).save(other)
     masks = tmp_path / "masks.keras"
     wm.WaveMixSegmenter(3, (16, 16, 3), width=8, depth=1, levels=1).save(masks)
+    lacking = tmp_path / "lacking.keras"
+    with zipfile.ZipFile(masks) as archive, zipfile.ZipFile(lacking, "w") as changed:
+        for name in archive.namelist():
+            text = archive.read(name)
+            if name == "config.json":
+                config = json.loads(text)
+                config["class_name"] = "StagedClassifier"
+                del config["config"]["image_shape"]
+                text = json.dumps(config).encode()
+            changed.writestr(name, text)
     (tmp_path / "broken.keras").write_bytes(other.read_bytes()[:500])
     for path, text in (
         (tmp_path / "none.keras", "--from must be a .keras file. Received"),
         (folder, "--from must be a .keras file. Received"),
         (tmp_path / "broken.keras", "must be intact"),
         (other, "--from must be a network of this package"),
+        (lacking, "lacking.keras must be intact. Received: it lacks 'image_shape'. Save the model again."),
         (masks, "--from must be a network for classification. Received"),
     ):
         code, _, err = call(capsys, "fit", "--data", folder, "--from", path, "--out", out)

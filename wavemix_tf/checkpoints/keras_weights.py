@@ -20,7 +20,7 @@ KINDS = ".keras or .weights.h5"
 NOISE = ("Dropout", "Dropout1D", "Dropout2D", "Noise")  # kinds of layers that do nothing at inference
 # Settings of layers that may differ: names, sizes (the weights show them), and those of the training.
 FREE = re.compile(
-    "^(name|dtype|trainable|seed|units|filters|axes?|build_config|synchronized|momentum|recompute|batch_.*|.*shape|"
+    "^(name|dtype|trainable|seed|units|filters|build_config|synchronized|momentum|recompute|batch_.*|.*shape|"
     "output_size|.*dropout.*|stochastic_depth|rate|.*(initializer|regularizer|constraint))$"
 )
 

@@ -89,7 +89,7 @@ def start_from(recipe: Recipe, file: Path, settings: Sequence[str] | None) -> Re
     check_keras_file(file, remedy)
     with reading(file, remedy), zipfile.ZipFile(file) as archive:
         stored = json.loads(archive.read("config.json"))
-    kind, config = str(stored.get("class_name")), dict(stored.get("config") or {})
+        kind, config = str(stored.get("class_name")), dict(stored.get("config") or {})
     if kind not in NETWORKS or not str(stored.get("registered_name", "")).startswith("wavemix_tf>"):
         raise ValueError(
             f"--from must be a network of this package ({', '.join(NETWORKS)}); train another with "
@@ -99,7 +99,8 @@ def start_from(recipe: Recipe, file: Path, settings: Sequence[str] | None) -> Re
     suits = kind not in special if recipe.task == Classification.name else kind == TASKS[recipe.task].network_name
     if not suits:
         raise ValueError(f"--from must be a network for {recipe.task}. Received: {file} with a {kind}")
-    shape = tuple(config.pop("image_shape"))
+    with reading(file, remedy):
+        shape = tuple(config.pop("image_shape"))
     arguments = {
         key: value for key, value in config.items() if key not in ("name", "trainable", "num_classes", "dtype")
     }
