@@ -1,6 +1,7 @@
 """`wavemix-tf fit --from FILE`: training starts from the weights of another network, with a new head."""
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -73,12 +74,26 @@ def test_wrong_files_are_refused_before_anything_is_written(folder, tmp_path, ca
     out = tmp_path / "run"
     other = tmp_path / "other.keras"
     keras.Sequential([keras.Input((12, 12, 3)), keras.layers.Flatten(), keras.layers.Dense(3)]).save(other)
+    masks = tmp_path / "masks.keras"
+    wm.WaveMixSegmenter(3, (16, 16, 3), width=8, depth=1, levels=1).save(masks)
+    lacking = tmp_path / "lacking.keras"
+    with zipfile.ZipFile(masks) as archive, zipfile.ZipFile(lacking, "w") as changed:
+        for name in archive.namelist():
+            text = archive.read(name)
+            if name == "config.json":
+                config = json.loads(text)
+                config["class_name"] = "StagedClassifier"
+                del config["config"]["image_shape"]
+                text = json.dumps(config).encode()
+            changed.writestr(name, text)
     (tmp_path / "broken.keras").write_bytes(other.read_bytes()[:500])
     for path, text in (
         (tmp_path / "none.keras", "--from must be a .keras file. Received"),
         (folder, "--from must be a .keras file. Received"),
         (tmp_path / "broken.keras", "must be intact"),
         (other, "--from must be a network of this package"),
+        (lacking, "lacking.keras must be intact. Received: it lacks 'image_shape'. Save the model again."),
+        (masks, "--from must be a network for classification. Received"),
     ):
         code, _, err = call(capsys, "fit", "--data", folder, "--from", path, "--out", out)
         assert code == 1
@@ -93,3 +108,67 @@ def test_arguments_that_change_the_weights_are_refused(folder, start, tmp_path, 
     assert code == 1
     assert "must hold the model's architecture" in err
     assert not (tmp_path / "run" / "start.keras").exists()
+
+
+@pytest.mark.slow
+def test_a_missing_teacher_is_told_before_the_images_are_read(folder, tmp_path, capsys):
+    code, shown, err = call(capsys, "fit", "--data", folder, "--out", tmp_path / "run", "--set", "teacher=nowhere")
+    assert code == 1
+    assert "teacher must be a .keras file or a run folder. Received: nowhere" in err
+    assert "Read" not in shown + err
+
+
+@pytest.mark.slow
+def test_the_recipe_seed_makes_the_new_head(folder, start, tmp_path, capsys):
+    for out in ("one", "two"):
+        code, _, err = call(capsys, "fit", "--data", folder, "--from", start, "--out", tmp_path / out, *SMALL)
+        assert code == 0, err
+    one, two = (keras.saving.load_model(tmp_path / out / "model.keras") for out in ("one", "two"))
+    for mine, theirs in zip(one.weights, two.weights, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_that_began_from_another_file_is_not_taken_for_it(folder, start, tmp_path, capsys):
+    other, out = tmp_path / "other.keras", tmp_path / "run"
+    model = keras.saving.load_model(start)
+    model.weights[0].assign(model.weights[0] + 1.0)
+    model.save(other)
+    assert call(capsys, "fit", "--data", folder, "--from", start, "--out", out, *SMALL)[0] == 0
+    again = ["fit", "--data", folder, "--from", other, "--out", out, *SMALL]
+    code, _, err = call(capsys, *again)
+    assert code == 1
+    assert "holds a run that did not start from this file: use another --out, or --overwrite. Received" in err
+    assert call(capsys, *again, "--overwrite")[0] == 0
+    begun = keras.saving.load_model(out / "start.keras")
+    np.testing.assert_array_equal(begun.weights[0], model.weights[0])
+
+
+@pytest.mark.slow
+def test_a_kill_while_the_start_is_replaced_does_not_leave_the_old_one(folder, start, tmp_path, capsys, monkeypatch):
+    """Between the deletion of the old run and the new start.keras: the same command then makes the start."""
+    other, out = tmp_path / "other.keras", tmp_path / "run"
+    model = keras.saving.load_model(start)
+    model.weights[0].assign(model.weights[0] + 1.0)
+    model.save(other)
+    assert call(capsys, "fit", "--data", folder, "--from", start, "--out", out, *SMALL)[0] == 0
+    again = ["fit", "--data", folder, "--from", other, "--out", out, *SMALL]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wavemix_tf.command.steps.save_model", killed)
+        assert call(capsys, *again, "--overwrite")[0] != 0
+    assert not (out / "start.keras").exists()
+    assert call(capsys, *again)[0] == 0
+    np.testing.assert_array_equal(keras.saving.load_model(out / "start.keras").weights[0], model.weights[0])
+
+
+def test_overwrite_does_not_delete_the_file_that_it_starts_from(folder, start, tmp_path, capsys):
+    file = tmp_path / "model.keras"
+    file.write_bytes(start.read_bytes())
+    code, _, err = call(capsys, "fit", "--data", folder, "--from", file, "--out", tmp_path, "--overwrite", *SMALL)
+    assert code == 1
+    assert "--from must not be a file of the run folder that --overwrite empties. Received" in err
+    assert file.is_file()

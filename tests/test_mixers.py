@@ -308,6 +308,15 @@ def test_mixers_without_fixed_places_take_any_image(name):
         (lambda: wm.MLPMixerBlock(8, norm="group"), "norm must be one of 'layer', 'batch'"),
         (lambda: wm.MLPMixerBlock(8, stochastic_depth=1.0), "stochastic_depth must be a rate in"),
         (lambda: wm.PoolFormer(depths=(1, 1), widths=(8,)), "depths and widths must have one value per stage"),
+        (
+            lambda: wm.StagedClassifier(widths=8, depths=1),
+            "must be lists with one value per stage",
+        ),
+        (lambda: wm.StagedClassifier(widths=(8, 8), depths=(1,)), "must be lists with one value per stage"),
+        (
+            lambda: wm.StagedClassifier(mixer_args="expansion"),
+            "mixer_args must be a dict or None",
+        ),
         (lambda: wm.ConvMixerBlock(8)(images(1, 4, 4, 6)), "takes (B, H, W, 8)"),
         (lambda: FourierMatrix(complex_input=True)(images(2, 7)), "The last axis must be even"),
         (lambda: wm.build_model("resnet"), "name must be one of"),

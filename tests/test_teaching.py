@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import wavemix_tf as wm
+from wavemix_tf.training.distribution import ONE_DEVICE
+from wavemix_tf.training.fitting.teaching import Teacher
 from wavemix_tf.training.losses import Distillation, accuracy, cross_entropy
+from wavemix_tf.training.tasks import task_of
 
 K = 4
 RECIPE = dataclasses.replace(
@@ -160,7 +163,53 @@ def test_errors(teacher, data, tmp_path):
         dataclasses.replace(RECIPE, teacher_temperature=0.0)
     with pytest.raises(FileNotFoundError, match=r"teacher must be a \.keras file or a run folder\. Received: "):
         wm.training.fit(dataclasses.replace(RECIPE, teacher=str(tmp_path)), data=(images, labels), verbose=0)
+    inputs = keras.Input((8, 8, 1))
+    shares = keras.layers.Dense(K, activation="softmax")(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, shares).save(tmp_path / "shares.keras")
+    with pytest.raises(ValueError, match=r"The teacher must fit the recipe\. The model must return logits, not prob"):
+        wm.training.fit(
+            dataclasses.replace(RECIPE, teacher=str(tmp_path / "shares.keras")), data=(images, labels), verbose=0
+        )
+    lost = keras.saving.load_model(teacher)
+    lost.layers[-1].kernel.assign(np.full((64, K), np.nan))
+    lost.save(tmp_path / "lost.keras")
+    with pytest.raises(ValueError, match=r"The teacher must return finite logits \(20, 4\)\. Received: .* 0 of 80"):
+        wm.training.fit(
+            dataclasses.replace(RECIPE, teacher=str(tmp_path / "lost.keras")), data=(images, labels), verbose=0
+        )
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "model.keras").write_bytes(teacher.read_bytes())
+    for name in (own, own / "model.keras"):
+        with pytest.raises(ValueError, match=r"teacher must not be in the run folder, whose files are replaced"):
+            wm.training.fit(
+                dataclasses.replace(RECIPE, teacher=str(name)),
+                data=(images, labels), out=own, overwrite=True, verbose=0,
+            )  # fmt: skip
+    assert [path.name for path in own.iterdir()] == ["model.keras"]
     other = tmp_path / "other.keras"
     keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(7)]).save(other)
     with pytest.raises(ValueError, match=r"The teacher must fit the recipe\. The model must return 4 logits"):
         wm.training.fit(dataclasses.replace(RECIPE, teacher=str(other)), data=(images, labels), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        (["a", "b", "c", "d"], None),
+        (["0", "1", "2", "3"], None),
+        (["b", "a", "c", "d"], r"classes in the order a, b, c, d \(there b, a, c, d\)"),
+        (["a", "b", "c", "x"], r"classes without x and with d, which was not there"),
+    ],
+)
+def test_a_teacher_of_other_classes_is_refused(names, error, data, teacher, tmp_path):
+    """Of as many classes: its file does not name them, but its run folder does."""
+    (tmp_path / "model.keras").write_bytes(teacher.read_bytes())
+    (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in names))
+    recipe = dataclasses.replace(RECIPE, teacher=str(tmp_path))
+    task = task_of(recipe, K)
+    if error is None:
+        assert Teacher.load(recipe, task, ONE_DEVICE, ["a", "b", "c", "d"]).classes == K
+        return
+    with pytest.raises(ValueError, match=rf"must have the data's classes in their order\. Received: .*{error}"):
+        Teacher.load(recipe, task, ONE_DEVICE, ["a", "b", "c", "d"])

@@ -166,7 +166,7 @@ def read_labels(folder: Path) -> list[str] | None:
     with reading(path, remedy):
         labels = path.read_bytes().decode("utf-8").splitlines()
         if trained is not None and labels != trained:
-            raise ValueError(f"compared with the training, {_changed_classes(trained, labels)}")
+            raise ValueError(f"compared with the training, {changed_classes(trained, labels)}")
     return labels
 
 
@@ -181,7 +181,7 @@ def _check_labels(data: Any, out: Path) -> None:
         )
         raise ValueError(
             f"{out} was trained on other classes; {advice}. Received: "
-            f"{_changed_classes(there, list(data.class_names))} in {path}"
+            f"{changed_classes(there, list(data.class_names))} in {path}"
         )
 
 
@@ -341,7 +341,7 @@ def _changes(
     """Describe the differences from the old data; with ``only_old`` new files do not count."""
     now = mine.fingerprint
     if fingerprint["classes"] != now["classes"]:
-        yield _changed_classes(fingerprint["classes"], now["classes"])
+        yield changed_classes(fingerprint["classes"], now["classes"])
     if old is not None and old.fingerprint == fingerprint and old.files and mine.files:
         yield from _changed_files(old.files, mine.files, only_old)
         return
@@ -356,7 +356,8 @@ def _changes(
         yield f"{name}: {sizes[0]:,} (there {sizes[1]:,}){other}"
 
 
-def _changed_classes(there: list[str], here: list[str]) -> str:
+def changed_classes(there: list[str], here: list[str]) -> str:
+    """Describe how two different lists of class names differ."""
     gone, new = [name for name in there if name not in here], [name for name in here if name not in there]
     if not gone and not new:
         return f"classes in the order {', '.join(here[:8])} (there {', '.join(there[:8])})"

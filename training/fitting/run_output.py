@@ -36,7 +36,19 @@ def check_same_recipe(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
 
 
 def prepare_run_folder(files: RunFiles, recipe: Recipe, overwrite: bool) -> None:
-    """Prepare the folder for this recipe, and remove incomplete files of killed processes."""
+    """Prepare the folder for this recipe, and remove incomplete files of killed processes.
+
+    Raises:
+        ValueError: the recipe's teacher is in the folder, whose model the training replaces.
+    """
+    if recipe.teacher is not None and files.folder.resolve() in (
+        (teacher := Path(recipe.teacher).expanduser().resolve()),
+        teacher.parent,
+    ):
+        raise ValueError(
+            f"teacher must not be in the run folder, whose files are replaced: use another folder. Received: "
+            f"teacher={recipe.teacher}, run folder {files.folder}"
+        )
     remove_abandoned(files.folder)
     if overwrite:
         for stage in STAGES if files.stage == "float" else ("qat",):

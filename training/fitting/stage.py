@@ -70,7 +70,7 @@ class StageTraining:
         self.state = checkpoint.TrainingState(fingerprint=dict(self.list.fingerprint))
         self.weighting = Weighting(recipe, class_table(class_weight, data.class_names, recipe))
         self.class_weight = plain_weights(class_weight)
-        self.teacher = Teacher.load(recipe, self.task, devices)
+        self.teacher = Teacher.load(recipe, self.task, devices, data.class_names)
         if self.teacher is not None:
             self.state.fingerprint["teacher"] = self.teacher.digest
         if self.class_weight is not None:

@@ -24,6 +24,7 @@ RECORDS = ("comparison.json", "search.json")  # files of `compare` and `tune` th
 READ_MASKS_BY = (*MASK_FIELDS, "ignore_index")
 READ_BY = ("on_bad_image", "crop_to_aspect_ratio", "image_shape", *READ_MASKS_BY)  # fields of `evaluate --set`
 START_FILE = "start.keras"  # in a run folder: the weights that training starts from
+START_RECORD = "start.json"  # the digest of the --from that it was made of, written last
 
 
 def choose_recipe(
@@ -88,13 +89,18 @@ def start_from(recipe: Recipe, file: Path, settings: Sequence[str] | None) -> Re
     check_keras_file(file, remedy)
     with reading(file, remedy), zipfile.ZipFile(file) as archive:
         stored = json.loads(archive.read("config.json"))
-    kind, config = str(stored.get("class_name")), dict(stored.get("config") or {})
+        kind, config = str(stored.get("class_name")), dict(stored.get("config") or {})
     if kind not in NETWORKS or not str(stored.get("registered_name", "")).startswith("wavemix_tf>"):
         raise ValueError(
             f"--from must be a network of this package ({', '.join(NETWORKS)}); train another with "
             f"`wm.load_weights` and `fit`. Received: {file} with a {kind}"
         )
-    shape = tuple(config.pop("image_shape"))
+    special = {task.network_name for task in TASKS.values()} - {Classification.network_name}
+    suits = kind not in special if recipe.task == Classification.name else kind == TASKS[recipe.task].network_name
+    if not suits:
+        raise ValueError(f"--from must be a network for {recipe.task}. Received: {file} with a {kind}")
+    with reading(file, remedy):
+        shape = tuple(config.pop("image_shape"))
     arguments = {
         key: value for key, value in config.items() if key not in ("name", "trainable", "num_classes", "dtype")
     }

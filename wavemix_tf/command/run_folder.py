@@ -17,7 +17,7 @@ from ..training.data.identity import SplitList, folder_is_as_trained, read_label
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from ..training.tasks import task_type
-from .arguments import START_FILE, apply_settings, check_targets, choose_recipe, exports_to, start_from
+from .arguments import START_FILE, START_RECORD, apply_settings, check_targets, choose_recipe, exports_to, start_from
 from .command_line import shell
 from .terminal import announce_loading, note
 
@@ -32,7 +32,7 @@ REPORT: Fields = {
 }
 PREDICTIONS_FILE = "predictions.csv"
 TARGETS_FILE = "targets.json"  # the targets that `run --targets` was given
-START_REMEDY = "To write it again: `wavemix-tf import-torch ... --new-head --overwrite`."
+START_REMEDY = "To write it again: `wavemix-tf import-torch ... --new-head --overwrite`, or --from FILE --overwrite."
 
 
 def saved_recipe(out: Path, settings: Sequence[str] | None = None, also: str = "") -> Recipe:
@@ -108,7 +108,32 @@ def choose_run(
         recipe = start_from(recipe, start, settings)
     out = out or Path("runs") / recipe.name
     check_folder(out, recipe, overwrite)
+    if start is not None:
+        check_start(start, out, overwrite)
     return recipe, out
+
+
+def check_start(start: Path, out: Path, overwrite: bool) -> None:
+    """Refuse a --from that a begun run did not start from, or that --overwrite would delete."""
+    if overwrite and start.resolve().parent == out.resolve():
+        raise ValueError(f"--from must not be a file of the run folder that --overwrite empties. Received: {start}")
+    begun = any((out / name).is_file() for name in ("checkpoint.npz", "model.keras"))
+    if begun and not overwrite and started_from(out) != digest_of(start):
+        raise ValueError(
+            f"{out} holds a run that did not start from this file: use another --out, or --overwrite. Received: "
+            f"--from {start}"
+        )
+
+
+def started_from(out: Path) -> str | None:
+    """Return the digest of the file that a run's start was made of; None if it is of another origin."""
+    path = out / START_RECORD
+    return str(read_json(path, START_REMEDY, {"sha256": str})["sha256"]) if path.is_file() else None
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def choose_exports(recipe: Recipe, out: Path, targets: str | None, overwrite: bool = False) -> list[tuple[str, str]]:

@@ -6,12 +6,15 @@ its arguments.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from ..checkpoints.keras_weights import load_weights
+from ..files import write_text
 from ..networks.base import Network
 from ..networks.dynamixer import DynaMixer  # noqa: F401 - registers the layers that a .keras file names
 from ..networks.recomputed_model import RecomputedModel  # noqa: F401 - as above
@@ -28,15 +31,18 @@ from ..training.data.bundle import DataBundle
 from ..training.data.class_counts import write_counts
 from ..training.data.datasets import load_data
 from ..training.data.identity import check_run
+from ..training.distribution import devices_of
+from ..training.fitting.dtype_choice import with_dtype_policy
 from ..training.fitting.fit_result import FitResult
 from ..training.fitting.run_output import prepare_run_folder
 from ..training.fitting.saving import save_model
+from ..training.fitting.teaching import teacher_file
 from ..training.fitting.trainer import build, fit
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
-from .arguments import START_FILE
+from .arguments import START_FILE, START_RECORD
 from .command_line import shell
-from .run_folder import START_REMEDY, saved_recipe
+from .run_folder import START_REMEDY, digest_of, saved_recipe, started_from
 from .terminal import console, note, status, step
 
 # Name of a network in the papers, if it differs from the class name.
@@ -96,23 +102,36 @@ def load_start(out: Path, recipe: Recipe) -> Any:
     if not (out / START_FILE).is_file():
         return None
     if recipe.differences(saved_recipe(out)):
-        (out / START_FILE).unlink()  # left from a run that is being replaced
+        _remove_start(out)  # left from a run that is being replaced
         return None
+    keras.utils.set_random_seed(recipe.seed)  # the file has no states of the random generators
     return load_keras(out / START_FILE, START_REMEDY)
 
 
 def save_start(model: Any, recipe: Recipe, out: Path, overwrite: bool) -> None:
     """Save a network in a run folder as the start of ``fit``; ``overwrite`` deletes what was trained there."""
+    _remove_start(out)
     prepare_run_folder(RunFiles(out, "float"), recipe, overwrite)
     save_model(model, out / START_FILE, recipe)
 
 
 def begin_from(file: Path, recipe: Recipe, data: DataBundle, out: Path, overwrite: bool) -> None:
-    """Save the weights of a .keras file with a new head as the start of a run that has not started yet."""
-    if not overwrite and any((out / name).is_file() for name in (START_FILE, "checkpoint.npz", "model.keras")):
+    """Save the weights of a .keras file with a new head as the start of a run, unless it is there."""
+    digest = digest_of(file)
+    if not overwrite and (out / START_FILE).is_file() and started_from(out) == digest:
         return
+    with devices_of(None) as devices:
+        kept = None if overwrite else RunFiles(out, "float")
+        recipe = with_dtype_policy(recipe, kept, len(data.class_names), devices)
+    keras.utils.set_random_seed(recipe.seed)
     model = build(recipe, len(data.class_names))
     save_start(load_weights(model, file, new_head=True), recipe, out, overwrite)
+    write_text(out / START_RECORD, json.dumps({"sha256": digest}) + "\n")
+
+
+def _remove_start(out: Path) -> None:
+    for name in (START_RECORD, START_FILE):
+        (out / name).unlink(missing_ok=True)
 
 
 def train(recipe: Recipe, data: DataBundle, out: Path, overwrite: bool) -> FitResult:
@@ -140,6 +159,7 @@ def fine_tune(
 
 def check_network(recipe: Recipe) -> None:
     """Build the network and discard it, to find wrong arguments of the recipe before the data is read."""
+    teacher_file(recipe)
     check_options(build(recipe, recipe.num_classes or 2), observer=recipe.qat_observer, skip=recipe.qat_skip)
 
 

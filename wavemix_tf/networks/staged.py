@@ -73,9 +73,10 @@ class StagedClassifier(Network):
         check_option("mixer", mixer, tuple(MIXERS))
         check_option("activation", activation, tuple(ACTIVATIONS))
         check_positive("num_classes", num_classes)
-        if len(depths) != len(widths) or not depths:
+        listed = all(isinstance(value, (list, tuple)) for value in (widths, depths))
+        if not listed or len(depths) != len(widths) or not depths:
             raise ValueError(
-                f"depths and widths must have one value per stage. Received: depths={depths}, widths={widths}"
+                f"depths and widths must be lists with one value per stage. Received: depths={depths}, widths={widths}"
             )
         if any(isinstance(depth, bool) or not isinstance(depth, int) or depth < 0 for depth in depths):
             raise ValueError(f"depths must be integers of at least 0. Received: depths={depths}")

@@ -43,6 +43,8 @@ def mixer_block(
         ValueError: the block has no such argument.
     """
     block, defaults = MIXERS[mixer]
+    if not isinstance(mixer_args, (Mapping, type(None))):
+        raise ValueError(f"mixer_args must be a dict or None. Received: mixer_args={mixer_args!r}")
     try:
         return block(**{**options, **defaults, **(mixer_args or {})}, name=name, dtype=policy)
     except (TypeError, ValueError) as error:
