@@ -19,11 +19,17 @@ OPTIMIZERS = ("adamw", "lion", "sgd", "adamw_then_sgd")
 POLICIES = ("trivial_augment", "rand_augment")
 BAD_IMAGE = ("error", "skip")
 MASK_NAME = "{}"  # a mask has the name of its image
+LATER = "later"  # key in a field's metadata, see ``_later``
 
 
 def _place(default: Any) -> Any:
     """A field that states a location, not a computation: two recipes that differ only in it are equal."""
     return dataclasses.field(default=default, compare=False)
+
+
+def _later(default: Any) -> Any:
+    """A field that version 0.2 did not have: a file states it only if it is not the default, as older files do."""
+    return dataclasses.field(default=default, metadata={LATER: True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,9 +178,9 @@ class Recipe:
     patience: int | None = None
     ema: float = 0.0
     label_smoothing: float = 0.0
-    teacher: str | None = None
-    teacher_weight: float = 0.7
-    teacher_temperature: float = 2.0
+    teacher: str | None = _later(None)
+    teacher_weight: float = _later(0.7)
+    teacher_temperature: float = _later(2.0)
 
     flip: bool = False
     shift: int = 0
@@ -226,7 +232,11 @@ class Recipe:
 
     def to_json(self) -> str:
         """This recipe as a JSON object of its fields."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+        values = dataclasses.asdict(self)
+        for field in dataclasses.fields(self):
+            if field.metadata.get(LATER) and values[field.name] == field.default:
+                del values[field.name]
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | os.PathLike[str]) -> Recipe:
