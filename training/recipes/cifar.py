@@ -31,6 +31,35 @@ def cifar10() -> Recipe:
     )
 
 
+def cifar10_tiny() -> Recipe:
+    """CIFAR-10 within the budget of MLPerf Tiny's ResNet-8 (78,666 parameters, 12.5M products, 85.6 %): 77,282, 11.3M.
+
+    Command: wavemix-tf run cifar10_tiny
+    Measured: 84.99 % float and 86.09 % int8 (android-cpu, 96.1 KiB; mcu under TensorFlow Lite Micro: 85.95 %, arena
+    30.0 KiB) on the 10,000 test images; 80 epochs, of which the 50th was kept, and 6 of fine-tuning, which gain a
+    point; 80 minutes on two shared cores, seed 0. On the training images it reached 92 %: stronger augmentation was not
+    tried.
+    The preset "staged_24_46_cifar10" has these weights.
+    """
+    return Recipe(
+        name="cifar10_tiny",
+        dataset="cifar10",
+        image_shape=(32, 32, 3),
+        num_classes=10,
+        model="staged_24_46",
+        calibration_images=512,
+        batch_size=128,
+        epochs=80,
+        learning_rate=8e-3,
+        warmup_epochs=3,
+        weight_decay=1e-2,
+        ema=0.999,
+        flip=True,
+        shift=4,
+        qat_epochs=6,
+    )
+
+
 def cifar10_official() -> Recipe:
     """CIFAR-10 with 3,042,550 parameters by the official schedule: AdamW, then SGD (official weights: 94.58 %).
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from ..recipe import Recipe
 from .camvid import camvid
-from .cifar import cifar10, cifar10_official, cifar100
+from .cifar import cifar10, cifar10_official, cifar10_tiny, cifar100
 from .cityscapes import cityscapes
 from .digits import digits
 from .emnist import emnist_balanced, emnist_byclass
@@ -38,6 +38,7 @@ RECIPES: Mapping[str, Recipe] = _named(
     mnist,
     fashion_mnist,
     cifar10,
+    cifar10_tiny,
     cifar10_official,
     cifar100,
     emnist_balanced,
