@@ -77,8 +77,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
                         strides=(1, 2, 1), reduced_dim=2),  # 57.13M
     "dynamixer_l": dict(model="DynaMixer", depths=(8, 8, 16, 4), widths=(256, 512, 512, 512), segments=(8, 16, 16, 16),
                         strides=(2, 1, 1), reduced_dim=8),  # 97.82M
-    # Of this package: stages of ResNet blocks, each behind a Haar transform, in the budget of MLPerf Tiny's ResNet-8.
-    "staged_24_46": dict(model="StagedClassifier", mixer="resnet", widths=(24, 46), depths=(3, 1)),  # 77,282
 }  # fmt: skip
 
 # The networks that ``build_model`` also builds by the name of their class, with all arguments given.
