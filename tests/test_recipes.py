@@ -8,7 +8,7 @@ import pytest
 
 from wavemix_tf.training import RECIPES, Recipe
 from wavemix_tf.training.recipe import parse_field
-from wavemix_tf.variants import VARIANTS
+from wavemix_tf.variants import NETWORKS, VARIANTS
 
 TINY = Recipe(name="tiny", dataset="digits", image_shape=(8, 8, 1))
 
@@ -32,7 +32,7 @@ def test_named_recipes_say_command_and_cost(recipe):
     if measured:  # accuracy float and int8, epochs, time, seed
         assert re.search(r"\d (%|dB)", measured)
         assert all(word in measured for word in ("float", "int8", "epochs", "minute", "seed", "test images"))
-    assert recipe.model is None or recipe.model in VARIANTS
+    assert recipe.model is None or recipe.model in (*VARIANTS, *NETWORKS)
     assert recipe.num_classes is not None or recipe.dataset == "folder" or recipe.task == "super_resolution"
 
 
