@@ -88,8 +88,8 @@ def test_wrong_files_are_refused_before_anything_is_written(folder, tmp_path, ca
             changed.writestr(name, text)
     (tmp_path / "broken.keras").write_bytes(other.read_bytes()[:500])
     for path, text in (
-        (tmp_path / "none.keras", "--from must be a .keras file. Received"),
-        (folder, "--from must be a .keras file. Received"),
+        (tmp_path / "none.keras", "--from must be a preset or a .keras file. Received"),
+        (folder, "--from must be a preset or a .keras file. A preset is a folder with metadata.json"),
         (tmp_path / "broken.keras", "must be intact"),
         (other, "--from must be a network of this package"),
         (lacking, "lacking.keras must be intact. Received: it lacks 'image_shape'. Save the model again."),
@@ -172,3 +172,35 @@ def test_overwrite_does_not_delete_the_file_that_it_starts_from(folder, start, t
     assert code == 1
     assert "--from must not be a file of the run folder that --overwrite empties. Received" in err
     assert file.is_file()
+
+
+@pytest.mark.slow
+def test_fit_starts_from_a_preset(folder, start, tmp_path, capsys):
+    preset, out = tmp_path / "preset", tmp_path / "run"
+    names = [f"class {number}" for number in range(7)]
+    wm.save_to_preset(keras.saving.load_model(start), preset, class_names=names)
+    code, _, err = call(capsys, "fit", "--data", folder, "--from", preset, "--out", out, *SMALL)
+    assert code == 0, err
+    given, begun = wm.from_preset(preset), keras.saving.load_model(out / "start.keras")
+    assert begun.output_shape == (None, 2)
+    for mine, theirs in zip(begun.weights[:-2], given.weights[:-2], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    (preset / "model.weights.h5").write_bytes(b"x")
+    code, _, err = call(capsys, "fit", "--data", folder, "--from", preset, "--out", tmp_path / "other", *SMALL)
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("nothing", "--from must be a preset or a .keras file. A preset is"),
+        ("wavemix_lite_144_7_cifar10", "read by `wavemix-tf import-torch --new-head`"),
+    ],
+)
+def test_names_that_are_no_preset(folder, tmp_path, capsys, name, text):
+    code, _, err = call(capsys, "fit", "--data", folder, "--from", name, "--out", tmp_path / "run")
+    assert code == 1
+    assert text in err
+    assert not (tmp_path / "run").exists()

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..presets.authors_table import AUTHORS
+from ..presets.folder import CONFIG, WEIGHTS
+from ..presets.places import find
 from ..state_files import check_keras_file, reading
 from ..training.data.listing import list_files
 from ..training.recipe import Recipe, parse_field
@@ -23,6 +26,7 @@ COUNTED = ("calibration_images", "batch_size")  # defaults for own images that d
 RECORDS = ("comparison.json", "search.json")  # files of `compare` and `tune` that contain the recipe
 READ_MASKS_BY = (*MASK_FIELDS, "ignore_index")
 READ_BY = ("on_bad_image", "crop_to_aspect_ratio", "image_shape", *READ_MASKS_BY)  # fields of `evaluate --set`
+SAVE_AGAIN = "Save the model again."
 START_FILE = "start.keras"  # in a run folder: the weights that training starts from
 START_RECORD = "start.json"  # the digest of the --from that it was made of, written last
 
@@ -75,20 +79,44 @@ def choose_recipe(
     return recipe
 
 
+def start_weights(start: str) -> Path:
+    """Return the file with the weights of --from: the .keras file itself, or the weights of a preset's folder.
+
+    Args:
+        start: Path of a .keras file, or a preset as of ``wm.from_preset``, whose files are checked.
+    """
+    if start.endswith(".keras"):
+        if not Path(start).is_file():
+            raise FileNotFoundError(f"--from must be a preset or a .keras file. Received: {start}")
+        check_keras_file(Path(start), SAVE_AGAIN)
+        return Path(start)
+    if start in AUTHORS:
+        raise ValueError(
+            f"A checkpoint of the authors is read by `wavemix-tf import-torch --new-head`. Received: {start}"
+        )
+    try:
+        folder = find(start)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"--from must be a preset or a .keras file. {error}") from None
+    folder.checked(CONFIG)
+    return folder.checked(WEIGHTS)
+
+
 def start_from(recipe: Recipe, file: Path, settings: Sequence[str] | None) -> Recipe:
-    """Return a recipe with the network of a .keras file, with --set applied, without loading Keras.
+    """Return a recipe with the network of a file, with --set applied, without loading Keras.
 
     Args:
         recipe: The recipe of the data and the training.
-        file: A network of this package, as a run folder's ``model.keras``.
+        file: Of ``start_weights``.
         settings: KEY=VALUE texts; those of ``model_args`` must not change the shapes of weights.
     """
-    if file.suffix != ".keras" or not file.is_file():
-        raise FileNotFoundError(f"--from must be a .keras file. Received: {file}")
-    remedy = "Save the model again."
-    check_keras_file(file, remedy)
-    with reading(file, remedy), zipfile.ZipFile(file) as archive:
-        stored = json.loads(archive.read("config.json"))
+    remedy = SAVE_AGAIN
+    with reading(file, remedy):
+        if file.suffix == ".keras":
+            with zipfile.ZipFile(file) as archive:
+                stored = json.loads(archive.read(CONFIG))
+        else:
+            stored = json.loads(file.with_name(CONFIG).read_bytes())
         kind, config = str(stored.get("class_name")), dict(stored.get("config") or {})
     if kind not in NETWORKS or not str(stored.get("registered_name", "")).startswith("wavemix_tf>"):
         raise ValueError(

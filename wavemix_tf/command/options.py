@@ -30,9 +30,11 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
 ]
 From = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--from", metavar="FILE", help="Start from the weights of a .keras file of this package, with a new head."
+        "--from",
+        metavar="PRESET|FILE",
+        help="Start from the weights of a preset or of a .keras file of this package, with a new head.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start over where the folder already has a run.")]

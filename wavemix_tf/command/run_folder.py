@@ -17,7 +17,16 @@ from ..training.data.identity import SplitList, folder_is_as_trained, read_label
 from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from ..training.tasks import task_type
-from .arguments import START_FILE, START_RECORD, apply_settings, check_targets, choose_recipe, exports_to, start_from
+from .arguments import (
+    START_FILE,
+    START_RECORD,
+    apply_settings,
+    check_targets,
+    choose_recipe,
+    exports_to,
+    start_from,
+    start_weights,
+)
 from .command_line import shell
 from .terminal import announce_loading, note
 
@@ -90,7 +99,7 @@ def choose_run(
     out: Path | None,
     settings: Sequence[str] | None,
     overwrite: bool,
-    start: Path | None = None,
+    start: str | None = None,
 ) -> tuple[Recipe, Path]:
     """The recipe of a run, and its folder, which holds no run of another recipe.
 
@@ -100,16 +109,17 @@ def choose_run(
         out: Run folder; None: ``runs/NAME``.
         settings: As of ``choose_recipe``.
         overwrite: Whether the run starts over.
-        start: The .keras file that training starts from, see ``start_from``.
+        start: What training starts from, see ``start_weights``.
     """
     begun = out or (Path("runs") / data.resolve().name if data is not None else None)
     recipe = choose_recipe(name, data, settings, None if overwrite else begun)
-    if start is not None:
-        recipe = start_from(recipe, start, settings)
+    file = None if start is None else start_weights(start)
+    if file is not None:
+        recipe = start_from(recipe, file, settings)
     out = out or Path("runs") / recipe.name
     check_folder(out, recipe, overwrite)
-    if start is not None:
-        check_start(start, out, overwrite)
+    if file is not None:
+        check_start(file, out, overwrite)
     return recipe, out
 
 

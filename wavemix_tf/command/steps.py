@@ -116,7 +116,7 @@ def save_start(model: Any, recipe: Recipe, out: Path, overwrite: bool) -> None:
 
 
 def begin_from(file: Path, recipe: Recipe, data: DataBundle, out: Path, overwrite: bool) -> None:
-    """Save the weights of a .keras file with a new head as the start of a run, unless it is there."""
+    """Save the weights of a file, see ``start_weights``, with a new head as the start of a run, unless it is there."""
     digest = digest_of(file)
     if not overwrite and (out / START_FILE).is_file() and started_from(out) == digest:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..arguments import start_weights
 from ..options import Data, Debug, From, OldSplit, Overwrite, RecipeName, RecipeOut, Settings
 from ..pages.formats import score_text
 from ..run_folder import check_finished_data, check_state, choose_run, is_finished
@@ -35,7 +36,7 @@ def fit(
         images = steps.load_images(chosen, out, fresh=overwrite, known_only=old_split)
     exports.delete_exports(out)
     if start is not None:
-        steps.begin_from(start, chosen, images, out, overwrite)
+        steps.begin_from(start_weights(start), chosen, images, out, overwrite)
     with step("Train", seconds):
         result = steps.train(chosen, images, out, overwrite)
     console.print(

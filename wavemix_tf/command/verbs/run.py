@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..arguments import start_weights
 from ..options import TEST_IMAGES, Data, Debug, From, OldSplit, Overwrite, RecipeName, RecipeOut, Settings, TestImages
 from ..pages.terminal_tables import results_table
 from ..run_folder import check_finished_data, check_state, choose_exports, choose_run, finished_report, save_targets
@@ -57,7 +58,7 @@ def run(
         exports.delete_exports(out)
     save_targets(out, targets, overwrite)
     if start is not None:
-        steps.begin_from(start, chosen, images, out, overwrite)
+        steps.begin_from(start_weights(start), chosen, images, out, overwrite)
     with step("Train", seconds):
         trained = steps.train(chosen, images, out, overwrite)
     tuned = steps.fine_tune(chosen, trained.model, images, out, False, seconds)
