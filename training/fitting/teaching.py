@@ -7,7 +7,6 @@ The teacher sees the augmented images, so that it also judges what MixUp, CutMix
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from wavemix_tf.files import sha256_of
 from wavemix_tf.state_files import load_keras
 
 from ..data.identity import changed_classes, read_labels
@@ -86,7 +86,7 @@ class Teacher:
                 f"The teacher must have the data's classes in their order. Received: teacher={recipe.teacher}, "
                 f"{changed_classes(names, list(class_names))}"
             )
-        return cls(model, hashlib.sha256(path.read_bytes()).hexdigest(), task.num_classes)
+        return cls(model, sha256_of(path), task.num_classes)
 
     def teach(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return a batch of NumPy arrays with targets (B, 2K): shares of the classes, then the teacher's logits."""

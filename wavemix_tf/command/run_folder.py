@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import check_writable, remove_abandoned, write_text
+from ..files import check_writable, remove_abandoned, sha256_of, write_text
 from ..state_files import DamagedFileError, Fields, check_fields, check_keras_file, read_json, reading
 from ..tflite.file.model_cards import card_path, read_card, read_content
 from ..training.data.identity import SplitList, folder_is_as_trained, read_labels
@@ -128,7 +127,7 @@ def check_start(start: Path, out: Path, overwrite: bool) -> None:
     if overwrite and start.resolve().parent == out.resolve():
         raise ValueError(f"--from must not be a file of the run folder that --overwrite empties. Received: {start}")
     begun = any((out / name).is_file() for name in ("checkpoint.npz", "model.keras"))
-    if begun and not overwrite and started_from(out) != digest_of(start):
+    if begun and not overwrite and started_from(out) != sha256_of(start):
         raise ValueError(
             f"{out} holds a run that did not start from this file: use another --out, or --overwrite. Received: "
             f"--from {start}"
@@ -139,11 +138,6 @@ def started_from(out: Path) -> str | None:
     """Return the digest of the file that a run's start was made of; None if it is of another origin."""
     path = out / START_RECORD
     return str(read_json(path, START_REMEDY, {"sha256": str})["sha256"]) if path.is_file() else None
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def choose_exports(recipe: Recipe, out: Path, targets: str | None, overwrite: bool = False) -> list[tuple[str, str]]:
@@ -290,7 +284,7 @@ def finished_report(out: Path, recipe: Recipe, pairs: Sequence[tuple[str, str]] 
 def _is_current(out: Path, row: dict[str, Any]) -> bool:
     """Return whether the report describes the existing file: a kill may come between writing the two."""
     path = out / "exports" / f"{row['name']}.tflite"
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row["card"].get("sha256")
+    return path.is_file() and sha256_of(path) == row["card"].get("sha256")
 
 
 def check_model_file(out: Path | None, model: Path | None, option: str = "--model") -> Path:

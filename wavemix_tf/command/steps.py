@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from ..checkpoints.keras_weights import load_weights
-from ..files import write_text
+from ..files import sha256_of, write_text
 from ..networks.base import Network
 from ..networks.dynamixer import DynaMixer  # noqa: F401 - registers the layers that a .keras file names
 from ..networks.recomputed_model import RecomputedModel  # noqa: F401 - as above
@@ -42,7 +42,7 @@ from ..training.recipe import Recipe
 from ..training.run_files import RunFiles
 from .arguments import START_FILE, START_RECORD
 from .command_line import shell
-from .run_folder import START_REMEDY, digest_of, saved_recipe, started_from
+from .run_folder import START_REMEDY, saved_recipe, started_from
 from .terminal import console, note, status, step
 
 # Name of a network in the papers, if it differs from the class name.
@@ -117,7 +117,7 @@ def save_start(model: Any, recipe: Recipe, out: Path, overwrite: bool) -> None:
 
 def begin_from(file: Path, recipe: Recipe, data: DataBundle, out: Path, overwrite: bool) -> None:
     """Save the weights of a file, see ``start_weights``, with a new head as the start of a run, unless it is there."""
-    digest = digest_of(file)
+    digest = sha256_of(file)
     if not overwrite and (out / START_FILE).is_file() and started_from(out) == digest:
         return
     with devices_of(None) as devices:

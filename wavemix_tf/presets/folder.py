@@ -15,7 +15,6 @@ No file is a pickle, and none is read before its size and digest were checked.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import sha256_of
 from ..state_files import DamagedFileError, Fields, check_fields, read_json, reading
 from .card import ModelCard
 from .preprocessor import ImagePreprocessor
@@ -86,7 +86,7 @@ class PresetFolder:
             size = path.stat().st_size
             if size != entry["bytes"]:
                 raise ValueError(f"it has {size:,} bytes of {entry['bytes']:,}")
-            if _digest(path) != entry["sha256"]:
+            if sha256_of(path) != entry["sha256"]:
                 raise ValueError(f"its SHA-256 is not that of {METADATA}")
         return path
 
@@ -182,15 +182,10 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
 def write_metadata(folder: Path, fields: Mapping[str, Any]) -> None:
     """Write ``metadata.json`` for all files that the folder holds."""
     files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
     found = {"format": FORMAT, **fields, "files": files}
     check_metadata(found)
     write_json(folder / METADATA, found)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,12 +6,12 @@ lie in ``checkpoints_folder()``, for machines without a network.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
 from typing import Any
 
+from ..files import sha256_of
 from ..state_files import DamagedFileError
 from .authors_table import ENDPOINT, REPOSITORY
 from .folder import METADATA, MOST_METADATA_BYTES, PresetFolder, open_folder
@@ -125,9 +125,7 @@ def _check_digest(path: Path, remedy: str) -> None:
     name = path.resolve().name
     if not re.fullmatch(r"[0-9a-f]{64}", name):
         return
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != name:
+    if sha256_of(path) != name:
         raise DamagedFileError(f"{path} must be intact. Received: its SHA-256 is not the repository's. {remedy}")
 
 
