@@ -185,11 +185,16 @@ def test_fit_starts_from_a_preset(folder, start, tmp_path, capsys):
     assert begun.output_shape == (None, 2)
     for mine, theirs in zip(begun.weights[:-2], given.weights[:-2], strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    (preset / "model.weights.h5").write_bytes(b"x")
-    code, _, err = call(capsys, "fit", "--data", folder, "--from", preset, "--out", tmp_path / "other", *SMALL)
-    assert code == 1
-    assert len(err.strip().splitlines()) == 1
-    assert not (tmp_path / "other").exists()
+    for name in ("model.weights.h5", "config.json"):
+        path = preset / name
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(b"relu", b"gelu") if name == "config.json" else whole[:-1] + b"?")
+        code, _, err = call(capsys, "fit", "--data", folder, "--from", preset, "--out", tmp_path / "other", *SMALL)
+        path.write_bytes(whole)
+        assert code == 1
+        assert name in err
+        assert len(err.strip().splitlines()) == 1
+        assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The private parts of Keras that the package uses exist in the installed Keras, and no others are used."""
 
 import io
+import random
 import tokenize
 from pathlib import Path
 
@@ -123,6 +124,15 @@ def test_draws_without_a_seed_are_of_the_global_generator():
     keras.random.normal((1,))
     after = np.array(internals.global_generator().state.value)
     np.testing.assert_array_equal(after, (before + 1) * 5387 % 933199)
+
+
+def test_the_global_generator_is_made_without_a_draw_of_pythons():
+    keras.backend.clear_session()
+    random.seed(0)
+    before = random.getstate()
+    first = internals.global_generator()
+    assert random.getstate() == before
+    assert internals.global_generator() is first
 
 
 def test_the_calls_of_a_model_in_order(model):
